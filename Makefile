@@ -1,0 +1,54 @@
+# Two commands: `make demo` sets up and runs the main job, `make test` sets up and passes every test.
+# Everything lands in .venv; once set up, neither command needs the network.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WHEELS := $(VENV)/wheels
+
+.PHONY: demo test check lint types setup setup-dev browser lock clean
+
+demo: setup
+	$(BIN)/systemprompt-cloud demo
+
+test: setup-dev browser check
+	$(BIN)/python -m pytest tests
+
+check: lint types
+
+lint: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup-dev
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+setup: $(VENV)/.runtime
+setup-dev: $(VENV)/.dev
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "systemprompt-cloud needs Python 3.11 or newer; name one with: make PYTHON=python3.12 demo")'
+	$(PYTHON) -m venv $(VENV)
+
+# The wheels are kept, so the packaging test can fill an empty environment without the network.
+$(VENV)/.runtime: requirements.lock pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip download -q --disable-pip-version-check --require-hashes --only-binary :all: -d $(WHEELS) -r requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-index --find-links $(WHEELS) --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
+	mkdir -p $(VENV)/typing && ln -sfn ../.. $(VENV)/typing/systemprompt_cloud
+	touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+	$(BIN)/python -m pip install -q --disable-pip-version-check --only-binary :all: --require-hashes -r requirements-dev.lock
+	touch $@
+
+# What the tests need besides Python; installed where it can be (Debian, as root), named where it cannot.
+browser:
+	@sh .ci/install-browser
+
+# Pins and hashes of every dependency; names no index. Needs uv.
+lock:
+	uv pip compile pyproject.toml --group build --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q -o requirements.lock
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,308 @@
+"""What is done in each state of a checkout.
+
+In order: check plan and region; create the checkout under an announced idempotency key; listen, show the payment page
+and wait for the browser or the event stream, whichever brings the news; then ask the API about the tenant, or follow
+the pending payment. The table is `machines/checkout.py`.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+
+import trio
+
+from ..errors import (
+    ApiError,
+    CallbackRejected,
+    EffectUncertain,
+    Network,
+    PortBusy,
+    StreamLost,
+    TooLarge,
+)
+from ..io.api import CloudApiClient
+from ..io.browser import check_openable
+from ..io.callback import StatusView, callback_uri, listen_for_callback, new_nonce
+from ..io.pages import error_page, success_page, waiting_page
+from ..io.sse import EventStream, ServerSentEvent
+from ..io.wire import REGIONS, CheckoutEvent, Plan
+from ..machines.checkout import (
+    CHECKOUT,
+    BrowserNotOpened,
+    BrowserOpened,
+    CheckoutContext,
+    CheckoutCreated,
+    CheckoutFailed,
+    OrderRefused,
+    OrderValidated,
+    OutcomeUnknown,
+    PaymentCompleted,
+    PaymentDeclined,
+    PaymentObserved,
+    PaymentPending,
+    RepeatConfirmed,
+    RepeatDeclined,
+    TenantAnnounced,
+    TenantConfirmed,
+)
+from ..machines.machine import Event
+from ..machines.watching import StepObserved
+from .callbacks import Reply, await_browser
+from .engine import Engine
+from .flow import Flow
+from .login import LONGEST_DESCRIPTION, free_port
+from .services import Services
+from .visit import Program, Visit
+from .watching import Connect, decode, follow_stream, get_stream_back, poll, refusal
+
+CheckoutVisit = Visit[CheckoutContext]
+STREAM_EVENTS = frozenset({"provisioning"})
+
+BROWSER_HEAD_START = 3.0
+"""Seconds a browser gets to come back before the event stream's news of the payment is acted on: the listener closes
+when the state is left, and a person should see a page, not a refused connection."""
+
+
+def checkout_program(services: Services) -> Program[CheckoutContext]:
+    """The checkout machine with its activities."""
+    doing = _Checkout(services)
+    return Program(
+        CHECKOUT,
+        {
+            "validating_order": [doing.validate_order],
+            "creating_checkout": [doing.create_checkout],
+            "outcome_unknown": [doing.ask_whether_to_repeat],
+            "awaiting_payment": [doing.await_callback, doing.watch_for_payment],
+            "confirming_tenant": [doing.confirm_tenant],
+            "awaiting_tenant_streaming": [doing.watch_events, doing.serve_waiting_page],
+            "awaiting_tenant_polling": [doing.poll_tenant, doing.get_stream_back, doing.serve_waiting_page],
+        },
+    )
+
+
+async def start_checkout(engine: Engine, context: CheckoutContext) -> Flow:
+    """Start a checkout, or go on with the unfinished one for the same API, plan, region and port."""
+    key = f"{context.api_url}|{context.plan}|{context.region}|{context.port}"
+    return await engine.start(CHECKOUT, context, key=key)
+
+
+def find_plan(plans: list[Plan], wanted: str) -> Plan | None:
+    """The plan with this id, price id or name; names without regard to case."""
+    exact = [plan for plan in plans if wanted in (plan.id, plan.paddle_price_id)]
+    return next(iter(exact or [plan for plan in plans if plan.name.casefold() == wanted.casefold()]), None)
+
+
+def stream_meaning(event: CheckoutEvent, event_id: str) -> Event:
+    """The event an observation of the checkout's stream becomes."""
+    if event.event_type == "provisioning_failed":
+        return CheckoutFailed(event.message or "the server gave no reason")
+    if event.event_type in {"infrastructure_ready", "tenant_ready"}:
+        return TenantAnnounced(
+            step=event.event_type,
+            message=event.message or "",
+            tenant_id=event.tenant_id,
+            tenant_name=event.tenant_name,
+            needs_deploy=event.event_type == "infrastructure_ready",
+        )
+    return StepObserved(event.event_type, event.message or "", "stream", event_id, event.tenant_id)
+
+
+class _Checkout:
+    def __init__(self, services: Services) -> None:
+        self.services = services
+
+    async def _api(self, visit: CheckoutVisit) -> CloudApiClient:
+        return await self.services.api(visit.context.api_url)
+
+    async def _connect(self, visit: CheckoutVisit) -> Connect:
+        api = await self._api(visit)
+
+        def connect(last_event_id: str) -> AbstractAsyncContextManager[EventStream]:
+            return api.checkout_events(
+                visit.context.checkout_session_id,
+                last_event_id=last_event_id or None,
+                idle_timeout=self.services.idle_seconds,
+            )
+
+        return connect
+
+    # --- before the money ------------------------------------------------------------------------------------------
+
+    async def validate_order(self, visit: CheckoutVisit) -> Event:
+        context = visit.context
+        if context.region not in REGIONS:
+            return OrderRefused(f"there is no region {context.region!r}; there are {', '.join(REGIONS)}")
+        api = await self._api(visit)
+        plans = await api.plans()
+        plan = find_plan(plans, context.plan)
+        if plan is None:
+            return OrderRefused(f"there is no plan {context.plan!r}; there are {', '.join(each.id for each in plans)}")
+        known = tuple(tenant.id for tenant in (await api.me()).tenants)
+        try:
+            port = free_port(context.port)
+        except PortBusy as exc:
+            return OrderRefused(f"{exc.user_message}; choose another port, or 0 for any free one")
+        nonce = await visit.keep("nonce", new_nonce())
+        return OrderValidated(plan.name, plan.paddle_price_id, known, port, nonce)
+
+    async def create_checkout(self, visit: CheckoutVisit) -> Event:
+        context = visit.context
+        api = await self._api(visit)
+        nonce = await visit.reveal(context.nonce)
+        intent = await visit.announce("create_checkout")
+        if intent.uncertain:
+            await api.plans()  # any answer tells whether this server honours idempotency keys
+            if not api.honours_idempotency:
+                return OutcomeUnknown("interrupted while the checkout was being created")
+        try:
+            created = await api.create_checkout(
+                context.price_id,
+                context.region,
+                callback_uri(context.port, nonce),
+                idempotency_key=intent.key,
+            )
+        except (ApiError, Network) as exc:
+            if isinstance(exc, ApiError) and exc.status is not None and not exc.retryable:
+                return OrderRefused(exc.user_message)
+            if api.honours_idempotency or (isinstance(exc, Network) and not exc.sent):
+                raise  # asking again under the same key is safe
+            return OutcomeUnknown(exc.user_message)
+        check_openable(created.checkout_url)
+        return CheckoutCreated(
+            created.transaction_id,
+            created.checkout_session_id,
+            await visit.keep("checkout_url", created.checkout_url),
+        )
+
+    async def ask_whether_to_repeat(self, visit: CheckoutVisit) -> Event:
+        problem = visit.context.problem
+        if self.services.confirm is None:
+            raise EffectUncertain(
+                f"a checkout may or may not have been created ({problem}); nothing is charged before you pay",
+                hint="Run `systemprompt-cloud flows resume` in a terminal and answer, or cancel the flow.",
+            )
+        yes = await self.services.confirm(
+            f"A checkout may or may not have been created ({problem}). Nothing is charged before you pay. "
+            "Create another one?"
+        )
+        return RepeatConfirmed() if yes else RepeatDeclined()
+
+    # --- while somebody pays ---------------------------------------------------------------------------------------
+
+    async def await_callback(self, visit: CheckoutVisit) -> None:
+        context = visit.context
+        nonce, url = await visit.reveal(context.nonce), await visit.reveal(context.url)
+
+        async def invite() -> Event | None:
+            outcome = await self.services.invite("pay", url, again=context.invited)
+            return BrowserOpened() if outcome.opened else BrowserNotOpened(outcome.reason)
+
+        async def read(parameters: dict[str, str]) -> Reply:
+            return read_callback(context, parameters)
+
+        await await_browser(
+            visit, port=context.port, nonce=nonce, read=read, invite=invite, status=lambda: status_view(visit.context)
+        )
+
+    async def watch_for_payment(self, visit: CheckoutVisit) -> Event | None:
+        connect = await self._connect(visit)
+        failures = 0
+        while True:
+            try:
+                async with connect("") as stream:
+                    async for sse in stream:
+                        if (event := decode(sse, STREAM_EVENTS, CheckoutEvent)) is not None:
+                            await trio.sleep(BROWSER_HEAD_START)
+                            return PaymentObserved(event.tenant_id, event.tenant_name)
+            except (ApiError, Network, StreamLost, TooLarge) as exc:
+                if refusal(exc) is not None:
+                    return None  # a server without this stream before the payment: the browser brings the news
+            failures += 1
+            await trio.sleep(self.services.backoff.delay(failures))
+
+    # --- after the money -------------------------------------------------------------------------------------------
+
+    async def confirm_tenant(self, visit: CheckoutVisit) -> Event:
+        context = visit.context
+        api = await self._api(visit)
+
+        async def ask() -> Event | None:
+            tenants = {tenant.id: tenant for tenant in (await api.me()).tenants}
+            found = tenants.get(context.tenant_id)
+            return None if found is None else TenantConfirmed(found.id, found.name)
+
+        return await poll(visit, self.services, ask)
+
+    async def watch_events(self, visit: CheckoutVisit) -> Event:
+        def interpret(sse: ServerSentEvent) -> Event | None:
+            event = decode(sse, STREAM_EVENTS, CheckoutEvent)
+            return None if event is None else stream_meaning(event, sse.id)
+
+        return await follow_stream(visit, await self._connect(visit), interpret)
+
+    async def get_stream_back(self, visit: CheckoutVisit) -> Event:
+        return await get_stream_back(visit, self.services, await self._connect(visit))
+
+    async def poll_tenant(self, visit: CheckoutVisit) -> Event:
+        api = await self._api(visit)
+
+        async def ask() -> Event | None:
+            context = visit.context
+            tenants = {tenant.id: tenant.name for tenant in (await api.me()).tenants}
+            new = [tenant for tenant in tenants if tenant not in context.known_tenants]
+            tenant_id = context.tenant_id or (new[0] if len(new) == 1 else "")
+            if not tenant_id:
+                return None
+            status = await api.tenant_status(tenant_id)
+            said = status.message or ""
+            if status.status == "failed":
+                return CheckoutFailed(said or "the server gave no reason")
+            if status.status in {"ready", "infrastructure_ready"}:
+                step = "tenant_ready" if status.status == "ready" else status.status
+                return TenantAnnounced(step, said, tenant_id, tenants.get(tenant_id, ""), step != "tenant_ready")
+            return StepObserved("", said, "polling", tenant_id=tenant_id)
+
+        return await poll(visit, self.services, ask)
+
+    async def serve_waiting_page(self, visit: CheckoutVisit) -> None:
+        context = visit.context
+        nonce = await visit.reveal(context.nonce)
+
+        listening = listen_for_callback(port=context.port, nonce=nonce, status_page=lambda: status_view(visit.context))
+        try:
+            async with listening as listener:
+                while True:
+                    # A browser that comes back late, or is reloaded, sees how things stand; it decides nothing now.
+                    hit = await listener.wait_hit()
+                    hit.accept(waiting_page(visit.context.tenant_id or context.checkout_session_id))
+        except PortBusy:
+            await trio.sleep_forever()  # only a page for a person; the flow does not need it
+
+
+def read_callback(context: CheckoutContext, parameters: dict[str, str]) -> Reply:
+    """What the browser's way back from the payment page means. A hint: the API is asked before anything is stored.
+
+    Raises:
+        CallbackRejected: It is about another checkout; the wait goes on.
+    """
+    tenant, transaction = parameters.get("tenant_id", ""), parameters.get("transaction_id", "")
+    status, session = parameters.get("status", ""), parameters.get("checkout_session_id", "")
+    if error := parameters.get("error", "")[:LONGEST_DESCRIPTION]:
+        page = error_page("Not paid", "The payment did not go through. Your terminal has the details.")
+        return Reply(PaymentDeclined(error), page)
+    if session and session != context.checkout_session_id:
+        raise CallbackRejected("This is the answer to another checkout. The wait goes on.")
+    if status == "pending" and session:
+        return Reply(PaymentPending(), waiting_page(tenant or session))
+    if status == "completed" and tenant and transaction:
+        page = success_page("Paid", "Your terminal is preparing the tenant. You can close this tab.", tenant)
+        return Reply(PaymentCompleted(transaction, tenant), page)
+    page = error_page("Not completed", "The payment page gave no result. Your terminal has the details.")
+    said = f"status {status[:40]!r}" if status else "neither a tenant nor a status"
+    return Reply(CheckoutFailed(f"the payment page came back with {said}"), page)
+
+
+def status_view(context: CheckoutContext) -> StatusView:
+    """What the waiting page is told."""
+    last = context.messages[-1] if context.messages else None
+    return StatusView(status=context.steps[-1] if context.steps else "waiting", message=last)

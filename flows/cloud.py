@@ -1,0 +1,176 @@
+"""The front door for tools that embed the flows: one object, one method for each flow.
+
+    async with open_cloud(show_url=lambda purpose, url, again: print(purpose, url)) as cloud:
+        flow = await cloud.onboard(plan="starter", region="iad")
+        outcome = await flow.wait()
+
+Each method starts its flow, or goes on with the unfinished one that was asked for the same thing; all of them return at
+once with a `Flow`. Leaving the block leaves running flows resumable.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from ..io.paths import CloudPaths, resolve_cloud_paths
+from ..io.wire import PRODUCTION_URL, OAuthProvider
+from ..machines.checkout import CheckoutContext
+from ..machines.login import LoginContext
+from ..machines.onboarding import OnboardingContext
+from ..machines.provisioning import ProvisioningContext
+from .checkout import start_checkout
+from .engine import Engine, open_engine
+from .flow import Flow
+from .login import start_login
+from .onboarding import all_programs, start_onboarding
+from .provisioning import start_provisioning
+from .services import Confirm, OpenBrowser, Services, ShowUrl, open_browser, show_nothing
+
+
+class Cloud:
+    """An open engine that knows the four flows, for one API.
+
+    Attributes:
+        api_url: The API the flows talk to.
+        engine: The engine, for everything that is not here.
+        services: What the flows were handed.
+    """
+
+    def __init__(self, api_url: str, engine: Engine, services: Services) -> None:
+        self.api_url = api_url
+        self.engine = engine
+        self.services = services
+
+    async def log_in(
+        self,
+        *,
+        provider: str = OAuthProvider.GITHUB,
+        port: int = 8765,
+        timeout: float = 300.0,
+        token: str | None = None,
+    ) -> Flow:
+        """Log in through the browser, or with a token that is there already.
+
+        Args:
+            provider: `github` or `google`.
+            port: Where the browser comes back to, 0 for any free port.
+            timeout: Seconds the person has.
+            token: Skips the browser.
+
+        Raises:
+            FlowBusy: Another process is at the same login.
+        """
+        context = LoginContext(api_url=self.api_url, provider=str(provider), port=port, timeout=timeout)
+        return await start_login(self.engine, context, token=token)
+
+    async def check_out(self, *, plan: str, region: str, port: int = 8766, timeout: float = 300.0) -> Flow:
+        """Buy a tenant; needs a login.
+
+        Args:
+            plan: A plan's id or name.
+            region: One of `REGIONS`.
+            port: Where the browser comes back to, 0 for any free port.
+            timeout: Seconds the person has to pay.
+
+        Raises:
+            FlowBusy: Another process is at the same checkout.
+        """
+        context = CheckoutContext(api_url=self.api_url, plan=plan, region=region, port=port, timeout=timeout)
+        return await start_checkout(self.engine, context)
+
+    async def provision(self, tenant_id: str, *, timeout: float = 600.0, external_db: bool = False) -> Flow:
+        """Wait until a tenant runs, and store it; needs a login.
+
+        Args:
+            tenant_id: The tenant.
+            timeout: Seconds it may take.
+            external_db: Open its database to the outside.
+
+        Raises:
+            FlowBusy: Another process waits for the same tenant.
+        """
+        context = ProvisioningContext(
+            api_url=self.api_url, tenant_id=tenant_id, timeout=timeout, external_db=external_db
+        )
+        return await start_provisioning(self.engine, context)
+
+    async def onboard(
+        self,
+        *,
+        plan: str,
+        region: str,
+        provider: str = OAuthProvider.GITHUB,
+        login_port: int = 8765,
+        checkout_port: int = 8766,
+        external_db: bool = False,
+    ) -> Flow:
+        """From nothing to a running tenant: log in when that is needed, buy, wait, store.
+
+        Args:
+            plan: A plan's id or name.
+            region: One of `REGIONS`.
+            provider: `github` or `google`.
+            login_port: Where the browser comes back to after the login, 0 for any free port.
+            checkout_port: Where it comes back to after the payment, 0 for any free port.
+            external_db: Open the tenant's database to the outside.
+
+        Raises:
+            FlowBusy: Another process is at the same onboarding.
+        """
+        context = OnboardingContext(
+            api_url=self.api_url,
+            plan=plan,
+            region=region,
+            provider=str(provider),
+            login_port=login_port,
+            checkout_port=checkout_port,
+            external_db=external_db,
+        )
+        return await start_onboarding(self.engine, context)
+
+    async def resume(self, flow: str) -> Flow:
+        """Go on with a flow where it stands.
+
+        Args:
+            flow: Its id, or the beginning of it.
+
+        Raises:
+            FlowNotFound: There is none, or several begin so.
+            FlowBusy: Another process drives it.
+            IncompatibleFlow: Another version of its machine wrote it.
+        """
+        return await self.engine.resume(self.engine.journal.find(flow).id)
+
+
+@asynccontextmanager
+async def open_cloud(
+    api_url: str = PRODUCTION_URL,
+    *,
+    directory: Path | None = None,
+    show_url: ShowUrl = show_nothing,
+    open_browser: OpenBrowser | None = open_browser,
+    confirm: Confirm | None = None,
+) -> AsyncGenerator[Cloud, None]:
+    """Open everything the flows need, for as long as the block runs.
+
+    Args:
+        api_url: The API.
+        directory: Where the files are; found as the command line finds them when not given.
+        show_url: Called with (purpose, url, again) before a browser is opened.
+        open_browser: Opens a URL; None leaves that to whoever `show_url` shows it to.
+        confirm: Asks a person a yes-or-no question; None when nobody is there.
+
+    Raises:
+        JournalCorrupted: The journal is damaged; it was set aside.
+        JournalTooNew: A newer version wrote it.
+        Io: A directory or file cannot be made.
+    """
+    paths: CloudPaths = resolve_cloud_paths(directory, os.environ, Path.cwd())
+    async with (
+        Services(paths, show_url=show_url, open_browser=open_browser, confirm=confirm) as services,
+        open_engine(paths, all_programs(services)) as engine,
+    ):
+        yield Cloud(api_url, engine, services)

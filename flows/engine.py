@@ -1,0 +1,431 @@
+"""The engine: the only loop. It drives flows from state to state, each visit in a nursery of its own.
+
+    async with open_engine(paths, programs) as engine:
+        flow = await engine.start(LOGIN, LoginContext(api_url=...), key="...")
+        outcome = await flow.wait()
+
+The journal is the truth. A step counts when it is on disk; nothing is shown, sent or started because of it before.
+Leaving the `async with` stops every flow where it stands, resumable: that is what Ctrl-C does. A flow is driven by one
+process at a time; another one gets `FlowBusy`, and can reach it through the inbox.
+
+What stops a flow from going on (no login, a full disk, a bug) *parks* it: it keeps its state, says why, and `resume`
+goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, ParamSpec, TypeVar
+
+import msgspec
+import trio
+
+from ..errors import (
+    CloudError,
+    EngineClosed,
+    EventNotAccepted,
+    FlowBusy,
+    FlowExists,
+    FlowNotFound,
+    IncompatibleFlow,
+)
+from ..io.clock import Clock, SystemClock
+from ..io.commits import Commits
+from ..io.journal import Journal
+from ..io.log import logger
+from ..io.owners import Owner, OwnerName, owner_is_alive
+from ..io.paths import CloudPaths
+from ..io.records import FlowRow, Signal, moment_text
+from ..io.vault import Vault
+from ..machines.machine import CancelRequested, Context, Event, Machine
+from .feed import Feed, follow
+from .flow import Change, Flow, Outcome
+from .ids import child_flow_id, new_flow_id, visit_of_child
+from .live import LiveFlow, Trouble, first_lines
+from .visit import Program, Visit, run_state
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+INBOX_SECONDS = 0.1
+"""How often a driving process looks for signals from others."""
+
+
+class Engine:
+    """Drives the flows of one journal. Made by `open_engine`."""
+
+    def __init__(
+        self,
+        *,
+        paths: CloudPaths,
+        programs: Iterable[Program[Any]],
+        journal: Journal,
+        owner: Owner,
+        clock: Clock,
+        nursery: trio.Nursery,
+        inline: bool,
+    ) -> None:
+        self.paths = paths
+        self.journal = journal
+        self.commits = Commits(journal, inline=inline)
+        self.vault = Vault(paths.vault_directory)
+        self.clock = clock
+        self.feed = Feed()
+        self._programs = {program.machine.name: program for program in programs}
+        self._owner = owner
+        self._nursery = nursery
+        self._inline = inline
+        self._live: dict[str, LiveFlow] = {}
+        self._taking = trio.Lock()
+
+    # --- starting and going on --------------------------------------------------------------------------------------
+
+    async def start(
+        self,
+        machine: Machine[Any],
+        context: Context,
+        *,
+        key: str | None = None,
+        secrets: Mapping[str, str] | None = None,
+    ) -> Flow:
+        """Start a flow, or go on with the unfinished one of the same machine and key.
+
+        Args:
+            machine: Its table; its program must be among those the engine was opened with.
+            context: What it is to do.
+            key: Makes starting idempotent while the flow is unfinished.
+            secrets: Put in the flow's vault first; the context may refer to them as `vault:<name>`.
+
+        Raises:
+            FlowBusy: Another process drives the flow with this key.
+            JournalError: It could not be written; nothing was started.
+        """
+        if key is not None and (found := self.journal.unfinished_with_key(machine.name, key)):
+            return await self.resume(found.id)
+        flow = new_flow_id(self.clock.now())
+        try:
+            return await self._begin(flow, machine, context, key=key, parent=None, secrets=secrets or {})
+        except FlowExists as exc:  # another process was quicker
+            return await self.resume(exc.flow)
+
+    async def resume(self, flow: str, *, repeat: bool = False) -> Flow:
+        """Go on with a flow where it stands; a child is resumed by resuming the flow that runs it.
+
+        Args:
+            flow: Its id.
+            repeat: Do the state's outward effect again, after a person made sure that is right.
+
+        Raises:
+            FlowNotFound: There is none.
+            FlowBusy: Another process drives it.
+            IncompatibleFlow: Another version of its machine wrote it.
+        """
+        row = self._existing(flow)
+        while row.parent is not None and (parent := self.journal.flow(row.parent)) and parent.status != "ended":
+            row = parent
+        await self._go_on(row.id, repeat=repeat)
+        return Flow(self, row.id)
+
+    async def run_child(self, parent: LiveFlow, program: Program[Any], context: Context) -> Outcome:
+        """Run the child flow of the parent's current visit to its end; found again by its id after a crash."""
+        flow = child_flow_id(parent.row.id, program.machine.name, parent.row.incarnation)
+        if self.journal.flow(flow) is None:
+            await self._begin(flow, program.machine, context, key=None, parent=parent.row.id, secrets={})
+        else:
+            await self._go_on(flow, repeat=False)
+        return await self.wait(flow)
+
+    async def _go_on(self, flow: str, *, repeat: bool) -> None:
+        async with self._taking:  # two callers at once in one process share the one drive
+            if self._driven(flow) is not None:
+                return
+            live = await self._take_over(self._existing(flow))
+            if not live.ended:
+                await live.resume(self._owner.name, repeat=repeat)
+                await self._cancel_strays(live)
+                self._nursery.start_soon(self._drive, live, True, name=f"flow {flow}")
+
+    # --- looking ----------------------------------------------------------------------------------------------------
+
+    def row(self, flow: str) -> FlowRow:
+        """A flow as it stands. Raises `FlowNotFound`."""
+        live = self._live.get(flow)
+        return live.row if live else self._existing(flow)
+
+    def context(self, flow: str) -> Context:
+        """What a flow knows. Raises `FlowNotFound`."""
+        live = self._live.get(flow)
+        return live.context if live else self._loaded(self._existing(flow)).context
+
+    def history(self, flow: str) -> list[Change]:
+        """Everything that happened to a flow, in order. Raises `FlowNotFound`."""
+        row = self._existing(flow)
+        return [Change.of(row.machine, record) for record in self.journal.records(flow)]
+
+    async def changes(self, flow: str) -> AsyncGenerator[Change]:
+        """A flow's changes, from its first to its last; ends when nobody drives it here any more."""
+        with self.feed.subscribe() as channel:
+            async with aclosing(follow(channel, self.history(flow), self._live.get(flow))) as changes:
+                async for change in changes:
+                    yield change
+
+    async def wait(self, flow: str) -> Outcome:
+        """Wait until a flow driven here has ended; see `Flow.wait`."""
+        live = self._live.get(flow)
+        if live is None:
+            live = self._loaded(self._existing(flow))
+            if live.ended:
+                return live.outcome()
+            if live.row.trouble is not None:
+                raise msgspec.json.decode(live.row.trouble, type=Trouble).error(live.row)
+            raise EngineClosed(f"nobody drives flow {flow} here; it stands in {live.row.state}")
+        await live.settled.wait()
+        if live.failure is not None:
+            raise live.failure
+        return live.outcome()
+
+    # --- steering ---------------------------------------------------------------------------------------------------
+
+    async def send(self, flow: str, event: Event) -> None:
+        """Give a flow driven here an event; returns when it is durable. See `Flow.send`."""
+        live = self._live.get(flow)
+        if live is None:
+            raise FlowNotFound(f"flow {flow} is not driven by this process")
+        await live.step(event)
+
+    async def cancel(self, flow: str, reason: str = "") -> bool:
+        """Stop a flow for good, its children first. One that another process drives is sent a signal.
+
+        Returns:
+            True when it has ended; False when its driver was asked to end it.
+
+        Raises:
+            FlowNotFound: There is none.
+        """
+        row = self._existing(flow)
+        if row.status == "ended":
+            return True
+        live = self._driven(flow)
+        if live is not None:
+            await self._cancel_live(live, reason)
+            return True
+        try:
+            live = await self._take_over(row)
+        except FlowBusy:
+            body = msgspec.json.encode(CancelRequested(reason)).decode()
+            now = moment_text(self.clock.now())
+            await self.commits.write(lambda: self.journal.post_signal(flow, now, CancelRequested.__name__, body))
+            return False
+        try:
+            await self._cancel_live(live, reason)
+        finally:
+            self._finish(live, None)
+        return True
+
+    async def _cancel_live(self, live: LiveFlow, reason: str, *, signal: int | None = None) -> None:
+        # The leaf first: a crash in between then leaves a parent that learns its child was cancelled, never an orphan.
+        for child in self.journal.children(live.row.id):
+            if child.status != "ended":
+                await self.cancel(child.id, reason)
+        try:
+            if not live.ended:
+                await live.step(CancelRequested(reason), signal=signal)
+        except EventNotAccepted:
+            if not live.ended:  # a parent that follows its child may have ended meanwhile: that is what was asked for
+                raise
+
+    # --- the loop ---------------------------------------------------------------------------------------------------
+
+    async def _drive(self, live: LiveFlow, resumed: bool) -> None:
+        failure: Exception | None = EngineClosed(f"the engine was closed while flow {live.row.id} was running")
+        try:
+            while not live.ended:
+                visit: Visit[Any] = Visit(
+                    live,
+                    flow=live.row.id,
+                    state=live.row.state,
+                    incarnation=live.row.incarnation,
+                    resumed=resumed,
+                    deadline=live.deadline(),
+                    clock=self.clock,
+                )
+                live.visit = visit
+                trouble = await run_state(visit, live.program.activities[visit.state])
+                if trouble is not None and not visit.left:
+                    failure = (await live.park(trouble)).error(live.row)
+                    return
+                if live.machine.states[visit.state].child is not None:
+                    await self._cancel_strays(live)
+                resumed = False
+            failure = None
+        except CloudError as exc:
+            # The journal itself cannot be written: nothing changed, and whoever waits is told so.
+            failure = exc
+        finally:
+            live.visit = None
+            self._finish(live, failure)
+
+    def _finish(self, live: LiveFlow, failure: Exception | None) -> None:
+        if live.ended:
+            self.vault.discard(live.row.id)
+        if failure is None or live.row.status == "parked":
+            # The journal can answer for it from now on.
+            self._live.pop(live.row.id, None)
+        live.settle(failure)
+
+    async def _cancel_strays(self, live: LiveFlow) -> None:
+        # A state that was left by another way than its child's end leaves the child running.
+        for child in self.journal.children(live.row.id):
+            if child.status != "ended" and visit_of_child(child.id) != live.row.incarnation:
+                await self.cancel(child.id, f"{live.machine.name} went on to {live.row.state}")
+
+    async def watch_inbox(self) -> None:
+        """Hand signals from other processes to the flows driven here; runs as long as the engine is open."""
+        while True:
+            await trio.sleep(INBOX_SECONDS)
+            if not self._live:
+                continue
+            try:
+                for signal in self.journal.signals():
+                    if (live := self._driven(signal.flow)) is not None:
+                        await self._take_signal(live, signal)
+            except CloudError as exc:  # the flows meet the same trouble with their next step, and say so
+                logger.warning("the inbox cannot be read: {}", exc)
+
+    async def _take_signal(self, live: LiveFlow, signal: Signal) -> None:
+        try:
+            event = live.machine.decode_event(signal.body)
+            if isinstance(event, CancelRequested):
+                await self._cancel_live(live, event.reason, signal=signal.id)
+            else:
+                await live.step(event, signal=signal.id)
+        except (msgspec.DecodeError, EventNotAccepted) as exc:
+            logger.warning("{}: the signal {} was not taken: {}", live.row.id, signal.name, exc)
+            await self.commits.write(lambda: self.journal.drop_signal(signal.id))
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    async def on_disk(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call something that waits for the disk, off the loop."""
+        if self._inline:
+            return function(*args, **kwargs)
+        return await trio.to_thread.run_sync(lambda: function(*args, **kwargs))
+
+    def _existing(self, flow: str) -> FlowRow:
+        row = self.journal.flow(flow)
+        if row is None:
+            raise FlowNotFound(f"no flow has the id {flow!r} in {self.journal.path}")
+        return row
+
+    def _loaded(self, row: FlowRow) -> LiveFlow:
+        program = self._programs.get(row.machine)
+        if program is None:
+            raise IncompatibleFlow(f"flow {row.id} is of the machine {row.machine}, which is not known here")
+        machine = program.machine
+        if row.status != "ended" and (row.version, row.fingerprint) != (machine.version, machine.fingerprint):
+            raise IncompatibleFlow(
+                f"flow {row.id} was written by {row.machine} version {row.version} ({row.fingerprint}); "
+                f"this is version {machine.version} ({machine.fingerprint})"
+            )
+        try:
+            context = machine.decode_context(row.context)
+        except msgspec.DecodeError as exc:
+            raise IncompatibleFlow(f"flow {row.id}: its context cannot be read: {exc}") from exc
+        return LiveFlow(self, program, row, context)
+
+    def _driven(self, flow: str) -> LiveFlow | None:
+        live = self._live.get(flow)
+        return None if live is None or live.settled.is_set() else live
+
+    async def _take_over(self, row: FlowRow) -> LiveFlow:
+        live = self._loaded(row)
+        if live.ended:
+            return live
+        mine = self._owner.name
+        if row.owner not in (None, mine) and owner_is_alive(self.paths.owners_directory, row.owner):
+            owner = OwnerName.parse(row.owner)
+            raise FlowBusy(row.id, pid=owner.pid, host=owner.host)
+        await self.commits.write(lambda: self.journal.claim(row.id, row.owner, mine))
+        live.row = msgspec.structs.replace(row, owner=mine)
+        self._live[row.id] = live
+        return live
+
+    async def _begin(
+        self,
+        flow: str,
+        machine: Machine[Any],
+        context: Context,
+        *,
+        key: str | None,
+        parent: str | None,
+        secrets: Mapping[str, str],
+    ) -> Flow:
+        program = self._programs.get(machine.name)
+        if program is None or program.machine is not machine:
+            raise IncompatibleFlow(f"the engine was opened without a program for the machine {machine.name}")
+        for name, secret in secrets.items():
+            await self.on_disk(self.vault.put, flow, name, secret)
+        row, record = first_lines(
+            flow, machine, context, now=self.clock.now(), key=key, parent=parent, owner=self._owner.name
+        )
+        try:
+            await self.commits.write(lambda: self.journal.begin(row, record))
+        except CloudError:
+            self.vault.discard(flow)
+            raise
+        live = LiveFlow(self, program, row, context)
+        self._live[flow] = live
+        self.feed.publish(Change.of(machine.name, record))
+        self._nursery.start_soon(self._drive, live, False, name=f"flow {flow}")
+        return Flow(self, flow)
+
+
+@asynccontextmanager
+async def open_engine(
+    paths: CloudPaths,
+    programs: Iterable[Program[Any]],
+    *,
+    clock: Clock | None = None,
+    inline: bool = False,
+) -> AsyncGenerator[Engine]:
+    """An engine on the journal of `paths`, for as long as the block runs.
+
+    Leaving the block stops every flow that is still running where it stands; all of them can be resumed.
+
+    Args:
+        paths: Where the journal and the vault are.
+        programs: Every machine that may run, with its activities.
+        clock: The time; this machine's when not given.
+        inline: Write on the calling thread, for tests on a virtual clock.
+
+    Raises:
+        JournalCorrupted: The journal is damaged; it was set aside.
+        JournalTooNew: A newer version wrote it.
+        Io: A directory or file cannot be made.
+    """
+    failure: Exception | None = None
+    with Journal(paths.journal) as journal:
+        owner = Owner(paths.owners_directory)
+        try:
+            async with trio.open_nursery() as nursery:
+                engine = Engine(
+                    paths=paths,
+                    programs=programs,
+                    journal=journal,
+                    owner=owner,
+                    clock=clock or SystemClock(),
+                    nursery=nursery,
+                    inline=inline,
+                )
+                nursery.start_soon(engine.watch_inbox)
+                try:
+                    yield engine
+                except Exception as exc:  # noqa: BLE001 raised below as it is, not wrapped in the nursery's group
+                    failure = exc
+                finally:
+                    nursery.cancel_scope.cancel()
+        finally:
+            owner.release()
+    if failure is not None:
+        raise failure

@@ -1,0 +1,64 @@
+"""Who listens to what happens: subscribers get every change after its commit, in order, and slow ones lose nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import contextmanager
+
+import trio
+
+from .flow import Change
+from .live import LiveFlow
+
+
+class Feed:
+    """The changes of every flow an engine drives."""
+
+    def __init__(self) -> None:
+        self._subscribers: set[trio.MemorySendChannel[Change]] = set()
+
+    @contextmanager
+    def subscribe(self) -> Generator[trio.MemoryReceiveChannel[Change], None, None]:
+        """Every change from now on, for as long as the block runs."""
+        send, receive = trio.open_memory_channel[Change](float("inf"))
+        self._subscribers.add(send)
+        try:
+            yield receive
+        finally:
+            self._subscribers.discard(send)
+            send.close()
+            receive.close()
+
+    def publish(self, change: Change) -> None:
+        """Called after a commit."""
+        for subscriber in self._subscribers:
+            subscriber.send_nowait(change)
+
+
+async def follow(
+    channel: trio.MemoryReceiveChannel[Change], past: Sequence[Change], live: LiveFlow | None
+) -> AsyncGenerator[Change, None]:
+    """One flow's changes: its past, then what the channel brings, until nobody drives it any more."""
+    seen = 0
+    for change in past:
+        seen = change.seq
+        yield change
+    while live is not None and not (live.settled.is_set() and seen >= live.row.seq):
+        change = await _next_or_settled(channel, live.settled)
+        if change is not None and change.flow == live.row.id and change.seq > seen:
+            seen = change.seq
+            yield change
+
+
+async def _next_or_settled(channel: trio.MemoryReceiveChannel[Change], settled: trio.Event) -> Change | None:
+    found: Change | None = None
+    async with trio.open_nursery() as nursery:
+
+        async def until_settled() -> None:
+            await settled.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(until_settled)
+        found = await channel.receive()
+        nursery.cancel_scope.cancel()
+    return found

@@ -1,0 +1,178 @@
+"""What is done in each state of a login, and `start_login`, which runs one.
+
+In order: ask the API where the person should go; listen on loopback, show the URL, open the browser and wait; ask the
+API whose token came back; write the credentials; tell the API. The table is `machines/login.py`.
+"""
+
+from __future__ import annotations
+
+from ..errors import AccountNotConfirmed, ApiError, CallbackRejected, CloudError, NotAuthenticated, PortBusy
+from ..io.browser import check_openable
+from ..io.callback import callback_uri, new_nonce
+from ..io.credentials import CloudCredentials
+from ..io.pages import error_page, success_page
+from ..io.records import moment_text, parse_moment
+from ..io.serving import bind_loopback
+from ..machines.login import (
+    LOGIN,
+    AccountConfirmed,
+    AccountDisowned,
+    AuthorizationDenied,
+    AuthorizationOffered,
+    AuthorizationRefused,
+    BrowserNotOpened,
+    BrowserOpened,
+    CallbackReceived,
+    CredentialsSaved,
+    LoginContext,
+    LoginNotReported,
+    LoginReported,
+    PortTaken,
+    TokenAccepted,
+    TokenProvided,
+    TokenRefused,
+)
+from ..machines.machine import Event
+from .callbacks import Reply, await_browser
+from .engine import Engine
+from .flow import Flow
+from .services import Services
+from .visit import Program, Visit
+
+LoginVisit = Visit[LoginContext]
+GIVEN = "given_token"
+
+LONGEST_DESCRIPTION = 300
+"""Characters of a provider's error description that are shown; it comes from a URL anybody could have made."""
+
+
+def login_program(services: Services) -> Program[LoginContext]:
+    """The login machine with its activities."""
+    doing = _Login(services)
+    return Program(
+        LOGIN,
+        {
+            "requesting_authorization": [doing.request_authorization],
+            "awaiting_callback": [doing.await_callback],
+            "verifying_token": [doing.verify_token],
+            "confirming_account": [doing.confirm_account],
+            "saving_credentials": [doing.save_credentials],
+            "reporting_login": [doing.report_login],
+        },
+    )
+
+
+async def start_login(engine: Engine, context: LoginContext, *, token: str | None = None) -> Flow:
+    """Start a login, or go on with the unfinished one for the same API, provider and port.
+
+    Args:
+        engine: With `login_program` among its programs.
+        context: What to log in to, and how.
+        token: A token that is there already: no browser is needed.
+    """
+    if token is not None:
+        handed = LoginContext(api_url=context.api_url, provider=context.provider, token=f"vault:{GIVEN}")
+        return await engine.start(LOGIN, handed, secrets={GIVEN: token})
+    key = f"{context.api_url}|{context.provider}|{context.port}|{'bound' if context.bound else 'unbound'}"
+    return await engine.start(LOGIN, context, key=key)
+
+
+def free_port(port: int) -> int:
+    """The port a callback can come to: `port`, or any free one for 0. Raises `PortBusy`."""
+    with bind_loopback(port) as sock:
+        return int(sock.getsockname()[1])
+
+
+class _Login:
+    def __init__(self, services: Services) -> None:
+        self.services = services
+
+    async def request_authorization(self, visit: LoginVisit) -> Event:
+        context = visit.context
+        if context.token:
+            return TokenProvided(context.token)
+        try:
+            port = free_port(context.port)
+        except PortBusy as exc:
+            return PortTaken(f"{exc.user_message}; choose another port, or 0 for any free one")
+        nonce = new_nonce()
+        api = await self.services.client(context.api_url, None)
+        try:
+            url = await api.authorize_url(context.provider, callback_uri(port, nonce if context.bound else None))
+        except ApiError as exc:
+            if exc.status is None or exc.retryable:
+                raise
+            return AuthorizationRefused(
+                f"{exc.user_message}; if the API takes no redirect URI with a query, try --unbound-callback"
+            )
+        check_openable(url)
+        return AuthorizationOffered(port, await visit.keep("nonce", nonce), await visit.keep("url", url))
+
+    async def await_callback(self, visit: LoginVisit) -> None:
+        context = visit.context
+        nonce, url = await visit.reveal(context.nonce), await visit.reveal(context.url)
+
+        async def invite() -> Event | None:
+            outcome = await self.services.invite("log in", url, again=context.invited)
+            return BrowserOpened() if outcome.opened else BrowserNotOpened(outcome.reason)
+
+        async def read(parameters: dict[str, str]) -> Reply:
+            if error := parameters.get("error"):
+                said = parameters.get("error_description", "")[:LONGEST_DESCRIPTION] or error[:LONGEST_DESCRIPTION]
+                return Reply(
+                    AuthorizationDenied(error[:LONGEST_DESCRIPTION], said),
+                    error_page("Not logged in", "The login was refused. You can close this tab."),
+                )
+            if token := parameters.get("access_token"):
+                reference = await visit.keep("access_token", token)
+                page = success_page("Almost there", "Your terminal is finishing the login. You can close this tab.")
+                return Reply(CallbackReceived(reference), page)
+            raise CallbackRejected("The callback carried neither a token nor an error. The login goes on waiting.")
+
+        await await_browser(visit, port=context.port, nonce=nonce if context.bound else None, read=read, invite=invite)
+
+    async def verify_token(self, visit: LoginVisit) -> Event:
+        context = visit.context
+        token = await visit.reveal(context.token)
+        try:
+            api = await self.services.client(context.api_url, token)
+            me = await api.me()
+        except NotAuthenticated as exc:
+            return TokenRefused(exc.user_message)
+        return TokenAccepted(me.user.id, me.user.email)
+
+    async def confirm_account(self, visit: LoginVisit) -> Event:
+        context = visit.context
+        if self.services.confirm is None:
+            raise AccountNotConfirmed(f"the login found the account {context.user_email}; nobody confirmed it")
+        yes = await self.services.confirm(
+            f"This login is not bound to your browser: anybody could have sent it. Is {context.user_email} you?"
+        )
+        return AccountConfirmed() if yes else AccountDisowned()
+
+    async def save_credentials(self, visit: LoginVisit) -> Event:
+        context = visit.context
+        token = await visit.reveal(context.token)
+        await visit.announce("save_credentials")
+        now = visit.clock.now()
+        try:
+            credentials = CloudCredentials(
+                api_token=token, api_url=context.api_url, authenticated_at=now, user_email=context.user_email
+            )
+        except ValueError as exc:
+            raise ApiError(f"{context.api_url} describes the user in a way that cannot be stored: {exc}") from exc
+        path = self.services.paths.credentials
+        await visit.on_disk(credentials.save_to_path, path)
+        return CredentialsSaved(str(path), moment_text(now))
+
+    async def report_login(self, visit: LoginVisit) -> Event:
+        context = visit.context
+        try:
+            token = await visit.reveal(context.token)
+            intent = await visit.announce("report_login")
+            api = await self.services.client(context.api_url, token)
+            at = context.authenticated_at
+            await api.report_activity("cloud_login", context.user_id, parse_moment(at), idempotency_key=intent.key)
+        except CloudError as exc:
+            return LoginNotReported(exc.user_message)
+        return LoginReported()

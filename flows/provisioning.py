@@ -1,0 +1,200 @@
+"""What is done in each state of a provisioning.
+
+In order: follow the event stream, or poll while it is away; fetch the tenant's secrets into the vault; open the
+database to the outside if that was asked for; read the tenant once more and store it. The table is
+`machines/provisioning.py`.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Literal
+
+import msgspec
+
+from ..errors import CloudError, NotAuthenticated, TenantNotFound
+from ..io.api import CloudApiClient
+from ..io.sse import EventStream, ServerSentEvent
+from ..io.tenants import StoredTenant, external_database_url, store_tenant
+from ..io.wire import ProvisioningEvent, TenantSecrets, TenantStatus
+from ..machines.machine import Event
+from ..machines.provisioning import (
+    FAILED,
+    INFRASTRUCTURE,
+    PROVISIONING,
+    READY,
+    DatabaseNotOpened,
+    DatabaseOpened,
+    ProvisioningContext,
+    ProvisioningFailed,
+    SecretsFetched,
+    StillWorking,
+    TenantBecameReady,
+    TenantSaved,
+)
+from ..machines.watching import StepObserved
+from .engine import Engine
+from .flow import Flow
+from .services import Services
+from .visit import Program, Visit
+from .watching import Connect, decode, follow_stream, get_stream_back, poll, refusal
+
+ProvisioningVisit = Visit[ProvisioningContext]
+STREAM_EVENTS = frozenset({"provisioning", "message"})
+SECRETS = "tenant_secrets"
+
+
+def provisioning_program(services: Services) -> Program[ProvisioningContext]:
+    """The provisioning machine with its activities."""
+    doing = _Provisioning(services)
+    return Program(
+        PROVISIONING,
+        {
+            "streaming": [doing.watch_events],
+            "polling": [doing.poll_status, doing.get_stream_back],
+            "asking_once_more": [doing.ask_once_more],
+            "fetching_secrets": [doing.fetch_secrets],
+            "opening_database": [doing.open_database],
+            "saving_tenant": [doing.save_tenant],
+        },
+    )
+
+
+async def start_provisioning(engine: Engine, context: ProvisioningContext) -> Flow:
+    """Wait for a tenant, or go on with the unfinished wait for the same one."""
+    return await engine.start(PROVISIONING, context, key=f"{context.api_url}|{context.tenant_id}")
+
+
+def meaning(
+    context: ProvisioningContext,
+    step: str,
+    message: str,
+    source: Literal["stream", "polling"],
+    *,
+    event_id: str = "",
+    app_url: str = "",
+) -> Event:
+    """The event an observation of the server's work becomes, whoever made it."""
+    if step == FAILED:
+        return ProvisioningFailed(message or "the server gave no reason")
+    if step == READY or (step == INFRASTRUCTURE and context.until == INFRASTRUCTURE):
+        return TenantBecameReady(step, message, source, event_id, app_url)
+    return StepObserved(step, message, source, event_id, context.tenant_id)
+
+
+def status_meaning(context: ProvisioningContext, status: TenantStatus) -> Event:
+    """The event a polled status becomes: it has words of its own for the two ends."""
+    step = {"ready": READY, "failed": FAILED}.get(status.status, status.status)
+    known = step in {READY, FAILED, INFRASTRUCTURE}
+    return meaning(context, step if known else "", status.message or "", "polling", app_url=status.app_url or "")
+
+
+class _Provisioning:
+    def __init__(self, services: Services) -> None:
+        self.services = services
+
+    async def _api(self, visit: ProvisioningVisit) -> CloudApiClient:
+        return await self.services.api(visit.context.api_url)
+
+    async def _connect(self, visit: ProvisioningVisit) -> Connect:
+        api = await self._api(visit)
+
+        def connect(last_event_id: str) -> AbstractAsyncContextManager[EventStream]:
+            return api.tenant_events(
+                visit.context.tenant_id,
+                last_event_id=last_event_id or None,
+                idle_timeout=self.services.idle_seconds,
+            )
+
+        return connect
+
+    async def watch_events(self, visit: ProvisioningVisit) -> Event:
+        def interpret(sse: ServerSentEvent) -> Event | None:
+            if (event := decode(sse, STREAM_EVENTS, ProvisioningEvent)) is None:
+                return None
+            return meaning(
+                visit.context,
+                event.event_type,
+                event.message or "",
+                "stream",
+                event_id=sse.id,
+                app_url=event.app_url or "",
+            )
+
+        return await follow_stream(visit, await self._connect(visit), interpret)
+
+    async def get_stream_back(self, visit: ProvisioningVisit) -> Event:
+        return await get_stream_back(visit, self.services, await self._connect(visit))
+
+    async def poll_status(self, visit: ProvisioningVisit) -> Event:
+        api = await self._api(visit)
+
+        async def ask() -> Event:
+            return status_meaning(visit.context, await api.tenant_status(visit.context.tenant_id))
+
+        return await poll(visit, self.services, ask)
+
+    async def ask_once_more(self, visit: ProvisioningVisit) -> Event:
+        api = await self._api(visit)
+        try:
+            event = status_meaning(visit.context, await api.tenant_status(visit.context.tenant_id))
+        except CloudError as exc:
+            if (over := refusal(exc)) is not None:
+                return over
+            raise
+        return StillWorking(event.message) if isinstance(event, StepObserved) else event
+
+    async def fetch_secrets(self, visit: ProvisioningVisit) -> Event:
+        context = visit.context
+        reference = f"vault:{SECRETS}"
+        if visit.resumed and await visit.holds(reference):
+            return SecretsFetched(reference)  # fetched before the interruption; the server may give them only once
+        api = await self._api(visit)
+        try:
+            status = await api.tenant_status(context.tenant_id)
+            if status.secrets_url is None:
+                return SecretsFetched("")
+            secrets = await api.tenant_secrets(status.secrets_url)
+        except CloudError as exc:
+            if (over := refusal(exc)) is not None:
+                return over
+            raise
+        return SecretsFetched(await visit.keep(SECRETS, msgspec.json.encode(secrets).decode()))
+
+    async def open_database(self, visit: ProvisioningVisit) -> Event:
+        api = await self._api(visit)
+        intent = await visit.announce("open_database")
+        try:
+            await api.set_external_db_access(visit.context.tenant_id, True, idempotency_key=intent.key)
+        except NotAuthenticated:
+            raise
+        except CloudError as exc:
+            return DatabaseNotOpened(exc.user_message)
+        return DatabaseOpened()
+
+    async def save_tenant(self, visit: ProvisioningVisit) -> Event:
+        context = visit.context
+        api = await self._api(visit)
+        me = await api.me()
+        info = next((tenant for tenant in me.tenants if tenant.id == context.tenant_id), None)
+        if info is None:
+            raise TenantNotFound(f"{context.api_url} does not list the tenant {context.tenant_id} for {me.user.email}")
+        tenant = StoredTenant.from_tenant_info(info)
+        if context.secrets:
+            secrets = msgspec.json.decode(await visit.reveal(context.secrets), type=TenantSecrets)
+            tenant = with_secrets(tenant, secrets)
+        await visit.announce("save_tenant")
+        path = self.services.paths.tenants
+        await visit.on_disk(store_tenant, path, tenant, visit.clock.now())
+        return TenantSaved(tenant.name, str(path))
+
+
+def with_secrets(tenant: StoredTenant, secrets: TenantSecrets) -> StoredTenant:
+    """A tenant with its credentials; the outside database address only when the database is open to the outside."""
+    outside = external_database_url(secrets.database_url, tenant.hostname) if tenant.external_db_access else None
+    return msgspec.structs.replace(
+        tenant,
+        internal_database_url=secrets.internal_database_url,
+        database_url=outside,
+        sync_token=secrets.sync_token,
+    )

@@ -1,0 +1,279 @@
+"""The SystemPrompt Cloud API, called.
+
+The story of a call: the path is put together under the one base URL this client was made for (https, or http on
+loopback). The token goes into the `Authorization` header and nowhere else. The request is sent on the shared
+connection pool, under a deadline for the whole of it, and repeated only where that is safe (`_transport.py` tells
+when). Redirects are not followed: wherever they lead, the token does not. The answer is read up to a bound. A good one
+becomes a record of `wire.py`, anything else an error that names the request (`_http.py`).
+
+Streams are opened once and not reopened here: `flows/` decides between stream and polling.
+
+Every call raises `NotAuthenticated` without a token or when it was refused (`TokenExpired` when its `exp` has passed),
+`ApiError` on any other refusal and on an answer of the wrong shape, `Network` when the API was not reached or the
+connection broke, and `TooLarge` on a body over the bound. Their docstrings name only what comes on top.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import urlencode
+
+from ..errors import ApiError, NotAuthenticated
+from . import _http, wire
+from ._transport import Transport
+from .log import register_secret
+from .polling import Backoff
+from .sse import EventStream
+from .tokens import is_sandbox_token
+
+DEFAULT_TIMEOUT: Final = 30.0
+DEFAULT_CONNECT_TIMEOUT: Final = 10.0
+DEFAULT_MAX_BODY: Final = 4 * 1024 * 1024
+
+_STREAM_MAX_LINE: Final = 1024 * 1024
+# RFC 6750 section 2.1.
+_B64TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+# What may stand in a header (RFC 9110 section 5.5); an id is sent as UTF-8, whose bytes above 127 are obs-text.
+_FIELD_VALUE: Final = re.compile(rb"[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?")
+
+
+class CloudApiClient:
+    """The API of one cloud, for one token, on one shared connection pool. An asynchronous context manager.
+
+    Args:
+        api_url: The base URL: https, or http on 127.0.0.1, ::1 or localhost.
+        token: The bearer token; None can only call `authorize_url`.
+        timeout: Seconds for one whole request, and for opening a stream.
+        connect_timeout: Seconds for making the connection, within `timeout`.
+        max_body: Bytes read of one answer; characters of one event.
+        attempts: How often a call that may be repeated is tried in all.
+        retry_budget: Seconds from the first try to the start of the last.
+        backoff: The waits between tries; full jitter from 0.25 s up to 5 s by default.
+
+    Raises:
+        UnsafeUrl: `api_url` is not one a token may be sent to.
+        NotAuthenticated: The token is not a bearer token, or is a local cloud's and `api_url` is not on loopback.
+
+    Attributes:
+        api_url: The base URL, without a slash at its end.
+    """
+
+    def __init__(
+        self,
+        api_url: str,
+        token: str | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        connect_timeout: float = DEFAULT_CONNECT_TIMEOUT,
+        max_body: int = DEFAULT_MAX_BODY,
+        attempts: int = 4,
+        retry_budget: float = 20.0,
+        backoff: Backoff | None = None,
+    ) -> None:
+        base = _http.check_api_url(api_url)
+        self.api_url: Final = str(base).rstrip("/")
+        if token is not None:
+            register_secret(token)
+            if not _B64TOKEN.fullmatch(token):
+                raise NotAuthenticated("the stored token is not a bearer token (RFC 6750 section 2.1)")
+            if not _http.is_loopback(base) and is_sandbox_token(token):
+                raise NotAuthenticated(f"the token is a local cloud's and is not sent to {self.api_url}")
+        self._max_body: Final = max_body
+        self._transport: Final = Transport(
+            base,
+            token,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            max_body=max_body,
+            attempts=attempts,
+            retry_budget=retry_budget,
+            backoff=backoff or Backoff(base=0.25, cap=5.0),
+        )
+
+    @property
+    def honours_idempotency(self) -> bool:
+        """Whether this server answers a repeated `Idempotency-Key` instead of acting again; False until it said so."""
+        return self._transport.honours_idempotency
+
+    @property
+    def clock_skew(self) -> timedelta | None:
+        """How far this computer's clock is ahead (negative: behind) of the server's; None up to five minutes."""
+        return self._transport.clock_skew
+
+    async def __aenter__(self) -> Self:
+        """Open the connection pool.
+
+        Raises:
+            Network: The environment's proxy or certificate settings (HTTPS_PROXY, SSL_CERT_FILE) cannot be used.
+        """
+        self._transport.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._transport.aclose()
+
+    # --- who is asking ---------------------------------------------------------------------------------
+
+    async def authorize_url(self, provider: wire.OAuthProvider | str, redirect_uri: str) -> str:
+        """Ask where the person can log in. The only call made without a token.
+
+        Args:
+            provider: Who shall vouch for the person.
+            redirect_uri: The loopback URL the browser comes back to.
+
+        Returns:
+            The URL to open; unchecked, so check it before opening.
+        """
+        path = f"/api/v1/auth/oauth/{_http.path_segment(str(provider))}?{urlencode({'redirect_uri': redirect_uri})}"
+        answer = await self._transport.call("GET", path, authorized=False)
+        return answer.decode(wire.AuthorizeResponse).authorize_url
+
+    async def me(self) -> wire.UserMeResponse:
+        """Ask who the token belongs to, and what is theirs."""
+        return (await self._transport.call("GET", "/api/v1/auth/me")).decode(wire.UserMeResponse)
+
+    async def report_activity(
+        self, event: wire.ActivityEvent | str, user_id: str, at: datetime, *, idempotency_key: str
+    ) -> None:
+        """Tell the API that somebody logged in or out.
+
+        Args:
+            event: What happened.
+            user_id: `User.id`.
+            at: When, with a time zone.
+            idempotency_key: The same for every try at the same report.
+
+        Raises:
+            ValueError: `at` has no time zone.
+        """
+        if at.tzinfo is None:
+            raise ValueError("the time of an activity needs a time zone")
+        body = wire.ActivityRequest(
+            event=str(event),
+            timestamp=at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+            data=wire.ActivityData(user_id=user_id),
+        )
+        await self._transport.call("POST", "/api/v1/activity", body=body, key=idempotency_key)
+
+    # --- plans and checkout ----------------------------------------------------------------------------
+
+    async def plans(self) -> list[wire.Plan]:
+        """List what can be bought."""
+        return (await self._transport.call("GET", "/api/v1/checkout/plans")).decode(list[wire.Plan])
+
+    async def create_checkout(
+        self, price_id: str, region: str, redirect_uri: str | None = None, *, idempotency_key: str
+    ) -> wire.CheckoutResponse:
+        """Open a purchase. Nothing is paid yet.
+
+        Args:
+            price_id: `Plan.paddle_price_id`.
+            region: A key of `wire.REGIONS`, or a newer one.
+            redirect_uri: Where the browser goes after the payment page.
+            idempotency_key: The same for every try at the same purchase.
+        """
+        body = wire.CheckoutRequest(price_id=price_id, region=region, redirect_uri=redirect_uri)
+        answer = await self._transport.call("POST", "/api/v1/checkout", body=body, key=idempotency_key)
+        return answer.decode(wire.CheckoutResponse)
+
+    def checkout_events(
+        self, checkout_session_id: str, *, last_event_id: str | None = None, idle_timeout: float = 30.0
+    ) -> AbstractAsyncContextManager[EventStream]:
+        """Open the event stream of a purchase; data are `wire.CheckoutEvent` in events named `provisioning`.
+
+        Args:
+            checkout_session_id: `CheckoutResponse.checkout_session_id`.
+            last_event_id: The id of the last event already known; the stream goes on after it.
+            idle_timeout: Seconds without a byte after which the stream is given up.
+
+        Returns:
+            An asynchronous context manager giving an `EventStream`. Entering it raises what the calls raise; a 204,
+            and a body that is no event stream, are ApiErrors.
+        """
+        return self._events("checkout", checkout_session_id, last_event_id, idle_timeout)
+
+    # --- tenants ---------------------------------------------------------------------------------------
+
+    async def tenants(self) -> list[wire.Tenant]:
+        """List the account's tenants."""
+        return (await self._transport.call("GET", "/api/v1/tenants")).decode(wire.Data[list[wire.Tenant]]).data
+
+    async def tenant_status(self, tenant_id: str) -> wire.TenantStatus:
+        """Ask how far a tenant is."""
+        answer = await self._transport.call("GET", f"/api/v1/tenants/{_http.path_segment(tenant_id)}/status")
+        return answer.decode(wire.Data[wire.TenantStatus]).data
+
+    async def tenant_secrets(self, secrets_url: str) -> wire.TenantSecrets:
+        """Fetch a ready tenant's secrets.
+
+        Args:
+            secrets_url: `TenantStatus.secrets_url`: a path, or absolute on the API's own origin.
+
+        Raises:
+            UnsafeUrl: It leads elsewhere; the token was not sent.
+        """
+        url = _http.link_under(self._transport.base, secrets_url)
+        return (await self._transport.call("GET", url)).decode(wire.TenantSecrets)
+
+    async def set_external_db_access(
+        self, tenant_id: str, enabled: bool, *, idempotency_key: str | None = None
+    ) -> wire.ExternalDbAccessResponse:
+        """Open or close a tenant's database to the outside.
+
+        Args:
+            tenant_id: The tenant.
+            enabled: Whether it shall answer from outside.
+            idempotency_key: The same for every try at the same change; without one it is sent once.
+        """
+        path = f"/api/v1/tenants/{_http.path_segment(tenant_id)}/external-db-access"
+        body = wire.ExternalDbAccessRequest(enabled=enabled)
+        answer = await self._transport.call("PUT", path, body=body, key=idempotency_key)
+        return answer.decode(wire.Data[wire.ExternalDbAccessResponse]).data
+
+    def tenant_events(
+        self, tenant_id: str, *, last_event_id: str | None = None, idle_timeout: float = 30.0
+    ) -> AbstractAsyncContextManager[EventStream]:
+        """Open a tenant's event stream; data are `wire.ProvisioningEvent`, events named `provisioning` or `message`.
+
+        Arguments, result and errors are those of `checkout_events`.
+        """
+        return self._events("tenants", tenant_id, last_event_id, idle_timeout)
+
+    @asynccontextmanager
+    async def _events(
+        self, family: str, owner: str, last_event_id: str | None, idle_timeout: float
+    ) -> AsyncGenerator[EventStream]:
+        headers = {b"Accept": b"text/event-stream", b"Cache-Control": b"no-store"}
+        known = (last_event_id or "").encode()
+        # An id no header can carry is left out: the stream starts over, and what is known already is recognised.
+        if _FIELD_VALUE.fullmatch(known):
+            headers[b"Last-Event-ID"] = known
+        path = f"/api/v1/{family}/{_http.path_segment(owner)}/events"
+        async with self._transport.stream(path, headers) as (response, where):
+            if response.status_code != 200:
+                status = response.status_code
+                raise ApiError(f"{where} answered {status}: no stream", status=status)
+            kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind != "text/event-stream":
+                said = "an HTML page, not the API" if "html" in kind else repr(kind[:80] or "no content type")
+                raise ApiError(f"{where}: answered with {said}, where an event stream was asked for")
+            _http.check_encoding(response, where)
+            stream = EventStream(
+                response,
+                where=where,
+                last_event_id=last_event_id or "",
+                idle_timeout=idle_timeout,
+                max_line=_STREAM_MAX_LINE,
+                max_event=self._max_body,
+            )
+            try:
+                yield stream
+            finally:
+                await stream.aclose()

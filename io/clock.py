@@ -1,0 +1,52 @@
+"""Time, handed in: what time it is, and waiting until an absolute moment.
+
+A deadline must be neither lost nor doubled by a laptop that sleeps or a wall clock that is put right. So a wait is
+measured on a clock that cannot be set and that runs on during suspend (`CLOCK_BOOTTIME` where there is one), in slices
+short enough that waking up late is noticed soon. The wall clock only says how far away the moment is when the wait
+begins.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+import trio
+
+SLICE = 10.0
+"""Seconds a wait sleeps at most before it looks at the clock again; also how late a deadline may fire after suspend."""
+
+
+class Clock(Protocol):
+    """What a flow needs to know about time."""
+
+    def now(self) -> datetime:
+        """The moment, in UTC."""
+        ...
+
+    async def sleep_until(self, moment: datetime) -> None:
+        """Wait until `moment`; return at once if it has passed."""
+        ...
+
+
+def elapsed() -> float:
+    """Seconds on a clock that nobody sets and that runs on while the machine is suspended."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
+class SystemClock:
+    """The clock of this machine."""
+
+    def now(self) -> datetime:
+        """The moment, in UTC."""
+        return datetime.now(UTC)
+
+    async def sleep_until(self, moment: datetime) -> None:
+        """Wait until `moment` as it is seen from now; later jumps of the wall clock change nothing."""
+        end = elapsed() + (moment - self.now()).total_seconds()
+        while (left := end - elapsed()) > 0:  # noqa: ASYNC110 nothing but time is waited for
+            await trio.sleep(min(left, SLICE))
+        await trio.lowlevel.checkpoint()

@@ -1,0 +1,357 @@
+"""The journal: one SQLite file that holds every flow, every event, and every signal on its way.
+
+The rows of `events` are the truth; the row in `flows` is a cache of their fold, written in the same transaction. The
+file is in WAL mode with `synchronous=FULL`: when a write returns, it is on disk. Bodies are JSON, so `sqlite3 FILE` is
+enough to read everything. Secrets never come here; they live in the vault, and bodies carry references.
+
+This module is synchronous and knows neither trio nor machines: `commits.py` groups writes from many tasks into one
+transaction, and the engine decides what is written.
+
+A file that cannot be understood is set aside and named, never written over. A file of a newer schema is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+
+import msgspec
+
+from ..errors import CLI, FlowBusy, FlowExists, FlowNotFound, Io, JournalCorrupted, JournalError, JournalTooNew
+from .files import ensure_cloud_dir, set_aside
+from .owners import OwnerName
+from .records import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, FlowRow, Record, Signal, Status
+
+BUSY_SECONDS: Final = 10.0
+SETTLE_SECONDS: Final = 0.1
+
+_FLOW_COLUMNS: Final = ", ".join(FlowRow.__struct_fields__)
+_RECORD_COLUMNS: Final = 'flow, seq, at, kind, name, body, "from", "to", incarnation, deadline'
+_INSERT_FLOW: Final = f"INSERT INTO flows ({_FLOW_COLUMNS}) VALUES ({', '.join('?' * len(FlowRow.__struct_fields__))})"  # noqa: S608 our own names
+_INSERT_RECORD: Final = f"INSERT INTO events ({_RECORD_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 our own names
+_UPDATE_FLOW: Final = """
+UPDATE flows SET state = ?, incarnation = ?, seq = ?, status = ?, verdict = ?, deadline = ?, context = ?, trouble = ?,
+    updated = ?, owner = ? WHERE id = ? AND seq = ? AND owner IS ?
+"""
+
+
+class Journal:
+    """The file, open. One connection for writing, one for reading; each used by one thread at a time.
+
+    Args:
+        path: The file; made, with its directory, when it is missing and `create` is true.
+        create: False to raise `FlowNotFound` rather than make an empty journal, for commands that only look.
+
+    Raises:
+        JournalCorrupted: The file is not a readable journal; it was set aside, and the message says where.
+        JournalTooNew: A newer version wrote it.
+        JournalError: It cannot be opened, for a reason the message names.
+    """
+
+    def __init__(self, path: Path, *, create: bool = True) -> None:
+        self.path = path
+        if not path.exists():
+            if not create:
+                raise FlowNotFound(f"there are no flows yet: {path} does not exist", hint=f"Start one: {CLI} up --help")
+            _create(path)
+        try:
+            _check_file(path)
+            self._writer = self._connect()
+            try:
+                self._reader = self._connect()
+            except BaseException:
+                self._writer.close()
+                raise
+        except sqlite3.OperationalError as exc:
+            raise self._failure(exc, "open") from exc
+        except sqlite3.DatabaseError as exc:
+            aside = _set_all_aside(path)
+            raise JournalCorrupted(
+                f"the journal {path} is damaged ({exc}); it was set aside, untouched, as {aside}",
+                hint=f"Run the same command again to start with a new journal; `sqlite3 {aside} .recover` may read it.",
+            ) from exc
+
+    def close(self) -> None:
+        """Close both connections; everything written is already on disk."""
+        for connection in (self._reader, self._writer):
+            connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- writing: each function runs inside `write`, several of them in one transaction -------------------------
+
+    def write(self, operations: Sequence[Callable[[], None]]) -> None:
+        """Run the operations in one transaction and return when it is on disk; on any error none of them happened.
+
+        Raises:
+            JournalError: The disk is full, read-only or failing; the message names the file and the mend.
+        """
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                for operation in operations:
+                    operation()
+                self._writer.execute("COMMIT")
+            except BaseException:
+                # After some errors (a full disk) SQLite has rolled back by itself.
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as exc:
+            raise self._failure(exc, "write") from exc
+
+    def begin(self, row: FlowRow, record: Record) -> None:
+        """A new flow with its first record.
+
+        Raises:
+            FlowExists: An unfinished flow of this machine has the same key, or a flow has the same id.
+        """
+        same = "SELECT id FROM flows WHERE id = ? OR (machine = ? AND key = ? AND status <> 'ended')"
+        if found := self._writer.execute(same, (row.id, row.machine, row.key)).fetchone():
+            raise FlowExists(found[0])
+        self._writer.execute(_INSERT_FLOW, msgspec.structs.astuple(row))
+        self._writer.execute(_INSERT_RECORD, msgspec.structs.astuple(record))
+
+    def advance(self, before: FlowRow, after: FlowRow, record: Record, signal: int | None = None) -> None:
+        """One more record, and the flow as it is after it; a signal it came from leaves the inbox.
+
+        Raises:
+            FlowBusy: Somebody else moved the flow meanwhile; nothing was changed.
+        """
+        cursor = self._writer.execute(
+            _UPDATE_FLOW,
+            (
+                after.state,
+                after.incarnation,
+                after.seq,
+                after.status,
+                after.verdict,
+                after.deadline,
+                after.context,
+                after.trouble,
+                after.updated,
+                after.owner,
+                before.id,
+                before.seq,
+                before.owner,
+            ),
+        )
+        if cursor.rowcount != 1:
+            raise self._moved(before.id)
+        self._writer.execute(_INSERT_RECORD, msgspec.structs.astuple(record))
+        if signal is not None:
+            self.drop_signal(signal)
+
+    def claim(self, flow: str, was: str | None, owner: str | None) -> None:
+        """Change a flow's owner, if it is still the one it was.
+
+        Raises:
+            FlowBusy: Somebody else claimed it first.
+        """
+        cursor = self._writer.execute("UPDATE flows SET owner = ? WHERE id = ? AND owner IS ?", (owner, flow, was))
+        if cursor.rowcount != 1:
+            raise self._moved(flow)
+
+    def post_signal(self, flow: str, at: str, name: str, body: str) -> None:
+        """Leave an event for the process that drives the flow."""
+        self._writer.execute("INSERT INTO inbox (flow, at, name, body) VALUES (?, ?, ?, ?)", (flow, at, name, body))
+
+    def drop_signal(self, signal: int) -> None:
+        """Take a signal out of the inbox."""
+        self._writer.execute("DELETE FROM inbox WHERE id = ?", (signal,))
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def flow(self, flow: str) -> FlowRow | None:
+        """The flow with exactly this id."""
+        return self._one("WHERE id = ?", (flow,))
+
+    def find(self, prefix: str) -> FlowRow:
+        """The flow whose id is, or begins with, `prefix`; a flow goes before its own children.
+
+        Raises:
+            FlowNotFound: None does, or several do.
+        """
+        if exact := self.flow(prefix):
+            return exact
+        rows = self._rows("WHERE id >= ? AND id < ? ORDER BY id LIMIT 50", (prefix, prefix + "\U0010ffff"))
+        roots = [row for row in rows if row.parent is None] or rows
+        if not prefix or not roots:
+            raise FlowNotFound(f"no flow has the id {prefix!r} in {self.path}")
+        if len(roots) > 1:
+            raise FlowNotFound(f"{prefix!r} fits {len(roots)} flows: {', '.join(row.id for row in roots[:5])}")
+        return roots[0]
+
+    def flows(
+        self,
+        *,
+        statuses: Sequence[Status] = (),
+        machine: str | None = None,
+        roots_only: bool = False,
+        limit: int = 20,
+    ) -> list[FlowRow]:
+        """Flows, the newest first."""
+        clauses = ["1"]
+        values: list[object] = []
+        if statuses:
+            clauses.append(f"status IN ({', '.join('?' * len(statuses))})")
+            values += statuses
+        if machine is not None:
+            clauses.append("machine = ?")
+            values.append(machine)
+        if roots_only:
+            clauses.append("parent IS NULL")
+        return self._rows(f"WHERE {' AND '.join(clauses)} ORDER BY id DESC LIMIT ?", (*values, limit))
+
+    def unfinished_with_key(self, machine: str, key: str) -> FlowRow | None:
+        """The one flow of this machine and key that has not ended."""
+        return self._one("WHERE machine = ? AND key = ? AND status <> 'ended'", (machine, key))
+
+    def children(self, flow: str) -> list[FlowRow]:
+        """The child flows of a flow, the oldest first."""
+        return self._rows("WHERE parent = ? ORDER BY created, id", (flow,))
+
+    def records(self, flow: str) -> list[Record]:
+        """A flow's whole history, in order."""
+        rows = self._read(f"SELECT {_RECORD_COLUMNS} FROM events WHERE flow = ? ORDER BY seq", (flow,))  # noqa: S608 our own names
+        return [Record(**dict(zip(Record.__struct_fields__, row, strict=True))) for row in rows]
+
+    def intents(self, flow: str, incarnation: int) -> frozenset[str]:
+        """The idempotency keys announced during one visit of a state."""
+        sql = "SELECT name FROM events WHERE flow = ? AND kind = 'intent' AND incarnation = ?"
+        return frozenset(row[0] for row in self._read(sql, (flow, incarnation)))
+
+    def signals(self) -> list[Signal]:
+        """Every signal that has not been taken, the oldest first."""
+        rows = self._read("SELECT id, flow, at, name, body FROM inbox ORDER BY id LIMIT 1000", ())
+        return [Signal(**dict(zip(Signal.__struct_fields__, row, strict=True))) for row in rows]
+
+    def integrity_problems(self) -> list[str]:
+        """What SQLite's own check finds wrong with the file; empty when nothing is."""
+        found = [str(row[0]) for row in self._read("PRAGMA integrity_check", ())]
+        return [] if found == ["ok"] else found
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            if application != APPLICATION_ID:
+                raise sqlite3.DatabaseError("it is not a journal of this program")
+            if version > SCHEMA_VERSION:
+                raise JournalTooNew(
+                    f"the journal {self.path} has schema {version}; this version reads up to {SCHEMA_VERSION}"
+                )
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = ON")
+            # Touch every table, so that a cut-off file is noticed now and not in the middle of a flow.
+            for table in ("flows", "events", "inbox"):
+                connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchone()  # noqa: S608 our own names
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _read(self, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        try:
+            return self._reader.execute(sql, values).fetchall()
+        except sqlite3.Error as exc:
+            raise self._failure(exc, "read") from exc
+
+    def _rows(self, where: str, values: Sequence[object]) -> list[FlowRow]:
+        rows = self._read(f"SELECT {_FLOW_COLUMNS} FROM flows {where}", values)  # noqa: S608 our own names
+        return [FlowRow(**dict(zip(FlowRow.__struct_fields__, row, strict=True))) for row in rows]
+
+    def _one(self, where: str, values: Sequence[object]) -> FlowRow | None:
+        return next(iter(self._rows(where, values)), None)
+
+    def _moved(self, flow: str) -> FlowBusy | FlowNotFound:
+        found = self._writer.execute("SELECT owner FROM flows WHERE id = ?", (flow,)).fetchone()
+        if found is None:
+            return FlowNotFound(f"no flow has the id {flow!r} in {self.path}")
+        if found[0] is None:
+            return FlowBusy(flow, pid=0, host="(it has just let go)")
+        owner = OwnerName.parse(found[0])
+        return FlowBusy(flow, pid=owner.pid, host=owner.host)
+
+    def _failure(self, exc: sqlite3.Error, verb: str) -> JournalError:
+        text = str(exc)
+        if isinstance(exc, sqlite3.OperationalError):
+            mend = (
+                f"Check the path, its owner and the free space of {self.path.parent}, then run the same command again."
+            )
+            if "full" in text:
+                mend = f"Free some space on the disk of {self.path.parent}; the flow goes on where it stands."
+            elif "readonly" in text or "read-only" in text:
+                mend = f"Make {self.path} and its directory writable: chmod u+w; the flow goes on where it stands."
+            elif "locked" in text:
+                mend = f"Another program holds {self.path} open for writing; close it and run the same command again."
+            return JournalError(f"cannot {verb} the journal {self.path}: {text}", hint=mend)
+        return JournalCorrupted(f"cannot {verb} the journal {self.path}: {text}")
+
+
+def _check_file(path: Path) -> None:
+    # Before SQLite sees it: of a file that is cut off at nothing it would delete the write-ahead log, and a last page
+    # that is cut in two it would overlook.
+    try:
+        with path.open("rb") as file:
+            head = file.read(100)
+    except OSError as exc:
+        raise JournalError(f"cannot open the journal {path}: {exc.strerror or exc}") from exc
+    if not head.startswith(b"SQLite format 3\0") or len(head) < 100:
+        raise sqlite3.DatabaseError("it is not an SQLite database")
+    page = int.from_bytes(head[16:18], "big") or 1
+    # Looked at twice, because another process may be in the middle of adding a page.
+    if path.stat().st_size % page:
+        time.sleep(SETTLE_SECONDS)
+        if path.stat().st_size % page:
+            raise sqlite3.DatabaseError("its last page is cut off")
+
+
+def _create(path: Path) -> None:
+    # Made under another name and linked into place when it is whole: a half-made journal is then always damage.
+    ensure_cloud_dir(path.parent)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}.new")
+    try:
+        fd = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
+        try:
+            # A umask can only have narrowed 0600 further; SQLite gives the companions the same mode.
+            os.fchmod(fd, 0o600)
+        finally:
+            os.close(fd)
+        try:
+            with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.executescript(
+                    f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
+                    f"{SCHEMA} COMMIT;"
+                )
+            with contextlib.suppress(FileExistsError):  # another process was quicker: its journal is as good
+                os.link(fresh, path)
+        finally:
+            fresh.unlink(missing_ok=True)
+    except OSError as exc:
+        raise Io(f"cannot make the journal {path}: {exc.strerror or exc}") from exc
+    except sqlite3.Error as exc:
+        raise JournalError(f"cannot make the journal {path}: {exc}") from exc
+
+
+def _set_all_aside(path: Path) -> Path:
+    aside = set_aside(path)
+    for suffix in ("-wal", "-shm"):
+        companion = path.with_name(path.name + suffix)
+        if companion.exists():
+            companion.rename(aside.with_name(aside.name + suffix))
+    return aside

@@ -1,0 +1,195 @@
+"""What we say to logs, and the one redactor that everything said passes through.
+
+Theory: a secret leaks by being quoted, not by being used. So nothing relies on callers to leave secrets out: whatever
+becomes text (a log line, an error's message, a traceback, an export) goes through `redact`, which knows two things.
+The *shapes* of secrets: JWTs, `Bearer` headers, callback parameters (also percent-encoded inside another URL),
+passwords in URLs, database URLs. And the *values* the process has met: the vault and the API client hand every secret
+they touch to `register_secret`, so an opaque token with no shape at all is still found.
+
+`logger` is loguru's, patched so that message, extra values and traceback are redacted before any sink sees them, also
+the sinks of a program that embeds us. The traceback becomes text there and then: loguru's own diagnosis would print
+the variables of every frame, tokens included.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import stat
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, quote_plus
+
+import loguru
+from typing_extensions import override
+
+from ..errors import Io
+
+if TYPE_CHECKING:
+    from loguru import Message, Record
+
+REDACTED: Final = "***"
+SHORTEST_SECRET: Final = 6
+"""Values shorter than this are not registered: replacing them would blot out ordinary words."""
+
+_NAMES: Final = r"(?:[a-z0-9_-]*token|[a-z0-9_-]*secret|state|code)"
+_QUOTED_NAMES: Final = r"(?:[a-z0-9_-]*token|[a-z0-9_-]*secret|[a-z0-9_]*password|[a-z0-9_]*api_key|database_url)"
+_VALUE: Final = r"[^&\s\"'#<>,;)\]}]+"
+
+_SHAPES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
+    # RFC 7519: the header is a JSON object, so its base64url starts with eyJ. The signature may be empty, and a JWE has
+    # five parts. One dot is enough: a message may have been cut in the middle of a token. The upper bound keeps hostile
+    # text from costing quadratic time.
+    (re.compile(r"eyJ[A-Za-z0-9_-]{4,1024}(?:\.[A-Za-z0-9_-]*){1,4}"), REDACTED),
+    # RFC 6750 section 2.1: b64token.
+    (re.compile(r"(?i)\b(bearer(?:\s+|%20))[A-Za-z0-9._~+/=-]+"), rf"\1{REDACTED}"),
+    # A database URL is a secret as a whole: host and name included (SECURITY 8).
+    (
+        re.compile(r"(?i)\b((?:postgres(?:ql)?|mysql|mariadb|mongodb|redis)(?:[+a-z0-9]*)://)[^\s\"'<>]+"),
+        rf"\1{REDACTED}",
+    ),
+    # user:password@; a password may hold an unescaped slash, but digits and then a slash are a port and a path.
+    (
+        re.compile(r"(://[^\s/?#:@\"'\[<>]*:)(?!\d{1,5}(?:[/?#\s\"'<>]|$))[^\s\"'<>]{1,1024}@"),
+        rf"\1{REDACTED}@",
+    ),
+    (re.compile(r"(://)[^\s/?#:@\"'<>]+@"), rf"\1{REDACTED}@"),
+    # name=value, in a query string or alone.
+    (re.compile(rf"(?i)(?<![a-z0-9_-])({_NAMES}=){_VALUE}"), rf"\1{REDACTED}"),
+    # The same inside another URL's parameter: redirect_uri=http%3A%2F%2F127.0.0.1%2Fcallback%3Fstate%3D...
+    (re.compile(rf"(?i)(%3F|%26)({_NAMES}%3D)(?:(?!%26|%23)[^&\s\"'#<>])+"), rf"\1\2{REDACTED}"),
+    # JSON and Python reprs. `state` and `code` are left out: there they are a flow's state and an error's code.
+    (
+        re.compile(rf"(?i)(?<![a-z0-9_-])((?:\\?[\"'])?{_QUOTED_NAMES}(?:\\?[\"'])?\s*[:=]\s*b?\\?)([\"'])[^\"'\\]+"),
+        rf"\1\2{REDACTED}",
+    ),
+)
+
+_LEVELS: Final = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
+
+_known: set[str] = set()
+_longest_first: tuple[str, ...] = ()
+_lock: Final = threading.Lock()
+
+
+def register_secret(value: str) -> None:
+    """Make `redact` hide this value wherever it turns up, also percent-encoded or escaped for JSON.
+
+    Args:
+        value: The secret. Shorter than 6 characters it is left alone: it would blot out ordinary text.
+    """
+    global _longest_first
+    if len(value) < SHORTEST_SECRET:
+        return
+    forms = {value, quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1], repr(value)[1:-1]}
+    with _lock:
+        if not forms <= _known:
+            _known.update(forms)
+            # Longest first: a secret that is part of another must not leave the rest of the longer one standing.
+            _longest_first = tuple(sorted(_known, key=len, reverse=True))
+
+
+def redact(text: str) -> str:
+    """Return the text with everything that is, or looks like, a secret replaced by `***`.
+
+    Args:
+        text: Anything about to be shown, logged or stored outside the vault.
+
+    Returns:
+        The same text when there was nothing to hide. Redacting twice changes nothing more.
+    """
+    for secret in _longest_first:
+        if secret in text:
+            text = text.replace(secret, REDACTED)
+    for shape, replacement in _SHAPES:
+        text = shape.sub(replacement, text)
+    return text
+
+
+def _redact_record(record: Record) -> None:
+    """Redact a record in place, its exception rendered to text so that no sink can look into its frames."""
+    text = record["message"]
+    failure = record["exception"]
+    if failure is not None and failure.value is not None:
+        shown = traceback.format_exception(failure.type, failure.value, failure.traceback)
+        text = f"{text}\n{''.join(shown).rstrip()}"
+        record["exception"] = None
+    record["message"] = redact(text)
+    for name, value in record["extra"].items():
+        if isinstance(value, str):
+            record["extra"][name] = redact(value)
+
+
+logger: Final = loguru.logger.patch(_redact_record)
+"""The logger of this package. Messages may quote what they like; see the module's docstring."""
+
+
+class _LogFile:
+    """A log file nobody else can read, appended to with one write per record so that two processes do not mix lines."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            # Not O_NOFOLLOW: the person named this path, and /dev/stderr is a symbolic link.
+            self._fd: Final = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        except OSError as exc:
+            raise Io(f"cannot write the log file {path}: {exc.strerror}", hint="Choose another --log-file.") from exc
+        try:
+            found = os.fstat(self._fd)
+            if stat.S_ISREG(found.st_mode) and stat.S_IMODE(found.st_mode) & 0o077:
+                os.fchmod(self._fd, 0o600)
+        except OSError as exc:
+            os.close(self._fd)
+            raise Io(
+                f"the log file {path} is readable by others and cannot be made private: {exc.strerror}",
+                hint="Choose another --log-file.",
+            ) from exc
+
+    def write(self, message: Message) -> None:
+        """Append one formatted record."""
+        left = memoryview(redact(message).encode("utf-8", "backslashreplace"))
+        while left:
+            left = left[os.write(self._fd, left) :]
+
+    def stop(self) -> None:
+        """Close the file; loguru calls this when the sink is removed."""
+        os.close(self._fd)
+
+
+class _StandardLogging(logging.Handler):
+    """Carries what httpx, hypercorn and others say through the standard `logging` to the same sinks and redactor."""
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        level = record.levelname if record.levelname in _LEVELS else record.levelno
+        logger.opt(exception=record.exc_info).log(level, "{}: {}", record.name, record.getMessage())
+
+
+def _write_stderr(message: Message) -> None:
+    sys.stderr.write(redact(message))
+
+
+def configure_logging(verbosity: int, log_file: Path | None) -> None:
+    """Send the log to stderr, and to a private file when one is named, replacing what was configured before.
+
+    Args:
+        verbosity: 0 shows warnings and errors on stderr, 1 also progress, 2 or more everything.
+        log_file: Gets everything, whatever the verbosity; created with mode 0600 and appended to.
+
+    Raises:
+        Io: The log file cannot be opened or made private; name another. The configuration before the call stands.
+    """
+    file = None if log_file is None else _LogFile(log_file)
+    level = ("WARNING", "INFO", "DEBUG")[min(max(verbosity, 0), 2)]
+    loguru.logger.remove()
+    loguru.logger.add(_write_stderr, level=level, format="{level}: {message}", diagnose=False, backtrace=False)
+    if file is not None:
+        shape = "{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {process} {level} {name}: {message}"
+        loguru.logger.add(file, level="DEBUG", format=shape, diagnose=False, backtrace=False)
+    root = logging.getLogger()
+    if not any(isinstance(handler, _StandardLogging) for handler in root.handlers):
+        root.addHandler(_StandardLogging(logging.INFO))

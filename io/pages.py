@@ -1,0 +1,176 @@
+"""The pages a browser sees when it comes back: done, went wrong, still working.
+
+Theory: such a page is shown at an address that holds a token, in a browser full of other people's scripts. So each page
+is one self-contained document: nothing is fetched, every interpolated text is escaped, the only style and the only
+scripts are constants of this file allowed by their SHA-256 in the Content-Security-Policy (CSP level 3,
+section 2.3.1), and the first thing the page does is take the query out of the address bar and the history
+(RFC 6750 section 5.3 on tokens in URLs). `page_headers` gives the headers that make a browser hold us to this.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from hashlib import sha256
+from html import escape
+from typing import Final
+from urllib.parse import quote
+
+_STYLE: Final = """
+:root { color-scheme: light dark; --ink: #17202b; --soft: #57636f; --paper: #f3f5f8; --card: #ffffff; --line: #dde3ea;
+  --good: #1a7f4b; --bad: #b3261e; --busy: #2457c5; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8edf3; --soft: #a3afbb; --paper: #10151b; --card: #1a2129;
+  --line: #2c3641; --good: #5bd08f; --bad: #ff8a80; --busy: #8ab0ff; } }
+* { box-sizing: border-box; }
+body { margin: 0; min-height: 100vh; display: grid; place-items: center; padding: 1.5rem; background: var(--paper);
+  color: var(--ink); font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
+main { width: 100%; max-width: 30rem; padding: 2.25rem 2rem; background: var(--card); border: 1px solid var(--line);
+  border-radius: 1rem; box-shadow: 0 1px 2px rgb(0 0 0 / 6%), 0 12px 32px rgb(0 0 0 / 8%); }
+svg { display: block; width: 3rem; height: 3rem; margin-bottom: 1.1rem; fill: none; stroke: currentColor;
+  stroke-width: 2.5; stroke-linecap: round; stroke-linejoin: round; }
+.good svg { color: var(--good); } .bad svg { color: var(--bad); } .busy svg { color: var(--busy); }
+.busy svg { animation: turn 1.4s linear infinite; }
+@keyframes turn { to { transform: rotate(1turn); } }
+@media (prefers-reduced-motion: reduce) { .busy svg { animation: none; } }
+h1 { margin: 0 0 .5rem; font-size: 1.45rem; line-height: 1.25; }
+p { margin: 0 0 .75rem; overflow-wrap: anywhere; }
+.small { margin-bottom: 0; color: var(--soft); font-size: .9rem; }
+code { padding: .1rem .35rem; border: 1px solid var(--line); border-radius: .35rem; font-family: ui-monospace, Menlo,
+  Consolas, monospace; font-size: .9em; overflow-wrap: anywhere; }
+a { color: var(--busy); }
+"""
+
+_SCRUB: Final = 'history.replaceState(null, "", location.pathname);'
+
+# textContent and a checked scheme: what the status says is data, never markup and never a script address.
+_WATCH: Final = """
+(() => {
+  const page = document.body, say = (id, text) => { document.getElementById(id).textContent = text; };
+  let misses = 0;
+  const look = async () => {
+    try {
+      const answer = await fetch(page.dataset.status, { cache: "no-store", credentials: "omit" });
+      const now = await answer.json();
+      misses = 0;
+      if (now.message) say("text", now.message);
+      if (now.status === "ready") {
+        page.className = "good";
+        document.title = "Your tenant is ready";
+        say("title", "Your tenant is ready");
+        if (typeof now.app_url === "string" && /^https?:\\/\\//.test(now.app_url)) {
+          const link = document.getElementById("link");
+          link.href = link.textContent = now.app_url;
+        }
+        return;
+      }
+      if (now.status === "failed") {
+        page.className = "bad";
+        document.title = "Setting up failed";
+        say("title", "Setting up failed");
+        return;
+      }
+    } catch {
+      misses += 1;
+      if (misses === 5) {
+        say("text", "The command line no longer listens here. See the terminal for how it stands.");
+        return;
+      }
+    }
+    setTimeout(look, 1000);
+  };
+  look();
+})();
+"""
+
+_ICONS: Final = {
+    "good": '<circle cx="24" cy="24" r="20"/><path d="m15 25 6 6 12-13"/>',
+    "bad": '<circle cx="24" cy="24" r="20"/><path d="M24 14v13m0 6v.5"/>',
+    "busy": '<path d="M24 4a20 20 0 1 1-20 20"/>',
+}
+
+
+def success_page(title: str, text: str, tenant_id: str | None = None) -> str:
+    """Return the page for a callback that did what it should.
+
+    Args:
+        title: The heading, a few words.
+        text: One or two sentences on what happened.
+        tenant_id: Shown beneath when given.
+    """
+    shown = "" if tenant_id is None else f'<p>Tenant: <code id="tenant">{escape(tenant_id)}</code></p>'
+    return _page("good", title, text, shown + '<p class="small">You can close this tab and return to the terminal.</p>')
+
+
+def error_page(title: str, text: str) -> str:
+    """Return the page for a callback that failed or could not be taken; says what to do in `text`.
+
+    Args:
+        title: The heading, a few words.
+        text: What happened and what to do about it.
+    """
+    return _page("bad", title, text, '<p class="small">The terminal shows how it stands.</p>')
+
+
+def waiting_page(tenant_id: str) -> str:
+    """Return the page that follows the setting up of a tenant through `/status/{tenant_id}` of the same listener.
+
+    Args:
+        tenant_id: The tenant's id, or the checkout session's while the tenant has none.
+    """
+    below = (
+        f'<p><a id="link"></a></p><p class="small">For <code>{escape(tenant_id)}</code>. You may close this tab.</p>'
+    )
+    status = f' data-status="/status/{escape(quote(tenant_id, safe=""))}"'
+    text = "The payment is being confirmed and the tenant set up. The terminal goes on by itself."
+    return _page("busy", "Setting up your tenant", text, below, status, _WATCH)
+
+
+def page_headers(page: str) -> dict[str, str]:
+    """Return the response headers for a page of this module, or for any other text that may run nothing.
+
+    Args:
+        page: The document; the policy allows just those of our scripts that it holds.
+    """
+    scripts = " ".join(_hash(script) for script in (_SCRUB, _WATCH) if f"<script>{script}</script>" in page)
+    policy = [
+        "default-src 'none'",
+        f"style-src {_hash(_STYLE)}",
+        f"script-src {scripts}" if scripts else "script-src 'none'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    ]
+    if _WATCH in page:
+        policy.append("connect-src 'self'")
+    return {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Security-Policy": "; ".join(policy),
+        **PRIVATE_HEADERS,
+    }
+
+
+PRIVATE_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""Headers for every answer of the listener, pages or not (SECURITY 6)."""
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+def _page(kind: str, title: str, text: str, below: str, attributes: str = "", script: str = "") -> str:
+    more = f"<script>{script}</script>" if script else ""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<script>{_SCRUB}</script>"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="referrer" content="no-referrer">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>"
+        f'<body class="{kind}"{attributes}><main aria-live="polite">'
+        f'<svg viewBox="0 0 48 48" aria-hidden="true">{_ICONS[kind]}</svg>'
+        f'<h1 id="title">{escape(title)}</h1><p id="text">{escape(text)}</p>{below}</main>{more}</body></html>\n'
+    )

@@ -1,0 +1,383 @@
+"""The tenants known here: `tenants.json`, shared with the Rust CLI.
+
+The file is `{tenants, synced_at}`. It is a cache of the API with one part that is not: secrets. The database URL and
+the sync token of a cloud tenant are given out once, after provisioning; later answers mask the password. So the rule
+of this file is that *an absent or masked credential never replaces a stored one*. Fields we do not know belong to a
+newer version and survive a read and a write. What cannot be read is set aside, never overwritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final, Self, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+from typing_extensions import override
+
+from ..errors import Io, TenantsNotSynced, TenantsStoreCorrupted, TenantsStoreInvalid, UnsafeFile
+from .files import ensure_cloud_dir, locked, read_private, set_aside, write_private
+from .log import logger, register_secret
+from .wire import TenantInfo
+
+MASKS: Final = (":***@", ":********@")
+DATABASE_HOST: Final = "db.systemprompt.io"
+SANDBOX_DATABASE_HOST: Final = "db-sandbox.systemprompt.io"
+
+_REST: Final = "unknown_fields"
+_SECRETS: Final = frozenset({"database_url", "internal_database_url", "sync_token"})
+_T = TypeVar("_T", bound=msgspec.Struct)
+
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Filled = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class TenantType(StrEnum):
+    """Where a tenant runs."""
+
+    LOCAL = "local"
+    CLOUD = "cloud"
+
+
+class NewCloudTenantParams(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known about a cloud tenant when it has just been provisioned. See `StoredTenant`."""
+
+    id: str
+    name: str
+    internal_database_url: str
+    app_id: str | None = None
+    hostname: str | None = None
+    region: str | None = None
+    database_url: str | None = None
+    external_db_access: bool = False
+    sync_token: str | None = None
+
+    @override
+    def __repr__(self) -> str:
+        return f"NewCloudTenantParams(id={self.id!r}, name={self.name!r})"
+
+
+def is_masked(url: str | None) -> bool:
+    """Whether the API hid the password of a database URL."""
+    return url is not None and any(mask in url for mask in MASKS)
+
+
+class StoredTenant(msgspec.Struct, frozen=True, kw_only=True):
+    """One tenant as it is stored.
+
+    Attributes:
+        id: The API's id, or a local one; not empty.
+        name: For people; not empty.
+        app_id: The application it runs.
+        hostname: Where it answers.
+        region: One of `wire.REGIONS`.
+        database_url: Reachable from here: the local database, or the cloud's when external access is on.
+        internal_database_url: Reachable from within the cloud.
+        tenant_type: `local` or `cloud`.
+        external_db_access: Whether the cloud database accepts connections from outside.
+        sync_token: Lets `sync` push and pull.
+        shared_container_db: The shared container a local tenant's database is in.
+        unknown_fields: What a newer version wrote beside these; written back as it was.
+    """
+
+    id: Filled
+    name: Filled
+    app_id: str | None = None
+    hostname: str | None = None
+    region: str | None = None
+    database_url: str | None = None
+    internal_database_url: str | None = None
+    tenant_type: TenantType = TenantType.LOCAL
+    external_db_access: bool = False
+    sync_token: str | None = None
+    shared_container_db: str | None = None
+    unknown_fields: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        # Built in code as well as read from a file: msgspec checks lengths only while decoding.
+        if not self.id or not self.name:
+            raise ValueError("a tenant's id and name must not be empty")
+        for name in _SECRETS:
+            if secret := getattr(self, name):
+                register_secret(secret)
+
+    @override
+    def __repr__(self) -> str:
+        return f"StoredTenant(id={self.id!r}, name={self.name!r}, tenant_type={self.tenant_type.value!r})"
+
+    @classmethod
+    def new(cls, id: str, name: str) -> Self:  # noqa: A002 - the original's name
+        """A local tenant of which nothing else is known."""
+        return cls(id=id, name=name)
+
+    @classmethod
+    def new_local(cls, id: str, name: str, database_url: str) -> Self:  # noqa: A002 - the original's name
+        """A local tenant with a database of its own."""
+        return cls(id=id, name=name, database_url=database_url)
+
+    @classmethod
+    def new_local_shared(cls, id: str, name: str, database_url: str, shared_container_db: str) -> Self:  # noqa: A002
+        """A local tenant whose database is in the shared container of that name."""
+        return cls(id=id, name=name, database_url=database_url, shared_container_db=shared_container_db)
+
+    @classmethod
+    def new_cloud(cls, params: NewCloudTenantParams) -> Self:
+        """A tenant that has just been provisioned."""
+        return cls(tenant_type=TenantType.CLOUD, **msgspec.structs.asdict(params))
+
+    @classmethod
+    def from_tenant_info(cls, info: TenantInfo) -> Self:
+        """A cloud tenant as `/auth/me` shows it: its database URL may be masked and it has no sync token."""
+        return cls(
+            id=info.id,
+            name=info.name,
+            app_id=info.app_id,
+            hostname=info.hostname,
+            region=info.region,
+            internal_database_url=info.database_url or None,
+            tenant_type=TenantType.CLOUD,
+            external_db_access=info.external_db_access,
+        )
+
+    def update_from_tenant_info(self, info: TenantInfo) -> Self:
+        """This tenant with what `/auth/me` says now; a stored database URL outlives a masked or empty one.
+
+        Returns:
+            A new record: name, app_id, hostname, region and external_db_access are the API's, the rest is kept.
+        """
+        masked = not info.database_url or is_masked(info.database_url)
+        return msgspec.structs.replace(
+            self,
+            name=info.name,
+            app_id=info.app_id,
+            hostname=info.hostname,
+            region=info.region,
+            external_db_access=info.external_db_access,
+            internal_database_url=self.internal_database_url if masked else info.database_url,
+        )
+
+    @property
+    def is_cloud(self) -> bool:
+        """Whether it runs in the cloud."""
+        return self.tenant_type is TenantType.CLOUD
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it runs on this computer."""
+        return self.tenant_type is TenantType.LOCAL
+
+    @property
+    def uses_shared_container(self) -> bool:
+        """Whether its database is in the shared container."""
+        return self.shared_container_db is not None
+
+    @property
+    def has_database_url(self) -> bool:
+        """Whether there is a database URL: the internal one of a cloud tenant, the plain one of a local tenant."""
+        return bool(self.internal_database_url if self.is_cloud else self.database_url)
+
+    @property
+    def local_database_url(self) -> str | None:
+        """The database URL that can be reached from here."""
+        return self.database_url
+
+    def get_local_database_url(self) -> str | None:
+        """The original's name of `local_database_url`."""
+        return self.local_database_url
+
+    @property
+    def is_sync_token_missing(self) -> bool:
+        """Whether a cloud tenant has no sync token; a local one needs none."""
+        return self.is_cloud and not self.sync_token
+
+    @property
+    def is_database_url_masked(self) -> bool:
+        """Whether the API hid the password of the database URL `has_database_url` looks at."""
+        return is_masked(self.internal_database_url if self.is_cloud else self.database_url)
+
+    @property
+    def has_missing_credentials(self) -> bool:
+        """Whether a cloud tenant lacks its sync token or its database password."""
+        return self.is_cloud and (self.is_sync_token_missing or self.is_database_url_masked)
+
+
+def _split(raw: dict[str, Any], kind: type[_T]) -> _T:
+    """Build a record from the fields it knows, and hand it the rest to keep."""
+    rest = dict(raw)
+    known = {name: rest.pop(name) for name in kind.__struct_fields__ if name in rest and name != _REST}
+    return msgspec.structs.replace(msgspec.convert(known, kind), unknown_fields=rest)
+
+
+class TenantStore(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of `tenants.json`.
+
+    Attributes:
+        tenants: In the order of the file.
+        synced_at: When the list was last read from the API as a whole, with a time zone.
+        unknown_fields: What a newer version wrote beside these; written back as it was.
+    """
+
+    tenants: tuple[StoredTenant, ...] = ()
+    synced_at: Moment
+    unknown_fields: dict[str, Any] = {}
+
+    @classmethod
+    def from_tenant_infos(cls, infos: Iterable[TenantInfo], now: datetime | None = None) -> Self:
+        """A store of what `/auth/me` listed, synced now (the clock's time by default)."""
+        moment = datetime.now(UTC) if now is None else now
+        return cls(tenants=tuple(map(StoredTenant.from_tenant_info, infos)), synced_at=moment)
+
+    def find_tenant(self, id: str) -> StoredTenant | None:  # noqa: A002 - the original's name
+        """The tenant with this id, or None."""
+        return next((tenant for tenant in self.tenants if tenant.id == id), None)
+
+    def is_stale(self, max_age: timedelta, now: datetime | None = None) -> bool:
+        """Whether the last sync is longer ago than `max_age` (now: the clock's time by default)."""
+        return (datetime.now(UTC) if now is None else now) - self.synced_at > max_age
+
+    def with_tenant(self, tenant: StoredTenant) -> Self:
+        """This store with the tenant in it, in the place of one with its id, else at the end.
+
+        A credential the new record lacks, or has masked, is taken over from the stored one.
+        """
+        old = self.find_tenant(tenant.id)
+        if old is None:
+            return msgspec.structs.replace(self, tenants=(*self.tenants, tenant))
+        masked = not tenant.internal_database_url or is_masked(tenant.internal_database_url)
+        merged = msgspec.structs.replace(
+            tenant,
+            internal_database_url=(old.internal_database_url if masked else None) or tenant.internal_database_url,
+            database_url=tenant.database_url or old.database_url,
+            sync_token=tenant.sync_token or old.sync_token,
+            unknown_fields={**old.unknown_fields, **tenant.unknown_fields},
+        )
+        return msgspec.structs.replace(self, tenants=tuple(merged if each is old else each for each in self.tenants))
+
+    @classmethod
+    def load_from_path(cls, path: Path) -> Self:
+        """Read the store.
+
+        Raises:
+            TenantsNotSynced: There is no such file.
+            TenantsStoreCorrupted: It is not JSON.
+            TenantsStoreInvalid: A field is missing or breaks its rule; the message names it.
+            Io: It is there and cannot be read.
+        """
+        data = read_private(path)
+        if data is None:
+            raise TenantsNotSynced(f"no tenants are known yet: there is no {path}")
+        try:
+            raw = msgspec.json.decode(data)
+        except (msgspec.DecodeError, RecursionError) as exc:
+            raise TenantsStoreCorrupted(f"{path} is not JSON: {exc}") from exc
+        try:
+            top = msgspec.convert(raw, dict[str, Any])
+            listed = msgspec.convert(top, _Listed).tenants
+            store = _split({**top, "tenants": []}, cls)
+        except msgspec.ValidationError as exc:
+            raise TenantsStoreInvalid(f"{path} does not hold tenants: {exc}") from exc
+        tenants: list[StoredTenant] = []
+        for index, each in enumerate(listed):
+            try:
+                tenants.append(_split(each, StoredTenant))
+            except msgspec.ValidationError as exc:
+                raise TenantsStoreInvalid(f"{path} does not hold tenants: tenant {index + 1}: {exc}") from exc
+        return msgspec.structs.replace(store, tenants=tuple(tenants))
+
+    def save_to_path(self, path: Path) -> None:
+        """Replace the stored list by this one, under its lock; a file that cannot be read is set aside first.
+
+        To change what is stored, use `store_tenant`: it reads again under the lock, so that no other process's change
+        is lost.
+
+        Raises:
+            UnsafeFile: The file or its directory is a symbolic link or belongs to somebody else.
+            Io: It cannot be written; what was there before still stands.
+        """
+        ensure_cloud_dir(path.parent)
+        with locked(path):
+            _load_or_set_aside(path)
+            self._write(path)
+
+    def _write(self, path: Path) -> None:
+        top: dict[str, Any] = {
+            **self.unknown_fields,
+            "tenants": [_plain(tenant) for tenant in self.tenants],
+            "synced_at": self.synced_at.astimezone(UTC),
+        }
+        write_private(path, msgspec.json.format(msgspec.json.encode(top)) + b"\n")
+
+
+class _Listed(msgspec.Struct):
+    tenants: list[dict[str, Any]]
+
+
+def _plain(tenant: StoredTenant) -> dict[str, Any]:
+    """A tenant as the file holds it: absent optionals left out."""
+    known = msgspec.structs.asdict(tenant)
+    rest: dict[str, Any] = known.pop(_REST)
+    return {**rest, **{name: value for name, value in known.items() if value is not None}}
+
+
+def _load_or_set_aside(path: Path) -> TenantStore | None:
+    """Read the store under its lock; None when there is none any more, or none yet."""
+    try:
+        return TenantStore.load_from_path(path)
+    except TenantsNotSynced:
+        return None
+    except UnsafeFile:
+        raise
+    except (TenantsStoreCorrupted, TenantsStoreInvalid, Io) as exc:
+        aside = set_aside(path)
+        logger.warning("{}; it is {} now", exc.user_message, aside)
+        return None
+
+
+def store_tenant(path: Path, tenant: StoredTenant, now: datetime) -> TenantStore:
+    """Put one tenant into the store, next to whatever another process put there meanwhile.
+
+    Args:
+        path: `tenants.json`; its directory is created when missing.
+        tenant: Replaces the one with its id, except that absent or masked credentials do not replace stored ones.
+        now: The `synced_at` of a new file. An existing file keeps its own: one tenant stored is not a list synced.
+
+    Returns:
+        The store as it was written.
+
+    Raises:
+        UnsafeFile: The file or its directory is a symbolic link or belongs to somebody else.
+        Io: It cannot be written; what was there before still stands.
+    """
+    ensure_cloud_dir(path.parent)
+    with locked(path):
+        store = (_load_or_set_aside(path) or TenantStore(synced_at=now)).with_tenant(tenant)
+        store._write(path)  # pyright: ignore[reportPrivateUsage] - the same module; not for callers, who would skip the lock
+    return store
+
+
+def external_database_url(url: str, hostname: str | None = None) -> str:
+    """The address of a tenant's database from outside the cloud, once external access is on.
+
+    The host becomes `db.systemprompt.io`, or the sandbox's when a host says "sandbox", and `sslmode=disable` becomes
+    `sslmode=require`; user, password, port, database and other parameters stay.
+
+    Args:
+        url: The database URL the API gave. One that is no URL is returned as it is.
+        hostname: The tenant's own host name, when known: it says "sandbox" too where the database's host does not.
+    """
+    try:
+        parts = urlsplit(url)
+        inside = parts.hostname
+    except ValueError:
+        return url
+    if not inside:
+        return url
+    user, at, place = parts.netloc.rpartition("@")
+    port = place.rpartition("]")[2].partition(":")[2]
+    sandbox = "sandbox" in inside or "sandbox" in (hostname or "").lower()
+    host = SANDBOX_DATABASE_HOST if sandbox else DATABASE_HOST
+    query = "&".join("sslmode=require" if pair == "sslmode=disable" else pair for pair in parts.query.split("&"))
+    return parts._replace(netloc=f"{user}{at}{host}{':' + port if port else ''}", query=query).geturl()

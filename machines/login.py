@@ -1,0 +1,255 @@
+"""Logging in: from nothing to credentials on disk.
+
+Theory
+------
+A login is a conversation with a person in a browser, and the person may take minutes, close the terminal, or come from
+somewhere else entirely. So the flow first *asks* the API where the person should go (`requesting_authorization`), then
+waits (`awaiting_callback`) for the browser to come back to a loopback port with a token. The wait is bound to a nonce
+that travels in the redirect URI; both the nonce and the port are kept, so a login whose terminal was closed accepts the
+tab that is still open (RFC 8252 section 7.3; RFC 9700 section 4.2.4 for why a nonce).
+
+A callback is a claim, not a fact: the token counts only after the API accepted it (`verifying_token`), and only then
+are the old credentials replaced (`saving_credentials`). If the API cannot take a redirect URI with a query, the
+callback is *unbound*; then anybody could have sent it, and a person must confirm the account (`confirming_account`)
+first. Telling the API about the login (`reporting_login`) is a courtesy: it never makes a good login fail.
+
+    requesting_authorization -> awaiting_callback -> verifying_token -> saving_credentials -> reporting_login
+                                                         | unbound                              |
+                                                         v                                      v
+                                                   confirming_account                      authenticated
+    and the other ends: denied, timed_out, failed, cancelled
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from .machine import (
+    ANY,
+    STAY,
+    CancelRequested,
+    Context,
+    DeadlinePassed,
+    Event,
+    Machine,
+    ResumePolicy,
+    State,
+    Verdict,
+    on,
+)
+
+
+class LoginContext(Context, frozen=True, kw_only=True):
+    """What a login knows. `nonce`, `url` and `token` are references to the vault, never the values."""
+
+    api_url: str
+    provider: str = "github"
+    port: int = 8765
+    timeout: float = 300.0
+    bound: bool = True
+    nonce: str = ""
+    url: str = ""
+    token: str = ""
+    invited: bool = False
+    authenticated_at: str = ""
+    user_id: str = ""
+    user_email: str = ""
+    credentials_path: str = ""
+
+
+class AuthorizationOffered(Event, frozen=True):
+    """The API gave the URL the person should visit; the callback will come to `port`."""
+
+    port: int
+    nonce: str
+    url: str
+
+
+class AuthorizationRefused(Event, frozen=True):
+    """The API will not start a login like this one."""
+
+    problem: str
+
+
+class PortTaken(Event, frozen=True):
+    """The port for the callback is in use; no browser was opened."""
+
+    problem: str
+
+
+class TokenProvided(Event, frozen=True):
+    """A token was handed in; no browser is needed."""
+
+    token: str
+
+
+class BrowserOpened(Event, frozen=True):
+    """A browser was started with the URL."""
+
+
+class BrowserNotOpened(Event, frozen=True):
+    """No browser was started; the person has the printed URL."""
+
+    reason: str
+
+
+class CallbackReceived(Event, frozen=True):
+    """The browser came back with a token."""
+
+    token: str
+
+
+class AuthorizationDenied(Event, frozen=True):
+    """The browser came back with an error: the person, or the provider, said no."""
+
+    error: str
+    problem: str
+
+
+class TokenAccepted(Event, frozen=True):
+    """The API knows the token's user."""
+
+    user_id: str
+    user_email: str
+
+
+class TokenRefused(Event, frozen=True):
+    """The API does not accept the token."""
+
+    problem: str
+
+
+class AccountConfirmed(Event, frozen=True):
+    """The person says the account found is theirs."""
+
+
+class AccountDisowned(Event, frozen=True):
+    """The person says the account found is not theirs."""
+
+
+class CredentialsSaved(Event, frozen=True):
+    """The credentials are on disk."""
+
+    path: str
+    at: str
+
+
+class LoginReported(Event, frozen=True):
+    """The API was told about the login."""
+
+
+class LoginNotReported(Event, frozen=True):
+    """The API could not be told about the login, which changes nothing for the person."""
+
+    reason: str
+
+
+def _offered(context: LoginContext, event: AuthorizationOffered) -> LoginContext:
+    return msgspec.structs.replace(context, port=event.port, nonce=event.nonce, url=event.url)
+
+
+def _invited(context: LoginContext, _event: BrowserOpened) -> LoginContext:
+    return msgspec.structs.replace(context, invited=True)
+
+
+def _provided(context: LoginContext, event: TokenProvided | CallbackReceived) -> LoginContext:
+    return msgspec.structs.replace(context, token=event.token)
+
+
+def _identified(context: LoginContext, event: TokenAccepted) -> LoginContext:
+    return msgspec.structs.replace(context, user_id=event.user_id, user_email=event.user_email)
+
+
+def _saved(context: LoginContext, event: CredentialsSaved) -> LoginContext:
+    return msgspec.structs.replace(context, credentials_path=event.path, authenticated_at=event.at)
+
+
+def _explained(
+    context: LoginContext, event: AuthorizationDenied | AuthorizationRefused | PortTaken | TokenRefused
+) -> LoginContext:
+    return msgspec.structs.replace(context, problem=event.problem)
+
+
+def _disowned(context: LoginContext, _event: AccountDisowned) -> LoginContext:
+    return msgspec.structs.replace(context, problem=f"the account {context.user_email} was not confirmed")
+
+
+def _expired(context: LoginContext, _event: DeadlinePassed) -> LoginContext:
+    return msgspec.structs.replace(context, problem=f"nobody came back from the browser within {context.timeout:g} s")
+
+
+def _cancelled(context: LoginContext, event: CancelRequested) -> LoginContext:
+    return msgspec.structs.replace(context, problem=event.reason or "cancelled")
+
+
+def callback_is_bound(context: LoginContext, _event: TokenAccepted) -> bool:
+    """The callback carried our nonce (or no callback was needed), so it answers our own question."""
+    return context.bound
+
+
+def _result(context: LoginContext) -> dict[str, object]:
+    return {
+        "user_id": context.user_id,
+        "user_email": context.user_email,
+        "api_url": context.api_url,
+        "credentials": context.credentials_path,
+    }
+
+
+LOGIN: Final = Machine(
+    "login",
+    version=1,
+    initial="requesting_authorization",
+    context=LoginContext,
+    result=_result,
+    states=[
+        State("requesting_authorization", "asking the API where to log in"),
+        State("awaiting_callback", "waiting for the browser to come back", timeout="timeout"),
+        State("verifying_token", "asking the API whose token this is"),
+        State("confirming_account", "waiting for a person to confirm the account", timeout="timeout"),
+        State(
+            "saving_credentials",
+            "writing the credentials",
+            effect="replaces credentials.json",
+            resume=ResumePolicy.RETRY,
+        ),
+        State(
+            "reporting_login",
+            "telling the API about the login",
+            timeout=5.0,
+            effect="reports the login to the API",
+            resume=ResumePolicy.RETRY,
+        ),
+        State("authenticated", "logged in", verdict=Verdict.SUCCESS),
+        State("denied", "the login was refused", verdict=Verdict.FAILURE),
+        State("timed_out", "nobody came back in time", verdict=Verdict.FAILURE),
+        State("failed", "the login failed", verdict=Verdict.FAILURE),
+        State("cancelled", "the login was cancelled", verdict=Verdict.CANCELLED),
+    ],
+    rows=[
+        on(AuthorizationOffered, "requesting_authorization", "awaiting_callback", update=_offered),
+        on(AuthorizationRefused, "requesting_authorization", "failed", update=_explained),
+        on(PortTaken, "requesting_authorization", "failed", update=_explained),
+        on(TokenProvided, "requesting_authorization", "verifying_token", update=_provided),
+        on(BrowserOpened, "awaiting_callback", STAY, update=_invited),
+        on(BrowserNotOpened, "awaiting_callback", STAY),
+        on(CallbackReceived, "awaiting_callback", "verifying_token", update=_provided),
+        on(AuthorizationDenied, "awaiting_callback", "denied", update=_explained),
+        on(DeadlinePassed, "awaiting_callback", "timed_out", update=_expired),
+        on(TokenAccepted, "verifying_token", "saving_credentials", when=callback_is_bound, update=_identified),
+        on(TokenAccepted, "verifying_token", "confirming_account", update=_identified),
+        on(TokenRefused, "verifying_token", "failed", update=_explained),
+        on(AccountConfirmed, "confirming_account", "saving_credentials"),
+        on(AccountDisowned, "confirming_account", "denied", update=_disowned),
+        on(DeadlinePassed, "confirming_account", "timed_out", update=_expired),
+        on(CredentialsSaved, "saving_credentials", "reporting_login", update=_saved),
+        on(LoginReported, "reporting_login", "authenticated"),
+        on(LoginNotReported, "reporting_login", "authenticated"),
+        on(DeadlinePassed, "reporting_login", "authenticated"),
+        # The credentials stand already: stopping now is being done.
+        on(CancelRequested, "reporting_login", "authenticated"),
+        on(CancelRequested, ANY, "cancelled", update=_cancelled),
+    ],
+)

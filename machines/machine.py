@@ -1,0 +1,342 @@
+"""A machine is a table.
+
+Theory
+------
+A flow (a login, a checkout) is at every moment in exactly one *state*: a situation, such as "awaiting the callback".
+*Events* are facts in the past tense ("callback received"). What a fact means in a situation is written in *rows*:
+
+    event, source state -> destination, guard, update
+
+`Machine.step(state, context, event)` looks up the row and returns the new state and the new context. It is pure: no
+clock, no I/O, no trio. What must be *done* while in a state belongs to the flow's activities, elsewhere; a step returns
+the new state and starts nothing. That is why the same table can be stepped, tested exhaustively, drawn, replayed from a
+journal and run by another engine.
+
+- A row whose destination is `STAY` records progress and leaves the state alone. A row that names the state it starts
+  from re-enters it: what was being done there starts anew.
+- `ANY` stands for every state that is not final. A row for one state goes before a row for `ANY`.
+- Rows for the same event and state are tried from the top; only guarded rows may have others after them.
+- A final state has a verdict and no rows. An event that no row takes raises `EventNotAccepted` and changes nothing.
+
+The stepping itself is done by a `transitions.Machine` that is built once for each table and shared by all flows: one
+throw-away cursor a step, no `add_model`, no callbacks on entering or leaving a state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from functools import reduce
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar, cast
+
+import msgspec
+import transitions
+
+from ..errors import EventNotAccepted, MachineInvalid
+from . import _table
+
+STAY: Final = None
+"""Destination of a row that records progress without leaving the state."""
+
+ANY: Final = "*"
+"""Source of a row that holds in every state that is not final."""
+
+
+class Event(msgspec.Struct, frozen=True, tag_field="event", tag=True):
+    """A fact. Subclass it, list every field it carries, name it in the past tense; its class name is its tag."""
+
+
+class DeadlinePassed(Event, frozen=True):
+    """The state's deadline has passed; sent by the engine."""
+
+
+class CancelRequested(Event, frozen=True):
+    """Somebody asked to stop for good."""
+
+    reason: str = ""
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """What a flow knows besides its state. Subclass it; it holds no secret, only references to the vault."""
+
+    problem: str = ""
+    """Why the flow ended other than well, in a sentence for people."""
+
+
+E = TypeVar("E", bound=Event)
+C = TypeVar("C", bound=Context)
+
+
+class Verdict(StrEnum):
+    """What a final state means to whoever waits for it."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    CANCELLED = "cancelled"
+
+
+class ResumePolicy(StrEnum):
+    """What to do on resume about an outward effect that was announced and has no recorded result."""
+
+    RETRY = "retry"
+    """Doing it again is safe."""
+    RECONCILE = "reconcile"
+    """Ask the server what became of it before anything else."""
+    ASK = "ask"
+    """Tell the person and wait for an answer."""
+
+
+class State(msgspec.Struct, frozen=True):
+    """A situation a flow can be in.
+
+    Args:
+        name: What the situation is called, in lower_snake_case.
+        meaning: The situation in one line, for people.
+        timeout: Seconds until `DeadlinePassed`, or the name of the context field that holds them; None for none.
+            States that name the same field share one deadline: going from one to the other does not start it anew.
+        late: On resume after the deadline: `restart` gives the time anew (a person is back), `continue` keeps the
+            moment it was set to (a server went on working).
+        verdict: Makes the state final.
+        effect: What is done to the outside world here, in a few words; None when nothing is.
+        resume: What to do about an effect whose result is not known; needed where there is an effect.
+        child: The machine that runs as a child flow here.
+    """
+
+    name: str
+    meaning: str
+    timeout: float | str | None = None
+    late: Literal["restart", "continue"] = "restart"
+    verdict: Verdict | None = None
+    effect: str | None = None
+    resume: ResumePolicy | None = None
+    child: str | None = None
+
+    @property
+    def final(self) -> bool:
+        """True when the flow ends here."""
+        return self.verdict is not None
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One line of the table; write it with `on`."""
+
+    event: type[Event]
+    source: str
+    to: str | None
+    guard: Callable[[Any, Any], bool] | None = None
+    update: Callable[[Any, Any], Any] | None = None
+
+    @property
+    def label(self) -> str:
+        """The event, with its guard in brackets, as it stands on a drawn arrow."""
+        guard = f" [{self.guard.__name__}]" if self.guard else ""
+        return self.event.__name__ + guard
+
+
+def on(
+    event: type[E],
+    source: str,
+    to: str | None,
+    *,
+    when: Callable[[C, E], bool] | None = None,
+    update: Callable[[C, E], C] | None = None,
+) -> Row:
+    """A row: `event` in `source` leads `to` a state (or `STAY`), if `when` holds, changing the context by `update`.
+
+    Both functions are pure. Give the guard a name that reads as a condition: it is drawn.
+    """
+    return Row(event, source, to, when, update)
+
+
+class Step(NamedTuple, Generic[C]):
+    """What an event led to.
+
+    Attributes:
+        state: The state after the event.
+        context: The context after the event.
+        entered: True when a state was entered (or re-entered), False when the event was only progress.
+    """
+
+    state: str
+    context: C
+    entered: bool
+
+
+class _Cursor:
+    """The model of one step: `transitions` moves its `state`, the row in hand its `context`."""
+
+    __slots__ = ("context", "row", "state")
+
+    def __init__(self, state: str, context: object) -> None:
+        self.state = state
+        self.context = context
+        self.row: Row | None = None
+
+
+class Machine(Generic[C]):
+    """A validated table that steps.
+
+    Args:
+        name: What the machine is called; it names the flow in the journal and on the command line.
+        version: Raised whenever flows of the old table could not go on in the new one.
+        initial: The state a flow starts in.
+        context: The context's type.
+        states: Every state.
+        rows: Every row.
+        result: What a finished flow hands out, from its context; the whole context when not given. Holds no secret.
+
+    Raises:
+        MachineInvalid: The table breaks a rule: duplicate or shadowed rows, unknown or unreachable states, a state that
+            cannot reach an end, a timeout nobody handles, an effect without a resume policy.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        version: int,
+        initial: str,
+        context: type[C],
+        states: Sequence[State],
+        rows: Sequence[Row],
+        result: Callable[[C], Mapping[str, object]] | None = None,
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.initial = initial
+        self.context_type = context
+        self.rows = tuple(rows)
+        self._result = result
+        _table.check_states(name, initial, [(s.name, s.final) for s in states])
+        self.states: dict[str, State] = {state.name: state for state in states}
+        self.expanded = _table.expand(name, self.states, self.rows)
+        """(source, row) for every source a row holds in, `ANY` written out, in the order they are tried."""
+        _table.check_paths(name, initial, self.states, self.expanded)
+        _table.check_promises(name, context, self.states, self.expanded)
+        self.events: dict[str, type[Event]] = {row.event.__name__: row.event for row in self.rows}
+        union = cast("type[Event]", reduce(lambda left, right: left | right, self.events.values()))
+        self._event_decoder = msgspec.json.Decoder(union)
+        self._context_decoder = msgspec.json.Decoder(context)
+        self.fingerprint = hashlib.sha256(msgspec.json.encode(self.describe())).hexdigest()[:16]
+        self._engine = self._build()
+
+    def step(self, state: str, context: C, event: Event) -> Step[C]:
+        """What `event` means in `state`; changes nothing and starts nothing.
+
+        Raises:
+            EventNotAccepted: No row of this state takes the event, or every guard refused it.
+        """
+        trigger = self._engine.events.get(type(event).__name__)
+        cursor = _Cursor(state, context)
+        if trigger is None or state not in trigger.transitions or not trigger.trigger(cursor, event):
+            raise EventNotAccepted(state, type(event).__name__, machine=self.name)
+        # A row was taken, or trigger() would have been False.
+        entered = cursor.row is not None and cursor.row.to is not None
+        return Step(cursor.state, cast("C", cursor.context), entered)
+
+    def accepts(self, state: str) -> frozenset[type[Event]]:
+        """The events that have a row in `state`, whatever their guards say."""
+        return frozenset(row.event for source, row in self.expanded if source == state)
+
+    def decode_event(self, body: bytes | str) -> Event:
+        """An event from its JSON; `msgspec.DecodeError` if it is none of this machine's."""
+        return self._event_decoder.decode(body)
+
+    def decode_context(self, body: bytes | str) -> C:
+        """A context from its JSON; `msgspec.DecodeError` if it does not fit."""
+        return self._context_decoder.decode(body)
+
+    def timeout_of(self, state: str, context: C) -> float | None:
+        """Seconds a flow may stay in `state`, or None for as long as it likes."""
+        timeout = self.states[state].timeout
+        return float(getattr(context, timeout)) if isinstance(timeout, str) else timeout
+
+    def shares_deadline(self, left: str, entered: str) -> bool:
+        """Whether the deadline of the state that was left goes on in the one entered."""
+        timeout = self.states[entered].timeout
+        return isinstance(timeout, str) and self.states[left].timeout == timeout
+
+    def result(self, context: C) -> Mapping[str, object]:
+        """What a finished flow hands out."""
+        if self._result is not None:
+            return self._result(context)
+        return cast("dict[str, object]", msgspec.to_builtins(context))
+
+    def describe(self) -> dict[str, Any]:
+        """The whole table as plain data; its hash is the fingerprint stored with every flow."""
+
+        def fields(struct: type[msgspec.Struct]) -> list[str]:
+            return list(struct.__struct_fields__)
+
+        return {
+            "name": self.name,
+            "version": self.version,
+            "initial": self.initial,
+            "context": fields(self.context_type),
+            "events": {name: fields(event) for name, event in sorted(self.events.items())},
+            "states": [msgspec.to_builtins(state) for state in self.states.values()],
+            "rows": [
+                [row.event.__name__, row.source, row.to, _name(row.guard), _name(row.update)] for row in self.rows
+            ],
+        }
+
+    def _build(self) -> transitions.Machine:
+        engine = transitions.Machine(
+            model=None,
+            states=[transitions.State(name) for name in self.states],
+            initial=self.initial,
+            auto_transitions=False,
+            send_event=True,
+        )
+        for source, row in self.expanded:
+            engine.add_transition(
+                row.event.__name__,
+                source,
+                row.to,
+                conditions=[_condition(row.guard)] if row.guard else [],
+                before=[_taking(row)],
+            )
+        return engine
+
+
+def _condition(guard: Callable[[Any, Any], bool]) -> Callable[[transitions.EventData], bool]:
+    def holds(data: transitions.EventData) -> bool:
+        (event,) = data.args
+        return guard(cast("_Cursor", data.model).context, event)
+
+    return holds
+
+
+def _taking(row: Row) -> Callable[[transitions.EventData], None]:
+    # Runs before the state changes: an update that raises leaves the cursor, and so the flow, as it was.
+    def take(data: transitions.EventData) -> None:
+        cursor = cast("_Cursor", data.model)
+        cursor.row = row
+        if row.update is not None:
+            (event,) = data.args
+            cursor.context = row.update(cursor.context, event)
+
+    return take
+
+
+def _name(function: Callable[..., object] | None) -> str | None:
+    return None if function is None else function.__name__
+
+
+__all__ = [
+    "ANY",
+    "STAY",
+    "CancelRequested",
+    "Context",
+    "DeadlinePassed",
+    "Event",
+    "Machine",
+    "MachineInvalid",
+    "ResumePolicy",
+    "Row",
+    "State",
+    "Step",
+    "Verdict",
+    "on",
+]

@@ -1,0 +1,190 @@
+"""Scripted faults: what can go wrong between a client and the cloud, made to go wrong on request.
+
+A fault is one line of text, `name:key=value,key=value`, so that it fits a command-line option, a test parameter and a
+bug report alike. `Fault` is that line, checked; `FaultPlan` holds a world's faults and counts how often each has still
+to strike. Counting is all the state there is: no randomness, so a script of faults gives the same story every time.
+
+`times` says how often a fault strikes before it is used up (0 = for ever); `path` limits it to requests whose path
+contains the given text; `after` counts what is let through first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from ..errors import InvalidFault
+
+Value = float | int | str
+
+
+class FaultKind(msgspec.Struct, frozen=True):
+    """One kind of fault: what it does, and its parameters with their defaults (the default decides the type)."""
+
+    help: str
+    defaults: dict[str, Value]
+
+
+_KINDS: Final[dict[str, FaultKind]] = {
+    "drop-stream": FaultKind(
+        "break an event stream's connection after `after` events; streams then answer 503 for `outage` seconds",
+        {"after": 3, "times": 1, "outage": 0.0, "path": ""},
+    ),
+    "silence": FaultKind(
+        "keep an event stream open after `after` events but send nothing more, not even heartbeats",
+        {"after": 3, "times": 1, "path": ""},
+    ),
+    "malformed": FaultKind(
+        "send one event whose data is not JSON after `after` events of a stream", {"after": 2, "times": 1, "path": ""}
+    ),
+    "error": FaultKind(
+        "answer `status` instead of doing the work; `retry_after` seconds go into Retry-After when not 0",
+        {"status": 503, "retry_after": 0, "times": 1, "path": ""},
+    ),
+    "unauthorized": FaultKind(
+        "answer 401 although the token is good, after `after` authenticated calls", {"after": 0, "times": 1, "path": ""}
+    ),
+    "content-type": FaultKind("answer 200 with an HTML page, as a captive portal does", {"times": 1, "path": ""}),
+    "lose-answer": FaultKind(
+        "do the work of a POST or PUT, then break the connection before the answer", {"times": 1, "path": ""}
+    ),
+    "slow": FaultKind("wait `seconds` before answering", {"seconds": 1.0, "times": 0, "path": ""}),
+    "provisioning-failure": FaultKind("provisioning fails after `after` steps", {"after": 4}),
+    "needs-deploy": FaultKind("provisioning stops at infrastructure_ready: there is no image to run yet", {}),
+    "no-idempotency": FaultKind("ignore Idempotency-Key, and do not say it is supported", {}),
+}
+
+FAULTS: Final[dict[str, str]] = {name: kind.help for name, kind in _KINDS.items()}
+"""Every fault there is: its name and one line of help."""
+
+
+def fault_syntax(name: str) -> str:
+    """How a fault is written, with its defaults: `drop-stream:after=3,times=1,…`."""
+    return _written(name, _KINDS[name].defaults)
+
+
+def _written(name: str, parameters: dict[str, Value]) -> str:
+    return name + (":" + ",".join(f"{key}={value}" for key, value in parameters.items()) if parameters else "")
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One fault with all its parameters; build it with `parse`."""
+
+    name: str
+    parameters: dict[str, Value]
+
+    @classmethod
+    def parse(cls, text: str) -> Fault:
+        """Read `name` or `name:key=value,key=value`.
+
+        Args:
+            text: For instance `drop-stream:after=3` or `error:status=500,path=/status,times=2`.
+
+        Raises:
+            InvalidFault: For an unknown name or parameter or an impossible value; the message lists what there is.
+        """
+        name, _, rest = text.strip().partition(":")
+        kind = _KINDS.get(name)
+        if kind is None:
+            raise InvalidFault(f"there is no fault called {name!r}; there are {', '.join(sorted(_KINDS))}")
+        parameters = dict(kind.defaults)
+        for part in filter(None, (piece.strip() for piece in rest.split(","))):
+            key, equals, value = part.partition("=")
+            if not equals or key not in kind.defaults:
+                known = ", ".join(kind.defaults) or "none"
+                raise InvalidFault(f"fault {name}: {part!r} is not a parameter of it; its parameters are: {known}")
+            parameters[key] = _value(name, key, value, kind.defaults[key])
+        return cls(name, parameters)
+
+    @property
+    def text(self) -> str:
+        """The fault as it would be written, every parameter named; `parse` reads it back."""
+        return _written(self.name, self.parameters)
+
+    def number(self, key: str) -> float:
+        """A numeric parameter."""
+        return float(self.parameters[key])
+
+    def matches(self, path: str) -> bool:
+        """Whether this fault concerns a request to `path`."""
+        return str(self.parameters.get("path", "")) in path
+
+
+def _value(name: str, key: str, text: str, default: Value) -> Value:
+    if isinstance(default, str):
+        return text
+    try:
+        number = int(text) if isinstance(default, int) else float(text)
+    except ValueError as exc:
+        raise InvalidFault(f"fault {name}: {key}={text!r} is not a number") from exc
+    # `not 0 <= n` also refuses NaN; a sleep of 1e300 seconds would only look like a hang.
+    if not 0 <= number <= 1_000_000:
+        raise InvalidFault(f"fault {name}: {key}={text} is out of range")
+    if key == "status" and not 400 <= number <= 599:
+        raise InvalidFault(f"fault {name}: status={text} is not an error status (400 to 599)")
+    return number
+
+
+class _Armed:
+    """A fault with its two counters: what it still lets pass, and how often it still strikes."""
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        times = int(fault.number("times")) if "times" in fault.parameters else 0
+        self.left: int | None = times or None
+        self.passed = 0
+
+    def strike(self) -> bool:
+        if self.left == 0:
+            return False
+        if self.left is not None:
+            self.left -= 1
+        return True
+
+
+class FaultPlan:
+    """The faults of one world and how often each has struck.
+
+    Args:
+        faults: Faults, or their text.
+    """
+
+    def __init__(self, faults: Iterable[Fault | str] = ()) -> None:
+        parsed = [Fault.parse(fault) if isinstance(fault, str) else fault for fault in faults]
+        self._armed = [_Armed(fault) for fault in parsed]
+
+    @property
+    def faults(self) -> Sequence[Fault]:
+        """What was asked for, in order."""
+        return [armed.fault for armed in self._armed]
+
+    def standing(self, name: str) -> Fault | None:
+        """The first fault of this name, without using it up: for faults that are properties of the world."""
+        return next((armed.fault for armed in self._armed if armed.fault.name == name), None)
+
+    def strike(self, name: str, path: str) -> Fault | None:
+        """The fault of this name that strikes this request now, counted as used; None when none does."""
+        for armed in self._armed:
+            if armed.fault.name == name and armed.fault.matches(path) and armed.strike():
+                return armed.fault
+        return None
+
+    def strike_call(self, name: str, path: str) -> Fault | None:
+        """Like `strike`, for faults whose `after` counts matching requests of the whole world."""
+        for armed in self._armed:
+            if armed.fault.name != name or not armed.fault.matches(path):
+                continue
+            armed.passed += 1
+            if armed.passed > armed.fault.number("after") and armed.strike():
+                return armed.fault
+        return None
+
+    def strike_stream(self, name: str, path: str, sent: int) -> Fault | None:
+        """Like `strike`, for faults whose `after` counts the `sent` events of one connection."""
+        for armed in self._armed:
+            fault = armed.fault
+            if fault.name == name and fault.matches(path) and sent >= fault.number("after") and armed.strike():
+                return fault
+        return None

@@ -1,0 +1,174 @@
+"""Event streams: the steps of a tenant as server-sent events (HTML Living Standard, section 9.2).
+
+A stream owns nothing. It looks at the timeline, sends what its client has not had, and waits for the next step, the
+next heartbeat or a change, whichever comes first. Ids are the numbers of the steps, so a client that comes back with
+`Last-Event-ID` gets exactly what is newer, whichever connection, and whichever of a tenant's two streams, it had
+before. Life is shown every second by a comment or a `heartbeat` event in turn, for a client must take both as proof.
+
+Written as a plain ASGI response with a nursery of its own rather than an async generator: a generator that waits
+inside a cancel scope is left at a `yield` when the client goes away, and trio forbids exactly that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import trio
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from typing_extensions import override
+
+from ..io.wire import CheckoutEvent, ProvisioningEvent
+from ..io.wire import ProvisioningEventType as Event
+from .provisioning import Step
+from .state import Checkout, Tenant
+from .views import checkout_event, provisioning_event
+from .world import World
+
+HEARTBEAT_SECONDS: Final = 1.0
+_LAST_STEPS: Final = frozenset({Event.TENANT_READY, Event.PROVISIONING_FAILED})
+
+
+def encode_event(data: str, *, event: str | None = None, event_id: int | None = None) -> bytes:
+    """One event as it goes over the wire; without a name it is a `message` (9.2.6)."""
+    lines = [f"event: {event}"] if event else []
+    lines += [f"id: {event_id}"] if event_id is not None else []
+    lines += [f"data: {line}" for line in data.split("\n")]
+    return ("\n".join(lines) + "\n\n").encode()
+
+
+def last_event_id(header: str | None) -> int:
+    """The number in a `Last-Event-ID` header; 0, from the beginning, when it is none of ours."""
+    text = (header or "").strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+
+
+class Feed(msgspec.Struct, frozen=True):
+    """Where a stream's events come from.
+
+    Attributes:
+        path: The request's path, for faults that name one.
+        tenant: The tenant, or None while nothing was paid.
+        event_name: The event's name in the stream; None sends it unnamed.
+        record: A step as this stream tells it.
+    """
+
+    path: str
+    tenant: Callable[[], Tenant | None]
+    event_name: Callable[[Step], str | None]
+    record: Callable[[Tenant, Step], ProvisioningEvent | CheckoutEvent]
+
+
+def tenant_feed(path: str, tenant: Tenant) -> Feed:
+    """The events of `GET /api/v1/tenants/{id}/events`."""
+    return Feed(
+        path=path,
+        tenant=lambda: tenant,
+        # Both names are allowed on this stream, so clients meet both.
+        event_name=lambda step: None if step.event_type is Event.VM_PROVISIONING_PROGRESS else "provisioning",
+        record=provisioning_event,
+    )
+
+
+def checkout_feed(path: str, checkout: Checkout) -> Feed:
+    """The events of `GET /api/v1/checkout/{checkout_session_id}/events`: none before the payment."""
+    return Feed(
+        path=path,
+        tenant=lambda: checkout.tenant,
+        event_name=lambda _: "provisioning",
+        record=lambda tenant, step: checkout_event(checkout, tenant, step),
+    )
+
+
+class EventStream(Response):
+    """The answer to a stream request.
+
+    Args:
+        world: Where time and faults come from.
+        feed: The events.
+        after: The last event the client has had; 0 = none.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, world: World, feed: Feed, after: int) -> None:
+        super().__init__(headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"})
+        del self.headers["content-length"]
+        self._world = world
+        self._feed = feed
+        self._after = after
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        ended_well = False
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_disconnect, receive, nursery.cancel_scope)
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            ended_well = await self._pump(send)
+            nursery.cancel_scope.cancel()
+        if ended_well:
+            # Not inside the nursery: hypercorn reports the disconnect while this very call is still tidying up, and
+            # cancelling it then leaves the connection neither idle nor closed.
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        # Else the response stays unfinished, and the server breaks the connection in the middle of it.
+
+    async def _watch_disconnect(self, receive: Receive, scope: trio.CancelScope) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        scope.cancel()
+
+    async def _pump(self, send: Send) -> bool:
+        """Send events until the last one; True when the stream ended well, False when it shall break."""
+        world, feed = self._world, self._feed
+        sent, beats, malformed_at = 0, 0, -1
+        next_beat = world.now() + HEARTBEAT_SECONDS
+
+        async def write(chunk: bytes) -> None:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+        await write(b": systemprompt sandbox, not a real cloud\nretry: 1000\n\n")
+        while not world.closed:
+            if fault := world.faults.strike_stream("drop-stream", feed.path, sent):
+                world.outage_until = world.now() + fault.number("outage")
+                return False
+            if world.faults.strike_stream("silence", feed.path, sent):
+                await self._be_silent()
+                return True
+            if malformed_at != sent and world.faults.strike_stream("malformed", feed.path, sent):
+                malformed_at = sent
+                await write(encode_event('{"event_type": "vm_prov', event="provisioning"))
+            tenant = feed.tenant()
+            steps = [] if tenant is None else world.steps_of(tenant, self._after)
+            if tenant is not None and steps:
+                step = steps[0]
+                data = msgspec.json.encode(feed.record(tenant, step)).decode()
+                # Counted before it is written: were the client to vanish meanwhile, nothing would be sent twice here.
+                self._after, sent = step.number, sent + 1
+                await write(encode_event(data, event=feed.event_name(step), event_id=step.number))
+                continue
+            if tenant is not None and self._finished(tenant):
+                return True
+            if world.now() >= next_beat:
+                beats, next_beat = beats + 1, world.now() + HEARTBEAT_SECONDS
+                await write(encode_event("{}", event="heartbeat") if beats % 2 else b": heartbeat\n\n")
+                continue  # the world may have changed during the write
+            await world.wait_until(min(next_beat, self._next_step(tenant)))
+        return True
+
+    def _finished(self, tenant: Tenant) -> bool:
+        """Whether everything this tenant will ever tell has been told."""
+        done = self._world.steps_of(tenant)
+        return bool(done) and done[-1].event_type in _LAST_STEPS
+
+    def _next_step(self, tenant: Tenant | None) -> float:
+        """The moment of the next step on the world's clock; infinitely far when none is coming."""
+        if tenant is None:
+            return float("inf")
+        moments = (tenant.started + step.offset for step in self._world.steps)
+        return min((moment for moment in moments if moment > self._world.now()), default=float("inf"))
+
+    async def _be_silent(self) -> None:
+        while not self._world.closed:
+            await self._world.wait_until(float("inf"))

@@ -1,0 +1,173 @@
+"""What the API shows of the world: records of `io/wire.py`, made from the world's state at this moment.
+
+Nothing here changes anything. Values that look like secrets are derived from the seed and mean nothing; hosts are
+under names reserved for examples (RFC 2606), except the database's public name, which clients compute themselves and
+must find equal.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..io.wire import (
+    CheckoutEvent,
+    Customer,
+    ExternalDbAccessResponse,
+    ProvisioningEvent,
+    SubscriptionStatus,
+    TenantInfo,
+    TenantInfoStatus,
+    TenantPlan,
+    TenantSecrets,
+    TenantStatus,
+    User,
+    UserMeResponse,
+)
+from ..io.wire import ProvisioningEventType as Event
+from ..io.wire import Tenant as TenantRecord
+from .answers import WireError
+from .provisioning import Step
+from .state import Account, Checkout, Tenant
+from .world import World
+
+EXTERNAL_DB_HOST: Final = "db-sandbox.systemprompt.io"
+
+
+def app_url(tenant: Tenant) -> str:
+    """Where the tenant's application would answer."""
+    return f"https://{tenant.slug}.systemprompt.example"
+
+
+def database_url(world: World, tenant: Tenant, *, external: bool = False, masked: bool = False) -> str:
+    """The tenant's database, from inside or outside the cloud, with or without the password."""
+    password = "***" if masked else world.keys.derive("database:" + tenant.id, 24)
+    host = EXTERNAL_DB_HOST if external else f"db-sandbox-{tenant.region}.internal"
+    name = tenant.slug.replace("-", "_")
+    return f"postgres://{name}:{password}@{host}:5432/{name}?sslmode={'require' if external else 'disable'}"
+
+
+def _happened(world: World, tenant: Tenant, event: Event) -> bool:
+    return any(step.event_type is event for step in world.steps_of(tenant))
+
+
+def _fly_app(tenant: Tenant, *, started: bool) -> str | None:
+    return f"sp-{tenant.slug}" if started else None
+
+
+def me(world: World, account: Account) -> UserMeResponse:
+    """`GET /api/v1/auth/me`. A customer exists once something was bought."""
+    tenants = [tenant_info(world, tenant) for tenant in world.tenants_of(account)]
+    customer = Customer(id=f"ctm_sandbox_{world.keys.derive('customer:' + account.id)}", status="active")
+    return UserMeResponse(
+        user=User(id=account.id, email=account.email, name=f"{account.name} (sandbox)"),
+        customer=customer if tenants else None,
+        tenants=tenants,
+    )
+
+
+def tenant_info(world: World, tenant: Tenant) -> TenantInfo:
+    """A tenant as `/auth/me` shows it: active once ready, its password masked."""
+    ready = _happened(world, tenant, Event.TENANT_READY)
+    return TenantInfo(
+        id=tenant.id,
+        name=tenant.name,
+        subscription_id=f"sub_sandbox_{world.keys.derive('subscription:' + tenant.id)}",
+        subscription_status=SubscriptionStatus.ACTIVE,
+        app_id=_fly_app(tenant, started=_happened(world, tenant, Event.VM_PROVISIONING_STARTED)),
+        hostname=f"{tenant.slug}.systemprompt.example" if ready else None,
+        region=tenant.region,
+        status=TenantInfoStatus.ACTIVE if ready else TenantInfoStatus.PENDING,
+        plan=TenantPlan(
+            id=tenant.plan.id,
+            name=tenant.plan.name,
+            memory_mb=tenant.plan.memory_mb_default,
+            volume_gb=tenant.plan.volume_gb,
+        ),
+        external_db_access=tenant.external_db_access,
+        database_url=database_url(world, tenant, external=tenant.external_db_access, masked=True),
+    )
+
+
+def tenant_record(world: World, tenant: Tenant) -> TenantRecord:
+    """A tenant as `GET /api/v1/tenants` lists it."""
+    info = tenant_info(world, tenant)
+    return TenantRecord(
+        id=tenant.id,
+        name=tenant.name,
+        fly_app_name=info.app_id,
+        fly_hostname=f"{info.app_id}.fly.example" if info.app_id else None,
+        hostname=info.hostname,
+    )
+
+
+def tenant_status(world: World, tenant: Tenant) -> TenantStatus:
+    """`GET /api/v1/tenants/{id}/status`, from the same timeline as the streams.
+
+    A tenant that waits for its first deploy says "infrastructure_ready", with its secrets but without an address:
+    neither ready nor failed, so a client that does not know the word keeps waiting.
+    """
+    steps = world.steps_of(tenant)
+    last = steps[-1] if steps else None
+    secrets_url = f"/api/v1/tenants/{tenant.id}/provisioned-secrets"
+    if last is None:
+        return TenantStatus(status="provisioning", message="Payment received")
+    if last.event_type is Event.TENANT_READY:
+        return TenantStatus(status="ready", message=last.message, app_url=app_url(tenant), secrets_url=secrets_url)
+    if last is world.steps[-1] and last.event_type is Event.INFRASTRUCTURE_READY:
+        return TenantStatus(status="infrastructure_ready", message="Waiting for an image", secrets_url=secrets_url)
+    return TenantStatus(status=last.status, message=last.message)
+
+
+def tenant_secrets(world: World, tenant: Tenant) -> TenantSecrets:
+    """What `secrets_url` gives. It can be read again, so that a client which died after reading can resume.
+
+    Raises:
+        WireError: 409 `not_ready` before the status names the URL.
+    """
+    if tenant_status(world, tenant).secrets_url is None:
+        raise WireError(409, "not_ready", "the tenant is not ready yet")
+    inside = database_url(world, tenant)
+    return TenantSecrets(
+        jwt_secret=f"sandbox_jwt_{world.keys.derive('jwt:' + tenant.id, 32)}",
+        database_url=inside,
+        internal_database_url=inside,
+        app_url=app_url(tenant),
+        sync_token=f"sandbox_sync_{world.keys.derive('sync:' + tenant.id, 32)}",
+        anthropic_api_key=f"sandbox_anthropic_{world.keys.derive('anthropic:' + tenant.id, 24)}",
+    )
+
+
+def external_db_access(world: World, tenant: Tenant) -> ExternalDbAccessResponse:
+    """Whether the database answers from outside, and its full URL there."""
+    return ExternalDbAccessResponse(
+        tenant_id=tenant.id,
+        external_db_access=tenant.external_db_access,
+        database_url=database_url(world, tenant, external=tenant.external_db_access),
+    )
+
+
+def provisioning_event(tenant: Tenant, step: Step) -> ProvisioningEvent:
+    """A step as the tenant's stream tells it."""
+    return ProvisioningEvent(
+        tenant_id=tenant.id,
+        event_type=step.event_type,
+        status=step.status,
+        message=step.message,
+        app_url=app_url(tenant) if step.event_type is Event.TENANT_READY else None,
+        fly_app_name=_fly_app(tenant, started=step.number >= list(Event).index(Event.VM_PROVISIONING_STARTED) + 1),
+    )
+
+
+def checkout_event(checkout: Checkout, tenant: Tenant, step: Step) -> CheckoutEvent:
+    """A step as the checkout's stream tells it."""
+    event = provisioning_event(tenant, step)
+    return CheckoutEvent(
+        checkout_session_id=checkout.id,
+        tenant_id=tenant.id,
+        tenant_name=tenant.name,
+        event_type=event.event_type,
+        status=event.status,
+        message=event.message,
+        app_url=event.app_url,
+        fly_app_name=event.fly_app_name,
+    )

@@ -1,0 +1,215 @@
+"""The local cloud's world: who lives in it, what was bought, and what time it is.
+
+One object, no I/O, no tasks. Endpoints ask it and change it synchronously, so every request sees a whole world and no
+lock is needed. What happens by itself, provisioning, is read off the clock (`provisioning.py`), and the clock is handed
+in: `now` for how long things take, `wall` for the stamps in tokens.
+
+Streams wait for two things, a moment and a change. `World.wait_until` is both: it returns at the moment, or earlier
+when anything changed, and its caller looks again.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable
+
+import trio
+
+from ..io.wire import OAuthProvider, Plan
+from .answers import WireError, unauthorized
+from .faults import Fault, FaultPlan
+from .provisioning import Step, reached, timeline
+from .redirects import check_redirect_uri, with_query
+from .state import PEOPLE, Account, Checkout, Consent, Ledger, Tenant
+from .tokens import LIFETIME, Keyring, TokenOffice
+
+
+class World:
+    """The whole state of one local cloud.
+
+    Args:
+        seed: See `tokens.Keyring`; ids and secrets depend on it and on the order of calls only.
+        faults: Faults, or their text; see `faults.FAULTS`.
+        step_seconds: Seconds per provisioning step (ten of them).
+        now: The world's clock in seconds, from any origin; only differences count. When it is not trio's own, call
+            `wake` after moving it.
+        wall: Seconds since 1970, for the stamps in tokens.
+        token_lifetime: Seconds from login to expiry.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int | None = 0,
+        faults: Iterable[Fault | str] = (),
+        step_seconds: float = 0.3,
+        now: Callable[[], float] = trio.current_time,
+        wall: Callable[[], float] = time.time,
+        token_lifetime: float = LIFETIME,
+    ) -> None:
+        self.keys = Keyring(seed)
+        self.tokens = TokenOffice(self.keys.signing_key, wall=wall, lifetime=token_lifetime)
+        self.faults = FaultPlan(faults)
+        self.now = now
+        self.ledger = Ledger()
+        self.closed = False
+        self.outage_until: float | None = None
+        self.accounts = tuple(
+            Account(f"usr_sandbox_{self.keys.derive('account:' + email)}", email, name) for name, email in PEOPLE
+        )
+        self.consents: dict[str, Consent] = {}
+        self.checkouts: dict[str, Checkout] = {}
+        self.tenants: dict[str, Tenant] = {}
+        self._changed = trio.Event()
+        failure = self.faults.standing("provisioning-failure")
+        self.steps = timeline(
+            step_seconds,
+            fail_after=None if failure is None else int(failure.number("after")),
+            needs_deploy=self.faults.standing("needs-deploy") is not None,
+        )
+
+    @property
+    def honours_idempotency(self) -> bool:
+        """False under the fault `no-idempotency`."""
+        return self.faults.standing("no-idempotency") is None
+
+    # --- time ---
+
+    def wake(self) -> None:
+        """Tell everyone who waits to look again."""
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def close(self) -> None:
+        """End every stream and every wait, for good."""
+        self.closed = True
+        self.wake()
+
+    async def wait_until(self, moment: float) -> None:
+        """Wait until the world's clock reaches `moment`, or until anything changes, whichever is first."""
+        changed = self._changed
+        left = moment - self.now()
+        if self.closed or left <= 0:
+            await trio.lowlevel.checkpoint()
+            return
+        with trio.move_on_after(left):
+            await changed.wait()
+
+    # --- login ---
+
+    def open_consent(self, provider: OAuthProvider, redirect_uri: str | None) -> Consent:
+        """Begin a login: a consent page that will send the browser to `redirect_uri`."""
+        # Not seeded: this id is all that keeps another program on this computer from answering for the person.
+        consent = Consent(
+            id=secrets.token_urlsafe(24),
+            provider=provider,
+            redirect_uri=check_redirect_uri(redirect_uri),
+            csrf=secrets.token_urlsafe(24),
+        )
+        self.consents[consent.id] = consent
+        return consent
+
+    def answer_consent(self, consent: Consent, decision: str, email: str | None) -> str:
+        """Take the person's decision, `approve` or `deny`; returns the URL to send the browser to."""
+        account = next((account for account in self.accounts if account.email == email), None)
+        if decision not in {"approve", "deny"} or (decision == "approve" and account is None):
+            raise WireError(400, "invalid_answer", "choose an account and approve, or deny")
+        answer = (decision, account.id) if decision == "approve" and account else (decision,)
+        if consent.settle(answer):
+            parameters = (
+                {"access_token": self.tokens.issue(account.id, account.email)}
+                if decision == "approve" and account
+                else {"error": "access_denied", "error_description": "The person said no on the sandbox consent page"}
+            )
+            consent.location = with_query(consent.redirect_uri or "", parameters)
+        return consent.location or ""
+
+    def account_of(self, authorization: str | None) -> Account:
+        """The account behind an `Authorization` header; `WireError` 401 when there is none."""
+        claims = self.tokens.check(authorization)
+        for account in self.accounts:
+            if account.id == claims.sub:
+                return account
+        raise unauthorized("invalid_token", "the token's account does not exist in this sandbox")
+
+    # --- checkout ---
+
+    def open_checkout(self, owner: Account, plan: Plan, region: str, redirect_uri: str | None) -> Checkout:
+        """Begin a purchase; `WireError` 400, and no purchase, when the browser may not be sent to `redirect_uri`."""
+        if redirect_uri is not None:
+            check_redirect_uri(redirect_uri)
+        self.ledger.checkouts += 1
+        mark = self.keys.derive(f"checkout:{self.ledger.checkouts}", 20)
+        checkout = Checkout(
+            id=f"cs_sandbox_{mark}",
+            transaction_id=f"txn_sandbox_{self.keys.derive('transaction:' + mark)}",
+            owner=owner,
+            plan=plan,
+            region=region,
+            redirect_uri=redirect_uri,
+            csrf=secrets.token_urlsafe(24),
+        )
+        self.checkouts[checkout.id] = checkout
+        return checkout
+
+    def answer_payment(self, checkout: Checkout, decision: str) -> str | None:
+        """Take the person's decision, `pay`, `pending` or `decline`; returns the URL to go back to, if there is one."""
+        if decision not in {"pay", "pending", "decline"}:
+            raise WireError(400, "invalid_answer", "pay, pay later or decline")
+        if checkout.settle((decision,)):
+            checkout.payment = "pay" if decision == "pay" else "pending" if decision == "pending" else "decline"
+            parameters = {"error": "payment_declined", "checkout_session_id": checkout.id}
+            if decision != "decline":
+                tenant = checkout.tenant = self._create_tenant(checkout)
+                parameters = {"status": "pending", "checkout_session_id": checkout.id}
+                if decision == "pay":
+                    parameters = {
+                        "status": "completed",
+                        "transaction_id": checkout.transaction_id,
+                        "tenant_id": tenant.id,
+                        "checkout_session_id": checkout.id,
+                    }
+            checkout.location = with_query(checkout.redirect_uri, parameters) if checkout.redirect_uri else None
+            self.wake()
+        return checkout.location
+
+    def _create_tenant(self, checkout: Checkout) -> Tenant:
+        self.ledger.tenants += 1
+        slug = f"sandbox-{self.keys.derive('tenant:' + checkout.id, 8)}"
+        tenant = Tenant(
+            id=f"tnt_{slug.replace('-', '_')}",
+            slug=slug,
+            name=f"{checkout.plan.name} {self.ledger.tenants}",
+            owner=checkout.owner,
+            plan=checkout.plan,
+            region=checkout.region,
+            started=self.now(),
+            checkout_session_id=checkout.id,
+        )
+        self.tenants[tenant.id] = tenant
+        return tenant
+
+    def checkout_of(self, owner: Account, checkout_session_id: str) -> Checkout:
+        """The owner's checkout; 404 for everybody else's as well, so that ids cannot be probed."""
+        checkout = self.checkouts.get(checkout_session_id)
+        if checkout is None or checkout.owner != owner:
+            raise WireError(404, "checkout_not_found", "no checkout of yours has this id")
+        return checkout
+
+    # --- tenants ---
+
+    def tenants_of(self, owner: Account) -> list[Tenant]:
+        """The owner's tenants, oldest first."""
+        return [tenant for tenant in self.tenants.values() if tenant.owner == owner]
+
+    def tenant_of(self, owner: Account, tenant_id: str) -> Tenant:
+        """The owner's tenant; 404 for everybody else's as well."""
+        tenant = self.tenants.get(tenant_id)
+        if tenant is None or tenant.owner != owner:
+            raise WireError(404, "tenant_not_found", "no tenant of yours has this id")
+        return tenant
+
+    def steps_of(self, tenant: Tenant, after: int = 0) -> list[Step]:
+        """What has happened to the tenant so far, newer than step `after`."""
+        return reached(self.steps, tenant.started, self.now(), after)

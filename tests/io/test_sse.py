@@ -1,0 +1,349 @@
+"""The decoder is the WHATWG algorithm, however the bytes are cut; the stream notices its own death."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from time import perf_counter
+from typing import Any
+
+import httpx
+import pytest
+import trio
+import trio.testing
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from systemprompt_cloud.errors import StreamLost, TooLarge
+from systemprompt_cloud.io.sse import EventDecoder, EventStream, ServerSentEvent
+
+Event = ServerSentEvent
+
+
+def decode(*chunks: bytes, max_line: int = 1000, max_event: int = 1000) -> list[Event]:
+    decoder = EventDecoder(max_line=max_line, max_event=max_event)
+    return [event for chunk in chunks for event in decoder.feed(chunk)]
+
+
+class Reference:
+    """HTML 9.2.6 written down word by word over the decoded characters; slow and independent of the decoder."""
+
+    def __init__(self, stream: bytes) -> None:
+        self.events: list[tuple[str, str, str]] = []
+        self.last_event_id = ""
+        self.retry: int | None = None
+        data, kind, buffer = "", "", ""
+        text = stream.decode("utf-8", "replace")
+        if text[:1] == "\ufeff":
+            text = text[1:]
+        position = 0
+        while True:
+            ends = [at for at in (text.find("\r", position), text.find("\n", position)) if at >= 0]
+            if not ends:
+                return
+            line, position = text[position : min(ends)], min(ends) + 1
+            if text[position - 1] == "\r" and text[position : position + 1] == "\n":
+                position += 1
+            if line == "":
+                self.last_event_id = buffer
+                if data == "":
+                    kind = ""
+                    continue
+                if data[-1] == "\n":
+                    data = data[:-1]
+                self.events.append((kind or "message", data, buffer))
+                data, kind = "", ""
+                continue
+            if line[0] == ":":
+                continue
+            colon = line.find(":")
+            field, value = (line, "") if colon < 0 else (line[:colon], line[colon + 1 :])
+            if value[:1] == " ":
+                value = value[1:]
+            if field == "event":
+                kind = value
+            elif field == "data":
+                data += value + "\n"
+            elif field == "id":
+                if "\0" not in value:
+                    buffer = value
+            elif field == "retry" and value and all(char in "0123456789" for char in value):
+                self.retry = int(value)
+
+
+def check_against_reference(stream: bytes, cuts: list[int]) -> None:
+    reference, decoder = Reference(stream), EventDecoder()
+    points = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
+    found = [event for a, b in pairwise(points) for event in decoder.feed(stream[a:b])]
+    assert [(event.event, event.data, event.id) for event in found] == reference.events
+    assert decoder.last_event_id == reference.last_event_id
+    assert decoder.retry_ms == reference.retry
+
+
+FIELDS = [b"data", b"data:", b"data: ", b"event", b"event:", b"event: ", b"id", b"id:", b"id: ", b"retry", b"retry: "]
+ENDS = [b"\n", b"\n", b"\n\n", b"\r", b"\r\n", b"\r\n\r\n"]
+TEXT = [b":", b" ", b"x", b"7", b"+5", b"\0", b"Data: x", b"\x0b", b"\x0c", b"\x85", "\u2028".encode()]
+UTF8 = [b"\xef\xbb\xbf", b"\xc3\xa9", b"\xc3", b"\xe2\x82\xac", b"\xe2\x82", b"\xf0\x9f\x98\x80", b"\xff"]
+WHOLE = [b"id: 1\ndata: a\n\n", b"event: e\nid: 2\ndata: b\n\n", b"id: 3\nevent: f\ndata:c\n\n"]
+PIECES = st.sampled_from([*FIELDS, *ENDS, *TEXT, *UTF8, *WHOLE])
+STREAMS = st.lists(PIECES, max_size=40).map(b"".join) | st.binary(max_size=60)
+
+
+@settings(max_examples=400)
+@given(STREAMS, st.lists(st.integers(0, 400), max_size=12))
+@example(b"event: x\nevent:\ndata: a\n\n", [])
+@example(b"data: a\r\n\r\ndata: b\r\n\r\n", list(range(30)))
+def test_any_cut_of_any_stream_gives_what_the_specification_says(stream: bytes, cuts: list[int]) -> None:
+    """Chunk borders do not exist: every cut of every stream agrees with the independent reference."""
+    check_against_reference(stream, cuts)
+
+
+@given(STREAMS)
+def test_every_split_in_two_and_byte_by_byte(stream: bytes) -> None:
+    """Exhaustively: each of the places a stream can be cut in two, and every byte alone."""
+    for cut in range(len(stream) + 1):
+        check_against_reference(stream, [cut])
+    check_against_reference(stream, list(range(len(stream))))
+
+
+CLAUSES: dict[str, tuple[bytes, list[tuple[str, str, str]]]] = {
+    "one BOM at the start is dropped": (b"\xef\xbb\xbfdata: a\n\n", [("message", "a", "")]),
+    "a second BOM makes an unknown field": (b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\n", []),
+    "a BOM later on is text": (b"data: \xef\xbb\xbfa\n\n", [("message", "\ufeffa", "")]),
+    "data without a colon is an empty line": (b"data\n\n", [("message", "", "")]),
+    "two empty data lines are one newline": (b"data\ndata\n\n", [("message", "\n", "")]),
+    "only one space is dropped": (b"data:  a\n\n", [("message", " a", "")]),
+    "an event without data is not dispatched": (b"event: x\nid: 4\n\ndata: a\n\n", [("message", "a", "4")]),
+    "the event type is forgotten with it": (b"event: x\n\ndata: a\n\n", [("message", "a", "")]),
+    "an empty event type means message": (b"event: x\nevent:\ndata: a\n\n", [("message", "a", "")]),
+    "the last of several types counts": (b"event: x\nevent: y\ndata: a\n\n", [("y", "a", "")]),
+    "an id lasts": (b"id: 1\ndata: a\n\ndata: b\n\n", [("message", "a", "1"), ("message", "b", "1")]),
+    "an empty id resets": (b"id: 1\ndata: a\n\nid\ndata: b\n\n", [("message", "a", "1"), ("message", "b", "")]),
+    "an id of one space resets": (
+        b"id: 1\ndata: a\n\nid: \ndata: b\n\n",
+        [("message", "a", "1"), ("message", "b", "")],
+    ),
+    "an id with NULL is ignored": (b"id: 1\nid: 2\0\ndata: a\n\n", [("message", "a", "1")]),
+    "the second id of an event counts": (b"id: 1\nevent: e\nid: 2\ndata: a\n\n", [("e", "a", "2")]),
+    "the unterminated last event never happened": (b"data: a\n\ndata: b\n", [("message", "a", "")]),
+    "comments vanish": (b": hello\ndata: a\n:\n\n", [("message", "a", "")]),
+    "field names are case-sensitive": (b"Data: a\n\n", []),
+    "a space before the colon makes another field": (b"data : a\n\n", []),
+    "vertical tab, form feed, NEL and LS end no line": (
+        "data: a\x0b\x0c\x85\u2028b\n\n".encode(),
+        [("message", "a\x0b\x0c\x85\u2028b", "")],
+    ),
+    "lone CR ends lines": (b"data: a\rdata: b\r\r", [("message", "a\nb", "")]),
+    "invalid bytes become U+FFFD": (b"data: \xff\xc3\n\n", [("message", "\ufffd\ufffd", "")]),
+}
+
+
+@pytest.mark.parametrize("clause", CLAUSES)
+def test_clause(clause: str) -> None:
+    """Each corner of the format, whole and byte by byte."""
+    stream, expected = CLAUSES[clause]
+    assert [(event.event, event.data, event.id) for event in decode(stream)] == expected
+    single = [stream[at : at + 1] for at in range(len(stream))]
+    assert [(event.event, event.data, event.id) for event in decode(*single)] == expected
+
+
+def test_cr_dispatches_at_once_and_swallows_the_lf_of_the_next_chunk() -> None:
+    """An event ended by CR is not held back until it is known whether an LF follows."""
+    decoder = EventDecoder()
+    assert decoder.feed(b"data: a\r\n\r") == [Event("message", "a", "")]
+    assert decoder.feed(b"") == []
+    assert decoder.feed(b"\ndata: b\n\n") == [Event("message", "b", "")]
+
+
+def test_last_event_id_counts_when_dispatched() -> None:
+    """An id line alone says nothing yet; the empty line behind it does, also without data."""
+    decoder = EventDecoder("7")
+    decoder.feed(b"id: 8\n")
+    assert decoder.last_event_id == "7"
+    decoder.feed(b"\n")
+    assert decoder.last_event_id == "8"
+
+
+def test_reconnecting_reader_carries_its_id_on() -> None:
+    """Events without an id of their own have the one the reader came with."""
+    assert EventDecoder("7").feed(b"data: a\n\n") == [Event("message", "a", "7")]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("250", 250), ("007", 7), ("0", 0), ("", None), ("+5", None), ("5 ", None), ("1.5", None), ("٣", None)],
+)
+def test_retry_takes_ascii_digits_only(value: str, expected: int | None) -> None:
+    """`retry` counts when it is digits, at once, and nothing else is guessed at."""
+    decoder = EventDecoder()
+    decoder.feed(f"retry:{value}\n".encode())
+    assert decoder.retry_ms == expected
+
+
+def test_retry_of_ten_thousand_digits_is_a_long_wait_and_no_crash() -> None:
+    """Python refuses to convert so many digits; the decoder does not pass that on."""
+    decoder = EventDecoder()
+    decoder.feed(b"retry: " + b"9" * 10_000 + b"\n")
+    assert decoder.retry_ms is not None
+    assert decoder.retry_ms > 10**18
+
+
+def test_line_over_the_bound_is_refused_before_it_ends() -> None:
+    """A line that never ends is an error with its size, not memory."""
+    decoder = EventDecoder(max_line=100)
+    decoder.feed(b"data: " + b"x" * 90)
+    with pytest.raises(TooLarge, match=r"line of at least 106 bytes; at most 100"):
+        decoder.feed(b"x" * 10)
+
+
+def test_event_over_the_bound_is_refused_before_it_ends() -> None:
+    """Many short lines of one event add up."""
+    decoder = EventDecoder(max_event=50)
+    with pytest.raises(TooLarge, match="event of at least 59 characters; at most 50"):
+        decoder.feed(b"data: 123456789\n" * 6)
+
+
+def test_event_and_line_of_exactly_the_bound_are_taken() -> None:
+    """The bound itself is allowed."""
+    assert decode(b"data: 1234\n\n", max_line=10, max_event=4) == [Event("message", "1234", "")]
+    assert decode(b"data: 12\ndata: 4\n\n", max_event=4) == [Event("message", "12\n4", "")]
+
+
+def test_events_before_a_refused_one_are_not_lost_and_the_decoder_is_spent() -> None:
+    """What was complete is handed out first; then every call refuses."""
+    decoder = EventDecoder(max_line=20)
+    assert decoder.feed(b"data: a\n\ndata: " + b"x" * 50 + b"\n\ndata: c\n\n") == [Event("message", "a", "")]
+    for chunk in (b"", b"data: d\n\n"):
+        with pytest.raises(TooLarge):
+            decoder.feed(chunk)
+
+
+@given(STREAMS, st.lists(st.integers(0, 400), max_size=8), st.integers(1, 12), st.integers(0, 12))
+def test_bounds_do_not_depend_on_the_cut(stream: bytes, cuts: list[int], max_line: int, max_event: int) -> None:
+    """However a stream is cut, the same events come before the same refusal."""
+
+    def run(points: list[int]) -> tuple[list[Event], bool]:
+        decoder, found = EventDecoder(max_line=max_line, max_event=max_event), list[Event]()
+        try:
+            for a, b in pairwise(points):
+                found += decoder.feed(stream[a:b])
+            decoder.feed(b"")
+        except TooLarge:
+            return found, True
+        return found, False
+
+    assert run([0, len(stream)]) == run(sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)}))
+
+
+def test_huge_line_in_small_chunks_is_linear() -> None:
+    """Four times the line takes about four times as long, not sixteen."""
+
+    def seconds(size: int) -> float:
+        best = 1e9
+        for _ in range(3):
+            decoder, started = EventDecoder(), perf_counter()
+            decoder.feed(b"data: ")
+            for _ in range(size // 256):
+                decoder.feed(b"x" * 256)
+            assert len(decoder.feed(b"\n\n")[0].data) == size
+            best = min(best, perf_counter() - started)
+        return best
+
+    assert seconds(4 * 1024 * 1024) < 10 * seconds(1024 * 1024)
+
+
+def test_common_events_are_decoded_fast() -> None:
+    """A tripwire, far below the aim: 200-byte events in 64 KiB chunks at tens of MB/s even on a busy machine."""
+    stream = b"".join(b"id: %d\nevent: provisioning\ndata: %s\n\n" % (n, b"x" * 160) for n in range(20_000))
+    decoder, started = EventDecoder(), perf_counter()
+    found = sum(len(decoder.feed(stream[at : at + 65536])) for at in range(0, len(stream), 65536))
+    assert found == 20_000
+    assert len(stream) / (perf_counter() - started) > 30e6
+
+
+# --- the stream ----------------------------------------------------------------------------------------
+
+
+class Script(httpx.AsyncByteStream):
+    """A body in memory: bytes are sent, numbers are seconds of silence, an exception is raised."""
+
+    def __init__(self, *steps: bytes | float | Exception) -> None:
+        self.steps = steps
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for step in self.steps:
+            if isinstance(step, bytes):
+                await trio.lowlevel.checkpoint()
+                yield step
+            elif isinstance(step, Exception):
+                raise step
+            else:
+                await trio.sleep(step)
+
+
+def stream_of(*steps: bytes | float | Exception, **options: Any) -> EventStream:
+    return EventStream(httpx.Response(200, stream=Script(*steps)), where="GET http://x/events", **options)
+
+
+async def test_stream_gives_events_then_says_that_it_ended() -> None:
+    """An ended stream is lost, not done: only the machine knows whether the story is over."""
+    stream = stream_of(b"retry: 50\nid: 1\ndata: a\n\nid: 2\ndata:", b" b\n\n")
+    assert [await anext(stream), await anext(stream)] == [Event("message", "a", "1"), Event("message", "b", "2")]
+    with pytest.raises(StreamLost, match="GET http://x/events: the server ended the event stream"):
+        await anext(stream)
+    assert (stream.last_event_id, stream.retry_ms) == ("2", 50)
+
+
+async def test_last_event_id_is_that_of_the_event_handed_out() -> None:
+    """Two events in one chunk: who stops after the first must get the second again."""
+    stream = stream_of(b"id: 1\ndata: a\n\nid: 2\ndata: b\n\nid: 3\n\n")
+    await anext(stream)
+    assert stream.last_event_id == "1"
+    await anext(stream)
+    assert stream.last_event_id == "3"
+    await stream.aclose()
+
+
+async def test_broken_stream_says_so_and_keeps_the_cause() -> None:
+    """A reset connection is translated, its reason kept."""
+    stream = stream_of(b"data: a\n\n", httpx.ReadError("connection reset"))
+    await anext(stream)
+    with pytest.raises(StreamLost, match="broke: connection reset") as lost:
+        await anext(stream)
+    assert isinstance(lost.value.__cause__, httpx.ReadError)
+
+
+async def test_silent_stream_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
+    """Nothing for the idle timeout: the connection counts as dead."""
+    stream = stream_of(b"data: a\n\n", 3600.0, idle_timeout=30.0)
+    await anext(stream)
+    with pytest.raises(StreamLost, match="fell silent for 30 s"):
+        await anext(stream)
+    assert trio.current_time() == pytest.approx(30.0)
+
+
+async def test_comments_and_heartbeats_feed_the_watchdog(autojump_clock: trio.testing.MockClock) -> None:
+    """Any byte proves life, also one that is no event, also part of a line."""
+    quiet = [step for _ in range(10) for step in (25.0, b": still here\n")]
+    stream = stream_of(*quiet, 25.0, b"da", 25.0, b"ta: a\n\n", idle_timeout=30.0)
+    assert (await anext(stream)).data == "a"
+    assert trio.current_time() == pytest.approx(300.0)
+    await stream.aclose()
+
+
+async def test_stream_over_the_bound_is_refused_after_its_good_events() -> None:
+    """The event before the flood is delivered, then the flood is refused without waiting for more bytes."""
+    stream = stream_of(b"data: a\n\ndata: " + b"x" * 100, 3600.0, max_line=50)
+    assert (await anext(stream)).data == "a"
+    with pytest.raises(TooLarge):
+        await anext(stream)
+    await stream.aclose()
+
+
+async def test_cancelled_wait_loses_nothing_that_was_handed_out(autojump_clock: trio.testing.MockClock) -> None:
+    """Cancelling a reader leaves the id to reconnect with."""
+    stream = stream_of(b"id: 9\ndata: a\n\n", 3600.0, idle_timeout=7200.0)
+    with trio.move_on_after(1) as scope:
+        while True:
+            await anext(stream)
+    assert scope.cancelled_caught
+    assert stream.last_event_id == "9"

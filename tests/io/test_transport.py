@@ -1,0 +1,190 @@
+"""What is sent again, what is not, and how long it takes to give up."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+import trio
+from starlette.responses import JSONResponse
+from systemprompt_cloud.errors import (
+    ApiError,
+    Network,
+)
+from systemprompt_cloud.io import _http
+from systemprompt_cloud.io.api import CloudApiClient
+from systemprompt_cloud.io.polling import Backoff
+from systemprompt_cloud.testing.scripted import ScriptedServer, serve_bytes, serve_scripted
+from typing_extensions import override
+
+ME = {"user": {"id": "u1", "email": "ada@example.com"}}
+
+
+def make_token(**claims: Any) -> str:
+    payload = {"sub": "u1", "exp": datetime.now(UTC) + timedelta(hours=1)} | claims
+    return jwt.encode(payload, "a-key-that-is-long-enough-for-hs256")  # pyright: ignore[reportUnknownMemberType] -- pyjwt names types of an absent package
+
+
+TOKEN = make_token()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ScriptedServer]:
+    """A real server on loopback that gives the planned answers."""
+    async with serve_scripted() as scripted:
+        yield scripted
+
+
+def client_of(
+    server: ScriptedServer, token: str | None = TOKEN, *, timeout: float = 5.0, **options: Any
+) -> CloudApiClient:
+    """A client of the server that does not wait between tries."""
+    return CloudApiClient(server.url, token, timeout=timeout, backoff=Backoff(base=0.0), **options)
+
+
+class CountingBackoff(Backoff):
+    """Waits nothing and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(base=0.0)
+        self.asked: list[int] = []
+
+    @override
+    def delay(self, attempt: int, retry_after: float | None = None) -> float:
+        self.asked.append(attempt)
+        return super().delay(attempt, retry_after)
+
+
+def error(status: int, code: str = "oops", message: str = "it broke", **headers: str) -> JSONResponse:
+    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+async def test_get_is_repeated_on_passing_failures(server: ScriptedServer, status: int) -> None:
+    """A GET changes nothing, so a passing failure costs nobody anything."""
+    server.plan(error(status), error(status), JSONResponse(ME))
+    async with client_of(server) as client:
+        await client.me()
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 410, 422])
+async def test_get_is_not_repeated_on_lasting_refusals(server: ScriptedServer, status: int) -> None:
+    """Asking again would give the same answer."""
+    server.plan(error(status))
+    async with client_of(server) as client:
+        with pytest.raises(ApiError):
+            await client.me()
+    assert len(server.requests) == 1
+
+
+async def test_tries_are_bounded(server: ScriptedServer) -> None:
+    """After the last try the error of that try is raised."""
+    server.plan(error(500), error(500), error(503))
+    async with client_of(server, attempts=3) as client:
+        with pytest.raises(ApiError) as bad:
+            await client.me()
+    assert bad.value.status == 503
+    assert len(server.requests) == 3
+
+
+async def test_retry_after_is_honoured(server: ScriptedServer) -> None:
+    """The server is not asked again before the time it named."""
+    server.plan(error(429, **{"Retry-After": "1"}), JSONResponse(ME))
+    async with client_of(server) as client:
+        started = trio.current_time()
+        await client.me()
+        assert trio.current_time() - started >= 1.0
+
+
+async def test_retry_after_beyond_the_budget_is_told_at_once(server: ScriptedServer) -> None:
+    """Sleeping towards a certain failure helps nobody; the error carries the wait for the caller's own plan."""
+    server.plan(error(503, **{"Retry-After": "3600"}))
+    async with client_of(server, retry_budget=5.0) as client:
+        with trio.fail_after(2), pytest.raises(ApiError) as bad:
+            await client.me()
+    assert bad.value.retry_after == 3600.0
+    assert len(server.requests) == 1
+
+
+def test_retry_after_reads_both_forms() -> None:
+    """Seconds, or a date, which is read against the server's own clock; anything else is no wish."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def read(value: str, **more: str) -> float | None:
+        return _http.parse_retry_after(httpx.Headers({"Retry-After": value} | more), now)
+
+    assert read("120") == 120.0
+    assert read("Thu, 01 Jan 2026 00:01:30 GMT") == 90.0
+    assert read("Thu, 01 Jan 2026 00:01:30 GMT", Date="Thu, 01 Jan 2026 00:01:00 GMT") == 30.0
+    assert read("Wed, 31 Dec 2025 00:00:00 GMT") == 0.0
+    assert [read(value) for value in ("", "soon", "-5", "1.5", "1 2")] == [None] * 5
+    assert read("9" * 5000) is not None
+
+
+async def test_post_with_an_unknown_outcome_is_not_repeated(server: ScriptedServer) -> None:
+    """A purchase whose answer got lost is reconciled, never silently made twice."""
+    server.plan(error(503))
+    async with client_of(server) as client:
+        with pytest.raises(ApiError):
+            await client.create_checkout("p", "iad", idempotency_key="k")
+        assert client.honours_idempotency is False
+    assert len(server.requests) == 1
+
+
+async def test_post_is_repeated_with_the_same_key_once_the_server_honours_keys(server: ScriptedServer) -> None:
+    """A server that says it honours keys may be asked again, with the very same one."""
+    promise = {"Idempotency-Supported": "true"}
+    answer = JSONResponse({"checkout_url": "u", "transaction_id": "t", "checkout_session_id": "c"}, headers=promise)
+    server.plan(error(503, **promise), answer)
+    async with client_of(server) as client:
+        await client.create_checkout("p", "iad", idempotency_key="k-1")
+        assert client.honours_idempotency is True
+    assert [request.headers["idempotency-key"] for request in server.requests] == ["k-1", "k-1"]
+
+
+async def test_put_without_a_key_is_not_repeated(server: ScriptedServer) -> None:
+    """The server's promise is about keys; without one there is none."""
+    server.plan(error(503, **{"Idempotency-Supported": "true"}))
+    async with client_of(server) as client:
+        with pytest.raises(ApiError):
+            await client.set_external_db_access("t", True)
+    assert len(server.requests) == 1
+
+
+async def test_post_that_never_left_is_repeated() -> None:
+    """When no connection was made nothing can have happened, so the tries go on until the server is there."""
+    backoff = CountingBackoff()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        async with CloudApiClient(url, TOKEN, attempts=3, backoff=backoff) as client:
+            with pytest.raises(Network) as broken:
+                await client.create_checkout("p", "iad", idempotency_key="k")
+    assert broken.value.sent is False
+    assert backoff.asked == [0, 1]
+
+
+async def test_post_whose_answer_was_cut_off_is_not_repeated() -> None:
+    """The request arrived; its outcome is unknown and stays the caller's to find out."""
+    asked: list[bytes] = []
+    async with serve_bytes(b"", asked) as url, CloudApiClient(url, TOKEN, backoff=Backoff(base=0.0)) as client:
+        with pytest.raises(Network) as broken:
+            await client.create_checkout("p", "iad", idempotency_key="k")
+    assert broken.value.sent is True
+    assert len(asked) == 1
+
+
+async def test_retries_leave_no_line_of_their_library_in_the_log(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log tells of a retry in our words only."""
+    server.plan(error(500), JSONResponse(ME))
+    async with client_of(server) as client:
+        await client.me()
+    assert [record for record in caplog.records if record.name == "stamina"] == []
