@@ -70,6 +70,13 @@ class TokenExpired(NotAuthenticated):
     default_hint = f"Log in again: {CLI} login"
 
 
+class ClockWrong(CloudError):
+    """The API accepts a token that has expired by this computer's clock: the clock is wrong, the login is good."""
+
+    exit_code = EXIT_PENDING
+    default_hint = f"Set this computer's clock, then go on: {CLI} flows resume"
+
+
 class JwtDecode(CloudError):
     """A token is not a readable JWT."""
 

@@ -1,15 +1,174 @@
-"""A machine as a Mermaid state diagram."""
+"""A machine as a Mermaid state diagram, drawn from its table alone; a flow's path is marked on the same drawing.
+
+Every row of the table stands on exactly one arrow, and nothing else does, so the picture cannot drift from the machine.
+Rows between the same two states share an arrow; rows that stay are one loop per state; rows that hold everywhere are
+drawn once, from a dashed box that stands for every state that is not final. An end says its verdict and has its colour.
+
+Mermaid's state diagrams cannot style a link, so a taken arrow is marked in its text: a tick and the numbers of the
+steps that took it. Visited states and the current one are marked with classes. No message and no value of a flow gets
+into the drawing: only names out of the table.
+
+The syntax is that of https://mermaid.js.org/syntax/stateDiagram.html.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 from ..flows.flow import Change
-from ..machines.machine import Machine
+from ..machines.machine import ANY, Machine, Row, State
+from ._facts import ANY_STATE, exceptions_to, facts, rows_from
+from ._path import leads_on, rows_taken
+
+_STYLES: Final = {
+    "working": "fill:#eef4ff,stroke:#5b7bb4,color:#10223f",
+    "anywhere": "fill:#f4f4f4,stroke:#8a8a8a,color:#333333,stroke-dasharray:4 4",
+    "success": "fill:#e3f6e5,stroke:#2f8f46,color:#0e3b19",
+    "failure": "fill:#fde8e6,stroke:#c0483d,color:#4d1410",
+    "cancelled_end": "fill:#f1eef4,stroke:#85769b,color:#322944",
+    "visited": "stroke-width:4px",
+    "current": "fill:#ffe9a8,stroke:#b07a00,color:#3d2a00,stroke-width:4px",
+}
+"""Every colour is given, text included, so that the drawing reads the same on a light page and on a dark one."""
+
+_END_CLASS: Final = {"success": "success", "failure": "failure", "cancelled": "cancelled_end"}
+
+# Names that are taken for keywords where a state's name is expected (compared without case, as Mermaid does).
+_KEYWORDS: Final = frozenset(
+    {
+        "as",
+        "class",
+        "classdef",
+        "click",
+        "default",
+        "direction",
+        "end",
+        "hide",
+        "href",
+        "note",
+        "scale",
+        "state",
+        "style",
+    }
+)
+_SYNTAX: Final = re.compile(r"""[#;:<>"`%&{}$\\*\x00-\x1f\x7f]""")
+# Mermaid reads a whole line that holds one of these as a direction, wherever in the line it stands.
+_DIRECTION: Final = re.compile(r"d(?=irection\s+(?:TB|BT|LR|RL))", re.IGNORECASE)
 
 
 def mermaid(machine: Machine[Any], *, changes: Sequence[Change] = (), current: str | None = None) -> str:
-    """Draw."""
-    del machine, changes, current
-    raise NotImplementedError
+    """Draw a machine, and mark on it where a flow has been and where it stands.
+
+    Args:
+        machine: The table to draw.
+        changes: The flow's history, in order; none draws the machine alone.
+        current: The state the flow stands in; where the changes end, when not given.
+
+    Returns:
+        The diagram as Mermaid text, ending with a newline; the same for the same table and history.
+
+    Raises:
+        ValueError: `current` is no state of the machine, or the changes are another machine's.
+    """
+    if changes and changes[0].machine != machine.name:
+        raise ValueError(f"these changes are of {changes[0].machine}, not of {machine.name}")
+    if current is not None and current not in machine.states:
+        raise ValueError(f"{machine.name} has no state {current}")
+    ids = _ids(machine)
+    steps = _steps(machine, changes)
+    visited = {change.from_state for change in changes} | {change.to_state for change in changes}
+    if current is None and changes:
+        current = changes[-1].to_state
+    lines = [
+        "stateDiagram-v2",
+        f"    %% {machine.name}, version {machine.version}: drawn from its table",
+        "    direction TB",
+        *(f"    classDef {name} {style}" for name, style in _STYLES.items()),
+    ]
+    for name, state in machine.states.items():
+        lines += [f"    {ids[name]} : {text}" for text in _state_lines(state, here=name == current)]
+    if rows_from(machine, ANY):
+        lines.append(f"    {ids[ANY]} : {ANY_STATE}")
+    lines.append(f"    [*] --> {ids[machine.initial]}")
+    for source in (*machine.states, ANY):
+        lines += [f"    {arrow}" for arrow in _arrows(machine, source, ids, steps)]
+    lines += [f"    class {ids[name]} {style}" for name, style in _classes(machine, visited, current)]
+    return "\n".join(lines) + "\n"
+
+
+def escape(text: str) -> str:
+    """Text as it may stand in a label: whatever Mermaid would read as syntax is written as a character entity."""
+    flat = " ".join(text.split())
+    safe = _SYNTAX.sub(lambda found: f"#{ord(found[0])};", flat)
+    return _DIRECTION.sub(lambda found: f"#{ord(found[0])};", safe)
+
+
+def _ids(machine: Machine[Any]) -> dict[str, str]:
+    """An identifier for every state, its name wherever Mermaid can read it, and one for `ANY`."""
+    ids: dict[str, str] = {}
+    for number, name in enumerate(machine.states, 1):
+        plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and name.lower() not in _KEYWORDS
+        ids[name] = name if plain else f"state_{number}"
+        while ids[name] in machine.states and ids[name] != name:
+            ids[name] += "_"
+    anywhere = "any_state"
+    while anywhere in ids.values():
+        anywhere += "_"
+    return {**ids, ANY: anywhere}
+
+
+def _state_lines(state: State, *, here: bool) -> Iterator[str]:
+    yield escape(state.name)
+    yield escape(state.meaning)
+    for fact in facts(state):
+        yield escape(fact)
+    if here:
+        yield "the flow ended here" if state.final else "the flow stands here"
+
+
+def _steps(machine: Machine[Any], changes: Sequence[Change]) -> dict[int, list[int]]:
+    """For every row (by its identity) the numbers of the steps that took it; progress has the number 0."""
+    steps: dict[int, list[int]] = {}
+    number = 0
+    for change in changes:
+        on = leads_on(machine, change)
+        number += on
+        for row in rows_taken(machine, change)[:1]:
+            steps.setdefault(id(row), []).append(number if on else 0)
+    return steps
+
+
+def _arrows(machine: Machine[Any], source: str, ids: dict[str, str], steps: dict[int, list[int]]) -> Iterator[str]:
+    rows = rows_from(machine, source)
+    for to in dict.fromkeys(row.to for row in rows):
+        labels = [_row_label(machine, row, steps.get(id(row), [])) for row in rows if row.to == to]
+        if to is None:
+            yield f"{ids[source]} --> {ids[source]} : stays#58; {'<br/>'.join(labels)}"
+        else:
+            yield f"{ids[source]} --> {ids[to]} : {'<br/>'.join(labels)}"
+
+
+def _row_label(machine: Machine[Any], row: Row, taken: list[int]) -> str:
+    mark = ""
+    if any(taken):
+        mark = f"✔ {','.join(str(number) for number in taken)} "
+    elif taken:
+        mark = f"✔ {len(taken)} \N{MULTIPLICATION SIGN} "
+    but = exceptions_to(machine, row)
+    apart = f" (not {', '.join(but)})" if but else ""
+    return mark + escape(row.label + apart)
+
+
+def _classes(machine: Machine[Any], visited: set[str], current: str | None) -> Iterator[tuple[str, str]]:
+    for name, state in machine.states.items():
+        yield name, _END_CLASS[state.verdict] if state.verdict else "working"
+    if rows_from(machine, ANY):
+        yield ANY, "anywhere"
+    for name, state in machine.states.items():
+        # An end keeps the colour of its verdict.
+        if name == current and not state.final:
+            yield name, "current"
+        elif name == current or name in visited:
+            yield name, "visited"

@@ -58,6 +58,15 @@ from .watching import Connect, decode, follow_stream, get_stream_back, poll, ref
 CheckoutVisit = Visit[CheckoutContext]
 STREAM_EVENTS = frozenset({"provisioning"})
 
+BUILT = frozenset({"infrastructure_ready", "tenant_ready"})
+"""The steps that end the wait for a pending payment well."""
+
+PAGE_ENDS = frozenset({"ready", "failed"})
+"""The two statuses after which the waiting page stops asking."""
+
+LAST_LOOK_SECONDS = 1.5
+"""How long a browser that shows the waiting page gets to ask one last time."""
+
 BROWSER_HEAD_START = 3.0
 """Seconds a browser gets to come back before the event stream's news of the payment is acted on: the listener closes
 when the state is left, and a person should see a page, not a refused connection."""
@@ -96,7 +105,7 @@ def stream_meaning(event: CheckoutEvent, event_id: str) -> Event:
     """The event an observation of the checkout's stream becomes."""
     if event.event_type == "provisioning_failed":
         return CheckoutFailed(event.message or "the server gave no reason")
-    if event.event_type in {"infrastructure_ready", "tenant_ready"}:
+    if event.event_type in BUILT:
         return TenantAnnounced(
             step=event.event_type,
             message=event.message or "",
@@ -267,14 +276,27 @@ class _Checkout:
     async def serve_waiting_page(self, visit: CheckoutVisit) -> None:
         context = visit.context
         nonce = await visit.reveal(context.nonce)
+        watched, told = False, trio.Event()
 
-        listening = listen_for_callback(port=context.port, nonce=nonce, status_page=lambda: status_view(visit.context))
+        def look() -> StatusView:
+            nonlocal watched
+            watched, view = True, status_view(visit.context)
+            if view.status in PAGE_ENDS:
+                told.set()
+            return view
+
         try:
-            async with listening as listener:
-                while True:
-                    # A browser that comes back late, or is reloaded, sees how things stand; it decides nothing now.
-                    hit = await listener.wait_hit()
-                    hit.accept(waiting_page(visit.context.tenant_id or context.checkout_session_id))
+            async with listen_for_callback(port=context.port, nonce=nonce, status_page=look) as listener:
+                try:
+                    while True:
+                        # A browser that comes back late, or is reloaded, sees how things stand; it decides nothing now.
+                        hit = await listener.wait_hit()
+                        hit.accept(waiting_page(visit.context.tenant_id or context.checkout_session_id))
+                finally:
+                    if visit.left and watched and status_view(visit.context).status in PAGE_ENDS:
+                        # The page asks once a second; it shall hear the end, too, before nobody answers any more.
+                        with trio.move_on_after(LAST_LOOK_SECONDS, shield=True):
+                            await told.wait()
         except PortBusy:
             await trio.sleep_forever()  # only a page for a person; the flow does not need it
 
@@ -287,11 +309,11 @@ def read_callback(context: CheckoutContext, parameters: dict[str, str]) -> Reply
     """
     tenant, transaction = parameters.get("tenant_id", ""), parameters.get("transaction_id", "")
     status, session = parameters.get("status", ""), parameters.get("checkout_session_id", "")
+    if session and session != context.checkout_session_id:
+        raise CallbackRejected("This is the answer to another checkout. The wait goes on.")
     if error := parameters.get("error", "")[:LONGEST_DESCRIPTION]:
         page = error_page("Not paid", "The payment did not go through. Your terminal has the details.")
         return Reply(PaymentDeclined(error), page)
-    if session and session != context.checkout_session_id:
-        raise CallbackRejected("This is the answer to another checkout. The wait goes on.")
     if status == "pending" and session:
         return Reply(PaymentPending(), waiting_page(tenant or session))
     if status == "completed" and tenant and transaction:
@@ -303,6 +325,9 @@ def read_callback(context: CheckoutContext, parameters: dict[str, str]) -> Reply
 
 
 def status_view(context: CheckoutContext) -> StatusView:
-    """What the waiting page is told."""
+    """What the waiting page is told: it knows the two ends by the words `ready` and `failed`."""
     last = context.messages[-1] if context.messages else None
-    return StatusView(status=context.steps[-1] if context.steps else "waiting", message=last)
+    if context.problem:
+        return StatusView(status="failed", message=context.problem)
+    step = context.steps[-1] if context.steps else "waiting"
+    return StatusView(status="ready" if step in BUILT else step, message=last)

@@ -147,7 +147,7 @@ class Cloud:
 
 @asynccontextmanager
 async def open_cloud(
-    api_url: str = PRODUCTION_URL,
+    api_url: str | None = None,
     *,
     directory: Path | None = None,
     show_url: ShowUrl = show_nothing,
@@ -157,7 +157,7 @@ async def open_cloud(
     """Open everything the flows need, for as long as the block runs.
 
     Args:
-        api_url: The API.
+        api_url: The API; the environment's SYSTEMPROMPT_API_URL, else production, when not given.
         directory: Where the files are; found as the command line finds them when not given.
         show_url: Called with (purpose, url, again) before a browser is opened.
         open_browser: Opens a URL; None leaves that to whoever `show_url` shows it to.
@@ -173,4 +173,4 @@ async def open_cloud(
         Services(paths, show_url=show_url, open_browser=open_browser, confirm=confirm) as services,
         open_engine(paths, all_programs(services)) as engine,
     ):
-        yield Cloud(api_url, engine, services)
+        yield Cloud(api_url or os.environ.get("SYSTEMPROMPT_API_URL") or PRODUCTION_URL, engine, services)

@@ -141,10 +141,16 @@ class Engine:
             if self._driven(flow) is not None:
                 return
             live = await self._take_over(self._existing(flow))
-            if not live.ended:
+            if live.ended:
+                return
+            try:
                 await live.resume(self._owner.name, repeat=repeat)
                 await self._cancel_strays(live)
-                self._nursery.start_soon(self._drive, live, True, name=f"flow {flow}")
+            except BaseException:
+                # Taken over and not driven: it must not look as if it were, or nobody could take it up again.
+                self._finish(live, EngineClosed(f"flow {flow} was not taken up again; it stands in {live.row.state}"))
+                raise
+            self._nursery.start_soon(self._drive, live, True, name=f"flow {flow}")
 
     # --- looking ----------------------------------------------------------------------------------------------------
 
@@ -189,7 +195,7 @@ class Engine:
 
     async def send(self, flow: str, event: Event) -> None:
         """Give a flow driven here an event; returns when it is durable. See `Flow.send`."""
-        live = self._live.get(flow)
+        live = self._driven(flow)
         if live is None:
             raise FlowNotFound(f"flow {flow} is not driven by this process")
         await live.step(event)
@@ -253,8 +259,10 @@ class Engine:
                 live.visit = visit
                 trouble = await run_state(visit, live.program.activities[visit.state])
                 if trouble is not None and not visit.left:
-                    failure = (await live.park(trouble)).error(live.row)
-                    return
+                    parked = await live.park(trouble)
+                    if parked is not None:
+                        failure = parked.error(live.row)
+                        return
                 if live.machine.states[visit.state].child is not None:
                     await self._cancel_strays(live)
                 resumed = False
@@ -268,11 +276,23 @@ class Engine:
 
     def _finish(self, live: LiveFlow, failure: Exception | None) -> None:
         if live.ended:
-            self.vault.discard(live.row.id)
+            self._discard_secrets(live.row.id)
         if failure is None or live.row.status == "parked":
             # The journal can answer for it from now on.
             self._live.pop(live.row.id, None)
         live.settle(failure)
+
+    def _discard_secrets(self, flow: str) -> None:
+        try:
+            self.vault.discard(flow)
+        except CloudError as exc:  # the flow has ended all the same; `tidy` tries again
+            logger.warning("the secrets of flow {} are still on disk: {}", flow, exc)
+
+    def tidy(self) -> None:
+        """Remove the secrets of flows that ended in a process that was killed before it could."""
+        for path in self.paths.vault_directory.glob("*.json"):
+            if (row := self.journal.flow(path.stem)) is not None and row.status == "ended":
+                self._discard_secrets(row.id)
 
     async def _cancel_strays(self, live: LiveFlow) -> None:
         # A state that was left by another way than its child's end leaves the child running.
@@ -290,6 +310,8 @@ class Engine:
                 for signal in self.journal.signals():
                     if (live := self._driven(signal.flow)) is not None:
                         await self._take_signal(live, signal)
+                    elif (row := self.journal.flow(signal.flow)) is None or row.status == "ended":
+                        await self._drop(signal)
             except CloudError as exc:  # the flows meet the same trouble with their next step, and say so
                 logger.warning("the inbox cannot be read: {}", exc)
 
@@ -298,11 +320,16 @@ class Engine:
             event = live.machine.decode_event(signal.body)
             if isinstance(event, CancelRequested):
                 await self._cancel_live(live, event.reason, signal=signal.id)
+                if live.ended:  # perhaps by what became of its child, and then the signal is still there
+                    await self._drop(signal)
             else:
                 await live.step(event, signal=signal.id)
         except (msgspec.DecodeError, EventNotAccepted) as exc:
             logger.warning("{}: the signal {} was not taken: {}", live.row.id, signal.name, exc)
-            await self.commits.write(lambda: self.journal.drop_signal(signal.id))
+            await self._drop(signal)
+
+    async def _drop(self, signal: Signal) -> None:
+        await self.commits.write(lambda: self.journal.drop_signal(signal.id))
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -364,15 +391,16 @@ class Engine:
         program = self._programs.get(machine.name)
         if program is None or program.machine is not machine:
             raise IncompatibleFlow(f"the engine was opened without a program for the machine {machine.name}")
-        for name, secret in secrets.items():
-            await self.on_disk(self.vault.put, flow, name, secret)
         row, record = first_lines(
             flow, machine, context, now=self.clock.now(), key=key, parent=parent, owner=self._owner.name
         )
         try:
+            for name, secret in secrets.items():
+                await self.on_disk(self.vault.put, flow, name, secret)
             await self.commits.write(lambda: self.journal.begin(row, record))
-        except CloudError:
-            self.vault.discard(flow)
+        except BaseException:  # also when it was cancelled between the two: no flow, no secrets
+            if secrets:
+                self._discard_secrets(flow)
             raise
         live = LiveFlow(self, program, row, context)
         self._live[flow] = live
@@ -418,6 +446,7 @@ async def open_engine(
                     nursery=nursery,
                     inline=inline,
                 )
+                engine.tidy()
                 nursery.start_soon(engine.watch_inbox)
                 try:
                     yield engine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -129,10 +129,12 @@ class Flow:
         """
         await self._engine.cancel(self.id, reason)
 
-    async def changes(self) -> AsyncIterator[Change]:
-        """Every change, from the first there ever was to the last; ends when the flow ends or is parked."""
-        async for change in self._engine.changes(self.id):
-            yield change
+    def changes(self) -> AsyncGenerator[Change]:
+        """Every change, from the first there ever was to the last; ends when the flow ends or is parked.
+
+        Left early, it must be closed (`contextlib.aclosing`): trio collects no asynchronous generator for you.
+        """
+        return self._engine.changes(self.id)
 
     async def wait(self) -> Outcome:
         """Wait until it has ended.

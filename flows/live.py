@@ -171,15 +171,16 @@ class LiveFlow:
         async with self.lock:
             await self.record("resumed", "resumed", NO_BODY, **changes)
 
-    async def park(self, exc: Exception) -> Trouble:
-        """Stop here, resumably, and write down why."""
+    async def park(self, exc: Exception) -> Trouble | None:
+        """Stop here, resumably, and write down why; None when an event from outside led out of the state meanwhile."""
         if not isinstance(exc, CloudError):
             logger.opt(exception=exc).error("{} met a failure nobody planned for in {}", self.row.id, self.row.state)
         trouble = Trouble.of(exc)
         body = msgspec.json.encode(trouble).decode()
         async with self.lock:
-            if not self.ended:
-                await self.record("parked", trouble.kind, body, status="parked", trouble=body, owner=None)
+            if self.visit is not None and self.visit.left:
+                return None
+            await self.record("parked", trouble.kind, body, status="parked", trouble=body, owner=None)
         return trouble
 
     def outcome(self) -> Outcome:

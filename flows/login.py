@@ -6,13 +6,25 @@ API whose token came back; write the credentials; tell the API. The table is `ma
 
 from __future__ import annotations
 
-from ..errors import AccountNotConfirmed, ApiError, CallbackRejected, CloudError, NotAuthenticated, PortBusy
+from datetime import datetime
+
+from ..errors import (
+    AccountNotConfirmed,
+    ApiError,
+    CallbackRejected,
+    ClockWrong,
+    CloudError,
+    JwtDecode,
+    NotAuthenticated,
+    PortBusy,
+)
 from ..io.browser import check_openable
 from ..io.callback import callback_uri, new_nonce
 from ..io.credentials import CloudCredentials
 from ..io.pages import error_page, success_page
 from ..io.records import moment_text, parse_moment
 from ..io.serving import bind_loopback
+from ..io.tokens import token_expiry
 from ..machines.login import (
     LOGIN,
     AccountConfirmed,
@@ -83,6 +95,23 @@ def free_port(port: int) -> int:
         return int(sock.getsockname()[1])
 
 
+def check_clock(api_url: str, token: str, now: datetime) -> None:
+    """Make sure that a token the API has just accepted is good here, too: every later command looks at its `exp` first.
+
+    Raises:
+        ClockWrong: By this computer's clock it has expired.
+    """
+    try:
+        expiry = token_expiry(token)
+    except JwtDecode:
+        return
+    if expiry is not None and expiry < now:
+        raise ClockWrong(
+            f"{api_url} accepts the token, but by this computer's clock ({moment_text(now)}) it expired "
+            f"{now - expiry} ago, on {moment_text(expiry)}: the clock is wrong"
+        )
+
+
 class _Login:
     def __init__(self, services: Services) -> None:
         self.services = services
@@ -139,6 +168,7 @@ class _Login:
             me = await api.me()
         except NotAuthenticated as exc:
             return TokenRefused(exc.user_message)
+        check_clock(context.api_url, token, visit.clock.now())
         return TokenAccepted(me.user.id, me.user.email)
 
     async def confirm_account(self, visit: LoginVisit) -> Event:

@@ -28,6 +28,7 @@ from typing_extensions import override
 
 from ..errors import ApiError, JwtDecode, Network, NotAuthenticated
 from . import _http
+from .bodies import may_be_left
 from .log import logger
 from .polling import Backoff
 from .tokens import token_expiry
@@ -264,7 +265,7 @@ class Transport:
             raise RuntimeError("the client is used outside its `async with` block")
         url = link if isinstance(link, httpx.URL) else httpx.URL(f"{self.base}{link}")
         outgoing = _Outgoing(
-            self._client.build_request(method, url, headers=dict(headers), content=content),
+            may_be_left(self._client.build_request(method, url, headers=dict(headers), content=content)),
             f"{method} {_http.without_query(url)}",
             authorized=authorized,
         )

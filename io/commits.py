@@ -57,10 +57,14 @@ class Commits:
             index = len(group.operations)
             group.operations.append(operation)
             if leading:
-                async with self._free:
-                    self._forming = None
-                    await trio.to_thread.run_sync(_commit, self._journal, group)
-                group.done.set()
+                try:
+                    async with self._free:
+                        self._forming = None
+                        await trio.to_thread.run_sync(_commit, self._journal, group)
+                except BaseException as exc:  # noqa: BLE001 no thread to be had, say: everybody in the group is told
+                    group.errors = dict.fromkeys(range(len(group.operations)), exc)
+                finally:
+                    group.done.set()
             else:
                 await group.done.wait()
             if error := group.errors.get(index):

@@ -17,6 +17,8 @@ import msgspec
 import trio
 from typing_extensions import override
 
+from ..io.bodies import may_be_left
+
 RELOAD_SECONDS: Final = 0.1
 _MAX_STEPS: Final = 20
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -118,6 +120,7 @@ class ScriptedBrowser:
             pressed: list[str] = []
             request = client.build_request("GET", url)
             for _ in range(_MAX_STEPS):
+                may_be_left(request)  # a tab is closed without asking
                 answer = await self._load(client, request) if pressed else await client.send(request)
                 here = str(request.url)
                 if answer is None:

@@ -1,0 +1,140 @@
+"""The program: its global options, its commands, and what happens to an error nobody else took."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .._version import __version__
+from ..errors import CLI, EXIT_INTERRUPTED, CloudError
+from . import checkout, demo, diagram, flows, login, logout, plans, provision, sandbox, up, whoami
+from .arguments import hoist
+from .errors import report
+from .settings import ENVIRONMENTS, Settings
+from .terminal import prepare_streams
+
+EPILOG = (
+    "Global options may stand before or after the command. Exit codes: 0 done, 1 failed, 2 usage, 4 login needed, "
+    "5 refused or denied, 8 still pending, 130 interrupted; after the last two, `flows resume` goes on."
+    f"\n\nExample: {CLI} up --plan starter --region fra"
+)
+
+app = typer.Typer(
+    name=CLI,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "terminal_width": 80, "max_content_width": 80},
+)
+
+_seen: list[Settings] = []
+"""The settings of this run, for the errors that come after them."""
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"{CLI} {__version__}")
+        raise typer.Exit
+
+
+def _known_environment(value: str | None) -> str | None:
+    if value is not None and value not in ENVIRONMENTS:
+        raise typer.BadParameter(f"{value!r} is not one of {', '.join(ENVIRONMENTS)}")
+    return value
+
+
+@app.callback()
+def program(
+    context: typer.Context,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout, nothing else.")] = False,
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--dir",
+            metavar="DIR",
+            help="The .systemprompt directory to use. [default: SYSTEMPROMPT_DIR, the project's, yours]",
+        ),
+    ] = None,
+    api_url: Annotated[
+        str | None,
+        typer.Option(
+            "--api-url",
+            metavar="URL",
+            help="The API. [default: SYSTEMPROMPT_API_URL, where you are logged in, production]",
+        ),
+    ] = None,
+    env: Annotated[
+        str | None,
+        typer.Option(
+            "--env",
+            metavar="NAME",
+            callback=_known_environment,
+            help="production, sandbox or local (SYSTEMPROMPT_LOCAL_URL).",
+        ),
+    ] = None,
+    no_input: Annotated[bool, typer.Option("--no-input", help="Never ask a question.")] = False,
+    verbose: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, show_default=False, help="Say more; twice for everything.")
+    ] = 0,
+    log_file: Annotated[
+        Path | None,
+        typer.Option("--log-file", metavar="FILE", help="Write the whole log there too; secrets are left out."),
+    ] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """From nothing to a running tenant on SystemPrompt Cloud.
+
+    Login, checkout and provisioning as flows that survive anything: kill them, and go on where they stood.
+    """
+    from ..io.paths import resolve_cloud_paths
+
+    if api_url is not None and env is not None:
+        raise typer.BadParameter("give either --env or --api-url", param_hint="--env")
+    settings = Settings(
+        paths=resolve_cloud_paths(directory, os.environ, Path.cwd()),
+        json=json,
+        no_input=no_input,
+        directory=directory,
+        api_url=None if api_url is None else api_url.rstrip("/"),
+        env=env,
+        verbosity=verbose,
+        log_file=log_file,
+    )
+    context.obj = settings
+    _seen[:] = [settings]
+
+
+for module in (up, login, whoami, logout, plans, checkout, provision, demo, diagram, sandbox):
+    module.register(app)
+app.add_typer(flows.app, name="flows")
+
+
+def run(argv: Sequence[str], *, name: str = CLI) -> int:
+    """Run one command line.
+
+    Args:
+        argv: What was typed after the program's name.
+        name: What the program is called.
+
+    Returns:
+        The exit code.
+    """
+    prepare_streams()
+    try:
+        app(hoist(argv), prog_name=name)
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else 0 if exc.code is None else 1
+    except CloudError as exc:
+        return report(_seen[0] if _seen else None, exc)
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0

@@ -1,0 +1,44 @@
+"""Global options anywhere: `systemprompt-cloud up --json` is `systemprompt-cloud --json up`.
+
+Typer takes the options of the program only before the name of the command. People type them where they think of them,
+so the line is put in order before Typer sees it. Everything after `--` is left as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+FLAGS: Final = frozenset({"--json", "--no-input", "--version", "--verbose"})
+VALUED: Final = frozenset({"--dir", "--api-url", "--env", "--log-file"})
+
+
+def hoist(argv: Sequence[str]) -> list[str]:
+    """The same arguments with the global options first, in the order they were given.
+
+    Args:
+        argv: What was typed after the program's name.
+
+    Returns:
+        A new list. An option whose value is missing stays at the end, where Typer says so.
+    """
+    front: list[str] = []
+    rest: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word == "--":
+            rest += [word, *words]
+        elif word in VALUED:
+            value = next(words, None)
+            if value is None:
+                return [*front, word]
+            front += [word, value]
+        elif word in FLAGS or word.partition("=")[0] in VALUED or _is_verbosity(word):
+            front.append(word)
+        else:
+            rest.append(word)
+    return front + rest
+
+
+def _is_verbosity(word: str) -> bool:
+    return len(word) > 1 and word[0] == "-" and set(word[1:]) == {"v"}

@@ -1,0 +1,44 @@
+"""`checkout`: from a plan and a region to a paid tenant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import CLI
+from .options import NoBrowser, Plan, Region, port_option, seconds_option
+from .settings import choose_api, settings_of
+
+if TYPE_CHECKING:
+    from ..flows.engine import Engine
+    from ..flows.flow import Flow
+
+
+def checkout(
+    context: typer.Context,
+    plan: Plan,
+    region: Region = "iad",
+    port: Annotated[int, port_option("--port", "the payment")] = 8766,
+    timeout: Annotated[float, seconds_option("--timeout", "the payment")] = 300.0,
+    no_browser: NoBrowser = False,
+) -> None:
+    """Pay for a tenant. Needs a login."""
+    settings = settings_of(context)
+    from ..flows.checkout import start_checkout
+    from ..machines.checkout import CheckoutContext
+    from .api import require_login
+    from .drive import drive
+
+    api_url = require_login(settings, choose_api(settings).url)
+    wanted = CheckoutContext(api_url=api_url, plan=plan, region=region, port=port, timeout=timeout)
+
+    async def begin(engine: Engine) -> Flow:
+        return await start_checkout(engine, wanted)
+
+    raise typer.Exit(drive(settings, begin, no_browser=no_browser))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=f"Example: {CLI} checkout --plan starter --region fra")(checkout)

@@ -1,0 +1,234 @@
+"""Running one flow to its end: the one place of the command line where trio runs flows.
+
+The engine, its feed and the signals meet here. Ctrl-C and SIGTERM leave the engine, which stops every flow where it
+stands, resumable; a second Ctrl-C changes nothing about that, a third leaves at once (the journal does not mind).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+import msgspec
+import trio
+
+from ..errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED, CloudError
+from ..flows.engine import Engine, open_engine
+from ..flows.flow import Change, Flow, Outcome
+from ..flows.onboarding import all_programs
+from ..flows.services import OpenBrowser, Services
+from ..io.api import CloudApiClient
+from ..io.browser import open_browser
+from ..io.polling import Backoff
+from ..io.records import FlowRow
+from .ask import ask_yes_or_no, somebody_is_there
+from .errors import exit_code
+from .lines import Lines
+from .render import presenter
+from .settings import Settings
+
+TICK_SECONDS = 0.125
+PATIENCE = 3
+"""How many signals it takes to leave without waiting for an orderly end."""
+
+Begin = Callable[[Engine], Awaitable[Flow]]
+"""Starts a flow, or goes on with one."""
+
+
+class Presenter(Protocol):
+    """Who is told."""
+
+    def invite(self, purpose: str, url: str, again: bool) -> None: ...
+    def change(self, change: Change) -> None: ...
+    def tick(self) -> None: ...
+    def paused(self) -> AbstractContextManager[None]: ...
+    def note(self, text: str) -> None: ...
+    def ended(self, outcome: Outcome) -> None: ...
+    def interrupted(self, row: FlowRow | None) -> None: ...
+    def stuck(self, row: FlowRow | None, error: CloudError) -> None: ...
+
+
+class End(msgspec.Struct):
+    """How a run of the engine ended: with an outcome, an error, or neither when it was stopped."""
+
+    row: FlowRow | None = None
+    outcome: Outcome | None = None
+    error: CloudError | None = None
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        if self.outcome is not None:
+            return code_of(self.outcome)
+        return EXIT_INTERRUPTED if self.error is None else exit_code(self.error)
+
+
+def code_of(outcome: Outcome) -> int:
+    """The exit code of a flow's end."""
+    if outcome.succeeded:
+        return EXIT_DONE
+    return EXIT_REFUSED if outcome.state in {"denied", "declined"} else EXIT_FAILED
+
+
+def drive(settings: Settings, begin: Begin, *, no_browser: bool = False) -> int:
+    """Run a flow to its end, or to a signal, and tell about it.
+
+    Args:
+        settings: The global options.
+        begin: Starts the flow, or goes on with it.
+        no_browser: Only show addresses.
+
+    Returns:
+        The exit code.
+    """
+    end = End()
+
+    async def main() -> None:
+        with showing(settings) as shown:
+
+            async def work() -> None:
+                await run_flow(settings, begin, shown, end, browser=None if no_browser else open_browser)
+
+            await until_interrupted(work)
+            tell_end(shown, end)
+
+    trio.run(main)
+    return end.code
+
+
+@contextmanager
+def showing(settings: Settings) -> Generator[Presenter, None, None]:
+    """Whoever is to be told: a program, or a person."""
+    with Lines(settings) if settings.json else presenter(settings) as shown:
+        yield shown
+
+
+def tell_end(shown: Presenter, end: End) -> None:
+    """Say how it ended."""
+    if end.outcome is not None:
+        shown.ended(end.outcome)
+    elif end.error is not None:
+        shown.stuck(end.row, end.error)
+    else:
+        shown.interrupted(end.row)
+
+
+async def until_interrupted(work: Callable[[], Awaitable[None]]) -> bool:
+    """Do the work until it is done or a signal stops it. True when a signal did."""
+    stopped = False
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            scope = trio.CancelScope()
+
+            async def watch() -> None:
+                nonlocal stopped
+                count = 0
+                async for _ in signals:
+                    count += 1
+                    stopped = True
+                    scope.cancel()
+                    if count >= PATIENCE:
+                        os._exit(EXIT_INTERRUPTED)
+
+            nursery.start_soon(watch)
+            with scope:
+                await work()
+            nursery.cancel_scope.cancel()
+    return stopped
+
+
+async def run_flow(
+    settings: Settings,
+    begin: Begin,
+    shown: Presenter,
+    end: End,
+    *,
+    browser: OpenBrowser | None,
+    poll_seconds: float = 2.0,
+    backoff: Backoff | None = None,
+    until: Callable[[Change], bool] | None = None,
+) -> None:
+    """Open an engine, run one flow in it, and note in `end` what became of it.
+
+    Args:
+        settings: The global options.
+        begin: Starts the flow.
+        shown: Who is told.
+        end: Filled in, also when the run is cancelled.
+        browser: Opens addresses; None only shows them.
+        poll_seconds: Between two questions about a tenant's status.
+        backoff: Waits between attempts to get a lost stream back.
+        until: Stop at the first change this is true of, as a signal would.
+    """
+
+    async def confirm(question: str) -> bool:
+        with shown.paused():
+            return await ask_yes_or_no(question)
+
+    services = Services(
+        settings.paths,
+        show_url=shown.invite,
+        open_browser=browser,
+        confirm=confirm if somebody_is_there(settings) else None,
+        poll_seconds=poll_seconds,
+        backoff=backoff,
+    )
+    scope = trio.CancelScope()
+    try:
+        with scope:
+            async with services, open_engine(settings.paths, all_programs(services)) as engine:
+                await _run_in(engine, begin, shown, end, scope, until)
+    except CloudError as exc:
+        end.error = exc
+
+
+async def _run_in(
+    engine: Engine,
+    begin: Begin,
+    shown: Presenter,
+    end: End,
+    scope: trio.CancelScope,
+    until: Callable[[Change], bool] | None,
+) -> None:
+    flow: Flow | None = None
+
+    def tell(change: Change) -> None:
+        shown.change(change)
+        if until is not None and until(change):
+            scope.cancel()
+
+    try:
+        with engine.feed.subscribe() as changes:
+            flow = await begin(engine)
+            async with trio.open_nursery() as nursery:
+
+                async def follow() -> None:
+                    async for change in changes:
+                        tell(change)
+
+                nursery.start_soon(follow)
+                nursery.start_soon(_tick, shown)
+                try:
+                    end.outcome = await flow.wait()
+                except CloudError as exc:
+                    end.error = exc
+                nursery.cancel_scope.cancel()
+            for _ in range(changes.statistics().current_buffer_used):
+                tell(changes.receive_nowait())
+    finally:
+        if flow is not None:
+            end.row = flow.row
+
+
+async def _tick(shown: Presenter) -> None:
+    while True:
+        shown.tick()
+        await trio.sleep(TICK_SECONDS)
+
+
+def checked_api(url: str) -> str:
+    """An API's address, if a token may be sent there. Raises `UnsafeUrl`."""
+    return CloudApiClient(url).api_url

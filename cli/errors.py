@@ -1,0 +1,37 @@
+"""What went wrong, for people and for programs, and the exit code it ends with."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..errors import CloudError, FlowParked
+from .settings import Settings
+from .terminal import clean, put, say
+
+
+def report(settings: Settings | None, error: CloudError) -> int:
+    """Say what happened and what mends it, and give the exit code.
+
+    Args:
+        settings: The global options; None when they could not even be read.
+        error: What happened.
+    """
+    message = clean(error.user_message)
+    hint = clean(error.recovery_hint if settings is None else settings.mended(error.recovery_hint))
+    code = exit_code(error)
+    if settings is not None and settings.json:
+        put(msgspec.json.encode({"error": error.kind, "message": message, "hint": hint, "exit_code": code}).decode())
+    tell(message, hint)
+    return code
+
+
+def tell(message: str, hint: str) -> None:
+    """An error in two lines, on stderr."""
+    say(f"Error: {message}")
+    if hint:
+        say(hint)
+
+
+def exit_code(error: CloudError) -> int:
+    """What the command ends with."""
+    return error.code if isinstance(error, FlowParked) else error.exit_code

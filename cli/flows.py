@@ -1,0 +1,290 @@
+"""`flows`: what the journal knows, and going on with it.
+
+`list`, `show` and `history` only read the file. `resume` and `cancel` open an engine.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from ..errors import CLI, EXIT_DONE, EXIT_FAILED, EXIT_PENDING, FlowNotFound
+from .options import NoBrowser
+from .settings import Settings, refuse_untrusted, settings_of
+from .terminal import clean, put, say, shortened, table
+
+if TYPE_CHECKING:
+    from ..flows.engine import Engine
+    from ..flows.flow import Flow
+    from ..io.journal import Journal
+    from ..io.records import FlowRow, Status
+
+CANCEL_SECONDS = 5.0
+CANCEL_TICK = 0.1
+
+app = typer.Typer(
+    help="List flows, go on with them, cancel them. An ID may be shortened while it fits one flow only.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog=f"Example: {CLI} flows resume",
+)
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="The flow's id, or its beginning.")]
+
+
+class Context(msgspec.Struct):
+    """The part of every flow's context that says where it may send a person."""
+
+    api_url: str = ""
+
+
+def _open(settings: Settings) -> Journal:
+    from ..io.journal import Journal
+
+    return Journal(settings.paths.journal, create=False)
+
+
+def as_json(row: FlowRow) -> dict[str, Any]:
+    """A flow for programs; its context holds references to secrets, and is left out."""
+    return {
+        "flow": row.id,
+        "machine": row.machine,
+        "state": row.state,
+        "status": row.status,
+        "verdict": row.verdict,
+        "parent": row.parent,
+        "created": row.created,
+        "updated": row.updated,
+        "deadline": row.deadline,
+    }
+
+
+@app.command("list", epilog=f"Example: {CLI} flows list --status parked --status running")
+def list_flows(
+    context: typer.Context,
+    status: Annotated[
+        list[str] | None, typer.Option("--status", metavar="STATUS", help="running, parked or ended; repeatable.")
+    ] = None,
+    machine: Annotated[str | None, typer.Option("--machine", metavar="NAME", help="Only this machine's.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="At most so many.")] = 20,
+    children: Annotated[bool, typer.Option("--children", help="Also those that run inside another flow.")] = False,
+) -> None:
+    """List flows, the newest first."""
+    settings = settings_of(context)
+    statuses: list[Status] = [_status(each) for each in status or ()]
+    try:
+        with _open(settings) as journal:
+            rows = journal.flows(
+                statuses=statuses,
+                machine=machine,
+                roots_only=not children and machine is None,
+                limit=limit,
+            )
+    except FlowNotFound:
+        rows = []
+    if settings.json:
+        for row in rows:
+            put(msgspec.json.encode(as_json(row)).decode())
+        return
+    if not rows:
+        say(f"There are no such flows in {settings.paths.journal}.")
+        return
+    head = ("ID", "MACHINE", "STATE", "STATUS", "CHANGED (UTC)")
+    put(table([head, *((shortened(r.id), r.machine, r.state, r.verdict or r.status, _when(r.updated)) for r in rows)]))
+
+
+def _status(value: str) -> Status:
+    match value:
+        case "running" | "parked" | "ended":
+            return value
+        case _:
+            raise typer.BadParameter(f"{value!r} is not one of running, parked, ended", param_hint="--status")
+
+
+def _when(moment: str) -> str:
+    return moment[:19].replace("T", " ")
+
+
+@app.command(epilog=f"Example: {CLI} flows show 01jq")
+def show(context: typer.Context, flow: Id) -> None:
+    """Show where a flow stands, what its state means, and how to go on."""
+    settings = settings_of(context)
+    with _open(settings) as journal:
+        row = journal.find(flow)
+        children = journal.children(row.id)
+    trouble: dict[str, Any] | None = None if row.trouble is None else msgspec.json.decode(row.trouble)
+    driver = _driver(settings, row)
+    if settings.json:
+        shown = as_json(row) | {
+            "trouble": trouble,
+            "driver": driver,
+            "children": [as_json(child) for child in children],
+            "resume": settings.resume_command(row.id) if row.status != "ended" else None,
+        }
+        put(msgspec.json.encode(shown).decode())
+        return
+    from .render import meaning
+
+    put(f"{row.machine} {row.id}")
+    put(f"State:    {row.state}: {meaning(row.machine, row.state)}")
+    put(f"Status:   {row.verdict or row.status}{f', driven by process {driver}' if driver else ''}")
+    put(f"Started:  {_when(row.created)} UTC    changed: {_when(row.updated)} UTC    records: {row.seq}")
+    if row.deadline and row.status != "ended":
+        put(f"Deadline: {_when(row.deadline)} UTC")
+    for child in children:
+        put(f"Child:    {child.machine} {child.state} ({child.verdict or child.status})  {child.id}")
+    if trouble:
+        put(f"Trouble:  {clean(str(trouble.get('message', '')))}")
+        put(f"          {clean(settings.mended(str(trouble.get('hint', ''))))}")
+    if row.status != "ended" and not driver:
+        say(f"Go on with it: {settings.resume_command(shortened(row.id))}")
+
+
+def _driver(settings: Settings, row: FlowRow) -> str | None:
+    """The process that drives a flow at this moment, if one does."""
+    from ..io.owners import OwnerName, owner_is_alive
+
+    if row.owner is None or not owner_is_alive(settings.paths.owners_directory, row.owner):
+        return None
+    owner = OwnerName.parse(row.owner)
+    return f"{owner.pid} on {owner.host}"
+
+
+@app.command(epilog=f"Example: {CLI} flows history 01jq")
+def history(context: typer.Context, flow: Id) -> None:
+    """Show everything that happened to a flow and to the flows inside it."""
+    settings = settings_of(context)
+    from .history import draw, histories_of
+
+    histories = histories_of(settings, flow)
+    if settings.json:
+        from .lines import change_line
+
+        for change in sorted((change for changes in histories for change in changes), key=lambda each: each.at):
+            put(change_line(change))
+        return
+    put(draw(histories).rstrip("\n"))
+
+
+@app.command(epilog=f"Example: {CLI} flows resume")
+def resume(
+    context: typer.Context,
+    flow: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="The flow; without it the newest that can go on.")
+    ] = None,
+    repeat: Annotated[
+        bool, typer.Option("--repeat", help="Do its outward effect again, after you made sure that is right.")
+    ] = False,
+    no_browser: NoBrowser = False,
+) -> None:
+    """Go on with a flow where it stands."""
+    settings = settings_of(context)
+    with _open(settings) as journal:
+        row = journal.find(flow) if flow is not None else _newest(settings, journal)
+    if row.status != "ended":
+        refuse_untrusted(settings, msgspec.json.decode(row.context, type=Context).api_url, str(settings.paths.journal))
+    from .drive import drive
+
+    async def begin(engine: Engine) -> Flow:
+        return await engine.resume(row.id, repeat=repeat)
+
+    raise typer.Exit(drive(settings, begin, no_browser=no_browser))
+
+
+def _newest(settings: Settings, journal: Journal) -> FlowRow:
+    rows = journal.flows(statuses=("running", "parked"), roots_only=True)
+    if not rows:
+        raise FlowNotFound(f"no flow in {journal.path} is waiting to go on")
+    return next((row for row in rows if _driver(settings, row) is None), rows[0])
+
+
+@app.command(epilog=f"Example: {CLI} flows cancel 01jq --reason 'wrong plan'")
+def cancel(
+    context: typer.Context,
+    flow: Id,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the history.")] = "",
+) -> None:
+    """Stop a flow for good. One that another process drives is told to stop."""
+    settings = settings_of(context)
+    with _open(settings) as journal:
+        row = journal.find(flow)
+    if row.status == "ended":
+        _tell_cancelled(settings, row, already=True)
+        return
+    import trio
+
+    from ..flows.engine import open_engine
+    from ..flows.onboarding import all_programs
+    from ..flows.services import Services
+
+    async def main() -> FlowRow:
+        async with (
+            Services(settings.paths, open_browser=None) as services,
+            open_engine(settings.paths, all_programs(services)) as engine,
+        ):
+            if not await engine.cancel(row.id, reason):
+                if not settings.json:
+                    say(f"Another process drives it ({_driver(settings, row)}); it was told to stop.")
+                await _wait_ended(engine, row.id)
+            return engine.row(row.id)
+
+    after = trio.run(main)
+    _tell_cancelled(settings, after, already=False)
+    if after.status != "ended":
+        raise typer.Exit(EXIT_PENDING)
+
+
+async def _wait_ended(engine: Engine, flow: str) -> None:
+    """Look at a flow that another process drives until it has ended, for a few seconds."""
+    import trio
+
+    for _ in range(int(CANCEL_SECONDS / CANCEL_TICK)):
+        if engine.row(flow).status == "ended":
+            return
+        await trio.sleep(CANCEL_TICK)
+
+
+def _tell_cancelled(settings: Settings, row: FlowRow, *, already: bool) -> None:
+    if settings.json:
+        put(msgspec.json.encode(as_json(row)).decode())
+    elif row.status != "ended":
+        say(f"{row.machine} {shortened(row.id)} has not stopped yet; it stands at {row.state}.")
+    elif already:
+        say(f"{row.machine} {shortened(row.id)} had ended already: {row.state}.")
+    else:
+        say(f"{row.machine} {shortened(row.id)} is {row.state}.")
+
+
+@app.command(epilog=f"Example: {CLI} flows check")
+def check(context: typer.Context) -> None:
+    """Check the journal: the file itself, and every flow against its history, folded again."""
+    settings = settings_of(context)
+    from ..flows.fold import check_flow
+    from ..flows.onboarding import all_programs
+    from ..flows.services import Services
+
+    try:
+        journal = _open(settings)
+    except FlowNotFound as exc:
+        if settings.json:
+            put(msgspec.json.encode({"journal": str(settings.paths.journal), "flows": 0, "problems": []}).decode())
+        else:
+            say(exc.user_message)
+        return
+    programs = all_programs(Services(settings.paths, open_browser=None))
+    with journal:
+        problems = journal.integrity_problems()
+        rows = journal.flows(limit=sys.maxsize)
+        for row in rows:
+            problems += check_flow(journal, programs, row)
+    if settings.json:
+        found = {"journal": str(settings.paths.journal), "flows": len(rows), "problems": [clean(p) for p in problems]}
+        put(msgspec.json.encode(found).decode())
+    else:
+        for problem in problems:
+            put(clean(problem))
+        say(f"{settings.paths.journal}: {len(rows)} flows, {len(problems)} problems.")
+    raise typer.Exit(EXIT_FAILED if problems else EXIT_DONE)

@@ -1,0 +1,116 @@
+"""A flow for programs: one JSON object a line on stdout, nothing else there, every line flushed.
+
+A line for each committed change, then a last line that says how it ended, or how to go on. Addresses for a person to
+open go to stderr: they hold the nonce of the wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import msgspec
+
+from ..errors import CloudError
+from ..flows.flow import Change, Outcome
+from ..io.log import redact
+from ..io.records import FlowRow
+from .errors import exit_code, tell
+from .settings import Settings
+from .terminal import clean, put, say
+
+
+class Lines:
+    """Shows a flow to a program."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to tidy up."""
+
+    def invite(self, purpose: str, url: str, again: bool) -> None:
+        """Where a person is wanted."""
+        say(invitation(purpose, again))
+        say(f"  {url}")
+
+    def change(self, change: Change) -> None:
+        """A committed change."""
+        put(change_line(change))
+
+    def tick(self) -> None:
+        """Time passes; nothing to say."""
+
+    @contextmanager
+    def paused(self) -> Generator[None, None, None]:
+        """While somebody is asked something."""
+        yield
+
+    def note(self, text: str) -> None:
+        """A word beside the flow."""
+        say(text)
+
+    def ended(self, outcome: Outcome) -> None:
+        """The flow reached an end."""
+        put(
+            _line(
+                flow=outcome.flow,
+                machine=outcome.machine,
+                state=outcome.state,
+                verdict=outcome.verdict,
+                result=dict(outcome.result),
+                **({"problem": outcome.problem} if outcome.problem else {}),
+            )
+        )
+
+    def interrupted(self, row: FlowRow | None) -> None:
+        """A signal stopped it."""
+        if row is not None:
+            put(_line(**self._pending(row)))
+
+    def stuck(self, row: FlowRow | None, error: CloudError) -> None:
+        """It cannot go on as things are."""
+        message, hint = clean(error.user_message), clean(self._settings.mended(error.recovery_hint))
+        standing: dict[str, Any] = {} if row is None else self._pending(row)
+        put(_line(**standing, error=error.kind, message=message, hint=hint, exit_code=exit_code(error)))
+        tell(message, hint)
+
+    def _pending(self, row: FlowRow) -> dict[str, Any]:
+        return {
+            "flow": row.id,
+            "machine": row.machine,
+            "state": row.state,
+            "verdict": "pending",
+            "resume": self._settings.resume_command(row.id),
+        }
+
+
+def invitation(purpose: str, again: bool) -> str:
+    """The line before an address."""
+    if again:
+        return f"Go on in the tab that is already open to {purpose}, or open:"
+    return f"Open this to {purpose}:"
+
+
+def change_line(change: Change) -> str:
+    """A committed change as JSON."""
+    fields: dict[str, Any] = {
+        "flow": change.flow,
+        "seq": change.seq,
+        "at": change.at,
+        "machine": change.machine,
+        "event": change.event,
+        "from": change.from_state,
+        "to": change.to_state,
+    }
+    if change.message:
+        fields["message"] = redact(change.message)
+    return _line(**fields)
+
+
+def _line(**fields: Any) -> str:
+    return msgspec.json.encode(fields).decode()

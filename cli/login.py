@@ -1,0 +1,74 @@
+"""`login`: from nothing to stored credentials."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import CLI
+from ..io.wire import OAuthProvider
+from .options import NoBrowser, Provider, Unbound, port_option, seconds_option
+from .settings import Settings, settings_of, trusted_api_url
+
+if TYPE_CHECKING:
+    from ..flows.engine import Engine
+    from ..flows.flow import Flow
+
+LONGEST_TOKEN = 65_536
+
+
+def login(
+    context: typer.Context,
+    provider: Provider = OAuthProvider.GITHUB,
+    port: Annotated[int, port_option("--port", "the browser")] = 8765,
+    timeout: Annotated[float, seconds_option("--timeout", "the browser")] = 300.0,
+    no_browser: NoBrowser = False,
+    unbound_callback: Unbound = False,
+    token_stdin: Annotated[bool, typer.Option("--token-stdin", help="Read a token from stdin; no browser.")] = False,
+) -> None:
+    """Log in with a browser, or with a token from stdin.
+
+    A login that was interrupted goes on; a tab that is still open is accepted.
+    """
+    settings = settings_of(context)
+    api_url = trusted_api_url(settings)
+    token = read_token(settings) if token_stdin else None
+    from ..flows.login import start_login
+    from ..machines.login import LoginContext
+    from .drive import checked_api, drive
+
+    wanted = LoginContext(
+        api_url=checked_api(api_url), provider=provider.value, port=port, timeout=timeout, bound=not unbound_callback
+    )
+
+    async def begin(engine: Engine) -> Flow:
+        return await start_login(engine, wanted, token=token)
+
+    raise typer.Exit(drive(settings, begin, no_browser=no_browser))
+
+
+def read_token(settings: Settings) -> str:
+    """A token from stdin: typed unseen at a terminal, or piped in.
+
+    Raises:
+        typer.BadParameter: There is none.
+    """
+    from ..io.log import register_secret
+
+    if sys.stdin.isatty() and not settings.no_input:
+        token = getpass.getpass("Token (it is not shown): ", stream=sys.stderr)
+    else:
+        token = sys.stdin.read(LONGEST_TOKEN)
+    token = token.strip()
+    if not token or len(token.split()) != 1:
+        raise typer.BadParameter("stdin holds no token, or more than one word", param_hint="--token-stdin")
+    register_secret(token)
+    return token
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=f"Example: {CLI} login --provider google --no-browser")(login)

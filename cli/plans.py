@@ -1,0 +1,39 @@
+"""`plans`: what can be bought."""
+
+from __future__ import annotations
+
+import msgspec
+import typer
+
+from ..errors import CLI
+from .settings import settings_of
+from .terminal import clean, put, table
+
+
+def plans(context: typer.Context) -> None:
+    """List the plans there are. Needs a login."""
+    settings = settings_of(context)
+    from .api import ask_api
+
+    found = ask_api(settings, lambda api: api.plans())
+    if settings.json:
+        for plan in found:
+            put(msgspec.json.encode(plan).decode())
+        return
+    rows = [("ID", "NAME", "MEMORY", "VOLUME", "TENANTS")]
+    rows += [
+        (
+            clean(plan.id),
+            clean(plan.name),
+            f"{plan.memory_mb_default} MB",
+            f"{plan.volume_gb} GB",
+            "any" if plan.max_tenants is None else str(plan.max_tenants),
+        )
+        for plan in found
+    ]
+    put(table(rows))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=f"Example: {CLI} plans --json")(plans)

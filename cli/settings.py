@@ -1,0 +1,183 @@
+"""What the global options, the environment and the stored credentials amount to.
+
+Which API is spoken to is decided here, by the first of these: `--api-url`, `--env`, SYSTEMPROMPT_API_URL, the stored
+credentials, production. One of them is not to be trusted blindly: credentials found in a project directory may have
+come with a clone, and a login started because of them would send the person, and then their token, wherever the file
+says. `trusted_api_url` refuses that until the person names the API themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Literal, cast
+from urllib.parse import urlsplit
+
+import msgspec
+import typer
+
+from ..errors import CLI, CredentialsCorrupted, NotAuthenticated, UntrustedApi
+from ..io.paths import CloudPaths
+
+API_VARIABLE: Final = "SYSTEMPROMPT_API_URL"
+LOCAL_VARIABLE: Final = "SYSTEMPROMPT_LOCAL_URL"
+ENVIRONMENTS: Final = ("production", "sandbox", "local")
+
+_ORIGINS: Final = {
+    "explicit": "named by --dir or SYSTEMPROMPT_DIR",
+    "project": "this project's",
+    "user": "yours; there is no .systemprompt/ in this directory or above",
+}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The global options, understood.
+
+    Attributes:
+        json: One JSON object per line on stdout, for programs.
+        no_input: Never ask a person.
+        paths: Where everything is kept.
+        directory: What `--dir` named, when it did: commands that are printed to be pasted name it again.
+        reason: Why this directory, where the paths do not tell.
+        api_url: What `--api-url` named, when it did.
+        env: What `--env` named, when it did.
+        verbosity: How often `-v` was given.
+        log_file: Where the log goes beside stderr.
+    """
+
+    paths: CloudPaths
+    json: bool = False
+    no_input: bool = False
+    directory: Path | None = None
+    reason: str = ""
+    api_url: str | None = None
+    env: str | None = None
+    verbosity: int = 0
+    log_file: Path | None = None
+
+    def command(self, words: str) -> str:
+        """A command of ours that works when it is pasted: with the directory and the API that were named here."""
+        named = "" if self.directory is None else f" --dir {shlex.quote(str(self.paths.directory))}"
+        if self.api_url is not None:
+            named += f" --api-url {shlex.quote(self.api_url)}"
+        return f"{CLI}{named} {words}"
+
+    def resume_command(self, flow: str) -> str:
+        """The command that goes on with a flow."""
+        return self.command(f"flows resume {flow}")
+
+    def mended(self, hint: str) -> str:
+        """A hint whose commands are made to work here, see `command`."""
+        if "--api-url" in hint:
+            return hint.replace(f"{CLI} ", f"{CLI}{self._dir_option()} ")
+        return hint.replace(f"{CLI} ", self.command(""))
+
+    def _dir_option(self) -> str:
+        return "" if self.directory is None else f" --dir {shlex.quote(str(self.paths.directory))}"
+
+    @property
+    def directory_line(self) -> str:
+        """Which directory is used, and why."""
+        return f"Directory: {self.paths.directory} ({self.reason or _ORIGINS[self.paths.origin]})"
+
+
+def settings_of(context: typer.Context) -> Settings:
+    """The settings of a running command, with the log going where they say.
+
+    Raises:
+        Io: The log file cannot be opened.
+    """
+    from ..io.log import configure_logging
+
+    settings = cast("Settings", context.obj)
+    configure_logging(settings.verbosity, settings.log_file)
+    return settings
+
+
+class ApiChoice(msgspec.Struct, frozen=True):
+    """An API and what named it: the person (`named`), the stored credentials (`stored`), or nobody (`default`)."""
+
+    url: str
+    source: Literal["named", "stored", "default"]
+
+
+def choose_api(settings: Settings, environ: Mapping[str, str] = os.environ) -> ApiChoice:
+    """Which API is meant.
+
+    Raises:
+        typer.BadParameter: `--env local` without SYSTEMPROMPT_LOCAL_URL, or both `--env` and `--api-url`.
+        Io: The stored credentials are there and cannot be read.
+    """
+    from ..io.wire import Environment
+
+    if settings.api_url is not None:
+        return ApiChoice(settings.api_url, "named")
+    if settings.env == "local":
+        if not (url := environ.get(LOCAL_VARIABLE)):
+            raise typer.BadParameter(
+                f"{LOCAL_VARIABLE} is not set. Start a local cloud with `{CLI} sandbox`, then set {LOCAL_VARIABLE} "
+                "to the address it prints, or give that address as --api-url.",
+                param_hint="--env local",
+            )
+        return ApiChoice(url.rstrip("/"), "named")
+    if settings.env is not None:
+        return ApiChoice(Environment(settings.env).api_url, "named")
+    if url := environ.get(API_VARIABLE):
+        return ApiChoice(url.rstrip("/"), "named")
+    if url := stored_api_url(settings.paths):
+        return ApiChoice(url, "stored")
+    return ApiChoice(Environment.PRODUCTION.api_url, "default")
+
+
+def stored_api_url(paths: CloudPaths) -> str | None:
+    """The API of the stored credentials; None when there are none, or none that can be understood."""
+    from ..io.credentials import CloudCredentials
+
+    try:
+        return CloudCredentials.load_from_path(paths.credentials).api_url.rstrip("/")
+    except (NotAuthenticated, CredentialsCorrupted):
+        return None
+
+
+def trusted_api_url(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
+    """Which API is meant, for commands that may send a person there to log in.
+
+    Raises:
+        UntrustedApi: Only a file of the project names it, and it is neither ours nor on this computer.
+    """
+    choice = choose_api(settings, environ)
+    if choice.source == "stored":
+        refuse_untrusted(settings, choice.url, str(settings.paths.credentials))
+    return choice.url
+
+
+def refuse_untrusted(settings: Settings, url: str, file: str) -> None:
+    """Refuse an API that only a project's file names.
+
+    Args:
+        settings: Where the file was found, and what the person named.
+        url: The API.
+        file: The file that names it, for the message.
+
+    Raises:
+        UntrustedApi: The file belongs to a project and the person did not name the API.
+    """
+    if settings.paths.origin != "project" or is_well_known(url) or settings.api_url == url:
+        return
+    raise UntrustedApi(
+        f"{file} names the API {url}; it may have come with the project, so nobody is sent there to log in",
+        hint=f"If you trust it, name it yourself: {settings.command(f'--api-url {shlex.quote(url)}')} …",
+    )
+
+
+def is_well_known(url: str) -> bool:
+    """Whether an API is production, the sandbox, or on this computer."""
+    from ..io.wire import PRODUCTION_URL, SANDBOX_URL
+
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        return False
+    return url.rstrip("/") in {PRODUCTION_URL, SANDBOX_URL} or host in {"127.0.0.1", "::1", "localhost"}

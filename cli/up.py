@@ -1,0 +1,65 @@
+"""`up`: from nothing to a running tenant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import CLI
+from ..io.wire import OAuthProvider
+from .options import NoBrowser, Plan, Provider, Region, Unbound, port_option, seconds_option
+from .settings import settings_of, trusted_api_url
+
+if TYPE_CHECKING:
+    from ..flows.engine import Engine
+    from ..flows.flow import Flow
+
+
+def up(
+    context: typer.Context,
+    plan: Plan,
+    region: Region = "iad",
+    provider: Provider = OAuthProvider.GITHUB,
+    login_port: Annotated[int, port_option("--login-port", "the login")] = 8765,
+    checkout_port: Annotated[int, port_option("--checkout-port", "the payment")] = 8766,
+    login_timeout: Annotated[float, seconds_option("--login-timeout", "the login")] = 300.0,
+    payment_timeout: Annotated[float, seconds_option("--payment-timeout", "the payment")] = 300.0,
+    tenant_timeout: Annotated[float, seconds_option("--tenant-timeout", "the tenant")] = 600.0,
+    external_db: Annotated[bool, typer.Option("--external-db", help="Open the database to the outside.")] = False,
+    no_browser: NoBrowser = False,
+    unbound_callback: Unbound = False,
+) -> None:
+    """Log in if needed, pay, wait for the tenant and store it.
+
+    Interrupt it whenever you like: the same command goes on where it stood.
+    """
+    settings = settings_of(context)
+    api_url = trusted_api_url(settings)
+    from ..flows.onboarding import start_onboarding
+    from ..machines.onboarding import OnboardingContext
+    from .drive import checked_api, drive
+
+    wanted = OnboardingContext(
+        api_url=checked_api(api_url),
+        plan=plan,
+        region=region,
+        provider=provider.value,
+        login_port=login_port,
+        checkout_port=checkout_port,
+        bound=not unbound_callback,
+        external_db=external_db,
+        login_timeout=login_timeout,
+        payment_timeout=payment_timeout,
+        tenant_timeout=tenant_timeout,
+    )
+
+    async def begin(engine: Engine) -> Flow:
+        return await start_onboarding(engine, wanted)
+
+    raise typer.Exit(drive(settings, begin, no_browser=no_browser))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=f"Example: {CLI} up --plan starter --region fra")(up)

@@ -1,0 +1,112 @@
+"""`whoami`: who is logged in, where, for how long, and what is unfinished."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from ..errors import CLI, CloudError, FlowNotFound, JwtDecode, TokenExpired
+from .errors import report
+from .settings import Settings, settings_of
+from .terminal import clean, put, say, shortened
+
+if TYPE_CHECKING:
+    from ..io.records import FlowRow
+
+
+def whoami(
+    context: typer.Context,
+    check: Annotated[bool, typer.Option("--check", help="Ask the API whether it still accepts the token.")] = False,
+) -> None:
+    """Say who is logged in, where, and for how long.
+
+    Also which flows are unfinished, and how to go on with them.
+    """
+    settings = settings_of(context)
+    from ..io.credentials import CloudCredentials
+    from ..io.tokens import token_expiry
+
+    pending = _pending(settings)
+    try:
+        found = CloudCredentials.load_from_path(settings.paths.credentials)
+    except CloudError as exc:
+        if not settings.json:
+            _say_rest(settings, pending)
+        raise typer.Exit(report(settings, exc)) from exc
+    try:
+        expiry = token_expiry(found.api_token)
+    except JwtDecode:
+        expiry = None
+    now = datetime.now(UTC)
+    expired = found.is_token_expired(now)
+    if check and not expired:
+        _check(settings, found.api_url)
+    if settings.json:
+        shown: dict[str, Any] = {
+            "user_email": found.user_email,
+            "api_url": found.api_url,
+            "authenticated_at": found.authenticated_at,
+            "expires_at": expiry,
+            "expired": expired,
+            "checked": check and not expired,
+            "directory": str(settings.paths.directory),
+            "origin": settings.paths.origin,
+            "pending": [{"flow": row.id, "machine": row.machine, "state": row.state} for row in pending],
+        }
+        put(msgspec.json.encode(shown).decode())
+    else:
+        put(f"{clean(found.user_email)} at {clean(found.api_url)}")
+        put(f"Token: {_validity(expiry, now, expired)}{', accepted by the API just now' if check else ''}")
+        _say_rest(settings, pending)
+    if expired:
+        raise TokenExpired(f"the token in {settings.paths.credentials} has expired")
+
+
+def _check(settings: Settings, api_url: str) -> None:
+    from .api import ask_api
+
+    ask_api(msgspec.structs.replace(settings, api_url=api_url), lambda api: api.me())
+
+
+def _validity(expiry: datetime | None, now: datetime, expired: bool) -> str:
+    if expiry is None:
+        return "not readable" if expired else "does not expire"
+    return f"{'expired' if expired else 'expires'} {expiry:%Y-%m-%d %H:%M:%S} UTC ({relative(expiry, now)})"
+
+
+def relative(moment: datetime, now: datetime) -> str:
+    """How far a moment is, in the largest two units that matter."""
+    seconds = int(abs((moment - now).total_seconds()))
+    days, hours, minutes = seconds // 86_400, seconds // 3600 % 24, seconds // 60 % 60
+    if days:
+        size = f"{days} d {hours} h"
+    elif hours:
+        size = f"{hours} h {minutes} min"
+    else:
+        size = f"{minutes} min" if minutes else f"{seconds} s"
+    return f"in {size}" if moment > now else f"{size} ago"
+
+
+def _pending(settings: Settings) -> list[FlowRow]:
+    from ..io.journal import Journal
+
+    try:
+        with Journal(settings.paths.journal, create=False) as journal:
+            return journal.flows(statuses=("running", "parked"), roots_only=True)
+    except FlowNotFound:
+        return []
+
+
+def _say_rest(settings: Settings, pending: list[FlowRow]) -> None:
+    for row in pending:
+        say(f"Unfinished: {row.machine} {shortened(row.id)} stands at {row.state}")
+        say(f"  {settings.resume_command(shortened(row.id))}")
+    say(settings.directory_line)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=f"Example: {CLI} whoami --check")(whoami)

@@ -1,0 +1,79 @@
+"""A flow's history read as a path: the visits it made to states, and what happened in each.
+
+A history is a list of changes; some of them lead into a state, the others (progress, announced effects, parking,
+resuming) happen within one. Which is which stands in the machine's table, so that a state entered again and a state
+that was never left can be told apart although both changes name the same state twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..flows.flow import Change
+from ..machines.machine import Machine, Row
+
+
+class Visit(NamedTuple):
+    """One stay in a state.
+
+    Attributes:
+        state: The state's name.
+        entry: The change that led here; for the first visit of a whole history the one of kind `started`.
+        within: What happened here, in order.
+        exit: The change that led away, or None while the flow stands here.
+    """
+
+    state: str
+    entry: Change
+    within: tuple[Change, ...]
+    exit: Change | None
+
+
+def rows_taken(machine: Machine[Any], change: Change) -> list[Row]:
+    """The rows of the table that agree with the change: one, or several when only their guards tell them apart.
+
+    Empty when the change is no event, or the table (of another version) has no such row.
+    """
+    if change.kind != "event":
+        return []
+    return [
+        row
+        for source, row in machine.expanded
+        if source == change.from_state
+        and row.event.__name__ == change.event
+        and (source if row.to is None else row.to) == change.to_state
+    ]
+
+
+def leads_on(machine: Machine[Any], change: Change) -> bool:
+    """Whether the change entered a state, rather than happening within one."""
+    if change.kind != "event":
+        return False
+    if change.from_state != change.to_state:
+        return True
+    rows = rows_taken(machine, change)
+    return bool(rows) and all(row.to is not None for row in rows)
+
+
+def event_label(machine: Machine[Any], change: Change) -> str:
+    """The event as it stands on the drawn arrow: with its guard, when it is certain which row was taken."""
+    rows = rows_taken(machine, change)
+    return rows[0].label if len(rows) == 1 else change.event
+
+
+def visits(machine: Machine[Any], changes: Sequence[Change]) -> list[Visit]:
+    """The path, visit by visit; empty for an empty history."""
+    path: list[Visit] = []
+    if not changes:
+        return path
+    entry, state = changes[0], changes[0].from_state
+    within: list[Change] = []
+    for change in changes:
+        if leads_on(machine, change):
+            path.append(Visit(state, entry, tuple(within), change))
+            entry, state, within = change, change.to_state, []
+        elif change.kind != "started":
+            within.append(change)
+    path.append(Visit(state, entry, tuple(within), None))
+    return path

@@ -1,0 +1,63 @@
+"""The drawn machines in `gallery/`, made from their tables; run this after changing a table.
+
+    python -m systemprompt_cloud.diagrams.build_gallery [DIRECTORY]
+
+A test compares the committed files with what is made here, so the pictures cannot fall behind the machines. (The module
+is not called `gallery`: that is the folder's name.)
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from ..machines.checkout import CHECKOUT
+from ..machines.login import LOGIN
+from ..machines.machine import Machine
+from ..machines.onboarding import ONBOARDING
+from ..machines.provisioning import PROVISIONING
+from .mermaid import mermaid
+
+GALLERY: Final = Path(__file__).resolve().parent / "gallery"
+
+MACHINES: Final[dict[str, tuple[Machine[Any], str]]] = {
+    "login": (LOGIN, "From nothing to credentials on disk."),
+    "checkout": (CHECKOUT, "From a plan and a region to a paid tenant."),
+    "provisioning": (PROVISIONING, "From a tenant's id to a running tenant stored on this machine."),
+    "onboarding": (ONBOARDING, "The other three, one after the other, as child flows."),
+}
+
+_INTRODUCTION: Final = """\
+# The machines, drawn
+
+Made from the tables in `machines/` by `python -m systemprompt_cloud.diagrams.build_gallery`; do not edit.
+
+An arrow carries the events that lead on, with their guards in brackets. A loop is progress that stays in the state.
+The dashed box stands for every state that is not final. `systemprompt-cloud diagram MACHINE` prints the same drawing,
+and `systemprompt-cloud diagram --flow ID` the one with a flow's path marked on it.
+"""
+
+
+def gallery() -> dict[str, str]:
+    """Every file of the gallery: its name, and its text."""
+    files = {f"{name}.mmd": mermaid(machine) for name, (machine, _) in MACHINES.items()}
+    pages = [_INTRODUCTION]
+    for name, (_, story) in MACHINES.items():
+        pages.append(f"## {name}\n\n{story}\n\n```mermaid\n{files[f'{name}.mmd']}```\n")
+    return {**files, "README.md": "\n".join(pages)}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the gallery into the directory given, or the package's own; returns the exit code."""
+    directory = Path(arguments[0]) if arguments else GALLERY
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, text in gallery().items():
+        (directory / name).write_text(text, encoding="utf-8", newline="\n")
+        sys.stderr.write(f"wrote {directory / name}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,40 @@
+"""Makes `demo.svg`, the README's picture, from a real run of the demo in a real terminal window.
+
+python docs/picture.py
+"""
+
+import io
+import re
+import tempfile
+from pathlib import Path
+
+import trio
+from rich.console import Console
+from rich.text import Text
+from systemprompt_cloud.testing.processes import command_line
+from systemprompt_cloud.testing.terminal import open_window
+
+PICTURE = Path(__file__).with_name("demo.svg")
+COLUMNS, LINES = 104, 34
+
+
+async def main() -> None:
+    """Run the demo, and keep what the window shows while polling has taken over from the stream."""
+    with tempfile.TemporaryDirectory() as place, open_window(columns=COLUMNS, lines=LINES) as window:
+        window.run(["clear"])
+        window.run(["exec", *command_line("--dir", f"{place}/demo", "demo")])
+        await window.wait_for("news by polling", "(polling)")
+        shown = window.tmux("capture-pane", "-p", "-e")
+    lines = Text.from_ansi(shown.rstrip()).split("\n")
+    first = next(index for index, line in enumerate(lines) if "A local cloud runs" in line.plain)
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
+    console.print(Text("$ make demo", style="bold"))
+    for line in lines[first:]:
+        console.print(line)
+    drawn = console.export_svg(title="systemprompt-cloud demo")
+    # No fonts from elsewhere: whoever reads the page reads only this repository.
+    PICTURE.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL))
+
+
+if __name__ == "__main__":
+    trio.run(main)

@@ -1,0 +1,125 @@
+"""`flows` and `diagram`: looking at the journal, and going on with it."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from systemprompt_cloud.testing.command import CommandLine
+
+LOGIN = ("login", "--port", "0", "--no-browser")
+
+
+def begun(cli: CommandLine) -> str:
+    """A login that waits, with nobody driving it; its id."""
+    running = cli.begin(*LOGIN)
+    running.wait_invited()
+    running.interrupt()
+    running.wait().ended(130)
+    return cli("flows", "list", "--json").ended(0).lines[0]["flow"]
+
+
+def test_nothing_there(cli: CommandLine) -> None:
+    """Looking makes no journal; there is nothing to list, nothing wrong, nothing to resume."""
+    assert "no such flows" in cli("flows", "list").ended(0).err
+    assert cli("flows", "list", "--json").ended(0).out == ""
+    assert cli("flows", "check", "--json").ended(0).lines[0]["flows"] == 0
+    for words in (("show", "x"), ("history", "x"), ("resume",), ("cancel", "x")):
+        assert cli("flows", *words, "--json").ended(1).lines[-1]["error"] == "FlowNotFound"
+    assert not cli.journal.exists()
+
+
+def test_list_and_show(cli: CommandLine) -> None:
+    """A flow is listed with a short id, and shown under any beginning of it with what its state means."""
+    flow = begun(cli)
+    ran = cli("flows", "list", "--status", "running", "--machine", "login").ended(0)
+    assert ran.out.splitlines()[1].split()[:4] == [flow[:12], "login", "awaiting_callback", "running"]
+    assert cli("flows", "list", "--status", "ended").ended(0).out == ""
+    shown = cli("flows", "show", flow[:6]).ended(0)
+    assert "awaiting_callback: waiting for the browser to come back" in shown.out
+    assert f"flows resume {flow[:12]}" in shown.err
+    (as_json,) = cli("flows", "show", flow, "--json").ended(0).lines
+    assert (as_json["flow"], as_json["driver"]) == (flow, None)
+    assert "context" not in as_json
+
+
+def test_history_text_and_json(cli: CommandLine) -> None:
+    """The history is drawn for people, and a change a line for programs."""
+    flow = begun(cli)
+    assert "AuthorizationOffered" in cli("flows", "history", flow[:8]).ended(0).out
+    lines = cli("flows", "history", flow, "--json").ended(0).lines
+    assert [line["event"] for line in lines] == ["started", "AuthorizationOffered", "BrowserNotOpened"]
+
+
+def test_resume(cli: CommandLine) -> None:
+    """Without an id the newest goes on; an ended flow says again how it ended."""
+    flow = begun(cli)
+    last = cli.play("flows", "resume", "--no-browser", "--json").ended(0).lines[-1]
+    assert (last["flow"], last["verdict"]) == (flow, "success")
+    assert cli("flows", "resume", flow[:8], "--json").ended(0).lines == [last]
+    ran = cli("flows", "resume").ended(1)
+    assert "waiting to go on" in ran.err
+
+
+def test_second_process(cli: CommandLine) -> None:
+    """A flow that is driven is named with its driver and left alone; `cancel` reaches it there."""
+    running = cli.begin(*LOGIN)
+    running.wait_invited()
+    for words in (("flows", "resume"), LOGIN):
+        ran = cli(*words, "--json").ended(1)
+        assert ran.lines[-1]["error"] == "FlowBusy"
+        assert f"process {running.process.pid} on" in ran.lines[-1]["message"]
+    flow = cli("flows", "list", "--json").ended(0).lines[0]["flow"]
+    assert f"driven by process {running.process.pid} on" in cli("flows", "show", flow).ended(0).out
+    cancelled = cli("flows", "cancel", flow[:8], "--reason", "wrong account").ended(0)
+    assert "was told to stop" in cancelled.err
+    assert "login cancelled: wrong account" in running.wait().ended(1).err
+
+
+def test_cancel(cli: CommandLine) -> None:
+    """A flow nobody drives is cancelled here; once ended, saying it again is no error."""
+    flow = begun(cli)
+    (after,) = cli("flows", "cancel", flow, "--json").ended(0).lines
+    assert (after["state"], after["status"]) == ("cancelled", "ended")
+    assert "had ended already" in cli("flows", "cancel", flow).ended(0).err
+
+
+def test_check(cli: CommandLine) -> None:
+    """A sound journal has no problems; a row that is not what its records say is named, exit 1."""
+    flow = begun(cli)
+    assert "1 flows, 0 problems" in cli("flows", "check").ended(0).err
+    with sqlite3.connect(cli.journal) as journal:
+        journal.execute("UPDATE flows SET state = 'verifying_token'")
+    journal.close()
+    assert flow in cli("flows", "check").ended(1).out
+    (found,) = cli("flows", "check", "--json").ended(1).lines
+    assert any("verifying_token" in problem for problem in found["problems"])
+
+
+def test_damaged_journal(cli: CommandLine) -> None:
+    """A damaged journal is set aside and named; the next command starts a new one."""
+    begun(cli)
+    cli.journal.write_bytes(b"not a database" * 100)
+    for path in cli.journal.parent.glob("journal.sqlite3-*"):
+        path.unlink()
+    ran = cli("flows", "list", "--json").ended(1)
+    assert ran.lines[-1]["error"] == "JournalCorrupted"
+    assert "set aside" in ran.lines[-1]["message"]
+    cli("flows", "list").ended(0)
+
+
+def test_diagram(cli: CommandLine, tmp_path: Path) -> None:
+    """A machine is drawn as Mermaid or text, to stdout or a file; a flow with its path."""
+    assert cli("diagram", "login").ended(0).out.startswith("stateDiagram-v2")
+    assert "awaiting_callback" in cli("diagram", "login", "--format", "text").ended(0).out
+    file = tmp_path / "machine.mmd"
+    ran = cli("diagram", "-o", str(file)).ended(0)
+    assert ran.out == ""
+    assert "checking_credentials" in file.read_text()
+    assert "cannot write" in cli("diagram", "-o", str(tmp_path)).ended(1).err
+    flow = begun(cli)
+    drawn = cli("diagram", "--flow", flow[:8]).ended(0).out
+    assert "awaiting_callback" in drawn
+    assert drawn != cli("diagram", "login").ended(0).out
+    assert "AuthorizationOffered" in cli("diagram", "--flow", flow, "--format", "text").ended(0).out
+    assert cli("diagram", "checkout", "--flow", flow, "--json").ended(1).lines[-1]["error"] == "FlowNotFound"

@@ -1,0 +1,115 @@
+"""The door: quick answers without imports, help that is true, errors of usage."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from systemprompt_cloud import __version__
+from systemprompt_cloud.cli.app import app
+from systemprompt_cloud.cli.help import FILE, live_help
+from systemprompt_cloud.testing.command import CommandLine
+
+HEAVY = {"trio", "httpx", "hypercorn", "starlette", "rich", "typer", "loguru", "msgspec", "transitions", "stamina"}
+WATCH = """
+import json, runpy, sys
+from systemprompt_cloud.__main__ import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as exc:
+    code = exc.code
+print(json.dumps([code, sorted(name for name in sys.modules if "." not in name)]), file=sys.stderr)
+"""
+
+
+def imports(cli: CommandLine, *words: str) -> tuple[int, set[str]]:
+    """What a command imports, and its exit code."""
+    ended = subprocess.run(
+        [sys.executable, "-c", WATCH, *words], capture_output=True, text=True, env=cli.environ, cwd=cli.home, check=True
+    )
+    code, names = json.loads(ended.stderr.splitlines()[-1])
+    return code, set(names)
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], []])
+def test_version_and_help_import_nothing_heavy(cli: CommandLine, words: list[str]) -> None:
+    """What is asked most often costs hardly more than a bare interpreter."""
+    code, names = imports(cli, *words)
+    assert code == 0
+    assert names & HEAVY == set()
+
+
+@pytest.mark.parametrize("words", [["flows", "list"], ["logout"], ["whoami"], ["login", "--help"]])
+def test_looking_imports_no_network(cli: CommandLine, words: list[str]) -> None:
+    """Commands that only look at files pay neither for trio nor for httpx."""
+    _, names = imports(cli, *words)
+    assert names & {"trio", "httpx", "hypercorn", "starlette"} == set()
+
+
+def test_committed_help_is_current() -> None:
+    """The file behind `--help` says what the commands say; `python -m systemprompt_cloud.cli.help` writes it anew."""
+    assert FILE.read_text(encoding="utf-8") == live_help()
+
+
+def test_version(cli: CommandLine) -> None:
+    """`--version` names the version, before and after a command."""
+    for words in (["--version"], ["login", "--version"]):
+        assert cli(*words).ended(0).out == f"systemprompt-cloud {__version__}\n"
+
+
+def test_no_arguments_is_help(cli: CommandLine) -> None:
+    """Nothing typed is a question, not a mistake."""
+    assert cli().ended(0).out == cli("--help").ended(0).out
+
+
+def commands() -> list[tuple[str, ...]]:
+    groups = {group.name: group.typer_instance for group in app.registered_groups if group.typer_instance is not None}
+    names = [(each.name or each.callback.__name__,) for each in app.registered_commands if each.callback is not None]
+    for name, group in groups.items():
+        names += [
+            (str(name), each.name or each.callback.__name__)
+            for each in group.registered_commands
+            if each.callback is not None
+        ]
+    return sorted(names)
+
+
+def test_every_command_is_there() -> None:
+    """The commands this version promises."""
+    flows = {("flows", name) for name in ("list", "show", "history", "resume", "cancel", "check")}
+    single = {"demo", "login", "whoami", "logout", "plans", "checkout", "provision", "up", "diagram", "sandbox"}
+    assert set(commands()) == flows | {(name,) for name in single}
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_help_everywhere_with_an_example(cli: CommandLine, words: tuple[str, ...]) -> None:
+    """Every command's help has an example of it."""
+    shown = cli(*words, "--help").ended(0).out
+    assert f"Example: systemprompt-cloud {' '.join(words)}" in shown
+    assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nonsense"], "nonsense"),
+        (["login", "--port", "70000"], "--port"),
+        (["login", "--dir"], "--dir"),
+        (["whoami", "--env", "moon"], "production, sandbox, local"),
+        (["whoami", "--env", "local", "--api-url", "http://127.0.0.1:1"], "either --env or --api-url"),
+        (["login", "--env", "local"], "systemprompt-cloud sandbox"),
+        (["up", "--plan", "x", "--region", "moon"], "fra Europe (Frankfurt)"),
+        (["up"], "--plan"),
+        (["flows", "list", "--status", "odd"], "running, parked, ended"),
+        (["diagram", "toaster"], "onboarding"),
+        (["login", "--token-stdin"], "no token"),
+    ],
+)
+def test_usage_errors_say_what_there_is(cli: CommandLine, words: list[str], said: str) -> None:
+    """A mistake in the command line ends with 2 and names the way out."""
+    ran = cli(*words, SYSTEMPROMPT_API_URL="").ended(2)
+    assert said in " ".join(ran.err.split())
+    assert ran.out == ""
+    assert not cli.journal.exists()

@@ -1,0 +1,162 @@
+"""What reaches a terminal, and what happens when nobody reads."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from systemprompt_cloud.cli.render import clock
+from systemprompt_cloud.cli.terminal import clean, shortened, table
+from systemprompt_cloud.cli.whoami import relative
+from systemprompt_cloud.io.records import parse_moment
+from systemprompt_cloud.testing.command import COMMAND, SECONDS, CommandLine
+
+
+@given(st.text())
+def test_clean_text_is_one_harmless_line(text: str) -> None:
+    """No control character survives: none can move the cursor, repaint the screen or begin a new line."""
+    assert not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", clean(text))
+
+
+def test_clean_text_holds_no_token() -> None:
+    """What looks like a secret is taken out on the way."""
+    assert clean("Bearer abc.def.ghi\x1b[2J") == "Bearer *** [2J"
+
+
+def test_table() -> None:
+    """Columns are as wide as their widest cell, and lines do not end in blanks."""
+    assert table([("A", "B"), ("long", "x")]) == "A     B\nlong  x"
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00"), (59.9, "0:59"), (61, "1:01"), (3600, "60:00")])
+def test_clock(seconds: float, shown: str) -> None:
+    """Elapsed time is minutes and seconds."""
+    assert clock(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("moment", "shown"),
+    [
+        ("2026-01-01T00:00:30Z", "in 30 s"),
+        ("2026-01-01T00:59:59Z", "in 59 min"),
+        ("2026-01-01T05:10:00Z", "in 5 h 10 min"),
+        ("2026-01-03T01:00:00Z", "in 2 d 1 h"),
+        ("2025-12-31T23:00:00Z", "1 h 0 min ago"),
+    ],
+)
+def test_relative(moment: str, shown: str) -> None:
+    """How far a moment is, in two units at most."""
+    assert relative(parse_moment(moment), parse_moment("2026-01-01T00:00:00Z")) == shown
+
+
+def test_shortened() -> None:
+    """A flow's id is cut, a child's is not: its end says which it is."""
+    assert shortened("0" * 18) == "0" * 12
+    assert shortened("0" * 18 + ".login-2") == "0" * 18 + ".login-2"
+
+
+def test_reader_that_went_away(cli: CommandLine) -> None:
+    """With nobody reading stdout the flow still reaches its end, and there is no traceback."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as nobody:
+        ended = subprocess.run(
+            [*COMMAND, "demo", "--json", "--dir", "d"],
+            stdout=nobody,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=cli.environ,
+            cwd=cli.home,
+            timeout=SECONDS,
+            check=False,
+        )
+    assert ended.returncode == 0
+    assert "Traceback" not in ended.stderr
+    assert "Broken" not in ended.stderr
+    assert (cli.home / "d" / "tenants.json").exists()
+
+
+def test_help_for_a_reader_that_went_away(cli: CommandLine) -> None:
+    """`--help | head -0` ends quietly."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as nobody:
+        ended = subprocess.run(
+            [*COMMAND, "--help"], stdout=nobody, stderr=subprocess.PIPE, text=True, env=cli.environ, check=False
+        )
+    assert ended.stderr == ""
+
+
+def at_a_terminal(cli: CommandLine, *words: str, until: str, keys: bytes, **environ: str) -> tuple[int, str]:
+    """Run a command on a terminal, type the keys once it has said `until`, give its exit code and what was shown."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, *words],
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        env=cli.environ | {"TERM": "xterm-256color"} | environ,
+        cwd=cli.home,
+        start_new_session=True,
+        preexec_fn=take_terminal,
+    )
+    os.close(follower)
+    shown = b""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        if not select.select([leader], [], [], 1)[0]:
+            continue
+        try:
+            chunk = os.read(leader, 65_536)
+        except OSError:  # Linux: the other side is closed
+            break
+        if not chunk:
+            break
+        shown += chunk
+        if keys and until.encode() in shown:
+            os.write(leader, keys)
+            keys = b""
+    os.close(leader)
+    return process.wait(SECONDS), shown.decode()
+
+
+def take_terminal() -> None:
+    """Make the terminal the new session's own, so that its Ctrl-C is a SIGINT."""
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+LOGIN = ("login", "--port", "0", "--no-browser")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="terminals of POSIX")
+@pytest.mark.parametrize("environ", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=["colour", "NO_COLOR", "dumb"])
+def test_terminal_moves_unless_told_not_to(cli: CommandLine, environ: dict[str, str]) -> None:
+    """On a terminal the last line moves, in colour; Ctrl-C is 130 with the way on; NO_COLOR and dumb are plain."""
+    # Seen on the moving line, or the address off it.
+    code, shown = at_a_terminal(cli, *LOGIN, until="/sandbox/consent/", keys=b"\x03", **environ)
+    assert code == 130
+    assert ("\x1b[" in shown) is (environ == {})
+    assert "systemprompt-cloud flows resume" in shown
+    assert "Traceback" not in shown
+    if environ == {}:
+        assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is back
+
+
+def test_token_is_asked_for_unseen(cli: CommandLine) -> None:
+    """`login --token-stdin` at a terminal asks, and does not show what is typed."""
+    code, shown = at_a_terminal(
+        cli, "login", "--token-stdin", "--json", until="it is not shown", keys=b"not-a-jwt-but-secret\n"
+    )
+    assert code == 1
+    assert "not-a-jwt-but-secret" not in shown

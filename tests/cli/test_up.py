@@ -1,0 +1,107 @@
+"""`up`, `checkout`, `provision`: what costs money, as it is typed."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+from systemprompt_cloud.testing.browser import ScriptedBrowser
+from systemprompt_cloud.testing.command import CommandLine
+
+PLAN = ("--plan", "plan_sandbox_starter", "--region", "fra")
+UP = ("up", *PLAN, "--login-port", "0", "--checkout-port", "0", "--no-browser")
+CHECKOUT = ("checkout", *PLAN, "--port", "0", "--no-browser")
+
+
+def test_text(cli: CommandLine) -> None:
+    """A person sees each flow's states, the steps ticked off with their source, and where everything is."""
+    ran = cli.play(*UP).ended(0)
+    assert ran.out == ""
+    assert "Open this to log in:" in ran.err
+    assert "Open this to pay:" in ran.err
+    assert "✓ Database created  (stream)" in ran.err
+    assert "is running at https://" in ran.err
+    assert f"Tenants: {cli.directory}/tenants.json" in ran.err
+    assert f"Credentials: {cli.directory}/credentials.json" in ran.err
+    assert "\x1b" not in ran.err
+
+
+def test_json(cli: CommandLine) -> None:
+    """A program gets every flow's changes; at the end the tenant is stored, and no secret was said."""
+    ran = cli.play("--json", *UP).ended(0)
+    last = ran.lines[-1]
+    assert {line["machine"] for line in ran.lines} == {"onboarding", "login", "checkout", "provisioning"}
+    assert (last["state"], last["verdict"]) == ("ready", "success")
+    (tenant,) = json.loads((cli.directory / "tenants.json").read_text())["tenants"]
+    assert tenant["id"] == last["result"]["tenant_id"]
+    assert tenant["region"] == "fra"
+    for secret in (tenant["internal_database_url"], tenant["sync_token"]):
+        assert secret not in ran.out + ran.err
+
+
+def test_stream_that_drops(cli: CommandLine, clouds: object) -> None:
+    """When the stream drops the person reads that, and that polling takes over; nothing is said twice."""
+    assert callable(clouds)
+    url = clouds("--step", "0.2", "--fault", "drop-stream:after=3,times=0,path=/tenants/")
+    ran = cli.play(*UP, "--api-url", url).ended(0)
+    assert "! the event stream broke" in ran.err
+    assert "asking for the status, the stream is away" in ran.err
+    said = [line for line in ran.err.splitlines() if "✓ Tenant registered" in line]
+    assert len(said) == 1
+
+
+def test_declined(cli: CommandLine) -> None:
+    """A declined payment ends with 5 and says so; the login stands."""
+    cli.login()
+    ran = cli.play(*UP, browser=ScriptedBrowser(payment="decline")).ended(5)
+    assert "Error: onboarding denied: checkout: payment_declined" in ran.err
+    assert not (cli.directory / "tenants.json").exists()
+    last = cli.play(*CHECKOUT, "--json", browser=ScriptedBrowser(payment="decline")).ended(5).lines[-1]
+    assert (last["state"], last["verdict"]) == ("declined", "failure")
+
+
+def test_interrupted_while_paying(cli: CommandLine, cloud: str) -> None:
+    """Interrupted at the payment and gone on with: one checkout, one tenant."""
+    cli.login()
+    before = httpx.get(f"{cloud}/sandbox/ledger").json()["checkouts"]
+    first = cli.begin(*UP)
+    first.wait_invited()
+    first.interrupt()
+    ran = first.wait().ended(130)
+    assert "onboarding" in ran.err
+    assert "flows resume" in ran.err
+    again = cli.play(*UP).ended(0)
+    assert "going on with onboarding" in again.err
+    assert "Go on in the tab that is already open to pay, or open:" not in again.err  # no browser was opened before
+    assert httpx.get(f"{cloud}/sandbox/ledger").json()["checkouts"] == before + 1
+
+
+def test_checkout_then_provision(cli: CommandLine) -> None:
+    """The two steps apart: the first names the command for the second."""
+    cli.login()
+    paid = cli.play(*CHECKOUT).ended(0)
+    command = next(line for line in paid.err.splitlines() if line.startswith("Wait for it:")).split()[3:]
+    ran = cli(*command, "--external-db").ended(0)
+    assert command[0] == "provision"
+    assert "is running at" in ran.err
+    (tenant,) = json.loads((cli.directory / "tenants.json").read_text())["tenants"]
+    assert tenant["external_db_access"] is True
+    last = cli(*command, "--json").ended(0).lines[-1]
+    assert last["result"]["tenant_id"] == tenant["id"]
+
+
+def test_checkout_and_provision_need_a_login(cli: CommandLine) -> None:
+    """Without one they end with 4 before a flow is started."""
+    for words in (CHECKOUT, ("provision", "tnt_1")):
+        assert "systemprompt-cloud login" in cli(*words).ended(4).err
+        assert cli(*words, "--json").ended(4).lines[-1]["error"] == "NotAuthenticated"
+    assert not cli.journal.exists()
+
+
+def test_unknown_plan_and_tenant(cli: CommandLine) -> None:
+    """What is not there ends with 1, and the plans there are get listed."""
+    cli.login()
+    assert "there are plan_sandbox_starter" in cli("checkout", "--plan", "gold", "--no-browser").ended(1).err
+    last = cli("provision", "tnt_none", "--json").ended(1).lines[-1]
+    assert last["state"] == "failed"
+    assert "tenant_not_found" in last["problem"]

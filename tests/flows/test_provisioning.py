@@ -1,0 +1,393 @@
+"""A provisioning reaches its end whatever becomes of the stream, and what it stores is right."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from systemprompt_cloud.errors import EXIT_LOGIN_NEEDED, EXIT_PENDING, FlowParked
+from systemprompt_cloud.flows.engine import Engine
+from systemprompt_cloud.flows.flow import Flow, Outcome
+from systemprompt_cloud.flows.provisioning import meaning, start_provisioning, status_meaning
+from systemprompt_cloud.io.tenants import StoredTenant, TenantStore
+from systemprompt_cloud.io.wire import ProvisioningEventType, TenantStatus
+from systemprompt_cloud.machines.machine import Context
+from systemprompt_cloud.machines.provisioning import (
+    PROVISIONING,
+    ProvisioningContext,
+    ProvisioningFailed,
+    TenantBecameReady,
+)
+from systemprompt_cloud.machines.watching import StepObserved, StreamLost, StreamReturned, is_news
+from systemprompt_cloud.sandbox import views
+from systemprompt_cloud.sandbox.provisioning import MESSAGES
+from systemprompt_cloud.testing.fixtures import CLIENT_ATTEMPTS, Rehearsal, open_rehearsal, wait_for_change
+
+EVENTS = "path=/events"
+
+
+async def run(engine: Engine, rehearsal: Rehearsal, **changes: object) -> Outcome:
+    """The wait for a tenant bought this moment, from its start to its end."""
+    return await (await begin(engine, rehearsal, **changes)).wait()
+
+
+async def begin(engine: Engine, rehearsal: Rehearsal, **changes: object) -> Flow:
+    """Start the wait for a tenant bought this moment."""
+    rehearsal.log_in()
+    return await start_provisioning(engine, rehearsal.provisioning(rehearsal.buy().id, **changes))
+
+
+def stored(rehearsal: Rehearsal) -> StoredTenant:
+    """The one tenant in tenants.json."""
+    (tenant,) = TenantStore.load_from_path(rehearsal.paths.tenants).tenants
+    return tenant
+
+
+def events(flow: Flow) -> list[str]:
+    """What happened to a flow, by name."""
+    return [change.event for change in flow.history if change.kind == "event"]
+
+
+# --- how it ends ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_tenant_becomes_ready_and_is_stored(tmp_path: Path) -> None:
+    """Every step is seen once, in order; the tenant stands in tenants.json, 0600, with its secrets."""
+    async with open_rehearsal(tmp_path) as rehearsal, rehearsal.open_engine() as engine:
+        flow = await begin(engine, rehearsal)
+        outcome = await flow.wait()
+        (tenant,) = rehearsal.cloud.tenants.values()
+        assert (outcome.state, outcome.verdict) == ("ready", "success")
+        assert outcome.result["app_url"] == views.app_url(tenant)
+        assert outcome.result["tenants"] == str(rehearsal.paths.tenants)
+        context = flow.context
+        assert isinstance(context, ProvisioningContext)
+        assert list(context.steps) == list(MESSAGES)
+        assert rehearsal.paths.tenants.stat().st_mode & 0o777 == 0o600
+        secrets, kept = views.tenant_secrets(rehearsal.cloud, tenant), stored(rehearsal)
+        assert (kept.id, kept.name, kept.tenant_type) == (tenant.id, tenant.name, "cloud")
+        assert kept.internal_database_url == secrets.internal_database_url
+        assert kept.sync_token == secrets.sync_token
+        assert kept.database_url is None
+        assert not [path for path in rehearsal.paths.vault_directory.rglob("*") if path.is_file()]
+
+
+async def test_other_tenants_stay(tmp_path: Path) -> None:
+    """A second tenant is stored beside the first."""
+    async with open_rehearsal(tmp_path) as rehearsal, rehearsal.open_engine() as engine:
+        for _ in range(2):
+            assert (await run(engine, rehearsal)).succeeded
+        kept = TenantStore.load_from_path(rehearsal.paths.tenants).tenants
+        assert {tenant.id for tenant in kept} == set(rehearsal.cloud.tenants)
+
+
+FAULTS = {
+    "the stream breaks": [f"drop-stream:after=3,{EVENTS}"],
+    "the stream breaks at once": [f"drop-stream:after=0,{EVENTS}"],
+    "the stream breaks again and again": [f"drop-stream:after=1,times=5,{EVENTS}"],
+    "streams are out for a while": [f"drop-stream:after=2,outage=0.1,{EVENTS}"],
+    "streams are out for good": [f"drop-stream:after=2,outage=1000,{EVENTS}"],
+    "there is no stream": [f"error:status=503,times=0,{EVENTS}"],
+    "the stream falls silent": [f"silence:after=2,{EVENTS}"],
+    "one event is malformed": [f"malformed:after=2,{EVENTS}"],
+    "every other event is malformed": [f"malformed:after=0,times=0,{EVENTS}"],
+    "a portal instead of the stream": [f"content-type:times=2,{EVENTS}"],
+    "503, and 500 for the status": [f"drop-stream:{EVENTS}", "error:status=500,path=/status"],
+    "everything is slow": ["slow:seconds=0.05"],
+    "the secrets hiccup": ["error:path=/provisioned-secrets"],
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_whatever_becomes_of_the_stream_the_tenant_is_stored(tmp_path: Path, name: str) -> None:
+    """Stream, polling or both in turn: `ready`, with the last step known and the secrets stored."""
+    async with open_rehearsal(tmp_path, faults=FAULTS[name]) as rehearsal, rehearsal.open_engine() as engine:
+        flow = await begin(engine, rehearsal)
+        assert (await flow.wait()).state == "ready", flow.history
+        assert stored(rehearsal).sync_token
+        context = flow.context
+        assert isinstance(context, ProvisioningContext)
+        assert context.steps[-1] == "tenant_ready"
+        assert len(set(context.steps)) == len(context.steps)
+
+
+async def test_a_lost_stream_is_said_and_comes_back(tmp_path: Path) -> None:
+    """`streaming` to `polling` and back again, each a change a person can see."""
+    faults = [f"drop-stream:after=3,{EVENTS}"]
+    async with open_rehearsal(tmp_path, faults=faults) as rehearsal, rehearsal.open_engine() as engine:
+        flow = await begin(engine, rehearsal)
+        await flow.wait()
+        assert events(flow).count("StreamLost") == 1
+        assert events(flow).count("StreamReturned") == 1
+        # What was seen before the break is not sent again: the stream goes on after the last event's id.
+        assert events(flow).count("StepObserved") == len(MESSAGES) - 1
+
+
+async def test_a_busy_stream_is_tried_again_when_the_server_says(tmp_path: Path) -> None:
+    """`Retry-After: 1` holds for the stream; polling brings the tenant meanwhile."""
+    faults = [f"error:status=503,retry_after=1,times=0,{EVENTS}"]
+    async with open_rehearsal(tmp_path, faults=faults) as rehearsal, rehearsal.open_engine() as engine:
+        flow = await begin(engine, rehearsal)
+        assert (await flow.wait()).succeeded
+        assert rehearsal.cloud.ledger.requests["GET /api/v1/tenants/{id}/events"] <= 2
+
+
+async def test_a_token_that_ends_midway_parks_and_a_new_login_goes_on(tmp_path: Path) -> None:
+    """401 on the stream: exit code 4 and the command that mends it; after a login the same flow becomes ready."""
+    faults = [f"unauthorized:after=0,{EVENTS}"]
+    async with open_rehearsal(tmp_path, faults=faults) as rehearsal, rehearsal.open_engine() as engine:
+        flow = await begin(engine, rehearsal)
+        with pytest.raises(FlowParked) as parked:
+            await flow.wait()
+        assert parked.value.code == EXIT_LOGIN_NEEDED
+        assert "login" in parked.value.recovery_hint
+        rehearsal.log_in()
+        again = await engine.resume(flow.id)
+        assert (await again.wait()).succeeded
+
+
+async def test_the_server_gives_up(tmp_path: Path) -> None:
+    """`failed`, with the server's words."""
+    faults = ["provisioning-failure:after=4"]
+    async with open_rehearsal(tmp_path, faults=faults) as rehearsal, rehearsal.open_engine() as engine:
+        outcome = await run(engine, rehearsal)
+        assert outcome.state == "failed"
+        assert "The virtual machine did not start" in outcome.problem
+        assert not rehearsal.paths.tenants.exists()
+
+
+async def test_the_server_gives_up_while_the_stream_is_away(tmp_path: Path) -> None:
+    """Polling tells the same end in the same words."""
+    faults = ["provisioning-failure:after=4", f"error:times=0,{EVENTS}"]
+    async with open_rehearsal(tmp_path, faults=faults) as rehearsal, rehearsal.open_engine() as engine:
+        outcome = await run(engine, rehearsal)
+        assert (outcome.state, outcome.problem) == (
+            "failed",
+            "The virtual machine did not start (a scripted sandbox failure)",
+        )
+
+
+@pytest.mark.parametrize("faults", [[], [f"error:times=0,{EVENTS}"]])
+async def test_an_unknown_tenant_ends_the_wait(tmp_path: Path, faults: list[str]) -> None:
+    """404, from the stream or from polling: `failed` at once, with a message that says so."""
+    async with open_rehearsal(tmp_path, faults=faults) as rehearsal, rehearsal.open_engine() as engine:
+        rehearsal.log_in()
+        outcome = await (await start_provisioning(engine, rehearsal.provisioning("tnt_nobody"))).wait()
+        assert outcome.state == "failed"
+        assert "tenant_not_found" in outcome.problem
+        assert "tnt_nobody" in outcome.problem
+
+
+async def test_somebody_elses_tenant_ends_the_wait(tmp_path: Path) -> None:
+    """The API does not say that it exists, and neither do we."""
+    async with open_rehearsal(tmp_path) as rehearsal, rehearsal.open_engine() as engine:
+        rehearsal.log_in()
+        outcome = await (await start_provisioning(engine, rehearsal.provisioning(rehearsal.buy(person=1).id))).wait()
+        assert outcome.state == "failed"
+        assert not rehearsal.paths.tenants.exists()
+
+
+@pytest.mark.parametrize("faults", [["needs-deploy"], ["needs-deploy", f"error:times=0,{EVENTS}"]])
+async def test_a_tenant_without_an_image_is_as_far_as_it_can_come(tmp_path: Path, faults: list[str]) -> None:
+    """Asked to wait for the infrastructure only: `ready` there, `needs_deploy`, secrets stored."""
+    async with open_rehearsal(tmp_path, faults=faults) as rehearsal, rehearsal.open_engine() as engine:
+        outcome = await run(engine, rehearsal, until="infrastructure_ready")
+        assert outcome.state == "ready"
+        assert outcome.result["needs_deploy"] is True
+        assert stored(rehearsal).sync_token
+
+
+# --- time ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_tenant_that_is_not_ready_in_time(tmp_path: Path) -> None:
+    """The time is up: the server is asked once more, and then `timed_out` with its last word."""
+    async with open_rehearsal(tmp_path, step_seconds=60) as rehearsal, rehearsal.open_engine() as engine:
+        flow = await begin(engine, rehearsal, timeout=0.2)
+        outcome = await flow.wait()
+        assert outcome.state == "timed_out"
+        assert "not ready within 0.2 s" in outcome.problem
+        assert "the last word was: Payment received" in outcome.problem
+        assert events(flow)[-2:] == ["DeadlinePassed", "StillWorking"]
+
+
+async def test_a_tenant_that_became_ready_while_nobody_looked(tmp_path: Path) -> None:
+    """A laptop asleep over the deadline: resumed long after, it asks once more, and the tenant is ready."""
+    async with open_rehearsal(tmp_path, step_seconds=0.03) as rehearsal:
+        async with rehearsal.open_engine() as engine:
+            flow = await begin(engine, rehearsal, timeout=0.1)
+        (tenant,) = rehearsal.cloud.tenants.values()
+        await rehearsal.cloud.wait_until(tenant.started + 11 * 0.03)
+        async with rehearsal.open_engine() as engine:
+            again = await engine.resume(flow.id)
+            assert (await again.wait()).state == "ready"
+
+
+# --- the database --------------------------------------------------------------------------------------------------
+
+
+async def test_a_database_that_is_wanted_outside(tmp_path: Path) -> None:
+    """Opened once; the stored address has the outside host and asks for TLS (WIRE.md section 2)."""
+    async with open_rehearsal(tmp_path) as rehearsal, rehearsal.open_engine() as engine:
+        outcome = await run(engine, rehearsal, external_db=True)
+        assert outcome.result["external_db_access"] is True
+        kept = stored(rehearsal)
+        parts = urlsplit(kept.database_url or "")
+        assert parts.hostname == "db-sandbox.systemprompt.io"
+        assert parse_qs(parts.query)["sslmode"] == ["require"]
+        assert kept.external_db_access
+        assert "sslmode=disable" in (kept.internal_database_url or "")
+        assert rehearsal.cloud.ledger.requests["PUT /api/v1/tenants/{id}/external-db-access"] == 1
+
+
+async def test_a_database_that_cannot_be_opened_is_a_warning(tmp_path: Path) -> None:
+    """The tenant runs all the same: `ready`, and the warning says what the API said."""
+    faults = ["error:status=403,path=/external-db-access"]
+    async with open_rehearsal(tmp_path, faults=faults) as rehearsal, rehearsal.open_engine() as engine:
+        outcome = await run(engine, rehearsal, external_db=True)
+        assert outcome.state == "ready"
+        assert "sandbox_fault" in str(outcome.result["warning"])
+        assert outcome.result["external_db_access"] is False
+        assert stored(rehearsal).database_url is None
+
+
+async def test_a_lost_answer_about_the_database_is_asked_for_again(tmp_path: Path) -> None:
+    """Opening it twice is the same as once: no warning."""
+    faults = ["lose-answer:path=/external-db-access"]
+    async with open_rehearsal(tmp_path, faults=faults) as rehearsal, rehearsal.open_engine() as engine:
+        outcome = await run(engine, rehearsal, external_db=True)
+        assert (outcome.state, outcome.result["warning"]) == ("ready", "")
+        assert rehearsal.cloud.ledger.replayed == 1
+
+
+# --- what parks it -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "state"), [("/provisioned-secrets", "fetching_secrets"), ("/auth/me", "saving_tenant")]
+)
+async def test_an_api_that_fails_after_the_wait_parks_it(tmp_path: Path, path: str, state: str) -> None:
+    """The tenant is ready and cannot be stored yet: parked where it stands, and resumed from there."""
+    faults = [f"error:path={path},times={CLIENT_ATTEMPTS}"]
+    async with open_rehearsal(tmp_path, faults=faults) as rehearsal, rehearsal.open_engine() as engine:
+        flow = await begin(engine, rehearsal)
+        with pytest.raises(FlowParked) as parked:
+            await flow.wait()
+        assert (parked.value.state, parked.value.code) == (state, EXIT_PENDING)
+        assert (await (await engine.resume(flow.id)).wait()).succeeded
+
+
+async def test_an_api_that_goes_down_midway_is_waited_for(tmp_path: Path) -> None:
+    """Neither stream nor polling for a while: the wait goes on by itself when the API is back."""
+    async with open_rehearsal(tmp_path) as rehearsal, rehearsal.open_engine() as engine:
+        flow = await begin(engine, rehearsal)
+        await wait_for_change(flow, lambda change: change.event == "StepObserved")
+        await rehearsal.go_down()
+        await wait_for_change(flow, lambda change: change.event == "StreamLost")
+        await rehearsal.come_up()
+        assert (await flow.wait()).succeeded
+
+
+async def test_a_corrupt_tenants_file_is_set_aside(tmp_path: Path) -> None:
+    """What could not be read is kept under another name, and the tenant is stored (SECURITY 11)."""
+    async with open_rehearsal(tmp_path) as rehearsal, rehearsal.open_engine() as engine:
+        rehearsal.paths.tenants.write_bytes(b"[1, 2")
+        assert (await run(engine, rehearsal)).succeeded
+        (kept,) = rehearsal.paths.directory.glob("tenants.json.unreadable-*")
+        assert kept.read_bytes() == b"[1, 2"
+        assert stored(rehearsal).sync_token
+
+
+async def test_secrets_that_are_gone_are_said_to_be(tmp_path: Path) -> None:
+    """Somebody removed the vault while the flow was parked: it says so instead of storing half a tenant."""
+    faults = [f"error:path=/auth/me,times={CLIENT_ATTEMPTS}"]
+    async with open_rehearsal(tmp_path, faults=faults) as rehearsal, rehearsal.open_engine() as engine:
+        flow = await begin(engine, rehearsal)
+        with pytest.raises(FlowParked):
+            await flow.wait()
+        shutil.rmtree(rehearsal.paths.vault_directory)
+        again = await engine.resume(flow.id)
+        with pytest.raises(FlowParked) as parked:
+            await again.wait()
+        assert parked.value.kind == "VaultMissing"
+        assert not rehearsal.paths.tenants.exists()
+
+
+# --- one story from two sources ------------------------------------------------------------------------------------
+
+STEPS = list(ProvisioningEventType)[:10]
+WAITING = ProvisioningContext(api_url="http://127.0.0.1:1", tenant_id="t")
+
+
+def test_both_sources_use_the_same_words() -> None:
+    """The two ends and progress, from a stream's event and from a polled status."""
+    for step, status in (("tenant_ready", "ready"), ("provisioning_failed", "failed"), ("", "working")):
+        streamed = meaning(WAITING, step, "said", "polling")
+        polled = status_meaning(WAITING, TenantStatus(status=status, message="said"))
+        assert type(streamed) is type(polled)
+    assert meaning(WAITING, "infrastructure_ready", "", "stream") == StepObserved(
+        "infrastructure_ready", "", "stream", "", "t"
+    )
+    assert isinstance(meaning(WAITING, "provisioning_failed", "", "stream"), ProvisioningFailed)
+
+
+def observe_all(seen: list[tuple[str, int]]) -> tuple[str, Context]:
+    """Take observations in this order, as the activities do: what is no news makes no event."""
+    state, context = "streaming", WAITING
+    for source, upto in seen:
+        if source == "lost":
+            step = PROVISIONING.step(state, context, StreamLost("gone"))
+        elif source == "back" and state == "polling":
+            step = PROVISIONING.step(state, context, StreamReturned())
+        elif source in {"stream", "polling"}:
+            name = STEPS[upto]
+            observed = meaning(WAITING, name, MESSAGES[name], "stream" if source == "stream" else "polling")
+            if isinstance(observed, StepObserved) and not is_news(context, observed):
+                continue
+            if isinstance(observed, TenantBecameReady):
+                continue
+            step = PROVISIONING.step(state, context, observed)
+        else:
+            continue
+        state, context = step.state, step.context
+    step = PROVISIONING.step(state, context, meaning(WAITING, "tenant_ready", "", "stream", app_url="https://a"))
+    return step.state, step.context
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["stream", "polling", "lost", "back"]), st.integers(0, 9)), max_size=30))
+def test_any_interleaving_ends_the_same(seen: list[tuple[str, int]]) -> None:
+    """Whoever saw which step first, however often the stream broke: the same state, and each step known once."""
+    state, context = observe_all(seen)
+    assert isinstance(context, ProvisioningContext)
+    assert (state, context.app_url, context.problem) == ("fetching_secrets", "https://a", "")
+    expected = {STEPS[upto] for source, upto in seen if source in {"stream", "polling"}} | {"tenant_ready"}
+    assert set(context.steps) == expected
+    assert len(context.steps) == len(expected)
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    drops=st.lists(st.integers(0, 9), max_size=3),
+    outage=st.sampled_from([0.0, 0.05]),
+    malformed=st.integers(0, 9),
+    silent=st.booleans(),
+)
+async def test_any_accident_of_the_stream_ends_the_same(
+    tmp_path_factory: pytest.TempPathFactory, drops: list[int], outage: float, malformed: int, silent: bool
+) -> None:
+    """Over real sockets: whatever happens to the stream, the same tenant is stored, with the same secrets."""
+    faults = [f"drop-stream:after={after},outage={outage},{EVENTS}" for after in drops]
+    faults += [f"malformed:after={malformed},{EVENTS}", *([f"silence:after=1,{EVENTS}"] if silent else [])]
+    async with (
+        open_rehearsal(tmp_path_factory.mktemp("accident"), faults=faults, step_seconds=0.01) as rehearsal,
+        rehearsal.open_engine(idle_seconds=0.1) as engine,
+    ):
+        outcome = await run(engine, rehearsal)
+        (tenant,) = rehearsal.cloud.tenants.values()
+        assert outcome.state == "ready"
+        assert stored(rehearsal).sync_token == views.tenant_secrets(rehearsal.cloud, tenant).sync_token
