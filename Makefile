@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WHEELS := $(VENV)/wheels
 
-.PHONY: demo test check lint types setup setup-dev browser lock clean
+.PHONY: demo test check lint types bench setup setup-dev browser lock clean
 
 demo: setup
 	$(BIN)/systemprompt-cloud demo
@@ -21,6 +21,10 @@ lint: setup-dev
 
 types: setup-dev
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+# Every table of benchmarks/, ours beside its peers: about ten minutes on an idle machine.
+bench: $(VENV)/.bench
+	$(VENV)/bench/bin/python -m benchmarks
 
 setup: $(VENV)/.runtime
 setup-dev: $(VENV)/.dev
@@ -41,6 +45,13 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	$(BIN)/python -m pip install -q --disable-pip-version-check --only-binary :all: --require-hashes -r requirements-dev.lock
 	touch $@
 
+# The peers live in an environment of their own, so that nothing of theirs can reach the tests or the type checker.
+$(VENV)/.bench: requirements-bench.lock pyproject.toml | $(BIN)/python
+	$(BIN)/python -m venv $(VENV)/bench
+	$(VENV)/bench/bin/python -m pip install -q --disable-pip-version-check --only-binary :all: --require-hashes -r requirements-bench.lock
+	$(VENV)/bench/bin/python -m pip install -q --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
+	touch $@
+
 # What the tests need besides Python; installed where it can be (Debian, as root), named where it cannot.
 browser:
 	@sh .ci/install-browser
@@ -49,6 +60,7 @@ browser:
 lock:
 	uv pip compile pyproject.toml --group build --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q -o requirements.lock
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q -o requirements-dev.lock
+	uv pip compile pyproject.toml --group bench --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q -o requirements-bench.lock
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
-        if not any(name.endswith("_CLOUD_COMPLETE") for name in os.environ):
+        if not any(name.endswith("_COMPLETE") and name.startswith("_S") for name in os.environ):
             if arguments == ["--version"]:
                 sys.stdout.write(f"systemprompt-cloud {__version__}\n")
                 return 0
@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return 0
         from .cli.app import run
 
-        return run(arguments)
+        alias = Path(sys.argv[0]).stem == "spc"
+        return run(arguments, name="spc") if alias else run(arguments)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

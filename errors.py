@@ -393,6 +393,10 @@ class JournalError(Io):
     """The journal could not be written or read; nothing that was acknowledged is lost."""
 
 
+class JournalBusy(JournalError):
+    """Another process holds the journal for writing and does not let go."""
+
+
 class JournalCorrupted(JournalError):
     """The journal is not a readable SQLite database, or a row of it cannot be understood."""
 

@@ -10,6 +10,7 @@ import trio
 from ..flows.services import Services
 from ..io.api import CloudApiClient
 from .settings import Settings, choose_api
+from .signals import run
 
 T = TypeVar("T")
 
@@ -46,4 +47,4 @@ def ask_api(settings: Settings, question: Callable[[CloudApiClient], Awaitable[T
             with trio.fail_after(seconds):
                 return await question(await services.api(api_url))
 
-    return trio.run(main)
+    return run(main)

@@ -25,22 +25,22 @@ def somebody_is_there(settings: Settings) -> bool:
 async def ask_yes_or_no(question: str) -> bool:
     """Ask until the answer is yes or no; the end of the input is no."""
     while True:
-        sys.stderr.write(f"{clean(question)} [y/n] ")
-        sys.stderr.flush()
-        answer = await read_line()
+        answer = await ask(f"{question} [y/n]")
         if answer is None or answer.strip().casefold() in {"n", "no"}:
             return False
         if answer.strip().casefold() in {"y", "yes"}:
             return True
 
 
-async def read_line() -> str | None:
-    """A line from stdin, without its end; None at the end of the input."""
+async def ask(question: str) -> str | None:
+    """Ask, and give the line that is typed, without its end; None at the end of the input."""
+    sys.stderr.write(f"{clean(question)} ")
+    sys.stderr.flush()
     return await trio.to_thread.run_sync(read_line_now, abandon_on_cancel=True)
 
 
 def read_line_now() -> str | None:
-    """The same, blocking the thread."""
+    """A line from stdin, blocking the thread."""
     found = bytearray()
     while len(found) < LONGEST_LINE:
         byte = os.read(0, 1)

@@ -42,7 +42,8 @@ def demo(
     settings = in_own_directory(settings)
     import trio
 
-    from .drive import End, showing, until_interrupted
+    from .drive import End, showing
+    from .signals import until_interrupted
 
     end = End()
 
@@ -172,6 +173,9 @@ def _scripted(people: trio.Nursery, shown: Presenter) -> OpenBrowser:
 def _last_words(settings: Settings, end: End) -> int:
     from .drive import showing, tell_end
 
+    if end.outcome is None and end.error is None:
+        say("Interrupted; the local cloud is gone with it. Start anew: systemprompt-cloud demo")
+        return end.code
     done = end.outcome is not None and end.outcome.succeeded
     if done and end.outcome is not None and not settings.json:
         from .history import draw, histories_of

@@ -1,13 +1,11 @@
 """Running one flow to its end: the one place of the command line where trio runs flows.
 
 The engine, its feed and the signals meet here. Ctrl-C and SIGTERM leave the engine, which stops every flow where it
-stands, resumable; a second Ctrl-C changes nothing about that, a third leaves at once (the journal does not mind).
+stands, resumable.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
@@ -24,15 +22,14 @@ from ..io.api import CloudApiClient
 from ..io.browser import open_browser
 from ..io.polling import Backoff
 from ..io.records import FlowRow
-from .ask import ask_yes_or_no, somebody_is_there
+from .ask import ask, ask_yes_or_no, somebody_is_there
 from .errors import exit_code
 from .lines import Lines
 from .render import presenter
 from .settings import Settings
+from .signals import until_interrupted
 
 TICK_SECONDS = 0.125
-PATIENCE = 3
-"""How many signals it takes to leave without waiting for an orderly end."""
 
 Begin = Callable[[Engine], Awaitable[Flow]]
 """Starts a flow, or goes on with one."""
@@ -73,13 +70,14 @@ def code_of(outcome: Outcome) -> int:
     return EXIT_REFUSED if outcome.state in {"denied", "declined"} else EXIT_FAILED
 
 
-def drive(settings: Settings, begin: Begin, *, no_browser: bool = False) -> int:
+def drive(settings: Settings, begin: Begin, *, no_browser: bool = False, paste: bool = False) -> int:
     """Run a flow to its end, or to a signal, and tell about it.
 
     Args:
         settings: The global options.
         begin: Starts the flow, or goes on with it.
         no_browser: Only show addresses.
+        paste: Also take the address a browser elsewhere ended on, from stdin.
 
     Returns:
         The exit code.
@@ -90,7 +88,8 @@ def drive(settings: Settings, begin: Begin, *, no_browser: bool = False) -> int:
         with showing(settings) as shown:
 
             async def work() -> None:
-                await run_flow(settings, begin, shown, end, browser=None if no_browser else open_browser)
+                browser = None if no_browser or paste else open_browser
+                await run_flow(settings, begin, shown, end, browser=browser, paste=paste)
 
             await until_interrupted(work)
             tell_end(shown, end)
@@ -116,30 +115,6 @@ def tell_end(shown: Presenter, end: End) -> None:
         shown.interrupted(end.row)
 
 
-async def until_interrupted(work: Callable[[], Awaitable[None]]) -> bool:
-    """Do the work until it is done or a signal stops it. True when a signal did."""
-    stopped = False
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-            scope = trio.CancelScope()
-
-            async def watch() -> None:
-                nonlocal stopped
-                count = 0
-                async for _ in signals:
-                    count += 1
-                    stopped = True
-                    scope.cancel()
-                    if count >= PATIENCE:
-                        os._exit(EXIT_INTERRUPTED)
-
-            nursery.start_soon(watch)
-            with scope:
-                await work()
-            nursery.cancel_scope.cancel()
-    return stopped
-
-
 async def run_flow(
     settings: Settings,
     begin: Begin,
@@ -147,6 +122,7 @@ async def run_flow(
     end: End,
     *,
     browser: OpenBrowser | None,
+    paste: bool = False,
     poll_seconds: float = 2.0,
     backoff: Backoff | None = None,
     until: Callable[[Change], bool] | None = None,
@@ -159,6 +135,7 @@ async def run_flow(
         shown: Who is told.
         end: Filled in, also when the run is cancelled.
         browser: Opens addresses; None only shows them.
+        paste: Also take the address a browser elsewhere ended on, from stdin.
         poll_seconds: Between two questions about a tenant's status.
         backoff: Waits between attempts to get a lost stream back.
         until: Stop at the first change this is true of, as a signal would.
@@ -168,10 +145,15 @@ async def run_flow(
         with shown.paused():
             return await ask_yes_or_no(question)
 
+    async def ask_line(question: str) -> str | None:
+        with shown.paused():
+            return await ask(question)
+
     services = Services(
         settings.paths,
         show_url=shown.invite,
         open_browser=browser,
+        read_line=ask_line if paste else None,
         confirm=confirm if somebody_is_there(settings) else None,
         poll_seconds=poll_seconds,
         backoff=backoff,

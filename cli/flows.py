@@ -93,7 +93,15 @@ def list_flows(
         say(f"There are no such flows in {settings.paths.journal}.")
         return
     head = ("ID", "MACHINE", "STATE", "STATUS", "CHANGED (UTC)")
-    put(table([head, *((shortened(r.id), r.machine, r.state, r.verdict or r.status, _when(r.updated)) for r in rows)]))
+    shown = ((shortened(r.id), r.machine, r.state, _status_words(settings, r), _when(r.updated)) for r in rows)
+    put(table([head, *shown]))
+
+
+def _status_words(settings: Settings, row: FlowRow) -> str:
+    """The verdict, or what the flow is doing: a running flow that nobody drives was interrupted."""
+    if row.verdict is not None:
+        return row.verdict
+    return "interrupted" if row.status == "running" and not _driver(settings, row) else row.status
 
 
 def _status(value: str) -> Status:
@@ -130,7 +138,7 @@ def show(context: typer.Context, flow: Id) -> None:
 
     put(f"{row.machine} {row.id}")
     put(f"State:    {row.state}: {meaning(row.machine, row.state)}")
-    put(f"Status:   {row.verdict or row.status}{f', driven by process {driver}' if driver else ''}")
+    put(f"Status:   {_status_words(settings, row)}{f', driven by process {driver}' if driver else ''}")
     put(f"Started:  {_when(row.created)} UTC    changed: {_when(row.updated)} UTC    records: {row.seq}")
     if row.deadline and row.status != "ended":
         put(f"Deadline: {_when(row.deadline)} UTC")
@@ -214,11 +222,10 @@ def cancel(
     if row.status == "ended":
         _tell_cancelled(settings, row, already=True)
         return
-    import trio
-
     from ..flows.engine import open_engine
     from ..flows.onboarding import all_programs
     from ..flows.services import Services
+    from .signals import run
 
     async def main() -> FlowRow:
         async with (
@@ -231,7 +238,7 @@ def cancel(
                 await _wait_ended(engine, row.id)
             return engine.row(row.id)
 
-    after = trio.run(main)
+    after = run(main)
     _tell_cancelled(settings, after, already=False)
     if after.status != "ended":
         raise typer.Exit(EXIT_PENDING)

@@ -1,13 +1,14 @@
-"""The help of the program as a file, so that asking for it imports nothing.
+"""The help of every command in one file, so that asking for it imports nothing.
 
-`python -m systemprompt_cloud.cli.help` writes the file anew after a command was added or an option changed; a test
-compares the two.
+`python -m systemprompt_cloud.cli.help` writes `help.txt` anew after a command was added or an option changed; a test
+compares the two. `__main__` reads it: a section for each command, under a line `### ` and its words.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import typer.main
 
@@ -15,13 +16,20 @@ from ..errors import CLI
 from .app import app
 
 FILE: Final = Path(__file__).with_name("help.txt")
+MARK: Final = "### "
 
 
 def live_help() -> str:
     """What the commands say of themselves now."""
-    command = typer.main.get_command(app)
-    with command.make_context(CLI, ["--json"], resilient_parsing=True) as context:
-        return command.get_help(context) + "\n"
+    return "".join(f"{MARK}{words}\n{text}\n" for words, text in _sections(typer.main.get_command(app), CLI, None))
+
+
+def _sections(command: Any, words: str, parent: Any) -> Iterator[tuple[str, str]]:
+    # resilient_parsing: nothing is run, nothing is required, the context is only there to ask for help with.
+    with command.make_context(words.split()[-1], ["-"], parent=parent, resilient_parsing=True) as context:
+        yield words, command.get_help(context)
+        for name, inner in getattr(command, "commands", {}).items():
+            yield from _sections(inner, f"{words} {name}", context)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ class Lines:
                 state=outcome.state,
                 verdict=outcome.verdict,
                 result=dict(outcome.result),
-                **({"problem": outcome.problem} if outcome.problem else {}),
+                **({"problem": redact(outcome.problem)} if outcome.problem else {}),
             )
         )
 

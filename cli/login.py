@@ -27,6 +27,9 @@ def login(
     timeout: Annotated[float, seconds_option("--timeout", "the browser")] = 300.0,
     no_browser: NoBrowser = False,
     unbound_callback: Unbound = False,
+    paste: Annotated[
+        bool, typer.Option("--paste", help="The browser is elsewhere: paste the address it ends on here.")
+    ] = False,
     token_stdin: Annotated[bool, typer.Option("--token-stdin", help="Read a token from stdin; no browser.")] = False,
 ) -> None:
     """Log in with a browser, or with a token from stdin.
@@ -47,7 +50,7 @@ def login(
     async def begin(engine: Engine) -> Flow:
         return await start_login(engine, wanted, token=token)
 
-    raise typer.Exit(drive(settings, begin, no_browser=no_browser))
+    raise typer.Exit(drive(settings, begin, no_browser=no_browser, paste=paste))
 
 
 def read_token(settings: Settings) -> str:

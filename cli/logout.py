@@ -65,6 +65,7 @@ def _report(credentials: CloudCredentials) -> bool:
 
     from ..io.api import CloudApiClient
     from ..io.clock import SystemClock
+    from .signals import run
 
     async def main() -> bool:
         with trio.move_on_after(REPORT_SECONDS):
@@ -77,7 +78,7 @@ def _report(credentials: CloudCredentials) -> bool:
         return False
 
     try:
-        return trio.run(main)
+        return run(main)
     except CloudError:
         return False
 

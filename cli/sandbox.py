@@ -50,7 +50,7 @@ def sandbox(
     import trio
 
     from ..sandbox import serve_sandbox
-    from .drive import until_interrupted
+    from .signals import until_interrupted
 
     async def work() -> None:
         async with serve_sandbox(port, seed=seed, faults=fault or (), step_seconds=step) as cloud:

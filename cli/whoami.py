@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from ..errors import CLI, CloudError, FlowNotFound, JwtDecode, TokenExpired
-from .errors import report
+from .errors import report, tell
 from .settings import Settings, settings_of
 from .terminal import clean, put, say, shortened
 
@@ -97,6 +97,9 @@ def _pending(settings: Settings) -> list[FlowRow]:
         with Journal(settings.paths.journal, create=False) as journal:
             return journal.flows(statuses=("running", "parked"), roots_only=True)
     except FlowNotFound:
+        return []
+    except CloudError as exc:  # who is logged in can be said all the same
+        tell(clean(exc.user_message), clean(settings.mended(exc.recovery_hint)))
         return []
 
 

@@ -16,7 +16,10 @@ from ..errors import CallbackRejected, CloudError
 from ..io.callback import CallbackHit, StatusView, listen_for_callback
 from ..io.pages import error_page
 from ..machines.machine import Event
+from .services import ReadLine
 from .visit import Visit
+
+PASTE = "If the browser is on another computer, paste the address it ended on:"
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -38,6 +41,7 @@ async def await_browser(
     read: Read,
     invite: Callable[[], Awaitable[Event | None]],
     status: Callable[[], StatusView] | None = None,
+    read_line: ReadLine | None = None,
 ) -> None:
     """Listen, invite the person, and give the flow every callback that can be read; until the state is left.
 
@@ -49,11 +53,21 @@ async def await_browser(
         if (event := await invite()) is not None:
             await visit.send(event)
 
+    async def take_pasted(ask: ReadLine) -> None:
+        question = PASTE
+        while (line := await ask(question)) is not None:
+            try:
+                await listener.take_pasted(line)
+            except CallbackRejected as exc:
+                question = f"{exc.user_message} {PASTE}"
+
     async with (
         listen_for_callback(port=port, nonce=nonce, status_page=status) as listener,
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(inviting)
+        if read_line is not None:
+            nursery.start_soon(take_pasted, read_line)
         while True:
             await _take(visit, await listener.wait_hit(), read)
 

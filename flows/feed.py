@@ -29,6 +29,11 @@ class Feed:
             send.close()
             receive.close()
 
+    @property
+    def heard(self) -> bool:
+        """Whether anybody listens."""
+        return bool(self._subscribers)
+
     def publish(self, change: Change) -> None:
         """Called after a commit."""
         for subscriber in self._subscribers:

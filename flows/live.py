@@ -112,7 +112,8 @@ class LiveFlow:
         self.row = after
         if context is not None:
             self.context = context
-        self.engine.feed.publish(Change.of(after.machine, record))
+        if self.engine.feed.heard:
+            self.engine.feed.publish(Change.of(after.machine, record))
 
     async def step(self, event: Event, *, incarnation: int | None = None, signal: int | None = None) -> bool:
         """Follow an event: the table says where to, the journal makes it so, the visit that is left is ended.

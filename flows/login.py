@@ -158,7 +158,14 @@ class _Login:
                 return Reply(CallbackReceived(reference), page)
             raise CallbackRejected("The callback carried neither a token nor an error. The login goes on waiting.")
 
-        await await_browser(visit, port=context.port, nonce=nonce if context.bound else None, read=read, invite=invite)
+        await await_browser(
+            visit,
+            port=context.port,
+            nonce=nonce if context.bound else None,
+            read=read,
+            invite=invite,
+            read_line=self.services.read_line,
+        )
 
     async def verify_token(self, visit: LoginVisit) -> Event:
         context = visit.context

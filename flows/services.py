@@ -28,6 +28,9 @@ ShowUrl = Callable[[str, str, bool], None]
 Confirm = Callable[[str], Awaitable[bool]]
 """Asks a person a question that is answered with yes or no."""
 
+ReadLine = Callable[[str], Awaitable[str | None]]
+"""Asks a person for a line; None when there will be none."""
+
 OpenBrowser = Callable[[str], Awaitable[BrowserOutcome]]
 
 
@@ -44,6 +47,7 @@ class Services:
         show_url: Shows a URL to the person, always before a browser is opened with it.
         open_browser: Opens a URL; None never opens one.
         confirm: Asks a person; None when nobody is there to be asked.
+        read_line: Asks for the address a browser on another computer ended on; None waits for a browser here only.
         poll_seconds: Between two questions about a tenant's status.
         idle_seconds: Silence after which an event stream counts as dead.
         backoff: Waits between attempts to get a lost stream back.
@@ -58,6 +62,7 @@ class Services:
         show_url: ShowUrl = show_nothing,
         open_browser: OpenBrowser | None = open_browser,
         confirm: Confirm | None = None,
+        read_line: ReadLine | None = None,
         poll_seconds: float = 2.0,
         idle_seconds: float = 30.0,
         backoff: Backoff | None = None,
@@ -68,6 +73,7 @@ class Services:
         self.show_url = show_url
         self.open_browser = open_browser
         self.confirm = confirm
+        self.read_line = read_line
         self.poll_seconds = poll_seconds
         self.idle_seconds = idle_seconds
         self.backoff = backoff or Backoff()

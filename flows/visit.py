@@ -243,12 +243,16 @@ async def run_state(visit: Visit[Any], activities: Sequence[Activity]) -> Except
             names = ", ".join(getattr(each, "__name__", repr(each)) for each in activities)
             visit.fail(ActivitiesRanDry(f"nothing is left to do in {visit.state} and nothing led out of it: {names}"))
 
-    async with trio.open_nursery() as nursery:
-        visit.enter(nursery.cancel_scope)
-        for activity in activities:
-            nursery.start_soon(run, activity, name=f"{visit.flow} {visit.state} {activity}")
-        if visit.deadline is not None:
-            nursery.start_soon(_watch_deadline, visit, visit.deadline)
+    with trio.CancelScope() as scope:
+        visit.enter(scope)
+        if running == 1 and visit.deadline is None:
+            await run(activities[0])  # a nursery of one task; this one costs no task switch
+        else:
+            async with trio.open_nursery() as nursery:
+                for activity in activities:
+                    nursery.start_soon(run, activity)
+                if visit.deadline is not None:
+                    nursery.start_soon(_watch_deadline, visit, visit.deadline)
     return None if visit.left else visit.trouble
 
 

@@ -125,7 +125,7 @@ async def open_browser(
     environ: Mapping[str, str] = os.environ,
     platform: str = sys.platform,
     which: Which = shutil.which,
-    timeout: float = OPEN_SECONDS,  # noqa: ASYNC109 (a bound on watching, after which the opener lives on)
+    timeout: float = OPEN_SECONDS,
 ) -> BrowserOutcome:
     """Open a URL in the person's browser, if there is one.
 

@@ -160,6 +160,32 @@ class CallbackListener:
                     return hit
             await self._waiting.park()
 
+    async def take_pasted(self, address: str) -> None:
+        """Take a callback that a person carried here by hand, from a browser on another computer.
+
+        It is held to the same rules as one that comes by HTTP, and becomes a hit like it.
+
+        Args:
+            address: What stood in that browser's address bar: `http://127.0.0.1:PORT/callback?…`.
+
+        Raises:
+            CallbackRejected: It is not that address, or not of this wait, or the flow refused it; ask again.
+        """
+        head, _, query = address.strip().partition("?")
+        ours = {f"http://{name}:{self.port}/callback" for name in (LOOPBACK, "localhost")}
+        if head not in ours or not query.isascii():
+            raise CallbackRejected(f"That is not an address that begins with http://{LOOPBACK}:{self.port}/callback.")
+        params = _parameters(query.partition("#")[0].encode())
+        if params is None:
+            raise CallbackRejected("That address is damaged: copy all of it.")
+        if not self._right_nonce(params.pop("state", "")):
+            raise CallbackRejected("That address is of another login.")
+        if self._used or self._closed:
+            raise CallbackRejected("This login has been answered already.")
+        status, _page = await self._hold(params)
+        if status != 200:
+            raise CallbackRejected("That address carries nothing that can be used.")
+
     def close(self) -> None:
         """Answer whoever is still held, and everybody later, with 503 "not recorded"; leaving the `async with` does."""
         self._closed = True

@@ -1,8 +1,11 @@
 """Group commit: many tasks write, one transaction at a time, and nobody goes on before their own write is on disk.
 
-A write joins the group that is forming. Whoever starts a group leads it: waits until the file is free, closes the group
-and commits all of it in one transaction on a worker thread; the others wait for that. So one flow alone pays one commit
-for each event, and a thousand flows share theirs. No task of its own, no queue that outlives its callers.
+A write joins the group that is forming. Whoever starts a group leads it: waits until the file is free, closes it
+and commits all of it in one transaction; the others wait for that. So one flow alone pays one commit for each event,
+and a thousand flows share theirs. No task of its own, no queue that outlives its callers.
+
+Handing a commit to a worker thread and back costs about as much as a commit on a good disk. So a write that is alone is
+committed right here, as long as commits have lately been quick; a slow disk, a busy file or company sends it away.
 
 If the transaction fails, every write of the group is tried once more alone, so that one bad write (a flow that somebody
 else moved) does not take its neighbours with it.
@@ -10,20 +13,25 @@ else moved) does not take its neighbours with it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from typing import Final
 
 import trio
 
-from .journal import Journal
+from .journal import Journal, JournalBusy
+
+QUICK_SECONDS: Final = 0.002
+"""A commit that takes less may hold up the loop: other tasks notice a longer wait only."""
 
 
 class _Group:
-    __slots__ = ("done", "errors", "operations")
+    __slots__ = ("errors", "operations", "waiting")
 
     def __init__(self) -> None:
         self.operations: list[Callable[[], None]] = []
         self.errors: dict[int, BaseException] = {}
-        self.done = trio.Event()
+        self.waiting: list[trio.lowlevel.Task] = []
 
 
 class Commits:
@@ -31,8 +39,8 @@ class Commits:
 
     Args:
         journal: The open journal.
-        inline: Commit on the calling thread instead of a worker. For tests on a virtual clock, where a task that waits
-            for a thread would count as idle and let time jump.
+        inline: Always commit on the calling thread. For tests on a virtual clock, where a task that waits for a thread
+            would count as idle and let time jump.
     """
 
     def __init__(self, journal: Journal, *, inline: bool = False) -> None:
@@ -40,6 +48,8 @@ class Commits:
         self._inline = inline
         self._free = trio.Lock()
         self._forming: _Group | None = None
+        self._running = False
+        self._lasted = 0.0
 
     async def write(self, operation: Callable[[], None]) -> None:
         """Run `operation` in a transaction and return when it is on disk. Never torn by cancellation.
@@ -48,32 +58,60 @@ class Commits:
             JournalError: The file cannot be written; nothing happened.
             FlowBusy: The operation found the flow moved by somebody else; nothing happened.
         """
-        with trio.CancelScope(shield=True):
-            if self._inline:
-                self._journal.write([operation])
-                return
-            leading = self._forming is None
-            group = self._forming = self._forming or _Group()
+        if self._inline:
+            self._journal.write([operation])
+            return
+        group = self._forming
+        if group is not None:
             index = len(group.operations)
             group.operations.append(operation)
-            if leading:
-                try:
-                    async with self._free:
-                        self._forming = None
-                        await trio.to_thread.run_sync(_commit, self._journal, group)
-                except BaseException as exc:  # noqa: BLE001 no thread to be had, say: everybody in the group is told
-                    group.errors = dict.fromkeys(range(len(group.operations)), exc)
-                finally:
-                    group.done.set()
-            else:
-                await group.done.wait()
+            group.waiting.append(trio.lowlevel.current_task())
+            # Parked where no cancellation reaches: the leader wakes everybody of its group, whatever happens.
+            await trio.lowlevel.wait_task_rescheduled(_cannot_be_aborted)
             if error := group.errors.get(index):
                 raise error
+            return
+        group = self._forming = _Group()
+        group.operations.append(operation)
+        await self._lead(group)
+        if error := group.errors.get(0):
+            raise error
+
+    async def _lead(self, group: _Group) -> None:
+        try:
+            with trio.CancelScope(shield=True):
+                # One turn of the loop: everybody who is about to write can join.
+                await trio.lowlevel.checkpoint()
+                async with self._free:
+                    self._forming = None
+                    await self._commit(group)
+        except BaseException as exc:  # noqa: BLE001 no thread to be had, say: everybody in the group is told
+            group.errors = dict.fromkeys(range(len(group.operations)), exc)
+        finally:
+            for task in group.waiting:
+                trio.lowlevel.reschedule(task)
+
+    async def _commit(self, group: _Group) -> None:
+        began = time.perf_counter()
+        if len(group.operations) == 1 and self._lasted < QUICK_SECONDS:
+            try:
+                _commit_all(self._journal, group, patience=0.0)
+            except JournalBusy:
+                await trio.to_thread.run_sync(_commit_all, self._journal, group)
+        else:
+            await trio.to_thread.run_sync(_commit_all, self._journal, group)
+        self._lasted = time.perf_counter() - began
 
 
-def _commit(journal: Journal, group: _Group) -> None:
+def _cannot_be_aborted(_raise_cancel: object) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.FAILED
+
+
+def _commit_all(journal: Journal, group: _Group, patience: float | None = None) -> None:
     try:
-        journal.write(group.operations)
+        journal.write(group.operations, patience=patience)
+    except JournalBusy:
+        raise
     except Exception as exc:  # noqa: BLE001 handed to the writer it belongs to, which raises it
         if len(group.operations) == 1:
             group.errors[0] = exc

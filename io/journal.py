@@ -22,7 +22,17 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from ..errors import CLI, FlowBusy, FlowExists, FlowNotFound, Io, JournalCorrupted, JournalError, JournalTooNew
+from ..errors import (
+    CLI,
+    FlowBusy,
+    FlowExists,
+    FlowNotFound,
+    Io,
+    JournalBusy,
+    JournalCorrupted,
+    JournalError,
+    JournalTooNew,
+)
 from .files import ensure_cloud_dir, set_aside
 from .owners import OwnerName
 from .records import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, FlowRow, Record, Signal, Status
@@ -54,6 +64,7 @@ class Journal:
     """
 
     def __init__(self, path: Path, *, create: bool = True) -> None:
+        self._patience = BUSY_SECONDS
         self.path = path
         if not path.exists():
             if not create:
@@ -89,13 +100,22 @@ class Journal:
 
     # --- writing: each function runs inside `write`, several of them in one transaction -------------------------
 
-    def write(self, operations: Sequence[Callable[[], None]]) -> None:
+    def write(self, operations: Sequence[Callable[[], None]], *, patience: float | None = None) -> None:
         """Run the operations in one transaction and return when it is on disk; on any error none of them happened.
 
+        Args:
+            operations: Methods of this journal, or functions that call them.
+            patience: Seconds to wait for another process's transaction; `BUSY_SECONDS` when not given.
+
         Raises:
+            JournalBusy: Another process did not let go in time.
             JournalError: The disk is full, read-only or failing; the message names the file and the mend.
         """
+        wait = BUSY_SECONDS if patience is None else patience
         try:
+            if wait != self._patience:
+                self._writer.execute(f"PRAGMA busy_timeout = {int(wait * 1000)}")
+                self._patience = wait
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 for operation in operations:
@@ -298,6 +318,7 @@ class Journal:
                 mend = f"Make {self.path} and its directory writable: chmod u+w; the flow goes on where it stands."
             elif "locked" in text:
                 mend = f"Another program holds {self.path} open for writing; close it and run the same command again."
+                return JournalBusy(f"cannot {verb} the journal {self.path}: {text}", hint=mend)
             return JournalError(f"cannot {verb} the journal {self.path}: {text}", hint=mend)
         return JournalCorrupted(f"cannot {verb} the journal {self.path}: {text}")
 

@@ -80,10 +80,12 @@ class Running:
                 self.invited.set()
                 if self.browser is not None:
                     trio.run(self.browser.visit, line.strip())
+        self.invited.set()  # it will show none any more: whoever waits for one is told so
 
     def wait_invited(self) -> str:
         """Wait until it shows an address."""
         assert self.invited.wait(SECONDS), "".join(self.said)
+        assert self.urls, "".join(self.said)
         return self.urls[-1]
 
     def interrupt(self, number: int = signal.SIGINT) -> None:
@@ -96,7 +98,7 @@ class Running:
         self.process.wait(SECONDS)
         if self.reader is not None:
             self.reader.join(SECONDS)
-        for stream in (self.process.stdout, self.process.stderr):
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
 
@@ -147,11 +149,13 @@ class CommandLine:
         for running in self.running:
             running.kill()
 
-    def begin(self, *words: str, browser: ScriptedBrowser | None = None, cwd: Path | None = None) -> Running:
-        """Start a command, with somebody at the browser or nobody."""
+    def begin(
+        self, *words: str, browser: ScriptedBrowser | None = None, cwd: Path | None = None, given: bool = False
+    ) -> Running:
+        """Start a command, with somebody at the browser or nobody; `given` keeps its stdin open to write to."""
         process = subprocess.Popen(  # noqa: S603 our own command
             [*COMMAND, *words],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if given else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

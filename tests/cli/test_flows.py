@@ -33,7 +33,7 @@ def test_list_and_show(cli: CommandLine) -> None:
     """A flow is listed with a short id, and shown under any beginning of it with what its state means."""
     flow = begun(cli)
     ran = cli("flows", "list", "--status", "running", "--machine", "login").ended(0)
-    assert ran.out.splitlines()[1].split()[:4] == [flow[:12], "login", "awaiting_callback", "running"]
+    assert ran.out.splitlines()[1].split()[:4] == [flow[:12], "login", "awaiting_callback", "interrupted"]
     assert cli("flows", "list", "--status", "ended").ended(0).out == ""
     shown = cli("flows", "show", flow[:6]).ended(0)
     assert "awaiting_callback: waiting for the browser to come back" in shown.out

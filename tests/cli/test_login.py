@@ -8,7 +8,9 @@ import sqlite3
 import stat
 from pathlib import Path
 
-from systemprompt_cloud.testing.browser import ScriptedBrowser
+import httpx
+import trio
+from systemprompt_cloud.testing.browser import FormReader, ScriptedBrowser
 from systemprompt_cloud.testing.command import CommandLine
 
 LOGIN = ("login", "--port", "0", "--no-browser")
@@ -98,6 +100,45 @@ def test_token_from_stdin(cli: CommandLine) -> None:
     assert "Error: login failed" in refused.err
     assert credentials.read_bytes() == before
     assert token not in refused.err
+
+
+def test_pasted_address(cli: CommandLine) -> None:
+    """With the browser elsewhere the address it ended on is pasted; one of another login is refused and asked again."""
+    running = cli.begin("login", "--port", "0", "--paste", given=True)
+    where = trio.run(wanderer, running.wait_invited())
+    assert running.process.stdin is not None
+    for address in ("nonsense", where.replace("state=", "state=x"), where):
+        running.process.stdin.write(address + "\n")
+    running.process.stdin.close()
+    ran = running.wait().ended(0)
+    assert "not an address that begins with http://127.0.0.1:" in ran.err
+    assert "of another login" in ran.err
+    assert "Logged in as ada@sandbox.example" in ran.err
+    assert where not in ran.err
+
+
+async def wanderer(url: str) -> str:
+    """Approve in a browser on another computer: the way back ends nowhere. Its address is the answer."""
+    async with httpx.AsyncClient() as client:
+        page = await client.get(url)
+        reader = FormReader()
+        reader.feed(page.text)
+        form = next(form for form in reader.forms if ("decision", "approve") in form.buttons)
+        here = f"{page.url.scheme}://{page.url.netloc.decode()}"
+        answer = await client.post(
+            page.url.join(form.action),
+            data=form.fields | {"decision": "approve"},
+            headers={"Origin": here, "Referer": url},
+        )
+        return answer.headers["location"]
+
+
+def test_unbound_callback_waits_for_a_person(cli: CommandLine) -> None:
+    """Where nobody can be asked, an unbound login stops with 8 before anything is saved."""
+    ran = cli.play(*LOGIN, "--unbound-callback").ended(8)
+    assert "ada@sandbox.example" in ran.err
+    assert "flows resume" in ran.err
+    assert not (cli.directory / "credentials.json").exists()
 
 
 def test_api_down(cli: CommandLine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -67,9 +68,14 @@ def test_reader_that_went_away(cli: CommandLine) -> None:
     """With nobody reading stdout the flow still reaches its end, and there is no traceback."""
     read, write = os.pipe()
     os.close(read)
+    cli.login()
+    file = cli.directory / "credentials.json"
+    token = json.loads(file.read_text())["api_token"]
+    file.unlink()
     with os.fdopen(write, "w") as nobody:
         ended = subprocess.run(
-            [*COMMAND, "demo", "--json", "--dir", "d"],
+            [*COMMAND, "login", "--token-stdin", "--json"],
+            input=token,
             stdout=nobody,
             stderr=subprocess.PIPE,
             text=True,
@@ -81,7 +87,7 @@ def test_reader_that_went_away(cli: CommandLine) -> None:
     assert ended.returncode == 0
     assert "Traceback" not in ended.stderr
     assert "Broken" not in ended.stderr
-    assert (cli.home / "d" / "tenants.json").exists()
+    assert file.exists()
 
 
 def test_help_for_a_reader_that_went_away(cli: CommandLine) -> None:
@@ -160,3 +166,19 @@ def test_token_is_asked_for_unseen(cli: CommandLine) -> None:
     )
     assert code == 1
     assert "not-a-jwt-but-secret" not in shown
+
+
+@pytest.mark.parametrize(
+    ("keys", "code", "said"),
+    [(b"what\ny\n", 0, "Logged in as ada@sandbox.example"), (b"n\n", 5, "was not confirmed"), (b"\x03", 130, "resume")],
+    ids=["yes", "no", "ctrl-c"],
+)
+def test_question_at_a_terminal(cli: CommandLine, keys: bytes, code: int, said: str) -> None:
+    """An unbound login asks whose account it is: yes saves it, no does not, Ctrl-C leaves it to be gone on with."""
+    cli.play(*LOGIN, "--unbound-callback").ended(8)
+    ended, shown = at_a_terminal(cli, "flows", "resume", until="[y/n]", keys=keys)
+    assert ended == code, shown
+    assert said in shown
+    assert "Traceback" not in shown
+    assert "Fatal" not in shown
+    assert (cli.directory / "credentials.json").exists() is (code == 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import httpx
 from systemprompt_cloud.testing.browser import ScriptedBrowser
@@ -39,9 +40,8 @@ def test_json(cli: CommandLine) -> None:
         assert secret not in ran.out + ran.err
 
 
-def test_stream_that_drops(cli: CommandLine, clouds: object) -> None:
+def test_stream_that_drops(cli: CommandLine, clouds: Callable[..., str]) -> None:
     """When the stream drops the person reads that, and that polling takes over; nothing is said twice."""
-    assert callable(clouds)
     url = clouds("--step", "0.2", "--fault", "drop-stream:after=3,times=0,path=/tenants/")
     ran = cli.play(*UP, "--api-url", url).ended(0)
     assert "! the event stream broke" in ran.err
@@ -80,7 +80,7 @@ def test_checkout_then_provision(cli: CommandLine) -> None:
     """The two steps apart: the first names the command for the second."""
     cli.login()
     paid = cli.play(*CHECKOUT).ended(0)
-    command = next(line for line in paid.err.splitlines() if line.startswith("Wait for it:")).split()[3:]
+    command = next(line for line in paid.err.splitlines() if line.startswith("Wait for it:")).split()[4:]
     ran = cli(*command, "--external-db").ended(0)
     assert command[0] == "provision"
     assert "is running at" in ran.err

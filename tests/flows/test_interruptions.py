@@ -176,3 +176,27 @@ async def test_a_payment_made_while_nobody_listened_is_heard(tmp_path: Path) -> 
         async with rehearsal.open_engine() as engine:
             assert (await (await start(engine)).wait()).succeeded
         check_witnesses("checkout", rehearsal)
+
+
+@pytest.mark.parametrize(("again", "end", "checkouts"), [(True, "completed", 1), (False, "cancelled", 0)])
+async def test_an_order_cut_off_in_the_middle_is_not_repeated_unasked(
+    tmp_path: Path, again: bool, end: str, checkouts: int
+) -> None:
+    """Announced, cut off, and the server honours no keys: resumed, a person is asked before it is created once more."""
+    questions: list[str] = []
+
+    async def confirm(question: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        questions.append(question)
+        return again
+
+    async with open_rehearsal(tmp_path, faults=["no-idempotency"]) as rehearsal:
+        start = a_checkout(rehearsal)
+        async with rehearsal.open_engine() as engine:
+            assert await interrupt_after(engine, start, 3)  # started, validated, announced
+        created = rehearsal.cloud.ledger.checkouts
+        async with rehearsal.open_engine(confirm=confirm) as engine:
+            assert (await (await start(engine)).wait()).state == end
+        assert "interrupted while the checkout was being created" in questions[0]
+        assert rehearsal.cloud.ledger.checkouts == created + checkouts
+        assert rehearsal.cloud.ledger.tenants == checkouts

@@ -215,6 +215,18 @@ async def test_a_tenant_that_is_not_ready_in_time(tmp_path: Path) -> None:
         assert events(flow)[-2:] == ["DeadlinePassed", "StillWorking"]
 
 
+async def test_the_last_question_may_find_it_ready(tmp_path: Path) -> None:
+    """No stream, a slow poll, and the time is up: asked once more, the server says ready, and the tenant is stored."""
+    async with (
+        open_rehearsal(tmp_path, faults=[f"error:times=0,{EVENTS}"], step_seconds=0.005) as rehearsal,
+        rehearsal.open_engine(poll_seconds=60.0) as engine,
+    ):
+        flow = await begin(engine, rehearsal, timeout=0.5)
+        assert (await flow.wait()).state == "ready"
+        passed = events(flow).index("DeadlinePassed")
+        assert events(flow)[passed : passed + 2] == ["DeadlinePassed", "TenantBecameReady"]
+
+
 async def test_a_tenant_that_became_ready_while_nobody_looked(tmp_path: Path) -> None:
     """A laptop asleep over the deadline: resumed long after, it asks once more, and the tenant is ready."""
     async with open_rehearsal(tmp_path, step_seconds=0.03) as rehearsal:
@@ -265,6 +277,31 @@ async def test_a_lost_answer_about_the_database_is_asked_for_again(tmp_path: Pat
 
 
 # --- what parks it -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "state"), [("/provisioned-secrets", "fetching_secrets"), ("/auth/me", "saving_tenant")]
+)
+async def test_an_api_that_speaks_html_after_the_wait_parks_it(tmp_path: Path, path: str, state: str) -> None:
+    """The page is called a page; nothing of it is stored, and the flow goes on when the API is back."""
+    faults = [f"content-type:path={path}"]
+    async with open_rehearsal(tmp_path, faults=faults) as rehearsal, rehearsal.open_engine() as engine:
+        flow = await begin(engine, rehearsal)
+        with pytest.raises(FlowParked, match="HTML page") as parked:
+            await flow.wait()
+        assert parked.value.state == state
+        assert (await (await engine.resume(flow.id)).wait()).succeeded
+
+
+async def test_a_status_that_is_not_the_apis_parks_it(tmp_path: Path) -> None:
+    """While the stream is away, a portal answers for the API: parked with what to check, and resumed to the end."""
+    faults = [f"drop-stream:after=1,outage=1000,{EVENTS}", "content-type:path=/status"]
+    async with open_rehearsal(tmp_path, faults=faults) as rehearsal, rehearsal.open_engine() as engine:
+        flow = await begin(engine, rehearsal)
+        with pytest.raises(FlowParked, match="HTML page") as parked:
+            await flow.wait()
+        assert parked.value.state == "polling"
+        assert (await (await engine.resume(flow.id)).wait()).succeeded
 
 
 @pytest.mark.parametrize(

@@ -63,10 +63,10 @@ class Counted(Journal):
     groups: list[int]
 
     @override
-    def write(self, operations: Sequence[Callable[[], None]]) -> None:
+    def write(self, operations: Sequence[Callable[[], None]], *, patience: float | None = None) -> None:
         """Note how many operations came together."""
         self.groups.append(len(operations))
-        super().write(operations)
+        super().write(operations, patience=patience)
 
 
 @pytest.fixture

@@ -1,0 +1,106 @@
+"""What must be true of any journal after anything: checked from the records alone, by other means than the engine's.
+
+`flows/fold.py` replays a history and compares it with the stored row. This goes on where that ends: deadlines are what
+the table says they are, an effect is announced once, nothing is stamped earlier than what it follows, no child outlives
+the visit it belongs to. Moments are compared exactly, so the records must come from a clock that stands still between
+the steps (`testing.clock.VirtualClock`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+from ..flows.fold import check_flow
+from ..flows.ids import visit_of_child
+from ..flows.visit import Program
+from ..io.journal import Journal
+from ..io.records import FlowRow, Record, moment_text, parse_moment
+from ..machines.machine import Context, DeadlinePassed, Machine
+
+EVERY_FLOW = 100_000
+
+
+def audit_journal(journal: Journal, programs: Iterable[Program[Any]]) -> list[str]:
+    """Everything that is wrong in a journal, in words; empty when all is well.
+
+    Args:
+        journal: It, open. Nobody else may be writing.
+        programs: Every machine it has flows of.
+
+    Raises:
+        JournalError: The journal cannot be read.
+    """
+    known = {program.machine.name: program for program in programs}
+    problems = [f"the file: {problem}" for problem in journal.integrity_problems()]
+    rows = {row.id: row for row in journal.flows(limit=EVERY_FLOW)}
+    for row in rows.values():
+        found = check_flow(journal, known.values(), row)
+        if not found:  # the rest is said about histories that can be replayed
+            about = _audit_records(known[row.machine].machine, journal.records(row.id))
+            found = [f"flow {row.id}: {problem}" for problem in [*about, *_audit_child(row, rows)]]
+        problems += found
+    return problems
+
+
+def _audit_records(machine: Machine[Any], records: Sequence[Record]) -> Iterator[str]:
+    context: Context = machine.decode_context(records[0].body)
+    wanted = _deadline_from(machine, records[0], context)
+    if records[0].deadline != wanted:
+        yield f"it starts with the deadline {records[0].deadline}; its first state runs out at {wanted}"
+    for before, record in pairwise(records):
+        if record.at < before.at:
+            yield f"record {record.seq} ({record.name}) was written at {record.at}, before the one it follows"
+        wanted = before.deadline
+        if record.kind == "event":
+            event = machine.decode_event(record.body)
+            if isinstance(event, DeadlinePassed) and (before.deadline is None or record.at < before.deadline):
+                yield f"record {record.seq}: the deadline {before.deadline} passed already at {record.at}"
+            step = machine.step(before.to_state, context, event)
+            context = step.context
+            if step.entered and not (wanted is not None and machine.shares_deadline(before.to_state, step.state)):
+                wanted = _deadline_from(machine, record, context)
+        elif record.kind == "resumed" and wanted is not None and machine.states[record.to_state].late == "restart":
+            wanted = _deadline_from(machine, record, context)
+        if record.deadline != wanted:
+            yield f"record {record.seq} ({record.name}) has the deadline {record.deadline}; it should be {wanted}"
+    fired = Counter((record.incarnation, record.deadline) for record in records if record.name == "DeadlinePassed")
+    yield from (
+        f"the deadline {deadline} of visit {visit} passed {times} times"
+        for (visit, deadline), times in fired.items()
+        if times > 1 and deadline is not None
+    )
+    announced = Counter(record.name for record in records if record.kind == "intent")
+    yield from (f"{key} was announced {times} times" for key, times in announced.items() if times > 1)
+
+
+def _deadline_from(machine: Machine[Any], record: Record, context: Context) -> str | None:
+    seconds = machine.timeout_of(record.to_state, context)
+    return None if seconds is None else moment_text(parse_moment(record.at) + timedelta(seconds=seconds))
+
+
+def _audit_child(row: FlowRow, rows: Mapping[str, FlowRow]) -> Iterator[str]:
+    if row.parent is None or row.status == "ended":
+        return
+    parent = rows.get(row.parent)
+    if parent is None:
+        yield f"its parent {row.parent} does not exist"
+    elif parent.status == "running" and visit_of_child(row.id) > parent.incarnation:
+        yield f"it belongs to a visit its parent {row.parent} has not come to"
+
+
+def orphans(journal: Journal) -> list[str]:
+    """Child flows that go on although their parent has ended, or has left the visit they belong to, in words.
+
+    To be asked when everything has come to rest: between a parent's step and its child's end there is a moment.
+    """
+    rows = {row.id: row for row in journal.flows(limit=EVERY_FLOW)}
+    return [
+        f"flow {row.id} goes on; its parent stands in {parent.state}, visit {parent.incarnation}"
+        for row in rows.values()
+        if row.parent is not None and row.status != "ended" and (parent := rows[row.parent])
+        if parent.status == "ended" or visit_of_child(row.id) != parent.incarnation
+    ]

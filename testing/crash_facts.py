@@ -1,0 +1,144 @@
+"""What outlives the processes of a run, and what must be the same however often they died.
+
+Compared are: how the flow ended and what it handed out, what the cloud was made to do, what the files mean, and which
+flows the journal holds. What may differ between two good runs (the port, the moment, the number of questions asked) is
+left out. Besides, some things must never be, whatever happened: a journal that does not agree with itself, a secret
+or a temporary file that stays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ..errors import CloudError
+from ..flows.flow import Outcome
+from ..flows.fold import check_flow
+from ..flows.onboarding import all_programs
+from ..flows.services import Services
+from ..io.credentials import CloudCredentials
+from ..io.journal import Journal
+from ..io.tenants import TenantStore
+from ..io.tokens import token_claims
+from .fixtures import Rehearsal
+
+KEPT: Final = re.compile(
+    r"\.gitignore|(credentials|tenants)\.json(\.lock)?|journal\.sqlite3(-wal|-shm)?|vault|owners",
+)
+"""What may be in the directory when a flow has ended; `vault` and `owners` must be empty then."""
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that outlives the processes of a run.
+
+    Attributes:
+        end: How the flow ended and what it handed out.
+        effects: What the cloud was made to do, by kind.
+        files: What the files mean.
+        flows: The flows in the journal and how they ended.
+        problems: What must never be, whatever else happened.
+        asked: Whether a person had to decide about an effect whose outcome is unknown.
+    """
+
+    end: str
+    effects: dict[str, int]
+    files: dict[str, str]
+    flows: tuple[str, ...]
+    problems: tuple[str, ...]
+    asked: bool = False
+
+    def repeated(self, true: Facts) -> int:
+        """How many effects happened more often than in an undisturbed run."""
+        return sum(max(0, count - true.effects.get(name, 0)) for name, count in self.effects.items())
+
+    def differences(self, true: Facts) -> list[str]:
+        """What is not as in an undisturbed run, in words."""
+        found = list(self.problems)
+        for name in ("end", "effects", "files", "flows"):
+            mine, wanted = getattr(self, name), getattr(true, name)
+            if mine != wanted:
+                found.append(f"{name}: {mine} instead of {wanted}")
+        return found
+
+
+def gather(rehearsal: Rehearsal, outcome: Outcome | None, why_not: str, *, asked: bool) -> Facts:
+    """Look at everything a run has left.
+
+    Args:
+        rehearsal: Its world.
+        outcome: How the flow ended, if it did.
+        why_not: What is known when it did not.
+        asked: Whether a person was asked about an uncertain effect.
+    """
+    home = rehearsal.paths.directory
+
+    def plain(text: str) -> str:
+        return text.replace(rehearsal.url, "API").replace(str(home), "HOME")
+
+    problems: list[str] = []
+    end = f"no end: {why_not}"
+    if outcome is not None:
+        result = msgspec.json.encode(outcome.result, order="sorted").decode()
+        end = plain(f"{outcome.machine} {outcome.state} ({outcome.verdict}) {outcome.problem} {result}")
+    flows: list[str] = []
+    try:
+        with Journal(rehearsal.paths.journal, create=False) as journal:
+            programs = all_programs(Services(rehearsal.paths))
+            problems += journal.integrity_problems()
+            for row in sorted(journal.flows(limit=100), key=lambda row: row.created):
+                flows.append(f"{row.machine} {row.state}")
+                problems += check_flow(journal, programs, row)
+                if row.owner is not None:
+                    problems.append(f"the {row.machine} flow in {row.state} still has an owner")
+            problems += [f"the signal {signal.name} is still in the inbox" for signal in journal.signals()]
+    except CloudError as exc:
+        problems.append(exc.user_message)
+    problems += [f"left behind: {plain(str(path))}" for path in _left_behind(home)]
+    return Facts(
+        end=end,
+        effects=_effects(rehearsal),
+        files={"credentials": _credentials(rehearsal, plain), "tenants": _tenants(rehearsal, plain)},
+        flows=tuple(flows),
+        problems=tuple(problems),
+        asked=asked,
+    )
+
+
+def _effects(rehearsal: Rehearsal) -> dict[str, int]:
+    """What the cloud has really done; an answer that was given again from its memory is no effect."""
+    ledger = rehearsal.cloud.ledger
+    asked = sum(count for call, count in ledger.requests.items() if call.startswith(("POST /api/", "PUT /api/")))
+    activities = len(ledger.activities)
+    return {
+        "checkouts": ledger.checkouts,
+        "tenants": ledger.tenants,
+        "activities": activities,
+        "database openings": asked - ledger.replayed - ledger.checkouts - activities,
+    }
+
+
+def _credentials(rehearsal: Rehearsal, plain: Callable[[str], str]) -> str:
+    try:
+        stored = CloudCredentials.load_from_path(rehearsal.paths.credentials)
+        claims = token_claims(stored.api_token)
+    except CloudError as exc:
+        return plain(exc.user_message)
+    return plain(f"{stored.user_email} at {stored.api_url}, token of {claims['sub']} {claims['email']}")
+
+
+def _tenants(rehearsal: Rehearsal, plain: Callable[[str], str]) -> str:
+    try:
+        store = TenantStore.load_from_path(rehearsal.paths.tenants)
+    except CloudError as exc:
+        return plain(exc.user_message)
+    return plain(msgspec.json.encode([msgspec.structs.asdict(tenant) for tenant in store.tenants]).decode())
+
+
+def _left_behind(home: Path) -> Iterator[Path]:
+    for path in sorted(home.rglob("*")):
+        if not KEPT.fullmatch(str(path.relative_to(home))):
+            yield path

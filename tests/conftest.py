@@ -1,0 +1,66 @@
+"""What several rooms' tests share: one headless Chromium, driven by Selenium."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Selenium ships no complete types; `Any` keeps its gaps in one place.
+Browser = Any
+
+# Quiet and alone: no sandbox (containers), no proxy (everything is on loopback), nothing fetched in the background.
+ARGUMENTS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--no-first-run",
+    "--no-proxy-server",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-dev-shm-usage",
+    "--disable-gpu",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Generator[Browser, None, None]:
+    """One headless Chromium with a fresh profile for the whole run.
+
+    A machine without it skips these tests and says so; in CI its absence is a failure, or nobody would ever notice.
+    """
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (program and driver):
+        missing = "chromium and chromedriver are not installed (apt-get install chromium chromium-driver)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    from selenium import webdriver
+    from selenium.webdriver.chrome.options import Options
+    from selenium.webdriver.chrome.service import Service
+
+    profile: Path = tmp_path_factory.mktemp("chromium")
+    options = Options()
+    options.binary_location = program
+    for argument in (*ARGUMENTS, f"--user-data-dir={profile}"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    started: Browser = webdriver.Chrome(options=options, service=Service(driver))
+    try:
+        started.set_page_load_timeout(15)
+        yield started
+    finally:
+        started.quit()
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Browser:
+    """The Chromium, on an empty page, without cookies and with nothing on its console."""
+    chromium.get("about:blank")
+    chromium.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    chromium.get_log("browser")
+    return chromium
