@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ._version import __version__
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if arguments == ["--version"]:
                 sys.stdout.write(f"systemprompt-cloud {__version__}\n")
                 return 0
-            if arguments in ([], ["--help"], ["-h"]) and (text := _help()):
+            if text := _help(arguments):
                 sys.stdout.write(text)
                 return 0
         from .cli.app import run
@@ -44,11 +44,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _help() -> str:
+def _help(arguments: Sequence[str]) -> str:
+    """The help that is asked for, when it is plainly that; empty for everything else."""
+    if arguments and arguments[-1] not in {"--help", "-h"}:
+        return ""
+    wanted = " ".join(["### systemprompt-cloud", *arguments[:-1]])
     try:
-        return (Path(__file__).parent / "cli" / "help.txt").read_text(encoding="utf-8")
+        with (Path(__file__).parent / "cli" / "help.txt").open(encoding="utf-8") as lines:
+            return "".join(_section(lines, wanted))
     except OSError:
         return ""  # the commands themselves know it too
+
+
+def _section(lines: Iterable[str], head: str) -> Iterator[str]:
+    """The lines under one head line, up to the next."""
+    inside = False
+    for line in lines:
+        if line.startswith("### "):
+            inside = line.rstrip("\n") == head
+        elif inside:
+            yield line
 
 
 if __name__ == "__main__":

@@ -386,7 +386,7 @@ class UnexpectedFailure(CloudError):
 class IncompatibleFlow(CloudError):
     """The flow was written by another version of its machine and no migration is registered."""
 
-    default_hint = "Finish it with the version that started it, or cancel it."
+    default_hint = f"Finish it with the version that started it, or end it: {CLI} flows cancel ID"
 
 
 class JournalError(Io):
@@ -395,6 +395,10 @@ class JournalError(Io):
 
 class JournalBusy(JournalError):
     """Another process holds the journal for writing and does not let go."""
+
+
+class JournalMoved(JournalError):
+    """The journal was moved, removed or replaced while it was open; what was acknowledged before is where it is now."""
 
 
 class JournalCorrupted(JournalError):

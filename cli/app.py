@@ -12,7 +12,22 @@ import typer
 
 from .._version import __version__
 from ..errors import CLI, EXIT_INTERRUPTED, CloudError
-from . import checkout, demo, diagram, flows, login, logout, plans, provision, sandbox, up, whoami
+from . import (
+    checkout,
+    demo,
+    diagram,
+    flows,
+    flows_keep,
+    flows_send,
+    flows_watch,
+    login,
+    logout,
+    plans,
+    provision,
+    sandbox,
+    up,
+    whoami,
+)
 from .arguments import hoist
 from .errors import report
 from .settings import ENVIRONMENTS, Settings
@@ -114,6 +129,8 @@ def program(
 
 for module in (up, login, whoami, logout, plans, checkout, provision, demo, diagram, sandbox):
     module.register(app)
+for module in (flows_send, flows_watch, flows_keep):
+    module.register(flows.app)
 app.add_typer(flows.app, name="flows")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from ..errors import CLI, EXIT_DONE, EXIT_FAILED, CloudError, UnsafeFile
+from ..errors import CLI, EXIT_DONE, EXIT_FAILED, CloudError, Network, UnsafeFile
 from .settings import Settings, is_well_known, settings_of, stored_api_url
 from .terminal import put, say
 
@@ -150,8 +150,6 @@ def _is_paid(change: Change) -> bool:
 
 def _scripted(people: trio.Nursery, shown: Presenter) -> OpenBrowser:
     """A browser that clicks by itself; its visits belong to `people`."""
-    import httpx
-
     from ..io.browser import BrowserOutcome
     from ..testing.browser import ScriptedBrowser
 
@@ -160,7 +158,7 @@ def _scripted(people: trio.Nursery, shown: Presenter) -> OpenBrowser:
     async def visit(url: str) -> None:
         try:
             await person.visit(url)
-        except (httpx.TransportError, LookupError) as exc:
+        except (Network, LookupError) as exc:
             shown.note(f"the scripted browser gave up: {exc}")
 
     async def opening(url: str) -> BrowserOutcome:

@@ -33,6 +33,7 @@ app = typer.Typer(
 )
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The flow's id, or its beginning.")]
+IdOrNewest = Annotated[str | None, typer.Argument(metavar="[ID]", help="The flow; without it the newest.")]
 
 
 class Context(msgspec.Struct):
@@ -41,7 +42,8 @@ class Context(msgspec.Struct):
     api_url: str = ""
 
 
-def _open(settings: Settings) -> Journal:
+def open_journal(settings: Settings) -> Journal:
+    """The journal, if there is one. Raises `FlowNotFound`."""
     from ..io.journal import Journal
 
     return Journal(settings.paths.journal, create=False)
@@ -76,7 +78,7 @@ def list_flows(
     settings = settings_of(context)
     statuses: list[Status] = [_status(each) for each in status or ()]
     try:
-        with _open(settings) as journal:
+        with open_journal(settings) as journal:
             rows = journal.flows(
                 statuses=statuses,
                 machine=machine,
@@ -101,7 +103,7 @@ def _status_words(settings: Settings, row: FlowRow) -> str:
     """The verdict, or what the flow is doing: a running flow that nobody drives was interrupted."""
     if row.verdict is not None:
         return row.verdict
-    return "interrupted" if row.status == "running" and not _driver(settings, row) else row.status
+    return "interrupted" if row.status == "running" and not driver_of(settings, row) else row.status
 
 
 def _status(value: str) -> Status:
@@ -117,14 +119,16 @@ def _when(moment: str) -> str:
 
 
 @app.command(epilog=f"Example: {CLI} flows show 01jq")
-def show(context: typer.Context, flow: Id) -> None:
+def show(context: typer.Context, flow: IdOrNewest = None) -> None:
     """Show where a flow stands, what its state means, and how to go on."""
     settings = settings_of(context)
-    with _open(settings) as journal:
-        row = journal.find(flow)
+    from .history import find_or_newest
+
+    with open_journal(settings) as journal:
+        row = find_or_newest(journal, flow)
         children = journal.children(row.id)
     trouble: dict[str, Any] | None = None if row.trouble is None else msgspec.json.decode(row.trouble)
-    driver = _driver(settings, row)
+    driver = driver_of(settings, row)
     if settings.json:
         shown = as_json(row) | {
             "trouble": trouble,
@@ -151,7 +155,7 @@ def show(context: typer.Context, flow: Id) -> None:
         say(f"Go on with it: {settings.resume_command(shortened(row.id))}")
 
 
-def _driver(settings: Settings, row: FlowRow) -> str | None:
+def driver_of(settings: Settings, row: FlowRow) -> str | None:
     """The process that drives a flow at this moment, if one does."""
     from ..io.owners import OwnerName, owner_is_alive
 
@@ -162,7 +166,7 @@ def _driver(settings: Settings, row: FlowRow) -> str | None:
 
 
 @app.command(epilog=f"Example: {CLI} flows history 01jq")
-def history(context: typer.Context, flow: Id) -> None:
+def history(context: typer.Context, flow: IdOrNewest = None) -> None:
     """Show everything that happened to a flow and to the flows inside it."""
     settings = settings_of(context)
     from .history import draw, histories_of
@@ -190,7 +194,7 @@ def resume(
 ) -> None:
     """Go on with a flow where it stands."""
     settings = settings_of(context)
-    with _open(settings) as journal:
+    with open_journal(settings) as journal:
         row = journal.find(flow) if flow is not None else _newest(settings, journal)
     if row.status != "ended":
         refuse_untrusted(settings, msgspec.json.decode(row.context, type=Context).api_url, str(settings.paths.journal))
@@ -206,7 +210,7 @@ def _newest(settings: Settings, journal: Journal) -> FlowRow:
     rows = journal.flows(statuses=("running", "parked"), roots_only=True)
     if not rows:
         raise FlowNotFound(f"no flow in {journal.path} is waiting to go on")
-    return next((row for row in rows if _driver(settings, row) is None), rows[0])
+    return next((row for row in rows if driver_of(settings, row) is None), rows[0])
 
 
 @app.command(epilog=f"Example: {CLI} flows cancel 01jq --reason 'wrong plan'")
@@ -217,7 +221,7 @@ def cancel(
 ) -> None:
     """Stop a flow for good. One that another process drives is told to stop."""
     settings = settings_of(context)
-    with _open(settings) as journal:
+    with open_journal(settings) as journal:
         row = journal.find(flow)
     if row.status == "ended":
         _tell_cancelled(settings, row, already=True)
@@ -234,7 +238,7 @@ def cancel(
         ):
             if not await engine.cancel(row.id, reason):
                 if not settings.json:
-                    say(f"Another process drives it ({_driver(settings, row)}); it was told to stop.")
+                    say(f"Another process drives it ({driver_of(settings, row)}); it was told to stop.")
                 await _wait_ended(engine, row.id)
             return engine.row(row.id)
 
@@ -274,7 +278,7 @@ def check(context: typer.Context) -> None:
     from ..flows.services import Services
 
     try:
-        journal = _open(settings)
+        journal = open_journal(settings)
     except FlowNotFound as exc:
         if settings.json:
             put(msgspec.json.encode({"journal": str(settings.paths.journal), "flows": 0, "problems": []}).decode())

@@ -26,7 +26,7 @@ def live_help() -> str:
 
 def _sections(command: Any, words: str, parent: Any) -> Iterator[tuple[str, str]]:
     # resilient_parsing: nothing is run, nothing is required, the context is only there to ask for help with.
-    with command.make_context(words.split()[-1], ["-"], parent=parent, resilient_parsing=True) as context:
+    with command.make_context(words.rsplit(maxsplit=1)[-1], ["-"], parent=parent, resilient_parsing=True) as context:
         yield words, command.get_help(context)
         for name, inner in getattr(command, "commands", {}).items():
             yield from _sections(inner, f"{words} {name}", context)

@@ -6,32 +6,47 @@ import sys
 from collections.abc import Sequence
 
 from ..diagrams.text import draw_tree
+from ..errors import FlowNotFound
 from ..flows.flow import Change
 from ..io.journal import Journal
 from ..io.log import redact
+from ..io.records import FlowRow
 from .render import MACHINES
 from .settings import Settings
 from .terminal import stream_style
 
 
-def histories_of(settings: Settings, flow: str) -> list[list[Change]]:
+def histories_of(settings: Settings, flow: str | None) -> list[list[Change]]:
     """A flow's history and then those of its children, each in order.
 
     Args:
         settings: Where the journal is.
-        flow: The flow's id, or a beginning of it that fits no other.
+        flow: The flow's id, or a beginning of it that fits no other; the newest flow when not given.
 
     Raises:
         FlowNotFound: There is none, or several.
     """
     with Journal(settings.paths.journal, create=False) as journal:
-        todo = [journal.find(flow)]
+        todo = [find_or_newest(journal, flow)]
         found: list[list[Change]] = []
         while todo:
             row = todo.pop(0)
             found.append([Change.of(row.machine, record) for record in journal.records(row.id)])
             todo += journal.children(row.id)
     return found
+
+
+def find_or_newest(journal: Journal, flow: str | None) -> FlowRow:
+    """The flow with this id, or beginning of one; without it the one that was started last.
+
+    Raises:
+        FlowNotFound: There is none, or several begin so.
+    """
+    if flow is not None:
+        return journal.find(flow)
+    if not (newest := journal.flows(roots_only=True, limit=1)):
+        raise FlowNotFound(f"there are no flows yet in {journal.path}")
+    return newest[0]
 
 
 def draw(histories: Sequence[Sequence[Change]]) -> str:

@@ -35,7 +35,7 @@ def sandbox(
     ] = None,
     fault: Annotated[
         list[str] | None,
-        typer.Option("--fault", metavar="NAME:KEY=VALUE,…", help="Something that goes wrong, see below; repeatable."),
+        typer.Option("--fault", metavar="NAME:KEY=VALUE,...", help="Something that goes wrong, see below; repeatable."),
     ] = None,
     step: Annotated[
         float, typer.Option("--step", min=0.0, max=3600.0, metavar="SECONDS", help="Per step of provisioning.")

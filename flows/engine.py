@@ -34,22 +34,21 @@ from ..io.clock import Clock, SystemClock
 from ..io.commits import Commits
 from ..io.journal import Journal
 from ..io.log import logger
-from ..io.owners import Owner, OwnerName, owner_is_alive
+from ..io.owners import Owner, OwnerName, owner_is_alive, sweep_owners
 from ..io.paths import CloudPaths
-from ..io.records import FlowRow, Signal, moment_text
+from ..io.records import FlowRow, Record
 from ..io.vault import Vault
 from ..machines.machine import CancelRequested, Context, Event, Machine
 from .feed import Feed, follow
 from .flow import Change, Flow, Outcome
 from .ids import child_flow_id, new_flow_id, visit_of_child
+from .inbox import Inbox
 from .live import LiveFlow, Trouble, first_lines
+from .versions import abandon, bring
 from .visit import Program, Visit, run_state
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-INBOX_SECONDS = 0.1
-"""How often a driving process looks for signals from others."""
 
 
 class Engine:
@@ -72,6 +71,7 @@ class Engine:
         self.vault = Vault(paths.vault_directory)
         self.clock = clock
         self.feed = Feed()
+        self.inbox = Inbox(self)
         self._programs = {program.machine.name: program for program in programs}
         self._owner = owner
         self._nursery = nursery
@@ -119,7 +119,7 @@ class Engine:
         Raises:
             FlowNotFound: There is none.
             FlowBusy: Another process drives it.
-            IncompatibleFlow: Another version of its machine wrote it.
+            IncompatibleFlow: Another version of its machine wrote it, and no migration leads from there.
         """
         row = self._existing(flow)
         while row.parent is not None and (parent := self.journal.flow(row.parent)) and parent.status != "ended":
@@ -138,7 +138,7 @@ class Engine:
 
     async def _go_on(self, flow: str, *, repeat: bool) -> None:
         async with self._taking:  # two callers at once in one process share the one drive
-            if self._driven(flow) is not None:
+            if self.driven(flow) is not None:
                 return
             live = await self._take_over(self._existing(flow))
             if live.ended:
@@ -162,7 +162,7 @@ class Engine:
     def context(self, flow: str) -> Context:
         """What a flow knows. Raises `FlowNotFound`."""
         live = self._live.get(flow)
-        return live.context if live else self._loaded(self._existing(flow)).context
+        return live.context if live else self._loaded(self._existing(flow))[0].context
 
     def history(self, flow: str) -> list[Change]:
         """Everything that happened to a flow, in order. Raises `FlowNotFound`."""
@@ -180,7 +180,7 @@ class Engine:
         """Wait until a flow driven here has ended; see `Flow.wait`."""
         live = self._live.get(flow)
         if live is None:
-            live = self._loaded(self._existing(flow))
+            live, _ = self._loaded(self._existing(flow))
             if live.ended:
                 return live.outcome()
             if live.row.trouble is not None:
@@ -191,17 +191,47 @@ class Engine:
             raise live.failure
         return live.outcome()
 
+    @property
+    def driving(self) -> bool:
+        """Whether any flow is driven here."""
+        return bool(self._live)
+
+    def driven(self, flow: str) -> LiveFlow | None:
+        """The flow, if it is driven here and not stopped."""
+        live = self._live.get(flow)
+        return None if live is None or live.settled.is_set() else live
+
     # --- steering ---------------------------------------------------------------------------------------------------
 
-    async def send(self, flow: str, event: Event) -> None:
-        """Give a flow driven here an event; returns when it is durable. See `Flow.send`."""
-        live = self._driven(flow)
-        if live is None:
-            raise FlowNotFound(f"flow {flow} is not driven by this process")
-        await live.step(event)
+    async def send(self, flow: str, event: Event) -> bool:
+        """Give a flow an event; returns when it is durable. See `Flow.send`.
+
+        A flow that is not driven here finds the event in its inbox: its driver takes it at once, and if nobody drives
+        it, whoever resumes it does.
+
+        Returns:
+            True when the flow took it; False when it was left in its inbox.
+
+        Raises:
+            FlowNotFound: There is none.
+            EventNotAccepted: The state of a flow driven here has no row for it; or the flow has ended; or its machine
+                knows no such event. What only the driver can know it does not raise here, but warns of in its log.
+            JournalError: It could not be written; nothing changed.
+        """
+        live = self.driven(flow)
+        if live is not None:
+            await live.step(event)
+            return True
+        row = self._existing(flow)
+        if row.status == "ended" or type(event).__name__ not in self._program(row).machine.events:
+            raise EventNotAccepted(row.state, type(event).__name__, machine=row.machine)
+        await self.inbox.post(flow, event)
+        return False
 
     async def cancel(self, flow: str, reason: str = "") -> bool:
         """Stop a flow for good, its children first. One that another process drives is sent a signal.
+
+        A flow whose version of the machine is not known here cannot be told; it is abandoned where it stands.
 
         Returns:
             True when it has ended; False when its driver was asked to end it.
@@ -212,24 +242,26 @@ class Engine:
         row = self._existing(flow)
         if row.status == "ended":
             return True
-        live = self._driven(flow)
+        live = self.driven(flow)
         if live is not None:
-            await self._cancel_live(live, reason)
+            await self.cancel_driven(live, reason)
             return True
         try:
             live = await self._take_over(row)
         except FlowBusy:
-            body = msgspec.json.encode(CancelRequested(reason)).decode()
-            now = moment_text(self.clock.now())
-            await self.commits.write(lambda: self.journal.post_signal(flow, now, CancelRequested.__name__, body))
+            await self.inbox.post(flow, CancelRequested(reason))
             return False
+        except IncompatibleFlow:
+            await self._abandon(row, reason)
+            return True
         try:
-            await self._cancel_live(live, reason)
+            await self.cancel_driven(live, reason)
         finally:
             self._finish(live, None)
         return True
 
-    async def _cancel_live(self, live: LiveFlow, reason: str, *, signal: int | None = None) -> None:
+    async def cancel_driven(self, live: LiveFlow, reason: str, *, signal: int | None = None) -> None:
+        """Stop a flow that this engine has taken over; `signal` leaves the inbox with the step."""
         # The leaf first: a crash in between then leaves a parent that learns its child was cancelled, never an orphan.
         for child in self.journal.children(live.row.id):
             if child.status != "ended":
@@ -289,7 +321,8 @@ class Engine:
             logger.warning("the secrets of flow {} are still on disk: {}", flow, exc)
 
     def tidy(self) -> None:
-        """Remove the secrets of flows that ended in a process that was killed before it could."""
+        """Remove what processes that were killed could not: the secrets of ended flows, and their own lock files."""
+        sweep_owners(self.paths.owners_directory)
         for path in self.paths.vault_directory.glob("*.json"):
             if (row := self.journal.flow(path.stem)) is not None and row.status == "ended":
                 self._discard_secrets(row.id)
@@ -299,37 +332,6 @@ class Engine:
         for child in self.journal.children(live.row.id):
             if child.status != "ended" and visit_of_child(child.id) != live.row.incarnation:
                 await self.cancel(child.id, f"{live.machine.name} went on to {live.row.state}")
-
-    async def watch_inbox(self) -> None:
-        """Hand signals from other processes to the flows driven here; runs as long as the engine is open."""
-        while True:
-            await trio.sleep(INBOX_SECONDS)
-            if not self._live:
-                continue
-            try:
-                for signal in self.journal.signals():
-                    if (live := self._driven(signal.flow)) is not None:
-                        await self._take_signal(live, signal)
-                    elif (row := self.journal.flow(signal.flow)) is None or row.status == "ended":
-                        await self._drop(signal)
-            except CloudError as exc:  # the flows meet the same trouble with their next step, and say so
-                logger.warning("the inbox cannot be read: {}", exc)
-
-    async def _take_signal(self, live: LiveFlow, signal: Signal) -> None:
-        try:
-            event = live.machine.decode_event(signal.body)
-            if isinstance(event, CancelRequested):
-                await self._cancel_live(live, event.reason, signal=signal.id)
-                if live.ended:  # perhaps by what became of its child, and then the signal is still there
-                    await self._drop(signal)
-            else:
-                await live.step(event, signal=signal.id)
-        except (msgspec.DecodeError, EventNotAccepted) as exc:
-            logger.warning("{}: the signal {} was not taken: {}", live.row.id, signal.name, exc)
-            await self._drop(signal)
-
-    async def _drop(self, signal: Signal) -> None:
-        await self.commits.write(lambda: self.journal.drop_signal(signal.id))
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -345,38 +347,44 @@ class Engine:
             raise FlowNotFound(f"no flow has the id {flow!r} in {self.journal.path}")
         return row
 
-    def _loaded(self, row: FlowRow) -> LiveFlow:
+    def _program(self, row: FlowRow) -> Program[Any]:
         program = self._programs.get(row.machine)
         if program is None:
             raise IncompatibleFlow(f"flow {row.id} is of the machine {row.machine}, which is not known here")
-        machine = program.machine
-        if row.status != "ended" and (row.version, row.fingerprint) != (machine.version, machine.fingerprint):
-            raise IncompatibleFlow(
-                f"flow {row.id} was written by {row.machine} version {row.version} ({row.fingerprint}); "
-                f"this is version {machine.version} ({machine.fingerprint})"
-            )
-        try:
-            context = machine.decode_context(row.context)
-        except msgspec.DecodeError as exc:
-            raise IncompatibleFlow(f"flow {row.id}: its context cannot be read: {exc}") from exc
-        return LiveFlow(self, program, row, context)
+        return program
 
-    def _driven(self, flow: str) -> LiveFlow | None:
-        live = self._live.get(flow)
-        return None if live is None or live.settled.is_set() else live
+    def _loaded(self, row: FlowRow) -> tuple[LiveFlow, Record | None]:
+        # With the record that has to be written first if another version of its machine wrote the flow.
+        program = self._program(row)
+        brought = bring(program.machine, row, self.journal, self.clock.now())
+        return LiveFlow(self, program, brought.row, brought.context), brought.record
 
     async def _take_over(self, row: FlowRow) -> LiveFlow:
-        live = self._loaded(row)
-        if live.ended:
-            return live
         mine = self._owner.name
         if row.owner not in (None, mine) and owner_is_alive(self.paths.owners_directory, row.owner):
             owner = OwnerName.parse(row.owner)
             raise FlowBusy(row.id, pid=owner.pid, host=owner.host)
-        await self.commits.write(lambda: self.journal.claim(row.id, row.owner, mine))
-        live.row = msgspec.structs.replace(row, owner=mine)
+        live, record = self._loaded(row)
+        if live.ended:
+            return live
+        after = msgspec.structs.replace(live.row, owner=mine)
+        if record is None:
+            await self.commits.write(lambda: self.journal.claim(row.id, row.owner, mine))
+        else:
+            await self.commits.write(lambda: self.journal.migrate(row, after, record))
+            self.feed.publish(Change.of(row.machine, record))
+        live.row = after
         self._live[row.id] = live
         return live
+
+    async def _abandon(self, row: FlowRow, reason: str) -> None:
+        # Cancelling without a table: whatever version wrote the flow, it must not stand in anybody's way for ever.
+        for child in self.journal.children(row.id):
+            if child.status != "ended":
+                await self.cancel(child.id, reason)
+        after, record = abandon(row, reason, self.clock.now())
+        await self.commits.write(lambda: self.journal.advance(row, after, record))
+        self._discard_secrets(row.id)
 
     async def _begin(
         self,
@@ -447,7 +455,7 @@ async def open_engine(
                     inline=inline,
                 )
                 engine.tidy()
-                nursery.start_soon(engine.watch_inbox)
+                nursery.start_soon(engine.inbox.watch)
                 try:
                     yield engine
                 except Exception as exc:  # noqa: BLE001 raised below as it is, not wrapped in the nursery's group

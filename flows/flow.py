@@ -22,7 +22,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         seq: 1 for the first line of this flow, and so on without gaps.
         at: RFC 3339, UTC.
         machine: The machine's name.
-        kind: `started`, `event`, `intent`, `parked` or `resumed`.
+        kind: `started`, `event`, `intent`, `parked`, `resumed`, `migrated` or `abandoned`.
         event: The event's name; for the other kinds what it is about.
         from_state: Before.
         to_state: After; the same for progress.
@@ -55,7 +55,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
             event=record.name,
             from_state=record.from_state,
             to_state=record.to_state,
-            message=words if record.kind in {"event", "parked"} else "",
+            message=words if record.kind in {"event", "parked", "abandoned"} else "",
             deadline=record.deadline,
         )
 
@@ -112,14 +112,17 @@ class Flow:
         """Everything that happened to it, in order."""
         return self._engine.history(self.id)
 
-    async def send(self, event: Event) -> None:
+    async def send(self, event: Event) -> bool:
         """Give it an event; returns when the event is durable.
+
+        Returns:
+            True when the flow took it; False when this process does not drive the flow and left it in its inbox.
 
         Raises:
             EventNotAccepted: The state it stands in has no row for the event; nothing changed.
             JournalError: The event could not be written; nothing changed.
         """
-        await self._engine.send(self.id, event)
+        return await self._engine.send(self.id, event)
 
     async def cancel(self, reason: str = "") -> None:
         """Stop it for good, children first.

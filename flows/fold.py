@@ -2,6 +2,9 @@
 
 `fold` takes a flow's records and replays them, every event through `Machine.step`, and so says where the flow must
 stand. `check_flow` compares that with the row that is stored, and tells every difference in words. Nothing here writes.
+
+What another version of the machine wrote is not replayed: its table is gone. The replay begins where the flow was
+carried over to today's, with what the `migrated` record says it knew; before that, every record must lead to the next.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ import msgspec
 from ..errors import EventNotAccepted, JournalCorrupted
 from ..io.journal import Journal
 from ..io.records import FlowRow, Record, Status
-from ..machines.machine import Context, Machine
+from ..machines.machine import Context, Machine, Verdict
+from .versions import MigratedBody
 from .visit import Program
 
 C = TypeVar("C", bound=Context)
@@ -54,10 +58,16 @@ def fold(machine: Machine[C], records: Sequence[Record]) -> Folded[C]:
     """
     if not records:
         raise JournalCorrupted("there is not one record")
-    folded = _begun(machine, records[0])
-    for record in records[1:]:
+    begin = own_part(records)
+    folded = _carried(machine, records[: begin + 1]) if begin else _begun(machine, records[0])
+    for record in records[begin + 1 :]:
         folded = _after(machine, folded, record)
     return folded
+
+
+def own_part(records: Sequence[Record]) -> int:
+    """Where the part of a history begins that the newest of its tables wrote: at its last migration, else at 0."""
+    return next((at for at in reversed(range(len(records))) if records[at].kind == "migrated"), 0)
 
 
 def check_flow(journal: Journal, programs: Iterable[Program[Any]], row: FlowRow) -> list[str]:
@@ -77,6 +87,17 @@ def check_flow(journal: Journal, programs: Iterable[Program[Any]], row: FlowRow)
     """
     records = [record for record in journal.records(row.id) if record.seq <= row.seq]
     machine = next((program.machine for program in programs if program.machine.name == row.machine), None)
+    return check_records(machine, row, records)
+
+
+def check_records(machine: Machine[Any] | None, row: FlowRow, records: Sequence[Record]) -> list[str]:
+    """Compare a flow's row with the fold of its records, wherever they were kept; see `check_flow`.
+
+    Args:
+        machine: Its table, None when it is not known.
+        row: The flow as it is stored.
+        records: Its history up to there.
+    """
     if machine is None or (machine.version, machine.fingerprint) != (row.version, row.fingerprint):
         return [f"flow {row.id}: {problem}" for problem in _chain_problems(records, row)]
     try:
@@ -97,6 +118,35 @@ def _begun(machine: Machine[C], record: Record) -> Folded[C]:
         raise _broken(record, f"its context cannot be read: {exc}") from exc
     return Folded(
         state=machine.initial, context=context, incarnation=1, seq=1, deadline=record.deadline, status="running"
+    )
+
+
+def _carried(machine: Machine[C], records: Sequence[Record]) -> Folded[C]:
+    for before, record in pairwise(records):
+        if record.seq != before.seq + 1:
+            raise _broken(record, f"it follows record {before.seq}")
+        if record.from_state != before.to_state:
+            raise _broken(record, f"it goes on from {record.from_state}; the one before led to {before.to_state}")
+    first, record = records[0], records[-1]
+    if first.kind != "started" or first.seq != 1:
+        raise _broken(first, "the history does not begin with its start")
+    try:
+        body = msgspec.json.decode(record.body, type=MigratedBody)
+        context = machine.decode_context(bytes(body.context))
+    except msgspec.DecodeError as exc:
+        raise _broken(record, f"its context cannot be read: {exc}") from exc
+    if (body.here.version, body.here.fingerprint) != (machine.version, machine.fingerprint):
+        raise _broken(record, f"it leads to version {body.here.version} ({body.here.fingerprint})")
+    if record.to_state not in machine.states or machine.states[record.to_state].final:
+        raise _broken(record, f"it leads to {record.to_state}, in which no flow can go on")
+    last = next(each for each in reversed(records) if each.kind != "migrated")
+    return Folded(
+        state=record.to_state,
+        context=context,
+        incarnation=record.incarnation,
+        seq=record.seq,
+        deadline=record.deadline,
+        status="parked" if last.kind == "parked" else "running",
     )
 
 
@@ -124,9 +174,11 @@ def _after(machine: Machine[C], before: Folded[C], record: Record) -> Folded[C]:
             status = "running"
             if record.incarnation == incarnation + 1:  # a person had the effect repeated: a visit of its own
                 incarnation += 1
+        case "abandoned":
+            status = "ended"
         case "intent":
             pass
-        case "started":
+        case "started" | "migrated":  # `fold` begins with the last of these
             raise _broken(record, "a flow starts only once")
     if (record.from_state, record.to_state, record.incarnation) != (before.state, state, incarnation):
         raise _broken(
@@ -151,7 +203,7 @@ def _broken(record: Record, why: str) -> JournalCorrupted:
 
 
 def _row_problems(machine: Machine[C], folded: Folded[C], records: Sequence[Record], row: FlowRow) -> list[str]:
-    verdict = machine.states[folded.state].verdict
+    verdict = Verdict.CANCELLED if records[-1].kind == "abandoned" else machine.states[folded.state].verdict
     parked = folded.status == "parked"
     wanted: dict[str, tuple[object, object]] = {
         "state": (row.state, folded.state),

@@ -134,7 +134,11 @@ class _Onboarding:
         )
         result = outcome.result
         return _ended(outcome) or ProvisioningSucceeded(
-            str(result["tenant_name"]), str(result["app_url"]), str(result["warning"]), str(result["tenants"])
+            str(result["tenant_name"]),
+            str(result["app_url"]),
+            str(result["warning"]),
+            str(result["tenants"]),
+            bool(result["needs_deploy"]),
         )
 
 

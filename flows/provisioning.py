@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Literal
 
 import msgspec
+import trio
 
 from ..errors import CloudError, NotAuthenticated, TenantNotFound
 from ..io.api import CloudApiClient
@@ -42,6 +43,9 @@ from .watching import Connect, decode, follow_stream, get_stream_back, poll, ref
 ProvisioningVisit = Visit[ProvisioningContext]
 STREAM_EVENTS = frozenset({"provisioning", "message"})
 SECRETS = "tenant_secrets"
+
+SECRETS_SECONDS = 30.0
+"""How long a tenant whose infrastructure stands, and which still waits for an image, gets to name its secrets."""
 
 
 def provisioning_program(services: Services) -> Program[ProvisioningContext]:
@@ -151,15 +155,26 @@ class _Provisioning:
             return SecretsFetched(reference)  # fetched before the interruption; the server may give them only once
         api = await self._api(visit)
         try:
-            status = await api.tenant_status(context.tenant_id)
+            status = await self._status_with_secrets(api, context.tenant_id)
+            app_url = status.app_url or ""
             if status.secrets_url is None:
-                return SecretsFetched("")
+                return SecretsFetched("", app_url)
             secrets = await api.tenant_secrets(status.secrets_url)
         except CloudError as exc:
             if (over := refusal(exc)) is not None:
                 return over
             raise
-        return SecretsFetched(await visit.keep(SECRETS, msgspec.json.encode(secrets).decode()))
+        return SecretsFetched(await visit.keep(SECRETS, msgspec.json.encode(secrets).decode()), app_url)
+
+    async def _status_with_secrets(self, api: CloudApiClient, tenant_id: str) -> TenantStatus:
+        """The status that names the secrets; one that does not, once the tenant is ready or patience is at its end."""
+        with trio.move_on_after(SECRETS_SECONDS):
+            while True:
+                status = await api.tenant_status(tenant_id)
+                if status.secrets_url is not None or status.status == "ready":
+                    return status
+                await trio.sleep(self.services.poll_seconds)
+        return await api.tenant_status(tenant_id)
 
     async def open_database(self, visit: ProvisioningVisit) -> Event:
         api = await self._api(visit)

@@ -15,6 +15,7 @@ then would pass every one of them.
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -143,6 +144,9 @@ class Transport:
                 follow_redirects=False,
                 # What happens on loopback is no proxy's business.
                 trust_env=not _http.is_loopback(self.base),
+                # Without TLS no certificates need to be read, which takes longer than a call; an empty context trusts
+                # nobody.
+                verify=self.base.scheme == "https" or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             )
         except (ImportError, ValueError, OSError, httpx.InvalidURL) as exc:
             error = Network(

@@ -130,7 +130,7 @@ def ensure_cloud_dir(path: Path) -> None:
         write_private(ignore, b"*\n")
 
 
-def _sync_dir(path: Path) -> None:
+def sync_dir(path: Path) -> None:
     """Force a directory's entries to disk."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -146,7 +146,7 @@ def _sync_dir(path: Path) -> None:
 # --- writing -------------------------------------------------------------------------------------------
 
 
-def _open_temp(path: Path) -> tuple[Path, int]:
+def open_temp(path: Path) -> tuple[Path, int]:
     """Create the temporary file beside the target: 0600, ours alone, and locked so that no sweeper takes it."""
     while True:
         temp = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
@@ -166,7 +166,7 @@ def _open_temp(path: Path) -> tuple[Path, int]:
         os.close(fd)  # a sweeper came between the open and the lock
 
 
-def _sweep_temps(path: Path) -> None:
+def sweep_temps(path: Path) -> None:
     """Remove temporary files of this target whose writer is dead: they may hold secrets."""
     name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}\.tmp")
     with suppress(OSError):  # housekeeping; the work it follows is done
@@ -199,7 +199,7 @@ def write_private(path: Path, data: bytes) -> None:
     """
     _existing(path, "write")
     try:
-        temp, fd = _open_temp(path)
+        temp, fd = open_temp(path)
         try:
             try:
                 left = memoryview(data)
@@ -216,10 +216,10 @@ def write_private(path: Path, data: bytes) -> None:
     except OSError as exc:
         _fail("write", path, exc, consequence="; what was there before still stands")
     try:
-        _sync_dir(path.parent)
+        sync_dir(path.parent)
     except OSError as exc:
         _fail("force to disk", path, exc, consequence="; the new content is in place but a power cut may undo it")
-    _sweep_temps(path)
+    sweep_temps(path)
 
 
 # --- reading -------------------------------------------------------------------------------------------
@@ -347,7 +347,7 @@ def set_aside(path: Path) -> Path:
         if stat.S_ISREG(path.lstat().st_mode):
             path.chmod(PRIVATE_FILE)  # unreadable or not, it may still hold a token
         path.rename(aside)
-        _sync_dir(path.parent)
+        sync_dir(path.parent)
     except OSError as exc:
         _fail("set aside", path, exc)
     return aside
@@ -370,8 +370,8 @@ def remove_private(path: Path) -> bool:
     if found is not None:
         try:
             path.unlink(missing_ok=True)
-            _sync_dir(path.parent)
+            sync_dir(path.parent)
         except OSError as exc:
             _fail("remove", path, exc)
-    _sweep_temps(path)
+    sweep_temps(path)
     return found is not None

@@ -16,7 +16,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -33,9 +33,10 @@ from ..errors import (
     JournalError,
     JournalTooNew,
 )
-from .files import ensure_cloud_dir, set_aside
+from .files import ensure_cloud_dir, open_temp, set_aside, sweep_temps, sync_dir
 from .owners import OwnerName
 from .records import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, FlowRow, Record, Signal, Status
+from .schema import CURRENT, Schema, upgrade
 
 BUSY_SECONDS: Final = 10.0
 SETTLE_SECONDS: Final = 0.1
@@ -56,6 +57,7 @@ class Journal:
     Args:
         path: The file; made, with its directory, when it is missing and `create` is true.
         create: False to raise `FlowNotFound` rather than make an empty journal, for commands that only look.
+        schema: What an older file is brought up to; see `schema.py`.
 
     Raises:
         JournalCorrupted: The file is not a readable journal; it was set aside, and the message says where.
@@ -63,15 +65,19 @@ class Journal:
         JournalError: It cannot be opened, for a reason the message names.
     """
 
-    def __init__(self, path: Path, *, create: bool = True) -> None:
+    def __init__(self, path: Path, *, create: bool = True, schema: Schema = CURRENT) -> None:
         self._patience = BUSY_SECONDS
+        self._schema = schema
         self.path = path
         if not path.exists():
             if not create:
                 raise FlowNotFound(f"there are no flows yet: {path} does not exist", hint=f"Start one: {CLI} up --help")
             _create(path)
+        else:
+            sweep_temps(path)
         try:
             _check_file(path)
+            upgrade(path, schema)
             self._writer = self._connect()
             try:
                 self._reader = self._connect()
@@ -79,7 +85,7 @@ class Journal:
                 self._writer.close()
                 raise
         except sqlite3.OperationalError as exc:
-            raise self._failure(exc, "open") from exc
+            raise self.failure(exc, "open") from exc
         except sqlite3.DatabaseError as exc:
             aside = _set_all_aside(path)
             raise JournalCorrupted(
@@ -127,7 +133,7 @@ class Journal:
                     self._writer.execute("ROLLBACK")
                 raise
         except sqlite3.Error as exc:
-            raise self._failure(exc, "write") from exc
+            raise self.failure(exc, "write") from exc
 
     def begin(self, row: FlowRow, record: Record) -> None:
         """A new flow with its first record.
@@ -170,6 +176,16 @@ class Journal:
         self._writer.execute(_INSERT_RECORD, msgspec.structs.astuple(record))
         if signal is not None:
             self.drop_signal(signal)
+
+    def migrate(self, before: FlowRow, after: FlowRow, record: Record) -> None:
+        """A flow of an older table becomes one of today's; `record` says how.
+
+        Raises:
+            FlowBusy: Somebody else moved the flow meanwhile; nothing was changed.
+        """
+        self.advance(before, after, record)
+        sql = "UPDATE flows SET version = ?, fingerprint = ? WHERE id = ?"
+        self._writer.execute(sql, (after.version, after.fingerprint, after.id))
 
     def claim(self, flow: str, was: str | None, owner: str | None) -> None:
         """Change a flow's owner, if it is still the one it was.
@@ -225,6 +241,9 @@ class Journal:
         if statuses:
             clauses.append(f"status IN ({', '.join('?' * len(statuses))})")
             values += statuses
+            if "ended" not in statuses:
+                # Said twice, because only in this form SQLite sees that its index of the unfinished is enough.
+                clauses.append("status <> 'ended'")
         if machine is not None:
             clauses.append("machine = ?")
             values.append(machine)
@@ -250,9 +269,18 @@ class Journal:
         sql = "SELECT name FROM events WHERE flow = ? AND kind = 'intent' AND incarnation = ?"
         return frozenset(row[0] for row in self._read(sql, (flow, incarnation)))
 
-    def signals(self) -> list[Signal]:
-        """Every signal that has not been taken, the oldest first."""
-        rows = self._read("SELECT id, flow, at, name, body FROM inbox ORDER BY id LIMIT 1000", ())
+    def signals(self, *, flow: str | None = None, owner: str | None = None) -> list[Signal]:
+        """Signals that have not been taken, the oldest first; a thousand at most.
+
+        Args:
+            flow: Only this flow's.
+            owner: Leave out those of unfinished flows that somebody else drives, or nobody: they wait for another
+                process, and however many they are, they must not hide the others.
+        """
+        theirs = "SELECT 1 FROM flows f WHERE f.id = inbox.flow AND f.status <> 'ended' AND f.owner IS NOT :owner"
+        sql = f"""SELECT id, flow, at, name, body FROM inbox WHERE (:flow IS NULL OR flow = :flow)
+            AND (:owner IS NULL OR NOT EXISTS ({theirs})) ORDER BY id LIMIT 1000"""  # noqa: S608 our own words
+        rows = self._read(sql, {"flow": flow, "owner": owner})
         return [Signal(**dict(zip(Signal.__struct_fields__, row, strict=True))) for row in rows]
 
     def integrity_problems(self) -> list[str]:
@@ -269,9 +297,9 @@ class Journal:
             (application,) = connection.execute("PRAGMA application_id").fetchone()
             if application != APPLICATION_ID:
                 raise sqlite3.DatabaseError("it is not a journal of this program")
-            if version > SCHEMA_VERSION:
+            if version > self._schema.version:
                 raise JournalTooNew(
-                    f"the journal {self.path} has schema {version}; this version reads up to {SCHEMA_VERSION}"
+                    f"the journal {self.path} has schema {version}; this version reads up to {self._schema.version}"
                 )
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
@@ -284,11 +312,11 @@ class Journal:
             raise
         return connection
 
-    def _read(self, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+    def _read(self, sql: str, values: Sequence[object] | Mapping[str, object]) -> list[tuple[Any, ...]]:
         try:
             return self._reader.execute(sql, values).fetchall()
         except sqlite3.Error as exc:
-            raise self._failure(exc, "read") from exc
+            raise self.failure(exc, "read") from exc
 
     def _rows(self, where: str, values: Sequence[object]) -> list[FlowRow]:
         rows = self._read(f"SELECT {_FLOW_COLUMNS} FROM flows {where}", values)  # noqa: S608 our own names
@@ -306,7 +334,8 @@ class Journal:
         owner = OwnerName.parse(found[0])
         return FlowBusy(flow, pid=owner.pid, host=owner.host)
 
-    def _failure(self, exc: sqlite3.Error, verb: str) -> JournalError:
+    def failure(self, exc: sqlite3.Error, verb: str) -> JournalError:
+        """What SQLite raised, in our terms: the file, the reason and the mend."""
         text = str(exc)
         if isinstance(exc, sqlite3.OperationalError):
             mend = (
@@ -344,16 +373,12 @@ def _check_file(path: Path) -> None:
 def _create(path: Path) -> None:
     # Made under another name and linked into place when it is whole: a half-made journal is then always damage.
     ensure_cloud_dir(path.parent)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}.new")
     try:
-        fd = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
+        fresh, fd = open_temp(path)
         try:
-            # A umask can only have narrowed 0600 further; SQLite gives the companions the same mode.
-            os.fchmod(fd, 0o600)
-        finally:
-            os.close(fd)
-        try:
+            # SQLite gives the companions the mode of the file.
             with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
+                connection.execute("PRAGMA journal_mode = MEMORY")  # nothing beside it: nobody misses half of it
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.executescript(
                     f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
@@ -363,6 +388,9 @@ def _create(path: Path) -> None:
                 os.link(fresh, path)
         finally:
             fresh.unlink(missing_ok=True)
+            os.close(fd)
+        # What is written into it later is worth nothing if a power cut takes its name.
+        sync_dir(path.parent)
     except OSError as exc:
         raise Io(f"cannot make the journal {path}: {exc.strerror or exc}") from exc
     except sqlite3.Error as exc:

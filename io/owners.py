@@ -6,9 +6,12 @@ be claimed. The id also says where the owner runs, for the message to whoever co
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import socket
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -18,6 +21,8 @@ from ..errors import Io
 from .files import ensure_private_dir
 
 SUFFIX: Final = ".lock"
+YOUNG_SECONDS: Final = 1.0
+LOCK_SECONDS: Final = 1.0
 
 
 class OwnerName(NamedTuple):
@@ -48,7 +53,8 @@ class Owner:
         ensure_private_dir(directory)
         self._name = OwnerName(secrets.token_hex(8), os.getpid(), socket.gethostname())
         self._path = directory / (self._name.token + SUFFIX)
-        self._lock = filelock.FileLock(self._path, timeout=0, mode=0o600, thread_local=False)
+        # Nobody else uses the name, but a sweeper may take away the file before it is locked: then it is made again.
+        self._lock = filelock.FileLock(self._path, timeout=LOCK_SECONDS, mode=0o600, thread_local=False)
         try:
             self._lock.acquire()
         except OSError as exc:
@@ -66,6 +72,13 @@ class Owner:
         self._lock.release()
 
 
+def sweep_owners(directory: Path) -> None:
+    """Tidy away the lock files of dead owners that left no flow behind for anybody to ask about them."""
+    for path in directory.glob(f"*{SUFFIX}"):
+        with suppress(OSError):  # housekeeping; whoever needs this very file meets the trouble and says so
+            _is_held(path, remove=True)
+
+
 def owner_is_alive(directory: Path, owner: str) -> bool:
     """Whether somebody holds the owner's lock. A dead owner's lock file is tidied away.
 
@@ -73,16 +86,44 @@ def owner_is_alive(directory: Path, owner: str) -> bool:
         Io: The lock file is there and cannot be opened.
     """
     path = directory / (OwnerName.parse(owner).token + SUFFIX)
-    if not path.exists():
-        return False
-    lock = filelock.FileLock(path, timeout=0, mode=0o600, thread_local=False)
     try:
-        lock.acquire()
-    except filelock.Timeout:
-        return True
+        return _is_held(path, remove=True)
     except OSError as exc:
         raise Io(f"cannot look at the lock file {path}: {exc.strerror or exc}") from exc
-    # An owner's name is never used again, so nobody can be waiting for this file.
-    path.unlink(missing_ok=True)
-    lock.release()
+
+
+def anybody_drives(directory: Path) -> bool:
+    """Whether any process drives flows at this moment, this one included.
+
+    Raises:
+        Io: A lock file cannot be opened.
+    """
+    for path in directory.glob("*" + SUFFIX):
+        try:
+            # A young file's owner may be about to lock it: it counts as held, and is not disturbed.
+            if time.time() - path.stat().st_mtime < YOUNG_SECONDS or _is_held(path):
+                return True
+        except FileNotFoundError:
+            continue
+        except OSError as exc:
+            raise Io(f"cannot look at the lock file {path}: {exc.strerror or exc}") from exc
+    return False
+
+
+def _is_held(path: Path, *, remove: bool = False) -> bool:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        # Shared, so that two processes that look at the same moment do not take each other for the owner.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        if remove:
+            # An owner's name is never used again. One that has made its file and not locked it yet cannot while we
+            # hold it, and then finds that what it locks has no name any more, and makes another (filelock looks).
+            path.unlink(missing_ok=True)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
     return False

@@ -32,12 +32,14 @@ CREATE TABLE flows (
 ) STRICT;
 CREATE UNIQUE INDEX flows_by_key ON flows (machine, key) WHERE key IS NOT NULL AND status <> 'ended';
 CREATE INDEX flows_by_parent ON flows (parent) WHERE parent IS NOT NULL;
+CREATE INDEX flows_by_machine ON flows (machine, id);
 CREATE INDEX flows_unfinished ON flows (status, id) WHERE status <> 'ended';
 CREATE TABLE events (
     flow TEXT NOT NULL,
     seq INTEGER NOT NULL,
     at TEXT NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('started', 'event', 'intent', 'parked', 'resumed')),
+    kind TEXT NOT NULL CHECK (kind IN ('started', 'event', 'intent', 'parked', 'resumed',
+        'migrated', 'abandoned')),
     name TEXT NOT NULL,
     body TEXT NOT NULL,
     "from" TEXT NOT NULL,
@@ -56,7 +58,7 @@ CREATE TABLE inbox (
 """
 
 Status = Literal["running", "parked", "ended"]
-Kind = Literal["started", "event", "intent", "parked", "resumed"]
+Kind = Literal["started", "event", "intent", "parked", "resumed", "migrated", "abandoned"]
 
 
 class FlowRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +87,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One line of a flow's history.
 
     `kind` tells what it is: `started` (the body is the context), `event` (the body is the event), `intent` (an outward
-    effect is about to happen; the name is its idempotency key), `parked` (the body is the trouble), `resumed`.
+    effect is about to happen; the name is its idempotency key), `parked` (the body is the trouble), `resumed`,
+    `migrated` (another version of the machine took it over; the body says which, and what the flow knows in its terms),
+    `abandoned` (ended without its machine, which is not there any more).
     """
 
     flow: str

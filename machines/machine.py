@@ -35,6 +35,7 @@ import transitions
 
 from ..errors import EventNotAccepted, MachineInvalid
 from . import _table
+from .migration import Migration, check_migrations
 
 STAY: Final = None
 """Destination of a row that records progress without leaving the state."""
@@ -185,6 +186,7 @@ class Machine(Generic[C]):
         states: Every state.
         rows: Every row.
         result: What a finished flow hands out, from its context; the whole context when not given. Holds no secret.
+        migrations: How flows that older tables wrote go on in this one; see `machines/migration.py`.
 
     Raises:
         MachineInvalid: The table breaks a rule: duplicate or shadowed rows, unknown or unreachable states, a state that
@@ -201,6 +203,7 @@ class Machine(Generic[C]):
         states: Sequence[State],
         rows: Sequence[Row],
         result: Callable[[C], Mapping[str, object]] | None = None,
+        migrations: Sequence[Migration] = (),
     ) -> None:
         self.name = name
         self.version = version
@@ -218,7 +221,9 @@ class Machine(Generic[C]):
         union = cast("type[Event]", reduce(lambda left, right: left | right, self.events.values()))
         self._event_decoder = msgspec.json.Decoder(union)
         self._context_decoder = msgspec.json.Decoder(context)
-        self.fingerprint = hashlib.sha256(msgspec.json.encode(self.describe())).hexdigest()[:16]
+        self.fingerprint = hashlib.sha256(msgspec.json.encode(self._identity())).hexdigest()[:16]
+        self.migrations = tuple(migrations)
+        check_migrations(self)
         self._engine = self._build()
 
     def step(self, state: str, context: C, event: Event) -> Step[C]:
@@ -264,7 +269,7 @@ class Machine(Generic[C]):
         return cast("dict[str, object]", msgspec.to_builtins(context))
 
     def describe(self) -> dict[str, Any]:
-        """The whole table as plain data; its hash is the fingerprint stored with every flow."""
+        """The whole table as plain data; its hash, words aside, is the fingerprint stored with every flow."""
 
         def fields(struct: type[msgspec.Struct]) -> list[str]:
             return list(struct.__struct_fields__)
@@ -280,6 +285,12 @@ class Machine(Generic[C]):
                 [row.event.__name__, row.source, row.to, _name(row.guard), _name(row.update)] for row in self.rows
             ],
         }
+
+    def _identity(self) -> dict[str, Any]:
+        # Without the words for people: rewording a state must not lock out the flows of yesterday.
+        table = self.describe()
+        table["states"] = [{**state, "meaning": "", "effect": bool(state["effect"])} for state in table["states"]]
+        return table
 
     def _build(self) -> transitions.Machine:
         engine = transitions.Machine(
@@ -333,6 +344,7 @@ __all__ = [
     "Event",
     "Machine",
     "MachineInvalid",
+    "Migration",
     "ResumePolicy",
     "Row",
     "State",

@@ -75,6 +75,7 @@ class ProvisioningSucceeded(Event, frozen=True):
     app_url: str
     warning: str
     tenants_path: str
+    needs_deploy: bool
 
 
 class ChildRefused(Event, frozen=True):
@@ -122,6 +123,7 @@ def _ready(context: OnboardingContext, event: ProvisioningSucceeded) -> Onboardi
         app_url=event.app_url,
         warning=event.warning,
         tenants_path=event.tenants_path,
+        needs_deploy=event.needs_deploy,
     )
 
 

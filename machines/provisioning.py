@@ -90,9 +90,13 @@ class StillWorking(Event, frozen=True):
 
 
 class SecretsFetched(Event, frozen=True):
-    """The tenant's secrets are in the vault; an empty reference means the server offers none."""
+    """The tenant's secrets are in the vault; an empty reference means the server offers none.
+
+    An address means that the tenant answers by now, even if only its infrastructure was waited for.
+    """
 
     secrets: str
+    app_url: str = ""
 
 
 class DatabaseOpened(Event, frozen=True):
@@ -127,7 +131,7 @@ def _gave_up(context: ProvisioningContext, event: StillWorking) -> ProvisioningC
 
 
 def _fetched(context: ProvisioningContext, event: SecretsFetched) -> ProvisioningContext:
-    return msgspec.structs.replace(context, secrets=event.secrets)
+    return msgspec.structs.replace(context, secrets=event.secrets, app_url=event.app_url or context.app_url)
 
 
 def _not_opened(context: ProvisioningContext, event: DatabaseNotOpened) -> ProvisioningContext:
@@ -152,7 +156,7 @@ def _result(context: ProvisioningContext) -> dict[str, object]:
         "tenant_id": context.tenant_id,
         "tenant_name": context.tenant_name,
         "app_url": context.app_url,
-        "needs_deploy": context.until != READY,
+        "needs_deploy": context.until != READY and not context.app_url,
         "external_db_access": context.external_db,
         "warning": context.warning,
         "tenants": context.tenants_path,
@@ -209,6 +213,7 @@ PROVISIONING: Final = Machine(
             update=_fetched,
         ),
         on(SecretsFetched, "fetching_secrets", "saving_tenant", update=_fetched),
+        on(AccessRefused, "fetching_secrets", "failed", update=refuse_access),
         on(DatabaseOpened, "opening_database", "saving_tenant"),
         on(DatabaseNotOpened, "opening_database", "saving_tenant", update=_not_opened),
         on(TenantSaved, "saving_tenant", "ready", update=_stored),

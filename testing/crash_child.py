@@ -148,11 +148,12 @@ async def _run(job: Job, home: Path) -> None:
         ) as services,
         open_engine(paths, all_programs(services)) as engine,
     ):
-        flow = await _start_or_resume(engine, job)
-        try:
-            said = Said(outcome=await flow.wait())
-        except FlowParked as exc:
-            said = Said(parked=exc.kind)
+        with engine.feed.subscribe():  # somebody looks on, as at a terminal
+            flow = await _start_or_resume(engine, job)
+            try:
+                said = Said(outcome=await flow.wait())
+            except FlowParked as exc:
+                said = Said(parked=exc.kind)
     _say(said)
 
 

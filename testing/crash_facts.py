@@ -26,6 +26,8 @@ from ..io.tenants import TenantStore
 from ..io.tokens import token_claims
 from .fixtures import Rehearsal
 
+_NO_END: Final = "no end"
+
 KEPT: Final = re.compile(
     r"\.gitignore|(credentials|tenants)\.json(\.lock)?|journal\.sqlite3(-wal|-shm)?|vault|owners",
 )
@@ -50,6 +52,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     flows: tuple[str, ...]
     problems: tuple[str, ...]
     asked: bool = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the flow reached an end at all."""
+        return not self.end.startswith(_NO_END)
 
     def repeated(self, true: Facts) -> int:
         """How many effects happened more often than in an undisturbed run."""
@@ -80,7 +87,7 @@ def gather(rehearsal: Rehearsal, outcome: Outcome | None, why_not: str, *, asked
         return text.replace(rehearsal.url, "API").replace(str(home), "HOME")
 
     problems: list[str] = []
-    end = f"no end: {why_not}"
+    end = f"{_NO_END}: {why_not}"
     if outcome is not None:
         result = msgspec.json.encode(outcome.result, order="sorted").decode()
         end = plain(f"{outcome.machine} {outcome.state} ({outcome.verdict}) {outcome.problem} {result}")

@@ -160,10 +160,12 @@ class Probe:
     # --- the files --------------------------------------------------------------------------------------------------
 
     def _around_files(self) -> None:
-        def on_path(kind: Kind, function: Callable[..., Any], argument: int) -> Callable[..., Any]:
+        def on_path(
+            kind: Kind, function: Callable[..., Any], argument: int, unless: Callable[[Any], bool] = _never
+        ) -> Callable[..., Any]:
             def probed(*args: Any, **kwargs: Any) -> Any:
                 name = self._name(args[argument])
-                if name is None:
+                if name is None or unless(args[argument]):
                     return function(*args, **kwargs)
                 self.meet(kind, name, "before")
                 result = function(*args, **kwargs)
@@ -210,7 +212,7 @@ class Probe:
         _put(os, "rename", on_path("rename", os.rename, 1))
         _put(os, "link", on_path("rename", os.link, 1))
         _put(os, "unlink", on_path("remove", os.unlink, 0))
-        _put(os, "mkdir", on_path("create", os.mkdir, 0))
+        _put(os, "mkdir", on_path("create", os.mkdir, 0, unless=os.path.lexists))
 
     def _name(self, path: Any) -> str | None:
         """A file's name under our home without what is random in it; None for files elsewhere."""
@@ -230,6 +232,10 @@ def die() -> NoReturn:
     os.kill(os.getpid(), signal.SIGKILL)
     while True:  # the signal is on its way; this thread does nothing any more
         signal.pause()
+
+
+def _never(_path: object) -> bool:
+    return False
 
 
 def _put(where: object, name: str, instead: object) -> None:

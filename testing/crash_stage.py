@@ -61,7 +61,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         facts: What is left of it.
-        met: The points the first process passed, if it was asked to tell.
+        met: The points where processes died, and those the last one passed if it was asked to tell.
         killed: How many processes died where they were told to.
     """
 
@@ -143,7 +143,7 @@ class Stage:
 
         Args:
             targets: Where the first process dies, then the second, and so on; the one after them is left alone.
-            trace: Whether to tell the points of the first process.
+            trace: Whether to tell the points of the process that is left alone.
         """
         self._runs += 1
         scenario = self._scenario
@@ -157,7 +157,7 @@ class Stage:
             killed, asked = 0, False
             job = Job(home=str(rehearsal.paths.directory), machine=scenario.flow, context=context, trace=trace)
             while killed < len(targets):
-                dying = msgspec.structs.replace(job, target=targets[killed], trace=trace and not killed)
+                dying = msgspec.structs.replace(job, target=targets[killed], trace=False)
                 code, said = await self._process(dying, rehearsal, tabs, met)
                 if code != -signal.SIGKILL:
                     break

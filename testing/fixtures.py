@@ -21,11 +21,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 import msgspec
 import trio
 from msgspec.structs import replace
 
+from ..errors import Network
 from ..flows.engine import Engine, open_engine
 from ..flows.flow import Change, Flow
 from ..flows.onboarding import all_programs
@@ -119,7 +119,7 @@ class Rehearsal:
     async def _visit(self, browser: ScriptedBrowser, url: str) -> None:
         try:
             self.tabs.append(await browser.visit(url))
-        except httpx.TransportError:
+        except Network:
             self.tabs.append(Tab(url, None, ""))
         self._news.unpark_all()
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import sqlite3
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -256,3 +258,33 @@ def test_directory_that_cannot_be_made(cli: CommandLine) -> None:
     ran = cli(*LOGIN, "--json", "--dir", "file/below").ended(1)
     assert ran.lines[-1]["error"] == "Io"
     assert str(cli.home / "file") in ran.lines[-1]["message"]
+
+
+def test_port_taken(cli: CommandLine) -> None:
+    """A port somebody else has is named, with the option that mends it; no address was shown."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ran = cli("login", "--no-browser", "--port", str(port)).ended(1)
+    assert str(port) in ran.err
+    assert "another port" in ran.err
+    assert "Open this" not in ran.err
+
+
+def test_api_that_speaks_html(cli: CommandLine, clouds: Callable[..., str]) -> None:
+    """A captive portal's page is recognised, and the login can go on later."""
+    url = clouds("--fault", "content-type:path=/oauth/")
+    ran = cli(*LOGIN, "--api-url", url).ended(8)
+    assert "HTML page" in ran.err
+    assert f"{url}/api/v1/auth/oauth/github" in ran.err
+    cli.play("flows", "resume", "--no-browser").ended(0)
+
+
+def test_token_that_is_refused_midway(cli: CommandLine, clouds: Callable[..., str]) -> None:
+    """A 401 in the middle parks the flow with 4: log in, then go on."""
+    url = clouds("--fault", "unauthorized:after=0,path=/plans")
+    ran = cli.play("up", "--plan", "Sandbox Starter", "--login-port", "0", "--checkout-port", "0", "--api-url", url)
+    ran.ended(4)
+    assert f"systemprompt-cloud --api-url {url} login" in ran.err
+    command = ran.err.strip().splitlines()[-1].split()[1:]
+    cli.play(*command, "--no-browser").ended(0)
+    assert (cli.directory / "tenants.json").exists()

@@ -33,7 +33,7 @@ def imports(cli: CommandLine, *words: str) -> tuple[int, set[str]]:
     return code, set(names)
 
 
-@pytest.mark.parametrize("words", [["--version"], ["--help"], []])
+@pytest.mark.parametrize("words", [["--version"], ["--help"], [], ["flows", "list", "--help"], ["login", "-h"]])
 def test_version_and_help_import_nothing_heavy(cli: CommandLine, words: list[str]) -> None:
     """What is asked most often costs hardly more than a bare interpreter."""
     code, names = imports(cli, *words)
@@ -41,7 +41,7 @@ def test_version_and_help_import_nothing_heavy(cli: CommandLine, words: list[str
     assert names & HEAVY == set()
 
 
-@pytest.mark.parametrize("words", [["flows", "list"], ["logout"], ["whoami"], ["login", "--help"]])
+@pytest.mark.parametrize("words", [["flows", "list"], ["logout"], ["whoami"], ["login", "--dir", "x", "--help"]])
 def test_looking_imports_no_network(cli: CommandLine, words: list[str]) -> None:
     """Commands that only look at files pay neither for trio nor for httpx."""
     _, names = imports(cli, *words)

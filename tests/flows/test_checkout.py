@@ -5,28 +5,22 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import urlencode
 
 import httpx
 import pytest
 import trio
 from starlette.responses import JSONResponse
-from systemprompt_cloud.errors import EXIT_LOGIN_NEEDED, EXIT_PENDING, CallbackRejected, FlowParked
-from systemprompt_cloud.flows.checkout import find_plan, read_callback, start_checkout, status_view, stream_meaning
+from systemprompt_cloud.errors import EXIT_LOGIN_NEEDED, EXIT_PENDING, FlowParked
+from systemprompt_cloud.flows.checkout import find_plan, start_checkout
 from systemprompt_cloud.flows.engine import Engine
 from systemprompt_cloud.flows.flow import Outcome
 from systemprompt_cloud.io.credentials import CloudCredentials
 from systemprompt_cloud.io.serving import bind_loopback
-from systemprompt_cloud.io.wire import REGIONS, CheckoutEvent
+from systemprompt_cloud.io.wire import REGIONS
 from systemprompt_cloud.machines.checkout import (
     CheckoutContext,
-    CheckoutFailed,
-    PaymentCompleted,
-    PaymentDeclined,
-    PaymentPending,
-    TenantAnnounced,
 )
-from systemprompt_cloud.machines.watching import StepObserved
 from systemprompt_cloud.sandbox.state import PLANS
 from systemprompt_cloud.testing.browser import ScriptedBrowser
 from systemprompt_cloud.testing.fixtures import PLAN, Rehearsal, open_rehearsal, wait_for_state
@@ -360,70 +354,3 @@ async def test_a_refused_order_is_not_an_unknown_outcome(tmp_path: Path) -> None
         assert outcome.state == "failed"
         assert "too_many_tenants: this plan allows one tenant" in outcome.problem
         assert [request.method for request in server.requests] == ["GET", "GET", "POST"]
-
-
-# --- what a callback and an event mean -----------------------------------------------------------------------------
-
-CONTEXT = CheckoutContext(api_url="http://127.0.0.1:1", plan=PLAN, region="fra", checkout_session_id="cs_1")
-
-
-@pytest.mark.parametrize(
-    ("query", "event"),
-    [
-        ("error=declined", PaymentDeclined("declined")),
-        ("error=declined&checkout_session_id=cs_1", PaymentDeclined("declined")),
-        ("status=completed&tenant_id=t&transaction_id=x", PaymentCompleted("x", "t")),
-        ("status=completed&tenant_id=t&transaction_id=x&checkout_session_id=cs_1", PaymentCompleted("x", "t")),
-        ("status=pending&checkout_session_id=cs_1", PaymentPending()),
-        (
-            "status=refunded&tenant_id=t&transaction_id=x",
-            CheckoutFailed("the payment page came back with status 'refunded'"),
-        ),
-        ("status=pending", CheckoutFailed("the payment page came back with status 'pending'")),
-        ("status=completed&tenant_id=t", CheckoutFailed("the payment page came back with status 'completed'")),
-        ("", CheckoutFailed("the payment page came back with neither a tenant nor a status")),
-    ],
-)
-def test_what_a_callback_means(query: str, event: object) -> None:
-    """WIRE.md section 2, line by line."""
-    parameters = {name: values[0] for name, values in parse_qs(query).items()}
-    assert read_callback(CONTEXT, parameters).event == event
-
-
-@pytest.mark.parametrize("query", ["error=x", "status=pending", "status=completed&tenant_id=t&transaction_id=x"])
-def test_a_callback_of_another_session_means_nothing(query: str) -> None:
-    """Whatever it says, it is not about this checkout."""
-    parameters = {name: values[0] for name, values in parse_qs(query).items()}
-    with pytest.raises(CallbackRejected):
-        read_callback(CONTEXT, {**parameters, "checkout_session_id": "cs_2"})
-
-
-@pytest.mark.parametrize(
-    ("kind", "event"),
-    [
-        ("infrastructure_ready", TenantAnnounced("infrastructure_ready", "said", "t", "n", needs_deploy=True)),
-        ("tenant_ready", TenantAnnounced("tenant_ready", "said", "t", "n", needs_deploy=False)),
-        ("provisioning_failed", CheckoutFailed("said")),
-        ("tenant_created", StepObserved("tenant_created", "said", "stream", "7", "t")),
-        ("something_new", StepObserved("something_new", "said", "stream", "7", "t")),
-    ],
-)
-def test_what_an_event_of_the_stream_means(kind: str, event: object) -> None:
-    """WIRE.md section 2: two ready events and the failure end the wait; anything else, known or not, is progress."""
-    record = CheckoutEvent(
-        checkout_session_id="cs_1", tenant_id="t", tenant_name="n", event_type=kind, status="x", message="said"
-    )
-    assert stream_meaning(record, "7") == event
-
-
-def test_what_the_waiting_page_is_told() -> None:
-    """`ready` and `failed` are the words it knows; before them, the step and the last message."""
-    context = CheckoutContext(api_url="http://127.0.0.1:1", plan=PLAN, region="fra")
-    assert status_view(context).status == "waiting"
-    steps = ("tenant_created", "infrastructure_ready")
-    working = CheckoutContext(api_url=context.api_url, plan=PLAN, region="fra", steps=steps[:1], messages=("so far",))
-    assert (status_view(working).status, status_view(working).message) == ("tenant_created", "so far")
-    built = CheckoutContext(api_url=context.api_url, plan=PLAN, region="fra", steps=steps)
-    assert status_view(built).status == "ready"
-    failed = CheckoutContext(api_url=context.api_url, plan=PLAN, region="fra", steps=steps, problem="no")
-    assert (status_view(failed).status, status_view(failed).message) == ("failed", "no")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from systemprompt_cloud.errors import Io
-from systemprompt_cloud.io.owners import Owner, OwnerName, owner_is_alive
+from systemprompt_cloud.io.owners import Owner, OwnerName, owner_is_alive, sweep_owners
 
 CHILD = """
 import pathlib, sys
@@ -139,3 +139,15 @@ def test_a_place_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     place.write_text("")
     with pytest.raises(Io, match="owners"):
         Owner(place)
+
+
+def test_a_sweep_takes_the_files_of_the_dead_and_leaves_those_of_the_living(driver: Driver, place: Path) -> None:
+    """An owner that died without leaving a flow is tidied away by whoever comes next; one that lives is not."""
+    dead = Driver(place)
+    dead.end(signal.SIGKILL)
+    assert len(list(place.iterdir())) == 2
+
+    sweep_owners(place)
+
+    assert [path.name for path in place.iterdir()] == [f"{OwnerName.parse(driver.owner).token}.lock"]
+    assert owner_is_alive(place, driver.owner)

@@ -1,0 +1,214 @@
+"""Contestants in processes of their own, rounds that take turns, medians, and Markdown tables."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+from argparse import ArgumentParser
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from .machine import facts, installed
+from .worker import Answer, Question
+
+ROOT: Final = Path(__file__).parents[1]
+SKIP_SECONDS: Final = 20.0
+"""A peer that would take longer than this for one round of a size is left out of it, and the table says so."""
+
+ANSWER_SECONDS: Final = 120.0
+"""A contestant that has not answered by then is ended: something is wrong with it."""
+
+T = TypeVar("T")
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """How thorough a run is.
+
+    Attributes:
+        directory: Where files are written; the disk that is measured.
+        quick: True for the shortest run that fills every table.
+        rounds: How often everybody is asked.
+    """
+
+    directory: Path
+    quick: bool
+    rounds: int
+
+
+class Contestant(msgspec.Struct, frozen=True):
+    """Somebody who takes part.
+
+    Attributes:
+        label: The name in the table.
+        module: Where its functions are, a module of this package.
+        function: What is called.
+        needs: The modules that must be installed.
+        note: What a reader should know about how it was set up.
+        arguments: Handed to the function besides what the table hands to everybody.
+    """
+
+    label: str
+    module: str
+    function: str
+    needs: tuple[str, ...] = ()
+    note: str = ""
+    arguments: Mapping[str, Any] = msgspec.field(default_factory=dict[str, Any])
+
+
+class ContestantFailed(Exception):
+    """A contestant raised; its traceback is the message."""
+
+
+class Workers:
+    """The contestants' processes, started when first asked.
+
+    Args:
+        settings: Where they write.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def ask(self, contestant: Contestant, kind: type[T], **arguments: object) -> T:
+        """Measure one contestant once.
+
+        Raises:
+            ContestantFailed: It raised, or its process died.
+        """
+        process = self._processes.get(contestant.label) or self._start(contestant)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        question = Question(
+            contestant.function, {**contestant.arguments, **arguments}, str(self._settings.directory.resolve())
+        )
+        process.stdin.write(msgspec.json.encode(question) + b"\n")
+        process.stdin.flush()
+        with killed_after(process, ANSWER_SECONDS):
+            line = process.stdout.readline()
+        answer = msgspec.json.decode(line, type=Answer) if line else Answer(error="its process died, or took too long")
+        if not line:
+            self.stop(contestant.label)
+        if answer.error:
+            raise ContestantFailed(f"{contestant.label}: {answer.error}")
+        return msgspec.convert(answer.value, kind)
+
+    def stop(self, label: str) -> None:
+        """End one contestant's process; the next question starts a new one."""
+        process = self._processes.pop(label, None)
+        if process is not None:
+            with process:
+                process.kill()
+
+    def close(self) -> None:
+        """End every process."""
+        for label in list(self._processes):
+            self.stop(label)
+
+    def _start(self, contestant: Contestant) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(  # noqa: S603 our own module
+            [sys.executable, "-m", "benchmarks.worker", contestant.module],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self._processes[contestant.label] = process
+        return process
+
+
+@contextlib.contextmanager
+def killed_after(process: subprocess.Popen[bytes], seconds: float) -> Generator[None, None, None]:
+    """Kill the process if the block takes longer."""
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextlib.contextmanager
+def workers(settings: Settings) -> Generator[Workers, None, None]:
+    """Processes for the contestants of one table."""
+    made = Workers(settings)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def present(contestants: Iterable[Contestant]) -> list[Contestant]:
+    """Those that are installed here."""
+    return [each for each in contestants if installed(each.needs)]
+
+
+def take_turns(names: Sequence[Contestant], rounds: int, ask: Callable[[Contestant], T]) -> dict[str, list[T]]:
+    """Ask everybody once a round, a different one first each time; the answers by label."""
+    answers: dict[str, list[T]] = {name.label: [] for name in names}
+    for number in range(rounds):
+        first = number % len(names)
+        for name in (*names[first:], *names[:first]):
+            answers[name.label].append(ask(name))
+    return answers
+
+
+def median(values: Iterable[float]) -> float:
+    """The median."""
+    return statistics.median(values)
+
+
+def ratio(ours: float, other: float) -> str:
+    """Ours as a multiple of the other."""
+    quotient = ours / other if other else 0.0
+    return f"{quotient:,.2f}" if quotient < 10 else f"{quotient:,.1f}"
+
+
+def spread(values: Sequence[float]) -> str:
+    """The slowest and the fastest round, as parts of the median: how much to trust it."""
+    middle = median(values)
+    return f"{min(values) / middle:.2f} to {max(values) / middle:.2f}" if middle else ""
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; the first column is text, the others are figures."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def notes(contestants: Iterable[Contestant]) -> str:
+    """What a reader should know, one line for each contestant that has something to tell."""
+    return "\n".join(f"- {each.label}: {each.note}" for each in contestants if each.note)
+
+
+def absent(contestants: Iterable[Contestant]) -> str:
+    """A line that names who is missing, or nothing."""
+    missing = [each.label for each in contestants if not installed(each.needs)]
+    return f"\n\nNot installed here: {', '.join(dict.fromkeys(missing))}." if missing else ""
+
+
+Table = Callable[[Settings], str]
+
+
+def run_tables(tables: Sequence[Table], arguments: Sequence[str] | None = None) -> None:
+    """Print the machine's facts and the tables; the entry point of every file here."""
+    parser = ArgumentParser(description="Measure, and print Markdown.")
+    parser.add_argument("--quick", action="store_true", help="the shortest run that fills every table")
+    parser.add_argument("--rounds", type=int, default=0, help="how often everybody is asked (5; 2 when quick)")
+    parser.add_argument("--directory", type=Path, default=ROOT / "build", help="a directory on the disk to measure")
+    options = parser.parse_args(arguments)
+    options.directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=options.directory) as name:
+        settings = Settings(Path(name), options.quick, options.rounds or (2 if options.quick else 5))
+        print(facts(settings.directory), flush=True)
+        if options.quick:
+            print("\nA quick run: it shows that the tables work. Its figures mean nothing.")
+        for table in tables:
+            print(f"\n{table(settings)}", flush=True)

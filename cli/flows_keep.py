@@ -1,0 +1,132 @@
+"""`flows export`, `prune` and `backup`: taking a copy of what the journal knows, and keeping it small."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from ..errors import CLI
+from .flows import Id, open_journal
+from .settings import Settings, settings_of
+from .terminal import put, say
+
+if TYPE_CHECKING:
+    from ..io.housekeeping import Pruned
+
+_AGE = re.compile(r"(\d{1,5})([mhdw])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def export(context: typer.Context, flow: Id) -> None:
+    """Write a flow, the flows inside it and their histories as JSON, without any secret."""
+    settings = settings_of(context)
+    from ..flows.export import export_flow
+    from ..io.vault import Vault
+
+    with open_journal(settings) as journal:
+        document = export_flow(journal, Vault(settings.paths.vault_directory), flow, datetime.now(UTC))
+    data = msgspec.json.encode(document)
+    put((data if settings.json else msgspec.json.format(data, indent=2)).decode())
+
+
+def parse_age(value: str) -> timedelta:
+    """An age such as `30d`; a usage error says what it may be."""
+    if (found := _AGE.fullmatch(value)) is None:
+        raise typer.BadParameter(f"{value!r} is not an age: a number and m, h, d or w, for instance 30d")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def prune(
+    context: typer.Context,
+    older_than: Annotated[
+        str, typer.Option("--older-than", metavar="AGE", help="Only what ended longer ago: 90m, 12h, 30d, 8w.")
+    ] = "30d",
+    keep: Annotated[int, typer.Option("--keep", min=0, metavar="N", help="Keep the newest N however old.")] = 0,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+) -> None:
+    """Remove flows that ended long ago, with their histories, and give the room back to the disk.
+
+    Flows that have not ended stay. Credentials and tenants are not touched.
+    """
+    settings = settings_of(context)
+    before = datetime.now(UTC) - parse_age(older_than)
+    from ..io.housekeeping import Pruned, compact
+    from ..io.housekeeping import prune as remove
+    from ..io.vault import Vault
+
+    with open_journal(settings) as journal:
+        vault = Vault(settings.paths.vault_directory)
+        found = remove(journal, vault, before, keep=keep, dry_run=True)
+        if dry_run or not found.flows:
+            _tell_pruned(settings, found, removed=False)
+            return
+        if not yes and not _confirmed(settings, found, older_than):
+            _tell_pruned(settings, Pruned(), removed=False)
+            return
+        done = remove(journal, vault, before, keep=keep)
+        compacted = compact(journal, settings.paths.owners_directory)
+    _tell_pruned(settings, done, removed=True, freed=compacted.before - compacted.after)
+    if compacted.outcome == "driven" and not settings.json:
+        say("Flows are being driven, so the file keeps its size for now; new flows use the room.")
+
+
+def _confirmed(settings: Settings, found: Pruned, age: str) -> bool:
+    from .ask import ask_yes_or_no, somebody_is_there
+    from .signals import run
+
+    if not somebody_is_there(settings):
+        raise typer.BadParameter(
+            f"{found.flows} flows would be removed and nobody can be asked; give --yes, or --dry-run to look first",
+            param_hint="--yes",
+        )
+
+    async def asked() -> bool:
+        return await ask_yes_or_no(f"Remove {found.flows} flows that ended more than {age} ago, with their histories?")
+
+    return run(asked)
+
+
+def _tell_pruned(settings: Settings, found: Pruned, *, removed: bool, freed: int = 0) -> None:
+    if settings.json:
+        put(msgspec.json.encode({"removed": removed, **msgspec.structs.asdict(found), "freed": freed}).decode())
+        return
+    did = "Removed" if removed else "To remove:"
+    inside = f" and {found.children} inside them" if found.children else ""
+    say(f"{did} {found.flows} flows{inside}, {found.records} records.")
+    if found.kept:
+        say(f"{found.kept} stay: a flow inside them has not ended.")
+    if freed > 0:
+        say(f"{freed / 1_000_000:.1f} MB are free again.")
+
+
+def backup(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The new file; nothing may be there.")],
+) -> None:
+    """Copy the journal as it is at this moment, also while flows are driven.
+
+    Secrets are not in it: a flow that waits for a browser or a token goes on only where its vault is.
+    """
+    settings = settings_of(context)
+    from ..io.housekeeping import backup as copy
+
+    with open_journal(settings) as journal:
+        size = copy(journal, file)
+        path = journal.path
+    if settings.json:
+        put(msgspec.json.encode({"journal": str(path), "backup": str(file), "bytes": size}).decode())
+    else:
+        say(f"{path} was copied to {file}, {size} bytes, only readable by you.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(epilog=f"Example: {CLI} flows export 01jq > flow.json")(export)
+    app.command(epilog=f"Example: {CLI} flows prune --older-than 30d --dry-run")(prune)
+    app.command(epilog=f"Example: {CLI} flows backup journal-copy.sqlite3")(backup)

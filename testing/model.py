@@ -1,0 +1,346 @@
+"""Your machine against the real engine: everything that can happen to its flows, in any order, searched by hypothesis.
+
+    TestParcel = flow_state_machine(PARCEL).TestCase
+
+That is a whole test. Hypothesis starts flows and lets events come from activities and from outside, alone and at once;
+lets time pass, deadlines run out, activities fail, flows be cancelled; closes the engine, kills it, opens it again, and
+takes copies of the journal at any commit, in which everything must go on as well. After every step the promises are
+checked: a flow is in one state at a time; its stored row is the fold of its events; no activity of a state that was
+left moves it; whatever was acknowledged is on disk; deadlines are the table's and pass once; numbers have no gaps; what
+has not ended can be resumed; what has ended stays so. What fails is shrunk to the shortest story and printed.
+
+The engine and its journal are the real ones. Only time is not: it stands still until the story says otherwise
+(`stillness.py`), and a kill is told by copying the directory as it is on disk (`lives.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, TypeAlias, cast
+
+import msgspec
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from typing_extensions import override
+
+from ..errors import EventNotAccepted
+from ..flows.engine import open_engine
+from ..flows.inbox import INBOX_SECONDS
+from ..flows.visit import Program
+from ..io.records import FlowRow, moment_text, parse_moment
+from ..machines.machine import CancelRequested, DeadlinePassed, Event, Machine, Row
+from .audit import audit_journal, orphans
+from .lives import Lives, Opens, Subject, machine_of
+from .stage import PUPPETS
+from .tables import row_taken, structs
+
+MAX_FLOWS: Final = 3
+WAYS: Final = ("activity", "shielded activity", "outside")
+PATIENCE: Final = st.integers(1, 600)
+"""Seconds for the context fields that states name as their timeout."""
+
+Data: TypeAlias = st.DataObject
+
+
+class FlowModel(RuleBasedStateMachine):
+    """The story of a few flows of one machine. Made by `flow_state_machine`."""
+
+    subjects: ClassVar[st.SearchStrategy[Any]]
+    children: ClassVar[Mapping[str, Subject]]
+    contexts: ClassVar[st.SearchStrategy[Any] | None]
+    events: ClassVar[Mapping[type[Event], st.SearchStrategy[Any]]]
+    opens: ClassVar[Opens]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lives: Lives | None = None
+        self._ended: dict[str, FlowRow] = {}
+
+    @property
+    def lives(self) -> Lives:
+        """The process and its journal."""
+        assert self._lives is not None
+        return self._lives
+
+    # --- the beginning --------------------------------------------------------------------------------------------
+
+    @initialize(data=st.data())
+    def begin(self, data: Data) -> None:
+        """Choose the machine, if there is a choice, and open an engine."""
+        subject = data.draw(self.subjects, label="machine")
+        self._own_life = isinstance(subject, Program)
+        self._lives = Lives(subject, self.children, self.opens)
+        self._contexts = self.contexts or contexts_of(self.lives.machine)
+        self._strategies = {
+            event: self.events.get(event) or structs(event)
+            for program in self.lives.programs
+            for event in program.machine.events.values()
+            if event is not DeadlinePassed
+        }
+
+    @precondition(lambda self: len(self.roots()) < MAX_FLOWS)
+    @rule(data=st.data(), key=st.sampled_from([None, "key"]))
+    def start(self, data: Data, key: str | None) -> None:
+        """A flow is started; with a key, the unfinished one of that key is gone on with."""
+        context = data.draw(self._contexts, label="context")
+        unfinished = [row.id for row in self.roots() if key is not None and row.key == key and row.status != "ended"]
+        flow = self.lives.call(self.lives.engine.start, self.lives.machine, context, key=key)
+        if unfinished:
+            assert [flow.id] == unfinished, f"the key {key} was started twice"
+
+    # --- events ---------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.lives.driven())
+    @rule(data=st.data(), way=st.sampled_from(WAYS))
+    def happen(self, data: Data, way: str) -> None:
+        """One event, which the flow's state most often accepts."""
+        row = self._choose(data, self.lives.driven())
+        event = self._draw_event(data, row)
+        wanted = self._row_for(row, event)
+        answers = self.lives.tell(row.id, [(way, event)])
+        after = self.lives.row(row.id)
+        if answers:
+            assert answers == [wanted is not None], f"{event!r} in {row.state}: {answers}, and the table says {wanted}"
+        if self._own_life or self._has_last_words(row):
+            return
+        if wanted is None:
+            assert after.state == row.state, f"{event!r}, which {row.state} does not accept, led to {after.state}"
+        else:
+            assert after.state == (wanted.to or row.state), f"{event!r} led to {after.state}; the row is {wanted}"
+
+    @precondition(lambda self: self.lives.driven())
+    @rule(data=st.data(), ways=st.lists(st.sampled_from(WAYS), min_size=2, max_size=3))
+    def happen_at_once(self, data: Data, ways: list[str]) -> None:
+        """Several events at the same moment: from activities, from ones that will not be cancelled, from outside."""
+        row = self._choose(data, self.lives.driven())
+        self.lives.tell(row.id, [(way, self._draw_event(data, row)) for way in ways])
+
+    @precondition(lambda self: self.lives.driven())
+    @rule(data=st.data())
+    def prepare_last_words(self, data: Data) -> None:
+        """An activity will send one more event when it is cancelled, and not let itself be stopped from it."""
+        row = self._choose(data, self.lives.driven())
+        event = self._draw_event(data, row)
+        for puppet in self.lives.puppets(row.id)[:1]:
+            puppet.last_words = event
+
+    @precondition(lambda self: self.lives.rows())
+    @rule(data=st.data())
+    def signal(self, data: Data) -> None:
+        """Another process leaves an event in the inbox; a flow driven here has taken or refused it in a moment."""
+        row = self._choose(data, self.lives.rows())
+        event = self._draw_event(data, row)
+        wanted, driven = self._row_for(row, event), self.lives.is_driven(row)
+        self.lives.post(row.id, event)
+        self.lives.pass_time(INBOX_SECONDS)
+        if driven or row.status == "ended":
+            left = [each for each in self.lives.journal.signals() if each.flow == row.id]
+            assert not left, f"these signals were left lying: {left}"
+        if driven and wanted is not None:
+            assert self.lives.row(row.id).seq > row.seq, f"the signal {event!r} came to nothing in {row.state}"
+
+    @precondition(lambda self: self.lives.rows("running", "parked"))
+    @rule(data=st.data(), reason=st.sampled_from(["", "enough"]))
+    def cancel(self, data: Data, reason: str) -> None:
+        """Somebody stops a flow for good, whether it runs, is parked, or lies where a dead process left it."""
+        row = self._choose(data, self.lives.rows("running", "parked"))
+        try:
+            assert self.lives.call(self.lives.engine.cancel, row.id, reason), f"nobody drives {row.id}"
+        except EventNotAccepted:
+            assert self._row_for(row, CancelRequested(reason)) is None
+        else:
+            assert self.lives.row(row.id).seq > row.seq, f"{row.id} was cancelled, and nothing happened"
+
+    # --- effects and trouble --------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.with_effect())
+    @rule(data=st.data())
+    def announce(self, data: Data) -> None:
+        """An activity announces the outward effect of its state, perhaps not for the first time."""
+        row = self._choose(data, self.with_effect())
+        self.lives.order(row.id, self.lives.stage.announce)
+
+    @precondition(lambda self: self.lives.driven())
+    @rule(data=st.data(), everybody=st.booleans())
+    def stop_working(self, data: Data, everybody: bool) -> None:
+        """An activity fails; or all of them come to an end and nothing led out of the state."""
+        row = self._choose(data, self.lives.driven())
+        stage = self.lives.stage
+        self.lives.order(row.id, *([stage.come_to_an_end] * PUPPETS if everybody else [stage.fail]))
+        after = self.lives.row(row.id)
+        if after.incarnation == row.incarnation and not (everybody and self._has_more_to_do(row)):
+            assert after.status == "parked", f"{row.id} can do nothing more in {row.state} and is {after.status}"
+
+    @precondition(lambda self: self.lives.rows("running", "parked"))
+    @rule(data=st.data(), repeat=st.booleans())
+    def resume(self, data: Data, repeat: bool) -> None:
+        """A flow is gone on with where it stands."""
+        row = self._choose(data, self.lives.rows("running", "parked"))
+        driven = self.lives.is_driven(row)
+        self.lives.call(self.lives.engine.resume, row.id, repeat=repeat)
+        if not driven and row.parent is None:
+            assert self.lives.row(row.id).seq > row.seq, f"{row.id} stood in {row.state} and was not resumed"
+
+    # --- time, and the end of a process ---------------------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from([0.001, 1.0, 5.0, 29.0, 30.0, 100.0, 1000.0]))
+    def pass_time(self, seconds: float) -> None:
+        """Time passes."""
+        self.lives.pass_time(seconds)
+
+    @precondition(lambda self: self.waiting())
+    @rule(data=st.data(), early=st.booleans())
+    def pass_time_to_a_deadline(self, data: Data, early: bool) -> None:
+        """Time passes until exactly a deadline, or until just before it."""
+        row = self._choose(data, self.waiting())
+        left = (parse_moment(row.deadline or "") - self.lives.now()).total_seconds()
+        self.lives.pass_time(max(left - 0.001, 0.0) if early else left)
+
+    @rule(away=st.sampled_from([0.0, 10.0, 100_000.0]))
+    def close_and_open(self, away: float) -> None:
+        """The engine is closed, as Ctrl-C does, and opened again later."""
+        self.lives.reopen(away)
+
+    @rule(away=st.sampled_from([0.0, 10.0, 100_000.0]))
+    def kill(self, away: float) -> None:
+        """The process dies; another takes up what is on disk."""
+        self.lives.kill(away)
+
+    @rule(commits=st.integers(1, 4))
+    def copy_at_a_commit(self, commits: int) -> None:
+        """So many commits from now, at that instant, the directory is copied; what is in it must go on as well."""
+        self.lives.copy_after(commits)
+
+    # --- what must always be true ---------------------------------------------------------------------------------
+
+    @invariant()
+    def every_promise_holds(self) -> None:
+        """See the module's beginning."""
+        if self._lives is None:
+            return
+        wrong = [*self.lives.stage.complaints, *audit_journal(self.lives.journal, self.lives.programs)]
+        now = moment_text(self.lives.now())
+        for row in self.lives.rows():
+            wrong += self._wrong_with(row, now)
+        wrong += [
+            f"{row.id} goes on; its parent does not need it any more"
+            for row in orphans(self.lives.journal)
+            if self.lives.is_driven(row)
+        ]
+        assert not wrong, "\n".join(wrong)
+        while self.lives.copies:
+            wrong = self.lives.revive(self.lives.copies.pop())
+            assert not wrong, "in a copy taken at a commit: " + "\n".join(wrong)
+
+    def _wrong_with(self, row: FlowRow, now: str) -> list[str]:
+        engine, stage = self.lives.engine, self.lives.stage
+        wrong = stage.missing(row.id, self.lives.journal.records(row.id))
+        context = self.lives.machine_of(row).decode_context(row.context)
+        if (engine.row(row.id), engine.context(row.id)) != (row, context):
+            wrong.append(f"{row.id}: the engine has {engine.row(row.id)}; on disk is {row}")
+        driven = self.lives.is_driven(row)
+        there = [(puppet.visit.state, puppet.visit.incarnation) for puppet in self.lives.puppets(row.id)]
+        wanted = [(row.state, row.incarnation)] * (PUPPETS - stage.finished[row.id, row.incarnation]) if driven else []
+        if there != wanted:
+            wrong.append(f"{row.id} is {row.status} in {row.state}, visit {row.incarnation}; at work are {there}")
+        if driven and row.deadline is not None and row.deadline < now:
+            wrong.append(f"{row.id} stands in {row.state} at {now}; its deadline was {row.deadline}")
+        if row.status == "ended":
+            if self._ended.setdefault(row.id, row) != row:
+                wrong.append(f"{row.id} had ended, and changed: {self._ended[row.id]} became {row}")
+            if self.lives.tell(row.id, [("outside", CancelRequested())]) != [False]:
+                wrong.append(f"{row.id} has ended and takes an event")
+        return wrong
+
+    @override
+    def teardown(self) -> None:
+        """Close the engine, and leave nothing behind."""
+        if self._lives is not None:
+            self._lives.end()
+
+    # --- choosing -------------------------------------------------------------------------------------------------
+
+    def roots(self) -> list[FlowRow]:
+        """The flows nobody runs as a child."""
+        return [row for row in self.lives.rows() if row.parent is None]
+
+    def with_effect(self) -> list[FlowRow]:
+        """The driven flows in a state with an outward effect."""
+        return [row for row in self.lives.driven() if self.lives.machine_of(row).states[row.state].effect is not None]
+
+    def waiting(self) -> list[FlowRow]:
+        """The driven flows with a deadline."""
+        return [row for row in self.lives.driven() if row.deadline is not None]
+
+    def _choose(self, data: Data, rows: list[FlowRow]) -> FlowRow:
+        # By number: the ids are never the same twice, and a story must be repeatable.
+        return rows[data.draw(st.integers(0, len(rows) - 1), label="flow")]
+
+    def _draw_event(self, data: Data, row: FlowRow) -> Event:
+        machine = self.lives.machine_of(row)
+        every = [event for event in machine.events.values() if event is not DeadlinePassed]
+        fitting = [event for event in every if event in machine.accepts(row.state)]
+        if not fitting or data.draw(st.integers(0, 9), label="any event") == 9:
+            fitting = every
+        chosen = data.draw(st.sampled_from(fitting), label="event")
+        return cast("Event", data.draw(self._strategies[chosen], label="event"))
+
+    def _row_for(self, row: FlowRow, event: Event) -> Row | None:
+        context = self.lives.machine_of(row).decode_context(row.context)
+        return row_taken(self.lives.machine_of(row), row.state, context, event)
+
+    def _has_more_to_do(self, row: FlowRow) -> bool:
+        # A program's own activities, or the one that runs a child flow.
+        return self._own_life or self.lives.machine_of(row).states[row.state].child in self.children
+
+    def _has_last_words(self, row: FlowRow) -> bool:
+        return any(puppet.last_words is not None for puppet in self.lives.puppets(row.id))
+
+
+def flow_state_machine(
+    subject: Subject | st.SearchStrategy[Any],
+    *,
+    children: Mapping[str, Subject] | None = None,
+    contexts: st.SearchStrategy[Any] | None = None,
+    events: Mapping[type[Event], st.SearchStrategy[Any]] | None = None,
+    opens: Opens = open_engine,
+) -> type[FlowModel]:
+    """A hypothesis state machine that tells any story of a machine's flows and checks the engine's promises.
+
+    `flow_state_machine(...).TestCase` is a test; its `settings` say how many stories there are, and how long.
+
+    Args:
+        subject: The machine; or a program, whose activities then run too (they must wait by nothing but trio and the
+            visit's clock, and use no threads); or a strategy of either.
+        children: The machines (or programs) its states run as child flows, by name; without them such a state is like
+            any other.
+        contexts: What flows are started with. By default any value the context's types allow, with timeouts of 1 to 600
+            seconds.
+        events: How to make events whose fields cannot hold any value of their types; by default they can.
+        opens: Opens an engine; `open_engine` by default.
+    """
+
+    class Model(FlowModel):
+        pass
+
+    if isinstance(subject, st.SearchStrategy):
+        Model.subjects = cast("st.SearchStrategy[Any]", subject)
+    else:
+        Model.subjects = st.just(subject)
+        Model.__name__ = Model.__qualname__ = f"{machine_of(subject).name.title().replace('_', '')}Model"
+    Model.children = children or {}
+    Model.contexts = contexts
+    Model.events = events or {}
+    Model.opens = staticmethod(opens)
+    return Model
+
+
+def contexts_of(machine: Machine[Any]) -> st.SearchStrategy[Any]:
+    """Contexts to start flows with: any values, but timeouts of 1 to 600 seconds."""
+    timeouts = sorted({state.timeout for state in machine.states.values() if isinstance(state.timeout, str)})
+    seconds = st.fixed_dictionaries(dict.fromkeys(timeouts, PATIENCE.map(float)))
+
+    def with_timeouts(context: Any, changes: dict[str, float]) -> Any:
+        return msgspec.structs.replace(context, **changes)
+
+    return st.builds(with_timeouts, structs(machine.context_type), seconds)

@@ -1,0 +1,227 @@
+"""A stage for a program: activities that do what a test tells them, and a witness to everything they do.
+
+Each state of a program gets two puppets beside the program's own activities. A puppet waits for orders: send this event,
+announce that effect, fail, come to an end, or refuse to be cancelled before a last word. The stage knows who is on it at
+every moment, which sends were acknowledged, and sees every change at the moment it is published; what it may never see
+it notes as a complaint. A stage belongs to one life of a process: after a kill, the puppets of the dead are nobody's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import msgspec
+import trio
+from typing_extensions import override
+
+from ..errors import EffectUncertain, Network
+from ..flows.engine import Engine
+from ..flows.feed import Feed
+from ..flows.flow import Change
+from ..flows.visit import Activity, Program, Visit
+from ..io.records import Record
+from ..machines.machine import Event, Machine
+from .tables import example, structs
+
+PUPPETS = 2
+OUTSIDE = 0
+"""The visit of an event that comes from outside: it is taken in any."""
+
+Order = Callable[[Visit[Any]], Awaitable[bool]]
+"""What a puppet is to do; it returns True when the puppet has come to its end."""
+
+
+class Acknowledged(NamedTuple):
+    """An event whose sender was told that it is durable."""
+
+    visit: int
+    name: str
+    body: str
+
+
+class Puppet:
+    """One activity of one visit."""
+
+    def __init__(self, visit: Visit[Any]) -> None:
+        self.visit = visit
+        self.orders, self._given = trio.open_memory_channel[Order](100)
+        self.last_words: Event | None = None
+
+    async def next_order(self) -> Order:
+        """Wait to be told."""
+        return await self._given.receive()
+
+
+class Stage:
+    """Makes programs into plays and watches them.
+
+    Attributes:
+        puppets: Who is on the stage, in the order they came.
+        finished: By flow and visit, how many of them came to their end and were not cancelled.
+        complaints: What was seen that may never be.
+        acknowledged: By flow, every event a sender was told is durable.
+        published: By flow, the number of the last change that was shown.
+        started: The flows, in the order they were started.
+        on_change: Called with every change when it is published, before anybody else hears of it.
+    """
+
+    def __init__(self) -> None:
+        self.puppets: list[Puppet] = []
+        self.finished: Counter[tuple[str, int]] = Counter()
+        self.started: dict[str, None] = {}
+        self.complaints: list[str] = []
+        self.acknowledged: dict[str, Counter[Acknowledged]] = {}
+        self.published: dict[str, int] = {}
+        self.on_change: Callable[[Change], None] | None = None
+        self.engine: Engine | None = None
+
+    def next_life(self) -> Stage:
+        """The stage of the process that takes up where this one was killed: it knows what was acknowledged."""
+        stage = Stage()
+        stage.complaints = self.complaints
+        stage.acknowledged = deepcopy(self.acknowledged)
+        stage.started = dict(self.started)
+        return stage
+
+    # --- plays ----------------------------------------------------------------------------------------------------
+
+    def play(self, subject: Machine[Any] | Program[Any], children: Mapping[str, Program[Any]]) -> Program[Any]:
+        """The program with puppets in every state; states that run a child flow run it, when its program is given."""
+        machine = subject.machine if isinstance(subject, Program) else subject
+        own = subject.activities if isinstance(subject, Program) else {}
+        activities: dict[str, list[Activity]] = {}
+        for name, state in machine.states.items():
+            if not state.final:
+                activities[name] = [*own.get(name, ()), *[self._puppet] * PUPPETS]
+                if not own and state.child is not None and state.child in children:
+                    activities[name].append(_child_runner(children[state.child]))
+        return Program(machine, activities)
+
+    def watch(self, engine: Engine) -> None:
+        """See every change of an engine that has just been opened."""
+        self.engine = engine
+        self.puppets.clear()
+        self.finished.clear()
+        self.published.clear()
+        engine.feed = _WitnessedFeed(self._changed)
+
+    async def _puppet(self, visit: Visit[Any]) -> None:
+        puppet = Puppet(visit)
+        for other in self.puppets:
+            if other.visit.flow == visit.flow and other.visit is not visit:
+                self.complaints.append(
+                    f"{visit.flow} came to visit {visit.incarnation} of {visit.state} before everybody had left "
+                    f"visit {other.visit.incarnation} of {other.visit.state}"
+                )
+        self.puppets.append(puppet)
+        try:
+            while not await (await puppet.next_order())(visit):
+                pass
+            self.finished[visit.flow, visit.incarnation] += 1
+        finally:
+            if puppet.last_words is not None:
+                with trio.CancelScope(shield=True):
+                    await self.send(visit, puppet.last_words)
+            self.puppets.remove(puppet)
+
+    # --- orders ---------------------------------------------------------------------------------------------------
+
+    async def send(self, visit: Visit[Any], event: Event, *, shielded: bool = False) -> bool:
+        """Send an event from a visit; what the journal must have of it is written down."""
+        left = visit.left
+        taken = False
+        with trio.CancelScope(shield=shielded):
+            taken = await visit.send(event)
+        if taken and left:
+            self.complaints.append(f"{visit.flow}: {event!r} was taken from visit {visit.incarnation}, which was left")
+        if taken:
+            self.acknowledge(visit.flow, event, visit.incarnation)
+        return False
+
+    def acknowledge(self, flow: str, event: Event, visit: int = OUTSIDE) -> None:
+        """Note that a sender was told; the event must be on disk by now."""
+        told = Acknowledged(visit, type(event).__name__, msgspec.json.encode(event).decode())
+        self.acknowledged.setdefault(flow, Counter())[told] += 1
+        self.complaints += self.missing(flow, self._records(flow))
+
+    def missing(self, flow: str, records: list[Record]) -> list[str]:
+        """What was acknowledged and cannot be found in a flow's records, in words."""
+        found: Counter[Acknowledged] = Counter()
+        for before, record in zip(records, records[1:], strict=False):
+            if record.kind == "event":
+                found[Acknowledged(before.incarnation, record.name, record.body)] += 1
+                found[Acknowledged(OUTSIDE, record.name, record.body)] += 1
+        told = self.acknowledged.get(flow, Counter[Acknowledged]())
+        return [f"{flow}: {event} was acknowledged and is not in the journal" for event in told - found]
+
+    async def announce(self, visit: Visit[Any]) -> bool:
+        """Announce the state's effect; whether its result counts as uncertain must agree with the journal."""
+        key = f"{visit.flow}:{visit.incarnation}:effect"
+        records = self._records(visit.flow)
+        told = next((record.seq for record in records if record.kind == "intent" and record.name == key), None)
+        inherited = told is not None and any(each.seq > told and each.kind == "resumed" for each in records)
+        try:
+            intent = await visit.announce("effect")
+        except EffectUncertain:
+            if not inherited:
+                self.complaints.append(f"{key} counts as uncertain and was never announced by an earlier process")
+            raise
+        if intent.key != key or intent.uncertain != inherited:
+            self.complaints.append(f"{intent} was given for {key}, which an earlier process announced: {inherited}")
+        if not any(each.kind == "intent" and each.name == key for each in self._records(visit.flow)):
+            self.complaints.append(f"{key} was announced and is not on disk")
+        return False
+
+    async def fail(self, _visit: Visit[Any]) -> bool:
+        """Meet trouble."""
+        raise Network("the network is down, as it was told to be", sent=False)
+
+    async def come_to_an_end(self, _visit: Visit[Any]) -> bool:
+        """Have nothing left to do."""
+        await trio.lowlevel.checkpoint()
+        return True
+
+    # --- what is seen ---------------------------------------------------------------------------------------------
+
+    def _records(self, flow: str) -> list[Record]:
+        assert self.engine is not None
+        return self.engine.journal.records(flow)
+
+    def _changed(self, change: Change) -> None:
+        assert self.engine is not None
+        row = self.engine.journal.flow(change.flow)
+        if row is None or row.seq < change.seq:
+            self.complaints.append(
+                f"{change.flow}: record {change.seq} ({change.event}) was shown before it was on disk"
+            )
+        last = self.published.get(change.flow)
+        if last is not None and change.seq != last + 1:
+            self.complaints.append(f"{change.flow}: record {change.seq} was shown after record {last}")
+        self.published[change.flow] = change.seq
+        self.started.setdefault(change.flow)
+        if self.on_change is not None:
+            self.on_change(change)
+
+
+class _WitnessedFeed(Feed):
+    def __init__(self, witness: Callable[[Change], None]) -> None:
+        super().__init__()
+        self._witness = witness
+
+    @override
+    def publish(self, change: Change) -> None:
+        self._witness(change)
+        super().publish(change)
+
+
+def _child_runner(child: Program[Any]) -> Activity:
+    context = example(structs(child.machine.context_type))
+
+    async def run_child(visit: Visit[Any]) -> None:
+        await visit.run_child(child, context)
+        await trio.sleep_forever()  # what follows from it is for the puppets to say
+
+    return run_child

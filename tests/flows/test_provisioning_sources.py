@@ -1,0 +1,97 @@
+"""One story from two sources: whatever the stream and the polling saw, and in whatever order, the end is the same."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from systemprompt_cloud.flows.provisioning import meaning, start_provisioning, status_meaning
+from systemprompt_cloud.io.tenants import TenantStore
+from systemprompt_cloud.io.wire import ProvisioningEventType, TenantStatus
+from systemprompt_cloud.machines.machine import Context
+from systemprompt_cloud.machines.provisioning import (
+    PROVISIONING,
+    ProvisioningContext,
+    ProvisioningFailed,
+    TenantBecameReady,
+)
+from systemprompt_cloud.machines.watching import StepObserved, StreamLost, StreamReturned, is_news
+from systemprompt_cloud.sandbox import views
+from systemprompt_cloud.sandbox.provisioning import MESSAGES
+from systemprompt_cloud.testing.fixtures import open_rehearsal
+
+EVENTS = "path=/events"
+STEPS = list(ProvisioningEventType)[:10]
+WAITING = ProvisioningContext(api_url="http://127.0.0.1:1", tenant_id="t")
+
+
+def test_both_sources_use_the_same_words() -> None:
+    """The two ends and progress, from a stream's event and from a polled status."""
+    for step, status in (("tenant_ready", "ready"), ("provisioning_failed", "failed"), ("", "working")):
+        streamed = meaning(WAITING, step, "said", "polling")
+        polled = status_meaning(WAITING, TenantStatus(status=status, message="said"))
+        assert type(streamed) is type(polled)
+    assert meaning(WAITING, "infrastructure_ready", "", "stream") == StepObserved(
+        "infrastructure_ready", "", "stream", "", "t"
+    )
+    assert isinstance(meaning(WAITING, "provisioning_failed", "", "stream"), ProvisioningFailed)
+
+
+def observe_all(seen: list[tuple[str, int]]) -> tuple[str, Context]:
+    """Take observations in this order, as the activities do: what is no news makes no event."""
+    state, context = "streaming", WAITING
+    for source, upto in seen:
+        if source == "lost":
+            step = PROVISIONING.step(state, context, StreamLost("gone"))
+        elif source == "back" and state == "polling":
+            step = PROVISIONING.step(state, context, StreamReturned())
+        elif source in {"stream", "polling"}:
+            name = STEPS[upto]
+            observed = meaning(WAITING, name, MESSAGES[name], "stream" if source == "stream" else "polling")
+            if isinstance(observed, StepObserved) and not is_news(context, observed):
+                continue
+            if isinstance(observed, TenantBecameReady):
+                continue
+            step = PROVISIONING.step(state, context, observed)
+        else:
+            continue
+        state, context = step.state, step.context
+    step = PROVISIONING.step(state, context, meaning(WAITING, "tenant_ready", "", "stream", app_url="https://a"))
+    return step.state, step.context
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["stream", "polling", "lost", "back"]), st.integers(0, 9)), max_size=30))
+def test_any_interleaving_ends_the_same(seen: list[tuple[str, int]]) -> None:
+    """Whoever saw which step first, however often the stream broke: the same state, and each step known once."""
+    state, context = observe_all(seen)
+    assert isinstance(context, ProvisioningContext)
+    assert (state, context.app_url, context.problem) == ("fetching_secrets", "https://a", "")
+    expected = {STEPS[upto] for source, upto in seen if source in {"stream", "polling"}} | {"tenant_ready"}
+    assert set(context.steps) == expected
+    assert len(context.steps) == len(expected)
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    drops=st.lists(st.integers(0, 9), max_size=3),
+    outage=st.sampled_from([0.0, 0.05]),
+    malformed=st.integers(0, 9),
+    silent=st.booleans(),
+)
+async def test_any_accident_of_the_stream_ends_the_same(
+    tmp_path_factory: pytest.TempPathFactory, drops: list[int], outage: float, malformed: int, silent: bool
+) -> None:
+    """Over real sockets: whatever happens to the stream, the same tenant is stored, with the same secrets."""
+    faults = [f"drop-stream:after={after},outage={outage},{EVENTS}" for after in drops]
+    faults += [f"malformed:after={malformed},{EVENTS}", *([f"silence:after=1,{EVENTS}"] if silent else [])]
+    async with (
+        open_rehearsal(tmp_path_factory.mktemp("accident"), faults=faults, step_seconds=0.01) as rehearsal,
+        rehearsal.open_engine(idle_seconds=0.1) as engine,
+    ):
+        rehearsal.log_in()
+        tenant = rehearsal.buy()
+        outcome = await (await start_provisioning(engine, rehearsal.provisioning(tenant.id))).wait()
+        assert outcome.state == "ready"
+        (stored,) = TenantStore.load_from_path(rehearsal.paths.tenants).tenants
+        assert stored.sync_token == views.tenant_secrets(rehearsal.cloud, tenant).sync_token
