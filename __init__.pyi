@@ -95,6 +95,7 @@ from .machines.machine import State as State
 from .machines.machine import Step as Step
 from .machines.machine import Verdict as Verdict
 from .machines.machine import on as on
+from .machines.migration import Migration as Migration
 from .machines.onboarding import ONBOARDING as ONBOARDING
 from .machines.onboarding import OnboardingContext as OnboardingContext
 from .machines.provisioning import PROVISIONING as PROVISIONING

@@ -6,12 +6,16 @@ a file that a test keeps equal to what the commands say of themselves.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ._version import __version__
+
+_CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What a disk says that takes no more; every other file of ours has its errors translated where it is written."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,11 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if not any(name.endswith("_COMPLETE") and name.startswith("_S") for name in os.environ):
             if arguments == ["--version"]:
-                sys.stdout.write(f"systemprompt-cloud {__version__}\n")
-                return 0
+                return _answer(f"systemprompt-cloud {__version__}\n")
             if text := _help(arguments):
-                sys.stdout.write(text)
-                return 0
+                return _answer(text)
         from .cli.app import run
 
         alias = Path(sys.argv[0]).stem == "spc"
@@ -40,8 +42,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # Whoever read our output has gone; there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()
         return 1
+    except OSError as exc:
+        if exc.errno not in _CANNOT_WRITE or exc.filename is not None:
+            raise
+        _forget_stdout()
+        sys.stderr.write(f"Error: cannot write to stdout: {exc.strerror or exc}\n")
+        return 1
+
+
+def _answer(text: str) -> int:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+    return 0
+
+
+def _forget_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _help(arguments: Sequence[str]) -> str:

@@ -114,14 +114,14 @@ class TenantNotConfigured(CloudError):
     """The profile names no tenant."""
 
     requires_setup = True
-    default_hint = f"Choose one: {CLI} tenants select"
+    default_hint = f"Name its id in the profile; for a new one: {CLI} up --plan ID"
 
 
 class AppNotConfigured(CloudError):
     """The tenant has no application yet."""
 
     requires_setup = True
-    default_hint = f"Deploy one: {CLI} deploy IMAGE"
+    default_hint = f"The tenant waits for an image; when it has one: {CLI} provision TENANT_ID"
 
 
 class ProfileRequired(CloudError):
@@ -143,7 +143,7 @@ class TenantsNotSynced(CloudError):
     """There is no tenants.json yet."""
 
     requires_setup = True
-    default_hint = f"Fetch it: {CLI} tenants sync"
+    default_hint = f"Fetch a tenant of yours: {CLI} provision TENANT_ID"
 
 
 class TenantsStoreCorrupted(CloudError):
@@ -337,11 +337,24 @@ class FlowExists(CloudError):
         self.flow = flow
 
 
+class SignalTaken(CloudError):
+    """An event from the inbox was taken already, by a process that drove the flow before; nothing was changed."""
+
+    default_hint = "Nothing to do: the flow has the event."
+
+
 class EngineClosed(CloudError):
     """The engine was closed while somebody waited for a flow; the flow can be resumed."""
 
     exit_code = EXIT_PENDING
     default_hint = f"Go on with it: {CLI} flows resume"
+
+
+class StillPending(CloudError):
+    """The time is up and the server is still at it; what is paid for is not given up."""
+
+    exit_code = EXIT_PENDING
+    default_hint = f"Wait on: {CLI} flows resume"
 
 
 class EffectUncertain(CloudError):

@@ -216,7 +216,7 @@ def table(settings: Settings) -> str:
     summaries: list[str] = []
     before: dict[str, Run] = {}
     with workers(settings) as asked:
-        for flows in (1, 50) if settings.quick else SIZES:
+        for flows in (1, 20) if settings.quick else SIZES:
             size = Size(flows, settings, asked, before)
             rows += size.rows()
             summaries.append(size.summary())

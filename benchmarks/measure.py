@@ -201,12 +201,12 @@ def run_tables(tables: Sequence[Table], arguments: Sequence[str] | None = None) 
     """Print the machine's facts and the tables; the entry point of every file here."""
     parser = ArgumentParser(description="Measure, and print Markdown.")
     parser.add_argument("--quick", action="store_true", help="the shortest run that fills every table")
-    parser.add_argument("--rounds", type=int, default=0, help="how often everybody is asked (5; 2 when quick)")
+    parser.add_argument("--rounds", type=int, default=0, help="how often everybody is asked (5; 1 when quick)")
     parser.add_argument("--directory", type=Path, default=ROOT / "build", help="a directory on the disk to measure")
     options = parser.parse_args(arguments)
     options.directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=options.directory) as name:
-        settings = Settings(Path(name), options.quick, options.rounds or (2 if options.quick else 5))
+        settings = Settings(Path(name), options.quick, options.rounds or (1 if options.quick else 5))
         print(facts(settings.directory), flush=True)
         if options.quick:
             print("\nA quick run: it shows that the tables work. Its figures mean nothing.")

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from .._version import __version__
-from ..errors import CLI, EXIT_INTERRUPTED, CloudError
+from ..errors import CLI, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, CloudError
 from . import (
     checkout,
     demo,
@@ -30,8 +30,8 @@ from . import (
 )
 from .arguments import hoist
 from .errors import report
-from .settings import ENVIRONMENTS, Settings
-from .terminal import prepare_streams
+from .settings import ENVIRONMENTS, Settings, check_api_url
+from .terminal import prepare_streams, stdout_failed
 
 EPILOG = (
     "Global options may stand before or after the command. Exit codes: 0 done, 1 failed, 2 usage, 4 login needed, "
@@ -47,6 +47,9 @@ app = typer.Typer(
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "terminal_width": 80, "max_content_width": 80},
 )
+
+_typed: list[str] = []
+"""The arguments of this run, the global options first."""
 
 _seen: list[Settings] = []
 """The settings of this run, for the errors that come after them."""
@@ -113,6 +116,8 @@ def program(
 
     if api_url is not None and env is not None:
         raise typer.BadParameter("give either --env or --api-url", param_hint="--env")
+    if api_url is not None:
+        check_api_url(api_url, "--api-url")
     settings = Settings(
         paths=resolve_cloud_paths(directory, os.environ, Path.cwd()),
         json=json,
@@ -122,6 +127,7 @@ def program(
         env=env,
         verbosity=verbose,
         log_file=log_file,
+        arguments=tuple(_typed),
     )
     context.obj = settings
     _seen[:] = [settings]
@@ -145,8 +151,14 @@ def run(argv: Sequence[str], *, name: str = CLI) -> int:
         The exit code.
     """
     prepare_streams()
+    code = _run(argv, name)
+    return EXIT_FAILED if code == EXIT_DONE and stdout_failed() else code
+
+
+def _run(argv: Sequence[str], name: str) -> int:
+    _typed[:] = hoist(argv)
     try:
-        app(hoist(argv), prog_name=name)
+        app(list(_typed), prog_name=name)
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else 0 if exc.code is None else 1
     except CloudError as exc:

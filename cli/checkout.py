@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import CLI
-from .options import NoBrowser, Plan, Region, port_option, seconds_option
+from .options import NoBrowser, Plan, Region, Unbound, port_option, seconds_option, warn_unbound
 from .settings import choose_api, settings_of
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def checkout(
     port: Annotated[int, port_option("--port", "the payment")] = 8766,
     timeout: Annotated[float, seconds_option("--timeout", "the payment")] = 300.0,
     no_browser: NoBrowser = False,
+    unbound_callback: Unbound = False,
 ) -> None:
     """Pay for a tenant. Needs a login."""
     settings = settings_of(context)
@@ -31,7 +32,11 @@ def checkout(
     from .drive import drive
 
     api_url = require_login(settings, choose_api(settings).url)
-    wanted = CheckoutContext(api_url=api_url, plan=plan, region=region, port=port, timeout=timeout)
+    if unbound_callback:
+        warn_unbound()
+    wanted = CheckoutContext(
+        api_url=api_url, plan=plan, region=region, port=port, timeout=timeout, bound=not unbound_callback
+    )
 
     async def begin(engine: Engine) -> Flow:
         return await start_checkout(engine, wanted)

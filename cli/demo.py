@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,13 +63,11 @@ def in_own_directory(settings: Settings) -> Settings:
     Raises:
         UnsafeFile: The named directory holds credentials of a real cloud.
     """
-    from ..io.files import ensure_private_dir
     from ..io.paths import CloudPaths
+    from .demo_directories import new_demo_directory
 
     if settings.directory is None:
-        base = _user_directory() / "demo"
-        ensure_private_dir(base)
-        directory = Path(tempfile.mkdtemp(prefix="", dir=base))
+        directory = new_demo_directory(_user_directory() / "demo")
     else:
         directory = settings.paths.directory
     paths = CloudPaths(directory=directory, state_directory=directory, origin="explicit")

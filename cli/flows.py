@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
 from ..errors import CLI, EXIT_DONE, EXIT_FAILED, EXIT_PENDING, FlowNotFound
-from .options import NoBrowser
+from .options import NoBrowser, warn_unbound
 from .settings import Settings, refuse_untrusted, settings_of
 from .terminal import clean, put, say, shortened, table
 
@@ -37,9 +38,10 @@ IdOrNewest = Annotated[str | None, typer.Argument(metavar="[ID]", help="The flow
 
 
 class Context(msgspec.Struct):
-    """The part of every flow's context that says where it may send a person."""
+    """The part of every flow's context that says where it may send a person, and who may answer in their place."""
 
     api_url: str = ""
+    bound: bool = True
 
 
 def open_journal(settings: Settings) -> Journal:
@@ -197,7 +199,10 @@ def resume(
     with open_journal(settings) as journal:
         row = journal.find(flow) if flow is not None else _newest(settings, journal)
     if row.status != "ended":
-        refuse_untrusted(settings, msgspec.json.decode(row.context, type=Context).api_url, str(settings.paths.journal))
+        goes = msgspec.json.decode(row.context, type=Context)
+        refuse_untrusted(settings, goes.api_url, str(settings.paths.journal))
+        if not goes.bound:
+            warn_unbound()
     from .drive import drive
 
     async def begin(engine: Engine) -> Flow:
@@ -270,9 +275,19 @@ def _tell_cancelled(settings: Settings, row: FlowRow, *, already: bool) -> None:
 
 
 @app.command(epilog=f"Example: {CLI} flows check")
-def check(context: typer.Context) -> None:
+def check(
+    context: typer.Context,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", metavar="DIR", help="Check recorded histories of other releases instead."),
+    ] = None,
+) -> None:
     """Check the journal: the file itself, and every flow against its history, folded again."""
     settings = settings_of(context)
+    if against is not None:
+        from .against import check_against
+
+        raise typer.Exit(check_against(settings, against))
     from ..flows.fold import check_flow
     from ..flows.onboarding import all_programs
     from ..flows.services import Services

@@ -94,6 +94,8 @@ def watch(
     with open_journal(settings) as journal:
         root = None if flow is None else journal.find(flow).id
         watched = Watched(journal, root)
+        if root is None:
+            say(f"Watching {journal.path}; Ctrl-C ends it.")
         while True:
             standing = None if root is None else journal.flow(root)
             idle = standing is not None and standing.status != "ended" and not driver_of(settings, standing)

@@ -17,6 +17,7 @@ from ..flows.flow import Change, Outcome
 from ..io.log import redact
 from ..io.records import FlowRow
 from .errors import exit_code, tell
+from .mends import in_words, mend, mend_stuck
 from .settings import Settings
 from .terminal import clean, put, say
 
@@ -56,6 +57,7 @@ class Lines:
 
     def ended(self, outcome: Outcome) -> None:
         """The flow reached an end."""
+        hint = "" if outcome.succeeded else mend(self._settings, outcome.machine, outcome.state, outcome.problem)
         put(
             _line(
                 flow=outcome.flow,
@@ -63,7 +65,8 @@ class Lines:
                 state=outcome.state,
                 verdict=outcome.verdict,
                 result=dict(outcome.result),
-                **({"problem": redact(outcome.problem)} if outcome.problem else {}),
+                **({"problem": redact(in_words(outcome.problem))} if outcome.problem else {}),
+                **({"hint": clean(hint)} if hint else {}),
             )
         )
 
@@ -74,7 +77,8 @@ class Lines:
 
     def stuck(self, row: FlowRow | None, error: CloudError) -> None:
         """It cannot go on as things are."""
-        message, hint = clean(error.user_message), clean(self._settings.mended(error.recovery_hint))
+        message = clean(error.user_message)
+        hint = clean(mend_stuck(error.kind, self._settings.mended(error.recovery_hint)))
         standing: dict[str, Any] = {} if row is None else self._pending(row)
         put(_line(**standing, error=error.kind, message=message, hint=hint, exit_code=exit_code(error)))
         tell(message, hint)

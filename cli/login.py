@@ -10,7 +10,7 @@ import typer
 
 from ..errors import CLI
 from ..io.wire import OAuthProvider
-from .options import NoBrowser, Provider, Unbound, port_option, seconds_option
+from .options import NoBrowser, Provider, Unbound, port_option, seconds_option, warn_unbound
 from .settings import Settings, settings_of, trusted_api_url
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def login(
     from ..machines.login import LoginContext
     from .drive import checked_api, drive
 
+    if unbound_callback:
+        warn_unbound()
     wanted = LoginContext(
         api_url=checked_api(api_url), provider=provider.value, port=port, timeout=timeout, bound=not unbound_callback
     )

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ..io.wire import REGIONS, OAuthProvider
+from .terminal import say
 
 Provider = Annotated[OAuthProvider, typer.Option("--provider", help="Who you log in with.")]
 NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Only show addresses; open no browser.")]
@@ -15,9 +16,17 @@ Unbound = Annotated[
     bool,
     typer.Option(
         "--unbound-callback",
-        help="For an API that takes no query in its redirect URI; you then confirm the account that was found.",
+        help="For an API that takes no query in its redirect URI; anybody on this computer could then answer.",
     ),
 ]
+
+
+def warn_unbound() -> None:
+    """Say what an unbound callback means (SECURITY 4), before anything is waited for."""
+    say(
+        "Warning: the way back is not bound to your browser: anybody on this computer could answer in your place. "
+        "Look closely at the account, or the tenant, that is found."
+    )
 
 
 def known_region(value: str) -> str:

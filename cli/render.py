@@ -26,6 +26,7 @@ from ..machines.onboarding import ONBOARDING
 from ..machines.provisioning import PROVISIONING
 from .errors import tell
 from .lines import invitation
+from .mends import in_words, mend, mend_stuck
 from .settings import Settings
 from .terminal import clean, mark, say, shortened
 
@@ -185,11 +186,13 @@ class People:
         say()
         result = {name: clean(str(value)) for name, value in outcome.result.items() if value}
         if not outcome.succeeded:
-            problem = clean(outcome.problem) or meaning(outcome.machine, outcome.state)
+            problem = clean(in_words(outcome.problem)) or meaning(outcome.machine, outcome.state)
             tell(
                 f"{outcome.machine} {outcome.state}: {problem}",
                 f"See what happened: {self._settings.command(f'flows history {shortened(outcome.flow)}')}",
             )
+            if what_to_do := mend(self._settings, outcome.machine, outcome.state, outcome.problem):
+                say(clean(what_to_do))
             return
         for text in reached(self._settings, outcome.machine, result):
             say(text)
@@ -206,7 +209,8 @@ class People:
     def stuck(self, row: FlowRow | None, error: CloudError) -> None:
         """It cannot go on as things are."""
         say()
-        tell(clean(error.user_message), clean(self._settings.mended(error.recovery_hint)))
+        hint = mend_stuck(error.kind, self._settings.mended(error.recovery_hint))
+        tell(clean(error.user_message), clean(hint))
         if row is not None and row.status != "ended":
             say(f"Nothing is lost: {row.machine} stands at {row.state}. Then go on with it:")
             say(f"  {self._settings.resume_command(row.id)}")

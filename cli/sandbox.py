@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 from typing_extensions import override
 
 from ..errors import CLI
-from .settings import settings_of
+from .settings import program, settings_of
 from .terminal import put, say
 
 
@@ -56,7 +56,7 @@ def sandbox(
         async with serve_sandbox(port, seed=seed, faults=fault or (), step_seconds=step) as cloud:
             put(msgspec.json.encode({"url": cloud.url}).decode() if settings.json else cloud.url)
             if sys.stderr.isatty():
-                say(f"Use it: {CLI} up --plan starter --region iad --api-url {cloud.url}")
+                say(f"Use it: {program()} up --plan plan_sandbox_starter --region iad --api-url {cloud.url}")
                 say("Ctrl-C ends it.")
             await trio.sleep_forever()
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal, cast
@@ -20,10 +22,14 @@ import typer
 
 from ..errors import CLI, CredentialsCorrupted, NotAuthenticated, UntrustedApi
 from ..io.paths import CloudPaths
+from .terminal import clean
 
 API_VARIABLE: Final = "SYSTEMPROMPT_API_URL"
 LOCAL_VARIABLE: Final = "SYSTEMPROMPT_LOCAL_URL"
 ENVIRONMENTS: Final = ("production", "sandbox", "local")
+
+STARTING: Final = frozenset({"up", "login", "checkout"})
+"""The commands that start a flow with ports, and so can be run again with another one."""
 
 _ORIGINS: Final = {
     "explicit": "named by --dir or SYSTEMPROMPT_DIR",
@@ -45,6 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         env: What `--env` named, when it did.
         verbosity: How often `-v` was given.
         log_file: Where the log goes beside stderr.
+        arguments: What was typed, the global options first.
     """
 
     paths: CloudPaths
@@ -56,22 +63,35 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     env: str | None = None
     verbosity: int = 0
     log_file: Path | None = None
+    arguments: tuple[str, ...] = ()
 
     def command(self, words: str) -> str:
         """A command of ours that works when it is pasted: with the directory and the API that were named here."""
         named = "" if self.directory is None else f" --dir {shlex.quote(str(self.paths.directory))}"
         if self.api_url is not None:
             named += f" --api-url {shlex.quote(self.api_url)}"
-        return f"{CLI}{named} {words}"
+        return f"{program()}{named} {words}"
 
     def resume_command(self, flow: str) -> str:
         """The command that goes on with a flow."""
         return self.command(f"flows resume {flow}")
 
+    def again(self, option: str = "", value: str = "") -> str:
+        """The command that was typed, to be pasted, with an option changed; empty when it started no flow."""
+        words = list(self.arguments)
+        if not STARTING & set(words):
+            return ""
+        if option:
+            while option in words:
+                at = words.index(option)
+                del words[at : at + 2]
+            words = [word for word in words if not word.startswith(f"{option}=")] + [option, value]
+        return f"{program()} {shlex.join(words)}"
+
     def mended(self, hint: str) -> str:
         """A hint whose commands are made to work here, see `command`."""
         if "--api-url" in hint:
-            return hint.replace(f"{CLI} ", f"{CLI}{self._dir_option()} ")
+            return hint.replace(f"{CLI} ", f"{program()}{self._dir_option()} ")
         return hint.replace(f"{CLI} ", self.command(""))
 
     def _dir_option(self) -> str:
@@ -81,6 +101,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def directory_line(self) -> str:
         """Which directory is used, and why."""
         return f"Directory: {self.paths.directory} ({self.reason or _ORIGINS[self.paths.origin]})"
+
+
+def program() -> str:
+    """How to start this command again: by its name, or by the path that was typed where the name would not find it."""
+    typed = sys.argv[0]
+    if Path(typed).name not in {CLI, "spc"}:
+        return CLI  # started as a module, or by another program
+    return Path(typed).name if shutil.which(Path(typed).name) else shlex.quote(typed)
 
 
 def settings_of(context: typer.Context) -> Settings:
@@ -121,14 +149,40 @@ def choose_api(settings: Settings, environ: Mapping[str, str] = os.environ) -> A
                 "to the address it prints, or give that address as --api-url.",
                 param_hint="--env local",
             )
+        check_api_url(url, LOCAL_VARIABLE)
         return ApiChoice(url.rstrip("/"), "named")
     if settings.env is not None:
         return ApiChoice(Environment(settings.env).api_url, "named")
     if url := environ.get(API_VARIABLE):
+        check_api_url(url, API_VARIABLE)
         return ApiChoice(url.rstrip("/"), "named")
     if url := stored_api_url(settings.paths):
         return ApiChoice(url, "stored")
     return ApiChoice(Environment.PRODUCTION.api_url, "default")
+
+
+def check_api_url(url: str, named_by: str) -> None:
+    """Refuse an API's address that no token may be sent to, before anything is done with it.
+
+    Args:
+        url: What was given.
+        named_by: The option or environment variable that gave it.
+
+    Raises:
+        typer.BadParameter: It is neither https nor http on this machine, or holds more than an address.
+    """
+    from ..io.urls import LOOPBACK_NAMES
+
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        parts, host, port = urlsplit(""), None, None
+    safe = parts.scheme == "https" or (parts.scheme == "http" and host in LOOPBACK_NAMES)
+    if not host or not safe or port == 0 or any(char.isspace() or not char.isprintable() for char in url):
+        raise typer.BadParameter(f"{named_by} must be https, or http on this machine; it is {clean(url)!r}")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise typer.BadParameter(f"{named_by} must not hold a user, a query or a fragment")
 
 
 def stored_api_url(paths: CloudPaths) -> str | None:

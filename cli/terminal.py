@@ -1,8 +1,9 @@
 """The two streams: data on stdout, talk on stderr, one flushed line at a time.
 
-Nothing reaches a terminal as it came from a server: secrets are redacted, and control characters made harmless, since
-an escape sequence in a message could repaint the screen. A reader who went away (`| head`) does not end a flow: what
-would have been written to them is dropped.
+Nothing reaches a terminal as it came from a server: secrets are redacted, and what cannot be seen becomes a space,
+since an escape sequence in a message could repaint the screen, and a bidirectional override turn an address around. A
+reader who went away (`| head`) does not end a flow: what would have been written to them is dropped. Nor does a stdout
+that cannot be written (a full disk): that is said once, and the program ends with 1 where it would have ended with 0.
 """
 
 from __future__ import annotations
@@ -11,16 +12,23 @@ import contextlib
 import os
 import shutil
 import sys
-import unicodedata
 from collections.abc import Mapping
 from typing import TextIO, TypedDict
 
+_unwritable: list[TextIO] = []
+"""Stdout, once it could not be written."""
+
+
+def stdout_failed() -> bool:
+    """Whether data was lost because stdout could not be written."""
+    return bool(_unwritable)
+
 
 def clean(text: str) -> str:
-    """A single line that is safe to show: no secret, no control character."""
-    from ..io.log import redact
+    """A single line that is safe to show: no secret, and nothing that cannot be seen."""
+    from ..io.log import printable, redact
 
-    return "".join(" " if unicodedata.category(char) in {"Cc", "Zl", "Zp"} else char for char in redact(text))
+    return printable(redact(text))
 
 
 def put(text: str) -> None:
@@ -82,12 +90,21 @@ def _write(stream: TextIO | None, text: str) -> None:
         stream.write(text + "\n")
         stream.flush()
     except BrokenPipeError:
-        # The buffer still holds the line; with the descriptor on /dev/null it can be flushed, now and at the end.
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, stream.fileno())
-        os.close(nothing)
-        with contextlib.suppress(OSError):
-            stream.flush()
+        _forget(stream)
+    except OSError as exc:
+        _forget(stream)
+        if stream is sys.stdout:
+            _unwritable.append(stream)
+            say(f"Error: cannot write to stdout: {exc.strerror or exc}")
+
+
+def _forget(stream: TextIO) -> None:
+    # The buffer still holds the line; with the descriptor on /dev/null it can be flushed, now and at the end.
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, stream.fileno())
+    os.close(nothing)
+    with contextlib.suppress(OSError):
+        stream.flush()
 
 
 class DrawingStyle(TypedDict):

@@ -8,7 +8,7 @@ import typer
 
 from ..errors import CLI
 from ..io.wire import OAuthProvider
-from .options import NoBrowser, Plan, Provider, Region, Unbound, port_option, seconds_option
+from .options import NoBrowser, Plan, Provider, Region, Unbound, port_option, seconds_option, warn_unbound
 from .settings import settings_of, trusted_api_url
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def up(
     from ..machines.onboarding import OnboardingContext
     from .drive import checked_api, drive
 
+    if unbound_callback:
+        warn_unbound()
     wanted = OnboardingContext(
         api_url=checked_api(api_url),
         plan=plan,

@@ -41,9 +41,7 @@ def draw_path(
     Args:
         machine: The flow's table.
         changes: Its history, in order.
-        width: Columns there are; longer lines are folded, and cut after the third.
-        color: Whether to style with ANSI sequences; off for anything that is not a terminal.
-        ascii_only: Whether to draw without any character outside ASCII.
+        width, color, ascii_only: As for `draw_tree`.
 
     Returns:
         The drawing, ending with a newline.
@@ -95,9 +93,7 @@ def draw_table(machine: Machine[Any], *, width: int = 100, color: bool = False, 
 
     Args:
         machine: The table.
-        width: Columns there are; longer lines are folded, and cut after the third.
-        color: Whether to style with ANSI sequences; off for anything that is not a terminal.
-        ascii_only: Whether to draw without any character outside ASCII.
+        width, color, ascii_only: As for `draw_tree`.
 
     Returns:
         The table, ending with a newline.

@@ -81,7 +81,8 @@ async def _take(visit: Visit[Any], hit: CallbackHit, read: Read) -> None:
     try:
         recorded = await visit.send(reply.event)
     except CloudError:
-        hit.refuse(error_page("Not recorded yet", "Your terminal says why. Then reload this page."))
+        # Nothing holds what the browser brought but its address bar: the page must leave it there.
+        hit.refuse(error_page("Not recorded yet", "Your terminal says why. Then reload this page.", retry=True))
         raise
     if recorded:
         hit.accept(reply.page)

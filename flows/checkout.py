@@ -7,6 +7,7 @@ the pending payment. The table is `machines/checkout.py`.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import trio
@@ -23,9 +24,10 @@ from ..errors import (
 from ..io.api import CloudApiClient
 from ..io.browser import check_openable
 from ..io.callback import StatusView, callback_uri, listen_for_callback, new_nonce
+from ..io.log import redact
 from ..io.pages import error_page, success_page, waiting_page
 from ..io.sse import EventStream, ServerSentEvent
-from ..io.wire import REGIONS, CheckoutEvent, Plan
+from ..io.wire import REGIONS, CheckoutEvent, Plan, TenantInfo
 from ..machines.checkout import (
     CHECKOUT,
     BrowserNotOpened,
@@ -38,6 +40,7 @@ from ..machines.checkout import (
     OutcomeUnknown,
     PaymentCompleted,
     PaymentDeclined,
+    PaymentNotFound,
     PaymentObserved,
     PaymentPending,
     RepeatConfirmed,
@@ -53,7 +56,7 @@ from .flow import Flow
 from .login import LONGEST_DESCRIPTION, free_port
 from .services import Services
 from .visit import Program, Visit
-from .watching import Connect, decode, follow_stream, get_stream_back, poll, refusal
+from .watching import Connect, decode, follow_stream, get_stream_back, look_once, poll, refusal, stand_by
 
 CheckoutVisit = Visit[CheckoutContext]
 STREAM_EVENTS = frozenset({"provisioning"})
@@ -82,8 +85,11 @@ def checkout_program(services: Services) -> Program[CheckoutContext]:
             "creating_checkout": [doing.create_checkout],
             "outcome_unknown": [doing.ask_whether_to_repeat],
             "awaiting_payment": [doing.await_callback, doing.watch_for_payment],
+            "looking_for_payment": [doing.look_for_payment],
             "confirming_tenant": [doing.confirm_tenant],
-            "awaiting_tenant_streaming": [doing.watch_events, doing.serve_waiting_page],
+            "tenant_unconfirmed": [stand_by],
+            "tenant_overdue": [stand_by],
+            "awaiting_tenant_streaming": [doing.watch_events, doing.look_once, doing.serve_waiting_page],
             "awaiting_tenant_polling": [doing.poll_tenant, doing.get_stream_back, doing.serve_waiting_page],
         },
     )
@@ -101,19 +107,34 @@ def find_plan(plans: list[Plan], wanted: str) -> Plan | None:
     return next(iter(exact or [plan for plan in plans if plan.name.casefold() == wanted.casefold()]), None)
 
 
+def our_tenant(context: CheckoutContext, tenants: Sequence[TenantInfo]) -> TenantInfo | None:
+    """The one tenant that is new since the order was placed and fits it; None when there is none, or a choice.
+
+    Another order of the same account may be under way at the same moment: guessing would hand out its tenant.
+    """
+    fitting = [
+        tenant
+        for tenant in tenants
+        if tenant.id not in context.known_tenants
+        and tenant.region in (None, context.region)
+        and (tenant.plan is None or tenant.plan.name == context.plan_name)
+    ]
+    return fitting[0] if len(fitting) == 1 else None
+
+
 def stream_meaning(event: CheckoutEvent, event_id: str) -> Event:
     """The event an observation of the checkout's stream becomes."""
     if event.event_type == "provisioning_failed":
-        return CheckoutFailed(event.message or "the server gave no reason")
+        return CheckoutFailed(redact(event.message or "the server gave no reason"))
     if event.event_type in BUILT:
         return TenantAnnounced(
             step=event.event_type,
-            message=event.message or "",
+            message=redact(event.message or ""),
             tenant_id=event.tenant_id,
             tenant_name=event.tenant_name,
             needs_deploy=event.event_type == "infrastructure_ready",
         )
-    return StepObserved(event.event_type, event.message or "", "stream", event_id, event.tenant_id)
+    return StepObserved(event.event_type, redact(event.message or ""), "stream", event_id, event.tenant_id)
 
 
 class _Checkout:
@@ -167,7 +188,7 @@ class _Checkout:
             created = await api.create_checkout(
                 context.price_id,
                 context.region,
-                callback_uri(context.port, nonce),
+                callback_uri(context.port, nonce if context.bound else None),
                 idempotency_key=intent.key,
             )
         except (ApiError, Network) as exc:
@@ -210,7 +231,12 @@ class _Checkout:
             return read_callback(context, parameters)
 
         await await_browser(
-            visit, port=context.port, nonce=nonce, read=read, invite=invite, status=lambda: status_view(visit.context)
+            visit,
+            port=context.port,
+            nonce=nonce if context.bound else None,
+            read=read,
+            invite=invite,
+            status=lambda: status_view(visit.context),
         )
 
     async def watch_for_payment(self, visit: CheckoutVisit) -> Event | None:
@@ -252,26 +278,38 @@ class _Checkout:
     async def get_stream_back(self, visit: CheckoutVisit) -> Event:
         return await get_stream_back(visit, self.services, await self._connect(visit))
 
+    async def look_for_payment(self, visit: CheckoutVisit) -> Event:
+        api = await self._api(visit)
+        found = our_tenant(visit.context, (await api.me()).tenants)
+        return PaymentNotFound() if found is None else PaymentObserved(found.id, found.name)
+
+    async def look_once(self, visit: CheckoutVisit) -> Event | None:
+        return await look_once(visit, await self._asking(visit))
+
     async def poll_tenant(self, visit: CheckoutVisit) -> Event:
+        return await poll(visit, self.services, await self._asking(visit))
+
+    async def _asking(self, visit: CheckoutVisit) -> Callable[[], Awaitable[Event | None]]:
         api = await self._api(visit)
 
         async def ask() -> Event | None:
             context = visit.context
-            tenants = {tenant.id: tenant.name for tenant in (await api.me()).tenants}
-            new = [tenant for tenant in tenants if tenant not in context.known_tenants]
-            tenant_id = context.tenant_id or (new[0] if len(new) == 1 else "")
+            tenants = (await api.me()).tenants
+            found = our_tenant(context, tenants)
+            tenant_id = context.tenant_id or (found.id if found is not None else "")
             if not tenant_id:
                 return None
+            name = next((tenant.name for tenant in tenants if tenant.id == tenant_id), context.tenant_name)
             status = await api.tenant_status(tenant_id)
-            said = status.message or ""
+            said = redact(status.message or "")
             if status.status == "failed":
                 return CheckoutFailed(said or "the server gave no reason")
             if status.status in {"ready", "infrastructure_ready"}:
                 step = "tenant_ready" if status.status == "ready" else status.status
-                return TenantAnnounced(step, said, tenant_id, tenants.get(tenant_id, ""), step != "tenant_ready")
+                return TenantAnnounced(step, said, tenant_id, name, step != "tenant_ready")
             return StepObserved("", said, "polling", tenant_id=tenant_id)
 
-        return await poll(visit, self.services, ask)
+        return ask
 
     async def serve_waiting_page(self, visit: CheckoutVisit) -> None:
         context = visit.context
@@ -286,12 +324,13 @@ class _Checkout:
             return view
 
         try:
-            async with listen_for_callback(port=context.port, nonce=nonce, status_page=look) as listener:
+            listening = listen_for_callback(port=context.port, nonce=nonce if context.bound else None, status_page=look)
+            async with listening as listener:
                 try:
                     while True:
                         # A browser that comes back late, or is reloaded, sees how things stand; it decides nothing now.
                         hit = await listener.wait_hit()
-                        hit.accept(waiting_page(visit.context.tenant_id or context.checkout_session_id))
+                        hit.answer(200, waiting_page(visit.context.tenant_id or context.checkout_session_id))
                 finally:
                     if visit.left and watched and status_view(visit.context).status in PAGE_ENDS:
                         # The page asks once a second; it shall hear the end, too, before nobody answers any more.
@@ -311,7 +350,7 @@ def read_callback(context: CheckoutContext, parameters: dict[str, str]) -> Reply
     status, session = parameters.get("status", ""), parameters.get("checkout_session_id", "")
     if session and session != context.checkout_session_id:
         raise CallbackRejected("This is the answer to another checkout. The wait goes on.")
-    if error := parameters.get("error", "")[:LONGEST_DESCRIPTION]:
+    if error := redact(parameters.get("error", ""))[:LONGEST_DESCRIPTION]:
         page = error_page("Not paid", "The payment did not go through. Your terminal has the details.")
         return Reply(PaymentDeclined(error), page)
     if status == "pending" and session:

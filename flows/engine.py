@@ -22,29 +22,30 @@ import msgspec
 import trio
 
 from ..errors import (
+    CLI,
     CloudError,
+    EffectUncertain,
     EngineClosed,
     EventNotAccepted,
     FlowBusy,
     FlowExists,
-    FlowNotFound,
     IncompatibleFlow,
 )
 from ..io.clock import Clock, SystemClock
 from ..io.commits import Commits
 from ..io.journal import Journal
-from ..io.log import logger
-from ..io.owners import Owner, OwnerName, owner_is_alive, sweep_owners
+from ..io.owners import Owner
 from ..io.paths import CloudPaths
-from ..io.records import FlowRow, Record
+from ..io.records import FlowRow
 from ..io.vault import Vault
-from ..machines.machine import CancelRequested, Context, Event, Machine
+from ..machines.machine import CancelRequested, Context, Event, Machine, ResumePolicy
+from .claims import Claims
 from .feed import Feed, follow
 from .flow import Change, Flow, Outcome
 from .ids import child_flow_id, new_flow_id, visit_of_child
 from .inbox import Inbox
 from .live import LiveFlow, Trouble, first_lines
-from .versions import abandon, bring
+from .versions import abandon
 from .visit import Program, Visit, run_state
 
 P = ParamSpec("P")
@@ -72,12 +73,12 @@ class Engine:
         self.clock = clock
         self.feed = Feed()
         self.inbox = Inbox(self)
-        self._programs = {program.machine.name: program for program in programs}
-        self._owner = owner
+        self.claims = Claims(self, programs, owner)
         self._nursery = nursery
         self._inline = inline
         self._live: dict[str, LiveFlow] = {}
         self._taking = trio.Lock()
+        self._repeating: set[str] = set()
 
     # --- starting and going on --------------------------------------------------------------------------------------
 
@@ -114,18 +115,29 @@ class Engine:
 
         Args:
             flow: Its id.
-            repeat: Do the state's outward effect again, after a person made sure that is right.
+            repeat: Do the outward effect it waits for a decision about again; this flow's, not its children's.
 
         Raises:
+            EffectUncertain: `repeat` was asked for where nothing waits for a decision.
             FlowNotFound: There is none.
             FlowBusy: Another process drives it.
             IncompatibleFlow: Another version of its machine wrote it, and no migration leads from there.
         """
-        row = self._existing(flow)
+        row = leaf = self.claims.existing(flow)
+        if repeat and self._policy(row) is not ResumePolicy.ASK:
+            raise EffectUncertain(
+                f"flow {flow} stands in {row.state}, where nothing waits for such a decision",
+                hint=f"Go on with it without --repeat: {CLI} flows resume {flow}",
+            )
         while row.parent is not None and (parent := self.journal.flow(row.parent)) and parent.status != "ended":
             row = parent
-        await self._go_on(row.id, repeat=repeat)
+        if repeat:
+            self._repeating.add(leaf.id)
+        await self._go_on(row.id)
         return Flow(self, row.id)
+
+    def _policy(self, row: FlowRow) -> ResumePolicy | None:
+        return self.claims.program(row.machine).machine.states[row.state].resume
 
     async def run_child(self, parent: LiveFlow, program: Program[Any], context: Context) -> Outcome:
         """Run the child flow of the parent's current visit to its end; found again by its id after a crash."""
@@ -133,18 +145,19 @@ class Engine:
         if self.journal.flow(flow) is None:
             await self._begin(flow, program.machine, context, key=None, parent=parent.row.id, secrets={})
         else:
-            await self._go_on(flow, repeat=False)
+            await self._go_on(flow)
         return await self.wait(flow)
 
-    async def _go_on(self, flow: str, *, repeat: bool) -> None:
+    async def _go_on(self, flow: str) -> None:
         async with self._taking:  # two callers at once in one process share the one drive
             if self.driven(flow) is not None:
                 return
-            live = await self._take_over(self._existing(flow))
+            live = await self._take_over(self.claims.existing(flow))
             if live.ended:
                 return
             try:
-                await live.resume(self._owner.name, repeat=repeat)
+                await live.resume(self.claims.owner.name, repeat=flow in self._repeating)
+                self._repeating.discard(flow)
                 await self._cancel_strays(live)
             except BaseException:
                 # Taken over and not driven: it must not look as if it were, or nobody could take it up again.
@@ -157,16 +170,16 @@ class Engine:
     def row(self, flow: str) -> FlowRow:
         """A flow as it stands. Raises `FlowNotFound`."""
         live = self._live.get(flow)
-        return live.row if live else self._existing(flow)
+        return live.row if live else self.claims.existing(flow)
 
     def context(self, flow: str) -> Context:
         """What a flow knows. Raises `FlowNotFound`."""
         live = self._live.get(flow)
-        return live.context if live else self._loaded(self._existing(flow))[0].context
+        return live.context if live else self.claims.load(self.claims.existing(flow))[0].context
 
     def history(self, flow: str) -> list[Change]:
         """Everything that happened to a flow, in order. Raises `FlowNotFound`."""
-        row = self._existing(flow)
+        row = self.claims.existing(flow)
         return [Change.of(row.machine, record) for record in self.journal.records(flow)]
 
     async def changes(self, flow: str) -> AsyncGenerator[Change]:
@@ -180,7 +193,7 @@ class Engine:
         """Wait until a flow driven here has ended; see `Flow.wait`."""
         live = self._live.get(flow)
         if live is None:
-            live, _ = self._loaded(self._existing(flow))
+            live, _ = self.claims.load(self.claims.existing(flow))
             if live.ended:
                 return live.outcome()
             if live.row.trouble is not None:
@@ -222,8 +235,8 @@ class Engine:
         if live is not None:
             await live.step(event)
             return True
-        row = self._existing(flow)
-        if row.status == "ended" or type(event).__name__ not in self._program(row).machine.events:
+        row = self.claims.existing(flow)
+        if row.status == "ended" or type(event).__name__ not in self.claims.program(row.machine).machine.events:
             raise EventNotAccepted(row.state, type(event).__name__, machine=row.machine)
         await self.inbox.post(flow, event)
         return False
@@ -239,7 +252,7 @@ class Engine:
         Raises:
             FlowNotFound: There is none.
         """
-        row = self._existing(flow)
+        row = self.claims.existing(flow)
         if row.status == "ended":
             return True
         live = self.driven(flow)
@@ -254,10 +267,12 @@ class Engine:
         except IncompatibleFlow:
             await self._abandon(row, reason)
             return True
+        failure: Exception | None = EngineClosed(f"flow {flow} could not be cancelled; it stands in {live.row.state}")
         try:
             await self.cancel_driven(live, reason)
+            failure = None
         finally:
-            self._finish(live, None)
+            self._finish(live, failure)
         return True
 
     async def cancel_driven(self, live: LiveFlow, reason: str, *, signal: int | None = None) -> None:
@@ -265,7 +280,10 @@ class Engine:
         # The leaf first: a crash in between then leaves a parent that learns its child was cancelled, never an orphan.
         for child in self.journal.children(live.row.id):
             if child.status != "ended":
+                driven = self.driven(child.id)
                 await self.cancel(child.id, reason)
+                if driven is not None:
+                    await driven.settled.wait()  # its port is free and its tasks are gone before the parent ends
         try:
             if not live.ended:
                 await live.step(CancelRequested(reason), signal=signal)
@@ -308,24 +326,11 @@ class Engine:
 
     def _finish(self, live: LiveFlow, failure: Exception | None) -> None:
         if live.ended:
-            self._discard_secrets(live.row.id)
+            self.claims.discard_secrets(live.row.id)
         if failure is None or live.row.status == "parked":
             # The journal can answer for it from now on.
             self._live.pop(live.row.id, None)
         live.settle(failure)
-
-    def _discard_secrets(self, flow: str) -> None:
-        try:
-            self.vault.discard(flow)
-        except CloudError as exc:  # the flow has ended all the same; `tidy` tries again
-            logger.warning("the secrets of flow {} are still on disk: {}", flow, exc)
-
-    def tidy(self) -> None:
-        """Remove what processes that were killed could not: the secrets of ended flows, and their own lock files."""
-        sweep_owners(self.paths.owners_directory)
-        for path in self.paths.vault_directory.glob("*.json"):
-            if (row := self.journal.flow(path.stem)) is not None and row.status == "ended":
-                self._discard_secrets(row.id)
 
     async def _cancel_strays(self, live: LiveFlow) -> None:
         # A state that was left by another way than its child's end leaves the child running.
@@ -341,40 +346,10 @@ class Engine:
             return function(*args, **kwargs)
         return await trio.to_thread.run_sync(lambda: function(*args, **kwargs))
 
-    def _existing(self, flow: str) -> FlowRow:
-        row = self.journal.flow(flow)
-        if row is None:
-            raise FlowNotFound(f"no flow has the id {flow!r} in {self.journal.path}")
-        return row
-
-    def _program(self, row: FlowRow) -> Program[Any]:
-        program = self._programs.get(row.machine)
-        if program is None:
-            raise IncompatibleFlow(f"flow {row.id} is of the machine {row.machine}, which is not known here")
-        return program
-
-    def _loaded(self, row: FlowRow) -> tuple[LiveFlow, Record | None]:
-        # With the record that has to be written first if another version of its machine wrote the flow.
-        program = self._program(row)
-        brought = bring(program.machine, row, self.journal, self.clock.now())
-        return LiveFlow(self, program, brought.row, brought.context), brought.record
-
     async def _take_over(self, row: FlowRow) -> LiveFlow:
-        mine = self._owner.name
-        if row.owner not in (None, mine) and owner_is_alive(self.paths.owners_directory, row.owner):
-            owner = OwnerName.parse(row.owner)
-            raise FlowBusy(row.id, pid=owner.pid, host=owner.host)
-        live, record = self._loaded(row)
-        if live.ended:
-            return live
-        after = msgspec.structs.replace(live.row, owner=mine)
-        if record is None:
-            await self.commits.write(lambda: self.journal.claim(row.id, row.owner, mine))
-        else:
-            await self.commits.write(lambda: self.journal.migrate(row, after, record))
-            self.feed.publish(Change.of(row.machine, record))
-        live.row = after
-        self._live[row.id] = live
+        live = await self.claims.take_over(row)
+        if not live.ended:
+            self._live[row.id] = live
         return live
 
     async def _abandon(self, row: FlowRow, reason: str) -> None:
@@ -384,7 +359,7 @@ class Engine:
                 await self.cancel(child.id, reason)
         after, record = abandon(row, reason, self.clock.now())
         await self.commits.write(lambda: self.journal.advance(row, after, record))
-        self._discard_secrets(row.id)
+        self.claims.discard_secrets(row.id)
 
     async def _begin(
         self,
@@ -396,11 +371,11 @@ class Engine:
         parent: str | None,
         secrets: Mapping[str, str],
     ) -> Flow:
-        program = self._programs.get(machine.name)
-        if program is None or program.machine is not machine:
-            raise IncompatibleFlow(f"the engine was opened without a program for the machine {machine.name}")
+        program = self.claims.program(machine.name)
+        if program.machine is not machine:
+            raise IncompatibleFlow(f"the engine was opened with another machine of the name {machine.name}")
         row, record = first_lines(
-            flow, machine, context, now=self.clock.now(), key=key, parent=parent, owner=self._owner.name
+            flow, machine, context, now=self.clock.now(), key=key, parent=parent, owner=self.claims.owner.name
         )
         try:
             for name, secret in secrets.items():
@@ -408,7 +383,7 @@ class Engine:
             await self.commits.write(lambda: self.journal.begin(row, record))
         except BaseException:  # also when it was cancelled between the two: no flow, no secrets
             if secrets:
-                self._discard_secrets(flow)
+                self.claims.discard_secrets(flow)
             raise
         live = LiveFlow(self, program, row, context)
         self._live[flow] = live
@@ -454,7 +429,7 @@ async def open_engine(
                     nursery=nursery,
                     inline=inline,
                 )
-                engine.tidy()
+                engine.claims.tidy()
                 nursery.start_soon(engine.inbox.watch)
                 try:
                     yield engine

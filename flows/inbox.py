@@ -51,7 +51,7 @@ class Inbox:
                     logger.warning("the inbox cannot be read: {}", exc)
 
     async def _look(self) -> None:
-        for signal in self._engine.journal.signals():
+        for signal in self._engine.journal.signals(owner=self._engine.claims.owner.name):
             if (live := self._engine.driven(signal.flow)) is not None:
                 await self._take(live, signal)
             elif (row := self._engine.journal.flow(signal.flow)) is None or row.status == "ended":
@@ -66,10 +66,12 @@ class Inbox:
                     await self._drop(signal)
             else:
                 await live.step(event, signal=signal.id)
-        except CloudError as exc:
-            if not isinstance(exc, EventNotAccepted):
-                raise
+        except EventNotAccepted as exc:
             await self._refuse(live, signal, exc)
+        except (
+            CloudError
+        ) as exc:  # this flow cannot be written just now; its signal stays, and the next one has its turn
+            logger.warning("{}: the signal {} has to wait: {}", live.row.id, signal.name, exc)
         except Exception as exc:  # noqa: BLE001 not an event, or a table whose update cannot take it: no other flow suffers
             await self._refuse(live, signal, exc)
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast
 import msgspec
 import trio
 
-from ..errors import CloudError, EffectUncertain, FlowParked, UnexpectedFailure
+from ..errors import CloudError, EffectUncertain, FlowParked, SignalTaken, UnexpectedFailure
 from ..io.log import logger, redact
 from ..io.records import FlowRow, Record, moment_text, parse_moment
-from ..machines.machine import Context, Event, Machine, ResumePolicy
+from ..machines.machine import Context, DeadlinePassed, Event, Machine, ResumePolicy
 from .flow import Change, Outcome
 from .visit import Intent, Program, Visit
 
@@ -124,13 +124,18 @@ class LiveFlow:
             signal: The inbox entry it comes from.
 
         Returns:
-            False when the visit it comes from is over; the event is dropped then.
+            False when the visit it comes from is over, or the inbox entry was taken already: the event is dropped then.
 
         Raises:
             EventNotAccepted: The state does not take it; nothing changed.
             JournalError: It could not be written; nothing changed.
         """
-        async with self.lock:
+        # Without company the lock is taken without a turn of the loop, which would cost as much as the step.
+        if self.lock.locked():
+            await self.lock.acquire()
+        else:
+            self.lock.acquire_nowait()
+        try:
             if incarnation not in (None, self.row.incarnation):
                 logger.debug("{} dropped {}: visit {} is over", self.row.id, type(event).__name__, incarnation)
                 return False
@@ -141,18 +146,25 @@ class LiveFlow:
                 changes = {
                     "state": step.state,
                     "incarnation": self.row.incarnation + 1,
-                    "deadline": self._deadline_on_entry(step.state, step.context),
+                    "deadline": self._deadline_on_entry(step.state, step.context, event),
                     "status": "ended" if state.final else "running",
                     "verdict": str(state.verdict) if state.verdict else None,
                     "owner": None if state.final else self.row.owner,
                     "trouble": None,
                 }
             body = msgspec.json.encode(event).decode()
-            await self.record("event", type(event).__name__, body, context=step.context, signal=signal, **changes)
+            name = type(event).__name__
+            try:
+                await self.record("event", name, body, context=step.context, signal=signal, **changes)
+            except SignalTaken as exc:
+                logger.debug("{}", exc)
+                return False
             if step.entered:
                 self.intents = self.inherited = frozenset()
                 if self.visit is not None:
                     self.visit.leave()
+        finally:
+            self.lock.release()
         return True
 
     async def resume(self, owner: str, *, repeat: bool = False) -> None:
@@ -241,8 +253,10 @@ class LiveFlow:
 
     # --- deadlines ------------------------------------------------------------------------------------------------
 
-    def _deadline_on_entry(self, state: str, context: Context) -> str | None:
-        if self.row.deadline is not None and self.machine.shares_deadline(self.row.state, state):
+    def _deadline_on_entry(self, state: str, context: Context, event: Event) -> str | None:
+        # One that has passed is used up: kept, it would pass again at once, and so on for ever.
+        shared = self.machine.shares_deadline(self.row.state, state) and not isinstance(event, DeadlinePassed)
+        if self.row.deadline is not None and shared:
             return self.row.deadline
         return self._deadline_from_now(state, context)
 

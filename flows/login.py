@@ -21,6 +21,7 @@ from ..errors import (
 from ..io.browser import check_openable
 from ..io.callback import callback_uri, new_nonce
 from ..io.credentials import CloudCredentials
+from ..io.log import redact
 from ..io.pages import error_page, success_page
 from ..io.records import moment_text, parse_moment
 from ..io.serving import bind_loopback
@@ -53,6 +54,9 @@ from .visit import Program, Visit
 
 LoginVisit = Visit[LoginContext]
 GIVEN = "given_token"
+
+_MALFORMED = frozenset({400, 422})
+"""The statuses that find fault with a request's content."""
 
 LONGEST_DESCRIPTION = 300
 """Characters of a provider's error description that are shown; it comes from a URL anybody could have made."""
@@ -131,9 +135,10 @@ class _Login:
         except ApiError as exc:
             if exc.status is None or exc.retryable:
                 raise
-            return AuthorizationRefused(
-                f"{exc.user_message}; if the API takes no redirect URI with a query, try --unbound-callback"
-            )
+            # Only the API itself, in its own form, can mean our redirect URI; a proxy's page means something else.
+            ours = context.bound and exc.status in _MALFORMED and exc.code is not None
+            advice = "; if the API takes no redirect URI with a query, try --unbound-callback" if ours else ""
+            return AuthorizationRefused(exc.user_message + advice)
         check_openable(url)
         return AuthorizationOffered(port, await visit.keep("nonce", nonce), await visit.keep("url", url))
 
@@ -147,9 +152,9 @@ class _Login:
 
         async def read(parameters: dict[str, str]) -> Reply:
             if error := parameters.get("error"):
-                said = parameters.get("error_description", "")[:LONGEST_DESCRIPTION] or error[:LONGEST_DESCRIPTION]
+                said = redact(parameters.get("error_description", "") or error)[:LONGEST_DESCRIPTION]
                 return Reply(
-                    AuthorizationDenied(error[:LONGEST_DESCRIPTION], said),
+                    AuthorizationDenied(redact(error)[:LONGEST_DESCRIPTION], said),
                     error_page("Not logged in", "The login was refused. You can close this tab."),
                 )
             if token := parameters.get("access_token"):
@@ -208,6 +213,10 @@ class _Login:
             token = await visit.reveal(context.token)
             intent = await visit.announce("report_login")
             api = await self.services.client(context.api_url, token)
+            if intent.uncertain:
+                await api.me()  # any answer tells whether this server honours idempotency keys
+                if not api.honours_idempotency:
+                    return LoginNotReported("interrupted while it was being reported; it may have been, once")
             at = context.authenticated_at
             await api.report_activity("cloud_login", context.user_id, parse_moment(at), idempotency_key=intent.key)
         except CloudError as exc:

@@ -111,6 +111,7 @@ class _Onboarding:
                 region=context.region,
                 port=context.checkout_port,
                 timeout=context.payment_timeout,
+                bound=context.bound,
                 tenant_timeout=context.tenant_timeout,
             ),
         )

@@ -7,6 +7,7 @@ database to the outside if that was asked for; read the tenant once more and sto
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Literal
 
@@ -15,6 +16,7 @@ import trio
 
 from ..errors import CloudError, NotAuthenticated, TenantNotFound
 from ..io.api import CloudApiClient
+from ..io.log import redact
 from ..io.sse import EventStream, ServerSentEvent
 from ..io.tenants import StoredTenant, external_database_url, store_tenant
 from ..io.wire import ProvisioningEvent, TenantSecrets, TenantStatus
@@ -38,7 +40,7 @@ from .engine import Engine
 from .flow import Flow
 from .services import Services
 from .visit import Program, Visit
-from .watching import Connect, decode, follow_stream, get_stream_back, poll, refusal
+from .watching import Connect, decode, follow_stream, get_stream_back, look_once, poll, refusal, stand_by
 
 ProvisioningVisit = Visit[ProvisioningContext]
 STREAM_EVENTS = frozenset({"provisioning", "message"})
@@ -54,9 +56,10 @@ def provisioning_program(services: Services) -> Program[ProvisioningContext]:
     return Program(
         PROVISIONING,
         {
-            "streaming": [doing.watch_events],
+            "streaming": [doing.watch_events, doing.look_once],
             "polling": [doing.poll_status, doing.get_stream_back],
             "asking_once_more": [doing.ask_once_more],
+            "overdue": [stand_by],
             "fetching_secrets": [doing.fetch_secrets],
             "opening_database": [doing.open_database],
             "saving_tenant": [doing.save_tenant],
@@ -79,6 +82,7 @@ def meaning(
     app_url: str = "",
 ) -> Event:
     """The event an observation of the server's work becomes, whoever made it."""
+    message = redact(message)  # the server's words are journaled and shown; a secret in them is not
     if step == FAILED:
         return ProvisioningFailed(message or "the server gave no reason")
     if step == READY or (step == INFRASTRUCTURE and context.until == INFRASTRUCTURE):
@@ -89,7 +93,7 @@ def meaning(
 def status_meaning(context: ProvisioningContext, status: TenantStatus) -> Event:
     """The event a polled status becomes: it has words of its own for the two ends."""
     step = {"ready": READY, "failed": FAILED}.get(status.status, status.status)
-    known = step in {READY, FAILED, INFRASTRUCTURE}
+    known = step in {READY, FAILED} or (step == INFRASTRUCTURE == context.until)
     return meaning(context, step if known else "", status.message or "", "polling", app_url=status.app_url or "")
 
 
@@ -130,13 +134,19 @@ class _Provisioning:
     async def get_stream_back(self, visit: ProvisioningVisit) -> Event:
         return await get_stream_back(visit, self.services, await self._connect(visit))
 
+    async def look_once(self, visit: ProvisioningVisit) -> Event | None:
+        return await look_once(visit, await self._asking(visit))
+
     async def poll_status(self, visit: ProvisioningVisit) -> Event:
+        return await poll(visit, self.services, await self._asking(visit))
+
+    async def _asking(self, visit: ProvisioningVisit) -> Callable[[], Awaitable[Event]]:
         api = await self._api(visit)
 
         async def ask() -> Event:
             return status_meaning(visit.context, await api.tenant_status(visit.context.tenant_id))
 
-        return await poll(visit, self.services, ask)
+        return ask
 
     async def ask_once_more(self, visit: ProvisioningVisit) -> Event:
         api = await self._api(visit)

@@ -15,11 +15,18 @@ from typing import Any, TypeVar
 import msgspec
 import trio
 
-from ..errors import ApiError, CloudError, Network, StreamLost, TooLarge
+from ..errors import ApiError, CloudError, Network, StillPending, StreamLost, TooLarge
 from ..io.log import logger, redact
 from ..io.sse import EventStream, ServerSentEvent
 from ..machines.machine import Event
-from ..machines.watching import AccessRefused, StepObserved, StreamReturned, WatchingContext, is_news
+from ..machines.watching import (
+    AccessRefused,
+    StepObserved,
+    StreamReturned,
+    WaitResumed,
+    WatchingContext,
+    is_news,
+)
 from ..machines.watching import StreamLost as StreamWasLost
 from .services import Services
 from .visit import Visit
@@ -131,3 +138,32 @@ async def poll(visit: Visit[Any], services: Services, ask: Callable[[], Any]) ->
         if event is not None:
             await send_news(visit, event)
         await trio.sleep(services.poll_seconds)
+
+
+async def look_once(visit: Visit[Any], ask: Callable[[], Any]) -> Event | None:
+    """Ask once, beside a stream that lives: it may have nothing more to say about what happened before it was opened.
+
+    Raises:
+        NotAuthenticated: The token is no longer accepted.
+    """
+    try:
+        event = await ask()
+    except (ApiError, Network) as exc:
+        logger.info("asking for the status failed, the stream goes on: {}", exc)
+        return None
+    if isinstance(event, StepObserved):
+        await send_news(visit, event)
+        return None
+    return event
+
+
+async def stand_by(visit: Visit[Any]) -> Event:
+    """Park the flow where the time ran out; go on waiting when somebody resumes it.
+
+    Raises:
+        StillPending: On the first visit; what the context says about it is the message.
+    """
+    if visit.resumed:
+        return WaitResumed()
+    context: WatchingContext = visit.context
+    raise StillPending(context.problem)

@@ -25,10 +25,10 @@ import msgspec
 import trio
 
 from ..errors import ApiError, Network, NotAuthenticated, TokenExpired, TooLarge, UnsafeUrl
-from .log import redact
+from .log import printable, redact
+from .urls import LOOPBACK_NAMES, Origin
 from .wire import ErrorBody
 
-LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 SKEW_WORTH_SAYING: Final = timedelta(minutes=5)
 SHOWN_OF_A_BODY: Final = 500
 _READ_OF_AN_ERROR: Final = 64 * 1024
@@ -70,16 +70,14 @@ def check_api_url(api_url: str) -> httpx.URL:
 
 def is_loopback(url: httpx.URL) -> bool:
     """Whether the URL's host is this computer: 127.0.0.1, ::1 or localhost."""
-    return url.host in LOOPBACK_HOSTS
+    return url.host in LOOPBACK_NAMES
 
 
 def same_origin(one: httpx.URL, other: httpx.URL) -> bool:
     """Whether scheme, host and port agree (RFC 6454 section 5)."""
-
-    def origin(url: httpx.URL) -> tuple[str, str, int | None]:
-        return url.scheme, url.host, url.port or {"https": 443, "http": 80}.get(url.scheme)
-
-    return origin(one) == origin(other)
+    # From httpx's own parts: what is compared must be what is called.
+    here, there = (Origin.of(url.scheme, url.host, url.port) for url in (one, other))
+    return here == there
 
 
 def link_under(base: httpx.URL, link: str) -> httpx.URL:
@@ -120,11 +118,6 @@ def without_query(url: httpx.URL) -> str:
 
 
 # --- what an answer means ------------------------------------------------------------------------------
-
-
-def printable(text: str) -> str:
-    """The text on one line with control characters replaced: a server must not drive anybody's terminal."""
-    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def parse_retry_after(headers: httpx.Headers, now: datetime) -> float | None:

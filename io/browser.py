@@ -27,11 +27,11 @@ import msgspec
 import trio
 
 from ..errors import UnsafeUrl
+from .urls import LOOPBACK_NAMES
 
 OPEN_SECONDS: Final = 5.0
 """How long an opener may take before we stop watching it. It is not killed: some openers are the browser itself."""
 
-_LOOPBACK_NAMES: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 # RFC 3986 appendix A: everything a URL can hold. So no space, quote mark, backslash, backtick or control character.
 _URL_CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
 # xdg-open and wslview are scripts, and wslview builds a PowerShell line; these four are where such a line would listen.
@@ -83,7 +83,7 @@ def check_openable(url: str) -> None:
         raise UnsafeUrl(f"the address to open must be https:// with a host, not {parts.scheme or 'without a scheme'}:")
     if "@" in parts.netloc:
         raise UnsafeUrl(f"the address to open hides its host ({host}) behind a user name")
-    if parts.scheme == "http" and host not in _LOOPBACK_NAMES:
+    if parts.scheme == "http" and host not in LOOPBACK_NAMES:
         raise UnsafeUrl(f"the address to open is http on {host}; only https, or http on this computer, is opened")
 
 

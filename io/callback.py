@@ -37,6 +37,7 @@ from ..errors import CallbackRejected
 from .log import register_secret
 from .pages import PRIVATE_HEADERS, error_page, page_headers
 from .serving import LOOPBACK, serve_loopback
+from .urls import LISTENER_NAMES
 
 FLUSH_SECONDS: Final = 2.0
 """How long closing waits for the answers that are on their way."""
@@ -104,7 +105,7 @@ class CallbackHit:
         """Turn the callback away: the browser gets the page (503) and may come again, the nonce stays usable.
 
         Args:
-            page: A page of `io/pages.py` saying what to do.
+            page: A page of `io/pages.py` saying what to do; with `retry=True` when that is to reload it.
 
         Raises:
             CallbackRejected: The hit was decided before.
@@ -172,7 +173,7 @@ class CallbackListener:
             CallbackRejected: It is not that address, or not of this wait, or the flow refused it; ask again.
         """
         head, _, query = address.strip().partition("?")
-        ours = {f"http://{name}:{self.port}/callback" for name in (LOOPBACK, "localhost")}
+        ours = {f"http://{name}:{self.port}/callback" for name in LISTENER_NAMES}
         if head not in ours or not query.isascii():
             raise CallbackRejected(f"That is not an address that begins with http://{LOOPBACK}:{self.port}/callback.")
         params = _parameters(query.partition("#")[0].encode())
@@ -229,7 +230,7 @@ class CallbackListener:
         if self._used:
             return _refusal(409, *_USED)
         if self._closed:
-            return _refusal(503, *_CLOSED)
+            return Response(_CLOSED_PAGE, 503, page_headers(_CLOSED_PAGE))
         return params
 
     def _right_nonce(self, state: str) -> bool:
@@ -244,7 +245,7 @@ class CallbackListener:
         hit = self._held.get(key)
         if hit is None:
             if len(self._held) >= MAX_HELD:
-                return 503, error_page("Too many tabs at once", "Close the others, then reload this page.")
+                return 503, error_page("Too many tabs at once", "Close the others, then reload this page.", retry=True)
             for name in _SECRET_PARAMETERS:
                 register_secret(params.get(name, ""))
             hit = self._held[key] = CallbackHit(params, self._use_up)
@@ -294,8 +295,7 @@ async def listen_for_callback(
 
 def _foreign(headers: Headers, port: int) -> tuple[int, str, str] | None:
     """Return why a request does not come from a browser that was sent here, or None."""
-    names = (LOOPBACK, "localhost")
-    ours = {*(f"{name}:{port}" for name in names), *(names if port == 80 else ())}
+    ours = {*(f"{name}:{port}" for name in LISTENER_NAMES), *(LISTENER_NAMES if port == 80 else ())}
     hosts = headers.getlist("host")
     if len(hosts) != 1 or hosts[0].lower() not in ours:
         return 400, "Wrong address", f"This is http://{LOOPBACK}:{port}, and it was asked for under another name."
@@ -331,9 +331,9 @@ _USED: Final = (
     "This was already used",
     "The terminal has what it needs from an earlier visit. You can close this tab.",
 )
-_CLOSED: Final = (
-    "Not recorded",
-    "The terminal stopped listening before it could take this. Reload this page in a moment.",
-)
 _USED_PAGE: Final = error_page(*_USED)
-_CLOSED_PAGE: Final = error_page(*_CLOSED)
+_CLOSED_PAGE: Final = error_page(
+    "Not recorded",
+    "The terminal stopped listening before it could take this. Go on there, then reload this page.",
+    retry=True,
+)

@@ -19,10 +19,14 @@ from typing import Final
 
 import trio
 
-from .journal import Journal, JournalBusy
+from ..errors import JournalBusy
+from .journal import Journal
 
 QUICK_SECONDS: Final = 0.002
 """A commit that takes less may hold up the loop: other tasks notice a longer wait only."""
+
+ALONE_AT_MOST: Final = 8
+"""Writes in a row that are committed without looking for company."""
 
 
 class _Group:
@@ -48,7 +52,7 @@ class Commits:
         self._inline = inline
         self._free = trio.Lock()
         self._forming: _Group | None = None
-        self._running = False
+        self._alone = 0
         self._lasted = 0.0
 
     async def write(self, operation: Callable[[], None]) -> None:
@@ -79,27 +83,39 @@ class Commits:
 
     async def _lead(self, group: _Group) -> None:
         try:
+            self._alone += 1
+            if self._alone < ALONE_AT_MOST and not self._free.locked() and self._commit_here(group):
+                return
             with trio.CancelScope(shield=True):
                 # One turn of the loop: everybody who is about to write can join.
                 await trio.lowlevel.checkpoint()
                 async with self._free:
-                    self._forming = None
-                    await self._commit(group)
+                    if self._forming is group:
+                        self._forming = None
+                    self._alone = 0 if len(group.operations) == 1 else ALONE_AT_MOST
+                    if self._alone or not self._commit_here(group):
+                        await trio.to_thread.run_sync(self._commit, group)
         except BaseException as exc:  # noqa: BLE001 no thread to be had, say: everybody in the group is told
             group.errors = dict.fromkeys(range(len(group.operations)), exc)
         finally:
+            if self._forming is group:
+                self._forming = None
             for task in group.waiting:
                 trio.lowlevel.reschedule(task)
 
-    async def _commit(self, group: _Group) -> None:
+    def _commit_here(self, group: _Group) -> bool:
+        """Commit on the loop's own thread, if that is quick; False when it is not, and nothing was done."""
+        if self._lasted > QUICK_SECONDS:
+            return False
+        try:
+            self._commit(group, patience=0.0)
+        except JournalBusy:
+            return False
+        return True
+
+    def _commit(self, group: _Group, patience: float | None = None) -> None:
         began = time.perf_counter()
-        if len(group.operations) == 1 and self._lasted < QUICK_SECONDS:
-            try:
-                _commit_all(self._journal, group, patience=0.0)
-            except JournalBusy:
-                await trio.to_thread.run_sync(_commit_all, self._journal, group)
-        else:
-            await trio.to_thread.run_sync(_commit_all, self._journal, group)
+        _commit_all(self._journal, group, patience)
         self._lasted = time.perf_counter() - began
 
 

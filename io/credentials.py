@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,15 +21,13 @@ from ..errors import CredentialsCorrupted, Io, JwtDecode, NotAuthenticated, Toke
 from .files import ensure_cloud_dir, locked, read_private, remove_private, set_aside, write_private
 from .log import logger, register_secret
 from .tokens import is_token_expired, token_expiry
+from .unknown import Moment, read_record
 
 WARN_BEFORE_EXPIRY: Final = timedelta(hours=1)
 
 # RFC 6750 section 2.1 is stricter still; what matters is that it fits in a header.
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 _EMAIL: Final = re.compile(r"[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+")
-_REST: Final = "unknown_fields"
-
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 def _is_web_url(url: str) -> bool:
@@ -98,9 +96,7 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True):
         if data is None:
             return None
         try:
-            raw = msgspec.json.decode(data, type=dict[str, Any])
-            known = {name: raw.pop(name) for name in cls.__struct_fields__ if name in raw and name != _REST}
-            return msgspec.structs.replace(msgspec.convert(known, cls), unknown_fields=raw)
+            return read_record(msgspec.json.decode(data, type=dict[str, Any]), cls)
         except (msgspec.MsgspecError, RecursionError) as exc:
             raise CredentialsCorrupted(f"{path} does not hold credentials: {exc}") from exc
 

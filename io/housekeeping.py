@@ -31,10 +31,11 @@ from .owners import anybody_drives
 from .records import moment_text
 from .vault import Vault
 
-BATCH: Final = 200
+BATCH: Final = 50
 """Root flows removed in one transaction."""
 BREATH_SECONDS: Final = 0.002
-"""Pause between two transactions, in which a driver that waits gets its turn."""
+"""The shortest pause between two transactions. It is as long as the one before it was: SQLite lets waiting writers
+try again after some time and not in turn, so a driver that waits finds the file free at every other attempt."""
 
 _TREES: Final = """
 WITH RECURSIVE tree (root, id, status) AS (
@@ -98,11 +99,13 @@ def prune(journal: Journal, vault: Vault, before: datetime, *, keep: int = 0, dr
         Io: A left secret cannot be removed; its flow stays.
     """
     flows = children = records = kept = 0
+    lasted = 0.0
     with _connected(journal, "prune") as connection:
         old = [row[0] for row in connection.execute(_OLD, (moment_text(before), keep))]
         for start in range(0, len(old), BATCH):
             if start and not dry_run:
-                time.sleep(BREATH_SECONDS)
+                time.sleep(max(BREATH_SECONDS, lasted))
+            began = time.monotonic()
             with _transaction(connection, write=not dry_run):
                 trees: dict[str, list[tuple[str, str]]] = {}
                 for root, flow, status in connection.execute(_TREES, (_array(old[start : start + BATCH]),)):
@@ -113,6 +116,7 @@ def prune(journal: Journal, vault: Vault, before: datetime, *, keep: int = 0, dr
                 children += len(doomed) - len(ended)
                 kept += len(trees) - len(ended)
                 records += _count(connection, doomed) if dry_run else _remove(connection, vault, doomed)
+            lasted = time.monotonic() - began
     return Pruned(flows=flows, children=children, records=records, kept=kept)
 
 

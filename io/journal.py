@@ -12,8 +12,6 @@ A file that cannot be understood is set aside and named, never written over. A f
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,24 +25,27 @@ from ..errors import (
     FlowBusy,
     FlowExists,
     FlowNotFound,
-    Io,
-    JournalBusy,
     JournalCorrupted,
     JournalError,
     JournalTooNew,
+    SignalTaken,
 )
-from .files import ensure_cloud_dir, open_temp, set_aside, sweep_temps, sync_dir
+from .journal_check import check_whole, explain
+from .journal_file import FileId, Held, InPlace, make_ready, set_journal_aside
 from .owners import OwnerName
-from .records import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, FlowRow, Record, Signal, Status
+from .records import APPLICATION_ID, FlowRow, Record, Signal, Status
 from .schema import CURRENT, Schema, upgrade
 
 BUSY_SECONDS: Final = 10.0
-SETTLE_SECONDS: Final = 0.1
+SETTLE_SECONDS: Final = 0.02
+TRIES: Final = 3
+"""How often a journal must look damaged before it is."""
 
 _FLOW_COLUMNS: Final = ", ".join(FlowRow.__struct_fields__)
 _RECORD_COLUMNS: Final = 'flow, seq, at, kind, name, body, "from", "to", incarnation, deadline'
 _INSERT_FLOW: Final = f"INSERT INTO flows ({_FLOW_COLUMNS}) VALUES ({', '.join('?' * len(FlowRow.__struct_fields__))})"  # noqa: S608 our own names
 _INSERT_RECORD: Final = f"INSERT INTO events ({_RECORD_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 our own names
+_DROP_SIGNAL: Final = "DELETE FROM inbox WHERE id = ?"
 _UPDATE_FLOW: Final = """
 UPDATE flows SET state = ?, incarnation = ?, seq = ?, status = ?, verdict = ?, deadline = ?, context = ?, trouble = ?,
     updated = ?, owner = ? WHERE id = ? AND seq = ? AND owner IS ?
@@ -61,6 +62,7 @@ class Journal:
 
     Raises:
         JournalCorrupted: The file is not a readable journal; it was set aside, and the message says where.
+        UnsafeFile: It is a symbolic link, belongs to somebody else or has a second name; it was not touched.
         JournalTooNew: A newer version wrote it.
         JournalError: It cannot be opened, for a reason the message names.
     """
@@ -69,34 +71,50 @@ class Journal:
         self._patience = BUSY_SECONDS
         self._schema = schema
         self.path = path
-        if not path.exists():
-            if not create:
-                raise FlowNotFound(f"there are no flows yet: {path} does not exist", hint=f"Start one: {CLI} up --help")
-            _create(path)
-        else:
-            sweep_temps(path)
+        if not make_ready(path, create=create):
+            raise FlowNotFound(f"there are no flows yet: {path} does not exist", hint=f"Start one: {CLI} up --help")
+        self._held = Held(path)
         try:
-            _check_file(path)
-            upgrade(path, schema)
-            self._writer = self._connect()
+            self._open_surely()
+        except BaseException as exc:
+            self._held.close()
+            if isinstance(exc, sqlite3.DatabaseError):
+                raise _set_aside(path, self._held.id, exc) from exc
+            raise
+
+    def _open_surely(self) -> None:
+        for left in reversed(range(TRIES)):
             try:
-                self._reader = self._connect()
-            except BaseException:
-                self._writer.close()
-                raise
-        except sqlite3.OperationalError as exc:
-            raise self.failure(exc, "open") from exc
-        except sqlite3.DatabaseError as exc:
-            aside = _set_all_aside(path)
-            raise JournalCorrupted(
-                f"the journal {path} is damaged ({exc}); it was set aside, untouched, as {aside}",
-                hint=f"Run the same command again to start with a new journal; `sqlite3 {aside} .recover` may read it.",
-            ) from exc
+                try:
+                    return self._open()
+                except sqlite3.DatabaseError as exc:
+                    if isinstance(exc, sqlite3.OperationalError) or not left:
+                        raise
+                # SQLite calls a file malformed, too, that it could not read this once; and what another process has
+                # begun to write this instant looks like damage.
+                self._held.read_all()
+                time.sleep(SETTLE_SECONDS)
+            except (sqlite3.OperationalError, OSError) as exc:
+                raise self.failure(exc, "open") from exc
+        return None
+
+    def _open(self) -> None:
+        check_whole(self._held)
+        if int.from_bytes(self._held.head[60:64], "big") < self._schema.version:
+            upgrade(self.path, self._schema)
+        self._writer = self._connect()
+        try:
+            self._reader = self._connect()
+            self._in_place = InPlace(self.path)
+        except BaseException:
+            self._writer.close()
+            raise
 
     def close(self) -> None:
         """Close both connections; everything written is already on disk."""
         for connection in (self._reader, self._writer):
             connection.close()
+        self._held.close()
 
     def __enter__(self) -> Self:
         return self
@@ -115,6 +133,7 @@ class Journal:
 
         Raises:
             JournalBusy: Another process did not let go in time.
+            JournalMoved: The file is not where it was opened; whatever was written now, nobody would find.
             JournalError: The disk is full, read-only or failing; the message names the file and the mend.
         """
         wait = BUSY_SECONDS if patience is None else patience
@@ -126,6 +145,7 @@ class Journal:
             try:
                 for operation in operations:
                     operation()
+                self._in_place.check()
                 self._writer.execute("COMMIT")
             except BaseException:
                 # After some errors (a full disk) SQLite has rolled back by itself.
@@ -152,6 +172,7 @@ class Journal:
 
         Raises:
             FlowBusy: Somebody else moved the flow meanwhile; nothing was changed.
+            SignalTaken: The signal has left the inbox already; nothing was changed.
         """
         cursor = self._writer.execute(
             _UPDATE_FLOW,
@@ -174,8 +195,9 @@ class Journal:
         if cursor.rowcount != 1:
             raise self._moved(before.id)
         self._writer.execute(_INSERT_RECORD, msgspec.structs.astuple(record))
-        if signal is not None:
-            self.drop_signal(signal)
+        if signal is not None and self._writer.execute(_DROP_SIGNAL, (signal,)).rowcount != 1:
+            # It was read before the flow was taken over from a process that had taken it, and then died.
+            raise SignalTaken(f"flow {before.id} has taken {record.name} from its inbox already")
 
     def migrate(self, before: FlowRow, after: FlowRow, record: Record) -> None:
         """A flow of an older table becomes one of today's; `record` says how.
@@ -187,15 +209,15 @@ class Journal:
         sql = "UPDATE flows SET version = ?, fingerprint = ? WHERE id = ?"
         self._writer.execute(sql, (after.version, after.fingerprint, after.id))
 
-    def claim(self, flow: str, was: str | None, owner: str | None) -> None:
-        """Change a flow's owner, if it is still the one it was.
+    def claim(self, row: FlowRow, owner: str | None) -> None:
+        """Change a flow's owner, if nobody has moved or claimed it since `row` was read.
 
         Raises:
-            FlowBusy: Somebody else claimed it first.
+            FlowBusy: Somebody has.
         """
-        cursor = self._writer.execute("UPDATE flows SET owner = ? WHERE id = ? AND owner IS ?", (owner, flow, was))
-        if cursor.rowcount != 1:
-            raise self._moved(flow)
+        sql = "UPDATE flows SET owner = ? WHERE id = ? AND seq = ? AND owner IS ?"
+        if self._writer.execute(sql, (owner, row.id, row.seq, row.owner)).rowcount != 1:
+            raise self._moved(row.id)
 
     def post_signal(self, flow: str, at: str, name: str, body: str) -> None:
         """Leave an event for the process that drives the flow."""
@@ -203,7 +225,7 @@ class Journal:
 
     def drop_signal(self, signal: int) -> None:
         """Take a signal out of the inbox."""
-        self._writer.execute("DELETE FROM inbox WHERE id = ?", (signal,))
+        self._writer.execute(_DROP_SIGNAL, (signal,))
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -334,73 +356,19 @@ class Journal:
         owner = OwnerName.parse(found[0])
         return FlowBusy(flow, pid=owner.pid, host=owner.host)
 
-    def failure(self, exc: sqlite3.Error, verb: str) -> JournalError:
+    def failure(self, exc: sqlite3.Error | OSError, verb: str) -> JournalError:
         """What SQLite raised, in our terms: the file, the reason and the mend."""
-        text = str(exc)
-        if isinstance(exc, sqlite3.OperationalError):
-            mend = (
-                f"Check the path, its owner and the free space of {self.path.parent}, then run the same command again."
-            )
-            if "full" in text:
-                mend = f"Free some space on the disk of {self.path.parent}; the flow goes on where it stands."
-            elif "readonly" in text or "read-only" in text:
-                mend = f"Make {self.path} and its directory writable: chmod u+w; the flow goes on where it stands."
-            elif "locked" in text:
-                mend = f"Another program holds {self.path} open for writing; close it and run the same command again."
-                return JournalBusy(f"cannot {verb} the journal {self.path}: {text}", hint=mend)
-            return JournalError(f"cannot {verb} the journal {self.path}: {text}", hint=mend)
-        return JournalCorrupted(f"cannot {verb} the journal {self.path}: {text}")
+        return explain(self._held, exc, verb)
 
 
-def _check_file(path: Path) -> None:
-    # Before SQLite sees it: of a file that is cut off at nothing it would delete the write-ahead log, and a last page
-    # that is cut in two it would overlook.
-    try:
-        with path.open("rb") as file:
-            head = file.read(100)
-    except OSError as exc:
-        raise JournalError(f"cannot open the journal {path}: {exc.strerror or exc}") from exc
-    if not head.startswith(b"SQLite format 3\0") or len(head) < 100:
-        raise sqlite3.DatabaseError("it is not an SQLite database")
-    page = int.from_bytes(head[16:18], "big") or 1
-    # Looked at twice, because another process may be in the middle of adding a page.
-    if path.stat().st_size % page:
-        time.sleep(SETTLE_SECONDS)
-        if path.stat().st_size % page:
-            raise sqlite3.DatabaseError("its last page is cut off")
-
-
-def _create(path: Path) -> None:
-    # Made under another name and linked into place when it is whole: a half-made journal is then always damage.
-    ensure_cloud_dir(path.parent)
-    try:
-        fresh, fd = open_temp(path)
-        try:
-            # SQLite gives the companions the mode of the file.
-            with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
-                connection.execute("PRAGMA journal_mode = MEMORY")  # nothing beside it: nobody misses half of it
-                connection.execute("PRAGMA synchronous = FULL")
-                connection.executescript(
-                    f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
-                    f"{SCHEMA} COMMIT;"
-                )
-            with contextlib.suppress(FileExistsError):  # another process was quicker: its journal is as good
-                os.link(fresh, path)
-        finally:
-            fresh.unlink(missing_ok=True)
-            os.close(fd)
-        # What is written into it later is worth nothing if a power cut takes its name.
-        sync_dir(path.parent)
-    except OSError as exc:
-        raise Io(f"cannot make the journal {path}: {exc.strerror or exc}") from exc
-    except sqlite3.Error as exc:
-        raise JournalError(f"cannot make the journal {path}: {exc}") from exc
-
-
-def _set_all_aside(path: Path) -> Path:
-    aside = set_aside(path)
-    for suffix in ("-wal", "-shm"):
-        companion = path.with_name(path.name + suffix)
-        if companion.exists():
-            companion.rename(aside.with_name(aside.name + suffix))
-    return aside
+def _set_aside(path: Path, damaged: FileId, exc: sqlite3.DatabaseError) -> JournalCorrupted:
+    aside = set_journal_aside(path, damaged)
+    if aside is None:
+        return JournalCorrupted(
+            f"the journal {path} is damaged ({exc}); another process has set it aside meanwhile",
+            hint="Run the same command again.",
+        )
+    return JournalCorrupted(
+        f"the journal {path} is damaged ({exc}); it was set aside, untouched, as {aside}",
+        hint=f"Run the same command again to start with a new journal; `sqlite3 {aside} .recover` may read it.",
+    )

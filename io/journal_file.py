@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ..errors import Io, JournalCorrupted, JournalError, JournalMoved, UnsafeFile
-from .files import PRIVATE_FILE, ensure_cloud_dir, ensure_private_dir, set_aside
+from .files import ensure_cloud_dir, ensure_private_dir, open_temp, set_aside, sweep_temps, sync_dir
 from .log import logger
 from .records import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 
@@ -121,6 +121,15 @@ class Held:
         """The first bytes of the file, as they are on disk: what the log says is not in them."""
         return os.pread(self.fd, HEAD_BYTES, 0)
 
+    def read_all(self) -> None:
+        """Read the file and its log to the end, to know whether the disk can. Raises `OSError` when it cannot."""
+        at = 0
+        while part := os.pread(self.fd, 1 << 20, at):
+            at += len(part)
+        with contextlib.suppress(FileNotFoundError), companion(self.path, LOG).open("rb") as log:
+            while log.read(1 << 20):
+                pass
+
     def alone(self) -> bool:
         """Whether no connection to the file is open, in this process or another."""
         with _opening:
@@ -139,11 +148,14 @@ def _refuse_strange(journal: Path, path: Path) -> os.stat_result:
         raise UnsafeFile(f"{path} is a symbolic link; it is neither followed nor replaced")
     if not stat.S_ISREG(found.st_mode):
         what = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
-        raise Io(f"cannot open the journal {journal}: {path.name} is {what}", hint=f"Move it away: mv {path} {path}.old")
+        raise Io(
+            f"cannot open the journal {journal}: {path.name} is {what}", hint=f"Move it away: mv {path} {path}.old"
+        )
     if found.st_uid != os.geteuid():
         raise UnsafeFile(f"{path} belongs to user {found.st_uid}, not to user {os.geteuid()} who runs this")
     if found.st_nlink > 1:
-        _forget_unfinished(path, FileId.of(found))
+        with _alone_in(path.parent):  # until whoever made it has taken away the name it was made under
+            sweep_temps(journal)
         found = path.lstat()
     if found.st_nlink > 1:
         raise UnsafeFile(
@@ -159,14 +171,6 @@ def _refuse_strange(journal: Path, path: Path) -> os.stat_result:
         else:
             logger.warning("{} was open to others (mode {:04o}); it is not any more", path, found.st_mode & 0o7777)
     return found
-
-
-def _forget_unfinished(path: Path, same: FileId) -> None:
-    """Remove the name a journal was made under, when whoever made it was killed before it could."""
-    for other in path.parent.glob(f"{path.name}.*.new"):
-        with contextlib.suppress(OSError):
-            if FileId.of(other.lstat()) == same:
-                other.unlink()
 
 
 class InPlace:
@@ -225,6 +229,7 @@ def make_ready(path: Path, *, create: bool) -> bool:
     """
     if _is_there(path):
         ensure_private_dir(path.parent)
+        sweep_temps(path)
         return True
     _refuse_orphan(path)
     if not create:
@@ -262,16 +267,12 @@ def _refuse_orphan(path: Path) -> None:
 
 def _create(path: Path) -> None:
     # Made under another name and linked into place when it is whole: a half-made journal is then always damage.
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}.new")
     try:
-        fd = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, PRIVATE_FILE)
+        fresh, fd = open_temp(path)
         try:
-            # A umask can only have narrowed 0600 further; SQLite gives the companions the same mode.
-            os.fchmod(fd, PRIVATE_FILE)
-        finally:
-            os.close(fd)
-        try:
+            # SQLite gives the companions the mode of the file.
             with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
+                connection.execute("PRAGMA journal_mode = MEMORY")  # nothing beside it: nobody misses half of it
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.executescript(
                     f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
@@ -281,6 +282,9 @@ def _create(path: Path) -> None:
                 os.link(fresh, path)
         finally:
             fresh.unlink(missing_ok=True)
+            os.close(fd)
+        # What is written into it later is worth nothing if a power cut takes its name.
+        sync_dir(path.parent)
     except OSError as exc:
         raise Io(f"cannot make the journal {path}: {exc.strerror or exc}") from exc
     except sqlite3.Error as exc:
@@ -323,7 +327,10 @@ def set_journal_aside(path: Path, damaged: FileId) -> Path | None:
 @contextlib.contextmanager
 def _alone_in(directory: Path) -> Generator[None]:
     """Keep everybody else who makes a journal here, or sets one aside, out of the directory meanwhile."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise Io(f"cannot open the directory {directory}: {exc.strerror or exc}") from exc
     try:
         with contextlib.suppress(OSError):  # a network file system without locks: linking and looking still hold
             fcntl.flock(fd, fcntl.LOCK_EX)

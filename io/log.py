@@ -9,6 +9,9 @@ they touch to `register_secret`, so an opaque token with no shape at all is stil
 `logger` is loguru's, patched so that message, extra values and traceback are redacted before any sink sees them, also
 the sinks of a program that embeds us. The traceback becomes text there and then: loguru's own diagnosis would print
 the variables of every frame, tokens included.
+
+A library says nothing unasked: until `configure_logging`, or `loguru.logger.enable("systemprompt_cloud")` in a program
+that embeds us and has sinks of its own, no record is made.
 """
 
 from __future__ import annotations
@@ -111,6 +114,19 @@ def redact(text: str) -> str:
     return text
 
 
+def printable(text: str) -> str:
+    """Return the text on one line, with everything that cannot be seen made a space.
+
+    That is Unicode's categories Cc, Cf, Cs, Co, Cn, Zl, Zp and Zs: escape sequences, with which a server could drive
+    somebody's terminal, but also bidirectional overrides and zero-width characters, with which a name or an address
+    could be made to look like another (Unicode Technical Report 36, section 2.5).
+
+    Args:
+        text: Anything that was written elsewhere and is about to be shown.
+    """
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
 def _redact_record(record: Record) -> None:
     """Redact a record in place, its exception rendered to text so that no sink can look into its frames."""
     text = record["message"]
@@ -124,6 +140,10 @@ def _redact_record(record: Record) -> None:
         if isinstance(value, str):
             record["extra"][name] = redact(value)
 
+
+PACKAGE: Final = __name__.partition(".")[0]
+
+loguru.logger.disable(PACKAGE)
 
 logger: Final = loguru.logger.patch(_redact_record)
 """The logger of this package. Messages may quote what they like; see the module's docstring."""
@@ -185,6 +205,7 @@ def configure_logging(verbosity: int, log_file: Path | None) -> None:
     """
     file = None if log_file is None else _LogFile(log_file)
     level = ("WARNING", "INFO", "DEBUG")[min(max(verbosity, 0), 2)]
+    loguru.logger.enable(PACKAGE)
     loguru.logger.remove()
     loguru.logger.add(_write_stderr, level=level, format="{level}: {message}", diagnose=False, backtrace=False)
     if file is not None:

@@ -21,7 +21,7 @@ from ..errors import Io
 from .files import ensure_private_dir
 
 SUFFIX: Final = ".lock"
-YOUNG_SECONDS: Final = 1.0
+SWEEP_SECONDS: Final = 0.001
 LOCK_SECONDS: Final = 1.0
 
 
@@ -76,7 +76,9 @@ def sweep_owners(directory: Path) -> None:
     """Tidy away the lock files of dead owners that left no flow behind for anybody to ask about them."""
     for path in directory.glob(f"*{SUFFIX}"):
         with suppress(OSError):  # housekeeping; whoever needs this very file meets the trouble and says so
-            _is_held(path, remove=True)
+            # Alone: an owner that has made its file and not locked it yet cannot while we hold it, and then finds that
+            # what it locks has no name any more, and makes another (filelock looks). That one nobody may take away.
+            _is_held(path, fcntl.LOCK_EX, remove=True)
 
 
 def owner_is_alive(directory: Path, owner: str) -> bool:
@@ -87,7 +89,12 @@ def owner_is_alive(directory: Path, owner: str) -> bool:
     """
     path = directory / (OwnerName.parse(owner).token + SUFFIX)
     try:
-        return _is_held(path, remove=True)
+        # Shared, so that two processes that look at the same moment do not take each other for the owner. Twice: the
+        # first may have met a sweeper, and that one is done at once.
+        if not _is_held(path, fcntl.LOCK_SH, remove=True):
+            return False
+        time.sleep(SWEEP_SECONDS)
+        return _is_held(path, fcntl.LOCK_SH, remove=True)
     except OSError as exc:
         raise Io(f"cannot look at the lock file {path}: {exc.strerror or exc}") from exc
 
@@ -98,30 +105,24 @@ def anybody_drives(directory: Path) -> bool:
     Raises:
         Io: A lock file cannot be opened.
     """
-    for path in directory.glob("*" + SUFFIX):
-        try:
-            # A young file's owner may be about to lock it: it counts as held, and is not disturbed.
-            if time.time() - path.stat().st_mtime < YOUNG_SECONDS or _is_held(path):
-                return True
-        except FileNotFoundError:
-            continue
-        except OSError as exc:
-            raise Io(f"cannot look at the lock file {path}: {exc.strerror or exc}") from exc
-    return False
+    try:
+        return any(_is_held(path, fcntl.LOCK_SH) for path in directory.glob(f"*{SUFFIX}"))
+    except OSError as exc:
+        raise Io(f"cannot look at the lock files in {directory}: {exc.strerror or exc}") from exc
 
 
-def _is_held(path: Path, *, remove: bool = False) -> bool:
+def _is_held(path: Path, mode: int, *, remove: bool = False) -> bool:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
-        # Shared, so that two processes that look at the same moment do not take each other for the owner.
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(fd, mode | fcntl.LOCK_NB)
         if remove:
-            # An owner's name is never used again. One that has made its file and not locked it yet cannot while we
-            # hold it, and then finds that what it locks has no name any more, and makes another (filelock looks).
-            path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                # Somebody else may have been quicker, and then the name is perhaps a new owner's.
+                if os.path.samestat(os.fstat(fd), path.stat()):
+                    path.unlink()
     except BlockingIOError:
         return True
     finally:

@@ -5,6 +5,10 @@ is one self-contained document: nothing is fetched, every interpolated text is e
 scripts are constants of this file allowed by their SHA-256 in the Content-Security-Policy (CSP level 3,
 section 2.3.1), and the first thing the page does is take the query out of the address bar and the history
 (RFC 6750 section 5.3 on tokens in URLs). `page_headers` gives the headers that make a browser hold us to this.
+
+One kind of page keeps its query: the one that says "reload this page". What the browser brought was not taken, its
+address bar is the only place where it still stands, and a reload asks for exactly that address. The page that the
+reload gets takes the query away.
 """
 
 from __future__ import annotations
@@ -100,14 +104,16 @@ def success_page(title: str, text: str, tenant_id: str | None = None) -> str:
     return _page("good", title, text, shown + '<p class="small">You can close this tab and return to the terminal.</p>')
 
 
-def error_page(title: str, text: str) -> str:
+def error_page(title: str, text: str, *, retry: bool = False) -> str:
     """Return the page for a callback that failed or could not be taken; says what to do in `text`.
 
     Args:
         title: The heading, a few words.
         text: What happened and what to do about it.
+        retry: True when `text` asks to reload the page: it keeps its address, and so what the browser brought.
     """
-    return _page("bad", title, text, '<p class="small">The terminal shows how it stands.</p>')
+    below = '<p class="small">The terminal shows how it stands.</p>'
+    return _page("bad", title, text, below, keep_address=retry)
 
 
 def waiting_page(tenant_id: str) -> str:
@@ -162,11 +168,21 @@ def _hash(text: str) -> str:
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
-def _page(kind: str, title: str, text: str, below: str, attributes: str = "", script: str = "") -> str:
+def _page(
+    kind: str,
+    title: str,
+    text: str,
+    below: str,
+    attributes: str = "",
+    script: str = "",
+    *,
+    keep_address: bool = False,
+) -> str:
+    scrub = "" if keep_address else f"<script>{_SCRUB}</script>"
     more = f"<script>{script}</script>" if script else ""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<script>{_SCRUB}</script>"
+        f"{scrub}"
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="referrer" content="no-referrer">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head>"

@@ -11,6 +11,7 @@ current directory behind the caller's back.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Mapping
@@ -88,10 +89,17 @@ def resolve_cloud_paths(directory: Path | None, environ: Mapping[str, str], cwd:
         found = folder / PROJECT_DIRECTORY
         # os.path.isdir: a folder above that may not be entered has, for us, no project.
         if os.path.isdir(found):  # noqa: PTH112
-            return CloudPaths(directory=found, state_directory=found, origin="project")
+            return CloudPaths(directory=found, state_directory=_project_state(folder, environ), origin="project")
     return CloudPaths(
         directory=_user_directory("data", environ), state_directory=_user_directory("state", environ), origin="user"
     )
+
+
+def _project_state(project: Path, environ: Mapping[str, str]) -> Path:
+    # Not in the project: a journal that came with a clone could hold a half-done login to somebody else's API, and
+    # going on with it would send them a fresh token.
+    digest = hashlib.sha256(os.fsencode(os.path.realpath(project))).hexdigest()[:12]
+    return _user_directory("state", environ) / "projects" / f"{project.name or 'root'}-{digest}"
 
 
 def _user_directory(kind: Literal["data", "state"], environ: Mapping[str, str]) -> Path:

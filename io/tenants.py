@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final, Self, TypeVar
+from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,17 +21,15 @@ from typing_extensions import override
 from ..errors import Io, TenantsNotSynced, TenantsStoreCorrupted, TenantsStoreInvalid, UnsafeFile
 from .files import ensure_cloud_dir, locked, read_private, set_aside, write_private
 from .log import logger, register_secret
+from .unknown import UNKNOWN, Moment, read_record
 from .wire import TenantInfo
 
 MASKS: Final = (":***@", ":********@")
 DATABASE_HOST: Final = "db.systemprompt.io"
 SANDBOX_DATABASE_HOST: Final = "db-sandbox.systemprompt.io"
 
-_REST: Final = "unknown_fields"
 _SECRETS: Final = frozenset({"database_url", "internal_database_url", "sync_token"})
-_T = TypeVar("_T", bound=msgspec.Struct)
 
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Filled = Annotated[str, msgspec.Meta(min_length=1)]
 
 
@@ -204,13 +202,6 @@ class StoredTenant(msgspec.Struct, frozen=True, kw_only=True):
         return self.is_cloud and (self.is_sync_token_missing or self.is_database_url_masked)
 
 
-def _split(raw: dict[str, Any], kind: type[_T]) -> _T:
-    """Build a record from the fields it knows, and hand it the rest to keep."""
-    rest = dict(raw)
-    known = {name: rest.pop(name) for name in kind.__struct_fields__ if name in rest and name != _REST}
-    return msgspec.structs.replace(msgspec.convert(known, kind), unknown_fields=rest)
-
-
 class TenantStore(msgspec.Struct, frozen=True, kw_only=True):
     """The content of `tenants.json`.
 
@@ -276,13 +267,13 @@ class TenantStore(msgspec.Struct, frozen=True, kw_only=True):
         try:
             top = msgspec.convert(raw, dict[str, Any])
             listed = msgspec.convert(top, _Listed).tenants
-            store = _split({**top, "tenants": []}, cls)
+            store = read_record({**top, "tenants": []}, cls)
         except msgspec.ValidationError as exc:
             raise TenantsStoreInvalid(f"{path} does not hold tenants: {exc}") from exc
         tenants: list[StoredTenant] = []
         for index, each in enumerate(listed):
             try:
-                tenants.append(_split(each, StoredTenant))
+                tenants.append(read_record(each, StoredTenant))
             except msgspec.ValidationError as exc:
                 raise TenantsStoreInvalid(f"{path} does not hold tenants: tenant {index + 1}: {exc}") from exc
         return msgspec.structs.replace(store, tenants=tuple(tenants))
@@ -318,7 +309,7 @@ class _Listed(msgspec.Struct):
 def _plain(tenant: StoredTenant) -> dict[str, Any]:
     """A tenant as the file holds it: absent optionals left out."""
     known = msgspec.structs.asdict(tenant)
-    rest: dict[str, Any] = known.pop(_REST)
+    rest: dict[str, Any] = known.pop(UNKNOWN)
     return {**rest, **{name: value for name, value in known.items() if value is not None}}
 
 

@@ -75,6 +75,12 @@ def check_promises(
 ) -> None:
     """A timeout is handled and readable; an effect says what resuming does about it."""
     handled = {source for source, row in expanded if row.event.__name__ == DEADLINE}
+    for source, row in expanded:
+        if row.event.__name__ == DEADLINE and row.to is None:
+            raise MachineInvalid(
+                f"machine {machine}: {DEADLINE} stays in {source}, where no deadline would be left; "
+                "let it lead to a state, to this one for the whole time anew"
+            )
     for name, state in states.items():
         if state.timeout is not None and name not in handled:
             raise MachineInvalid(f"machine {machine}: nobody handles the timeout of {name}; give it a {DEADLINE} row")

@@ -13,9 +13,14 @@ checked against the API (`confirming_tenant`), "pending" is followed (`awaiting_
 `awaiting_tenant_polling` while the stream is away) until the server has built the infrastructure (then an image must be
 deployed) or the tenant.
 
+An order that may have been paid is never given up by a clock. When the time to pay is over the API is asked once more
+(`looking_for_payment`); after the payment, a deadline only leads to a state in which the flow stands until somebody
+wants to wait on (`tenant_unconfirmed`, `tenant_overdue`). So the same command never buys a second time.
+
     validating_order -> creating_checkout -> awaiting_payment -> confirming_tenant --------> completed
-                           |       ^            |                                              ^
-                        outcome_unknown         +-> awaiting_tenant_streaming <-> ..._polling -+
+                           |       ^          |       |                                        ^
+                        outcome_unknown       |       +-> awaiting_tenant_streaming <-> ..._polling
+                                      looking_for_payment
     and the other ends: declined, timed_out, failed, cancelled
 """
 
@@ -42,10 +47,12 @@ from .watching import (
     StepObserved,
     StreamLost,
     StreamReturned,
+    WaitResumed,
     WatchingContext,
     lose_stream,
     observe,
     refuse_access,
+    wait_on,
 )
 
 
@@ -57,7 +64,9 @@ class CheckoutContext(WatchingContext, frozen=True, kw_only=True):
     region: str
     port: int = 8766
     timeout: float = 300.0
+    confirm_timeout: float = 120.0
     tenant_timeout: float = 600.0
+    bound: bool = True
     plan_name: str = ""
     price_id: str = ""
     known_tenants: tuple[str, ...] = ()
@@ -135,6 +144,10 @@ class PaymentObserved(Event, frozen=True):
 
     tenant_id: str
     tenant_name: str
+
+
+class PaymentNotFound(Event, frozen=True):
+    """The time to pay is over, and the API knows of no payment."""
 
 
 class PaymentDeclined(Event, frozen=True):
@@ -217,12 +230,12 @@ def _announced(context: CheckoutContext, event: TenantAnnounced) -> CheckoutCont
     )
 
 
-def _unpaid(context: CheckoutContext, _event: DeadlinePassed) -> CheckoutContext:
+def _unpaid(context: CheckoutContext, _event: PaymentNotFound) -> CheckoutContext:
     return msgspec.structs.replace(context, problem=f"not paid within {context.timeout:g} s")
 
 
 def _unconfirmed(context: CheckoutContext, _event: DeadlinePassed) -> CheckoutContext:
-    return msgspec.structs.replace(context, problem=f"the API does not list the tenant {context.tenant_id}")
+    return msgspec.structs.replace(context, problem=f"the API has not confirmed the tenant {context.tenant_id} yet")
 
 
 def _unfinished(context: CheckoutContext, _event: DeadlinePassed) -> CheckoutContext:
@@ -258,19 +271,20 @@ CHECKOUT: Final = Machine(
         ),
         State("outcome_unknown", "a checkout may have been created: waiting for a person to decide"),
         State("awaiting_payment", "waiting for the payment", timeout="timeout"),
-        State("confirming_tenant", "asking the API about the tenant", timeout=120.0, late="restart"),
+        State("looking_for_payment", "the time to pay is over: asking the API whether somebody paid"),
+        State("confirming_tenant", "asking the API about the tenant", timeout="confirm_timeout"),
+        State("tenant_unconfirmed", "the API has not confirmed the tenant: somebody has to want to wait on"),
         State(
             "awaiting_tenant_streaming",
             "payment pending: following the event stream",
             timeout="tenant_timeout",
-            late="restart",
         ),
         State(
             "awaiting_tenant_polling",
             "payment pending: asking for the tenant, the stream is away",
             timeout="tenant_timeout",
-            late="restart",
         ),
+        State("tenant_overdue", "paid, and no tenant in time: somebody has to want to wait on"),
         State("completed", "paid, and the tenant is known", verdict=Verdict.SUCCESS),
         State("declined", "the payment was declined", verdict=Verdict.FAILURE),
         State("timed_out", "nobody paid in time", verdict=Verdict.FAILURE),
@@ -292,10 +306,13 @@ CHECKOUT: Final = Machine(
         on(PaymentObserved, "awaiting_payment", "awaiting_tenant_streaming", update=_named),
         on(PaymentDeclined, "awaiting_payment", "declined", update=_explained),
         on(CheckoutFailed, "awaiting_payment", "failed", update=_explained),
-        on(DeadlinePassed, "awaiting_payment", "timed_out", update=_unpaid),
+        on(DeadlinePassed, "awaiting_payment", "looking_for_payment"),
+        on(PaymentObserved, "looking_for_payment", "awaiting_tenant_streaming", update=_named),
+        on(PaymentNotFound, "looking_for_payment", "timed_out", update=_unpaid),
         on(TenantConfirmed, "confirming_tenant", "completed", update=_named),
         on(AccessRefused, "confirming_tenant", "failed", update=refuse_access),
-        on(DeadlinePassed, "confirming_tenant", "failed", update=_unconfirmed),
+        on(DeadlinePassed, "confirming_tenant", "tenant_unconfirmed", update=_unconfirmed),
+        on(WaitResumed, "tenant_unconfirmed", "confirming_tenant", update=wait_on),
         *(
             row
             for source in ("awaiting_tenant_streaming", "awaiting_tenant_polling")
@@ -304,9 +321,10 @@ CHECKOUT: Final = Machine(
                 on(TenantAnnounced, source, "completed", update=_announced),
                 on(CheckoutFailed, source, "failed", update=_explained),
                 on(AccessRefused, source, "failed", update=refuse_access),
-                on(DeadlinePassed, source, "timed_out", update=_unfinished),
+                on(DeadlinePassed, source, "tenant_overdue", update=_unfinished),
             )
         ),
+        on(WaitResumed, "tenant_overdue", "awaiting_tenant_streaming", update=wait_on),
         on(StreamLost, "awaiting_tenant_streaming", "awaiting_tenant_polling", update=lose_stream),
         on(StreamLost, "awaiting_tenant_polling", STAY, update=lose_stream),
         on(StreamReturned, "awaiting_tenant_polling", "awaiting_tenant_streaming"),

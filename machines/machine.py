@@ -95,7 +95,8 @@ class State(msgspec.Struct, frozen=True):
         name: What the situation is called, in lower_snake_case.
         meaning: The situation in one line, for people.
         timeout: Seconds until `DeadlinePassed`, or the name of the context field that holds them; None for none.
-            States that name the same field share one deadline: going from one to the other does not start it anew.
+            States that name the same field share one deadline: going from one to the other does not start it anew,
+            unless it was the deadline that led there.
         late: On resume after the deadline: `restart` gives the time anew (a person is back), `continue` keeps the
             moment it was set to (a server went on working).
         verdict: Makes the state final.

@@ -3,9 +3,9 @@
 Theory
 ------
 A flow outlives the program that started it. Its events were facts in the old table, and the old table is gone; so they
-are not replayed in the new one. Instead the flow is *carried*: the state it stands in is given its new name, the context
-its new shape, both by pure functions written beside the table. The engine journals the result as one record, and from
-that record on the history is the new table's.
+are not replayed in the new one. Instead the flow is *carried*: the state it stands in gets its new name, the context
+its new shape, both by what is written beside the table and nothing else. The engine journals the result as one record,
+and from that record on the history is the new table's.
 
     PAYMENT = Machine("payment", version=3, ..., migrations=[
         Migration(1, states={"waiting": "awaiting_callback"}),          # from version 1 to version 2

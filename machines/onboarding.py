@@ -177,11 +177,13 @@ ONBOARDING: Final = Machine(
             for source in ("logging_in", "checking_out", "provisioning")
             for row in (
                 on(ChildRefused, source, "denied", update=_explained),
-                on(ChildTimedOut, source, "timed_out", update=_explained),
                 on(ChildFailed, source, "failed", update=_explained),
                 on(ChildCancelled, source, "cancelled", update=_explained),
             )
         ),
+        # Provisioning never runs out of time for good: what is paid for is waited for.
+        on(ChildTimedOut, "logging_in", "timed_out", update=_explained),
+        on(ChildTimedOut, "checking_out", "timed_out", update=_explained),
         on(CancelRequested, ANY, "cancelled", update=_cancelled),
     ],
 )

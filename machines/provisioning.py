@@ -8,14 +8,15 @@ when the stream is back, polling stops. Neither source is trusted to be complete
 one story.
 
 When the time is up the server is asked one last time (`asking_once_more`): a laptop that was asleep through the
-deadline must not declare a tenant dead that has been ready for an hour.
+deadline must not declare a tenant dead that has been ready for an hour. And a tenant that is still being built is not
+given up: it is paid for. The flow stands in `overdue` until somebody wants to wait on, or cancels.
 
 A ready tenant has secrets. They are fetched into the vault, the database is opened to the outside if that was asked
 for (a refusal is a warning, the tenant still runs), and the tenant is stored.
 
     streaming <-> polling -> fetching_secrets -> (opening_database) -> saving_tenant -> ready
          \          |
-          asking_once_more                     and the other ends: failed, timed_out, cancelled
+          asking_once_more -> overdue -> streaming          and the other ends: failed, cancelled
 """
 
 from __future__ import annotations
@@ -41,10 +42,12 @@ from .watching import (
     StepObserved,
     StreamLost,
     StreamReturned,
+    WaitResumed,
     WatchingContext,
     lose_stream,
     observe,
     refuse_access,
+    wait_on,
 )
 
 READY: Final = "tenant_ready"
@@ -173,6 +176,7 @@ PROVISIONING: Final = Machine(
         State("streaming", "following the event stream", timeout="timeout", late="continue"),
         State("polling", "asking for the status, the stream is away", timeout="timeout", late="continue"),
         State("asking_once_more", "the time is up: asking one last time"),
+        State("overdue", "not ready in time: somebody has to want to wait on"),
         State("fetching_secrets", "fetching the tenant's secrets"),
         State(
             "opening_database",
@@ -182,7 +186,6 @@ PROVISIONING: Final = Machine(
         ),
         State("saving_tenant", "storing the tenant", effect="writes tenants.json", resume=ResumePolicy.RETRY),
         State("ready", "the tenant is ready and stored", verdict=Verdict.SUCCESS),
-        State("timed_out", "the tenant was not ready in time", verdict=Verdict.FAILURE),
         State("failed", "the tenant could not be provisioned", verdict=Verdict.FAILURE),
         State("cancelled", "the wait was cancelled", verdict=Verdict.CANCELLED),
     ],
@@ -204,7 +207,8 @@ PROVISIONING: Final = Machine(
         on(TenantBecameReady, "asking_once_more", "fetching_secrets", update=_ready),
         on(ProvisioningFailed, "asking_once_more", "failed", update=_explained),
         on(AccessRefused, "asking_once_more", "failed", update=refuse_access),
-        on(StillWorking, "asking_once_more", "timed_out", update=_gave_up),
+        on(StillWorking, "asking_once_more", "overdue", update=_gave_up),
+        on(WaitResumed, "overdue", "streaming", update=wait_on),
         on(
             SecretsFetched,
             "fetching_secrets",

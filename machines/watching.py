@@ -55,6 +55,10 @@ class AccessRefused(Event, frozen=True):
     problem: str
 
 
+class WaitResumed(Event, frozen=True):
+    """Somebody came back and wants to wait on."""
+
+
 W = TypeVar("W", bound=WatchingContext)
 
 
@@ -89,3 +93,8 @@ def lose_stream(context: W, _event: StreamLost) -> W:
 def refuse_access(context: W, event: AccessRefused) -> W:
     """Why the wait is over."""
     return msgspec.structs.replace(context, problem=event.problem)
+
+
+def wait_on(context: W, _event: WaitResumed) -> W:
+    """What was said about the time that ran out is no longer true."""
+    return msgspec.structs.replace(context, problem="")

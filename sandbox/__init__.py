@@ -1,8 +1,9 @@
 """The embedded local cloud: the SystemPrompt Cloud API on loopback, for demos, tests and development.
 
-It speaks WIRE.md's API over real HTTP with real tokens, real forms and real event streams, so that everything above the
-wire can be used and tested without an account, without money and without a network. What it does not do is be a cloud:
-it binds nothing but 127.0.0.1, its tokens say they are a sandbox's, and it forgets everything when it stops.
+It speaks the API of docs/reference/wire.md over real HTTP with real tokens, real forms and real event streams, so that
+everything above the wire can be used and tested without an account, without money and without a network. What it does
+not do is be a cloud: it binds nothing but 127.0.0.1, its tokens say they are a sandbox's, and it forgets everything
+when it stops.
 
     async with serve_sandbox(faults=["drop-stream:after=3"]) as sandbox:
         ...  # a client with api_url=sandbox.url

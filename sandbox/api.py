@@ -1,4 +1,4 @@
-"""The API of the local cloud: WIRE.md's calls as one table of plain functions.
+"""The API of the local cloud: the calls of docs/reference/wire.md as one table of plain functions.
 
 A handler takes a `Call` (who asks, what the path and the body say) and returns an answer; it does not await, so it sees
 and leaves the world whole. What all calls share happens around it, in `endpoint.py`.

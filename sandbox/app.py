@@ -20,11 +20,11 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..io.urls import LISTENER_NAMES
 from .answers import WireError, error_answer, json_answer
 from .api import API
 from .endpoint import Endpoint, IdempotencyStore, read_body
 from .pages import FORM_COOKIE, consent_page, home_page, payment_page, plain_page
-from .redirects import LOOPBACK_NAMES
 from .state import Page
 from .world import World
 
@@ -67,7 +67,7 @@ def is_loopback(host: str) -> bool:
     except ValueError:
         return False
     name = parts.hostname or ""
-    return name in LOOPBACK_NAMES and host.lower().partition(":")[0] == name and parts.netloc == host
+    return name in LISTENER_NAMES and host.lower().partition(":")[0] == name and parts.netloc == host
 
 
 def build_app(world: World) -> ASGIApp:

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import SplitResult, urlencode, urlsplit
 
+from ..io.urls import LISTENER_NAMES, Origin
 from .answers import WireError
 
-LOOPBACK_NAMES: Final = frozenset({"127.0.0.1", "localhost"})
 _LONGEST: Final = 2048
 
 
@@ -33,7 +33,7 @@ def check_redirect_uri(uri: str | None) -> str:
         port = parts.port
     except ValueError as exc:
         raise _bad("it is not a URL") from exc
-    if parts.scheme != "http" or parts.hostname not in LOOPBACK_NAMES:
+    if parts.scheme != "http" or parts.hostname not in LISTENER_NAMES:
         raise _bad("it must be http on 127.0.0.1 or localhost")
     if "@" in parts.netloc or "#" in uri or port == 0:
         raise _bad("it must have no user information, no fragment and a port that can be connected to")
@@ -42,8 +42,7 @@ def check_redirect_uri(uri: str | None) -> str:
 
 def origin_of(uri: str) -> str:
     """The origin of a checked redirect URI, built from its parsed parts so that it is safe inside a header."""
-    parts = urlsplit(uri)
-    return f"http://{parts.hostname}" + (f":{parts.port}" if parts.port is not None else "")
+    return str(Origin.parse(uri))
 
 
 def with_query(uri: str, parameters: Mapping[str, str]) -> str:

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final, Self
@@ -63,6 +64,7 @@ class Running:
     said: list[str] = field(default_factory=list[str])
     urls: list[str] = field(default_factory=list[str])
     reader: threading.Thread | None = None
+    drain: threading.Thread | None = None
     invited: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> Self:
@@ -96,20 +98,40 @@ class Running:
         """End it at once, and join its reader."""
         self.process.kill()
         self.process.wait(SECONDS)
-        if self.reader is not None:
-            self.reader.join(SECONDS)
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if stream is not None:
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        for stream, thread in ((self.process.stdout, self.drain), (self.process.stderr, self.reader)):
+            if thread is not None:
+                thread.join(SECONDS)
+            # Somebody the command left behind may hold the pipe open: closing it under a reader would wait for them.
+            if stream is not None and not (thread and thread.is_alive()):
                 stream.close()
 
-    def wait(self) -> Ran:
-        """Wait until it has ended."""
+    def wait(self, seconds: float = SECONDS) -> Ran:
+        """Wait until it has ended and everything it said was read.
+
+        Args:
+            seconds: How long that may take.
+
+        Raises:
+            AssertionError: It did not end in that time; it was killed, and the message holds what it has said.
+        """
         assert self.process.stdout is not None
         assert self.reader is not None
-        out = self.process.stdout.read()
-        code = self.process.wait(SECONDS)
-        self.reader.join(SECONDS)
-        return Ran(code, out, "".join(self.said))
+        stdout, out = self.process.stdout, list[str]()
+        until = time.monotonic() + seconds
+        self.drain = threading.Thread(target=lambda: out.extend(stdout), daemon=True)
+        self.drain.start()
+        for thread in (self.drain, self.reader):
+            thread.join(max(until - time.monotonic(), 0))
+        try:
+            code = self.process.wait(max(until - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            code = None
+        if code is None or self.drain.is_alive() or self.reader.is_alive():
+            self.process.kill()
+            raise AssertionError(f"did not end within {seconds:g} s\n{''.join(out)}\n{''.join(self.said)}")
+        return Ran(code, "".join(out), "".join(self.said))
 
 
 @dataclass

@@ -55,7 +55,7 @@ SCENARIOS: Final = (
 
 REFERENCES: Final = 3
 """Undisturbed runs whose points together are the list: side by side, things do not always happen in the same order."""
-ATTEMPTS: Final = 4
+ATTEMPTS: Final = 6
 """How often a point is looked for that did not come up, because something else happened first in that run."""
 
 _GROUPS: Final = {
@@ -132,7 +132,7 @@ async def try_points(
     Args:
         scenario: The flow and its world.
         directory: Where to work; emptied by the caller.
-        every: Try every so-manieth point.
+        every: Try one point in so many.
         offset: The first point to try.
         lanes: How many points are tried side by side.
         twice: Kill the resuming process, too: at every point of resuming, after a death at the entry of every state.
@@ -244,9 +244,11 @@ def main() -> int:
                 )
 
             tallies.append(trio.run(run))
-            for loss in tallies[-1].losses:
-                sys.stderr.write(f"{scenario.name}, {', '.join(scenario.faults) or 'no faults'}: {loss}\n")
-    every = "every point" if given.every == 1 else f"every {given.every}th point, from number {offset} on"
+            done, name = tallies[-1], f"{scenario.name}, {', '.join(scenario.faults) or 'no faults'}"
+            sys.stderr.write(f"{name}: {done.survived} of {done.tried} survived\n")
+            for loss in done.losses:
+                sys.stderr.write(f"{name}: {loss}\n")
+    every = "every point" if given.every == 1 else f"one point in {given.every}, from number {offset} on"
     sys.stdout.write(f"{every}\n\n{table(tallies)}\n")
     return 1 if any(tally.losses for tally in tallies) else 0
 

@@ -24,12 +24,14 @@ from ..errors import FlowParked
 from ..flows.checkout import start_checkout
 from ..flows.engine import Engine, open_engine
 from ..flows.flow import Flow, Outcome
+from ..flows.live import LiveFlow
 from ..flows.login import start_login
 from ..flows.onboarding import all_programs, start_onboarding
 from ..flows.provisioning import start_provisioning
 from ..flows.services import Services
+from ..flows.visit import Intent
 from ..io.browser import BrowserOutcome
-from ..io.log import configure_logging
+from ..io.log import PACKAGE, logger
 from ..io.paths import CloudPaths
 from ..io.polling import Backoff
 from ..machines.checkout import CHECKOUT
@@ -37,7 +39,7 @@ from ..machines.login import LOGIN
 from ..machines.machine import Machine
 from ..machines.onboarding import ONBOARDING
 from ..machines.provisioning import PROVISIONING
-from .crash_probe import Point, Probe
+from .crash_probe import Point, Probe, replace_in
 from .fixtures import quick_client
 
 SECONDS: Final = 20
@@ -62,6 +64,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         target: Where to die.
         trace: Whether to tell every point that is passed.
         answer: What the person says when asked; None when nobody is there.
+        careless: Do outward effects without writing down that they are about to happen: a bug, to see it found.
     """
 
     home: str
@@ -70,6 +73,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     target: Point | None = None
     trace: bool = False
     answer: bool | None = None
+    careless: bool = False
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -110,12 +114,16 @@ def _say(said: Said) -> None:
 
 def _be(job: Job) -> int:
     home = Path(job.home)
-    configure_logging(0, None)
+    logger.enable(PACKAGE)
+    logger.remove()
+    logger.add(sys.stderr, level="ERROR")  # what is skipped or repeated on the way is what these runs are about
 
     def met(point: Point) -> None:
         if job.trace or point == job.target:
             _say(Said(met=point))
 
+    if job.careless:
+        replace_in(LiveFlow, "announce", _announce_nothing)
     if job.trace or job.target is not None:
         Probe(home, met, job.target).install()
     try:
@@ -124,6 +132,10 @@ def _be(job: Job) -> int:
         _say(Said(failed="".join(traceback.format_exception(exc))[-3000:]))
         return 1
     return 0
+
+
+async def _announce_nothing(_live: LiveFlow, effect: str) -> Intent:
+    return Intent(f"{effect}:{os.getpid()}", uncertain=False)
 
 
 async def _run(job: Job, home: Path) -> None:

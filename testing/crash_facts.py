@@ -8,8 +8,9 @@ or a temporary file that stays.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ from ..flows.onboarding import all_programs
 from ..flows.services import Services
 from ..io.credentials import CloudCredentials
 from ..io.journal import Journal
+from ..io.owners import sweep_owners
 from ..io.tenants import TenantStore
 from ..io.tokens import token_claims
 from .fixtures import Rehearsal
@@ -44,6 +46,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         flows: The flows in the journal and how they ended.
         problems: What must never be, whatever else happened.
         asked: Whether a person had to decide about an effect whose outcome is unknown.
+        at_most_once: Whether the cloud honours no keys: then a report that may have arrived is not made again.
     """
 
     end: str
@@ -52,6 +55,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     flows: tuple[str, ...]
     problems: tuple[str, ...]
     asked: bool = False
+    at_most_once: bool = False
 
     @property
     def ended(self) -> bool:
@@ -59,20 +63,42 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         return not self.end.startswith(_NO_END)
 
     def repeated(self, true: Facts) -> int:
-        """How many effects happened more often than in an undisturbed run."""
-        return sum(max(0, count - true.effects.get(name, 0)) for name, count in self.effects.items())
+        """How many effects happened more often than in an undisturbed run, and nobody had said that they should."""
+        return sum(max(0, count - true.effects[name] - self._allowed(name)) for name, count in self.effects.items())
 
     def differences(self, true: Facts) -> list[str]:
-        """What is not as in an undisturbed run, in words."""
+        """What is not as in an undisturbed run, in words.
+
+        When a person had another checkout made, everything has other names: then only the way it ended is compared.
+        """
         found = list(self.problems)
-        for name in ("end", "effects", "files", "flows"):
-            mine, wanted = getattr(self, name), getattr(true, name)
-            if mine != wanted:
-                found.append(f"{name}: {mine} instead of {wanted}")
+        mine, wanted = msgspec.structs.asdict(self), msgspec.structs.asdict(true)
+        if self.asked:
+            for each in (mine, wanted):
+                each["end"] = str(each["end"]).partition("{")[0]
+                del each["files"]
+            mine["effects"] = {name: count - self._allowed(name) for name, count in self.effects.items()}
+            if self.effects["checkouts"] == true.effects["checkouts"]:
+                mine["effects"] = self.effects
+        if self.at_most_once:
+            for each in (mine, wanted):
+                each["effects"] = {**each["effects"], "activities": max(1, each["effects"]["activities"])}
+        differing = (name for name in ("end", "effects", "files", "flows") if mine.get(name) != wanted.get(name))
+        found.extend(f"{name}: {mine[name]} instead of {wanted[name]}" for name in differing)
         return found
 
+    def _allowed(self, effect: str) -> int:
+        return 1 if self.asked and effect == "checkouts" else 0
 
-def gather(rehearsal: Rehearsal, outcome: Outcome | None, why_not: str, *, asked: bool) -> Facts:
+
+def gather(
+    rehearsal: Rehearsal,
+    outcome: Outcome | None,
+    why_not: str,
+    *,
+    asked: bool,
+    varies: Collection[str] = (),
+) -> Facts:
     """Look at everything a run has left.
 
     Args:
@@ -80,6 +106,7 @@ def gather(rehearsal: Rehearsal, outcome: Outcome | None, why_not: str, *, asked
         outcome: How the flow ended, if it did.
         why_not: What is known when it did not.
         asked: Whether a person was asked about an uncertain effect.
+        varies: What the flow hands out that differs between good runs.
     """
     home = rehearsal.paths.directory
 
@@ -89,7 +116,8 @@ def gather(rehearsal: Rehearsal, outcome: Outcome | None, why_not: str, *, asked
     problems: list[str] = []
     end = f"{_NO_END}: {why_not}"
     if outcome is not None:
-        result = msgspec.json.encode(outcome.result, order="sorted").decode()
+        handed_out = {name: value for name, value in outcome.result.items() if name not in varies}
+        result = msgspec.json.encode(handed_out, order="sorted").decode()
         end = plain(f"{outcome.machine} {outcome.state} ({outcome.verdict}) {outcome.problem} {result}")
     flows: list[str] = []
     try:
@@ -104,6 +132,7 @@ def gather(rehearsal: Rehearsal, outcome: Outcome | None, why_not: str, *, asked
             problems += [f"the signal {signal.name} is still in the inbox" for signal in journal.signals()]
     except CloudError as exc:
         problems.append(exc.user_message)
+    _sweep(rehearsal)
     problems += [f"left behind: {plain(str(path))}" for path in _left_behind(home)]
     return Facts(
         end=end,
@@ -112,19 +141,25 @@ def gather(rehearsal: Rehearsal, outcome: Outcome | None, why_not: str, *, asked
         flows=tuple(flows),
         problems=tuple(problems),
         asked=asked,
+        at_most_once=not rehearsal.cloud.honours_idempotency,
     )
 
 
 def _effects(rehearsal: Rehearsal) -> dict[str, int]:
     """What the cloud has really done; an answer that was given again from its memory is no effect."""
-    ledger = rehearsal.cloud.ledger
+    cloud = rehearsal.cloud
+    ledger = cloud.ledger
     asked = sum(count for call, count in ledger.requests.items() if call.startswith(("POST /api/", "PUT /api/")))
     activities = len(ledger.activities)
+    openings = asked - ledger.replayed - ledger.checkouts - activities
+    if not cloud.honours_idempotency:
+        # Every PUT is carried out, and opening what is open is no second effect (RFC 9110 section 9.2.2).
+        openings = sum(tenant.external_db_access for tenant in cloud.tenants.values())
     return {
         "checkouts": ledger.checkouts,
         "tenants": ledger.tenants,
         "activities": activities,
-        "database openings": asked - ledger.replayed - ledger.checkouts - activities,
+        "database openings": openings,
     }
 
 
@@ -143,6 +178,13 @@ def _tenants(rehearsal: Rehearsal, plain: Callable[[str], str]) -> str:
     except CloudError as exc:
         return plain(exc.user_message)
     return plain(msgspec.json.encode([msgspec.structs.asdict(tenant) for tenant in store.tenants]).decode())
+
+
+def _sweep(rehearsal: Rehearsal) -> None:
+    """What the next command does, one that comes later: lock files of the dead are left alone while they are young."""
+    for path in rehearsal.paths.owners_directory.glob("*"):
+        os.utime(path, (0, 0))
+    sweep_owners(rehearsal.paths.owners_directory)
 
 
 def _left_behind(home: Path) -> Iterator[Path]:

@@ -95,12 +95,12 @@ class Probe:
     def install(self) -> None:
         """Put the probe around everything, for the rest of this process's life."""
         self._around_files()
-        _put(Journal, "write", self._around_commit(Journal.write))
+        replace_in(Journal, "write", self._around_commit(Journal.write))
         transport = httpx.AsyncHTTPTransport
-        _put(transport, "handle_async_request", self._around_request(transport.handle_async_request))
-        _put(engine_module, "run_state", self._around_state(engine_module.run_state))
-        _put(Feed, "publish", self._around_publish(Feed.publish))
-        _put(CallbackHit, "accept", self._around_accept(CallbackHit.accept))
+        replace_in(transport, "handle_async_request", self._around_request(transport.handle_async_request))
+        replace_in(engine_module, "run_state", self._around_state(engine_module.run_state))
+        replace_in(Feed, "publish", self._around_publish(Feed.publish))
+        replace_in(CallbackHit, "accept", self._around_accept(CallbackHit.accept))
 
     # --- the journal ------------------------------------------------------------------------------------------------
 
@@ -204,15 +204,15 @@ class Probe:
             self._files.pop(fd, None)
             closed(fd)
 
-        _put(os, "open", probed_open)
-        _put(os, "close", probed_close)
-        _put(os, "write", on_file("write", os.write))
-        _put(os, "fsync", on_file("fsync", os.fsync))
-        _put(os, "replace", on_path("rename", os.replace, 1))
-        _put(os, "rename", on_path("rename", os.rename, 1))
-        _put(os, "link", on_path("rename", os.link, 1))
-        _put(os, "unlink", on_path("remove", os.unlink, 0))
-        _put(os, "mkdir", on_path("create", os.mkdir, 0, unless=os.path.lexists))
+        replace_in(os, "open", probed_open)
+        replace_in(os, "close", probed_close)
+        replace_in(os, "write", on_file("write", os.write))
+        replace_in(os, "fsync", on_file("fsync", os.fsync))
+        replace_in(os, "replace", on_path("rename", os.replace, 1))
+        replace_in(os, "rename", on_path("rename", os.rename, 1))
+        replace_in(os, "link", on_path("rename", os.link, 1))
+        replace_in(os, "unlink", on_path("remove", os.unlink, 0))
+        replace_in(os, "mkdir", on_path("create", os.mkdir, 0, unless=os.path.lexists))
 
     def _name(self, path: Any) -> str | None:
         """A file's name under our home without what is random in it; None for files elsewhere."""
@@ -238,7 +238,8 @@ def _never(_path: object) -> bool:
     return False
 
 
-def _put(where: object, name: str, instead: object) -> None:
+def replace_in(where: object, name: str, instead: object) -> None:
+    """Put something in the place of a part of the product, for the rest of this process's life."""
     setattr(where, name, instead)
 
 

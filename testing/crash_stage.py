@@ -39,11 +39,13 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         flow: `login`, `checkout`, `provisioning` or `onboarding`.
         faults: What goes wrong in the cloud.
         payment: What the person presses on the payment page.
+        careless: Whether the processes have a bug: they announce no effects. To see that it is found.
     """
 
     flow: str
     faults: tuple[str, ...] = ()
     payment: Literal["pay", "pending"] = "pay"
+    careless: bool = False
 
     @property
     def name(self) -> str:
@@ -51,9 +53,13 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.flow}, payment pending" if self.payment == "pending" else self.flow
 
     @property
-    def honours_keys(self) -> bool:
-        """Whether the cloud honours `Idempotency-Key`."""
-        return "no-idempotency" not in self.faults
+    def varies(self) -> frozenset[str]:
+        """What the flow hands out that depends on when it asked, and not on how often it died.
+
+        A pending checkout ends with the first sign that the tenant is built; who asks a little later sees that it
+        needs no deployment any more.
+        """
+        return frozenset({"needs_deploy"} if self.payment == "pending" else ())
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,7 +161,13 @@ class Stage:
             tabs: set[str] = set()
             met: list[Point] = []
             killed, asked = 0, False
-            job = Job(home=str(rehearsal.paths.directory), machine=scenario.flow, context=context, trace=trace)
+            job = Job(
+                home=str(rehearsal.paths.directory),
+                machine=scenario.flow,
+                context=context,
+                trace=trace,
+                careless=scenario.careless,
+            )
             while killed < len(targets):
                 dying = msgspec.structs.replace(job, target=targets[killed], trace=False)
                 code, said = await self._process(dying, rehearsal, tabs, met)
@@ -168,7 +180,9 @@ class Stage:
                 asked = True
                 job = msgspec.structs.replace(job, answer=True)
                 code, said = await self._process(job, rehearsal, tabs, met)
-            facts = gather(rehearsal, said.outcome, said.failed or said.parked or "", asked=asked)
+            facts = gather(
+                rehearsal, said.outcome, said.failed or said.parked or "", asked=asked, varies=scenario.varies
+            )
         return Run(facts=facts, met=tuple(met), killed=killed)
 
     def _prepare(self, rehearsal: Rehearsal) -> str:

@@ -70,6 +70,9 @@ class Lives:
         self._subject = subject
         self._children = children
         self._opens = opens
+        self.copies: list[Copy] = []
+        self.stage = Stage()
+        self.programs = self._plays(self.stage)
         # Memory where there is some: power cuts are not told here, and every commit is awaited.
         memory = Path("/dev/shm")  # noqa: S108 a private directory is made in it
         self._home = Path(tempfile.mkdtemp(prefix="model-", dir=memory if os.access(memory, os.W_OK) else None))
@@ -78,11 +81,12 @@ class Lives:
         self._numbers = 0
         self._copy_in = 0
         self._closing, self._closed = trio.Event(), trio.Event()
-        self.copies: list[Copy] = []
-        self.stage = Stage()
-        self.programs = self._plays(self.stage)
         self.paths = self._new_paths()
-        self.call(self._open)
+        try:
+            self.call(self._open)
+        except BaseException:
+            self.end()
+            raise
 
     @property
     def engine(self) -> Engine:

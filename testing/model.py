@@ -18,27 +18,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, TypeAlias, cast
 
-import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from typing_extensions import override
 
-from ..errors import EventNotAccepted
+from ..errors import EffectUncertain, EventNotAccepted
 from ..flows.engine import open_engine
 from ..flows.inbox import INBOX_SECONDS
 from ..flows.visit import Program
 from ..io.records import FlowRow, moment_text, parse_moment
-from ..machines.machine import CancelRequested, DeadlinePassed, Event, Machine, Row
+from ..machines.machine import CancelRequested, DeadlinePassed, Event, ResumePolicy, Row
 from .audit import audit_journal, orphans
 from .lives import Lives, Opens, Subject, machine_of
-from .stage import PUPPETS
+from .stage import PUPPETS, contexts_of, simplest_context
 from .tables import row_taken, structs
 
 MAX_FLOWS: Final = 3
+AWAY: Final = st.sampled_from([0.0, 10.0, 100_000.0])
+"""Seconds until somebody comes back."""
+GO_ON: Final = st.sampled_from([True, True, False])
+"""Whether they go on with everything at once."""
 WAYS: Final = ("activity", "shielded activity", "outside")
-PATIENCE: Final = st.integers(1, 600)
-"""Seconds for the context fields that states name as their timeout."""
-
 Data: TypeAlias = st.DataObject
 
 
@@ -133,7 +133,7 @@ class FlowModel(RuleBasedStateMachine):
         wanted, driven = self._row_for(row, event), self.lives.is_driven(row)
         self.lives.post(row.id, event)
         self.lives.pass_time(INBOX_SECONDS)
-        if driven or row.status == "ended":
+        if driven:
             left = [each for each in self.lives.journal.signals() if each.flow == row.id]
             assert not left, f"these signals were left lying: {left}"
         if driven and wanted is not None:
@@ -174,12 +174,23 @@ class FlowModel(RuleBasedStateMachine):
     @precondition(lambda self: self.lives.rows("running", "parked"))
     @rule(data=st.data(), repeat=st.booleans())
     def resume(self, data: Data, repeat: bool) -> None:
-        """A flow is gone on with where it stands."""
+        """A flow is gone on with where it stands; a person may have decided to repeat an effect that asks for it."""
         row = self._choose(data, self.lives.rows("running", "parked"))
         driven = self.lives.is_driven(row)
-        self.lives.call(self.lives.engine.resume, row.id, repeat=repeat)
-        if not driven and row.parent is None:
-            assert self.lives.row(row.id).seq > row.seq, f"{row.id} stood in {row.state} and was not resumed"
+        asks = self.lives.machine_of(row).states[row.state].resume is ResumePolicy.ASK
+        try:
+            self.lives.call(self.lives.engine.resume, row.id, repeat=repeat)
+        except EffectUncertain:
+            assert repeat, f"{row.id} asked for a decision when it was only resumed"
+            assert not asks, f"{row.id} in {row.state} asks for a decision, and did not take it"
+            assert self.lives.row(row.id) == row, f"{row.id} refused to repeat an effect, and changed"
+            return
+        if driven or row.parent is not None:
+            return
+        resumed = self.lives.journal.records(row.id)[row.seq :]
+        assert resumed, f"{row.id} stood in {row.state} and was not resumed"
+        visit = row.incarnation + (1 if repeat else 0)
+        assert resumed[0].incarnation == visit, f"{row.id} came back to {row.state}, repeat {repeat}, as {resumed[0]}"
 
     # --- time, and the end of a process ---------------------------------------------------------------------------
 
@@ -196,15 +207,17 @@ class FlowModel(RuleBasedStateMachine):
         left = (parse_moment(row.deadline or "") - self.lives.now()).total_seconds()
         self.lives.pass_time(max(left - 0.001, 0.0) if early else left)
 
-    @rule(away=st.sampled_from([0.0, 10.0, 100_000.0]))
-    def close_and_open(self, away: float) -> None:
+    @rule(away=AWAY, go_on=GO_ON)
+    def close_and_open(self, away: float, go_on: bool) -> None:
         """The engine is closed, as Ctrl-C does, and opened again later."""
         self.lives.reopen(away)
+        self._resume_all(go_on)
 
-    @rule(away=st.sampled_from([0.0, 10.0, 100_000.0]))
-    def kill(self, away: float) -> None:
+    @rule(away=AWAY, go_on=GO_ON)
+    def kill(self, away: float, go_on: bool) -> None:
         """The process dies; another takes up what is on disk."""
         self.lives.kill(away)
+        self._resume_all(go_on)
 
     @rule(commits=st.integers(1, 4))
     def copy_at_a_commit(self, commits: int) -> None:
@@ -240,7 +253,7 @@ class FlowModel(RuleBasedStateMachine):
             wrong.append(f"{row.id}: the engine has {engine.row(row.id)}; on disk is {row}")
         driven = self.lives.is_driven(row)
         there = [(puppet.visit.state, puppet.visit.incarnation) for puppet in self.lives.puppets(row.id)]
-        wanted = [(row.state, row.incarnation)] * (PUPPETS - stage.finished[row.id, row.incarnation]) if driven else []
+        wanted = [(row.state, row.incarnation)] * (PUPPETS - stage.finished[row.id]) if driven else []
         if there != wanted:
             wrong.append(f"{row.id} is {row.status} in {row.state}, visit {row.incarnation}; at work are {there}")
         if driven and row.deadline is not None and row.deadline < now:
@@ -257,6 +270,12 @@ class FlowModel(RuleBasedStateMachine):
         """Close the engine, and leave nothing behind."""
         if self._lives is not None:
             self._lives.end()
+
+    def _resume_all(self, go_on: bool) -> None:
+        for row in self.roots() if go_on else []:
+            if row.status != "ended":
+                self.lives.call(self.lives.engine.resume, row.id)
+                assert self.lives.row(row.id).seq > row.seq, f"{row.id} stood in {row.state} and was not resumed"
 
     # --- choosing -------------------------------------------------------------------------------------------------
 
@@ -324,23 +343,14 @@ def flow_state_machine(
         pass
 
     if isinstance(subject, st.SearchStrategy):
-        Model.subjects = cast("st.SearchStrategy[Any]", subject)
+        Model.subjects = subject
     else:
         Model.subjects = st.just(subject)
         Model.__name__ = Model.__qualname__ = f"{machine_of(subject).name.title().replace('_', '')}Model"
     Model.children = children or {}
+    for child in Model.children.values():
+        simplest_context(machine_of(child))  # now, because hypothesis does not search inside a search
     Model.contexts = contexts
     Model.events = events or {}
     Model.opens = staticmethod(opens)
     return Model
-
-
-def contexts_of(machine: Machine[Any]) -> st.SearchStrategy[Any]:
-    """Contexts to start flows with: any values, but timeouts of 1 to 600 seconds."""
-    timeouts = sorted({state.timeout for state in machine.states.values() if isinstance(state.timeout, str)})
-    seconds = st.fixed_dictionaries(dict.fromkeys(timeouts, PATIENCE.map(float)))
-
-    def with_timeouts(context: Any, changes: dict[str, float]) -> Any:
-        return msgspec.structs.replace(context, **changes)
-
-    return st.builds(with_timeouts, structs(machine.context_type), seconds)

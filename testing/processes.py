@@ -6,6 +6,7 @@ keeps its tabs while terminals come and go.
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import subprocess
@@ -115,10 +116,13 @@ async def run_command(
 
 async def _read_all(command: Command) -> None:
     async def read(stream: trio.abc.ReceiveStream, name: str) -> None:
+        # A chunk may end, and a killed command may stop, in the middle of a character.
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         async for chunk in stream:
-            setattr(command, name, getattr(command, name) + bytes(chunk).decode())
+            setattr(command, name, getattr(command, name) + decoder.decode(bytes(chunk)))
             async with command.heard:
                 command.heard.notify_all()
+        setattr(command, name, getattr(command, name) + decoder.decode(b"", final=True))
 
     process = command.process
     if process.stdout is None or process.stderr is None:

@@ -1,9 +1,10 @@
 """A stage for a program: activities that do what a test tells them, and a witness to everything they do.
 
-Each state of a program gets two puppets beside the program's own activities. A puppet waits for orders: send this event,
-announce that effect, fail, come to an end, or refuse to be cancelled before a last word. The stage knows who is on it at
-every moment, which sends were acknowledged, and sees every change at the moment it is published; what it may never see
-it notes as a complaint. A stage belongs to one life of a process: after a kill, the puppets of the dead are nobody's.
+Each state of a program gets two puppets beside the program's own activities. A puppet waits for orders: send this
+event, announce that effect, fail, come to an end, or refuse to be cancelled before a last word. The stage knows who is
+on it at every moment, which sends were acknowledged, and sees every change at the moment it is published; what it may
+never see it notes as a complaint. A stage belongs to one life of a process: after a kill, the puppets of the dead are
+nobody's.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from copy import deepcopy
-from typing import Any, NamedTuple
+from functools import cache
+from itertools import pairwise
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import trio
+from hypothesis import strategies as st
 from typing_extensions import override
 
 from ..errors import EffectUncertain, Network
@@ -26,8 +30,10 @@ from ..io.records import Record
 from ..machines.machine import Event, Machine
 from .tables import example, structs
 
-PUPPETS = 2
-OUTSIDE = 0
+PUPPETS: Final = 2
+PATIENCE: Final = st.integers(1, 600)
+"""Seconds for the context fields that states name as their timeout."""
+OUTSIDE: Final = 0
 """The visit of an event that comes from outside: it is taken in any."""
 
 Order = Callable[[Visit[Any]], Awaitable[bool]]
@@ -60,7 +66,7 @@ class Stage:
 
     Attributes:
         puppets: Who is on the stage, in the order they came.
-        finished: By flow and visit, how many of them came to their end and were not cancelled.
+        finished: By flow, how many came to their end in its current visit without being cancelled.
         complaints: What was seen that may never be.
         acknowledged: By flow, every event a sender was told is durable.
         published: By flow, the number of the last change that was shown.
@@ -70,7 +76,8 @@ class Stage:
 
     def __init__(self) -> None:
         self.puppets: list[Puppet] = []
-        self.finished: Counter[tuple[str, int]] = Counter()
+        self.finished: Counter[str] = Counter()
+        self._visits: dict[str, Visit[Any]] = {}
         self.started: dict[str, None] = {}
         self.complaints: list[str] = []
         self.acknowledged: dict[str, Counter[Acknowledged]] = {}
@@ -116,15 +123,18 @@ class Stage:
                     f"{visit.flow} came to visit {visit.incarnation} of {visit.state} before everybody had left "
                     f"visit {other.visit.incarnation} of {other.visit.state}"
                 )
+        if self._visits.get(visit.flow) is not visit:
+            self._visits[visit.flow], self.finished[visit.flow] = visit, 0
         self.puppets.append(puppet)
         try:
             while not await (await puppet.next_order())(visit):
                 pass
-            self.finished[visit.flow, visit.incarnation] += 1
-        finally:
+            self.finished[visit.flow] += 1
+        except trio.Cancelled:
             if puppet.last_words is not None:
-                with trio.CancelScope(shield=True):
-                    await self.send(visit, puppet.last_words)
+                await self.send(visit, puppet.last_words, shielded=True)
+            raise
+        finally:
             self.puppets.remove(puppet)
 
     # --- orders ---------------------------------------------------------------------------------------------------
@@ -150,7 +160,7 @@ class Stage:
     def missing(self, flow: str, records: list[Record]) -> list[str]:
         """What was acknowledged and cannot be found in a flow's records, in words."""
         found: Counter[Acknowledged] = Counter()
-        for before, record in zip(records, records[1:], strict=False):
+        for before, record in pairwise(records):
             if record.kind == "event":
                 found[Acknowledged(before.incarnation, record.name, record.body)] += 1
                 found[Acknowledged(OUTSIDE, record.name, record.body)] += 1
@@ -218,10 +228,27 @@ class _WitnessedFeed(Feed):
 
 
 def _child_runner(child: Program[Any]) -> Activity:
-    context = example(structs(child.machine.context_type))
+    context = simplest_context(child.machine)
 
     async def run_child(visit: Visit[Any]) -> None:
         await visit.run_child(child, context)
         await trio.sleep_forever()  # what follows from it is for the puppets to say
 
     return run_child
+
+
+def contexts_of(machine: Machine[Any]) -> st.SearchStrategy[Any]:
+    """Contexts to start flows with: any values, but timeouts of 1 to 600 seconds."""
+    timeouts = sorted({state.timeout for state in machine.states.values() if isinstance(state.timeout, str)})
+    seconds = st.fixed_dictionaries(dict.fromkeys(timeouts, PATIENCE.map(float)))
+
+    def with_timeouts(context: Any, changes: dict[str, float]) -> Any:
+        return msgspec.structs.replace(context, **changes)
+
+    return st.builds(with_timeouts, structs(machine.context_type), seconds)
+
+
+@cache
+def simplest_context(machine: Machine[Any]) -> Any:
+    """The simplest context to start a flow with; looked for once, and not to be looked for in the middle of a story."""
+    return example(contexts_of(machine))

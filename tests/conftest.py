@@ -1,4 +1,4 @@
-"""What several rooms' tests share: one headless Chromium, driven by Selenium."""
+"""What several rooms' tests share: the log is on, and one headless Chromium, driven by Selenium."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import loguru
 import pytest
 
 # Selenium ships no complete types; `Any` keeps its gaps in one place.
@@ -25,6 +26,15 @@ ARGUMENTS = (
     "--disable-gpu",
     "--disable-sync",
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heard() -> None:
+    """As a library the package says nothing until it is asked to; tests listen."""
+    # Importing it is what silences it.
+    from systemprompt_cloud.io.log import PACKAGE
+
+    loguru.logger.enable(PACKAGE)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """LangGraph with its SQLite checkpointer, `durability="sync"`: every step is committed before the next one begins.
 
-The synchronous saver in one thread is its fastest here (its asynchronous one, and more threads, are slower). It sets
-WAL itself and leaves `synchronous` at SQLite's default, FULL. LangGraph also writes a checkpoint for the input and one
+The synchronous saver is its fastest here: the asynchronous one is slower, more threads change nothing. It sets WAL
+itself and leaves `synchronous` at SQLite's default, FULL. LangGraph also writes a checkpoint for the input and one
 for the start; both are counted as transitions, in its favour.
 """
 

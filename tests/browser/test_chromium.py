@@ -6,8 +6,9 @@ policies, cookies, an address bar and a history. The person is Selenium, on a th
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -18,8 +19,11 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
+from systemprompt_cloud.errors import FlowParked
 from systemprompt_cloud.flows.login import start_login
 from systemprompt_cloud.flows.onboarding import start_onboarding
+from systemprompt_cloud.io.callback import MAX_HELD, listen_for_callback, new_nonce
+from systemprompt_cloud.io.pages import success_page
 from systemprompt_cloud.testing.fixtures import open_rehearsal
 
 pytestmark = pytest.mark.browser
@@ -216,3 +220,92 @@ async def test_a_tab_left_open_over_an_interruption_completes_the_login(tmp_path
             assert await in_browser(lambda: press(browser, "approve")) == "Almost there"
             assert again.id == flow.id
             assert (await again.wait()).succeeded
+
+
+# --- pages that ask to be reloaded: only the address bar still holds what the browser brought -------------------------
+
+
+async def test_a_callback_that_could_not_be_recorded_is_taken_by_a_reload(tmp_path: Path, browser: Browser) -> None:
+    """The journal refuses the callback, the page says to reload; mended and gone on with, the same tab logs in."""
+    refusing = """CREATE TRIGGER refusing BEFORE INSERT ON events WHEN NEW.name = 'CallbackReceived'
+        BEGIN SELECT RAISE(ABORT, 'the disk says no'); END"""
+
+    def journal(statement: str) -> None:
+        with closing(sqlite3.connect(rehearsal.paths.journal)) as connection:
+            connection.execute(statement)
+            connection.commit()
+
+    async with open_rehearsal(tmp_path, nobody=True) as rehearsal, rehearsal.open_engine() as engine:
+        flow = await start_login(engine, rehearsal.login())
+        url = (await rehearsal.wait_shown()).url
+        journal(refusing)
+
+        def come_back() -> None:
+            browser.get(url)
+            assert press(browser, "approve") == "Not recorded yet"
+            assert "reload this page" in browser.find_element(By.ID, "text").text
+            assert "access_token" in urlsplit(browser.current_url).query
+            assert [said for said in complaints(browser) if "503" not in said] == []
+
+        def reload() -> None:
+            browser.refresh()
+            assert heading(browser) == "Almost there"
+            assert scrubbed(browser)
+            assert complaints(browser) == []
+
+        await in_browser(come_back)
+        with pytest.raises(FlowParked):
+            await flow.wait()
+        journal("DROP TRIGGER refusing")
+        again = await engine.resume(flow.id)
+        await rehearsal.wait_shown(2)
+        await in_browser(reload)
+        assert (await again.wait()).succeeded
+
+
+async def test_a_callback_that_met_a_closing_listener_is_taken_by_a_reload(browser: Browser) -> None:
+    """Interrupted while the flow looks at it: the page keeps its address, and the next listener takes it."""
+    nonce = new_nonce()
+    headings: list[str] = []
+
+    async def load(act: Callable[[], None]) -> None:
+        headings.append(await in_browser(lambda: (act(), heading(browser))[1]))
+
+    async with trio.open_nursery() as nursery, listen_for_callback(port=0, nonce=nonce) as listener:
+        address = f"{listener.redirect_uri}&access_token=t"
+        nursery.start_soon(load, lambda: browser.get(address))
+        await listener.wait_hit()
+    assert browser.current_url == address
+    async with listen_for_callback(port=listener.port, nonce=nonce) as listener, trio.open_nursery() as nursery:
+        nursery.start_soon(load, browser.refresh)
+        hit = await listener.wait_hit()
+        assert hit.params == {"access_token": "t"}
+        hit.accept(success_page("Done", "It worked."))
+    assert headings == ["Not recorded", "Done"]
+    assert scrubbed(browser)
+
+
+async def test_the_tab_too_many_is_taken_by_a_reload(browser: Browser) -> None:
+    """With as many tabs held as may be, one more is told to reload; when the others are gone its reload is taken."""
+    headings: list[str] = []
+
+    async def load(act: Callable[[], None]) -> None:
+        headings.append(await in_browser(lambda: (act(), heading(browser))[1]))
+
+    async with listen_for_callback(port=0, nonce=None) as listener, trio.open_nursery() as nursery:
+        held = [await trio.open_tcp_stream("127.0.0.1", listener.port) for _ in range(MAX_HELD)]
+        for number, stream in enumerate(held):
+            head = f"GET /callback?access_token={number} HTTP/1.1\r\nHost: 127.0.0.1:{listener.port}\r\n\r\n"
+            await stream.send_all(head.encode())
+        hits = [await listener.wait_hit() for _ in held]
+        await load(lambda: browser.get(f"{listener.redirect_uri}?access_token=mine"))
+        for hit in hits:
+            hit.refuse("not you")
+        for stream in held:
+            assert await stream.receive_some()
+            await stream.aclose()
+        nursery.start_soon(load, browser.refresh)
+        hit = await listener.wait_hit()
+        assert hit.params == {"access_token": "mine"}
+        hit.accept(success_page("Done", "It worked."))
+    assert headings == ["Too many tabs at once", "Done"]

@@ -20,6 +20,7 @@ def test_demo(cli: CommandLine) -> None:
     assert lost < polling < back
     assert "TenantSaved" in ran.out
     (directory,) = (cli.directory / "demo").iterdir()
+    assert (directory / ".made-by-demo").exists()
     assert f"--dir {directory} flows history" in ran.err
     (tenant,) = json.loads((directory / "tenants.json").read_text())["tenants"]
     assert tenant["id"] in ran.err

@@ -7,7 +7,9 @@ import signal
 import socket
 import sqlite3
 import stat
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -16,6 +18,7 @@ from systemprompt_cloud.testing.browser import FormReader, ScriptedBrowser
 from systemprompt_cloud.testing.command import CommandLine
 
 LOGIN = ("login", "--port", "0", "--no-browser")
+UNBOUND = "anybody on this computer could answer"
 
 
 def test_text(cli: CommandLine) -> None:
@@ -138,9 +141,16 @@ async def wanderer(url: str) -> str:
 def test_unbound_callback_waits_for_a_person(cli: CommandLine) -> None:
     """Where nobody can be asked, an unbound login stops with 8 before anything is saved."""
     ran = cli.play(*LOGIN, "--unbound-callback").ended(8)
+    assert UNBOUND in ran.err[: ran.err.index("Open this to log in:")]
     assert "ada@sandbox.example" in ran.err
     assert "flows resume" in ran.err
     assert not (cli.directory / "credentials.json").exists()
+    assert UNBOUND in cli("flows", "resume", "--no-browser").ended(8).err
+
+
+def test_bound_callback_is_no_reason_to_warn(cli: CommandLine) -> None:
+    """The warning is for those who asked for less."""
+    assert UNBOUND not in cli.play(*LOGIN).ended(0).err
 
 
 def test_api_down(cli: CommandLine) -> None:
@@ -153,9 +163,15 @@ def test_api_down(cli: CommandLine) -> None:
 
 
 def test_unsafe_api(cli: CommandLine) -> None:
-    """An address no token may go to is refused before anything is started."""
-    ran = cli(*LOGIN, "--api-url", "http://cloud.example", "--json").ended(1)
-    assert ran.lines[-1]["error"] == "UnsafeUrl"
+    """An address no token may go to is a mistake in the usage of every command; nothing is started."""
+    for url in ("http://cloud.example", "garbage", "ftp://127.0.0.1", "https://", "http://[", "https://a b"):
+        for words in (LOGIN, ["whoami"], ["flows", "list"]):
+            ran = cli(*words, "--api-url", url).ended(2)
+            assert "--api-url must be https, or http on this machine" in " ".join(ran.err.split())
+    assert "must not hold a user" in cli("whoami", "--api-url", "https://ada@cloud.example").ended(2).err
+    assert (
+        "SYSTEMPROMPT_API_URL must be https" in cli("plans", SYSTEMPROMPT_API_URL="http://cloud.example").ended(2).err
+    )
     assert not cli.journal.exists()
 
 
@@ -265,9 +281,14 @@ def test_port_taken(cli: CommandLine) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ran = cli("login", "--no-browser", "--port", str(port)).ended(1)
+        up = cli("up", "--plan", "x", "--login-port", str(port), "--no-browser").ended(1)
+        (*_, last) = cli("login", "--no-browser", f"--port={port}", "--json").ended(1).lines
     assert str(port) in ran.err
     assert "another port" in ran.err
     assert "Open this" not in ran.err
+    assert "Take any free port: systemprompt-cloud login --no-browser --port 0\n" in ran.err
+    assert "systemprompt-cloud up --plan x --no-browser --login-port 0\n" in up.err
+    assert last["hint"].endswith("systemprompt-cloud --json login --no-browser --port 0")
 
 
 def test_api_that_speaks_html(cli: CommandLine, clouds: Callable[..., str]) -> None:
@@ -277,6 +298,27 @@ def test_api_that_speaks_html(cli: CommandLine, clouds: Callable[..., str]) -> N
     assert "HTML page" in ran.err
     assert f"{url}/api/v1/auth/oauth/github" in ran.err
     cli.play("flows", "resume", "--no-browser").ended(0)
+
+
+def test_proxy_that_refuses(cli: CommandLine) -> None:
+    """A page that is not the API's own refusal says nothing about the redirect URI, and is not taken for one."""
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(400)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<html>Bad Request</html>")
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever).start()
+        ran = cli(*LOGIN, "--api-url", f"http://127.0.0.1:{server.server_address[1]}").ended(1)
+        server.shutdown()
+    assert "HTML page" in ran.err
+    assert "--unbound-callback" not in ran.err
 
 
 def test_token_that_is_refused_midway(cli: CommandLine, clouds: Callable[..., str]) -> None:

@@ -78,7 +78,8 @@ def commands() -> list[tuple[str, ...]]:
 
 def test_every_command_is_there() -> None:
     """The commands this version promises."""
-    flows = {("flows", name) for name in ("list", "show", "history", "resume", "cancel", "check")}
+    looking, doing = ("list", "show", "history", "watch", "check", "export"), ("resume", "cancel", "send")
+    flows = {("flows", name) for name in (*looking, *doing, "prune", "backup")}
     single = {"demo", "login", "whoami", "logout", "plans", "checkout", "provision", "up", "diagram", "sandbox"}
     assert set(commands()) == flows | {(name,) for name in single}
 

@@ -12,12 +12,14 @@ import sys
 import time
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from systemprompt_cloud.cli.render import clock
 from systemprompt_cloud.cli.terminal import clean, shortened, table
 from systemprompt_cloud.cli.whoami import relative
 from systemprompt_cloud.io.records import parse_moment
+from systemprompt_cloud.testing.browser import ScriptedBrowser
 from systemprompt_cloud.testing.command import COMMAND, SECONDS, CommandLine
 
 
@@ -25,6 +27,13 @@ from systemprompt_cloud.testing.command import COMMAND, SECONDS, CommandLine
 def test_clean_text_is_one_harmless_line(text: str) -> None:
     """No control character survives: none can move the cursor, repaint the screen or begin a new line."""
     assert not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", clean(text))
+    assert clean(text).isprintable()
+
+
+@pytest.mark.parametrize("hidden", ["\u202e", "\u2066", "\u200b", "\u200d", "\ufeff", "\u00ad", "\U000e0041"])
+def test_clean_text_hides_nothing(hidden: str) -> None:
+    """Bidirectional overrides and zero-width characters are made visible: no name can look like another."""
+    assert clean(f"ada{hidden}@example") == "ada @example"
 
 
 def test_clean_text_holds_no_token() -> None:
@@ -101,8 +110,40 @@ def test_help_for_a_reader_that_went_away(cli: CommandLine) -> None:
     assert ended.stderr == ""
 
 
-def at_a_terminal(cli: CommandLine, *words: str, until: str, keys: bytes, **environ: str) -> tuple[int, str]:
-    """Run a command on a terminal, type the keys once it has said `until`, give its exit code and what was shown."""
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has a device that is always full")  # noqa: PTH110
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["diagram"], ["whoami", "--dir", "x", "--help"], ["login", "--token-stdin"]]
+)
+def test_stdout_that_cannot_be_written(cli: CommandLine, words: list[str]) -> None:
+    """A full disk under stdout is one line on stderr and 1, never a traceback; a flow still reaches its end."""
+    cli.login()
+    file = cli.directory / "credentials.json"
+    token = json.loads(file.read_text())["api_token"]
+    file.unlink()
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        ended = subprocess.run(
+            [*COMMAND, *words, *(["--json"] if words[0] == "login" else [])],
+            input=token,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=cli.environ,
+            cwd=cli.home,
+            timeout=SECONDS,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines() == ["Error: cannot write to stdout: No space left on device"]
+    assert file.exists() is (words[0] == "login")
+
+
+def at_a_terminal(
+    cli: CommandLine, *words: str, until: str, keys: bytes, browser: ScriptedBrowser | None = None, **environ: str
+) -> tuple[int, str]:
+    """Run a command on a terminal, type the keys once it has said `until`, give its exit code and what was shown.
+
+    Somebody at the `browser` opens the first address that is shown.
+    """
     leader, follower = pty.openpty()
     process = subprocess.Popen(
         [*COMMAND, *words],
@@ -127,6 +168,9 @@ def at_a_terminal(cli: CommandLine, *words: str, until: str, keys: bytes, **envi
         if not chunk:
             break
         shown += chunk
+        if browser is not None and (found := ADDRESS.search(shown)):
+            trio.run(browser.visit, found[1].decode())
+            browser = None
         if keys and until.encode() in shown:
             os.write(leader, keys)
             keys = b""
@@ -142,6 +186,7 @@ def take_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
+ADDRESS = re.compile(rb"(https?://[^\s\x1b]+)[\s\x1b]")
 LOGIN = ("login", "--port", "0", "--no-browser")
 
 
@@ -182,3 +227,18 @@ def test_question_at_a_terminal(cli: CommandLine, keys: bytes, code: int, said: 
     assert "Traceback" not in shown
     assert "Fatal" not in shown
     assert (cli.directory / "credentials.json").exists() is (code == 0)
+
+
+def test_question_after_a_paste_that_was_not_needed(cli: CommandLine) -> None:
+    """The browser came by itself while a pasted address was asked for: the next question gets the first answer."""
+    ended, shown = at_a_terminal(
+        cli,
+        *("login", "--port", "0", "--paste", "--unbound-callback"),
+        until="[y/n]",
+        keys=b"y\n",
+        browser=ScriptedBrowser(),
+    )
+    assert ended == 0, shown
+    assert "paste the address" in shown
+    assert shown.count("[y/n]") == 1
+    assert "Logged in as ada@sandbox.example" in shown

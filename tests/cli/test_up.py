@@ -6,7 +6,9 @@ import json
 from collections.abc import Callable
 
 import httpx
-from systemprompt_cloud.testing.browser import ScriptedBrowser
+import pytest
+import trio
+from systemprompt_cloud.testing.browser import FormReader, ScriptedBrowser
 from systemprompt_cloud.testing.command import CommandLine
 
 PLAN = ("--plan", "plan_sandbox_starter", "--region", "fra")
@@ -54,10 +56,12 @@ def test_declined(cli: CommandLine) -> None:
     """A declined payment ends with 5 and says so; the login stands."""
     cli.login()
     ran = cli.play(*UP, browser=ScriptedBrowser(payment="decline")).ended(5)
-    assert "Error: onboarding denied: checkout: payment_declined" in ran.err
+    assert "Error: onboarding denied: checkout: the payment was declined" in ran.err
+    assert f"Try another card: systemprompt-cloud {' '.join(UP)}\n" in ran.err
     assert not (cli.directory / "tenants.json").exists()
     last = cli.play(*CHECKOUT, "--json", browser=ScriptedBrowser(payment="decline")).ended(5).lines[-1]
     assert (last["state"], last["verdict"]) == ("declined", "failure")
+    assert last["hint"] == f"Try another card: systemprompt-cloud --json {' '.join(CHECKOUT)}"
 
 
 def test_interrupted_while_paying(cli: CommandLine, cloud: str) -> None:
@@ -74,6 +78,35 @@ def test_interrupted_while_paying(cli: CommandLine, cloud: str) -> None:
     assert "going on with onboarding" in again.err
     assert "Go on in the tab that is already open to pay, or open:" not in again.err  # no browser was opened before
     assert httpx.get(f"{cloud}/sandbox/ledger").json()["checkouts"] == before + 1
+
+
+@pytest.mark.parametrize("words", [CHECKOUT, UP], ids=["checkout", "up"])
+def test_unbound_payment(cli: CommandLine, words: tuple[str, ...]) -> None:
+    """The payment page is given an address without a query when that is asked for, with a warning; it is taken."""
+    cli.login()
+    running = cli.begin(*words, "--unbound-callback")
+    back = trio.run(pay_elsewhere, running.wait_invited())
+    assert back.startswith("http://127.0.0.1:")
+    assert "state=" not in back
+    assert httpx.get(back, trust_env=False).status_code == 200
+    ran = running.wait().ended(0)
+    assert "anybody on this computer could answer" in ran.err[: ran.err.index("Open this to pay:")]
+
+
+async def pay_elsewhere(url: str) -> str:
+    """Pay, and give the address the browser is sent back to instead of going there."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        page = await client.get(url)
+        reader = FormReader()
+        reader.feed(page.text)
+        form = next(form for form in reader.forms if ("decision", "pay") in form.buttons)
+        here = f"{page.url.scheme}://{page.url.netloc.decode()}"
+        answer = await client.post(
+            page.url.join(form.action),
+            data=form.fields | {"decision": "pay"},
+            headers={"Origin": here, "Referer": url},
+        )
+        return answer.headers["location"]
 
 
 def test_checkout_then_provision(cli: CommandLine) -> None:
@@ -101,7 +134,9 @@ def test_checkout_and_provision_need_a_login(cli: CommandLine) -> None:
 def test_unknown_plan_and_tenant(cli: CommandLine) -> None:
     """What is not there ends with 1, and the plans there are get listed."""
     cli.login()
-    assert "there are plan_sandbox_starter" in cli("checkout", "--plan", "gold", "--no-browser").ended(1).err
+    ran = cli("checkout", "--plan", "gold", "--no-browser").ended(1)
+    assert "there are plan_sandbox_starter" in ran.err
+    assert "See what there is: systemprompt-cloud plans\n" in ran.err
     last = cli("provision", "tnt_none", "--json").ended(1).lines[-1]
     assert last["state"] == "failed"
     assert "tenant_not_found" in last["problem"]

@@ -1,4 +1,4 @@
-"""What a callback, an event of the checkout's stream and a status mean, as WIRE.md section 2 has it."""
+"""What a callback, an event of the checkout's stream and a status mean, as docs/reference/wire.md section 2 has it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CONTEXT = CheckoutContext(api_url="http://127.0.0.1:1", plan=PLAN, region="fra",
     ],
 )
 def test_what_a_callback_means(query: str, event: object) -> None:
-    """WIRE.md section 2, line by line."""
+    """docs/reference/wire.md section 2, line by line."""
     parameters = {name: values[0] for name, values in parse_qs(query).items()}
     assert read_callback(CONTEXT, parameters).event == event
 
@@ -64,7 +64,10 @@ def test_a_callback_of_another_session_means_nothing(query: str) -> None:
     ],
 )
 def test_what_an_event_of_the_stream_means(kind: str, event: object) -> None:
-    """WIRE.md section 2: two ready events and the failure end the wait; anything else, known or not, is progress."""
+    """Two ready events and the failure end the wait; anything else, known or not, is progress.
+
+    So says docs/reference/wire.md, section 2.
+    """
     record = CheckoutEvent(
         checkout_session_id="cs_1", tenant_id="t", tenant_name="n", event_type=kind, status="x", message="said"
     )

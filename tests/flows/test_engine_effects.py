@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import trio
-from systemprompt_cloud.errors import FlowParked, Network
+from systemprompt_cloud.errors import EffectUncertain, FlowParked, Network
 from systemprompt_cloud.flows.engine import Engine, open_engine
 from systemprompt_cloud.flows.flow import Flow
 from systemprompt_cloud.flows.visit import Activity, Intent, Program, Visit
@@ -149,11 +149,10 @@ async def test_where_only_a_person_can_know_the_flow_waits_for_one(paths: CloudP
     assert len(shop.intents) == 1
 
 
-@pytest.mark.parametrize("policy", list(ResumePolicy))
-async def test_a_person_may_have_it_repeated_under_a_new_key(paths: CloudPaths, policy: ResumePolicy) -> None:
+async def test_a_person_may_have_it_repeated_under_a_new_key(paths: CloudPaths) -> None:
     """A new visit, so a server that remembers the old key does it again; the new key is not uncertain."""
     shop = Shop()
-    program = shop.program(policy)
+    program = shop.program(ResumePolicy.ASK)
     async with open_engine(paths, [program]) as engine:
         flow = await begun(engine, program, shop)
     async with open_engine(paths, [program]) as engine:
@@ -161,6 +160,20 @@ async def test_a_person_may_have_it_repeated_under_a_new_key(paths: CloudPaths, 
         await announced(shop, 2)
         assert shop.intents[1] == Intent(f"{flow.id}:2:pay", uncertain=False)
         assert flow.row.incarnation == 2
+
+
+@pytest.mark.parametrize("policy", [ResumePolicy.RETRY, ResumePolicy.RECONCILE])
+async def test_what_nobody_has_to_decide_is_not_repeated(paths: CloudPaths, policy: ResumePolicy) -> None:
+    """Where the policy is not to ask, repeating could only do harm; it is refused and nothing changes."""
+    shop = Shop()
+    program = shop.program(policy)
+    async with open_engine(paths, [program]) as engine:
+        flow = await begun(engine, program, shop)
+    async with open_engine(paths, [program]) as engine:
+        before = flow.id, engine.row(flow.id)
+        with pytest.raises(EffectUncertain, match="nothing waits for such a decision"):
+            await engine.resume(flow.id, repeat=True)
+        assert (flow.id, engine.row(flow.id)) == before
 
 
 async def test_announcing_twice_in_one_visit_is_one_intent(paths: CloudPaths) -> None:

@@ -138,11 +138,14 @@ async def test_nobody_comes(tmp_path: Path, field: str, machine: str) -> None:
 
 
 async def test_a_tenant_that_is_not_ready_in_time(tmp_path: Path) -> None:
-    """`timed_out`, naming the provisioning."""
+    """Parked with its provisioning, so that the same command goes on with the tenant that is paid for."""
     async with open_rehearsal(tmp_path, step_seconds=60) as rehearsal, rehearsal.open_engine() as engine:
-        outcome = await run(engine, rehearsal, tenant_timeout=0.2)
-        assert outcome.state == "timed_out"
-        assert outcome.problem.startswith("provisioning: ")
+        flow = await start_onboarding(engine, rehearsal.onboarding(tenant_timeout=0.2))
+        with pytest.raises(FlowParked, match="not ready within"):
+            await flow.wait()
+        again = await start_onboarding(engine, rehearsal.onboarding(tenant_timeout=0.2))
+        assert again.id == flow.id
+        assert rehearsal.cloud.ledger.checkouts == 1
 
 
 @pytest.mark.parametrize(

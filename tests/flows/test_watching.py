@@ -164,7 +164,7 @@ GONE = ApiError("not there", status=404)
     "data", ["", "null", "[]", "{", '{"tenant_id": 1}', '{"tenant_id": "t"}', "[" * 100_000, '"\\ud800"']
 )
 def test_an_event_that_is_not_what_was_promised_is_skipped(data: str) -> None:
-    """Bad JSON, a wrong shape, a bottomless nesting: skipped, never an exception (WIRE.md section 1)."""
+    """Bad JSON, a wrong shape, a bottomless nesting: skipped, never an exception (docs/reference/wire.md section 1)."""
     assert decode(ServerSentEvent("provisioning", data, ""), frozenset({"provisioning"}), ProvisioningEvent) is None
 
 

@@ -407,7 +407,7 @@ async def test_closing_first_tells_the_browser_that_nothing_was_recorded() -> No
         nursery.start_soon(ask, listener, answers)
         await listener.wait_hit()
     assert status_of(answers[0]) == 503
-    assert b"Reload this page" in answers[0]
+    assert b"reload this page" in answers[0]
 
 
 async def test_cancellation_right_after_accept_still_answers_the_browser() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 from systemprompt_cloud.errors import FlowBusy, FlowExists
@@ -139,7 +140,7 @@ async def test_a_bad_write_does_not_take_its_neighbours(journal: Counted) -> Non
                 begin(journal, "taken"),
                 begin(journal, "two"),
                 halfway,
-                partial(journal.claim, "taken", "somebody:1:else", None),
+                partial(journal.claim, msgspec.structs.replace(row("taken"), owner="somebody:1:else"), None),
                 begin(journal, "three"),
             ]
         ):
@@ -190,7 +191,8 @@ async def test_writes_of_one_task_stay_in_order(journal: Counted) -> None:
         await commits.write(begin(journal, flow))
         for step in range(5):
             before, after = (None, "0:1:h") if step % 2 == 0 else ("0:1:h", None)
-            await commits.write(partial(journal.claim, flow, before, after))
+            known = msgspec.structs.replace(row(flow), owner=before)
+            await commits.write(partial(journal.claim, known, after))
 
     async with trio.open_nursery() as nursery:
         for number in range(10):

@@ -155,18 +155,37 @@ def test_a_flow_that_does_not_exist_cannot_be_advanced_or_claimed(journal: Journ
     with pytest.raises(FlowNotFound):
         journal.write([partial(journal.advance, row("x"), row("x", seq=2), record("x", 2))])
     with pytest.raises(FlowNotFound):
-        journal.write([partial(journal.claim, "x", None, "0:1:h")])
+        journal.write([partial(journal.claim, row("x"), "0:1:h")])
 
 
 def test_a_flow_is_claimed_once(journal: Journal) -> None:
     """Of two that saw it free, the second is told who was first; somebody who let go is not given a process id."""
     begin(journal, "one", owner=None)
-    journal.write([partial(journal.claim, "one", None, "a:11:first")])
+    free = stored(journal, "one")
+    journal.write([partial(journal.claim, free, "a:11:first")])
     with pytest.raises(FlowBusy, match="process 11 on first"):
-        journal.write([partial(journal.claim, "one", None, "b:22:second")])
-    journal.write([partial(journal.claim, "one", "a:11:first", None)])
+        journal.write([partial(journal.claim, free, "b:22:second")])
+    held = stored(journal, "one")
+    journal.write([partial(journal.claim, held, None)])
     with pytest.raises(FlowBusy, match="let go"):
-        journal.write([partial(journal.claim, "one", "a:11:first", "b:22:second")])
+        journal.write([partial(journal.claim, held, "b:22:second")])
+
+
+def test_a_flow_that_moved_since_it_was_read_is_not_claimed(journal: Journal) -> None:
+    """What was decided about an older row must not become an owner's."""
+    begin(journal, "one", owner=None)
+    before = stored(journal, "one")
+    journal.write([partial(journal.advance, before, row("one", seq=2, owner=None), record("one", 2))])
+    with pytest.raises(FlowBusy):
+        journal.write([partial(journal.claim, before, "a:11:first")])
+    assert stored(journal, "one").owner is None
+
+
+def stored(journal: Journal, flow: str) -> FlowRow:
+    """The row as it is."""
+    found = journal.flow(flow)
+    assert found is not None
+    return found
 
 
 def test_a_group_happens_as_a_whole_or_not_at_all(journal: Journal) -> None:

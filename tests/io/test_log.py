@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -216,3 +217,28 @@ def test_what_other_libraries_log_is_redacted_too(capsys: pytest.CaptureFixture[
         "WARNING: hypercorn.error: GET /callback?state=***",
         "Level 35: odd: a level of its own",
     ]
+
+
+EMBEDDED = """
+import trio
+from systemprompt_cloud.io.api import CloudApiClient
+from systemprompt_cloud.io.log import configure_logging, logger
+from systemprompt_cloud.errors import CloudError
+
+async def main():
+    async with CloudApiClient("http://127.0.0.1:9", attempts=2) as api:
+        try:
+            await api.authorize_url("github", "http://127.0.0.1:1/callback")
+        except CloudError:
+            configure_logging(0, None)
+            logger.warning("asked for")
+
+trio.run(main)
+"""
+
+
+def test_a_library_says_nothing_unasked() -> None:
+    """A program that embeds the package and has loguru as it comes sees nothing until it configures the log."""
+    ended = subprocess.run([sys.executable, "-c", EMBEDDED], capture_output=True, text=True, check=True)
+    assert ended.stdout == ""
+    assert ended.stderr.splitlines() == ["WARNING: asked for"]

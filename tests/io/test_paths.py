@@ -33,15 +33,27 @@ def test_dir_beats_the_environment_beats_the_project_beats_the_user(tmp_path: Pa
     assert resolve_cloud_paths(None, environ, here).directory == Path("/from/environ")
     environ["SYSTEMPROMPT_DIR"] = ""
     found = resolve_cloud_paths(None, environ, here)
-    assert (found.directory, found.state_directory, found.origin) == (
-        project / ".systemprompt",
-        project / ".systemprompt",
-        "project",
-    )
+    assert (found.directory, found.origin) == (project / ".systemprompt", "project")
     user = resolve_cloud_paths(None, environ, tmp_path)
     assert user.origin == "user"
     assert user.directory == Path("/home/ann/.local/share/systemprompt-cloud")
     assert user.journal == Path("/home/ann/.local/state/systemprompt-cloud/journal.sqlite3")
+
+
+def test_what_came_with_a_clone_is_never_gone_on_with(tmp_path: Path) -> None:
+    """A project's journal and vault are in the user's own state, apart for each: none can be brought along."""
+    environ = {"HOME": str(tmp_path / "home")}
+    states: set[Path] = set()
+    for place in ("one/same", "two/same"):
+        (tmp_path / place / ".systemprompt").mkdir(parents=True)
+        found = resolve_cloud_paths(None, environ, tmp_path / place)
+        assert found.credentials.is_relative_to(tmp_path / place)
+        for private in (found.journal, found.vault_directory, found.owners_directory):
+            assert private.is_relative_to(tmp_path / "home")
+        states.add(found.state_directory)
+    assert len(states) == 2
+    again = resolve_cloud_paths(None, environ, tmp_path / "one" / "same")
+    assert again.state_directory in states
 
 
 def test_the_nearest_project_wins_and_a_file_of_that_name_is_no_project(tmp_path: Path) -> None:

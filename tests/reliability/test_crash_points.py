@@ -17,47 +17,72 @@ def survived(tally: Tally) -> None:
     story = "\n".join([table([tally]), *map(str, tally.losses)])
     assert not tally.losses, story
     assert tally.tried == tally.survived > 10, story
-    assert len(tally.unmet) <= tally.tried // 20, f"{story}\nnot met: {tally.unmet}"
+    # The fourth question of a poll, say, is not asked in every run; each was looked for several times.
+    assert len(tally.unmet) <= 2 + tally.tried // 10, f"{story}\nnot met: {tally.unmet}"
     assert tally.repeated == 0, story
 
 
 async def test_login_survives_death_at_every_point(tmp_path: Path) -> None:
     """SIGKILL before, inside and after every effect of a login: the same end, the same effects, the same files."""
-    survived(await try_points(Scenario(flow="login"), tmp_path))
+    survived(await try_points(Scenario(flow="login"), tmp_path, lanes=3))
 
 
 async def test_onboarding_survives_death_at_its_points(tmp_path: Path) -> None:
     """SIGKILL at every fourth point of an onboarding, from a rotating one on."""
     offset = int(time.time()) % EVERY
-    print(f"every {EVERY}th point from number {offset} on")  # noqa: T201 shown when it fails
-    survived(await try_points(Scenario(flow="onboarding"), tmp_path, every=EVERY, offset=offset))
+    print(f"one point in {EVERY}, from number {offset} on")  # noqa: T201 shown when it fails
+    survived(await try_points(Scenario(flow="onboarding"), tmp_path, every=EVERY, offset=offset, lanes=3))
 
 
-@pytest.mark.parametrize("flow", ["checkout", "provisioning"])
-async def test_broken_streams_make_no_difference(tmp_path: Path, flow: str) -> None:
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        Scenario(flow="checkout", payment="pending", faults=STREAM_FAULTS),
+        Scenario(flow="provisioning", faults=STREAM_FAULTS),
+    ],
+    ids=lambda scenario: scenario.flow,
+)
+async def test_broken_streams_make_no_difference(tmp_path: Path, scenario: Scenario) -> None:
     """The same with event streams that break, fail and lie, at every eighth point."""
     offset = int(time.time()) % 8
-    print(f"every 8th point from number {offset} on")  # noqa: T201 shown when it fails
-    scenario = Scenario(flow=flow, payment="pending", faults=STREAM_FAULTS)
-    survived(await try_points(scenario, tmp_path, every=8, offset=offset))
+    print(f"one point in 8, from number {offset} on")  # noqa: T201 shown when it fails
+    survived(await try_points(scenario, tmp_path, every=8, offset=offset, lanes=3))
 
 
 async def test_a_cloud_without_keys_never_gets_a_checkout_twice_unasked(tmp_path: Path) -> None:
-    """Where `Idempotency-Key` is ignored, a death around the checkout leads to a question, never to another checkout."""
+    """Where `Idempotency-Key` is ignored, a death around the checkout leads to a question, not to another checkout."""
     scenario = Scenario(flow="checkout", faults=NO_KEYS)
     async with open_zygote() as zygote:
         stage = Stage(scenario, zygote, tmp_path, 3)
-        for when, asked in (("before", True), ("after", True)):
-            run = await stage.play([Point("request", "POST /api/v1/checkout", when)])
+        points = [
+            Point("request", "POST /api/v1/checkout", "before"),
+            Point("request", "POST /api/v1/checkout", "after"),
+        ]
+        for point in points:
+            run = await stage.play([point])
             assert run.killed == 1
-            assert run.facts.asked is asked
+            assert run.facts.asked
             assert run.facts.effects["checkouts"] <= 2
             assert run.facts.end.startswith("checkout completed (success)")
             assert run.facts.problems == ()
 
 
+async def test_a_cloud_without_keys_is_told_of_a_login_at_most_once(tmp_path: Path) -> None:
+    """A report that may have arrived is not made again where nobody would notice that it is the same."""
+    async with open_zygote() as zygote:
+        stage = Stage(Scenario(flow="login", faults=NO_KEYS), zygote, tmp_path, 3)
+        arrived = await stage.play([Point("request", "POST /api/v1/activity", "after")])
+        unsent = await stage.play([Point("request", "POST /api/v1/activity", "before")])
+    assert arrived.killed == unsent.killed == 1
+    assert arrived.facts.effects["activities"] == 1
+    assert unsent.facts.effects["activities"] == 0
+    for run in (arrived, unsent):
+        assert run.facts.end.startswith("login authenticated (success)")
+        assert run.facts.problems == ()
+
+
 async def test_the_points_of_a_run_are_enumerated_by_what_happens_there(tmp_path: Path) -> None:
-    """An undisturbed run tells its points: each commit before, inside and after, each state, each request, each file."""
+    """An undisturbed run tells its points: each commit before, inside and after, each state, request and file."""
     async with open_zygote() as zygote:
         run = await Stage(Scenario(flow="login"), zygote, tmp_path, 4).play(trace=True)
     points = enumerate_points([run])
@@ -77,9 +102,15 @@ async def test_a_death_that_changes_the_end_is_told_as_a_loss(tmp_path: Path) ->
         failed = await Stage(Scenario(flow="login"), zygote, tmp_path / "b", 5).play()
     assert paid.facts.differences(paid.facts) == []
     assert paid.facts.repeated(failed.facts) == 2
-    assert {said.partition(":")[0] for said in paid.facts.differences(failed.facts)} == {
-        "end",
-        "effects",
-        "files",
-        "flows",
-    }
+    said = {difference.partition(":")[0] for difference in paid.facts.differences(failed.facts)}
+    assert said == {"end", "effects", "flows"}
+
+
+async def test_an_engine_that_announces_nothing_is_caught(tmp_path: Path) -> None:
+    """With intents left out of the journal, a death after the request makes a second checkout, and that is told."""
+    async with open_zygote() as zygote:
+        stage = Stage(Scenario(flow="checkout", careless=True), zygote, tmp_path, 5)
+        true = await stage.play()
+        killed = await stage.play([Point("request", "POST /api/v1/checkout", "after")])
+    assert killed.facts.repeated(true.facts) == 1
+    assert any(difference.startswith("effects") for difference in killed.facts.differences(true.facts))

@@ -1,6 +1,7 @@
 """What the local cloud's tests share: a plain httpx client, and short cuts past the pages.
 
-The cloud's own client is not used here on purpose: the two sides of the wire are checked against WIRE.md separately.
+The cloud's own client is not used here on purpose: the two sides of the wire are checked against
+docs/reference/wire.md separately.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tests of sandbox/api.py: every call's shape against WIRE.md section 1, over real HTTP."""
+"""Tests of sandbox/api.py: every call's shape against docs/reference/wire.md section 1, over real HTTP."""
 
 from __future__ import annotations
 

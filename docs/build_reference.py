@@ -1,0 +1,168 @@
+"""Makes `reference/cli.md` and `reference/errors.md` from the commands and from the error tree themselves.
+
+python docs/build_reference.py
+
+A test compares the committed pages with what is made here, so they cannot fall behind the code.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import typer.main
+from systemprompt_cloud import errors
+from systemprompt_cloud.cli.app import app
+from systemprompt_cloud.errors import CLI, CloudError
+from systemprompt_cloud.sandbox.faults import FAULTS, fault_syntax
+
+REFERENCE: Final = Path(__file__).resolve().parent / "reference"
+
+_CLI_HEAD: Final = """\
+# The command line
+
+Made by `python docs/build_reference.py` from what the commands say of themselves; do not edit.
+
+`systemprompt-cloud`, or `spc` for short. Data goes to stdout, talk to stderr. Nothing moves and nothing is coloured off
+a terminal or with `NO_COLOR`. A secret is never an argument: `login --token-stdin` reads a token from stdin.
+
+## Exit codes
+
+The same for every command. Which error ends with which code stands in [errors](errors.md).
+
+"""
+_CLI_FACTS: Final = """\
+
+## Lines of `--json`
+
+One JSON object a line on stdout, and nothing else there. `?` marks a field that may be absent.
+
+| line | fields |
+| --- | --- |
+| a committed change of a flow | `flow`, `seq`, `at`, `machine`, `event`, `from`, `to`, `message`? |
+| the end of a flow | `flow`, `machine`, `state`, `verdict`, `result`, `problem`?; `result` holds no secret |
+| interrupted | `flow`, `machine`, `state`, `verdict` (`pending`), `resume`: the command that goes on |
+| an error | `error` (its kind), `message`, `hint`, `exit_code`; about a flow also the fields of "interrupted" |
+
+## Environment
+
+| variable | what for |
+| --- | --- |
+| `SYSTEMPROMPT_DIR` | the directory, where `--dir` names none |
+| `SYSTEMPROMPT_API_URL` | the API, where neither `--api-url` nor `--env` names one |
+| `SYSTEMPROMPT_LOCAL_URL` | the API `--env local` means |
+| `BROWSER` | the command that opens a browser; several are separated by `:` |
+| `HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE` | as everywhere; calls to this computer use no proxy |
+| `NO_COLOR` | no colour |
+
+"""
+_ERRORS_HEAD: Final = """\
+# Errors
+
+Made by `python docs/build_reference.py` from `errors.py`; do not edit.
+
+Every error this package raises on purpose is a `CloudError`. It carries `user_message` (what happened, to which file,
+URL, flow or option), `recovery_hint` (what mends it), `requires_login`, `requires_setup`, `retryable` (the same call
+may succeed a moment later by itself) and `exit_code`; `kind` is its name, for `--json` and the journal. Below stands
+each kind's own hint; a single error may carry a better one. Words in capitals stand for what the error names. The exit
+code is what the command line ends with.
+
+"""
+
+
+def cli_page() -> str:
+    """The text of `cli.md`."""
+    commands = _commands(typer.main.get_command(app), CLI, None)
+    text = "".join([_CLI_HEAD, _table(["code", "when"], exit_codes()), _CLI_FACTS, *commands])
+    return text.rstrip("\n") + "\n"
+
+
+def exit_codes() -> list[list[str]]:
+    """Each exit code and what it means, as the error tree says it."""
+    found = re.search(r"Exit codes: (.*?)\.$", inspect.getdoc(errors) or "", re.DOTALL | re.MULTILINE)
+    if found is None:
+        raise LookupError("errors.py no longer says what its exit codes are")
+    each = (one.split(" ", 1) for one in re.split(r",\s+", " ".join(found[1].split())))
+    return [[f"`{code}`", meaning] for code, meaning in each]
+
+
+def _commands(command: Any, words: str, parent: Any) -> Iterator[str]:
+    """A section for a command, then those of the commands inside it."""
+    # resilient_parsing: nothing is run, nothing is required, the context is only there to ask for help with.
+    with command.make_context(words.rsplit(maxsplit=1)[-1], ["-"], parent=parent, resilient_parsing=True) as context:
+        yield f"{'##' if len(words.split()) < 3 else '###'} `{words}`\n\n"
+        yield f"{inspect.cleandoc(command.help)}\n\n"
+        yield f"```text\n{' '.join([words, *command.collect_usage_pieces(context)])}\n```\n\n"
+        for kind in ("argument", "option"):
+            found = [each for each in command.get_params(context) if each.param_type_name == kind]
+            records = [record for each in found if (record := each.get_help_record(context)) is not None]
+            if records:
+                yield _table([kind, "what"], [[f"`{name.strip()}`", what] for name, what in records]) + "\n"
+        if words == f"{CLI} sandbox":
+            yield _table(["fault, with its defaults", "what"], [[f"`{fault_syntax(n)}`", FAULTS[n]] for n in FAULTS])
+            yield "\n"
+        inner = getattr(command, "commands", {})
+        if inner:
+            links = (f"[{name}](#{'-'.join([*words.split(), name])})" for name in inner)
+            yield f"Commands: {' · '.join(links)}\n\n"
+        yield re.sub(r"^Example: (.*)$", r"Example: `\1`", command.epilog or "", flags=re.MULTILINE) + "\n\n"
+        for name in inner:
+            yield from _commands(inner[name], f"{words} {name}", context)
+
+
+def errors_page() -> str:
+    """The text of `errors.md`."""
+    # The families stand in the source as comments that draw a line.
+    _, *families = re.split(r"^# --- (.+?) -+$", inspect.getsource(errors), flags=re.MULTILINE)
+    parts = [_ERRORS_HEAD]
+    for title, source in zip(families[::2], families[1::2], strict=True):
+        kinds = [getattr(errors, name) for name in re.findall(r"^class (\w+)\(", source, re.MULTILINE)]
+        parts.append(f"## {title[:1].upper()}{title[1:]}\n\n")
+        parts.append(_table(["kind", "what happened", "hint", "requires", "retryable", "exit code"], map(_row, kinds)))
+        parts.append("\n")
+    return "".join(parts).rstrip("\n") + "\n"
+
+
+def _row(kind: type[CloudError]) -> list[str]:
+    what, _, rest = (inspect.getdoc(kind) or "").partition("\n\n")
+    carried = re.findall(r"^    (\w+): ", rest.partition("Attributes:")[2], re.MULTILINE)
+    example = _example(kind)
+    return [
+        f"`{kind.__name__}`" + ("" if kind.__base__ is CloudError else f", a kind of `{kind.__mro__[1].__name__}`"),
+        what + (f" Carries {', '.join(f'`{name}`' for name in carried)}." if carried else ""),
+        "that of what parked it" if kind is errors.FlowParked else example.recovery_hint,
+        ", ".join(word for word, wanted in (("login", kind.requires_login), ("setup", kind.requires_setup)) if wanted),
+        "by its status" if kind is errors.ApiError else "yes" if example.retryable else "",
+        "its `code`" if kind is errors.FlowParked else f"`{kind.exit_code}`",
+    ]
+
+
+def _example(kind: type[CloudError]) -> CloudError:
+    """An error of this kind that names everything by its own name in capitals."""
+    parameters = inspect.signature(kind).parameters.values()
+    values: dict[str, Any] = {each.name: each.name.upper() for each in parameters if each.default is each.empty}
+    return kind(**values)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(_cell(cell) for cell in line)} |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|")
+
+
+def pages() -> dict[str, str]:
+    """Every page made here: its name, and its text."""
+    return {"cli.md": cli_page(), "errors.md": errors_page()}
+
+
+if __name__ == "__main__":
+    for name, text in pages().items():
+        (REFERENCE / name).write_text(text, encoding="utf-8", newline="\n")
+        sys.stderr.write(f"wrote {REFERENCE / name}\n")

@@ -1,0 +1,153 @@
+"""`flows send`, `watch`, `export`, `prune`, `backup`: another terminal's view of flows that somebody drives."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import stat
+import subprocess
+from pathlib import Path
+
+from systemprompt_cloud.testing.command import COMMAND, SECONDS, CommandLine
+
+LOGIN = ("login", "--port", "0", "--no-browser")
+
+
+def flow_of(cli: CommandLine) -> str:
+    return cli("flows", "list", "--json").ended(0).lines[0]["flow"]
+
+
+def begun(cli: CommandLine) -> str:
+    """A login that waits, with nobody driving it; its id."""
+    running = cli.begin(*LOGIN)
+    running.wait_invited()
+    running.interrupt()
+    running.wait().ended(130)
+    return flow_of(cli)
+
+
+def test_send_reaches_a_running_flow(cli: CommandLine) -> None:
+    """The sender is told what became of it; the flow's own terminal sees it happen."""
+    running = cli.begin(*LOGIN)
+    running.wait_invited()
+    flow = flow_of(cli)
+    (sent,) = (
+        cli("flows", "send", flow[:8], "CancelRequested", "--data", '{"reason": "from afar"}', "--json").ended(0).lines
+    )
+    assert (sent["taken"], sent["state"], sent["event"]) == (True, "cancelled", "CancelRequested")
+    assert "login cancelled: from afar" in running.wait().ended(1).err
+
+
+def test_send_to_a_flow_nobody_drives_waits_for_it(cli: CommandLine) -> None:
+    """Exit 8 and the command that goes on; the flow takes it then."""
+    flow = begun(cli)
+    ran = cli("flows", "send", flow, "CancelRequested").ended(8)
+    assert f"flows resume {flow[:12]}" in ran.err
+    assert cli("flows", "show", flow, "--json").ended(0).lines[0]["state"] == "awaiting_callback"
+    assert cli("flows", "resume", "--no-browser", "--json").ended(1).lines[-1]["state"] == "cancelled"
+
+
+def test_send_refuses_what_cannot_be_meant(cli: CommandLine) -> None:
+    """With the reason, before anything is written."""
+    flow = begun(cli)
+    for words, code, said in (
+        (("Nonsense",), 2, "it knows"),
+        (("CancelRequested", "--data", '{"raeson": ""}'), 2, "no field raeson; its fields: reason"),
+        (("CancelRequested", "--data", '{"reason": 1}'), 2, "Expected `str`"),
+        (("CancelRequested", "--data", '{"reason": "Bearer abcdefgh"}'), 2, "looks like a secret"),
+        (("LoginReported",), 1, "does not accept LoginReported"),
+    ):
+        assert said in " ".join(cli("flows", "send", flow, *words).ended(code).err.split())
+    with sqlite3.connect(cli.journal) as journal:
+        assert journal.execute("SELECT count(*) FROM inbox").fetchone() == (0,)
+    journal.close()
+
+
+def test_watch_follows_a_flow_of_another_process(cli: CommandLine) -> None:
+    """Its past and its future, to its end, with its exit code; for people and for programs the same changes."""
+    running = cli.begin(*LOGIN)
+    running.wait_invited()
+    flow = flow_of(cli)
+    watching = [cli.begin("flows", "watch", flow[:10], *more) for more in ((), ("--json",))]
+    for each in watching:
+        assert each.process.stdout is not None
+        assert "started" in each.process.stdout.readline()
+    cli("flows", "cancel", flow, "--reason", "enough").ended(0)
+    people, programs = (each.wait().ended(1) for each in watching)
+    assert "CancelRequested (enough) -> cancelled" in people.out
+    lines = programs.lines
+    assert [line["seq"] for line in lines[:-1]] == list(range(2, len(lines) + 1))
+    assert (lines[-1]["flow"], lines[-1]["state"], lines[-1]["status"]) == (flow, "cancelled", "ended")
+
+
+def test_watch_ends_when_nobody_drives_the_flow(cli: CommandLine) -> None:
+    """What happened so far, then how to go on, exit 8."""
+    flow = begun(cli)
+    ran = cli("flows", "watch", flow).ended(8)
+    assert "AuthorizationOffered" in ran.out
+    assert f"flows resume {flow[:12]}" in ran.err
+    assert cli("flows", "watch", flow, "--json").ended(8).lines[-1]["resume"].endswith(f"flows resume {flow}")
+
+
+def test_watch_of_everything_shows_what_begins_later(cli: CommandLine) -> None:
+    """Any flow, until Ctrl-C; what happened before is not repeated."""
+    begun(cli)
+    with subprocess.Popen(
+        [*COMMAND, "flows", "watch", "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=cli.environ, cwd=cli.home,
+    ) as watching:  # fmt: skip
+        try:
+            assert watching.stdout is not None
+            assert watching.stderr is not None
+            assert "Watching" in watching.stderr.readline()
+            cli.begin(*LOGIN).wait_invited()
+            line = json.loads(watching.stdout.readline())
+            assert (line["flow"], line["event"]) == (flow_of(cli), "resumed")
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(SECONDS) == 130
+        finally:
+            watching.kill()
+
+
+def test_export(cli: CommandLine) -> None:
+    """Indented for people, one line with --json; no value of the vault in it."""
+    flow = begun(cli)
+    document = json.loads(cli("flows", "export", flow[:8]).ended(0).out)
+    (line,) = cli("flows", "export", flow, "--json").ended(0).lines
+    assert line["flows"] == document["flows"]
+    assert [record["name"] for record in document["flows"][0]["records"]][:2] == ["started", "AuthorizationOffered"]
+    (vault,) = (cli.journal.parent / "vault").glob("*.json")
+    text = json.dumps(document)
+    assert not [value for value in json.loads(vault.read_text()).values() if value in text]
+
+
+def test_prune(cli: CommandLine) -> None:
+    """Looks first when asked to, needs a yes, removes what has ended and keeps what has not."""
+    old = begun(cli)
+    cli("flows", "cancel", old).ended(0)
+    kept = begun(cli)
+    assert "To remove: 0 flows" in cli("flows", "prune").ended(0).err
+    now = ("flows", "prune", "--older-than", "0m")
+    assert "To remove: 1 flows" in cli(*now, "--dry-run").ended(0).err
+    assert "give --yes" in " ".join(cli(*now).ended(2).err.split())
+    assert "is not an age" in cli("flows", "prune", "--older-than", "soon").ended(2).err
+    assert cli(*now, "--keep", "1", "--yes", "--json").ended(0).lines[0]["flows"] == 0
+    (done,) = cli(*now, "--yes", "--json").ended(0).lines
+    assert (done["removed"], done["flows"], done["children"]) == (True, 1, 0)
+    assert [line["flow"] for line in cli("flows", "list", "--json").ended(0).lines] == [kept]
+    assert cli("flows", "check").ended(0)
+
+
+def test_backup(cli: CommandLine, tmp_path: Path) -> None:
+    """Private, whole, while a flow is driven; never over another file."""
+    running = cli.begin(*LOGIN)
+    running.wait_invited()
+    target = tmp_path / "copy.sqlite3"
+    (done,) = cli("flows", "backup", str(target), "--json").ended(0).lines
+    assert done["bytes"] == target.stat().st_size
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    with sqlite3.connect(target) as copy:
+        assert copy.execute("SELECT id FROM flows").fetchall() == [(flow_of(cli),)]
+    copy.close()
+    assert "it exists" in cli("flows", "backup", str(target)).ended(1).err

@@ -1,0 +1,127 @@
+"""The reference pages say what the code does: two are made from it, the others are held against it."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+from systemprompt_cloud import errors
+from systemprompt_cloud.errors import CloudError
+from systemprompt_cloud.io import wire
+from systemprompt_cloud.io.credentials import CloudCredentials
+from systemprompt_cloud.io.paths import CloudPaths
+from systemprompt_cloud.io.tenants import StoredTenant
+from systemprompt_cloud.sandbox.api import API
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs" / "reference"
+RECORDS = [
+    each
+    for each in vars(wire).values()
+    if isinstance(each, type) and issubclass(each, wire.Record) and each.__module__ == wire.__name__
+]
+WORDS = [
+    word
+    for each in (wire.ProvisioningEventType, wire.SubscriptionStatus, wire.TenantInfoStatus, wire.ActivityEvent)
+    for word in each
+]
+PROMISES = re.findall(r"^(\d+)\. (.*(?:\n {3,}.*)*)", (ROOT / "SECURITY.md").read_text(), re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, str]:
+    """The pages as `docs/build_reference.py` makes them now."""
+    return runpy.run_path(str(ROOT / "docs" / "build_reference.py"))["pages"]()
+
+
+@pytest.mark.parametrize("name", ["cli.md", "errors.md"])
+def test_the_committed_page_is_current(name: str, made: dict[str, str]) -> None:
+    """An option or an error changed without its page fails here; `python docs/build_reference.py` mends it."""
+    assert (REFERENCE / name).read_text(encoding="utf-8") == made[name]
+
+
+def test_every_error_and_every_exit_code_has_its_line(made: dict[str, str]) -> None:
+    """No kind of error, and no exit code, is left out of the pages."""
+    kinds = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, CloudError)]
+    assert [kind.__name__ for kind in kinds if f"`{kind.__name__}`" not in made["errors.md"]] == []
+    codes = [value for name, value in vars(errors).items() if name.startswith("EXIT_")]
+    assert [code for code in codes if f"| `{code}` |" not in made["cli.md"]] == []
+
+
+def test_no_hint_names_a_command_that_is_not_there(made: dict[str, str]) -> None:
+    """What an error tells people to type can be typed."""
+    sections = set(re.findall(r"^#+ `systemprompt-cloud ([a-z ]+)`$", made["cli.md"], re.MULTILINE))
+    for named in re.findall(r"systemprompt-cloud ((?:flows )?[a-z]+)", made["errors.md"]):
+        assert named in sections, named
+
+
+@pytest.fixture(scope="module")
+def wire_page() -> str:
+    """The page about the API and the files."""
+    return (REFERENCE / "wire.md").read_text(encoding="utf-8")
+
+
+def test_the_wire_page_has_every_call_of_the_local_cloud(wire_page: str) -> None:
+    """What the local cloud answers stands in the table of calls, by method and path."""
+    for call in API:
+        path = re.sub(r"\{(\w+)\}", lambda found: "{id}" if found[1] == "id" else f"{{{found[1]}}}", call.path)
+        if "provisioned-secrets" not in path:  # its address is the server's own business: `secrets_url` says it
+            assert f"| {call.method} `{path}" in wire_page, call
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
+def test_the_wire_page_has_every_field_of_a_record(record: type[wire.Record], wire_page: str) -> None:
+    """A field that is read or sent stands on the page."""
+    assert [name for name in record.__struct_fields__ if not re.search(rf"\b{name}\b", wire_page)] == []
+
+
+def test_the_wire_page_has_every_word_region_and_file(wire_page: str) -> None:
+    """Words of enumerations, regions, the fields of the two shared files, and the names of all files."""
+    fields = [*CloudCredentials.__struct_fields__, *StoredTenant.__struct_fields__]
+    names = [*WORDS, *wire.REGIONS, *wire.OAuthProvider, *(name for name in fields if name != "unknown_fields")]
+    assert [name for name in names if not re.search(rf"\b{name}\b", wire_page)] == []
+    paths = CloudPaths(directory=Path("d"), state_directory=Path("d"), origin="explicit")
+    files = [paths.credentials, paths.tenants, paths.journal, paths.vault_directory, paths.owners_directory]
+    assert [path.name for path in files if path.name not in wire_page] == []
+
+
+def test_the_promises_are_numbered_as_code_and_tests_count_them() -> None:
+    """`SECURITY n` anywhere means line n of SECURITY.md, of which there are sixteen."""
+    assert [int(number) for number, _ in PROMISES] == list(range(1, 17))
+    sources = [path for path in ROOT.rglob("*.py") if ".venv" not in path.parts]
+    cited = {
+        int(number)
+        for path in sources
+        for run in re.findall(r"SECURITY\s+(\d+(?:(?:, | and )\d+)*)", path.read_text())
+        for number in re.findall(r"\d+", run)
+    }
+    assert cited <= set(range(1, 17))
+
+
+@pytest.mark.parametrize(("number", "text"), PROMISES, ids=[number for number, _ in PROMISES])
+def test_what_holds_a_promise_is_there(number: str, text: str) -> None:
+    """Every file a line names exists and every test it names is in that file; a line without either says why."""
+    named = re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)(?:::(test_\w+))?`", text)
+    assert named or "Not built" in text, f"line {number} names nothing that holds it"
+    for path, test in named:
+        assert (ROOT / path).is_file(), f"line {number}: {path}"
+        assert not test or f"def {test}(" in (ROOT / path).read_text(), f"line {number}: {path}::{test}"
+
+
+def test_every_page_is_in_the_index() -> None:
+    """Who reads docs/README.md finds every page, and README.md leads there."""
+    index = (ROOT / "docs" / "README.md").read_text()
+    for page in (ROOT / "docs").rglob("*.md"):
+        if page.name != "README.md":
+            assert f"]({page.relative_to(ROOT / 'docs')})" in index, page.name
+    assert "](docs/README.md)" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("room", ["machines", "io", "flows", "testing"])
+def test_the_table_of_rooms_names_every_file(room: str) -> None:
+    """Who looks for a file in ARCHITECTURE.md finds it in its room's row."""
+    (row,) = [line for line in (ROOT / "ARCHITECTURE.md").read_text().splitlines() if line.startswith(f"| `{room}/` |")]
+    files = {path.name for path in (ROOT / room).glob("*.py")} - {"__init__.py"}
+    assert files == set(re.findall(r"`(\w+\.py)`", row))

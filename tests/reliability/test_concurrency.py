@@ -1,0 +1,300 @@
+"""Many processes, one journal: nobody drives what another drives, and everybody can be reached."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+from systemprompt_cloud.errors import EventNotAccepted, FlowNotFound, SignalTaken
+from systemprompt_cloud.flows.engine import open_engine
+from systemprompt_cloud.flows.visit import Program, await_signal
+from systemprompt_cloud.io.journal import Journal
+from systemprompt_cloud.io.owners import Owner, OwnerName, owner_is_alive
+from systemprompt_cloud.io.records import parse_moment
+from systemprompt_cloud.machines.machine import CancelRequested, Context, DeadlinePassed
+from systemprompt_cloud.testing.chaos import Report, examine, table
+from systemprompt_cloud.testing.chaos_worker import CONVOY, ERRAND, Ack, Arrived, Errand, Packed, Place, Poked
+
+WAITING: Program[Any] = Program(ERRAND, {"packing": [await_signal], "resting": [await_signal]})
+DRIVER = """
+import pathlib, sys
+import trio
+from systemprompt_cloud.flows.engine import open_engine
+from systemprompt_cloud.flows.visit import Program, await_signal
+from systemprompt_cloud.testing.chaos_worker import ERRAND, Errand, Place
+
+async def main():
+    program = Program(ERRAND, {"packing": [await_signal], "resting": [await_signal]})
+    async with open_engine(Place(pathlib.Path(sys.argv[1])).paths, [program]) as engine:
+        flows = [await engine.start(ERRAND, Errand(), key=key) for key in sys.argv[2:]]
+        print(*[flow.id for flow in flows], flush=True)
+        await trio.sleep_forever()
+
+trio.run(main)
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """Where one test's journal is."""
+    return Place(tmp_path)
+
+
+Drive = Callable[..., tuple[subprocess.Popen[str], list[str]]]
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Iterator[Drive]:
+    """Starts a process that drives a flow for each key, and gives the flows' ids."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(*keys: str) -> tuple[subprocess.Popen[str], list[str]]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER, str(tmp_path), *keys], stdout=subprocess.PIPE, text=True
+        )
+        processes.append(process)
+        assert process.stdout is not None
+        return process, process.stdout.readline().split()
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate(timeout=10)
+
+
+# --- all of it at once -----------------------------------------------------------------------------------
+
+
+def test_eight_processes_and_kills_at_random_lose_and_double_nothing() -> None:
+    """They start, resume, cancel and signal the same and different flows; each is killed again and again."""
+    command = [sys.executable, "-m", "systemprompt_cloud.testing.chaos", "--seconds", "6", "--json"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.stdout, ended.stderr
+    report = msgspec.json.decode(ended.stdout, type=Report)
+    assert ended.returncode == 0, table(report)
+    assert report.processes == 8
+    # It was what it says: many were killed and taken up again, many came second, many events went by the inbox.
+    assert min(report.kills, report.taken_up, report.refused, report.posted, report.effects) >= 10, table(report)
+
+
+async def test_what_chaos_looks_for_it_finds(place: Place) -> None:
+    """Each promise, broken on purpose in the traces of a good run, is a problem by name."""
+    convoy: Program[Any] = Program(CONVOY, {"sending": [await_signal]})
+    async with open_engine(place.paths, [WAITING, convoy]) as engine:
+        flow = await engine.start(ERRAND, Errand())
+        await flow.send(Packed("one"))
+        for _ in range(2):
+            await flow.send(Poked("twice"))
+        await engine.resume(flow.id)
+        ended = await engine.start(CONVOY, Context())
+        await ended.send(Arrived("done"))
+    assert examine(place).problems == [f"flow {flow.id} took the event twice 2 times"]
+    with sqlite3.connect(place.paths.journal) as connection:
+        connection.execute("UPDATE events SET name = 'gone' WHERE name = 'Poked'")
+        connection.execute("UPDATE flows SET state = 'sending' WHERE id = ?", (ended.id,))
+    connection.close()
+    for ack in (Ack("started", "lost"), Ack("taken", flow.id, "twice"), Ack("cancelled", flow.id)):
+        place.note("acks", msgspec.json.encode(ack).decode())
+    for _ in range(2):
+        place.note("effects", f"{flow.id}:1:pack first")
+    place.note("problems", "two at once")
+    found = "\n".join(examine(place).problems)
+    for words in (
+        "two at once",
+        "flow lost was started and is not there",
+        f"flow {flow.id} had taken the event twice and has lost it",
+        f"flow {flow.id} was cancelled and goes on",
+        f"the effect {flow.id}:1:pack was done 2 times as if new",
+        f"flow {ended.id}: the stored state is sending",
+    ):
+        assert words in found
+
+
+async def test_a_second_driver_shows_in_the_records(place: Place) -> None:
+    """Work by another process without a record that the flow was taken up again is a problem; with one it is not."""
+    async with open_engine(place.paths, [WAITING]) as engine:
+        good, bad = [(await engine.start(ERRAND, Errand())).id for _ in range(2)]
+        for event in (Packed("one"), DeadlinePassed()):
+            await engine.send(good, event)
+        for event in (Packed("one"), DeadlinePassed(), Packed("two")):
+            await engine.send(bad, event)
+    async with open_engine(place.paths, [WAITING]) as engine:
+        await engine.resume(good)
+        await engine.send(good, Packed("two"))
+    assert examine(place).problems == [f"flow {bad}: record 4 is by two, and one had not let go"]
+
+
+# --- owners ----------------------------------------------------------------------------------------------
+
+
+def test_of_many_that_look_at_once_nobody_takes_a_dead_owner_for_alive(tmp_path: Path) -> None:
+    """Looking takes a lock of its own for a moment; lookers must not take each other for the owner."""
+    owners = tmp_path / "owners"
+    Owner(owners).release()
+    wrong: list[str] = []
+
+    def look(name: str, together: threading.Barrier) -> None:
+        together.wait()
+        if owner_is_alive(owners, name):
+            wrong.append(name)
+
+    for number in range(60):
+        name = OwnerName(f"dead{number}", 1, "here")
+        (owners / f"{name.token}.lock").touch()
+        together = threading.Barrier(8)
+        threads = [threading.Thread(target=look, args=(str(name), together)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+async def test_the_death_of_an_owner_frees_all_its_flows_at_once(place: Place, drive: Drive) -> None:
+    """The first attempt after SIGKILL succeeds for every one of them, without any waiting."""
+    process, flows = drive(*[f"k{number}" for number in range(20)])
+    async with open_engine(place.paths, [WAITING]) as engine:
+        process.kill()
+        process.wait()
+        began = time.monotonic()
+        for flow in flows:
+            await engine.resume(flow)
+        assert time.monotonic() - began < 5
+        assert {OwnerName.parse(engine.row(flow).owner or "").pid for flow in flows} != {process.pid}
+
+
+# --- the inbox -------------------------------------------------------------------------------------------
+
+
+async def test_an_event_reaches_a_flow_of_another_process_within_250_ms(place: Place, drive: Drive) -> None:
+    """From the moment it is durable in the inbox to the moment it is durable in the flow's history."""
+    _, (flow, *_) = drive("one", *[f"other{number}" for number in range(9)])
+    async with open_engine(place.paths, [WAITING]) as engine:
+        posted: dict[str, float] = {}
+        for number in range(20):
+            assert await engine.send(flow, Poked(str(number))) is False
+            posted[str(number)] = time.time()
+            await trio.sleep(0.037)
+        with trio.fail_after(10):
+            while engine.journal.signals():  # noqa: ASYNC110 the inbox is a table
+                await trio.sleep(0.01)
+        taken = {
+            msgspec.json.decode(record.body, type=Poked).nonce: parse_moment(record.at).timestamp()
+            for record in engine.journal.records(flow)
+            if record.name == "Poked"
+        }
+    waits = [taken[nonce] - moment for nonce, moment in posted.items()]
+    # One in twenty may meet a machine that is busy with something else.
+    assert statistics.quantiles(waits, n=20)[-1] < 0.25, waits
+
+
+async def test_an_event_for_a_flow_nobody_drives_is_taken_on_resume(place: Place, drive: Drive) -> None:
+    """Once, and in order, by whoever takes the flow up after its process was killed."""
+    process, (flow,) = drive("k")
+    process.kill()
+    process.wait()
+    async with open_engine(place.paths, [WAITING]) as engine:
+        for nonce in "abc":
+            assert await engine.send(flow, Poked(nonce)) is False
+        assert engine.row(flow).seq == 1
+    async with open_engine(place.paths, [WAITING]) as engine:
+        known = await engine.resume(flow)
+        with trio.fail_after(10):
+            while known.context != Errand(pokes=3):  # noqa: ASYNC110 the inbox is a table
+                await trio.sleep(0.01)
+        assert engine.journal.signals() == []
+        bodies = [json.loads(record.body) for record in engine.journal.records(flow) if record.name == "Poked"]
+        assert [body["nonce"] for body in bodies] == list("abc")
+
+
+async def test_what_no_process_could_take_is_refused_when_it_is_sent(place: Place) -> None:
+    """An event for no flow, an ended flow, or of another machine is not left in an inbox."""
+    async with open_engine(place.paths, [WAITING]) as engine:
+        running, ended = [await engine.start(ERRAND, Errand()) for _ in range(2)]
+        await ended.cancel()
+    async with open_engine(place.paths, [WAITING]) as engine:
+        with pytest.raises(FlowNotFound):
+            await engine.send("nothing", Poked("x"))
+        with pytest.raises(EventNotAccepted, match="cancelled does not accept Poked"):
+            await engine.send(ended.id, Poked("x"))
+        with pytest.raises(EventNotAccepted, match="Arrived"):
+            await engine.send(running.id, Arrived("x"))
+        assert engine.journal.signals() == []
+
+
+async def test_a_signal_read_before_its_flow_was_taken_over_is_not_taken_again(place: Place) -> None:
+    """The story: B had read the inbox, A took the event and died, B took over the flow and reached it on its list."""
+    async with open_engine(place.paths, [WAITING]) as engine:
+        flow = await engine.start(ERRAND, Errand())
+    with Journal(place.paths.journal) as journal:
+        row = journal.flow(flow.id)
+        assert row is not None
+        journal.write([partial(journal.post_signal, flow.id, "", "Poked", '{"event":"Poked","nonce":"x"}')])
+        (signal_read,) = journal.signals()
+        record = msgspec.structs.replace(journal.records(flow.id)[0], seq=2, kind="event", name="Poked")
+        after = msgspec.structs.replace(row, seq=2)
+        journal.write([partial(journal.advance, row, after, record, signal_read.id)])
+        again = msgspec.structs.replace(after, seq=3)
+        with pytest.raises(SignalTaken):
+            journal.write(
+                [partial(journal.advance, after, again, msgspec.structs.replace(record, seq=3), signal_read.id)]
+            )
+        assert journal.flow(flow.id) == after
+        assert len(journal.records(flow.id)) == 2
+
+
+def test_signals_nobody_can_take_hide_no_others(place: Place) -> None:
+    """However many wait for a flow that nobody drives, an owner is shown those it can take."""
+    with Journal(place.paths.journal) as journal:
+        rows = _rows(journal)
+        post = [partial(journal.post_signal, rows["idle"], "", "Poked", str(number)) for number in range(1500)]
+        journal.write(
+            [*post, *(partial(journal.post_signal, rows[name], "", "Poked", "") for name in ("mine", "over"))]
+        )
+        assert [signal.flow for signal in journal.signals(owner="me:1:here")] == [rows["mine"], rows["over"]]
+        assert [signal.flow for signal in journal.signals(flow=rows["over"])] == [rows["over"]]
+        assert len(journal.signals()) == 1000
+
+
+def _rows(journal: Journal) -> dict[str, str]:
+    """A flow nobody drives, one of ours, one that has ended: their ids by these names."""
+    from systemprompt_cloud.flows.live import first_lines
+    from systemprompt_cloud.io.clock import SystemClock
+
+    for name in ("idle", "mine", "over"):
+        row, record = first_lines(
+            name, ERRAND, Errand(), now=SystemClock().now(), key=None, parent=None, owner="me:1:here"
+        )
+        if name == "idle":
+            row = msgspec.structs.replace(row, owner=None)
+        if name == "over":
+            row = msgspec.structs.replace(row, owner=None, status="ended", verdict="success")
+        journal.write([partial(journal.begin, row, record)])
+    return {name: name for name in ("idle", "mine", "over")}
+
+
+async def test_cancel_by_two_at_once_ends_the_flow_once(place: Place, drive: Drive) -> None:
+    """Both are told it was asked for; there is one such record, and the inbox is empty."""
+    process, (flow,) = drive("k")
+    async with open_engine(place.paths, [WAITING]) as one, open_engine(place.paths, [WAITING]) as two:
+        for engine in (one, two):
+            assert await engine.cancel(flow, "enough") is False
+        with trio.fail_after(10):
+            while one.row(flow).status != "ended":  # noqa: ASYNC110 another process's doing
+                await trio.sleep(0.01)
+        names = [record.name for record in one.journal.records(flow)]
+        assert names == ["started", CancelRequested.__name__]
+    process.send_signal(signal.SIGKILL)

@@ -1,0 +1,272 @@
+"""The model finds nothing wrong with the engine, whatever the machine, and finds what is wrong with a broken one.
+
+The broken engines are made by putting a class with one mistake in the place of the right one: that is what is tried
+here, and the one place where something inside is replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import loguru
+import msgspec
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import run_state_machine_as_test
+from systemprompt_cloud.flows import engine as engine_module
+from systemprompt_cloud.flows.live import LiveFlow, Trouble
+from systemprompt_cloud.flows.visit import Intent, Program, Visit
+from systemprompt_cloud.machines.checkout import CHECKOUT
+from systemprompt_cloud.machines.login import LOGIN
+from systemprompt_cloud.machines.machine import (
+    ANY,
+    STAY,
+    CancelRequested,
+    Context,
+    DeadlinePassed,
+    Event,
+    Machine,
+    ResumePolicy,
+    State,
+    Verdict,
+    on,
+)
+from systemprompt_cloud.machines.onboarding import ONBOARDING
+from systemprompt_cloud.machines.provisioning import PROVISIONING
+from systemprompt_cloud.testing.model import flow_state_machine
+from systemprompt_cloud.testing.random_machines import machines
+from typing_extensions import override
+
+QUIET: Final = (HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large)
+STORIES: Final = settings(max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=QUIET)
+HUNT: Final = settings(
+    max_examples=400,
+    stateful_step_count=25,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    report_multiple_bugs=False,
+    phases=(Phase.generate,),
+    suppress_health_check=QUIET,
+)
+
+
+class Sailing(Context, frozen=True, kw_only=True):
+    """What a voyage knows."""
+
+    patience: float = 100.0
+    miles: int = 0
+
+
+class Sailed(Event, frozen=True):
+    """Progress."""
+
+    miles: int
+
+
+class WindFell(Event, frozen=True):
+    """From sails to oars."""
+
+
+class WindRose(Event, frozen=True):
+    """From oars to sails."""
+
+
+class Arrived(Event, frozen=True):
+    """There."""
+
+
+class Unloaded(Event, frozen=True):
+    """The cargo is out."""
+
+
+def further(context: Sailing, event: Sailed) -> Sailing:
+    return msgspec.structs.replace(context, miles=event.miles)
+
+
+VOYAGE = Machine(
+    "voyage",
+    version=1,
+    initial="sailing",
+    context=Sailing,
+    states=[
+        State("sailing", "under sail", timeout="patience", late="continue"),
+        State("rowing", "by oar", timeout="patience", late="continue"),
+        State("unloading", "in port", timeout=30.0, effect="moves the cargo", resume=ResumePolicy.RETRY),
+        State("home", "home", verdict=Verdict.SUCCESS),
+        State("lost", "lost", verdict=Verdict.FAILURE),
+        State("called_back", "called back", verdict=Verdict.CANCELLED),
+    ],
+    rows=[
+        on(Sailed, "sailing", STAY, update=further),
+        on(Sailed, "rowing", STAY, update=further),
+        on(WindFell, "sailing", "rowing"),
+        on(WindRose, "rowing", "sailing"),
+        on(Arrived, "sailing", "unloading"),
+        on(Arrived, "rowing", "unloading"),
+        on(Sailed, "unloading", "unloading"),
+        on(Unloaded, "unloading", "home"),
+        on(DeadlinePassed, ANY, "lost"),
+        on(CancelRequested, ANY, "called_back"),
+    ],
+)
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Thousands of lines about trouble that was made on purpose help nobody."""
+    loguru.logger.disable("systemprompt_cloud")
+    yield
+    loguru.logger.enable("systemprompt_cloud")
+
+
+@pytest.mark.parametrize("machine", [LOGIN, CHECKOUT, PROVISIONING, VOYAGE], ids=lambda machine: machine.name)
+def test_no_story_breaks_a_promise(machine: Machine[Any]) -> None:
+    """Events, deadlines, failures, cancellations, kills and copies in any order: everything stays as promised."""
+    run_state_machine_as_test(flow_state_machine(machine), settings=STORIES)
+
+
+def test_no_story_of_parents_and_children_breaks_a_promise() -> None:
+    """An onboarding with its three children, driven apart and together: no child outlives what it was for."""
+    children = {machine.name: machine for machine in (LOGIN, CHECKOUT, PROVISIONING)}
+    run_state_machine_as_test(flow_state_machine(ONBOARDING, children=children), settings=STORIES)
+
+
+def test_no_machine_breaks_a_promise() -> None:
+    """The same for tables nobody wrote."""
+    run_state_machine_as_test(flow_state_machine(machines()), settings=settings(STORIES, max_examples=60))
+
+
+def test_a_program_of_ones_own_is_driven_with_its_own_activities() -> None:
+    """What the activities do by themselves mixes with what the story does."""
+    arrived: list[str] = []
+
+    async def come_home(visit: Visit[Sailing]) -> Event:
+        await visit.clock.sleep_until(visit.clock.now())
+        arrived.append(visit.flow)
+        return Unloaded()
+
+    async def sail(visit: Visit[Sailing]) -> Event:
+        return Sailed(miles=visit.incarnation)
+
+    program = Program(VOYAGE, {"sailing": [sail], "rowing": [sail], "unloading": [come_home]})
+    miles: dict[type[Event], st.SearchStrategy[Any]] = {Sailed: st.builds(Sailed, miles=st.integers(0, 9))}
+    model = flow_state_machine(program, contexts=st.just(Sailing(patience=50.0)), events=miles)
+    run_state_machine_as_test(model, settings=STORIES)
+    assert arrived
+
+
+# --- and it would notice ----------------------------------------------------------------------------------------------
+
+
+class TakesEventsOfLeftVisits(LiveFlow):
+    @override
+    async def deliver(self, event: Event, incarnation: int) -> bool:
+        return await self.step(event)
+
+
+class ShowsBeforeTheCommit(LiveFlow):
+    @override
+    async def record(self, kind: Any, name: str, body: str, **changes: Any) -> None:
+        shown = msgspec.structs.replace(self.engine.history(self.row.id)[-1], seq=self.row.seq + 1, event=name)
+        self.engine.feed.publish(shown)
+        await super().record(kind, name, body, **changes)
+
+
+class RestartsASharedDeadline(LiveFlow):
+    @override
+    def _deadline_on_entry(self, state: str, context: Context, event: Event) -> str | None:
+        return self._deadline_from_now(state, context)
+
+
+class ForgetsProgress(LiveFlow):
+    @override
+    async def step(self, event: Event, **where: Any) -> bool:
+        return True if isinstance(event, Sailed) else await super().step(event, **where)
+
+
+class AnnouncesWithoutWriting(LiveFlow):
+    @override
+    async def announce(self, effect: str) -> Intent:
+        return Intent(f"{self.row.id}:{self.row.incarnation}:{effect}", uncertain=False)
+
+
+class ForgetsWhatWasAnnounced(LiveFlow):
+    @override
+    async def announce(self, effect: str) -> Intent:
+        self.inherited = frozenset()
+        return await super().announce(effect)
+
+
+class NeverRunsOut(LiveFlow):
+    @override
+    def deadline(self) -> None:
+        return None
+
+
+class ParksSilently(LiveFlow):
+    @override
+    async def park(self, exc: Exception) -> Trouble | None:
+        return Trouble.of(exc)
+
+
+class DoesNotCountVisits(LiveFlow):
+    @override
+    async def record(self, kind: Any, name: str, body: str, **changes: Any) -> None:
+        if "incarnation" in changes:
+            changes["incarnation"] = self.row.incarnation
+        await super().record(kind, name, body, **changes)
+
+
+MUTANTS: Final = [
+    (TakesEventsOfLeftVisits, "acknowledged and is not in the journal|left"),
+    (ShowsBeforeTheCommit, "was shown before it was on disk"),
+    (RestartsASharedDeadline, "has the deadline .*; it should be"),
+    (ForgetsProgress, "was acknowledged and is not in the journal"),
+    (AnnouncesWithoutWriting, "was announced and is not on disk"),
+    (ForgetsWhatWasAnnounced, "which an earlier process announced|was announced 2 times"),
+    (NeverRunsOut, "its deadline was"),
+    (ParksSilently, "can do nothing more"),
+    (DoesNotCountVisits, "visit"),
+]
+
+
+def hunt() -> None:
+    run_state_machine_as_test(flow_state_machine(VOYAGE), settings=HUNT)
+
+
+@pytest.mark.parametrize(("mutant", "noticed"), MUTANTS, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_broken_engine_is_found_out(
+    mutant: type[LiveFlow], noticed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One mistake in what makes a step durable, and a story is found that shows it."""
+    monkeypatch.setattr(engine_module, "LiveFlow", mutant)
+    with pytest.raises(AssertionError, match=noticed):
+        hunt()
+
+
+class StaysWhenLeft(Visit[Any]):
+    @override
+    def leave(self) -> None:
+        self.left = True
+
+
+def test_an_engine_that_leaves_activities_running_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A state that was left and whose nursery lives on is seen."""
+    monkeypatch.setattr(engine_module, "Visit", StaysWhenLeft)
+    with pytest.raises(AssertionError, match="at work are"):
+        hunt()
+
+
+def test_an_engine_that_leaves_children_behind_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parent that went on while its child still runs is seen."""
+
+    async def cancel_nobody(_engine: object, _live: object) -> None:
+        pass
+
+    monkeypatch.setattr(engine_module.Engine, "_cancel_strays", cancel_nobody)
+    children = {machine.name: machine for machine in (LOGIN, CHECKOUT, PROVISIONING)}
+    with pytest.raises(AssertionError, match="its parent does not need it any more"):
+        run_state_machine_as_test(flow_state_machine(ONBOARDING, children=children), settings=HUNT)
