@@ -5,13 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 WHEELS := $(VENV)/wheels
 
-.PHONY: demo test check lint types bench setup setup-dev browser lock clean
+.PHONY: demo test check crash chaos lint types bench setup setup-dev browser lock clean
 
 demo: setup
 	$(BIN)/systemprompt-cloud demo
 
 test: setup-dev browser check
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests --numprocesses auto --dist loadfile
 
 check: lint types
 
@@ -25,6 +25,13 @@ types: setup-dev
 # Every table of benchmarks/, ours beside its peers: about ten minutes on an idle machine.
 bench: $(VENV)/.bench
 	$(VENV)/bench/bin/python -m benchmarks
+
+# Every crash point of every flow, and eight processes against each other; the long forms of what `make test` shortens.
+crash: setup-dev
+	$(BIN)/python -m systemprompt_cloud.testing.crash
+
+chaos: setup-dev
+	$(BIN)/python -m systemprompt_cloud.testing.chaos --seconds 60
 
 setup: $(VENV)/.runtime
 setup-dev: $(VENV)/.dev

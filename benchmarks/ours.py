@@ -246,7 +246,7 @@ def fill(home: str, flows: int) -> Filled:
                 operations.append(partial(journal.begin, row, record))
                 if number == flows // 2:
                     unfinished = flow
-                    operations.append(partial(journal.claim, flow, "nobody", None))
+                    operations.append(partial(journal.claim, row, None))
                     continue
                 for event, to in (("Noted", "counting"), ("Closed", "done")):
                     before, ended = row, to == "done"

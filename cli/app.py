@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from .._version import __version__
-from ..errors import CLI, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, CloudError
+from ..errors import CLI, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, CloudError
 from . import (
     checkout,
     demo,
@@ -31,12 +32,12 @@ from . import (
 from .arguments import hoist
 from .errors import report
 from .settings import ENVIRONMENTS, Settings, check_api_url
-from .terminal import prepare_streams, stdout_failed
+from .terminal import clean, prepare_streams, put, stdout_failed
 
 EPILOG = (
     "Global options may stand before or after the command. Exit codes: 0 done, 1 failed, 2 usage, 4 login needed, "
     "5 refused or denied, 8 still pending, 130 interrupted; after the last two, `flows resume` goes on."
-    f"\n\nExample: {CLI} up --plan starter --region fra"
+    f"\n\nExample: {CLI} up --plan plan_sandbox_starter --region fra"
 )
 
 app = typer.Typer(
@@ -160,6 +161,8 @@ def _run(argv: Sequence[str], name: str) -> int:
     try:
         app(list(_typed), prog_name=name)
     except SystemExit as exc:
+        if exc.code == EXIT_USAGE and "--json" in _typed:
+            _put_usage_error(exc.__context__)
         return exc.code if isinstance(exc.code, int) else 0 if exc.code is None else 1
     except CloudError as exc:
         return report(_seen[0] if _seen else None, exc)
@@ -167,3 +170,13 @@ def _run(argv: Sequence[str], name: str) -> int:
         print("\nInterrupted.", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
+
+
+def _put_usage_error(problem: BaseException | None) -> None:
+    """A mistake in the usage as an object on stdout; the words for people are on stderr already."""
+    # Typer ends the program while it handles its own exception, and says nowhere else what that was.
+    told: Callable[[], str] | None = getattr(problem, "format_message", None)
+    where: str = getattr(getattr(problem, "ctx", None), "command_path", CLI)
+    message = "" if told is None else clean(told())
+    shown = {"error": "UsageError", "message": message, "hint": f"See {where} --help", "exit_code": EXIT_USAGE}
+    put(msgspec.json.encode(shown).decode())

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ..flows.flow import Flow
 
 
+OPTIONS = {"timeout": "--timeout", "bound": "--unbound-callback"}
+"""The fields of the flow's context that never change, and the options that set them."""
+
+
 def checkout(
     context: typer.Context,
     plan: Plan,
@@ -30,6 +34,7 @@ def checkout(
     from ..machines.checkout import CheckoutContext
     from .api import require_login
     from .drive import drive
+    from .going_on import mention_options_left_out
 
     api_url = require_login(settings, choose_api(settings).url)
     if unbound_callback:
@@ -39,11 +44,13 @@ def checkout(
     )
 
     async def begin(engine: Engine) -> Flow:
-        return await start_checkout(engine, wanted)
+        flow = await start_checkout(engine, wanted)
+        mention_options_left_out(settings, flow, wanted, OPTIONS)
+        return flow
 
     raise typer.Exit(drive(settings, begin, no_browser=no_browser))
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog=f"Example: {CLI} checkout --plan starter --region fra")(checkout)
+    app.command(epilog=f"Example: {CLI} checkout --plan plan_sandbox_starter --region fra")(checkout)

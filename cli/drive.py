@@ -23,11 +23,12 @@ from ..io.browser import open_browser
 from ..io.polling import Backoff
 from ..io.records import FlowRow
 from .ask import ask, ask_yes_or_no, somebody_is_there
-from .errors import exit_code
+from .errors import stuck_code
 from .lines import Lines
 from .render import presenter
 from .settings import Settings
 from .signals import until_interrupted
+from .terminal import say
 
 TICK_SECONDS = 0.125
 
@@ -60,7 +61,7 @@ class End(msgspec.Struct):
         """The exit code."""
         if self.outcome is not None:
             return code_of(self.outcome)
-        return EXIT_INTERRUPTED if self.error is None else exit_code(self.error)
+        return EXIT_INTERRUPTED if self.error is None else stuck_code(self.row, self.error)
 
 
 def code_of(outcome: Outcome) -> int:
@@ -147,7 +148,10 @@ async def run_flow(
 
     async def ask_line(question: str) -> str | None:
         with shown.paused():
-            return await ask(question)
+            line = await ask(question)
+            if line is None:
+                say()  # nothing can be pasted any more; the wait for a browser here goes on
+            return line
 
     services = Services(
         settings.paths,

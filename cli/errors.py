@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from ..errors import CloudError, FlowParked
+from ..errors import EXIT_FAILED, EXIT_PENDING, CloudError, FlowParked
+from ..io.records import FlowRow
 from .settings import Settings
 from .terminal import clean, put, say
 
@@ -30,6 +31,18 @@ def tell(message: str, hint: str) -> None:
     say(f"Error: {message}")
     if hint:
         say(hint)
+
+
+def stuck_code(row: FlowRow | None, error: CloudError) -> int:
+    """What the command ends with when an error left a flow where it stands: still pending, whatever the error.
+
+    Args:
+        row: Where the flow stands; None when it was not even reached.
+        error: What stopped it.
+    """
+    code = exit_code(error)
+    waits = row is not None and row.status != "ended"
+    return EXIT_PENDING if waits and code == EXIT_FAILED else code
 
 
 def exit_code(error: CloudError) -> int:

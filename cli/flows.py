@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import msgspec
 import typer
 
 from ..errors import CLI, EXIT_DONE, EXIT_FAILED, EXIT_PENDING, FlowNotFound
+from .asides import mention_journals_set_aside
 from .options import NoBrowser, warn_unbound
-from .settings import Settings, refuse_untrusted, settings_of
+from .settings import Settings, choose_api, refuse_untrusted, settings_of
 from .terminal import clean, put, say, shortened, table
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from ..flows.flow import Flow
     from ..io.journal import Journal
     from ..io.records import FlowRow, Status
+
+STATUSES = ("running", "parked", "ended", "interrupted")
+"""What a flow is doing; one that runs and that nobody drives was interrupted."""
+_INTERRUPTED = {"interrupted": "running"}
 
 CANCEL_SECONDS = 5.0
 CANCEL_TICK = 0.1
@@ -70,7 +75,8 @@ def as_json(row: FlowRow) -> dict[str, Any]:
 def list_flows(
     context: typer.Context,
     status: Annotated[
-        list[str] | None, typer.Option("--status", metavar="STATUS", help="running, parked or ended; repeatable.")
+        list[str] | None,
+        typer.Option("--status", metavar="STATUS", help="running, parked, ended, or interrupted; repeatable."),
     ] = None,
     machine: Annotated[str | None, typer.Option("--machine", metavar="NAME", help="Only this machine's.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="At most so many.")] = 20,
@@ -78,23 +84,31 @@ def list_flows(
 ) -> None:
     """List flows, the newest first."""
     settings = settings_of(context)
-    statuses: list[Status] = [_status(each) for each in status or ()]
+    wanted = {_known_status(each) for each in status or ()}
+    statuses = {_INTERRUPTED.get(each, each) for each in wanted}
+    # Whether somebody drives a flow is not in the journal, so all that run are looked at.
+    looking = "interrupted" in wanted and "running" not in wanted
     try:
         with open_journal(settings) as journal:
             rows = journal.flows(
-                statuses=statuses,
+                statuses=cast("list[Status]", sorted(statuses)),
                 machine=machine,
                 roots_only=not children and machine is None,
-                limit=limit,
+                limit=sys.maxsize if looking else limit,
             )
     except FlowNotFound:
         rows = []
+    driven = {row.id for row in rows if driver_of(settings, row)}
+    if looking:
+        rows = [row for row in rows if row.status != "running" or row.id not in driven][:limit]
+    mention_journals_set_aside(settings)
     if settings.json:
         for row in rows:
-            put(msgspec.json.encode(as_json(row)).decode())
+            put(msgspec.json.encode(as_json(row) | {"driven": row.id in driven}).decode())
         return
     if not rows:
-        say(f"There are no such flows in {settings.paths.journal}.")
+        filtered = wanted or machine is not None
+        say(f"There are no such flows in {settings.paths.journal}." if filtered else "There are no flows yet.")
         return
     head = ("ID", "MACHINE", "STATE", "STATUS", "CHANGED (UTC)")
     shown = ((shortened(r.id), r.machine, r.state, _status_words(settings, r), _when(r.updated)) for r in rows)
@@ -108,12 +122,10 @@ def _status_words(settings: Settings, row: FlowRow) -> str:
     return "interrupted" if row.status == "running" and not driver_of(settings, row) else row.status
 
 
-def _status(value: str) -> Status:
-    match value:
-        case "running" | "parked" | "ended":
-            return value
-        case _:
-            raise typer.BadParameter(f"{value!r} is not one of running, parked, ended", param_hint="--status")
+def _known_status(value: str) -> str:
+    if value not in STATUSES:
+        raise typer.BadParameter(f"{value!r} is not one of {', '.join(STATUSES)}", param_hint="--status")
+    return value
 
 
 def _when(moment: str) -> str:
@@ -203,12 +215,24 @@ def resume(
         refuse_untrusted(settings, goes.api_url, str(settings.paths.journal))
         if not goes.bound:
             warn_unbound()
+        settings = _with_own_api(settings, goes.api_url)
     from .drive import drive
 
     async def begin(engine: Engine) -> Flow:
         return await engine.resume(row.id, repeat=repeat)
 
     raise typer.Exit(drive(settings, begin, no_browser=no_browser))
+
+
+def _with_own_api(settings: Settings, own: str) -> Settings:
+    """The settings without an API that a flow which has its own cannot be moved to; the person is told."""
+    if settings.api_url is None and settings.env is None:
+        return settings
+    if choose_api(settings).url == own:
+        return settings
+    option = "--api-url" if settings.api_url is not None else "--env"
+    say(f"The flow goes on with its own API, {clean(own)}; {option} does not apply.")
+    return msgspec.structs.replace(settings, api_url=None, env=None)
 
 
 def _newest(settings: Settings, journal: Journal) -> FlowRow:

@@ -16,7 +16,7 @@ from ..errors import CloudError
 from ..flows.flow import Change, Outcome
 from ..io.log import redact
 from ..io.records import FlowRow
-from .errors import exit_code, tell
+from .errors import stuck_code, tell
 from .mends import in_words, mend, mend_stuck
 from .settings import Settings
 from .terminal import clean, put, say
@@ -80,7 +80,7 @@ class Lines:
         message = clean(error.user_message)
         hint = clean(mend_stuck(error.kind, self._settings.mended(error.recovery_hint)))
         standing: dict[str, Any] = {} if row is None else self._pending(row)
-        put(_line(**standing, error=error.kind, message=message, hint=hint, exit_code=exit_code(error)))
+        put(_line(**standing, error=error.kind, message=message, hint=hint, exit_code=stuck_code(row, error)))
         tell(message, hint)
 
     def _pending(self, row: FlowRow) -> dict[str, Any]:

@@ -99,7 +99,8 @@ class LivePeople(People):
         here = clock(time.monotonic() - standing.since)
         self._spinner.update(
             text=Text.assemble(
-                (f"{standing.machine}: {meaning(standing.machine, standing.state)}", "bold"), (f"  {here}", "cyan")
+                (f"{standing.machine}: {meaning(standing.machine, standing.state)}", "bold"),
+                (f"  {here}", "cyan"),
             )
         )
         notes = [f"total {self.elapsed}", "Ctrl-C stops here, and you can go on later"]
@@ -107,4 +108,12 @@ class LivePeople(People):
             notes.insert(0, f"{standing.steps} steps done")
         if source := source_of(standing.state):
             notes.insert(0, {"stream": "news from the event stream", "polling": "news by polling"}[source])
-        return Group(self._spinner, Text("  " + ", ".join(notes), style="dim"))
+        below = Text("  " + ", ".join(notes), style="dim")
+        return Group(*(_cut(each) for each in (self._spinner.render(self._console.get_time()), below)))
+
+
+def _cut(line: RenderableType) -> RenderableType:
+    """A moving line that ends at the edge: on a narrow terminal it must not take more rows than are wiped again."""
+    if isinstance(line, Text):
+        line.no_wrap, line.overflow = True, "ellipsis"
+    return line

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 LONGEST_TOKEN = 65_536
 
 
+OPTIONS = {"timeout": "--timeout"}
+"""The fields of the flow's context that never change, and the options that set them."""
+
+
 def login(
     context: typer.Context,
     provider: Provider = OAuthProvider.GITHUB,
@@ -37,11 +41,14 @@ def login(
     A login that was interrupted goes on; a tab that is still open is accepted.
     """
     settings = settings_of(context)
+    if paste and settings.no_input:
+        raise typer.BadParameter("--paste asks for an address, and --no-input forbids to ask", param_hint="--paste")
     api_url = trusted_api_url(settings)
     token = read_token(settings) if token_stdin else None
     from ..flows.login import start_login
     from ..machines.login import LoginContext
     from .drive import checked_api, drive
+    from .going_on import mention_options_left_out
 
     if unbound_callback:
         warn_unbound()
@@ -50,7 +57,10 @@ def login(
     )
 
     async def begin(engine: Engine) -> Flow:
-        return await start_login(engine, wanted, token=token)
+        flow = await start_login(engine, wanted, token=token)
+        if token is None:
+            mention_options_left_out(settings, flow, wanted, OPTIONS)
+        return flow
 
     raise typer.Exit(drive(settings, begin, no_browser=no_browser, paste=paste))
 

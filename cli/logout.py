@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import typer
 
-from ..errors import CLI, CloudError
+from ..errors import CLI, CloudError, Io
 from .settings import Settings, settings_of
-from .terminal import put, say
+from .terminal import clean, put, say
 
 if TYPE_CHECKING:
     from ..io.credentials import CloudCredentials
@@ -21,7 +21,8 @@ REPORT_SECONDS = 5.0
 def logout(context: typer.Context) -> None:
     """Remove the login and the tenants stored here.
 
-    The API is told. Running flows stay, and can go on after the next login.
+    The API is told. Logins that could not be read and were set aside go too: a token may be in them. Running flows
+    stay, and can go on after the next login.
     """
     settings = settings_of(context)
     from ..io.credentials import CloudCredentials
@@ -32,13 +33,22 @@ def logout(context: typer.Context) -> None:
     removed: list[str] = []
     if CloudCredentials.delete_from_path(paths.credentials):
         removed.append(str(paths.credentials))
+    kept: list[str] = []
+    for aside in sorted(paths.credentials.parent.glob(f"{paths.credentials.name}.unreadable-*")):
+        try:
+            if remove_private(aside):  # it was set aside as it was: there may be a token in it that still counts
+                removed.append(str(aside))
+        except Io as exc:
+            kept.append(str(aside))
+            say(f"Not removed: {aside}; {clean(exc.user_message)}")
     if paths.tenants.parent.is_dir():
         with locked(paths.tenants):
             if remove_private(paths.tenants):
                 removed.append(str(paths.tenants))
     reported = found is not None and not found.is_token_expired() and _report(found)
     if settings.json:
-        put(msgspec.json.encode({"removed": removed, "reported": reported}).decode())
+        shown = {"removed": removed, "reported": reported} | ({"kept": kept} if kept else {})
+        put(msgspec.json.encode(shown).decode())
         return
     for path in removed:
         say(f"Removed {path}")

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ..flows.flow import Flow
 
 
+OPTIONS = {"timeout": "--timeout", "external_db": "--external-db"}
+"""The fields of the flow's context that never change, and the options that set them."""
+
+
 def provision(
     context: typer.Context,
     tenant_id: Annotated[str, typer.Argument(metavar="TENANT_ID", help="The tenant, as `checkout` named it.")],
@@ -27,12 +31,15 @@ def provision(
     from ..machines.provisioning import ProvisioningContext
     from .api import require_login
     from .drive import drive
+    from .going_on import mention_options_left_out
 
     api_url = require_login(settings, choose_api(settings).url)
     wanted = ProvisioningContext(api_url=api_url, tenant_id=tenant_id, timeout=timeout, external_db=external_db)
 
     async def begin(engine: Engine) -> Flow:
-        return await start_provisioning(engine, wanted)
+        flow = await start_provisioning(engine, wanted)
+        mention_options_left_out(settings, flow, wanted, OPTIONS)
+        return flow
 
     raise typer.Exit(drive(settings, begin))
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 import typer
 
-from ..errors import CLI, CredentialsCorrupted, NotAuthenticated, UntrustedApi
+from ..errors import CLI, CredentialsCorrupted, Io, NotAuthenticated, UnsafeFile, UntrustedApi
 from ..io.paths import CloudPaths
 from .terminal import clean
 
@@ -136,7 +136,7 @@ def choose_api(settings: Settings, environ: Mapping[str, str] = os.environ) -> A
 
     Raises:
         typer.BadParameter: `--env local` without SYSTEMPROMPT_LOCAL_URL, or both `--env` and `--api-url`.
-        Io: The stored credentials are there and cannot be read.
+        UnsafeFile: The stored credentials are a symbolic link or belong to somebody else.
     """
     from ..io.wire import Environment
 
@@ -186,13 +186,19 @@ def check_api_url(url: str, named_by: str) -> None:
 
 
 def stored_api_url(paths: CloudPaths) -> str | None:
-    """The API of the stored credentials; None when there are none, or none that can be understood."""
+    """The API of the stored credentials; None when there are none, or none that can be understood.
+
+    Raises:
+        UnsafeFile: They are a symbolic link or belong to somebody else.
+    """
     from ..io.credentials import CloudCredentials
 
     try:
         return CloudCredentials.load_from_path(paths.credentials).api_url.rstrip("/")
-    except (NotAuthenticated, CredentialsCorrupted):
-        return None
+    except UnsafeFile:
+        raise
+    except (NotAuthenticated, CredentialsCorrupted, Io):
+        return None  # whoever needs them says so; a login sets aside what is no use
 
 
 def trusted_api_url(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
@@ -200,7 +206,9 @@ def trusted_api_url(settings: Settings, environ: Mapping[str, str] = os.environ)
 
     Raises:
         UntrustedApi: Only a file of the project names it, and it is neither ours nor on this computer.
+        UnsafeFile: The login could not be stored: what is in its place is a symbolic link or somebody else's.
     """
+    stored_api_url(settings.paths)  # a person should not go through a login that cannot be kept
     choice = choose_api(settings, environ)
     if choice.source == "stored":
         refuse_untrusted(settings, choice.url, str(settings.paths.credentials))

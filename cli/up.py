@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     from ..flows.flow import Flow
 
 
+OPTIONS = {
+    "provider": "--provider",
+    "login_port": "--login-port",
+    "checkout_port": "--checkout-port",
+    "login_timeout": "--login-timeout",
+    "payment_timeout": "--payment-timeout",
+    "tenant_timeout": "--tenant-timeout",
+    "external_db": "--external-db",
+    "bound": "--unbound-callback",
+}
+"""The fields of the flow's context that never change, and the options that set them."""
+
+
 def up(
     context: typer.Context,
     plan: Plan,
@@ -39,6 +52,7 @@ def up(
     from ..flows.onboarding import start_onboarding
     from ..machines.onboarding import OnboardingContext
     from .drive import checked_api, drive
+    from .going_on import mention_options_left_out
 
     if unbound_callback:
         warn_unbound()
@@ -57,11 +71,13 @@ def up(
     )
 
     async def begin(engine: Engine) -> Flow:
-        return await start_onboarding(engine, wanted)
+        flow = await start_onboarding(engine, wanted)
+        mention_options_left_out(settings, flow, wanted, OPTIONS)
+        return flow
 
     raise typer.Exit(drive(settings, begin, no_browser=no_browser))
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog=f"Example: {CLI} up --plan starter --region fra")(up)
+    app.command(epilog=f"Example: {CLI} up --plan plan_sandbox_starter --region fra")(up)

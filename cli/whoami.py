@@ -9,7 +9,8 @@ import msgspec
 import typer
 
 from ..errors import CLI, CloudError, FlowNotFound, JwtDecode, TokenExpired
-from .errors import report, tell
+from .asides import mention_journals_set_aside
+from .errors import exit_code, report, tell
 from .settings import Settings, settings_of
 from .terminal import clean, put, say, shortened
 
@@ -29,7 +30,8 @@ def whoami(
     from ..io.credentials import CloudCredentials
     from ..io.tokens import token_expiry
 
-    pending = _pending(settings)
+    pending, trouble = _pending(settings)
+    mention_journals_set_aside(settings)
     try:
         found = CloudCredentials.load_from_path(settings.paths.credentials)
     except CloudError as exc:
@@ -43,7 +45,7 @@ def whoami(
     now = datetime.now(UTC)
     expired = found.is_token_expired(now)
     if check and not expired:
-        _check(settings, found.api_url)
+        _check(settings)
     if settings.json:
         shown: dict[str, Any] = {
             "user_email": found.user_email,
@@ -63,12 +65,14 @@ def whoami(
         _say_rest(settings, pending)
     if expired:
         raise TokenExpired(f"the token in {settings.paths.credentials} has expired")
+    if trouble is not None:  # it was told above
+        raise typer.Exit(exit_code(trouble))
 
 
-def _check(settings: Settings, api_url: str) -> None:
+def _check(settings: Settings) -> None:
     from .api import ask_api
 
-    ask_api(msgspec.structs.replace(settings, api_url=api_url), lambda api: api.me())
+    ask_api(settings, lambda api: api.me())
 
 
 def _validity(expiry: datetime | None, now: datetime, expired: bool) -> str:
@@ -90,17 +94,17 @@ def relative(moment: datetime, now: datetime) -> str:
     return f"in {size}" if moment > now else f"{size} ago"
 
 
-def _pending(settings: Settings) -> list[FlowRow]:
+def _pending(settings: Settings) -> tuple[list[FlowRow], CloudError | None]:
     from ..io.journal import Journal
 
     try:
         with Journal(settings.paths.journal, create=False) as journal:
-            return journal.flows(statuses=("running", "parked"), roots_only=True)
+            return journal.flows(statuses=("running", "parked"), roots_only=True), None
     except FlowNotFound:
-        return []
+        return [], None
     except CloudError as exc:  # who is logged in can be said all the same
         tell(clean(exc.user_message), clean(settings.mended(exc.recovery_hint)))
-        return []
+        return [], exc
 
 
 def _say_rest(settings: Settings, pending: list[FlowRow]) -> None:

@@ -57,6 +57,11 @@ class Span(NamedTuple):
     style: Style = "plain"
 
 
+_ROOM: Final = 640
+"""Columns that the words of one entry may take, over all its lines: what the API is quoted with, and what we say."""
+_LEAST_HANG: Final = 2
+
+
 class Paper:
     """Where a drawing collects its lines.
 
@@ -73,8 +78,9 @@ class Paper:
         self._ascii = ascii_only
         self._lines: list[str] = []
 
-    def write(self, *spans: Span, hang: str = "", most: int = 3) -> None:
-        """Add a line; words that do not fit go on below, each line behind `hang`, for at most `most` lines."""
+    def write(self, *spans: Span, hang: str = "", most: int | None = None) -> None:
+        """Add a line; words that do not fit go on below, each line behind `hang`, for at most `most` lines,
+        or as many as `_ROOM` columns of words take."""
         # However deep the drawing is, half the width is left for words.
         behind = self._safe(Span(hang[: self.width // 2], "dim"))
         for line in self._fold([self._safe(span) for span in spans], behind, most):
@@ -97,10 +103,13 @@ class Paper:
         code = _SGR[span.style]
         return f"\x1b[{code}m{span.text}\x1b[0m" if self._color and code and span.text else span.text
 
-    def _fold(self, spans: list[Span], hang: Span, most: int) -> list[list[Span]]:
+    def _fold(self, spans: list[Span], hang: Span, most: int | None) -> list[list[Span]]:
         lines: list[list[Span]] = [[]]
         room, indent = self.width, measure(hang.text)
-        for word in _words(spans, self.width - indent):
+        # On a narrow page the same words take more lines; none of them is left out for that.
+        most = -(-_ROOM // (self.width - indent)) if most is None else most
+        # An id or an address is not broken where it fits a line that is hung less deep.
+        for word in _words(spans, self.width - min(indent, _LEAST_HANG)):
             size, blank = measure(word.text), not word.text.strip()
             if size > room and blank:
                 room = 0
@@ -109,8 +118,9 @@ class Paper:
                 if len(lines) == most:
                     lines[-1] = self._cut([*lines[-1], word])
                     break
-                lines.append([hang])
-                room = self.width - indent
+                behind = min(indent, self.width - size)
+                lines.append([hang._replace(text=hang.text[:behind])])
+                room = self.width - behind
             lines[-1].append(word)
             room -= size
         return lines

@@ -66,7 +66,7 @@ def draw_tree(
         machines: The tables of the flow and of its children; more do no harm.
         histories: The flow's history first, then its children's in any order (and theirs: any depth), recognised by
             their ids. Histories of other flows, and of machines that are not given, are left out.
-        width: Columns there are; longer lines are folded, and cut after the third.
+        width: Columns there are; longer lines are folded, and only very long ones cut.
         color: Whether to style with ANSI sequences; off for anything that is not a terminal.
         ascii_only: Whether to draw without any character outside ASCII.
 

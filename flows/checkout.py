@@ -356,7 +356,7 @@ def read_callback(context: CheckoutContext, parameters: dict[str, str]) -> Reply
     if status == "pending" and session:
         return Reply(PaymentPending(), waiting_page(tenant or session))
     if status == "completed" and tenant and transaction:
-        page = success_page("Paid", "Your terminal is preparing the tenant. You can close this tab.", tenant)
+        page = success_page("Paid", "Your terminal is preparing the tenant.", tenant)
         return Reply(PaymentCompleted(transaction, tenant), page)
     page = error_page("Not completed", "The payment page gave no result. Your terminal has the details.")
     said = f"status {status[:40]!r}" if status else "neither a tenant nor a status"

@@ -34,6 +34,7 @@ from ..errors import (
 from ..io.clock import Clock, SystemClock
 from ..io.commits import Commits
 from ..io.journal import Journal
+from ..io.log import logger
 from ..io.owners import Owner
 from ..io.paths import CloudPaths
 from ..io.records import FlowRow
@@ -332,6 +333,14 @@ class Engine:
             self._live.pop(live.row.id, None)
         live.settle(failure)
 
+    async def cancel_orphans(self) -> None:
+        """Stop the children of flows that ended in a process that was killed before it could: nobody resumes them."""
+        try:
+            for orphan in self.journal.orphans():
+                await self.cancel(orphan.id, "the flow it belonged to has ended")
+        except CloudError as exc:  # they can wait; what the engine was opened for need not
+            logger.warning("a child of a flow that has ended still stands where it was: {}", exc)
+
     async def _cancel_strays(self, live: LiveFlow) -> None:
         # A state that was left by another way than its child's end leaves the child running.
         for child in self.journal.children(live.row.id):
@@ -430,6 +439,7 @@ async def open_engine(
                     inline=inline,
                 )
                 engine.claims.tidy()
+                await engine.cancel_orphans()
                 nursery.start_soon(engine.inbox.watch)
                 try:
                     yield engine

@@ -159,7 +159,7 @@ class _Login:
                 )
             if token := parameters.get("access_token"):
                 reference = await visit.keep("access_token", token)
-                page = success_page("Almost there", "Your terminal is finishing the login. You can close this tab.")
+                page = success_page("Almost there", "Your terminal is finishing the login.")
                 return Reply(CallbackReceived(reference), page)
             raise CallbackRejected("The callback carried neither a token nor an error. The login goes on waiting.")
 

@@ -9,6 +9,7 @@ the record, because a traceback or a log line is where a token is lost first.
 from __future__ import annotations
 
 import re
+import shlex
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Self
@@ -83,7 +84,8 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             NotAuthenticated: There is no such file. Log in.
             CredentialsCorrupted: It is not JSON, or a field is missing or breaks its rule; the message names both.
-            Io: It is there and cannot be read.
+            UnsafeFile: It is a symbolic link or belongs to somebody else. Remove it.
+            Io: It is there and cannot be read; the next login sets it aside.
         """
         found = cls._load(path)
         if found is None:
@@ -92,9 +94,16 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def _load(cls, path: Path) -> Self | None:
-        data = read_private(path)
+        try:
+            data = read_private(path)
+        except UnsafeFile as exc:
+            raise UnsafeFile(exc.user_message, hint=f"Remove it: rm {shlex.quote(str(path))}") from exc
+        except Io as exc:
+            raise Io(exc.user_message, hint=CredentialsCorrupted.default_hint) from exc
         if data is None:
             return None
+        if not data.strip():
+            raise CredentialsCorrupted(f"{path} does not hold credentials: it is empty")
         try:
             return read_record(msgspec.json.decode(data, type=dict[str, Any]), cls)
         except (msgspec.MsgspecError, RecursionError) as exc:

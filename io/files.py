@@ -20,6 +20,7 @@ import fcntl
 import os
 import re
 import secrets
+import shlex
 import stat
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -47,7 +48,17 @@ def _fail(action: str, path: Path, exc: OSError, *, consequence: str = "") -> No
     if exc.errno in _IS_LINK:
         raise UnsafeFile(f"cannot {action} {path}: it is a symbolic link") from exc
     reason = "no space left on its device" if exc.errno in _FULL else (exc.strerror or str(exc))
-    raise Io(f"cannot {action} {path}: {reason}{consequence}") from exc
+    raise Io(f"cannot {action} {path}: {reason}{consequence}", hint=_mend(path, exc)) from exc
+
+
+def _mend(path: Path, exc: OSError) -> str | None:
+    if exc.errno in _FULL:
+        return f"Free some space on the disk of {path.parent}, then run the same command again."
+    if exc.errno == errno.EROFS:
+        return f"Make the disk of {path.parent} writable again, or name another directory with --dir."
+    if exc.errno in {errno.EACCES, errno.EPERM}:
+        return f"See who may do that: ls -ld {shlex.quote(str(path))} {shlex.quote(str(path.parent))}"
+    return None
 
 
 def _refuse_foreign(path: Path, found: os.stat_result) -> None:

@@ -281,6 +281,11 @@ class Journal:
         """The child flows of a flow, the oldest first."""
         return self._rows("WHERE parent = ? ORDER BY created, id", (flow,))
 
+    def orphans(self) -> list[FlowRow]:
+        """The unfinished children of flows that have ended: a process died between the one end and the other."""
+        ended = "(SELECT 1 FROM flows AS p WHERE p.id = flows.parent AND p.status = 'ended')"
+        return self._rows(f"WHERE parent IS NOT NULL AND status <> 'ended' AND EXISTS {ended} ORDER BY id", ())
+
     def records(self, flow: str) -> list[Record]:
         """A flow's whole history, in order."""
         rows = self._read(f"SELECT {_RECORD_COLUMNS} FROM events WHERE flow = ? ORDER BY seq", (flow,))  # noqa: S608 our own names

@@ -83,7 +83,9 @@ def explain(held: Held, exc: sqlite3.Error | OSError, verb: str) -> JournalError
                 "When both are moved away, the next command starts with a new one.",
             )
     mend = f"Check the path, its owner and the free space of {path.parent}, then run the same command again."
-    if "full" not in text and _disk_is_full(path.parent):
+    if "ead-only" not in text and _disk_is_read_only(path.parent):
+        text += "; the file system is read-only"
+    elif "full" not in text and _disk_is_full(path.parent):
         text += "; the disk is full"
     if "full" in text:
         mend = f"Free some space on the disk of {path.parent}; the flow goes on where it stands."
@@ -92,12 +94,24 @@ def explain(held: Held, exc: sqlite3.Error | OSError, verb: str) -> JournalError
             f"The disk of {path.parent} fails: look at the system's log. Copy the directory to another disk and go on "
             "there with --dir."
         )
+    elif _disk_is_read_only(path.parent):
+        mend = (
+            f"Make the disk of {path.parent} writable again (mount -o remount,rw); every flow goes on where it stands."
+        )
     elif "readonly" in text or "ead-only" in text:
         mend = f"Make {path} and its directory writable: chmod u+w; the flow goes on where it stands."
     elif "locked" in text:
         mend = f"Another program holds {path} open for writing; close it and run the same command again."
         return JournalBusy(f"cannot {verb} the journal {path}: {text}", hint=mend)
     return JournalError(f"cannot {verb} the journal {path}: {text}", hint=mend)
+
+
+def _disk_is_read_only(directory: Path) -> bool:
+    # SQLite says "unable to open database file" there, of its shared memory, which tells nobody anything.
+    try:
+        return bool(os.statvfs(directory).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def _disk_is_full(directory: Path) -> bool:

@@ -206,6 +206,11 @@ def _explained(
     return msgspec.structs.replace(context, problem=event.problem)
 
 
+def _not_repeated(context: CheckoutContext, _event: RepeatDeclined) -> CheckoutContext:
+    # In place of what made the question necessary: that is not why the flow ends.
+    return msgspec.structs.replace(context, problem="another checkout was declined when it was asked for")
+
+
 def _invited(context: CheckoutContext, _event: BrowserOpened) -> CheckoutContext:
     return msgspec.structs.replace(context, invited=True)
 
@@ -298,7 +303,7 @@ CHECKOUT: Final = Machine(
         on(OrderRefused, "creating_checkout", "failed", update=_explained),
         on(OutcomeUnknown, "creating_checkout", "outcome_unknown", update=_explained),
         on(RepeatConfirmed, "outcome_unknown", "creating_checkout"),
-        on(RepeatDeclined, "outcome_unknown", "cancelled"),
+        on(RepeatDeclined, "outcome_unknown", "cancelled", update=_not_repeated),
         on(BrowserOpened, "awaiting_payment", STAY, update=_invited),
         on(BrowserNotOpened, "awaiting_payment", STAY),
         on(PaymentCompleted, "awaiting_payment", "confirming_tenant", update=_paid),

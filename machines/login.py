@@ -6,7 +6,7 @@ A login is a conversation with a person in a browser, and the person may take mi
 somewhere else entirely. So the flow first *asks* the API where the person should go (`requesting_authorization`), then
 waits (`awaiting_callback`) for the browser to come back to a loopback port with a token. The wait is bound to a nonce
 that travels in the redirect URI; both the nonce and the port are kept, so a login whose terminal was closed accepts the
-tab that is still open (RFC 8252 section 7.3; RFC 9700 section 4.2.4 for why a nonce).
+tab that is still open (RFC 8252 section 7.3; RFC 9700 section 4.7 for why a nonce).
 
 A callback is a claim, not a fact: the token counts only after the API accepted it (`verifying_token`), and only then
 are the old credentials replaced (`saving_credentials`). If the API cannot take a redirect URI with a query, the
@@ -220,7 +220,7 @@ LOGIN: Final = Machine(
             "telling the API about the login",
             timeout=5.0,
             effect="reports the login to the API",
-            resume=ResumePolicy.RETRY,
+            resume=ResumePolicy.RECONCILE,
         ),
         State("authenticated", "logged in", verdict=Verdict.SUCCESS),
         State("denied", "the login was refused", verdict=Verdict.FAILURE),

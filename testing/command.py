@@ -141,6 +141,8 @@ class CommandLine:
     home: Path
     environ: dict[str, str]
     running: list[Running] = field(default_factory=list[Running])
+    before: tuple[str, ...] = ()
+    """A program the commands are run by, with its options: `setpriv`, say."""
 
     @property
     def directory(self) -> Path:
@@ -155,7 +157,7 @@ class CommandLine:
     def __call__(self, *words: str, given: str = "", cwd: Path | None = None, **environ: str) -> Ran:
         """Run a command that needs nobody."""
         ended = subprocess.run(  # noqa: S603 our own command
-            [*COMMAND, *words],
+            [*self.before, *COMMAND, *words],
             input=given,
             capture_output=True,
             text=True,
@@ -176,7 +178,7 @@ class CommandLine:
     ) -> Running:
         """Start a command, with somebody at the browser or nobody; `given` keeps its stdin open to write to."""
         process = subprocess.Popen(  # noqa: S603 our own command
-            [*COMMAND, *words],
+            [*self.before, *COMMAND, *words],
             stdin=subprocess.PIPE if given else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -156,6 +156,8 @@ async def try_points(
             differences.append(true.end)
         if differences:
             tally.losses.append(Loss((), tuple(differences)))
+    if scenario.loses_stream and not any(point.what.endswith(" StreamLost") for point in points):
+        tally.losses.append(Loss((), ("no stream was lost: the faults did not strike",)))
     left = iter(trials[offset::every])
 
     async def lane(number: int) -> None:

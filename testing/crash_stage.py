@@ -28,6 +28,9 @@ from .crash_facts import Facts, gather
 from .crash_probe import Point
 from .fixtures import Rehearsal, open_rehearsal
 
+HEAD_START: Final = 0.3
+"""Seconds before the cloud begins with a tenant that was bought beforehand: its stream shall be seen from the start."""
+
 _PORTS: Final = range(20_000, 32_000)
 """Below the ports the system gives to others, so that nobody takes one while the process that listened is dead."""
 
@@ -51,6 +54,12 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     def name(self) -> str:
         """For tables."""
         return f"{self.flow}, payment pending" if self.payment == "pending" else self.flow
+
+    @property
+    def loses_stream(self) -> bool:
+        """Whether a stream that tells of a tenant is broken or falls silent, so that every run must meet it."""
+        follows = self.flow in {"provisioning", "onboarding"} or self.payment == "pending"
+        return follows and any(fault.startswith(("drop-stream", "silence")) for fault in self.faults)
 
     @property
     def varies(self) -> frozenset[str]:
@@ -195,7 +204,9 @@ class Stage:
         elif flow == "checkout":
             context = rehearsal.checkout(port=self._port())
         elif flow == "provisioning":
-            context = rehearsal.provisioning(rehearsal.buy().id, external_db=True)
+            tenant = rehearsal.buy()
+            tenant.started += HEAD_START
+            context = rehearsal.provisioning(tenant.id, external_db=True)
         else:
             context = rehearsal.onboarding(login_port=self._port(), checkout_port=self._port(), external_db=True)
         return msgspec.json.encode(context).decode()

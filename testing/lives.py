@@ -246,7 +246,7 @@ class Lives:
                             wrong.append(f"{row.id} could not be resumed in {row.state}")
                 await wait_all_tasks_blocked()
                 wrong += audit_journal(engine.journal, programs)
-                wrong += [f"{row.id} goes on; its parent does not need it any more" for row in orphans(engine.journal)]
+                wrong += orphans(engine.journal).values()
                 for row in rows:
                     if CancelRequested in self.machine_of(row).accepts(engine.row(row.id).state):
                         await engine.cancel(row.id)

@@ -66,22 +66,26 @@ class FlowModel(RuleBasedStateMachine):
 
     @initialize(data=st.data())
     def begin(self, data: Data) -> None:
-        """Choose the machine, if there is a choice, and open an engine."""
+        """Choose the machine, if there is a choice, open an engine, and start a flow."""
         subject = data.draw(self.subjects, label="machine")
         self._own_life = isinstance(subject, Program)
         self._lives = Lives(subject, self.children, self.opens)
-        self._contexts = self.contexts or contexts_of(self.lives.machine)
+        self._contexts = contexts_of(self.lives.machine) if self.contexts is None else self.contexts
         self._strategies = {
-            event: self.events.get(event) or structs(event)
+            event: self.events[event] if event in self.events else structs(event)
             for program in self.lives.programs
             for event in program.machine.events.values()
             if event is not DeadlinePassed
         }
+        self._start(data, None)
 
     @precondition(lambda self: len(self.roots()) < MAX_FLOWS)
     @rule(data=st.data(), key=st.sampled_from([None, "key"]))
     def start(self, data: Data, key: str | None) -> None:
         """A flow is started; with a key, the unfinished one of that key is gone on with."""
+        self._start(data, key)
+
+    def _start(self, data: Data, key: str | None) -> None:
         context = data.draw(self._contexts, label="context")
         unfinished = [row.id for row in self.roots() if key is not None and row.key == key and row.status != "ended"]
         flow = self.lives.call(self.lives.engine.start, self.lives.machine, context, key=key)
@@ -109,7 +113,7 @@ class FlowModel(RuleBasedStateMachine):
             assert after.state == (wanted.to or row.state), f"{event!r} led to {after.state}; the row is {wanted}"
 
     @precondition(lambda self: self.lives.driven())
-    @rule(data=st.data(), ways=st.lists(st.sampled_from(WAYS), min_size=2, max_size=3))
+    @rule(data=st.data(), ways=st.lists(st.sampled_from((*WAYS, "shielded activity")), min_size=2, max_size=3))
     def happen_at_once(self, data: Data, ways: list[str]) -> None:
         """Several events at the same moment: from activities, from ones that will not be cancelled, from outside."""
         row = self._choose(data, self.lives.driven())
@@ -194,6 +198,7 @@ class FlowModel(RuleBasedStateMachine):
 
     # --- time, and the end of a process ---------------------------------------------------------------------------
 
+    @precondition(lambda self: self.lives.rows("running"))
     @rule(seconds=st.sampled_from([0.001, 1.0, 5.0, 29.0, 30.0, 100.0, 1000.0]))
     def pass_time(self, seconds: float) -> None:
         """Time passes."""
@@ -207,12 +212,14 @@ class FlowModel(RuleBasedStateMachine):
         left = (parse_moment(row.deadline or "") - self.lives.now()).total_seconds()
         self.lives.pass_time(max(left - 0.001, 0.0) if early else left)
 
+    @precondition(lambda self: self.lives.rows("running", "parked"))
     @rule(away=AWAY, go_on=GO_ON)
     def close_and_open(self, away: float, go_on: bool) -> None:
         """The engine is closed, as Ctrl-C does, and opened again later."""
         self.lives.reopen(away)
         self._resume_all(go_on)
 
+    @precondition(lambda self: self.lives.rows("running", "parked"))
     @rule(away=AWAY, go_on=GO_ON)
     def kill(self, away: float, go_on: bool) -> None:
         """The process dies; another takes up what is on disk."""
@@ -235,11 +242,8 @@ class FlowModel(RuleBasedStateMachine):
         now = moment_text(self.lives.now())
         for row in self.lives.rows():
             wrong += self._wrong_with(row, now)
-        wrong += [
-            f"{row.id} goes on; its parent does not need it any more"
-            for row in orphans(self.lives.journal)
-            if self.lives.is_driven(row)
-        ]
+        left_behind = orphans(self.lives.journal)
+        wrong += [left_behind[row.id] for row in self.lives.driven() if row.id in left_behind]
         assert not wrong, "\n".join(wrong)
         while self.lives.copies:
             wrong = self.lives.revive(self.lives.copies.pop())

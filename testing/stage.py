@@ -26,6 +26,8 @@ from ..flows.engine import Engine
 from ..flows.feed import Feed
 from ..flows.flow import Change
 from ..flows.visit import Activity, Program, Visit
+from ..io.commits import Commits
+from ..io.journal import Journal
 from ..io.records import Record
 from ..machines.machine import Event, Machine
 from .tables import example, structs
@@ -114,6 +116,7 @@ class Stage:
         self.finished.clear()
         self.published.clear()
         engine.feed = _WitnessedFeed(self._changed)
+        engine.commits = _LastingCommits(engine.journal)
 
     async def _puppet(self, visit: Visit[Any]) -> None:
         puppet = Puppet(visit)
@@ -221,10 +224,29 @@ class _WitnessedFeed(Feed):
         super().__init__()
         self._witness = witness
 
+    @property
+    @override
+    def heard(self) -> bool:
+        return True
+
     @override
     def publish(self, change: Change) -> None:
         self._witness(change)
         super().publish(change)
+
+
+class _LastingCommits(Commits):
+    """A commit takes a moment, as it does on a disk, and others may act in it; yet no thread is waited for."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__(journal, inline=True)
+
+    @override
+    async def write(self, operation: Callable[[], None]) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.lowlevel.checkpoint()
+            await super().write(operation)
+            await trio.lowlevel.checkpoint()
 
 
 def _child_runner(child: Program[Any]) -> Activity:

@@ -349,9 +349,13 @@ class SmallDisk:
         used = (found.f_blocks - found.f_bfree) * found.f_frsize
         _command("mount", "-o", f"remount,size={used + free}", str(self.place))
 
+    def freeze(self) -> None:
+        """Make it read-only; writable again by `grow`. Raises `Io` while a file on it is open for writing."""
+        _command("mount", "-o", "remount,ro", str(self.place))
+
     def grow(self) -> None:
-        """Make it large enough for anything."""
-        _command("mount", "-o", "remount,size=64m", str(self.place))
+        """Make it large enough for anything, and writable."""
+        _command("mount", "-o", "remount,rw,size=64m", str(self.place))
 
 
 @contextlib.contextmanager

@@ -244,7 +244,7 @@ async def test_a_callback_that_could_not_be_recorded_is_taken_by_a_reload(tmp_pa
             browser.get(url)
             assert press(browser, "approve") == "Not recorded yet"
             assert "reload this page" in browser.find_element(By.ID, "text").text
-            assert "access_token" in urlsplit(browser.current_url).query
+            assert "access_token" in urlsplit(str(browser.current_url)).query
             assert [said for said in complaints(browser) if "503" not in said] == []
 
         def reload() -> None:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 import sqlite3
+import sys
 from pathlib import Path
 
+import pytest
+import trio
+from systemprompt_cloud.errors import CloudError
+from systemprompt_cloud.testing.browser import ScriptedBrowser
 from systemprompt_cloud.testing.command import CommandLine
 
 LOGIN = ("login", "--port", "0", "--no-browser")
@@ -21,7 +28,8 @@ def begun(cli: CommandLine) -> str:
 
 def test_nothing_there(cli: CommandLine) -> None:
     """Looking makes no journal; there is nothing to list, nothing wrong, nothing to resume."""
-    assert "no such flows" in cli("flows", "list").ended(0).err
+    assert cli("flows", "list").ended(0).err == "There are no flows yet.\n"
+    assert "no such flows" in cli("flows", "list", "--status", "parked").ended(0).err
     assert cli("flows", "list", "--json").ended(0).out == ""
     assert cli("flows", "check", "--json").ended(0).lines[0]["flows"] == 0
     for words in (("show", "x"), ("history", "x"), ("resume",), ("cancel", "x")):
@@ -35,6 +43,10 @@ def test_list_and_show(cli: CommandLine) -> None:
     ran = cli("flows", "list", "--status", "running", "--machine", "login").ended(0)
     assert ran.out.splitlines()[1].split()[:4] == [flow[:12], "login", "awaiting_callback", "interrupted"]
     assert cli("flows", "list", "--status", "ended").ended(0).out == ""
+    assert [row["driven"] for row in cli("flows", "list", "--status", "interrupted", "--json").ended(0).lines] == [
+        False
+    ]
+    assert "not one of running" in cli("flows", "list", "--status", "gone").ended(2).err
     shown = cli("flows", "show", flow[:6]).ended(0)
     assert "awaiting_callback: waiting for the browser to come back" in shown.out
     assert f"flows resume {flow[:12]}" in shown.err
@@ -61,6 +73,15 @@ def test_resume(cli: CommandLine) -> None:
     assert "waiting to go on" in ran.err
 
 
+def test_another_api_does_not_apply(cli: CommandLine, cloud: str) -> None:
+    """A flow keeps the API it was started with, and says so when another one is named."""
+    begun(cli)
+    ran = cli.play("flows", "resume", "--no-browser", "--api-url", "https://cloud.example").ended(0)
+    assert f"The flow goes on with its own API, {cloud}; --api-url does not apply." in ran.err
+    begun(cli)
+    assert "does not apply" not in cli.play("flows", "resume", "--no-browser", "--api-url", cloud + "/").ended(0).err
+
+
 def test_second_process(cli: CommandLine) -> None:
     """A flow that is driven is named with its driver and left alone; `cancel` reaches it there."""
     running = cli.begin(*LOGIN)
@@ -71,6 +92,8 @@ def test_second_process(cli: CommandLine) -> None:
         assert f"process {running.process.pid} on" in ran.lines[-1]["message"]
     flow = cli("flows", "list", "--json").ended(0).lines[0]["flow"]
     assert f"driven by process {running.process.pid} on" in cli("flows", "show", flow).ended(0).out
+    assert cli("flows", "list", "--json").ended(0).lines[0]["driven"] is True
+    assert cli("flows", "list", "--status", "interrupted", "--json").ended(0).lines == []
     cancelled = cli("flows", "cancel", flow[:8], "--reason", "wrong account").ended(0)
     assert "was told to stop" in cancelled.err
     assert "login cancelled: wrong account" in running.wait().ended(1).err
@@ -82,6 +105,20 @@ def test_cancel(cli: CommandLine) -> None:
     (after,) = cli("flows", "cancel", flow, "--json").ended(0).lines
     assert (after["state"], after["status"]) == ("cancelled", "ended")
     assert "had ended already" in cli("flows", "cancel", flow).ended(0).err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prlimit, to fill the disk for one process")
+def test_disk_that_fills_up_on_the_way(cli: CommandLine) -> None:
+    """A journal that cannot be written any more leaves the flow to be gone on with: 8, as for any other that stops."""
+    running = cli.begin(*LOGIN, "--json")
+    url = running.wait_invited()
+    resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    with contextlib.suppress(CloudError):
+        trio.run(ScriptedBrowser(patience=0.5).visit, url)
+    last = running.wait().ended(8).lines[-1]
+    assert (last["verdict"], last["exit_code"]) == ("pending", 8)
+    assert last["error"].startswith("Journal")
+    assert "awaiting_callback" in cli("flows", "show", last["flow"]).ended(0).out
 
 
 def test_check(cli: CommandLine) -> None:
@@ -105,7 +142,24 @@ def test_damaged_journal(cli: CommandLine) -> None:
     ran = cli("flows", "list", "--json").ended(1)
     assert ran.lines[-1]["error"] == "JournalCorrupted"
     assert "set aside" in ran.lines[-1]["message"]
-    cli("flows", "list").ended(0)
+    (aside,) = cli.journal.parent.glob("journal.sqlite3.unreadable-*")
+    said = f"A damaged journal was set aside, and unfinished flows may be in it: {aside}\n"
+    assert cli("flows", "list").ended(0).err.startswith(said)
+    assert said in cli("whoami").ended(4).err
+    aside.unlink()
+    assert "A damaged journal" not in cli("whoami").ended(4).err
+
+
+def test_whoami_with_a_journal_that_cannot_be_read(cli: CommandLine) -> None:
+    """Who is logged in is said all the same; that something is wrong shows in the exit code."""
+    cli.login()
+    cli.journal.unlink()
+    cli.journal.mkdir()
+    ran = cli("whoami").ended(1)
+    assert "ada@sandbox.example" in ran.out
+    assert f"cannot open the journal {cli.journal}" in ran.err
+    (shown,) = cli("whoami", "--json").ended(1).lines
+    assert shown["user_email"] == "ada@sandbox.example"
 
 
 def test_diagram(cli: CommandLine, tmp_path: Path) -> None:

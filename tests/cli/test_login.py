@@ -122,6 +122,14 @@ def test_pasted_address(cli: CommandLine) -> None:
     assert where not in ran.err
 
 
+def test_nothing_to_paste(cli: CommandLine) -> None:
+    """The end of stdin ends the reading only: a browser here is still waited for. Nobody may be asked and asked."""
+    ran = cli.play("login", "--port", "0", "--paste").ended(0)
+    assert ran.err.count("paste the address") == 1
+    ran = cli(*LOGIN, "--paste", "--no-input").ended(2)
+    assert "--no-input forbids to ask" in ran.err
+
+
 async def wanderer(url: str) -> str:
     """Approve in a browser on another computer: the way back ends nowhere. Its address is the answer."""
     async with httpx.AsyncClient() as client:
@@ -191,7 +199,8 @@ def test_project_does_not_choose_where_to_log_in(cli: CommandLine, tmp_path: Pat
         ran = cli(*words, "--json", cwd=directory.parent, SYSTEMPROMPT_API_URL="").ended(2)
         assert ran.lines[-1]["error"] == "UntrustedApi"
     cli(*LOGIN, cwd=directory.parent, SYSTEMPROMPT_API_URL="http://127.0.0.1:9").ended(8)
-    with sqlite3.connect(directory / "journal.sqlite3") as journal:
+    (file,) = cli.journal.parent.glob("projects/*/journal.sqlite3")
+    with sqlite3.connect(file) as journal:
         journal.execute("UPDATE flows SET context = replace(context, 'http://127.0.0.1:9', 'https://evil.example')")
     journal.close()
     ran = cli("flows", "resume", "--json", cwd=directory.parent).ended(2)
@@ -218,6 +227,9 @@ def test_whoami(cli: CommandLine) -> None:
     (shown,) = cli("whoami", "--check", "--json").ended(0).lines
     assert shown["checked"] is True
     assert [flow["machine"] for flow in shown["pending"]] == ["login"]
+    ran = cli("whoami", "--check", "--api-url", "http://127.0.0.1:9").ended(4)
+    assert "not for http://127.0.0.1:9" in ran.err
+    assert "accepted" not in ran.out
 
 
 def test_whoami_with_what_cannot_be_read(cli: CommandLine) -> None:
@@ -228,6 +240,35 @@ def test_whoami_with_what_cannot_be_read(cli: CommandLine) -> None:
     ran = cli("whoami", "--json").ended(4)
     assert ran.lines[-1]["error"] == "CredentialsCorrupted"
     assert str(file) in ran.lines[-1]["message"]
+
+
+def test_place_that_a_login_cannot_be_stored_in(cli: CommandLine) -> None:
+    """A link where the credentials go is refused before a browser is needed; the hint's command mends it."""
+    cli.directory.mkdir(parents=True, mode=0o700)
+    file = cli.directory / "credentials.json"
+    file.symlink_to(cli.home / "elsewhere")
+    for words in (LOGIN, ("up", "--plan", "x")):
+        ran = cli(*words).ended(1)
+        assert "symbolic link" in ran.err
+        assert "Open this" not in ran.err
+        assert f"Remove it: rm {file}\n" in ran.err
+    assert not cli.journal.exists()
+
+
+def test_unreadable_credentials_are_set_aside_by_a_login(cli: CommandLine) -> None:
+    """A directory in their place, or an empty file: said, and mended by what the hint says; `logout` removes them."""
+    file = cli.directory / "credentials.json"
+    file.mkdir(parents=True, mode=0o700)
+    assert "`systemprompt-cloud login` sets it aside" in cli("whoami").ended(1).err
+    cli.login()
+    file.write_text("")
+    assert "does not hold credentials: it is empty" in cli("whoami").ended(4).err
+    cli.login()
+    directory, empty = sorted(cli.directory.glob("credentials.json.unreadable-*"), key=lambda each: each.is_file())
+    ran = cli("logout").ended(0)
+    assert f"Removed {empty}" in ran.err
+    assert f"Not removed: {directory}" in ran.err
+    assert not empty.exists()
 
 
 def test_logout(cli: CommandLine) -> None:
@@ -272,7 +313,7 @@ def test_directory_that_cannot_be_made(cli: CommandLine) -> None:
     """A directory that cannot be is named, and nothing is started."""
     (cli.home / "file").write_text("")
     ran = cli(*LOGIN, "--json", "--dir", "file/below").ended(1)
-    assert ran.lines[-1]["error"] == "Io"
+    assert ran.lines[-1]["error"] in {"Io", "JournalError"}
     assert str(cli.home / "file") in ran.lines[-1]["message"]
 
 
@@ -310,7 +351,7 @@ def test_proxy_that_refuses(cli: CommandLine) -> None:
             self.end_headers()
             self.wfile.write(b"<html>Bad Request</html>")
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 the name it has there
             """Say nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:

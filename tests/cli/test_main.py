@@ -114,3 +114,23 @@ def test_usage_errors_say_what_there_is(cli: CommandLine, words: list[str], said
     assert said in " ".join(ran.err.split())
     assert ran.out == ""
     assert not cli.journal.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--json", "up"], "--plan"),
+        (["flows", "list", "--status", "gone", "--json"], "'gone' is not one of"),
+        (["whoami", "--json", "--api-url", "ftp://x"], "--api-url must be https"),
+        (["--json", "nonsense"], "nonsense"),
+        (["--json", "--env"], "--env"),
+    ],
+)
+def test_usage_error_for_programs(cli: CommandLine, words: list[str], said: str) -> None:
+    """With --json a mistake in the usage is an object on stdout, as any other error; the words stay on stderr."""
+    ran = cli(*words).ended(2)
+    (found,) = ran.lines
+    assert (found["error"], found["exit_code"]) == ("UsageError", 2)
+    assert said in found["message"]
+    assert found["hint"].startswith("See systemprompt-cloud")
+    assert "Error:" in ran.err

@@ -10,6 +10,7 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
 
 import pytest
 import trio
@@ -138,7 +139,12 @@ def test_stdout_that_cannot_be_written(cli: CommandLine, words: list[str]) -> No
 
 
 def at_a_terminal(
-    cli: CommandLine, *words: str, until: str, keys: bytes, browser: ScriptedBrowser | None = None, **environ: str
+    cli: CommandLine,
+    *words: str,
+    until: str,
+    keys: bytes,
+    browser: ScriptedBrowser | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> tuple[int, str]:
     """Run a command on a terminal, type the keys once it has said `until`, give its exit code and what was shown.
 
@@ -150,7 +156,7 @@ def at_a_terminal(
         stdin=follower,
         stdout=follower,
         stderr=follower,
-        env=cli.environ | {"TERM": "xterm-256color"} | environ,
+        env=cli.environ | {"TERM": "xterm-256color"} | dict(environ or {}),
         cwd=cli.home,
         start_new_session=True,
         preexec_fn=take_terminal,
@@ -195,7 +201,7 @@ LOGIN = ("login", "--port", "0", "--no-browser")
 def test_terminal_moves_unless_told_not_to(cli: CommandLine, environ: dict[str, str]) -> None:
     """On a terminal the last line moves, in colour; Ctrl-C is 130 with the way on; NO_COLOR and dumb are plain."""
     # Seen on the moving line, or the address off it.
-    code, shown = at_a_terminal(cli, *LOGIN, until="/sandbox/consent/", keys=b"\x03", **environ)
+    code, shown = at_a_terminal(cli, *LOGIN, until="/sandbox/consent/", keys=b"\x03", environ=environ)
     assert code == 130
     assert ("\x1b[" in shown) is (environ == {})
     assert "systemprompt-cloud flows resume" in shown
@@ -242,3 +248,24 @@ def test_question_after_a_paste_that_was_not_needed(cli: CommandLine) -> None:
     assert "paste the address" in shown
     assert shown.count("[y/n]") == 1
     assert "Logged in as ada@sandbox.example" in shown
+
+
+def test_checkout_that_is_not_repeated(cli: CommandLine, clouds: Callable[..., str]) -> None:
+    """Whoever answers no to another checkout reads that as the reason, not the network trouble before it."""
+    url = clouds("--fault", "lose-answer:path=/checkout", "--fault", "no-idempotency")
+    cli.play(*LOGIN, "--api-url", url).ended(0)
+    words = ("checkout", "--plan", "plan_sandbox_starter", "--port", "0", "--no-browser", "--api-url", url)
+    code, shown = at_a_terminal(cli, *words, until="[y/n]", keys=b"n\n", environ={"NO_COLOR": "1"})
+    assert code == 1, shown
+    assert "Error: checkout cancelled: another checkout was declined when it was asked for" in shown
+
+
+def test_narrow_terminal(cli: CommandLine) -> None:
+    """At 40 columns the moving lines end at the edge, so that wiping them leaves nothing behind."""
+    code, shown = at_a_terminal(
+        cli, *LOGIN, until="/sandbox/consent/", keys=b"\x03", environ={"COLUMNS": "40", "LINES": "20"}
+    )
+    assert code == 130
+    moving = [line for line in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "\r", shown).splitlines() if "total 0:0" in line]
+    assert moving
+    assert all(len(line) <= 40 and line.endswith("…") for line in moving), moving

@@ -109,6 +109,19 @@ async def pay_elsewhere(url: str) -> str:
         return answer.headers["location"]
 
 
+def test_options_that_come_too_late(cli: CommandLine) -> None:
+    """A flow that is gone on with keeps what it was started with, and the options that change nothing are named."""
+    first = cli.begin(*UP)
+    first.wait_invited()
+    first.interrupt()
+    assert "do not apply" not in first.wait().ended(130).err
+    ran = cli.play(*UP, "--external-db", "--payment-timeout=5").ended(0)
+    assert "these options do not apply to it: --payment-timeout, --external-db.\n" in ran.err
+    assert "flows cancel" in ran.err
+    (tenant,) = json.loads((cli.directory / "tenants.json").read_text())["tenants"]
+    assert tenant["external_db_access"] is False
+
+
 def test_checkout_then_provision(cli: CommandLine) -> None:
     """The two steps apart: the first names the command for the second."""
     cli.login()

@@ -205,3 +205,14 @@ def test_many_levels_on_a_narrow_terminal_are_still_drawn() -> None:
     drawing = draw_tree([ONBOARDING, nested], histories, width=40)
     assert all(measure(line) <= 40 for line in drawing.splitlines())
     assert drawing.count("│") > 12
+
+
+def test_narrow_page_keeps_ids_and_messages_whole() -> None:
+    """At 40 columns a message of some lines is wrapped, not cut, and a child's id stands on one line."""
+    problem = "the API answered 503 with a page of its own, " * 9 + "and that was all"
+    flow = "01m84t15x9qkabcdef.provisioning-4"
+    began = tell(LOGIN, ("failed", "AuthorizationRefused", problem), flow=flow)
+    drawing = draw_path(LOGIN, began, width=40)
+    assert flow in drawing
+    assert "…" not in drawing
+    assert "was all" in drawing

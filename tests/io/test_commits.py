@@ -198,3 +198,17 @@ async def test_writes_of_one_task_stay_in_order(journal: Counted) -> None:
         for number in range(10):
             nursery.start_soon(story, f"f{number}")
     assert {flow.owner for flow in journal.flows(limit=20)} == {"0:1:h"}
+
+
+async def test_an_interrupt_in_the_middle_of_a_commit_stops_no_later_writer(journal: Counted) -> None:
+    """Ctrl-C may arrive anywhere: whoever led the group is interrupted, and the next write goes on."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    commits = Commits(journal)
+    with pytest.raises(KeyboardInterrupt):
+        await commits.write(interrupted)
+    with trio.fail_after(10):
+        await commits.write(begin(journal, "later"))
+    assert ids(journal) == {"later"}

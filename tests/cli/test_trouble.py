@@ -1,0 +1,175 @@
+"""Disks, files and networks that fail: what is said, what mends it, the exit code, and that nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+
+import pytest
+from systemprompt_cloud.errors import Io
+from systemprompt_cloud.testing.command import CommandLine
+from systemprompt_cloud.testing.storage import small_disk
+
+LOGIN = ("login", "--port", "0", "--no-browser")
+DOWN = "http://127.0.0.1:9"
+NEEDS_API = (
+    ("plans",),
+    ("whoami", "--check"),
+    ("checkout", "--plan", "x", "--no-browser"),
+    ("provision", "tnt_1", "--timeout", "1"),
+)
+
+
+def interrupted(cli: CommandLine, *options: str) -> str:
+    """Start a login and leave it waiting; its id."""
+    running = cli.begin(*options, *LOGIN, "--json")
+    running.wait_invited()
+    running.interrupt()
+    return str(running.wait().ended(130).lines[-1]["flow"])
+
+
+def test_journal_on_a_read_only_disk(cli: CommandLine) -> None:
+    """Reading and going on are refused with the reason and the mend; writable again, the flow goes on."""
+    place = cli.home / "disk"
+    here = ("--dir", str(place / "here"))
+    try:
+        with small_disk(place) as disk:
+            flow = interrupted(cli, *here)
+            disk.freeze()
+            for words in (("flows", "list"), ("flows", "resume", "--no-browser"), LOGIN):
+                ran = cli(*here, *words).ended(1)
+                assert f"cannot open the journal {place}/here/journal.sqlite3" in ran.err
+                assert "the file system is read-only" in ran.err
+                assert f"Make the disk of {place}/here writable again" in ran.err
+                assert "Open this" not in ran.err
+            last = cli(*here, *LOGIN, "--json").ended(1).lines[-1]
+            assert (last["error"], last["exit_code"]) == ("JournalError", 1)
+            elsewhere = cli("--dir", str(place / "new"), *LOGIN).ended(1)
+            assert f"{place}/new: Read-only file system" in elsewhere.err
+            assert "name another directory with --dir" in elsewhere.err
+            disk.grow()
+            done = cli.play(*here, "flows", "resume", "--no-browser", "--json").ended(0)
+            assert done.lines[-1]["flow"] == flow
+    except Io as exc:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(exc))
+        pytest.skip(str(exc))
+
+
+@pytest.mark.parametrize("size", [0, 100, 20_000])
+def test_journal_that_is_cut_off(cli: CommandLine, size: int) -> None:
+    """It is set aside, under a name that is said; the next command works, and what was cut off is kept."""
+    interrupted(cli)
+    assert not cli.journal.with_name("journal.sqlite3-wal").exists()
+    rest = cli.journal.read_bytes()[:size]
+    cli.journal.write_bytes(rest)
+    ran = cli("flows", "list", "--json").ended(1)
+    (aside,) = cli.journal.parent.glob("journal.sqlite3.unreadable-*")
+    (line,) = ran.lines
+    assert line["error"] == "JournalCorrupted"
+    assert f"{cli.journal} is damaged" in line["message"]
+    assert str(aside) in line["message"]
+    assert "Run the same command again" in line["hint"]
+    assert aside.read_bytes() == rest
+    assert "There are no" in cli("flows", "list").ended(0).err
+    cli.login()
+    assert aside.read_bytes() == rest
+
+
+@pytest.fixture
+def plain(cli: CommandLine) -> CommandLine:
+    """The command line of somebody whom the system refuses files: to root it does so only when told to."""
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("there is no setpriv to take root's privileges away")
+        cli.before = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
+    return cli
+
+
+def test_credentials_nobody_may_read(plain: CommandLine) -> None:
+    """Not taken for none: named, with the reason, by every command that needs them; the file stays as it is."""
+    plain.login()
+    file = plain.directory / "credentials.json"
+    before = file.read_bytes()
+    file.chmod(0)
+    for words in (*NEEDS_API, ("whoami",)):
+        ran = plain(*words).ended(1)
+        assert f"cannot read {file}: Permission denied" in ran.err
+        assert "`systemprompt-cloud login` sets it aside" in ran.err
+        assert plain(*words, "--json").ended(1).lines[-1]["error"] == "Io"
+    file.chmod(0o600)
+    assert file.read_bytes() == before
+    plain("whoami", "--check").ended(0)
+
+
+def test_login_over_credentials_nobody_may_read(plain: CommandLine) -> None:
+    """A new login sets them aside and is stored; what could not be read is kept."""
+    plain.login()
+    file = plain.directory / "credentials.json"
+    before = file.read_bytes()
+    file.chmod(0)
+    plain.login()
+    (aside,) = file.parent.glob("credentials.json.unreadable-*")
+    aside.chmod(0o600)
+    assert aside.read_bytes() == before
+    plain("whoami", "--check").ended(0)
+
+
+def test_directory_nobody_may_write_to(plain: CommandLine) -> None:
+    """Named, with the reason and how to look at it; nothing is started."""
+    closed = plain.home / "closed"
+    closed.mkdir(mode=0o500)
+    ran = plain("--dir", str(closed / "here"), *LOGIN).ended(1)
+    assert f"{closed}/here: Permission denied" in ran.err
+    assert f"See who may do that: ls -ld {closed}/here {closed}\n" in ran.err
+    assert "Open this" not in ran.err
+
+
+def test_credentials_that_are_a_directory(cli: CommandLine) -> None:
+    """Named as what they are, by every command that needs them."""
+    file = cli.directory / "credentials.json"
+    file.mkdir(parents=True, mode=0o700)
+    (file / "kept").write_text("")
+    for words in (*NEEDS_API, ("whoami",)):
+        last = cli(*words, "--json").ended(1).lines[-1]
+        assert last["error"] == "Io"
+        assert f"cannot read {file}: it is a directory" in last["message"]
+        assert last["hint"]
+    assert (file / "kept").exists()
+
+
+def stored_for(cli: CommandLine, url: str, cloud: str) -> bytes:
+    """Make the stored login one at `url`; the file's content."""
+    file = cli.directory / "credentials.json"
+    file.write_bytes(file.read_bytes().replace(cloud.encode(), url.encode()))
+    return file.read_bytes()
+
+
+@pytest.mark.parametrize("words", NEEDS_API, ids=lambda words: words[0])
+def test_api_that_is_down(cli: CommandLine, cloud: str, words: tuple[str, ...]) -> None:
+    """The address and the reason are said; a flow waits and can be gone on with, and the login stands."""
+    cli.login()
+    before = stored_for(cli, DOWN, cloud)
+    ran = cli("--api-url", DOWN, *words)
+    ran.ended(8 if words[0] in {"checkout", "provision"} else 1)
+    assert DOWN in ran.err
+    assert "refused" in ran.err
+    assert "Check the connection and --api-url" in ran.err
+    assert ("flows resume" in ran.err) is (words[0] in {"checkout", "provision"})
+    assert (cli.directory / "credentials.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("words", NEEDS_API, ids=lambda words: words[0])
+def test_api_that_speaks_html(cli: CommandLine, cloud: str, clouds: Callable[..., str], words: tuple[str, ...]) -> None:
+    """A captive portal's page is recognised, nothing of it is taken for an answer, and the login stands."""
+    cli.login()
+    url = clouds("--fault", "content-type:times=0")
+    before = stored_for(cli, url, cloud)
+    ran = cli("--api-url", url, *words)
+    ran.ended(8 if words[0] in {"checkout", "provision"} else 1)
+    assert "HTML page" in ran.err
+    assert url in ran.err
+    assert "--api-url" in ran.err
+    assert "<html" not in ran.err
+    assert (cli.directory / "credentials.json").read_bytes() == before
