@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, 
 import msgspec
 import trio
 
-from ..errors import ActivitiesRanDry, CloudError, MachineInvalid
+from ..errors import ActivitiesRanDry, CloudError, MachineInvalid, UnexpectedFailure
 from ..io.log import logger
 from ..machines.machine import Context, DeadlinePassed, Event, Machine
 
@@ -143,6 +143,7 @@ class Visit(Generic[C]):
         Raises:
             EffectUncertain: The state's policy is `ask`, and an earlier process announced it and died.
         """
+        await self._must_go_on(effect)
         return await self._host.announce(effect)
 
     async def keep(self, name: str, secret: str) -> str:
@@ -167,7 +168,15 @@ class Visit(Generic[C]):
         Raises:
             FlowParked: The child cannot go on; the parent is parked with it.
         """
+        await self._must_go_on(program.machine.name)
         return await self._host.run_child(program, context)
+
+    async def _must_go_on(self, what: str) -> None:
+        # A visit can be over before its activities have taken their first step. What they begin then would belong to
+        # the next visit, and nobody would end it.
+        if self.left:
+            await trio.lowlevel.checkpoint()  # where they end, unless they shield themselves
+            raise UnexpectedFailure(f"{self.state} was left; {what} is not begun any more")
 
     def enter(self, scope: trio.CancelScope) -> None:
         """Called by `run_state` when the nursery is open."""

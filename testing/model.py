@@ -170,6 +170,8 @@ class FlowModel(RuleBasedStateMachine):
         """An activity fails; or all of them come to an end and nothing led out of the state."""
         row = self._choose(data, self.lives.driven())
         stage = self.lives.stage
+        if not self.lives.puppets(row.id):  # they have come to their end before; something else goes on here
+            return
         self.lives.order(row.id, *([stage.come_to_an_end] * PUPPETS if everybody else [stage.fail]))
         after = self.lives.row(row.id)
         if after.incarnation == row.incarnation and not (everybody and self._has_more_to_do(row)):

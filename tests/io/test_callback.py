@@ -27,7 +27,7 @@ from systemprompt_cloud.io.log import redact
 from systemprompt_cloud.io.pages import success_page, waiting_page
 from systemprompt_cloud.io.serving import MAX_HEAD
 
-NONCE = new_nonce()
+NONCE = "the-right-one-of-forty-three-characters-xyz"
 DONE = success_page("Done", "It worked.")
 
 
@@ -137,7 +137,7 @@ async def test_cancelling_the_wait_loses_no_hit() -> None:
 
 # --- who does not get in (SECURITY 3 and 5) ----------------------------------------------------------------
 
-WRONG = new_nonce()
+WRONG = "another-one-of-the-same-forty-three-letters"
 
 
 @pytest.mark.parametrize(
