@@ -95,15 +95,15 @@ def _audit_child(row: FlowRow, rows: Mapping[str, FlowRow]) -> Iterator[str]:
         yield f"it belongs to a visit its parent {row.parent} has not come to"
 
 
-def orphans(journal: Journal) -> dict[str, str]:
-    """Child flows that go on although their parent has ended, or has left the visit they belong to; by id, in words.
+def orphans(journal: Journal) -> list[FlowRow]:
+    """Child flows that go on although their parent has ended, or has left the visit they belong to.
 
     To be asked when everything has come to rest: between a parent's step and its child's end there is a moment.
     """
     rows = {row.id: row for row in journal.flows(limit=EVERY_FLOW)}
-    return {
-        row.id: f"flow {row.id} goes on; its parent is {parent.status} in {parent.state}, visit {parent.incarnation}"
+    return [
+        row
         for row in rows.values()
         if row.parent is not None and row.status != "ended" and (parent := rows[row.parent])
         if parent.status == "ended" or visit_of_child(row.id) != parent.incarnation
-    }
+    ]

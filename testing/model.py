@@ -244,8 +244,8 @@ class FlowModel(RuleBasedStateMachine):
         now = moment_text(self.lives.now())
         for row in self.lives.rows():
             wrong += self._wrong_with(row, now)
-        left_behind = orphans(self.lives.journal)
-        wrong += [left_behind[row.id] for row in self.lives.driven() if row.id in left_behind]
+        left_behind = [row for row in orphans(self.lives.journal) if self.lives.is_driven(row)]
+        wrong += [f"flow {row.id} goes on; its parent is done with it" for row in left_behind]
         assert not wrong, "\n".join(wrong)
         while self.lives.copies:
             wrong = self.lives.revive(self.lives.copies.pop())

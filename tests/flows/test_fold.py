@@ -70,7 +70,7 @@ WALK = Machine(
     initial="left",
     context=Walk,
     states=[
-        State("left", "on the left", timeout=50.0, effect="leaves traces", resume=ResumePolicy.RETRY),
+        State("left", "on the left", timeout=50.0, effect="leaves traces", resume=ResumePolicy.ASK),
         State("right", "on the right", timeout=20.0, late="continue"),
         State("home", "home", verdict=Verdict.SUCCESS),
         State("lost", "given up", verdict=Verdict.CANCELLED),
@@ -124,10 +124,12 @@ async def walk(paths: CloudPaths, story: Sequence[Event | str], clock: VirtualCl
     program, left = legs.program(), list(story)
     while True:
         async with open_engine(paths, [program], clock=clock, inline=True) as engine:
-            repeat = bool(left) and left[0] == "repeat"
             known = engine.journal.flows()
+            wanted = bool(left) and left[0] == "repeat"
+            # Only where something waits for a person's decision can it be repeated.
+            repeat = wanted and bool(known) and known[0].status != "ended" and known[0].state == "left"
             flow = await (engine.resume(known[0].id, repeat=repeat) if known else engine.start(WALK, Walk()))
-            if repeat:
+            if wanted:
                 left.pop(0)
             while left:
                 action = left.pop(0)

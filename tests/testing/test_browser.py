@@ -6,13 +6,13 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Literal
 
-import httpx
 import pytest
 import trio
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
+from systemprompt_cloud.errors import Network
 from systemprompt_cloud.io.callback import listen_for_callback, new_nonce
 from systemprompt_cloud.io.pages import success_page
 from systemprompt_cloud.io.serving import serve_loopback
@@ -139,10 +139,10 @@ async def test_a_choice_the_page_does_not_offer_is_an_error(browser: ScriptedBro
 
 
 async def test_a_first_page_that_cannot_be_loaded_is_an_error() -> None:
-    """Only the way back is reloaded; a dead first page is the transport's error."""
+    """Only the way back is reloaded; a dead first page is an error that names it."""
     async with listen_for_callback(port=0, nonce=None) as gone:
         pass
-    with pytest.raises(httpx.ConnectError):
+    with pytest.raises(Network, match="cannot load"):
         await ScriptedBrowser().visit(gone.redirect_uri)
 
 
