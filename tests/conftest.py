@@ -9,6 +9,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import loguru
 import pytest
 
@@ -27,6 +28,11 @@ ARGUMENTS = (
     "--disable-gpu",
     "--disable-sync",
 )
+
+# Whoever submits a change is told of what it broke, and not of what chance has just found elsewhere.
+if os.environ.get("CI") == "true":
+    hypothesis.settings.register_profile("ci", derandomize=True)
+    hypothesis.settings.load_profile("ci")
 
 # A test run started in the background of a script inherits an ignored SIGINT, and so would every command under test.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
