@@ -125,7 +125,7 @@ class Engine:
             IncompatibleFlow: Another version of its machine wrote it, and no migration leads from there.
         """
         row = leaf = self.claims.existing(flow)
-        if repeat and self._policy(row) is not ResumePolicy.ASK:
+        if repeat and (self._policy(row) is not ResumePolicy.ASK or self.driven(flow) is not None):
             raise EffectUncertain(
                 f"flow {flow} stands in {row.state}, where nothing waits for such a decision",
                 hint=f"Go on with it without --repeat: {CLI} flows resume {flow}",
@@ -134,7 +134,11 @@ class Engine:
             row = parent
         if repeat:
             self._repeating.add(leaf.id)
-        await self._go_on(row.id)
+        try:
+            await self._go_on(row.id)
+        except BaseException:  # a decision holds for this once: the next resume must not repeat anything by itself
+            self._repeating.discard(leaf.id)
+            raise
         return Flow(self, row.id)
 
     def _policy(self, row: FlowRow) -> ResumePolicy | None:

@@ -188,7 +188,7 @@ class FlowModel(RuleBasedStateMachine):
             self.lives.call(self.lives.engine.resume, row.id, repeat=repeat)
         except EffectUncertain:
             assert repeat, f"{row.id} asked for a decision when it was only resumed"
-            assert not asks, f"{row.id} in {row.state} asks for a decision, and did not take it"
+            assert driven or not asks, f"{row.id} in {row.state} asks for a decision, and did not take it"
             assert self.lives.row(row.id) == row, f"{row.id} refused to repeat an effect, and changed"
             return
         if driven or row.parent is not None:
