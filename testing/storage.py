@@ -359,10 +359,10 @@ class SmallDisk:
 
 
 @contextlib.contextmanager
-def small_disk(place: Path) -> Generator[SmallDisk]:
+def small_disk(place: Path, size: str = "64m") -> Generator[SmallDisk]:
     """A file system of its own at `place`, for as long as the block runs. Raises `Io` without the right to mount."""
     place.mkdir(exist_ok=True)
-    _command("mount", "-t", "tmpfs", "-o", "size=64m,mode=700", "tmpfs", str(place))
+    _command("mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(place))
     try:
         yield SmallDisk(place)
     finally:

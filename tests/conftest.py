@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import loguru
 import pytest
+from systemprompt_cloud.errors import Io
+from systemprompt_cloud.testing.storage import small_disk
 
 # Selenium ships no complete types; `Any` keeps its gaps in one place.
 Browser = Any
@@ -85,3 +88,19 @@ def browser(chromium: Browser) -> Browser:
     chromium.execute_cdp_cmd("Network.clearBrowserCookies", {})
     chromium.get_log("browser")
     return chromium
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Generator[Callable[[str], Path]]:
+    """Mounts a real file system of the size asked for, `64k` say; where that is not possible CI fails, others skip."""
+    with contextlib.ExitStack() as mounts:
+
+        def mount(size: str) -> Path:
+            try:
+                return mounts.enter_context(small_disk(tmp_path / "disk", size)).place
+            except Io as exc:
+                if os.environ.get("CI") == "true":
+                    pytest.fail(str(exc))
+                pytest.skip(str(exc))
+
+        yield mount

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -258,23 +258,10 @@ async def test_signals_nobody_can_take_are_dropped(paths: CloudPaths) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[CloudPaths]:
+def small_disk(mounted: Callable[[str], Path]) -> CloudPaths:
     """Directories on a real file system of 1 MiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    why = "mounting a tmpfs needs root"
-    if os.geteuid() == 0:
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", place], capture_output=True, text=True
-        )
-        why = f"root cannot mount a tmpfs here: {done.stderr.strip()}" if done.returncode else ""
-        if why and os.environ.get("CI") == "true":
-            pytest.fail(why)
-    if why:
-        pytest.skip(why)
-    directory = place / ".systemprompt"
-    yield CloudPaths(directory=directory, state_directory=directory, origin="explicit")
-    subprocess.run(["umount", place], check=True)
+    directory = mounted("1m") / ".systemprompt"
+    return CloudPaths(directory=directory, state_directory=directory, origin="explicit")
 
 
 def fill(paths: CloudPaths) -> Path:

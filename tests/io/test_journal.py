@@ -7,7 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -409,22 +409,9 @@ def test_a_directory_in_its_place_is_named(path: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(mounted: Callable[[str], Path]) -> Path:
     """A real file system of 1 MiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    why = "mounting a tmpfs needs root"
-    if os.geteuid() == 0:
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", place], capture_output=True, text=True
-        )
-        why = f"root cannot mount a tmpfs here: {done.stderr.strip()}" if done.returncode else ""
-        if why and os.environ.get("CI") == "true":
-            pytest.fail(why)
-    if why:
-        pytest.skip(why)
-    yield place
-    subprocess.run(["umount", place], check=True)
+    return mounted("1m")
 
 
 def fill(place: Path) -> Path:
