@@ -8,9 +8,10 @@ when it stops.
     async with serve_sandbox(faults=["drop-stream:after=3"]) as sandbox:
         ...  # a client with api_url=sandbox.url
 
-From the inside out: `provisioning` is the timeline, `state` the records, `world` what they add up to, `views` what the
-API shows of it, `api` its calls, `endpoint` and `streams` their HTTP side, `pages` what people see, `app` all of it
-together, and `faults` what goes wrong on request.
+From the inside out: `provisioning` is the timeline, `state` the records, `world` what they add up to, `upkeep` what is
+done to a tenant that stands, `views` what the API shows of it, `api` the table of calls (`account_calls` and
+`tenant_calls`), `openapi` their description, `endpoint` and `streams` their HTTP side, `pages` what people see, `app`
+all of it together, and `faults` what goes wrong on request.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Final
 
 import msgspec
 import trio
@@ -29,6 +31,10 @@ from .tokens import LIFETIME
 from .world import World
 
 __all__ = ["FAULTS", "Fault", "Sandbox", "World", "fault_syntax", "serve_sandbox"]
+
+
+MAX_CONNECTIONS: Final = 4096
+"""Held at once: a stream is one, and a thousand flows have a stream each."""
 
 
 class Sandbox(msgspec.Struct, frozen=True):
@@ -72,7 +78,7 @@ async def serve_sandbox(
     cloud = World(
         seed=seed, faults=faults, step_seconds=step_seconds, now=now, wall=wall, token_lifetime=token_lifetime
     )
-    async with serve_loopback(build_app(cloud), port=port) as bound:
+    async with serve_loopback(build_app(cloud), port=port, connections=MAX_CONNECTIONS) as bound:
         try:
             yield Sandbox(f"http://127.0.0.1:{bound}", cloud)
         finally:

@@ -7,16 +7,22 @@ one place turns it into `{"error": {"code", "message"}}`.
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import Mapping
 from typing import Final
 
 import msgspec
+from starlette.requests import Request
 from starlette.responses import Response
 
 from ..io.wire import ErrorBody, ErrorDetail
 
 IDEMPOTENCY_SUPPORTED: Final = "Idempotency-Supported"
 
+REQUEST_ID: Final = "X-Request-Id"
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _PRIVATE: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -57,4 +63,12 @@ def error_answer(error: WireError) -> Response:
     """The answer a `WireError` stands for."""
     answer = json_answer(ErrorBody(error=ErrorDetail(code=error.code, message=error.message)), error.status)
     answer.headers.update(error.headers)
+    return answer
+
+
+def name_request(request: Request, answer: Response) -> Response:
+    """Give an answer its request's id: the caller's, when there is one that can go into any log, else a new one."""
+    given = request.headers.getlist(REQUEST_ID)
+    sane = len(given) == 1 and _REQUEST_ID.fullmatch(given[0])
+    answer.headers[REQUEST_ID] = given[0] if sane else f"req_sandbox_{secrets.token_hex(8)}"
     return answer

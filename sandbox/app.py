@@ -9,7 +9,7 @@ program's page on loopback cannot answer for the person.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterable
 from typing import Final, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
@@ -21,9 +21,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..io.urls import LISTENER_NAMES
-from .answers import WireError, error_answer, json_answer
+from .answers import WireError, error_answer, json_answer, name_request
 from .api import API
+from .call import ApiCall
 from .endpoint import Endpoint, IdempotencyStore, read_body
+from .openapi import description
 from .pages import FORM_COOKIE, consent_page, home_page, payment_page, plain_page
 from .state import Page
 from .world import World
@@ -31,7 +33,6 @@ from .world import World
 CONSENT: Final = "/sandbox/consent/{id}"
 PAYMENT: Final = "/sandbox/pay/{id}"
 
-Handler = Callable[[Request], Awaitable[Response]]
 AnyPage = TypeVar("AnyPage", bound=Page)
 
 
@@ -53,9 +54,14 @@ class Gate:
             hosts = request.headers.getlist("host")
             origins = request.headers.getlist("origin")
             if len(hosts) != 1 or not is_loopback(hosts[0]):
-                app = error_answer(WireError(421, "wrong_host", "this sandbox answers on 127.0.0.1 and localhost only"))
+                app = name_request(
+                    request,
+                    error_answer(WireError(421, "wrong_host", "this sandbox answers on 127.0.0.1 and localhost only")),
+                )
             elif any(origin != f"http://{hosts[0]}" for origin in origins):
-                app = error_answer(WireError(403, "foreign_origin", "this sandbox answers no other site"))
+                app = name_request(
+                    request, error_answer(WireError(403, "foreign_origin", "this sandbox answers no other site"))
+                )
         await app(scope, receive, send)
 
 
@@ -73,33 +79,56 @@ def is_loopback(host: str) -> bool:
 def build_app(world: World) -> ASGIApp:
     """The whole application for one world."""
     store = IdempotencyStore()
-    routes = [Route(row.path, _as_function(Endpoint(world, store, row)), methods=[row.method]) for row in API]
+    paths = dict.fromkeys(row.path for row in API)
+    routes = [Route(path, Resource(world, store, [row for row in API if row.path == path])) for path in paths]
     pages = Pages(world)
     routes += [
         Route("/", pages.home, methods=["GET"]),
+        Route("/openapi.json", pages.openapi, methods=["GET"]),
         Route("/sandbox/ledger", pages.ledger, methods=["GET"]),
         Route(CONSENT, pages.show_consent, methods=["GET"]),
         Route(CONSENT, pages.answer_consent, methods=["POST"]),
         Route(PAYMENT, pages.show_payment, methods=["GET"]),
         Route(PAYMENT, pages.answer_payment, methods=["POST"]),
     ]
-    return Gate(Starlette(routes=routes, exception_handlers={HTTPException: _not_routed, WireError: _refused_page}))
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _not_routed, WireError: _refused_page})
+    app.router.redirect_slashes = False  # another path is another path, and a redirect would take no token along
+    return Gate(app)
 
 
-def _as_function(endpoint: Endpoint) -> Handler:
-    # starlette takes a callable object for an ASGI app; only a function gets a `Request`.
-    async def answer(request: Request) -> Response:
-        return await endpoint(request)
+class Resource:
+    """All calls of one path: which of them a request is, is its method's matter.
 
-    return answer
+    Not starlette's choice, which lets HEAD through to every GET and names in `Allow` only what one route takes.
+
+    Args:
+        world: The world.
+        store: The idempotency store all calls share.
+        rows: The calls.
+    """
+
+    def __init__(self, world: World, store: IdempotencyStore, rows: Iterable[ApiCall]) -> None:
+        self._calls = {row.method: Endpoint(world, store, row) for row in rows}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI side."""
+        request = Request(scope, receive)
+        call = self._calls.get(request.method)
+        if call is None:
+            allowed = ", ".join(self._calls)
+            refused = WireError(405, "method_not_allowed", f"here one can only {allowed}", {"Allow": allowed})
+            answer = name_request(request, error_answer(refused))
+        else:
+            answer = await call(request)
+        await answer(scope, receive, send)
 
 
 async def _not_routed(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     if request.url.path.startswith("/api/"):
-        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-        return error_answer(WireError(error.status_code, code, error.detail, error.headers))
+        code = "not_found" if error.status_code == 404 else "http_error"
+        return name_request(request, error_answer(WireError(error.status_code, code, error.detail, error.headers)))
     return plain_page(error.detail, "There is nothing like this in the sandbox.", error.status_code)
 
 
@@ -122,6 +151,10 @@ class Pages:
     async def home(self, request: Request) -> Response:
         """`GET /`."""
         return home_page(self._world, str(request.base_url).rstrip("/"))
+
+    async def openapi(self, _: Request) -> Response:
+        """`GET /openapi.json`."""
+        return json_answer(description())
 
     async def ledger(self, _: Request) -> Response:
         """`GET /sandbox/ledger`."""

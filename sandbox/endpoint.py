@@ -1,30 +1,41 @@
 """What every API call shares, around its handler.
 
-In this order: the ledger, scripted faults, the token, the body's bounds, the idempotency key, the handler. The order
-matters: a fault strikes before any effect (except `lose-answer`, which is about exactly that), and a replayed answer
-needs a good token like any other.
+In this order: the ledger, scripted faults, headers that say two things, the token, the body's bounds, the idempotency
+key, the handler. The order matters: a fault strikes before any effect (except `lose-answer`, which is about exactly
+that), and a replayed answer needs a good token like any other.
 """
 
 from __future__ import annotations
 
 import hashlib
 from contextlib import aclosing
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Final
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
-from .answers import IDEMPOTENCY_SUPPORTED, WireError, error_answer, unauthorized
-from .api import ApiCall, Call
+from .answers import IDEMPOTENCY_SUPPORTED, WireError, error_answer, name_request, no_content, unauthorized
+from .call import ApiCall, Call
 from .world import World
 
 MAX_BODY: Final = 64 * 1024
 """Bytes of a request's body."""
 MAX_KEY: Final = 255
 """Characters of an Idempotency-Key."""
+_ONCE: Final = ("authorization", "content-type", "idempotency-key", "last-event-id")
+"""Headers of which two would leave open which one is meant (RFC 9110 section 5.3)."""
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    fingerprint: str
+    status: int
+    body: bytes
+    headers: dict[str, str]
 
 
 class IdempotencyStore:
@@ -34,7 +45,7 @@ class IdempotencyStore:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, str], tuple[str, Response]] = {}
+        self._kept: dict[tuple[str, str], _Kept] = {}
 
     def find(self, owner: str, key: str, fingerprint: str) -> Response | None:
         """The answer the same request got before; `WireError` 422 when the key was another request's."""
@@ -43,21 +54,21 @@ class IdempotencyStore:
         kept = self._kept.get((owner, key))
         if kept is None:
             return None
-        if kept[0] != fingerprint:
+        if kept.fingerprint != fingerprint:
             raise WireError(422, "idempotency_key_reused", "this Idempotency-Key was used for another request")
-        return kept[1]
+        return Response(kept.body, kept.status, kept.headers)
 
     def keep(self, owner: str, key: str, fingerprint: str, answer: Response) -> None:
         """Remember the answer to the first request with this key."""
         if answer.status_code < 300:
-            self._kept[owner, key] = (fingerprint, answer)
+            self._kept[owner, key] = _Kept(fingerprint, answer.status_code, bytes(answer.body), dict(answer.headers))
 
 
 def _fingerprint(call: Call, method: str) -> str:
     """The same for the same request, however its JSON is spaced and ordered."""
     try:
         body = msgspec.json.encode(msgspec.json.decode(call.body), order="sorted")
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         body = call.body
     return hashlib.sha256(f"{method} {call.path}\n".encode() + body).hexdigest()
 
@@ -106,24 +117,29 @@ class Endpoint:
         if self._world.faults.strike("content-type", path):
             # Whatever stands between the client and the API made this, so it has none of the API's headers.
             return HTMLResponse("<!doctype html><title>Sandbox</title><h1>Welcome to the sandbox hotel wifi</h1>")
+        if fault := self._world.faults.strike("redirect", path):
+            elsewhere = {"hostname": "localhost"} if fault.number("foreign") else {}
+            return name_request(request, RedirectResponse(request.url.replace(**elsewhere), 307))
+        if self._row.stream and self._world.faults.strike("no-content", path):
+            return name_request(request, no_content())
         try:
             answer = await self._answer(request, path)
         except WireError as error:
             answer = error_answer(error)
         if self._world.honours_idempotency:
             answer.headers[IDEMPOTENCY_SUPPORTED] = "true"
-        return answer
+        return name_request(request, answer)
 
     async def _answer(self, request: Request, path: str) -> Response:
         world, row = self._world, self._row
-        if request.method != row.method:  # starlette lets HEAD through to every GET
-            raise WireError(405, "method_not_allowed", f"this call is {row.method}", {"Allow": row.method})
         self._fail(path)
+        if twice := [name for name in _ONCE if len(request.headers.getlist(name)) > 1]:
+            raise WireError(400, "duplicate_header", f"{', '.join(twice)}: given more than once")
         caller = world.account_of(request.headers.get("authorization")) if row.token else None
         if row.token and world.faults.strike_call("unauthorized", path):
             raise unauthorized("invalid_token", "the token was revoked (a scripted sandbox fault)")
         try:
-            body = b"" if row.method == "GET" else await read_body(request)
+            body = await read_body(request) if row.changes else b""
         except ClientDisconnect as exc:
             raise WireError(400, "incomplete_body", "the connection ended before the body") from exc
         call = Call(
@@ -131,13 +147,13 @@ class Endpoint:
             base_url=str(request.base_url).rstrip("/"),
             path=path,
             ids=dict(request.path_params),
-            query=dict(request.query_params),
+            query=request.query_params,
             headers=request.headers,
             body=body,
             caller=caller,
         )
-        answer = self._once(call) if row.method in {"POST", "PUT"} else row.handler(call)
-        if row.method != "GET" and world.faults.strike("lose-answer", path):
+        answer = self._once(call) if row.changes else row.handler(call)
+        if row.changes and world.faults.strike("lose-answer", path):
             return BrokenAnswer()
         return answer
 
@@ -145,7 +161,8 @@ class Endpoint:
         world = self._world
         if fault := world.faults.strike("error", path):
             wait = int(fault.number("retry_after"))
-            headers = {"Retry-After": str(wait)} if wait else {}
+            moment = format_datetime(datetime.fromtimestamp(world.wall() + wait, UTC), usegmt=True)
+            headers = {"Retry-After": moment if fault.number("date") else str(wait)} if wait else {}
             raise WireError(int(fault.number("status")), "sandbox_fault", "a scripted sandbox fault", headers)
         if self._row.stream and world.outage_until is not None and world.now() < world.outage_until:
             raise WireError(503, "stream_outage", "streams are out for a moment (a scripted sandbox fault)")

@@ -2,14 +2,19 @@
 
 A fault is one line of text, `name:key=value,key=value`, so that it fits a command-line option, a test parameter and a
 bug report alike. `Fault` is that line, checked; `FaultPlan` holds a world's faults and counts how often each has still
-to strike. Counting is all the state there is: no randomness, so a script of faults gives the same story every time.
+to strike. Counting is all the state there is, so a script of faults gives the same story every time.
 
 `times` says how often a fault strikes before it is used up (0 = for ever); `path` limits it to requests whose path
-contains the given text; `after` counts what is let through first.
+contains the given text; `after` counts what is let through first; `chance` is how likely it strikes each time it could.
+Chance is a hash of the seed, the path and how often that path was asked about: each tenant has a story of its own,
+whatever happens to the others meanwhile, and the same seed tells it again.
 """
 
 from __future__ import annotations
 
+import hashlib
+import secrets
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -27,32 +32,62 @@ class FaultKind(msgspec.Struct, frozen=True):
     defaults: dict[str, Value]
 
 
+_COMMON: Final[dict[str, Value]] = {"times": 1, "path": "", "chance": 1.0}
+
+
+def _kind(what: str, /, **own: Value) -> FaultKind:
+    """A fault that strikes requests or streams, and so has the common parameters besides its own."""
+    return FaultKind(what, {**own, **{key: value for key, value in _COMMON.items() if key not in own}})
+
+
 _KINDS: Final[dict[str, FaultKind]] = {
-    "drop-stream": FaultKind(
+    "drop-stream": _kind(
         "break an event stream's connection after `after` events; streams then answer 503 for `outage` seconds",
-        {"after": 3, "times": 1, "outage": 0.0, "path": ""},
+        after=3,
+        times=1,
+        outage=0.0,
     ),
-    "silence": FaultKind(
-        "keep an event stream open after `after` events but send nothing more, not even heartbeats",
-        {"after": 3, "times": 1, "path": ""},
+    "reset": _kind("send half of an event after `after` events of a stream, then reset the connection (RST)", after=3),
+    "silence": _kind(
+        "keep an event stream open after `after` events but send no event for `seconds` (0 = for good), and heartbeats "
+        "only when `heartbeats` is 1",
+        after=3,
+        seconds=0.0,
+        heartbeats=0,
     ),
-    "malformed": FaultKind(
-        "send one event whose data is not JSON after `after` events of a stream", {"after": 2, "times": 1, "path": ""}
+    "malformed": _kind("send one event whose data is not JSON after `after` events of a stream", after=2),
+    "bad-utf8": _kind(
+        "send a comment and an event, of a name nobody knows, that are not UTF-8 after `after` events of a stream",
+        after=2,
     ),
-    "error": FaultKind(
-        "answer `status` instead of doing the work; `retry_after` seconds go into Retry-After when not 0",
-        {"status": 503, "retry_after": 0, "times": 1, "path": ""},
+    "huge-line": _kind("send a line of so many `megabytes` after `after` events of a stream", after=2, megabytes=9),
+    "trickle": _kind(
+        "send the event after `after` events of a stream byte by byte, `seconds` apart", after=2, seconds=0.01
     ),
-    "unauthorized": FaultKind(
-        "answer 401 although the token is good, after `after` authenticated calls", {"after": 0, "times": 1, "path": ""}
+    "duplicate": _kind("send the event after `after` events of a stream twice", after=2),
+    "reorder": _kind("hold the event after `after` events of a stream back until the next one was sent", after=2),
+    "replay-all": _kind("ignore Last-Event-ID: tell a stream from the beginning"),
+    "no-content": _kind("answer a stream 204, which says that there will never be more"),
+    "redirect": _kind(
+        "answer 307: go to the same path here or, when `foreign` is 1, on `localhost`, which is another origin",
+        foreign=0,
     ),
-    "content-type": FaultKind("answer 200 with an HTML page, as a captive portal does", {"times": 1, "path": ""}),
-    "lose-answer": FaultKind(
-        "do the work of a POST or PUT, then break the connection before the answer", {"times": 1, "path": ""}
+    "error": _kind(
+        "answer `status` instead of doing the work; `retry_after` seconds go into Retry-After when not 0, as a moment "
+        "when `date` is 1",
+        status=503,
+        retry_after=0,
+        date=0,
     ),
-    "slow": FaultKind("wait `seconds` before answering", {"seconds": 1.0, "times": 0, "path": ""}),
-    "provisioning-failure": FaultKind("provisioning fails after `after` steps", {"after": 4}),
+    "unauthorized": _kind("answer 401 although the token is good, after `after` authenticated calls", after=0),
+    "content-type": _kind("answer 200 with an HTML page, as a captive portal does"),
+    "lose-answer": _kind("do the work of a call that changes something, then break the connection before the answer"),
+    "slow": _kind("wait `seconds` before answering", seconds=1.0, times=0),
+    "provisioning-failure": FaultKind(
+        "provisioning fails after `after` steps, in each tenant's first `times` attempts", {"after": 4, "times": 1}
+    ),
     "needs-deploy": FaultKind("provisioning stops at infrastructure_ready: there is no image to run yet", {}),
+    "deploy-failure": _kind("a deployment is accepted and then fails"),
     "no-idempotency": FaultKind("ignore Idempotency-Key, and do not say it is supported", {}),
 }
 
@@ -122,6 +157,8 @@ def _value(name: str, key: str, text: str, default: Value) -> Value:
     # `not 0 <= n` also refuses NaN; a sleep of 1e300 seconds would only look like a hang.
     if not 0 <= number <= 1_000_000:
         raise InvalidFault(f"fault {name}: {key}={text} is out of range")
+    if key == "chance" and number > 1:
+        raise InvalidFault(f"fault {name}: chance={text} is no probability (0 to 1)")
     if key == "status" and not 400 <= number <= 599:
         raise InvalidFault(f"fault {name}: status={text} is not an error status (400 to 599)")
     return number
@@ -149,11 +186,18 @@ class FaultPlan:
 
     Args:
         faults: Faults, or their text.
+        seed: For those that strike by chance.
+
+    Attributes:
+        struck: How often each has struck, by name.
     """
 
-    def __init__(self, faults: Iterable[Fault | str] = ()) -> None:
+    def __init__(self, faults: Iterable[Fault | str] = (), seed: int | None = 0) -> None:
         parsed = [Fault.parse(fault) if isinstance(fault, str) else fault for fault in faults]
         self._armed = [_Armed(fault) for fault in parsed]
+        self._root = secrets.token_bytes(32) if seed is None else f"faults:{seed}".encode()
+        self._asked: Counter[str] = Counter()
+        self.struck: Counter[str] = Counter()
 
     @property
     def faults(self) -> Sequence[Fault]:
@@ -167,7 +211,7 @@ class FaultPlan:
     def strike(self, name: str, path: str) -> Fault | None:
         """The fault of this name that strikes this request now, counted as used; None when none does."""
         for armed in self._armed:
-            if armed.fault.name == name and armed.fault.matches(path) and armed.strike():
+            if armed.fault.name == name and armed.fault.matches(path) and self._strikes(armed, path):
                 return armed.fault
         return None
 
@@ -177,7 +221,7 @@ class FaultPlan:
             if armed.fault.name != name or not armed.fault.matches(path):
                 continue
             armed.passed += 1
-            if armed.passed > armed.fault.number("after") and armed.strike():
+            if armed.passed > armed.fault.number("after") and self._strikes(armed, path):
                 return armed.fault
         return None
 
@@ -185,6 +229,20 @@ class FaultPlan:
         """Like `strike`, for faults whose `after` counts the `sent` events of one connection."""
         for armed in self._armed:
             fault = armed.fault
-            if fault.name == name and fault.matches(path) and sent >= fault.number("after") and armed.strike():
+            due = fault.name == name and fault.matches(path) and sent >= fault.number("after")
+            if due and self._strikes(armed, path):
                 return fault
         return None
+
+    def _strikes(self, armed: _Armed, path: str) -> bool:
+        chance = armed.fault.number("chance")
+        if chance < 1:
+            self._asked[path] += 1
+            label = f"{path} {self._asked[path]}".encode()
+            drawn = hashlib.blake2b(label, key=self._root, digest_size=8).digest()
+            if int.from_bytes(drawn) >= chance * 2**64:
+                return False
+        if not armed.strike():
+            return False
+        self.struck[armed.fault.name] += 1
+        return True

@@ -8,6 +8,7 @@ everything at once.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import msgspec
@@ -65,6 +66,59 @@ def timeline(step_seconds: float, *, fail_after: int | None = None, needs_deploy
         )
         for number, event in enumerate(types, start=1)
     )
+
+
+def continued(
+    steps: tuple[Step, ...],
+    started: float,
+    now: float,
+    step_seconds: float,
+    *,
+    fail_after: int | None = None,
+    needs_deploy: bool = False,
+) -> tuple[Step, ...]:
+    """The history of a tenant whose provisioning is tried again, going on where it had stopped.
+
+    The failure leaves the history, so that whoever reads it from its beginning does not take an old failure for the
+    end; the new steps count on from it, so that whoever read it then gets all that is newer.
+
+    Args:
+        steps: The history so far, whose last step is the failure.
+        started: The moment of the payment, in seconds on the world's clock.
+        now: The moment of the new attempt, likewise.
+        step_seconds: Seconds per step.
+        fail_after: See `timeline`; steps of earlier attempts count.
+        needs_deploy: See `timeline`.
+    """
+    *done, failure = steps
+    whole = timeline(step_seconds, fail_after=fail_after, needs_deploy=needs_deploy)
+    left = whole[min(len(done), len(whole) - 1) :]
+    return (
+        *done,
+        *(
+            msgspec.structs.replace(
+                step,
+                number=failure.number + count,
+                offset=offset_of(now + count * step_seconds, started),
+            )
+            for count, step in enumerate(left, start=1)
+        ),
+    )
+
+
+def deployed(steps: tuple[Step, ...], started: float, moment: float) -> tuple[Step, ...]:
+    """The history of a tenant that stopped at `infrastructure_ready` and runs an image from `moment` on."""
+    last = timeline(0)[-1]
+    return (
+        *steps,
+        msgspec.structs.replace(last, number=steps[-1].number + 1, offset=offset_of(moment, started)),
+    )
+
+
+def offset_of(moment: float, started: float) -> float:
+    """Seconds from `started` to `moment`, such that their sum is never later than `moment` by a rounding."""
+    offset = moment - started
+    return offset if started + offset <= moment else math.nextafter(offset, -math.inf)
 
 
 def _status(event: Event) -> str:

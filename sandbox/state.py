@@ -13,6 +13,7 @@ import msgspec
 
 from ..io.wire import OAuthProvider, Plan
 from .answers import WireError
+from .provisioning import Step
 
 PLANS: Final = (
     Plan(
@@ -81,8 +82,34 @@ class Consent(Page, kw_only=True):
     provider: OAuthProvider
 
 
+class Work(msgspec.Struct, frozen=True):
+    """What is being done to a tenant that stands already: `word` is its status meanwhile.
+
+    `until` and `started` are moments on the world's clock; `messages` are spread evenly between them. `failure` is what
+    people are told when it ended badly.
+    """
+
+    word: str
+    started: float
+    until: float
+    messages: tuple[str, ...]
+    failure: str | None = None
+
+
+class Domain(msgspec.Struct, frozen=True):
+    """A tenant's own domain; `verified` is a moment on the world's clock, the stamps are RFC 3339."""
+
+    name: str
+    verified: float
+    created_at: str
+    verified_at: str
+
+
 class Tenant(msgspec.Struct, kw_only=True):
-    """A tenant; `started` is the moment of the payment on the world's clock."""
+    """A tenant; `started` is the moment of the payment on the world's clock, and `steps` count from it.
+
+    `passwords` and `sync_tokens` count rotations: the values are derived from these numbers and stored nowhere.
+    """
 
     id: str
     slug: str
@@ -92,7 +119,16 @@ class Tenant(msgspec.Struct, kw_only=True):
     region: str
     started: float
     checkout_session_id: str
+    steps: tuple[Step, ...]
+    attempts: int = 1
+    work: Work | None = None
     external_db_access: bool = False
+    passwords: int = 0
+    sync_tokens: int = 0
+    secrets: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+    domain: Domain | None = None
+    subscribed: bool = True
+    deleted: bool = False
 
 
 class Checkout(Page, kw_only=True):
@@ -107,11 +143,25 @@ class Checkout(Page, kw_only=True):
     tenant: Tenant | None = None
 
 
+class Deployment(msgspec.Struct, frozen=True):
+    """A deployment that was accepted, and whether it goes well."""
+
+    tenant_id: str
+    image: str
+    succeeds: bool
+
+
 class Ledger(msgspec.Struct):
-    """What happened, for tests: effects that took place, and requests by method and path template."""
+    """What happened, for tests: effects that took place, and requests by method and path template.
+
+    `changes` counts what was done to tenants, by the name of the call; a repetition that changes nothing more, such as
+    cancelling what is cancelled, is not counted. No secret stands here.
+    """
 
     checkouts: int = 0
     tenants: int = 0
     activities: list[Any] = msgspec.field(default_factory=list[Any])
+    deployments: list[Deployment] = msgspec.field(default_factory=list[Deployment])
+    changes: Counter[str] = msgspec.field(default_factory=Counter[str])
     requests: Counter[str] = msgspec.field(default_factory=Counter[str])
     replayed: int = 0

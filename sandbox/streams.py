@@ -11,7 +11,7 @@ inside a cancel scope is left at a `yield` when the client goes away, and trio f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -20,12 +20,16 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
+from ..io.serving import reset_connection
 from ..io.wire import CheckoutEvent, ProvisioningEvent
 from ..io.wire import ProvisioningEventType as Event
+from .faults import Fault
 from .provisioning import Step
 from .state import Checkout, Tenant
 from .views import checkout_event, provisioning_event
 from .world import World
+
+Write = Callable[[bytes], Awaitable[None]]
 
 HEARTBEAT_SECONDS: Final = 1.0
 _LAST_STEPS: Final = frozenset({Event.TENANT_READY, Event.PROVISIONING_FAILED})
@@ -122,33 +126,62 @@ class EventStream(Response):
     async def _pump(self, send: Send) -> bool:
         """Send events until the last one; True when the stream ended well, False when it shall break."""
         world, feed = self._world, self._feed
-        sent, beats, malformed_at = 0, 0, -1
+        sent, beats, held = 0, 0, b""
+        asked: set[tuple[str, int]] = set()
+        if self._after and world.faults.strike("replay-all", feed.path):
+            self._after = 0
         next_beat = world.now() + HEARTBEAT_SECONDS
 
         async def write(chunk: bytes) -> None:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
+        def strikes(name: str) -> Fault | None:
+            """Each fault is considered once between two events, however often this loop comes round."""
+            if (name, sent) in asked:
+                return None
+            asked.add((name, sent))
+            return world.faults.strike_stream(name, feed.path, sent)
+
         await write(b": systemprompt sandbox, not a real cloud\nretry: 1000\n\n")
         while not world.closed:
-            if fault := world.faults.strike_stream("drop-stream", feed.path, sent):
-                world.outage_until = world.now() + fault.number("outage")
+            if fault := strikes("drop-stream"):
+                world.outage_until = max(world.outage_until or 0.0, world.now() + fault.number("outage"))
                 return False
-            if world.faults.strike_stream("silence", feed.path, sent):
-                await self._be_silent()
-                return True
-            if malformed_at != sent and world.faults.strike_stream("malformed", feed.path, sent):
-                malformed_at = sent
+            if strikes("reset"):
+                await write(b'event: provisioning\ndata: {"event_type": "vm_prov')
+                reset_connection()
+                return False
+            if fault := strikes("silence"):
+                await self._be_silent(feed, fault, write)
+            if strikes("malformed"):
                 await write(encode_event('{"event_type": "vm_prov', event="provisioning"))
+            if strikes("bad-utf8"):
+                await write(b": \xff\xfe \xc3(\nevent: \xf0\x9f\ndata: \xed\xa0\x80\n\n")
+            if fault := strikes("huge-line"):
+                await self._send_huge_line(int(fault.number("megabytes")), write)
             tenant = feed.tenant()
+            if tenant is not None and tenant.deleted:
+                return True
             steps = [] if tenant is None else world.steps_of(tenant, self._after)
             if tenant is not None and steps:
                 step = steps[0]
                 data = msgspec.json.encode(feed.record(tenant, step)).decode()
+                chunk = encode_event(data, event=feed.event_name(step), event_id=step.number)
+                if strikes("duplicate"):
+                    chunk *= 2
+                trickle = strikes("trickle")
+                hold = not held and strikes("reorder") is not None
                 # Counted before it is written: were the client to vanish meanwhile, nothing would be sent twice here.
                 self._after, sent = step.number, sent + 1
-                await write(encode_event(data, event=feed.event_name(step), event_id=step.number))
+                if hold:
+                    held = chunk
+                else:
+                    chunk, held = chunk + held, b""
+                    await self._send(chunk, trickle, write)
                 continue
             if tenant is not None and self._finished(tenant):
+                if held:
+                    await write(held)
                 return True
             if world.now() >= next_beat:
                 beats, next_beat = beats + 1, world.now() + HEARTBEAT_SECONDS
@@ -166,9 +199,29 @@ class EventStream(Response):
         """The moment of the next step on the world's clock; infinitely far when none is coming."""
         if tenant is None:
             return float("inf")
-        moments = (tenant.started + step.offset for step in self._world.steps)
+        moments = (tenant.started + step.offset for step in tenant.steps)
         return min((moment for moment in moments if moment > self._world.now()), default=float("inf"))
 
-    async def _be_silent(self) -> None:
-        while not self._world.closed:
-            await self._world.wait_until(float("inf"))
+    async def _send(self, chunk: bytes, trickle: Fault | None, write: Write) -> None:
+        if trickle is None:
+            await write(chunk)
+            return
+        for byte in chunk:
+            await write(bytes([byte]))
+            await self._world.wait_until(self._world.now() + trickle.number("seconds"))
+
+    async def _send_huge_line(self, megabytes: int, write: Write) -> None:
+        piece = b"x" * 65_536
+        await write(b"data: ")
+        for _ in range(megabytes * 1_000_000 // len(piece) + 1):
+            await write(piece)
+        await write(b"\n\n")
+
+    async def _be_silent(self, feed: Feed, fault: Fault, write: Write) -> None:
+        world, seconds = self._world, fault.number("seconds")
+        until = world.now() + seconds if seconds else float("inf")
+        beats = bool(fault.number("heartbeats"))
+        while not world.closed and world.now() < until and not ((tenant := feed.tenant()) and tenant.deleted):
+            if beats:
+                await write(b": heartbeat\n\n")
+            await world.wait_until(min(until, world.now() + HEARTBEAT_SECONDS if beats else until))

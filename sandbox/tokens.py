@@ -26,6 +26,8 @@ ISSUER: Final = "systemprompt-sandbox"
 ALGORITHM: Final = "HS256"
 LIFETIME: Final = 24 * 60 * 60.0
 """Seconds a token is good for."""
+REGISTRY_LIFETIME: Final = 15 * 60.0
+"""Seconds a registry token is good for: long enough to push, too short to keep."""
 
 
 class Keyring:
@@ -80,17 +82,17 @@ class TokenOffice:
 
     def issue(self, subject: str, email: str) -> str:
         """A fresh token for an account."""
+        return self._signed({"sub": subject, "email": email}, self._lifetime)
+
+    def issue_registry(self, tenant_id: str, repository: str) -> str:
+        """A fresh token for pushing to one repository, with the claims registries know; no call here takes it."""
+        access = [{"type": "repository", "name": repository, "actions": ["pull", "push"]}]
+        return self._signed({"sub": tenant_id, "aud": "registry", "access": access}, REGISTRY_LIFETIME)
+
+    def _signed(self, claims: dict[str, Any], lifetime: float) -> str:
         issued = self._wall()
-        claims: dict[str, Any] = {
-            "sub": subject,
-            "email": email,
-            "iat": int(issued),
-            "exp": int(issued + self._lifetime),
-            "iss": ISSUER,
-            "sandbox": True,
-        }
-        # pyjwt's signature names key types of `cryptography`, which HS256 does not need and nobody installs here.
-        return jwt.encode(claims, self._key, algorithm=ALGORITHM)  # pyright: ignore[reportUnknownMemberType]
+        stamps = {"iat": int(issued), "exp": int(issued + lifetime), "iss": ISSUER, "sandbox": True}
+        return jwt.encode(claims | stamps, self._key, algorithm=ALGORITHM)
 
     def check(self, authorization: str | None) -> Claims:
         """Read an `Authorization` header.
@@ -106,7 +108,7 @@ class TokenOffice:
             raise unauthorized("missing_token", "this call needs `Authorization: Bearer <token>`")
         try:
             # `exp` and `iat` are left to the handed-in clock below; the names are still required to be there.
-            payload = jwt.decode(  # pyright: ignore[reportUnknownMemberType]  # as above
+            payload = jwt.decode(
                 token.strip(),
                 self._key,
                 algorithms=[ALGORITHM],

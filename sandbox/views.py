@@ -11,26 +11,31 @@ from typing import Final
 
 from ..io.wire import (
     CheckoutEvent,
+    CustomDomainResponse,
     Customer,
+    DnsInstructions,
     ExternalDbAccessResponse,
     ProvisioningEvent,
+    RegistryToken,
+    RotateCredentialsResponse,
     SubscriptionStatus,
     TenantInfo,
     TenantInfoStatus,
     TenantPlan,
     TenantSecrets,
     TenantStatus,
-    User,
+    UserInfo,
     UserMeResponse,
 )
 from ..io.wire import ProvisioningEventType as Event
 from ..io.wire import Tenant as TenantRecord
 from .answers import WireError
 from .provisioning import Step
-from .state import Account, Checkout, Tenant
+from .state import Account, Checkout, Tenant, Work
 from .world import World
 
 EXTERNAL_DB_HOST: Final = "db-sandbox.systemprompt.io"
+REGISTRY: Final = "registry-sandbox.systemprompt.example"
 
 
 def app_url(tenant: Tenant) -> str:
@@ -40,14 +45,15 @@ def app_url(tenant: Tenant) -> str:
 
 def database_url(world: World, tenant: Tenant, *, external: bool = False, masked: bool = False) -> str:
     """The tenant's database, from inside or outside the cloud, with or without the password."""
-    password = "***" if masked else world.keys.derive("database:" + tenant.id, 24)
+    password = "***" if masked else world.keys.derive(f"database:{tenant.id}:{tenant.passwords}", 24)
     host = EXTERNAL_DB_HOST if external else f"db-sandbox-{tenant.region}.internal"
     name = tenant.slug.replace("-", "_")
     return f"postgres://{name}:{password}@{host}:5432/{name}?sslmode={'require' if external else 'disable'}"
 
 
-def _happened(world: World, tenant: Tenant, event: Event) -> bool:
-    return any(step.event_type is event for step in world.steps_of(tenant))
+def sync_token(world: World, tenant: Tenant) -> str:
+    """The tenant's sync token after the rotations so far."""
+    return f"sandbox_sync_{world.keys.derive(f'sync:{tenant.id}:{tenant.sync_tokens}', 32)}"
 
 
 def _fly_app(tenant: Tenant, *, started: bool) -> str | None:
@@ -59,7 +65,7 @@ def me(world: World, account: Account) -> UserMeResponse:
     tenants = [tenant_info(world, tenant) for tenant in world.tenants_of(account)]
     customer = Customer(id=f"ctm_sandbox_{world.keys.derive('customer:' + account.id)}", status="active")
     return UserMeResponse(
-        user=User(id=account.id, email=account.email, name=f"{account.name} (sandbox)"),
+        user=UserInfo(id=account.id, email=account.email, name=f"{account.name} (sandbox)"),
         customer=customer if tenants else None,
         tenants=tenants,
     )
@@ -67,13 +73,13 @@ def me(world: World, account: Account) -> UserMeResponse:
 
 def tenant_info(world: World, tenant: Tenant) -> TenantInfo:
     """A tenant as `/auth/me` shows it: active once ready, its password masked."""
-    ready = _happened(world, tenant, Event.TENANT_READY)
+    ready = world.has_reached(tenant, Event.TENANT_READY)
     return TenantInfo(
         id=tenant.id,
         name=tenant.name,
         subscription_id=f"sub_sandbox_{world.keys.derive('subscription:' + tenant.id)}",
-        subscription_status=SubscriptionStatus.ACTIVE,
-        app_id=_fly_app(tenant, started=_happened(world, tenant, Event.VM_PROVISIONING_STARTED)),
+        subscription_status=SubscriptionStatus.ACTIVE if tenant.subscribed else SubscriptionStatus.CANCELED,
+        app_id=_fly_app(tenant, started=world.has_reached(tenant, Event.VM_PROVISIONING_STARTED)),
         hostname=f"{tenant.slug}.systemprompt.example" if ready else None,
         region=tenant.region,
         status=TenantInfoStatus.ACTIVE if ready else TenantInfoStatus.PENDING,
@@ -104,18 +110,30 @@ def tenant_status(world: World, tenant: Tenant) -> TenantStatus:
     """`GET /api/v1/tenants/{id}/status`, from the same timeline as the streams.
 
     A tenant that waits for its first deploy says "infrastructure_ready", with its secrets but without an address:
-    neither ready nor failed, so a client that does not know the word keeps waiting.
+    neither ready nor failed, so a client that does not know the word keeps waiting. What is being done to a tenant that
+    stands, a deployment or a restart, comes before what it was.
     """
     steps = world.steps_of(tenant)
-    last = steps[-1] if steps else None
-    secrets_url = f"/api/v1/tenants/{tenant.id}/provisioned-secrets"
-    if last is None:
+    if not steps:
         return TenantStatus(status="provisioning", message="Payment received")
-    if last.event_type is Event.TENANT_READY:
-        return TenantStatus(status="ready", message=last.message, app_url=app_url(tenant), secrets_url=secrets_url)
-    if last is world.steps[-1] and last.event_type is Event.INFRASTRUCTURE_READY:
+    runs = world.has_reached(tenant, Event.TENANT_READY)
+    url = app_url(tenant) if runs else None
+    secrets_url = f"/api/v1/tenants/{tenant.id}/provisioned-secrets" if world.stands(tenant) else None
+    work, last = tenant.work, steps[-1]
+    if work is not None and world.now() < work.until:
+        return TenantStatus(status=work.word, message=_now_doing(world, work), app_url=url, secrets_url=secrets_url)
+    if work is not None and work.failure is not None:
+        return TenantStatus(status="failed", message=work.failure, app_url=url, secrets_url=secrets_url)
+    if runs:
+        return TenantStatus(status="ready", message=last.message, app_url=url, secrets_url=secrets_url)
+    if last is tenant.steps[-1] and last.event_type is Event.INFRASTRUCTURE_READY:
         return TenantStatus(status="infrastructure_ready", message="Waiting for an image", secrets_url=secrets_url)
-    return TenantStatus(status=last.status, message=last.message)
+    return TenantStatus(status=last.status, message=last.message, secrets_url=secrets_url)
+
+
+def _now_doing(world: World, work: Work) -> str:
+    passed = (world.now() - work.started) / (work.until - work.started)
+    return work.messages[min(int(passed * len(work.messages)), len(work.messages) - 1)]
 
 
 def tenant_secrets(world: World, tenant: Tenant) -> TenantSecrets:
@@ -124,7 +142,7 @@ def tenant_secrets(world: World, tenant: Tenant) -> TenantSecrets:
     Raises:
         WireError: 409 `not_ready` before the status names the URL.
     """
-    if tenant_status(world, tenant).secrets_url is None:
+    if not world.stands(tenant):
         raise WireError(409, "not_ready", "the tenant is not ready yet")
     inside = database_url(world, tenant)
     return TenantSecrets(
@@ -132,7 +150,7 @@ def tenant_secrets(world: World, tenant: Tenant) -> TenantSecrets:
         database_url=inside,
         internal_database_url=inside,
         app_url=app_url(tenant),
-        sync_token=f"sandbox_sync_{world.keys.derive('sync:' + tenant.id, 32)}",
+        sync_token=sync_token(world, tenant),
         anthropic_api_key=f"sandbox_anthropic_{world.keys.derive('anthropic:' + tenant.id, 24)}",
     )
 
@@ -146,6 +164,51 @@ def external_db_access(world: World, tenant: Tenant) -> ExternalDbAccessResponse
     )
 
 
+def registry_token(world: World, tenant: Tenant) -> RegistryToken:
+    """The right to push the tenant's next image, for a quarter of an hour."""
+    repository = f"sandbox/{tenant.slug}"
+    count = sum(deployment.tenant_id == tenant.id for deployment in world.ledger.deployments)
+    return RegistryToken(
+        registry=REGISTRY,
+        username="sandbox",
+        token=world.tokens.issue_registry(tenant.id, repository),
+        repository=repository,
+        tag=f"deploy-{count + 1}",
+    )
+
+
+def custom_domain(world: World, tenant: Tenant) -> CustomDomainResponse:
+    """The tenant's own domain and how far its verification is.
+
+    Raises:
+        WireError: 404 when it has none.
+    """
+    domain = tenant.domain
+    if domain is None:
+        raise WireError(404, "domain_not_found", "the tenant has no domain of its own")
+    verified = domain.verified <= world.now()
+    target = f"{tenant.slug}.systemprompt.example"
+    return CustomDomainResponse(
+        domain=domain.name,
+        status="active" if verified else "pending",
+        verified=verified,
+        dns_target=target,
+        dns_instructions=DnsInstructions(record_type="CNAME", host=domain.name, value=target, ttl=300),
+        created_at=domain.created_at,
+        verified_at=domain.verified_at if verified else None,
+    )
+
+
+def rotated_credentials(world: World, tenant: Tenant) -> RotateCredentialsResponse:
+    """The database URLs with today's password."""
+    return RotateCredentialsResponse(
+        status="rotated",
+        message="The database has a new password; the old one stopped working (sandbox)",
+        internal_database_url=database_url(world, tenant),
+        external_database_url=database_url(world, tenant, external=True),
+    )
+
+
 def provisioning_event(tenant: Tenant, step: Step) -> ProvisioningEvent:
     """A step as the tenant's stream tells it."""
     return ProvisioningEvent(
@@ -154,7 +217,7 @@ def provisioning_event(tenant: Tenant, step: Step) -> ProvisioningEvent:
         status=step.status,
         message=step.message,
         app_url=app_url(tenant) if step.event_type is Event.TENANT_READY else None,
-        fly_app_name=_fly_app(tenant, started=step.number >= list(Event).index(Event.VM_PROVISIONING_STARTED) + 1),
+        fly_app_name=_fly_app(tenant, started=_machine_by(tenant, step)),
     )
 
 
@@ -170,4 +233,12 @@ def checkout_event(checkout: Checkout, tenant: Tenant, step: Step) -> CheckoutEv
         message=event.message,
         app_url=event.app_url,
         fly_app_name=event.fly_app_name,
+    )
+
+
+def _machine_by(tenant: Tenant, step: Step) -> bool:
+    """Whether the tenant had a machine at this step."""
+    return any(
+        earlier.event_type is Event.VM_PROVISIONING_STARTED and earlier.number <= step.number
+        for earlier in tenant.steps
     )

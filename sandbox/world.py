@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable
 import trio
 
 from ..io.wire import OAuthProvider, Plan
+from ..io.wire import ProvisioningEventType as Event
 from .answers import WireError, unauthorized
 from .faults import Fault, FaultPlan
-from .provisioning import Step, reached, timeline
+from .provisioning import Step, continued, reached, timeline
 from .redirects import check_redirect_uri, with_query
 from .state import PEOPLE, Account, Checkout, Consent, Ledger, Tenant
 from .tokens import LIFETIME, Keyring, TokenOffice
@@ -50,8 +51,10 @@ class World:
     ) -> None:
         self.keys = Keyring(seed)
         self.tokens = TokenOffice(self.keys.signing_key, wall=wall, lifetime=token_lifetime)
-        self.faults = FaultPlan(faults)
+        self.faults = FaultPlan(faults, seed)
+        self.step_seconds = step_seconds
         self.now = now
+        self.wall = wall
         self.ledger = Ledger()
         self.closed = False
         self.outage_until: float | None = None
@@ -62,12 +65,6 @@ class World:
         self.checkouts: dict[str, Checkout] = {}
         self.tenants: dict[str, Tenant] = {}
         self._changed = trio.Event()
-        failure = self.faults.standing("provisioning-failure")
-        self.steps = timeline(
-            step_seconds,
-            fail_after=None if failure is None else int(failure.number("after")),
-            needs_deploy=self.faults.standing("needs-deploy") is not None,
-        )
 
     @property
     def honours_idempotency(self) -> bool:
@@ -186,14 +183,26 @@ class World:
             region=checkout.region,
             started=self.now(),
             checkout_session_id=checkout.id,
+            steps=timeline(self.step_seconds, fail_after=self._fails_after(1), needs_deploy=self._needs_deploy),
         )
         self.tenants[tenant.id] = tenant
         return tenant
 
+    @property
+    def _needs_deploy(self) -> bool:
+        return self.faults.standing("needs-deploy") is not None
+
+    def _fails_after(self, attempt: int) -> int | None:
+        """After how many steps a tenant's attempt of this number fails; None when it does not."""
+        failure = self.faults.standing("provisioning-failure")
+        if failure is None or 0 < failure.number("times") < attempt:
+            return None
+        return int(failure.number("after"))
+
     def checkout_of(self, owner: Account, checkout_session_id: str) -> Checkout:
         """The owner's checkout; 404 for everybody else's as well, so that ids cannot be probed."""
         checkout = self.checkouts.get(checkout_session_id)
-        if checkout is None or checkout.owner != owner:
+        if checkout is None or checkout.owner != owner or (checkout.tenant is not None and checkout.tenant.deleted):
             raise WireError(404, "checkout_not_found", "no checkout of yours has this id")
         return checkout
 
@@ -212,4 +221,32 @@ class World:
 
     def steps_of(self, tenant: Tenant, after: int = 0) -> list[Step]:
         """What has happened to the tenant so far, newer than step `after`."""
-        return reached(self.steps, tenant.started, self.now(), after)
+        return reached(tenant.steps, tenant.started, self.now(), after)
+
+    def has_reached(self, tenant: Tenant, event: Event) -> bool:
+        """Whether this step is in the tenant's history by now."""
+        return any(step.event_type is event for step in self.steps_of(tenant))
+
+    def stands(self, tenant: Tenant) -> bool:
+        """Whether there is an infrastructure to work on, running or not."""
+        reached = self.has_reached(tenant, Event.INFRASTRUCTURE_READY)
+        return reached and not self.has_reached(tenant, Event.PROVISIONING_FAILED)
+
+    def provision_again(self, tenant: Tenant) -> None:
+        """Go on with a provisioning whose last step was its failure."""
+        tenant.attempts += 1
+        tenant.steps = continued(
+            tenant.steps,
+            tenant.started,
+            self.now(),
+            self.step_seconds,
+            fail_after=self._fails_after(tenant.attempts),
+            needs_deploy=self._needs_deploy,
+        )
+        self.wake()
+
+    def delete(self, tenant: Tenant) -> None:
+        """Forget a tenant; its streams end."""
+        tenant.deleted = True
+        del self.tenants[tenant.id]
+        self.wake()

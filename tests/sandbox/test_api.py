@@ -314,6 +314,8 @@ async def test_the_ledger_counts_requests_by_template(http: httpx.AsyncClient, b
             "checkouts": 0,
             "tenants": 0,
             "activities": [],
+            "deployments": [],
+            "changes": {},
             "requests": {"GET /api/v1/tenants/{id}/status": 2, "GET /api/v1/auth/me": 1},
             "replayed": 0,
         }

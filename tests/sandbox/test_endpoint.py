@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import httpx
@@ -193,3 +194,82 @@ async def test_a_slow_answer_does_not_keep_the_sandbox_from_ending(http: httpx.A
                 nursery.start_soon(ask)
                 while not sandbox.cloud.ledger.requests["GET /api/v1/auth/me"]:
                     await http.get(f"{sandbox.url}/sandbox/ledger")
+
+
+# --- what a request may look like ---
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"region": "\xff"}',
+        b'{"x":' + b"[" * 60_000,
+        b'{"x": "\\ud800"',
+        b"\xef\xbb\xbf{}",
+        b'{"x": 1e999}',
+        b"9" * 5000,
+        b"",
+    ],
+    ids=["not UTF-8", "too deep", "cut off", "byte order mark", "out of range", "huge number", "empty"],
+)
+async def test_a_body_that_cannot_be_read_is_refused(body: bytes, http: httpx.AsyncClient, bearer: Bearer) -> None:
+    """422 in the API's words, with an Idempotency-Key as without, and the connection goes on."""
+    async with serve_sandbox() as sandbox:
+        headers = bearer(sandbox) | {"Content-Type": "application/json"}
+        for extra in ({}, {"Idempotency-Key": "k"}):
+            answer = await http.post(f"{sandbox.url}/api/v1/checkout", headers=headers | extra, content=body)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid_body")
+        assert sandbox.cloud.ledger.checkouts == 0
+
+
+@pytest.mark.parametrize("name", ["Authorization", "Idempotency-Key", "Content-Type"])
+async def test_a_header_that_says_two_things_is_refused(name: str, http: httpx.AsyncClient, bearer: Bearer) -> None:
+    """Which of two tokens or keys is meant is not for a server to guess."""
+    async with serve_sandbox() as sandbox:
+        headers = {"Content-Type": "application/json", "Idempotency-Key": "k"} | bearer(sandbox)
+        twice = [*headers.items(), (name, headers[name])]
+        answer = await http.post(f"{sandbox.url}/api/v1/checkout", headers=twice, content=json.dumps(ORDER))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "duplicate_header")
+
+
+async def test_a_redirect_uri_is_given_once(http: httpx.AsyncClient) -> None:
+    """Of two, the one that was looked at must not be another than the one that is used."""
+    async with serve_sandbox() as sandbox:
+        good = ("redirect_uri", "http://127.0.0.1:1/")
+        answer = await http.get(f"{sandbox.url}/api/v1/auth/oauth/github", params=[good, good])
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_redirect_uri")
+
+
+async def test_an_answer_names_its_request(http: httpx.AsyncClient, bearer: Bearer) -> None:
+    """The caller's own id when it can go into a log, a new one otherwise; refusals and unknown paths have one too."""
+    async with serve_sandbox() as sandbox:
+        url, headers = f"{sandbox.url}/api/v1/auth/me", bearer(sandbox)
+        own = await http.get(url, headers=headers | {"X-Request-Id": "build-7:a.b_c"})
+        assert own.headers["x-request-id"] == "build-7:a.b_c"
+        for bad in ("", "a b", "<script>", "x" * 129, "-x"):
+            given = (await http.get(url, headers=headers | {"X-Request-Id": bad})).headers["x-request-id"]
+            assert given.startswith("req_sandbox_")
+        others = [
+            await http.get(url),
+            await http.delete(url),
+            await http.get(f"{sandbox.url}/api/v1/nothing"),
+            await http.get(url, headers={"Host": "rebound.example"}),
+        ]
+        assert [answer.status_code for answer in others] == [401, 405, 404, 421]
+        assert len({answer.headers["x-request-id"] for answer in others}) == 4
+
+
+async def test_another_method_is_told_which_there_are(http: httpx.AsyncClient, bearer: Bearer) -> None:
+    """405 names every method of the path (RFC 9110 section 15.5.6), whichever calls they belong to."""
+    async with serve_sandbox() as sandbox:
+        for method in ("PATCH", "OPTIONS", "TRACE", "BREW"):
+            answer = await http.request(method, f"{sandbox.url}/api/v1/tenants/t/secrets", headers=bearer(sandbox))
+            assert (answer.status_code, answer.headers["allow"]) == (405, "PUT, GET")
+            assert answer.json()["error"]["code"] == "method_not_allowed"
+
+
+async def test_another_path_is_not_redirected(http: httpx.AsyncClient, bearer: Bearer) -> None:
+    """A slash more is another path: 404, and no token is sent after a redirect."""
+    async with serve_sandbox() as sandbox:
+        answer = await http.get(f"{sandbox.url}/api/v1/tenants/", headers=bearer(sandbox))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")

@@ -19,10 +19,10 @@ def test_every_fault_can_be_written_by_its_name_alone(name: str) -> None:
 
 def test_parameters_are_read_by_type() -> None:
     """Numbers become numbers, text stays text, spaces around do not matter."""
-    fault = Fault.parse(" error:status=500, path=/status ,times=2")
-    assert fault == Fault("error", {"status": 500, "retry_after": 0, "times": 2, "path": "/status"})
-    assert Fault.parse("slow:seconds=0.25").number("seconds") == 0.25
-    assert fault.text == "error:status=500,retry_after=0,times=2,path=/status"
+    fault = Fault.parse(" slow:seconds=0.25, path=/status ,times=2")
+    assert fault == Fault("slow", {"seconds": 0.25, "times": 2, "path": "/status", "chance": 1.0})
+    assert Fault.parse("error:status=500").number("status") == 500
+    assert fault.text == "slow:seconds=0.25,times=2,path=/status,chance=1.0"
     assert Fault.parse(fault.text) == fault
 
 
@@ -46,6 +46,7 @@ def test_an_unknown_fault_lists_the_known_ones() -> None:
         ("slow:seconds=nan", "out of range"),
         ("slow:seconds=inf", "out of range"),
         ("error:status=200", "not an error status"),
+        ("reset:chance=1.5", "no probability"),
         ("", "''"),
     ],
 )
@@ -90,3 +91,22 @@ def test_after_counts_what_was_let_through() -> None:
         True,
         False,
     ]
+
+
+def test_chance_is_a_story_of_its_own_for_each_path() -> None:
+    """The same seed tells the same again, whatever is asked for elsewhere meanwhile; about as often as it says."""
+
+    def story(seed: int, *, others: int = 0) -> list[bool]:
+        plan = FaultPlan(["error:times=0,chance=0.3"], seed)
+        struck: list[bool] = []
+        for _ in range(400):
+            struck.append(plan.strike("error", "/t/1") is not None)
+            for _ in range(others):
+                plan.strike("error", "/t/2")
+        assert plan.struck["error"] >= sum(struck)
+        return struck
+
+    assert story(1) == story(1, others=2)
+    assert story(1) != story(2)
+    assert 80 < sum(story(1)) < 160
+    assert not any(FaultPlan(["error:chance=0"]).strike("error", "/") for _ in range(50))

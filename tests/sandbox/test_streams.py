@@ -308,6 +308,22 @@ async def test_drop_stream_may_strike_more_than_once(bearer: Bearer, paid: Paid)
     assert got == [["1", "2", "3", "4"], ["5", "6", "7", "8"], ["9", "10"]]
 
 
+async def test_a_doubled_and_a_held_back_event(bearer: Bearer, paid: Paid) -> None:
+    """`duplicate` sends one twice, `reorder` one after the next; the last event of a story is not kept back."""
+    faults = ["duplicate:after=1", "reorder:after=3", "reorder:after=9"]
+    async with serve_sandbox(step_seconds=0, faults=faults) as sandbox:
+        events = await read_to_the_end(events_url(sandbox, paid(sandbox)), bearer(sandbox))
+    assert [event.id for event in events] == ["1", "2", "2", "3", "5", "4", "6", "7", "8", "9", "10"]
+
+
+async def test_a_stream_told_from_the_beginning(bearer: Bearer, paid: Paid) -> None:
+    """`replay-all` ignores the last id once; without an id there is nothing to ignore."""
+    async with serve_sandbox(step_seconds=0, faults=["replay-all"]) as sandbox:
+        url, headers = events_url(sandbox, paid(sandbox)), bearer(sandbox)
+        told = [len(await read_to_the_end(url, headers, after=after)) for after in (None, "8", "8")]
+    assert told == [10, 10, 2]
+
+
 async def test_an_outage_refuses_streams_and_nothing_else(http: httpx.AsyncClient, bearer: Bearer, paid: Paid) -> None:
     """For the seconds after the drop streams answer 503 while the status call works; then they are back."""
     clock = Clock()

@@ -71,11 +71,11 @@ def test_foreign_and_forged_tokens_are_refused() -> None:
     key = Keyring(0).signing_key
     forged = [
         office(seed=1).issue("usr_1", "a@sandbox.example"),
-        jwt.encode(claims, None, algorithm="none"),  # pyright: ignore[reportUnknownMemberType]  # cryptography's types
-        jwt.encode({**claims, "iss": "https://api.systemprompt.io"}, key),  # pyright: ignore[reportUnknownMemberType]
-        jwt.encode({**claims, "sandbox": False}, key),  # pyright: ignore[reportUnknownMemberType]
-        jwt.encode({**claims, "exp": "soon"}, key),  # pyright: ignore[reportUnknownMemberType]
-        jwt.encode({"iss": claims["iss"]}, key),  # pyright: ignore[reportUnknownMemberType]
+        jwt.encode(claims, "", algorithm="none"),
+        jwt.encode({**claims, "iss": "https://api.systemprompt.io"}, key),
+        jwt.encode({**claims, "sandbox": False}, key),
+        jwt.encode({**claims, "exp": "soon"}, key),
+        jwt.encode({"iss": claims["iss"]}, key),
         "not.a.jwt",
     ]
     assert {refusal(office(), f"Bearer {token}") for token in forged} == {"invalid_token"}
