@@ -37,6 +37,8 @@ PRIVATE_FILE: Final = 0o600
 PRIVATE_DIR: Final = 0o700
 READ_LIMIT: Final = 16 * 1024 * 1024
 LOCK_SECONDS: Final = 10.0
+LOCK_POLL_SECONDS: Final = 0.01
+"""A write takes a few milliseconds; whoever looks for its end less often makes a queue of it."""
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 # What an open with O_NOFOLLOW says about a symbolic link: ELOOP by POSIX, EMLINK on FreeBSD.
@@ -322,7 +324,7 @@ def locked(path: Path, *, timeout: float = LOCK_SECONDS) -> Generator[None]:
         raise Io(f"cannot lock {path}: there is no directory {path.parent}")
     lock = filelock.FileLock(lock_path, mode=PRIVATE_FILE)
     try:
-        lock.acquire(timeout=timeout)
+        lock.acquire(timeout=timeout, poll_interval=LOCK_POLL_SECONDS)
     except filelock.Timeout as exc:
         raise Io(
             f"cannot lock {path}: another process has held {lock_path} for {timeout:g} seconds",

@@ -4,11 +4,14 @@ The file is `{tenants, synced_at}`. It is a cache of the API with one part that 
 the sync token of a cloud tenant are given out once, after provisioning; later answers mask the password. So the rule
 of this file is that *an absent or masked credential never replaces a stored one*. Fields we do not know belong to a
 newer version and survive a read and a write. What cannot be read is set aside, never overwritten.
+
+To change what is stored: `with TenantStore.updating(path) as store: store.upsert_tenant(tenant)`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -18,10 +21,11 @@ from urllib.parse import urlsplit
 import msgspec
 from typing_extensions import override
 
-from ..errors import Io, TenantsNotSynced, TenantsStoreCorrupted, TenantsStoreInvalid, UnsafeFile
-from .files import ensure_cloud_dir, locked, read_private, set_aside, write_private
-from .log import logger, register_secret
-from .unknown import UNKNOWN, Moment, read_record
+from ..errors import TenantsNotSynced, TenantsStoreCorrupted, TenantsStoreInvalid
+from .files import read_private
+from .log import register_secret
+from .stores import held, write_plain
+from .unknown import UNREADABLE, Moment, plain_record, read_record
 from .wire import TenantInfo
 
 MASKS: Final = (":***@", ":********@")
@@ -34,7 +38,7 @@ Filled = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class TenantType(StrEnum):
-    """Where a tenant runs."""
+    """The known values of `StoredTenant.tenant_type`: where a tenant runs."""
 
     LOCAL = "local"
     CLOUD = "cloud"
@@ -74,7 +78,7 @@ class StoredTenant(msgspec.Struct, frozen=True, kw_only=True):
         region: One of `wire.REGIONS`.
         database_url: Reachable from here: the local database, or the cloud's when external access is on.
         internal_database_url: Reachable from within the cloud.
-        tenant_type: `local` or `cloud`.
+        tenant_type: A `TenantType`, or the word of a newer version; a tenant of that is neither local nor cloud.
         external_db_access: Whether the cloud database accepts connections from outside.
         sync_token: Lets `sync` push and pull.
         shared_container_db: The shared container a local tenant's database is in.
@@ -88,7 +92,7 @@ class StoredTenant(msgspec.Struct, frozen=True, kw_only=True):
     region: str | None = None
     database_url: str | None = None
     internal_database_url: str | None = None
-    tenant_type: TenantType = TenantType.LOCAL
+    tenant_type: str = TenantType.LOCAL
     external_db_access: bool = False
     sync_token: str | None = None
     shared_container_db: str | None = None
@@ -104,7 +108,7 @@ class StoredTenant(msgspec.Struct, frozen=True, kw_only=True):
 
     @override
     def __repr__(self) -> str:
-        return f"StoredTenant(id={self.id!r}, name={self.name!r}, tenant_type={self.tenant_type.value!r})"
+        return f"StoredTenant(id={self.id!r}, name={self.name!r}, tenant_type={str(self.tenant_type)!r})"
 
     @classmethod
     def new(cls, id: str, name: str) -> Self:  # noqa: A002 - the original's name
@@ -128,10 +132,13 @@ class StoredTenant(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_tenant_info(cls, info: TenantInfo) -> Self:
-        """A cloud tenant as `/auth/me` shows it: its database URL may be masked and it has no sync token."""
+        """A cloud tenant as `/auth/me` shows it: its database URL may be masked and it has no sync token.
+
+        One that has no name is called by its id.
+        """
         return cls(
             id=info.id,
-            name=info.name,
+            name=info.name or info.id,
             app_id=info.app_id,
             hostname=info.hostname,
             region=info.region,
@@ -149,7 +156,7 @@ class StoredTenant(msgspec.Struct, frozen=True, kw_only=True):
         masked = not info.database_url or is_masked(info.database_url)
         return msgspec.structs.replace(
             self,
-            name=info.name,
+            name=info.name or self.name,
             app_id=info.app_id,
             hostname=info.hostname,
             region=info.region,
@@ -160,12 +167,12 @@ class StoredTenant(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_cloud(self) -> bool:
         """Whether it runs in the cloud."""
-        return self.tenant_type is TenantType.CLOUD
+        return self.tenant_type == TenantType.CLOUD
 
     @property
     def is_local(self) -> bool:
         """Whether it runs on this computer."""
-        return self.tenant_type is TenantType.LOCAL
+        return self.tenant_type == TenantType.LOCAL
 
     @property
     def uses_shared_container(self) -> bool:
@@ -202,8 +209,8 @@ class StoredTenant(msgspec.Struct, frozen=True, kw_only=True):
         return self.is_cloud and (self.is_sync_token_missing or self.is_database_url_masked)
 
 
-class TenantStore(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of `tenants.json`.
+class TenantStore(msgspec.Struct, kw_only=True):
+    """The content of `tenants.json`; the tenants in it are immutable, the list is not.
 
     Attributes:
         tenants: In the order of the file.
@@ -229,14 +236,16 @@ class TenantStore(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the last sync is longer ago than `max_age` (now: the clock's time by default)."""
         return (datetime.now(UTC) if now is None else now) - self.synced_at > max_age
 
-    def with_tenant(self, tenant: StoredTenant) -> Self:
-        """This store with the tenant in it, in the place of one with its id, else at the end.
+    def upsert_tenant(self, tenant: StoredTenant) -> StoredTenant:
+        """Put a tenant into the store, in the place of the one with its id, else at the end.
 
-        A credential the new record lacks, or has masked, is taken over from the stored one.
+        Returns:
+            What is stored now: a credential the new record lacks, or has masked, is taken over from the old one.
         """
         old = self.find_tenant(tenant.id)
         if old is None:
-            return msgspec.structs.replace(self, tenants=(*self.tenants, tenant))
+            self.tenants = (*self.tenants, tenant)
+            return tenant
         masked = not tenant.internal_database_url or is_masked(tenant.internal_database_url)
         merged = msgspec.structs.replace(
             tenant,
@@ -245,7 +254,34 @@ class TenantStore(msgspec.Struct, frozen=True, kw_only=True):
             sync_token=tenant.sync_token or old.sync_token,
             unknown_fields={**old.unknown_fields, **tenant.unknown_fields},
         )
-        return msgspec.structs.replace(self, tenants=tuple(merged if each is old else each for each in self.tenants))
+        self.tenants = tuple(merged if each is old else each for each in self.tenants)
+        return merged
+
+    def remove_tenant(self, id: str) -> StoredTenant | None:  # noqa: A002 - as in `find_tenant`
+        """Take the tenant with this id out of the store; None when there is none."""
+        found = self.find_tenant(id)
+        self.tenants = tuple(each for each in self.tenants if each is not found)
+        return found
+
+    def sync(self, infos: Iterable[TenantInfo], now: datetime | None = None) -> list[StoredTenant]:
+        """Make the cloud tenants those that `/auth/me` listed, with the credentials that are stored.
+
+        Args:
+            infos: All of them. What is not among them is gone; local tenants stay.
+            now: The new `synced_at`; the clock's time by default.
+
+        Returns:
+            The cloud tenants that are gone.
+        """
+        listed = {info.id: info for info in infos}
+        gone = [each for each in self.tenants if each.is_cloud and each.id not in listed]
+        for tenant in gone:
+            self.remove_tenant(tenant.id)
+        for info in listed.values():
+            old = self.find_tenant(info.id)
+            self.upsert_tenant(old.update_from_tenant_info(info) if old else StoredTenant.from_tenant_info(info))
+        self.synced_at = datetime.now(UTC) if now is None else now
+        return gone
 
     @classmethod
     def load_from_path(cls, path: Path) -> Self:
@@ -255,14 +291,22 @@ class TenantStore(msgspec.Struct, frozen=True, kw_only=True):
             TenantsNotSynced: There is no such file.
             TenantsStoreCorrupted: It is not JSON.
             TenantsStoreInvalid: A field is missing or breaks its rule; the message names it.
+            UnsafeFile: It is a symbolic link or belongs to somebody else.
             Io: It is there and cannot be read.
         """
+        found = cls._load(path)
+        if found is None:
+            raise TenantsNotSynced(f"no tenants are known yet: there is no {path}")
+        return found
+
+    @classmethod
+    def _load(cls, path: Path) -> Self | None:
         data = read_private(path)
         if data is None:
-            raise TenantsNotSynced(f"no tenants are known yet: there is no {path}")
+            return None
         try:
             raw = msgspec.json.decode(data)
-        except (msgspec.DecodeError, RecursionError) as exc:
+        except UNREADABLE as exc:
             raise TenantsStoreCorrupted(f"{path} is not JSON: {exc}") from exc
         try:
             top = msgspec.convert(raw, dict[str, Any])
@@ -276,77 +320,51 @@ class TenantStore(msgspec.Struct, frozen=True, kw_only=True):
                 tenants.append(read_record(each, StoredTenant))
             except msgspec.ValidationError as exc:
                 raise TenantsStoreInvalid(f"{path} does not hold tenants: tenant {index + 1}: {exc}") from exc
-        return msgspec.structs.replace(store, tenants=tuple(tenants))
+        store.tenants = tuple(tenants)
+        return store
+
+    @classmethod
+    @contextmanager
+    def updating(cls, path: Path, now: datetime | None = None) -> Generator[Self]:
+        """Change what is stored, next to whatever another process changes: `with TenantStore.updating(path) as store`.
+
+        The store is read under its lock and written when the block ends; a block that raises writes nothing.
+
+        Args:
+            path: `tenants.json`; its directory is created when missing. A file that cannot be read is set aside.
+            now: The `synced_at` of a new file; the clock's time by default. An existing file keeps its own.
+
+        Raises:
+            UnsafeFile: The file or its directory is a symbolic link or belongs to somebody else.
+            Io: It cannot be written, or its lock cannot be had; what was there before still stands.
+        """
+        with held(path, cls._load) as found:
+            store = cls(synced_at=datetime.now(UTC) if now is None else now) if found is None else found
+            yield store
+            store._write(path)
 
     def save_to_path(self, path: Path) -> None:
-        """Replace the stored list by this one, under its lock; a file that cannot be read is set aside first.
-
-        To change what is stored, use `store_tenant`: it reads again under the lock, so that no other process's change
-        is lost.
+        """Replace the whole stored list by this one, whatever is there; `updating` changes a part of it.
 
         Raises:
             UnsafeFile: The file or its directory is a symbolic link or belongs to somebody else.
             Io: It cannot be written; what was there before still stands.
         """
-        ensure_cloud_dir(path.parent)
-        with locked(path):
-            _load_or_set_aside(path)
+        with held(path, self._load):
             self._write(path)
 
     def _write(self, path: Path) -> None:
-        top: dict[str, Any] = {
-            **self.unknown_fields,
-            "tenants": [_plain(tenant) for tenant in self.tenants],
-            "synced_at": self.synced_at.astimezone(UTC),
-        }
-        write_private(path, msgspec.json.format(msgspec.json.encode(top)) + b"\n")
+        write_plain(path, {**plain_record(self), "tenants": [plain_record(tenant) for tenant in self.tenants]})
 
 
 class _Listed(msgspec.Struct):
     tenants: list[dict[str, Any]]
 
 
-def _plain(tenant: StoredTenant) -> dict[str, Any]:
-    """A tenant as the file holds it: absent optionals left out."""
-    known = msgspec.structs.asdict(tenant)
-    rest: dict[str, Any] = known.pop(UNKNOWN)
-    return {**rest, **{name: value for name, value in known.items() if value is not None}}
-
-
-def _load_or_set_aside(path: Path) -> TenantStore | None:
-    """Read the store under its lock; None when there is none any more, or none yet."""
-    try:
-        return TenantStore.load_from_path(path)
-    except TenantsNotSynced:
-        return None
-    except UnsafeFile:
-        raise
-    except (TenantsStoreCorrupted, TenantsStoreInvalid, Io) as exc:
-        aside = set_aside(path)
-        logger.warning("{}; it is {} now", exc.user_message, aside)
-        return None
-
-
-def store_tenant(path: Path, tenant: StoredTenant, now: datetime) -> TenantStore:
-    """Put one tenant into the store, next to whatever another process put there meanwhile.
-
-    Args:
-        path: `tenants.json`; its directory is created when missing.
-        tenant: Replaces the one with its id, except that absent or masked credentials do not replace stored ones.
-        now: The `synced_at` of a new file. An existing file keeps its own: one tenant stored is not a list synced.
-
-    Returns:
-        The store as it was written.
-
-    Raises:
-        UnsafeFile: The file or its directory is a symbolic link or belongs to somebody else.
-        Io: It cannot be written; what was there before still stands.
-    """
-    ensure_cloud_dir(path.parent)
-    with locked(path):
-        store = (_load_or_set_aside(path) or TenantStore(synced_at=now)).with_tenant(tenant)
-        store._write(path)  # pyright: ignore[reportPrivateUsage] - the same module; not for callers, who would skip the lock
-    return store
+def store_tenant(path: Path, tenant: StoredTenant, now: datetime) -> None:
+    """`upsert_tenant` within `TenantStore.updating`, as one call for a thread; arguments and errors are theirs."""
+    with TenantStore.updating(path, now) as store:
+        store.upsert_tenant(tenant)
 
 
 def external_database_url(url: str, hostname: str | None = None) -> str:

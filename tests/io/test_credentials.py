@@ -14,19 +14,19 @@ import jwt
 import loguru
 import pytest
 from freezegun import freeze_time
+from starlette.responses import JSONResponse
 from systemprompt_cloud.errors import CredentialsCorrupted, Io, NotAuthenticated, TokenExpired, UnsafeFile
 from systemprompt_cloud.io.credentials import CloudCredentials
 from systemprompt_cloud.io.log import redact
+from systemprompt_cloud.testing.scripted import serve_scripted
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def token(expires: datetime) -> str:
+def token(expires: datetime, **claims: Any) -> str:
     """A token that ends then."""
-    # pyjwt names key types of `cryptography`, which is not installed.
-    return jwt.encode(  # pyright: ignore[reportUnknownMemberType]
-        {"sub": "u_1", "exp": int(expires.timestamp())}, "a test key of more than thirty-two bytes", algorithm="HS256"
-    )
+    whole = {"sub": "u_1", "exp": int(expires.timestamp()), **claims}
+    return jwt.encode(whole, "a test key of more than thirty-two bytes", algorithm="HS256")
 
 
 def credentials(expires: datetime = NOW + timedelta(days=1)) -> CloudCredentials:
@@ -167,7 +167,8 @@ def test_a_broken_field_is_named_with_the_file(path: Path, put: Any, changes: di
     assert caught.value.requires_login
 
 
-BROKEN = [b"", b"{", b"null", b"[]", b"\xff\xfe", b'{"api_token": "abc', b"[" * 200_000, b'{"a":' * 200_000]
+BROKEN = [b"", b"{", b"null", b"[]", b"\xff\xfe", b'{"api_token": "abc', b'{"api_token": "\xff"}']
+BROKEN += [b"[" * 200_000, b'{"a":' * 200_000]
 
 
 @pytest.mark.parametrize("content", BROKEN, ids=range(len(BROKEN)))
@@ -232,8 +233,9 @@ def test_somebody_elses_file_is_refused(path: Path) -> None:
 def test_logging_out_removes_the_file_readable_or_not(path: Path, put: Any) -> None:
     """And says whether there was one, also when there is not even a directory."""
     assert CloudCredentials.delete_from_path(path) is False
-    put(b"broken")
-    assert CloudCredentials.delete_from_path(path) is True
+    for broken in (b"broken", b'{"api_token": "\xff"}'):
+        put(broken)
+        assert CloudCredentials.delete_from_path(path) is True
     assert CloudCredentials.delete_from_path(path) is False
     assert not path.exists()
 
@@ -292,3 +294,35 @@ def test_a_login_that_breaks_a_rule_cannot_be_made() -> None:
         CloudCredentials(
             api_token="t", api_url="https://h", authenticated_at=NOW.replace(tzinfo=None), user_email="a@b"
         )
+
+
+# --- what the API says ---------------------------------------------------------------------------------
+
+
+async def test_only_the_api_can_say_whether_a_token_still_counts() -> None:
+    """Taken is true, refused (401) is false; the token goes to the API it came from."""
+    me = {"user": {"id": "u_1", "email": "ann@example.com"}}
+    refusal = JSONResponse({"error": {"code": "unauthorized", "message": "no"}}, 401)
+    async with serve_scripted() as server:
+        server.plan(JSONResponse(me), refusal)
+        login = CloudCredentials(
+            api_token=token(datetime.now(UTC) + timedelta(days=1)),
+            api_url=server.url,
+            authenticated_at=NOW,
+            user_email="ann@example.com",
+        )
+        assert await login.validate_with_api() is True
+        assert await login.validate_with_api() is False
+    assert [request.url.path for request in server.requests] == ["/api/v1/auth/me"] * 2
+    assert server.requests[0].headers["authorization"] == f"Bearer {login.api_token}"
+
+
+async def test_a_local_clouds_token_is_not_even_sent_to_production() -> None:
+    """It counts for nothing there, and asking would give it away."""
+    login = CloudCredentials(
+        api_token=token(datetime.now(UTC) + timedelta(days=1), sandbox=True),
+        api_url="https://api.systemprompt.io",
+        authenticated_at=NOW,
+        user_email="ann@example.com",
+    )
+    assert await login.validate_with_api() is False

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -83,6 +82,12 @@ def cloud(**changes: Any) -> StoredTenant:
     return StoredTenant.new_cloud(NewCloudTenantParams(**whole))
 
 
+def stored(path: Path, tenant: StoredTenant, now: datetime = NOW) -> TenantStore:
+    """Store one tenant; what is on disk then."""
+    store_tenant(path, tenant, now)
+    return TenantStore.load_from_path(path)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """Where the tenants are stored, in a directory that does not exist yet."""
@@ -129,6 +134,13 @@ def test_each_way_to_make_a_tenant_sets_what_it_says() -> None:
     assert (made.is_cloud, made.region, made.internal_database_url, made.database_url) == (True, "iad", URL, None)
     listed = StoredTenant.from_tenant_info(info(app_id="a", external_db_access=True))
     assert (listed.is_cloud, listed.app_id, listed.external_db_access, listed.sync_token) == (True, "a", True, None)
+
+
+def test_a_tenant_the_api_gives_no_name_is_stored_all_the_same() -> None:
+    """The format wants a name: the one it had here, else its id."""
+    nameless = info(name="")
+    assert StoredTenant.from_tenant_info(nameless).name == nameless.id
+    assert cloud().update_from_tenant_info(nameless).name == cloud().name
 
 
 @pytest.mark.parametrize(("id", "name"), [("", "n"), ("i", "")])
@@ -240,13 +252,14 @@ UNREADABLE: list[tuple[bytes, type[CloudError], str]] = [
     (b"", TenantsStoreCorrupted, "not JSON"),
     (b'{"tenants": [', TenantsStoreCorrupted, "not JSON"),
     (b"\xff", TenantsStoreCorrupted, "not JSON"),
+    (b'{"tenants":[],"x":"\xff",' + SYNCED, TenantsStoreCorrupted, "not JSON"),
     (b"[" * 200_000, TenantsStoreCorrupted, "not JSON"),
     (b"[]", TenantsStoreInvalid, "object"),
     (b"{" + SYNCED, TenantsStoreInvalid, "tenants"),
     (b'{"tenants":[]}', TenantsStoreInvalid, "synced_at"),
     (b'{"tenants":[],"synced_at":"2030-01-02"}', TenantsStoreInvalid, "synced_at"),
     (b'{"tenants":[{"id":"a","name":"b"},{"id":"","name":"b"}],' + SYNCED, TenantsStoreInvalid, "tenant 2: .*id"),
-    (b'{"tenants":[{"id":"a","name":"b","tenant_type":"mars"}],' + SYNCED, TenantsStoreInvalid, "tenant_type"),
+    (b'{"tenants":[{"id":"a","name":"b","tenant_type":7}],' + SYNCED, TenantsStoreInvalid, "tenant_type"),
     (b'{"tenants":[{"id":"a","name":"b","sync_token":7}],' + SYNCED, TenantsStoreInvalid, "sync_token"),
 ]
 
@@ -260,9 +273,7 @@ def test_what_cannot_be_read_is_named_and_set_aside_by_a_store(
     with pytest.raises(kind, match=named) as caught:
         TenantStore.load_from_path(path)
     assert str(path) in caught.value.user_message
-    store = store_tenant(path, cloud(), NOW)
-    assert store.tenants == (cloud(),)
-    assert TenantStore.load_from_path(path) == store
+    assert stored(path, cloud()).tenants == (cloud(),)
     (aside,) = path.parent.glob("tenants.json.unreadable-*")
     assert aside.read_bytes() == content
     assert len(warned) == 1
@@ -301,10 +312,9 @@ def test_storing_replaces_by_id_in_place_and_adds_at_the_end(path: Path) -> None
     """A new file is synced now; an existing one keeps its time, because one tenant is not the whole list."""
     for name in ("a", "b", "c"):
         store_tenant(path, cloud(id=name, name=name), NOW)
-    store = store_tenant(path, cloud(id="b", name="B"), NOW + timedelta(days=1))
+    store = stored(path, cloud(id="b", name="B"), NOW + timedelta(days=1))
     assert [(tenant.id, tenant.name) for tenant in store.tenants] == [("a", "a"), ("b", "B"), ("c", "c")]
     assert store.synced_at == NOW
-    assert TenantStore.load_from_path(path) == store
     assert store.find_tenant("c") == cloud(id="c", name="c")
     assert store.find_tenant("d") is None
 
@@ -313,34 +323,57 @@ def test_storing_replaces_by_id_in_place_and_adds_at_the_end(path: Path) -> None
 def test_an_absent_or_masked_credential_never_replaces_a_stored_one(path: Path, poorer: dict[str, Any]) -> None:
     """The password and the sync token are given out once; a later answer without them must not cost them."""
     store_tenant(path, cloud(database_url="postgres://x"), NOW)
-    store = store_tenant(path, cloud(sync_token=None, name="Later", **poorer), NOW)
-    (tenant,) = store.tenants
+    (tenant,) = stored(path, cloud(sync_token=None, name="Later", **poorer)).tenants
     assert (tenant.name, tenant.internal_database_url, tenant.sync_token, tenant.database_url) == (
         "Later",
         URL,
         "sync-token-value",
         "postgres://x",
     )
-    rotated = store_tenant(path, cloud(sync_token="rotated", internal_database_url="postgres://n:e@w/1"), NOW)
+    rotated = stored(path, cloud(sync_token="rotated", internal_database_url="postgres://n:e@w/1"))
     assert (rotated.tenants[0].sync_token, rotated.tenants[0].internal_database_url) == (
         "rotated",
         "postgres://n:e@w/1",
     )
 
 
-def test_processes_that_store_at_once_lose_nothing(path: Path) -> None:
-    """Four processes, eight tenants each, one file: all thirty-two are there."""
-    script = (
-        "import sys, pathlib, datetime\n"
-        "from systemprompt_cloud.io.tenants import StoredTenant, store_tenant\n"
-        "for n in range(8):\n"
-        "    tenant = StoredTenant.new(f'{sys.argv[2]}.{n}', 'name')\n"
-        "    store_tenant(pathlib.Path(sys.argv[1]), tenant, datetime.datetime.now(datetime.UTC))\n"
-    )
-    processes = [subprocess.Popen([sys.executable, "-c", script, path, str(n)]) for n in range(4)]
-    assert [process.wait(60) for process in processes] == [0] * 4
-    stored = {tenant.id for tenant in TenantStore.load_from_path(path).tenants}
-    assert stored == {f"{process}.{n}" for process in range(4) for n in range(8)}
+def test_an_update_writes_all_of_it_or_nothing(path: Path) -> None:
+    """A block that raises leaves the file as it was, byte for byte; the lock is free again."""
+    store_tenant(path, cloud(), NOW)
+    before = path.read_bytes()
+    with contextlib.suppress(LookupError), TenantStore.updating(path) as store:
+        store.remove_tenant("t1")
+        raise LookupError
+    assert path.read_bytes() == before
+    with TenantStore.updating(path) as store:
+        assert store.remove_tenant("t1") == cloud()
+        assert store.remove_tenant("t1") is None
+    assert TenantStore.load_from_path(path).tenants == ()
+
+
+def test_a_sync_takes_the_list_and_keeps_the_credentials(path: Path) -> None:
+    """What the API no longer lists is gone and returned; what it lists is new or updated; local tenants stay."""
+    local = StoredTenant.new_local("l", "Local", URL)
+    for tenant in (cloud(), cloud(id="t2"), local):
+        store_tenant(path, tenant, NOW)
+    with TenantStore.updating(path) as store:
+        gone = store.sync([info(), info(id="t3", name="Three")], NOW + timedelta(days=1))
+    found = TenantStore.load_from_path(path)
+    assert gone == [cloud(id="t2")]
+    assert [tenant.id for tenant in found.tenants] == ["t1", "l", "t3"]
+    assert found.find_tenant("t1") == cloud(name="New", region="lhr")
+    assert found.find_tenant("l") == local
+    assert found.synced_at == NOW + timedelta(days=1)
+
+
+def test_a_type_of_a_newer_version_stays_as_it_is(path: Path, put: Any) -> None:
+    """Such a tenant is neither local nor cloud, and is written back with the word it came with."""
+    put(b'{"tenants":[{"id":"a","name":"b","tenant_type":"mars","database_url":"postgres://x"}],' + SYNCED)
+    with TenantStore.updating(path) as store:
+        (tenant,) = store.tenants
+    assert (tenant.is_local, tenant.is_cloud, tenant.has_database_url) == (False, False, True)
+    assert "mars" in repr(tenant)
+    assert json.loads(path.read_bytes())["tenants"][0]["tenant_type"] == "mars"
 
 
 def test_a_store_grows_stale_with_the_clock() -> None:

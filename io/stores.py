@@ -1,0 +1,61 @@
+"""What the files shared with the Rust CLI have in common: how one is read in order to be written.
+
+Each of them (`credentials.py`, `tenants.py`, `sessions.py`, `session_store.py`) is changed in the same three steps:
+take the file's lock, read what is there *now*, write the whole anew. Whoever reads first and locks later writes back
+what another process has changed meanwhile; so the steps are one context manager. What cannot be read is no reason to
+stop, and no reason to lose it either: it is set aside under a name that the warning tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from ..errors import CredentialsCorrupted, Io, SessionsCorrupted, TenantsStoreCorrupted, TenantsStoreInvalid, UnsafeFile
+from .files import ensure_cloud_dir, locked, set_aside, write_private
+from .log import logger
+
+_T = TypeVar("_T")
+
+
+@contextmanager
+def held(path: Path, load: Callable[[Path], _T | None]) -> Generator[_T | None]:
+    """Hold a shared file's lock, with what the file holds; its directory is made when it is missing.
+
+    Args:
+        path: The file.
+        load: Reads it; None when it does not exist.
+
+    Yields:
+        What `load` returned; None as well when the file could not be read and was set aside.
+
+    Raises:
+        UnsafeFile: The file or its directory is a symbolic link or belongs to somebody else.
+        Io: The directory or the lock cannot be had.
+        CloudError: What else `load` refuses, and must stay where it is.
+    """
+    ensure_cloud_dir(path.parent)
+    with locked(path):
+        try:
+            found = load(path)
+        except UnsafeFile:
+            raise
+        except (CredentialsCorrupted, TenantsStoreCorrupted, TenantsStoreInvalid, SessionsCorrupted, Io) as exc:
+            aside = set_aside(path)
+            logger.warning("{}; it is {} now", exc.user_message, aside)
+            found = None
+        yield found
+
+
+def write_plain(path: Path, plain: dict[str, Any]) -> None:
+    """Replace a shared file by this object, indented, as `files.write_private` does.
+
+    Raises:
+        UnsafeFile: The path is a symbolic link, or the file belongs to somebody else.
+        Io: It could not be written; what was there before still stands.
+    """
+    write_private(path, msgspec.json.format(msgspec.json.encode(plain)) + b"\n")
