@@ -7,7 +7,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from systemprompt_cloud.io.polling import LONGEST_RETRY_AFTER, Backoff
+from systemprompt_cloud.io.polling import LONGEST_RETRY_AFTER, Backoff, Pace
 
 
 def seeded(seed: int) -> random.Random:
@@ -58,3 +58,53 @@ def test_negative_waits_are_refused() -> None:
     """A wait cannot be negative."""
     with pytest.raises(ValueError, match="negative"):
         Backoff(base=-1.0)
+
+
+# --- between two answers -------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.booleans(), max_size=30), st.integers(), st.floats(0.01, 60.0))
+def test_a_pace_stays_within_its_bounds(answers: list[bool], seed: int, usual: float) -> None:
+    """From a quarter of the usual wait to twice it, a fifth of jitter on top, whatever was answered."""
+    pace = Pace(usual, seeded(seed))
+    for news in answers:
+        assert 0.25 * 0.8 * usual <= pace.delay(news=news) <= 2.0 * 1.2 * usual
+
+
+def test_a_pace_grows_while_nothing_changes_and_is_quick_after_news() -> None:
+    """0.5, 0.75, 1.1, 1.7, 2.5, 3.8, 4, 4 s … about the usual two; news begins anew."""
+    pace = Pace(2.0, Unmoved())
+    quiet = [pace.delay(news=False) for _ in range(10)]
+    assert quiet == sorted(quiet)
+    assert quiet[0] == pytest.approx(0.5)
+    assert quiet[-1] == pytest.approx(4.0)
+    assert sum(quiet[:3]) < 2.5
+    assert pace.delay(news=True) == pytest.approx(0.5)
+    assert pace.delay(news=False) == pytest.approx(0.75)
+
+
+def test_clients_that_began_together_drift_apart() -> None:
+    """Of a hundred, no two ask at the same moment any more after ten questions."""
+    paces = [Pace(2.0, seeded(number)) for number in range(100)]
+    moments = [round(sum(pace.delay(news=False) for _ in range(10)), 3) for pace in paces]
+    assert len(set(moments)) > 95
+
+
+def test_sixty_questions_take_at_least_two_minutes() -> None:
+    """A server is asked no more often in all than every two seconds (docs/reference/wire.md section 2)."""
+    pace = Pace()
+    assert sum(pace.delay(news=False) for _ in range(60)) > 120.0
+
+
+def test_a_negative_pace_is_refused() -> None:
+    """A wait cannot be negative; nothing is a wait of its own, for tests."""
+    with pytest.raises(ValueError, match="negative"):
+        Pace(-1.0)
+    assert Pace(0.0).delay(news=False) == 0.0
+
+
+class Unmoved(random.Random):
+    """Chance without any."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return (a + b) / 2
