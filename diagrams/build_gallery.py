@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..machines.checkout import CHECKOUT
+from ..machines.deployment import DEPLOYMENT
 from ..machines.login import LOGIN
 from ..machines.machine import Machine
 from ..machines.onboarding import ONBOARDING
@@ -26,7 +27,8 @@ MACHINES: Final[dict[str, tuple[Machine[Any], str]]] = {
     "login": (LOGIN, "From nothing to credentials on disk."),
     "checkout": (CHECKOUT, "From a plan and a region to a paid tenant."),
     "provisioning": (PROVISIONING, "From a tenant's id to a running tenant stored on this machine."),
-    "onboarding": (ONBOARDING, "The other three, one after the other, as child flows."),
+    "deployment": (DEPLOYMENT, "From an image to a tenant that runs it."),
+    "onboarding": (ONBOARDING, "Login, checkout and provisioning, one after the other, as child flows."),
 }
 
 _INTRODUCTION: Final = """\

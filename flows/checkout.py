@@ -7,7 +7,7 @@ the pending payment. The table is `machines/checkout.py`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
 import trio
@@ -25,7 +25,7 @@ from ..io.api import CloudApiClient
 from ..io.browser import check_openable
 from ..io.callback import StatusView, callback_uri, listen_for_callback, new_nonce
 from ..io.log import redact
-from ..io.pages import error_page, success_page, waiting_page
+from ..io.pages import OUR_CHECKOUT_PAGES, CheckoutTemplates
 from ..io.sse import EventStream, ServerSentEvent
 from ..io.wire import REGIONS, CheckoutEvent, Plan, TenantInfo
 from ..machines.checkout import (
@@ -49,14 +49,26 @@ from ..machines.checkout import (
     TenantConfirmed,
 )
 from ..machines.machine import Event
-from ..machines.watching import StepObserved
+from ..machines.watching import StepObserved, unsaid
 from .callbacks import Reply, await_browser
 from .engine import Engine
 from .flow import Flow
 from .login import LONGEST_DESCRIPTION, free_port
 from .services import Services
 from .visit import Program, Visit
-from .watching import Connect, decode, follow_stream, get_stream_back, look_once, poll, refusal, stand_by
+from .watching import (
+    Ask,
+    Connect,
+    Interpret,
+    Pauses,
+    decode,
+    follow_stream,
+    look_once,
+    poll,
+    poll_without_stream,
+    refusal,
+    stand_by,
+)
 
 CheckoutVisit = Visit[CheckoutContext]
 STREAM_EVENTS = frozenset({"provisioning"})
@@ -90,7 +102,7 @@ def checkout_program(services: Services) -> Program[CheckoutContext]:
             "tenant_unconfirmed": [stand_by],
             "tenant_overdue": [stand_by],
             "awaiting_tenant_streaming": [doing.watch_events, doing.look_once, doing.serve_waiting_page],
-            "awaiting_tenant_polling": [doing.poll_tenant, doing.get_stream_back, doing.serve_waiting_page],
+            "awaiting_tenant_polling": [doing.poll_tenant, doing.serve_waiting_page],
         },
     )
 
@@ -110,26 +122,27 @@ def find_plan(plans: list[Plan], wanted: str) -> Plan | None:
 def our_tenant(context: CheckoutContext, tenants: Sequence[TenantInfo]) -> TenantInfo | None:
     """The one tenant that is new since the order was placed and fits it; None when there is none, or a choice.
 
-    Another order of the same account may be under way at the same moment: guessing would hand out its tenant.
+    Another order of the same account may be under way at the same moment: guessing would hand out its tenant. An order
+    that somebody else placed (`run_checkout_callback_flow`) names no plan and no region; then any new tenant fits.
     """
     fitting = [
         tenant
         for tenant in tenants
         if tenant.id not in context.known_tenants
-        and tenant.region in (None, context.region)
-        and (tenant.plan is None or tenant.plan.name == context.plan_name)
+        and (not context.region or tenant.region in (None, context.region))
+        and (not context.plan_name or tenant.plan is None or tenant.plan.name == context.plan_name)
     ]
     return fitting[0] if len(fitting) == 1 else None
 
 
-def stream_meaning(event: CheckoutEvent, event_id: str) -> Event:
+def stream_meaning(context: CheckoutContext, event: CheckoutEvent, event_id: str) -> Event:
     """The event an observation of the checkout's stream becomes."""
     if event.event_type == "provisioning_failed":
         return CheckoutFailed(redact(event.message or "the server gave no reason"))
     if event.event_type in BUILT:
         return TenantAnnounced(
             step=event.event_type,
-            message=redact(event.message or ""),
+            message=unsaid(context, redact(event.message or "")),
             tenant_id=event.tenant_id,
             tenant_name=event.tenant_name,
             needs_deploy=event.event_type == "infrastructure_ready",
@@ -140,6 +153,7 @@ def stream_meaning(event: CheckoutEvent, event_id: str) -> Event:
 class _Checkout:
     def __init__(self, services: Services) -> None:
         self.services = services
+        self.pauses = Pauses()
 
     async def _api(self, visit: CheckoutVisit) -> CloudApiClient:
         return await self.services.api(visit.context.api_url)
@@ -228,7 +242,7 @@ class _Checkout:
             return BrowserOpened() if outcome.opened else BrowserNotOpened(outcome.reason)
 
         async def read(parameters: dict[str, str]) -> Reply:
-            return read_callback(context, parameters)
+            return read_callback(context, parameters, self.services.checkout_pages)
 
         await await_browser(
             visit,
@@ -266,17 +280,17 @@ class _Checkout:
             found = tenants.get(context.tenant_id)
             return None if found is None else TenantConfirmed(found.id, found.name)
 
-        return await poll(visit, self.services, ask)
+        return await poll(visit, self.services, ask, pauses=self.pauses)
 
     async def watch_events(self, visit: CheckoutVisit) -> Event:
+        return await follow_stream(visit, self.services, await self._connect(visit), self._interpreting(visit))
+
+    def _interpreting(self, visit: CheckoutVisit) -> Interpret:
         def interpret(sse: ServerSentEvent) -> Event | None:
             event = decode(sse, STREAM_EVENTS, CheckoutEvent)
-            return None if event is None else stream_meaning(event, sse.id)
+            return None if event is None else stream_meaning(visit.context, event, sse.id)
 
-        return await follow_stream(visit, await self._connect(visit), interpret)
-
-    async def get_stream_back(self, visit: CheckoutVisit) -> Event:
-        return await get_stream_back(visit, self.services, await self._connect(visit))
+        return interpret
 
     async def look_for_payment(self, visit: CheckoutVisit) -> Event:
         api = await self._api(visit)
@@ -284,12 +298,13 @@ class _Checkout:
         return PaymentNotFound() if found is None else PaymentObserved(found.id, found.name)
 
     async def look_once(self, visit: CheckoutVisit) -> Event | None:
-        return await look_once(visit, await self._asking(visit))
+        return await look_once(visit, await self._asking(visit), self.pauses)
 
-    async def poll_tenant(self, visit: CheckoutVisit) -> Event:
-        return await poll(visit, self.services, await self._asking(visit))
+    async def poll_tenant(self, visit: CheckoutVisit) -> None:
+        connect, ask = await self._connect(visit), await self._asking(visit)
+        await poll_without_stream(visit, self.services, connect, self._interpreting(visit), ask, self.pauses)
 
-    async def _asking(self, visit: CheckoutVisit) -> Callable[[], Awaitable[Event | None]]:
+    async def _asking(self, visit: CheckoutVisit) -> Ask:
         api = await self._api(visit)
 
         async def ask() -> Event | None:
@@ -306,7 +321,7 @@ class _Checkout:
                 return CheckoutFailed(said or "the server gave no reason")
             if status.status in {"ready", "infrastructure_ready"}:
                 step = "tenant_ready" if status.status == "ready" else status.status
-                return TenantAnnounced(step, said, tenant_id, name, step != "tenant_ready")
+                return TenantAnnounced(step, unsaid(context, said), tenant_id, name, step != "tenant_ready")
             return StepObserved("", said, "polling", tenant_id=tenant_id)
 
         return ask
@@ -330,7 +345,8 @@ class _Checkout:
                     while True:
                         # A browser that comes back late, or is reloaded, sees how things stand; it decides nothing now.
                         hit = await listener.wait_hit()
-                        hit.answer(200, waiting_page(visit.context.tenant_id or context.checkout_session_id))
+                        waiting = visit.context.tenant_id or context.checkout_session_id
+                        hit.answer(200, self.services.checkout_pages.waiting_page(waiting))
                 finally:
                     if visit.left and watched and status_view(visit.context).status in PAGE_ENDS:
                         # The page asks once a second; it shall hear the end, too, before nobody answers any more.
@@ -340,7 +356,9 @@ class _Checkout:
             await trio.sleep_forever()  # only a page for a person; the flow does not need it
 
 
-def read_callback(context: CheckoutContext, parameters: dict[str, str]) -> Reply:
+def read_callback(
+    context: CheckoutContext, parameters: dict[str, str], pages: CheckoutTemplates = OUR_CHECKOUT_PAGES
+) -> Reply:
     """What the browser's way back from the payment page means. A hint: the API is asked before anything is stored.
 
     Raises:
@@ -351,14 +369,14 @@ def read_callback(context: CheckoutContext, parameters: dict[str, str]) -> Reply
     if session and session != context.checkout_session_id:
         raise CallbackRejected("This is the answer to another checkout. The wait goes on.")
     if error := redact(parameters.get("error", ""))[:LONGEST_DESCRIPTION]:
-        page = error_page("Not paid", "The payment did not go through. Your terminal has the details.")
+        page = pages.error_page("Not paid", "The payment did not go through. Your terminal has the details.")
         return Reply(PaymentDeclined(error), page)
     if status == "pending" and session:
-        return Reply(PaymentPending(), waiting_page(tenant or session))
+        return Reply(PaymentPending(), pages.waiting_page(tenant or session))
     if status == "completed" and tenant and transaction:
-        page = success_page("Paid", "Your terminal is preparing the tenant.", tenant)
+        page = pages.success_page("Paid", "Your terminal is preparing the tenant.", tenant)
         return Reply(PaymentCompleted(transaction, tenant), page)
-    page = error_page("Not completed", "The payment page gave no result. Your terminal has the details.")
+    page = pages.error_page("Not completed", "The payment page gave no result. Your terminal has the details.")
     said = f"status {status[:40]!r}" if status else "neither a tenant nor a status"
     return Reply(CheckoutFailed(f"the payment page came back with {said}"), page)
 

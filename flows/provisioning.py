@@ -7,7 +7,6 @@ database to the outside if that was asked for; read the tenant once more and sto
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Literal
 
@@ -35,12 +34,23 @@ from ..machines.provisioning import (
     TenantBecameReady,
     TenantSaved,
 )
-from ..machines.watching import StepObserved
+from ..machines.watching import StepObserved, unsaid
 from .engine import Engine
 from .flow import Flow
 from .services import Services
 from .visit import Program, Visit
-from .watching import Connect, decode, follow_stream, get_stream_back, look_once, poll, refusal, stand_by
+from .watching import (
+    Ask,
+    Connect,
+    Interpret,
+    Pauses,
+    decode,
+    follow_stream,
+    look_once,
+    poll_without_stream,
+    refusal,
+    stand_by,
+)
 
 ProvisioningVisit = Visit[ProvisioningContext]
 STREAM_EVENTS = frozenset({"provisioning", "message"})
@@ -57,7 +67,7 @@ def provisioning_program(services: Services) -> Program[ProvisioningContext]:
         PROVISIONING,
         {
             "streaming": [doing.watch_events, doing.look_once],
-            "polling": [doing.poll_status, doing.get_stream_back],
+            "polling": [doing.poll_status],
             "asking_once_more": [doing.ask_once_more],
             "overdue": [stand_by],
             "fetching_secrets": [doing.fetch_secrets],
@@ -86,7 +96,7 @@ def meaning(
     if step == FAILED:
         return ProvisioningFailed(message or "the server gave no reason")
     if step == READY or (step == INFRASTRUCTURE and context.until == INFRASTRUCTURE):
-        return TenantBecameReady(step, message, source, event_id, app_url)
+        return TenantBecameReady(step, unsaid(context, message), source, event_id, app_url)
     return StepObserved(step, message, source, event_id, context.tenant_id)
 
 
@@ -100,6 +110,7 @@ def status_meaning(context: ProvisioningContext, status: TenantStatus) -> Event:
 class _Provisioning:
     def __init__(self, services: Services) -> None:
         self.services = services
+        self.pauses = Pauses()
 
     async def _api(self, visit: ProvisioningVisit) -> CloudApiClient:
         return await self.services.api(visit.context.api_url)
@@ -117,30 +128,25 @@ class _Provisioning:
         return connect
 
     async def watch_events(self, visit: ProvisioningVisit) -> Event:
+        return await follow_stream(visit, self.services, await self._connect(visit), self._interpreting(visit))
+
+    async def look_once(self, visit: ProvisioningVisit) -> Event | None:
+        return await look_once(visit, await self._asking(visit), self.pauses)
+
+    async def poll_status(self, visit: ProvisioningVisit) -> None:
+        connect, ask = await self._connect(visit), await self._asking(visit)
+        await poll_without_stream(visit, self.services, connect, self._interpreting(visit), ask, self.pauses)
+
+    def _interpreting(self, visit: ProvisioningVisit) -> Interpret:
         def interpret(sse: ServerSentEvent) -> Event | None:
             if (event := decode(sse, STREAM_EVENTS, ProvisioningEvent)) is None:
                 return None
-            return meaning(
-                visit.context,
-                event.event_type,
-                event.message or "",
-                "stream",
-                event_id=sse.id,
-                app_url=event.app_url or "",
-            )
+            said, app_url = event.message or "", event.app_url or ""
+            return meaning(visit.context, event.event_type, said, "stream", event_id=sse.id, app_url=app_url)
 
-        return await follow_stream(visit, await self._connect(visit), interpret)
+        return interpret
 
-    async def get_stream_back(self, visit: ProvisioningVisit) -> Event:
-        return await get_stream_back(visit, self.services, await self._connect(visit))
-
-    async def look_once(self, visit: ProvisioningVisit) -> Event | None:
-        return await look_once(visit, await self._asking(visit))
-
-    async def poll_status(self, visit: ProvisioningVisit) -> Event:
-        return await poll(visit, self.services, await self._asking(visit))
-
-    async def _asking(self, visit: ProvisioningVisit) -> Callable[[], Awaitable[Event]]:
+    async def _asking(self, visit: ProvisioningVisit) -> Ask:
         api = await self._api(visit)
 
         async def ask() -> Event:
@@ -161,12 +167,14 @@ class _Provisioning:
     async def fetch_secrets(self, visit: ProvisioningVisit) -> Event:
         context = visit.context
         reference = f"vault:{SECRETS}"
-        if visit.resumed and await visit.holds(reference):
-            return SecretsFetched(reference)  # fetched before the interruption; the server may give them only once
+        # Fetched before an interruption: the server may give them only once.
+        fetched = visit.resumed and await visit.holds(reference)
         api = await self._api(visit)
         try:
             status = await self._status_with_secrets(api, context.tenant_id)
             app_url = status.app_url or ""
+            if fetched:
+                return SecretsFetched(reference, app_url)
             if status.secrets_url is None:
                 return SecretsFetched("", app_url)
             secrets = await api.tenant_secrets(status.secrets_url)

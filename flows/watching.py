@@ -1,15 +1,23 @@
 """Following a server at work, by stream and by polling: what checkout and provisioning have in common.
 
-While the stream lives it is the source. When it is lost the machine moves to its polling state; there `get_stream_back`
-tries again beside the polling, with full-jitter backoff, and moves the machine back as soon as the stream gives a sign
-of life. Both sources go through the same reducer (`machines/watching.py`), and an observation that is no news makes no
-event.
+While the stream lives it is the source, and asking beside it (`look_once`) only finds out whether all is over already.
+When it is lost the machine moves to its polling state. There `poll` and the attempts to get the stream back run beside
+each other (`poll_without_stream`), with full-jitter backoff, until the stream is back and the machine with it. Both
+sources go through the same reducer (`machines/watching.py`), and an observation that is no news makes no event.
+
+What they tell must not come out of order, although either may be quicker: so where both of them speak they take turns.
+A stream that comes back speaks first, for what it has to catch up with; an answer that was on its way when a newer step
+became known is not told.
+
+What the flow waits for is bounded by nothing here. Its deadline is journaled; when it passes, the engine leaves the
+state and with it every question and every wait.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+import math
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,6 +25,7 @@ import trio
 
 from ..errors import ApiError, CloudError, Network, StillPending, StreamLost, TooLarge
 from ..io.log import logger, redact
+from ..io.polling import LONGEST_RETRY_AFTER, Pace
 from ..io.sse import EventStream, ServerSentEvent
 from ..machines.machine import Event
 from ..machines.watching import (
@@ -25,13 +34,16 @@ from ..machines.watching import (
     StreamReturned,
     WaitResumed,
     WatchingContext,
-    is_news,
+    catch_up,
+    news,
 )
 from ..machines.watching import StreamLost as StreamWasLost
 from .services import Services
 from .visit import Visit
 
 T = TypeVar("T")
+Ask = Callable[[], Awaitable[Event | None]]
+"""Asks once; gives an event that leads out, an observation, or None."""
 Connect = Callable[[str], AbstractAsyncContextManager[EventStream]]
 """Opens the stream after the event with this id ("" for all of it)."""
 Interpret = Callable[[ServerSentEvent], Event | None]
@@ -40,8 +52,11 @@ Interpret = Callable[[ServerSentEvent], Event | None]
 GONE = frozenset({403, 404, 410})
 """Statuses that waiting does not mend; 401 is not among them: a login mends it, so it parks the flow."""
 
-ALIVE_SECONDS = 2.0
-"""A stream that is open this long without an event is back, too: the server may have nothing to say yet."""
+OPEN_SECONDS = 2.0
+"""How long the stream may take to open before polling answers: nobody shall wait longer for a first word."""
+
+CATCH_UP_SECONDS = 1.0
+"""How long a stream that is back gets to tell what polling has told already, before it is taken as it comes."""
 
 
 def decode(sse: ServerSentEvent, names: frozenset[str], shape: type[T]) -> T | None:
@@ -55,11 +70,10 @@ def decode(sse: ServerSentEvent, names: frozenset[str], shape: type[T]) -> T | N
         return None
 
 
-async def send_news(visit: Visit[Any], event: Event) -> None:
-    """Give the flow an observation, unless it knows it already."""
-    context: WatchingContext = visit.context
-    if not isinstance(event, StepObserved) or is_news(context, event):
-        await visit.send(event)
+async def send_news(visit: Visit[Any], event: Event) -> bool:
+    """Give the flow what is new of an observation; returns whether anything was. Other events are always new."""
+    told = news(visit.context, event) if isinstance(event, StepObserved) else event
+    return told is not None and await visit.send(told)
 
 
 def refusal(exc: CloudError) -> Event | None:
@@ -67,59 +81,208 @@ def refusal(exc: CloudError) -> Event | None:
     return AccessRefused(exc.user_message) if isinstance(exc, ApiError) and exc.status in GONE else None
 
 
-async def follow_stream(visit: Visit[Any], connect: Connect, interpret: Interpret) -> Event:
+class Pauses:
+    """What a server asked us to wait (`Retry-After`), by flow: it holds on when the state is left and entered again.
+
+    Only in this process: whoever starts the command again wants to know now.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def note(self, flow: str, seconds: float | None) -> None:
+        """The server asked for so many seconds from now; None for nothing."""
+        now = trio.current_time()
+        self._until = {each: until for each, until in self._until.items() if until > now}
+        if seconds is not None:
+            self._until[flow] = now + min(seconds, LONGEST_RETRY_AFTER)
+
+    async def wait_over(self, flow: str) -> None:
+        """Wait until the server may be asked again."""
+        await trio.sleep_until(max(self._until.get(flow, 0.0), trio.current_time()))
+
+
+# --- the stream ----------------------------------------------------------------------------------------------------
+
+
+class _Following:
+    """The events of one connection, told apart from those before it."""
+
+    def __init__(self, stream: EventStream, after: str, interpret: Interpret) -> None:
+        self._stream = stream
+        self._interpret = interpret
+        self._id = after
+
+    async def next_meaning(self) -> Event | None:
+        """What the next event means; None for one that only proves life.
+
+        Raises:
+            StreamLost: The stream ended, broke or fell silent.
+            TooLarge: An event is over its bound.
+        """
+        try:
+            sse = await anext(self._stream)
+        except StopAsyncIteration:
+            raise StreamLost("the server ended the event stream") from None
+        # An event without an id of its own carries on the one before it, and is not the same event.
+        own = sse if sse.id != self._id else msgspec.structs.replace(sse, id="")
+        self._id = sse.id
+        return self._interpret(own)
+
+
+async def follow_stream(visit: Visit[Any], services: Services, connect: Connect, interpret: Interpret) -> Event:
     """Follow the stream from where it was left, until it is lost.
 
     Raises:
         NotAuthenticated: The token is no longer accepted.
     """
     context: WatchingContext = visit.context
+    heard = trio.current_time()
     try:
-        async with connect(context.last_event_id) as stream:
-            async for sse in stream:
-                if (event := interpret(sse)) is not None:
+        async with AsyncExitStack() as stack:
+            # Polling is waiting. Once it has been lost the stream is only opened here after it was opened beside
+            # polling: however long that took is no news.
+            with trio.fail_after(math.inf if context.stream_failures else OPEN_SECONDS):
+                stream = await stack.enter_async_context(connect(context.last_event_id))
+            following = _Following(stream, context.last_event_id, interpret)
+            await _follow_until_caught_up(visit, following)
+            while True:
+                event = await following.next_meaning()
+                heard = trio.current_time()
+                if event is not None:
                     await send_news(visit, event)
+    except trio.TooSlowError:
+        return StreamWasLost(f"the event stream did not open within {OPEN_SECONDS:g} s")
     except (ApiError, Network, StreamLost, TooLarge) as exc:
-        return refusal(exc) or StreamWasLost(exc.user_message)
-    return StreamWasLost("the server ended the event stream")
+        return refusal(exc) or StreamWasLost(exc.user_message, silent=_is_silence(exc, heard, services))
 
 
-async def get_stream_back(visit: Visit[Any], services: Services, connect: Connect) -> Event:
-    """Try to open the lost stream again and again, waiting longer each time, until it shows a sign of life.
+async def _follow_until_caught_up(visit: Visit[Any], following: _Following) -> None:
+    """As `follow_stream`, until the stream has come to what polling has told, or takes too long over it.
+
+    A read that is cancelled ends the stream; so it is the telling that is on the clock, and not the reading.
+    """
+    if not visit.context.overtaken:
+        return
+    at_once: list[Event] = []
+    caught_up, turn = False, trio.Lock()
+    lost: StreamLost | TooLarge | None = None
+
+    async def tell() -> None:
+        nonlocal caught_up
+        async with turn:
+            caught_up = True
+            while at_once:
+                await _tell_at_once(visit, at_once)
+
+    async with trio.open_nursery() as nursery:
+
+        async def tell_in_time() -> None:
+            await trio.sleep(CATCH_UP_SECONDS)
+            await tell()
+
+        nursery.start_soon(tell_in_time)
+        while not caught_up:
+            try:
+                event = await following.next_meaning()
+            except (StreamLost, TooLarge) as exc:
+                lost = exc
+                break
+            at_once += _some(event)
+            if caught_up or _is_caught_up(visit.context, at_once):
+                break
+        async with turn:  # what is being told is told to its end
+            nursery.cancel_scope.cancel()
+    if lost is not None:
+        raise lost  # it had not come as far: what it told so far is told anew when it is opened again
+    await tell()
+
+
+async def _tell_at_once(visit: Visit[Any], at_once: list[Event]) -> None:
+    """Tell what a stream told at once: progress, as far as it is news, and then the end if it came to that."""
+    told, at_once[:] = list(at_once), []
+    for progress in catch_up(visit.context, [event for event in told if isinstance(event, StepObserved)]):
+        await visit.send(progress)
+    for end in [event for event in told if not isinstance(event, StepObserved)][:1]:
+        await visit.send(end)
+
+
+def _is_caught_up(context: WatchingContext, at_once: list[Event]) -> bool:
+    """Whether the stream has come to what was told last, or to an end."""
+    told = context.messages[-1:]
+    return any(not isinstance(each, StepObserved) or each.message in told for each in at_once)
+
+
+def _some(event: Event | None) -> list[Event]:
+    return [] if event is None else [event]
+
+
+def _is_silence(exc: CloudError, heard: float, services: Services) -> bool:
+    return isinstance(exc, StreamLost) and trio.current_time() - heard >= services.idle_seconds
+
+
+async def look_once(visit: Visit[Any], ask: Ask, pauses: Pauses) -> Event | None:
+    """Ask once, beside a stream that lives: it may have nothing more to say about what happened before it was opened.
+
+    Only the end counts. Progress is the stream's to tell, which may be about to tell what came before it.
 
     Raises:
         NotAuthenticated: The token is no longer accepted.
     """
-    retry_after: float | None = None
-    while True:
-        context: WatchingContext = visit.context
-        await trio.sleep(services.backoff.delay(max(context.stream_failures - 1, 0), retry_after))
-        try:
-            async with connect(context.last_event_id) as stream:
-                with trio.move_on_after(ALIVE_SECONDS):
-                    await anext(stream)
-            return StreamReturned()
-        except (ApiError, Network, StreamLost, TooLarge) as exc:
-            if (over := refusal(exc)) is not None:
-                return over
-            retry_after = exc.retry_after if isinstance(exc, ApiError) else None
-            await visit.send(StreamWasLost(exc.user_message))
+    await pauses.wait_over(visit.flow)
+    try:
+        event = await ask()
+    except (ApiError, Network) as exc:
+        logger.info("asking for the status failed, the stream goes on: {}", exc)
+        pauses.note(visit.flow, exc.retry_after if isinstance(exc, ApiError) else None)
+        return None
+    return None if isinstance(event, StepObserved) else event
 
 
-async def poll(visit: Visit[Any], services: Services, ask: Callable[[], Any]) -> Event:
+# --- without it ----------------------------------------------------------------------------------------------------
+
+
+async def poll_without_stream(
+    visit: Visit[Any], services: Services, connect: Connect, interpret: Interpret, ask: Ask, pauses: Pauses
+) -> None:
+    """Poll, and beside that try to get the lost stream back, until one of them leads out of the state.
+
+    Raises:
+        NotAuthenticated: The token is no longer accepted.
+        ApiError: What answers is not the API; polling longer will not help.
+    """
+    returning = _Returning(visit, services, connect, interpret)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(returning.get_stream_back)
+        await visit.send(await poll(visit, services, ask, tell=returning.tell, pauses=pauses))
+
+
+async def poll(
+    visit: Visit[Any],
+    services: Services,
+    ask: Ask,
+    *,
+    tell: Callable[[Event, WatchingContext], Awaitable[bool]] | None = None,
+    pauses: Pauses | None = None,
+) -> Event:
     """Ask at once, and then again and again, until the answer ends the wait.
 
     Args:
         visit: The visit that waits.
         services: How often to ask.
         ask: Asks once; gives an event that leads out, an observation, or None.
+        tell: Takes an observation and what was known when it was asked for, and says whether it was news; when there is
+            no other source, every observation that is news is sent.
+        pauses: What the server asked us to wait; of this visit alone when it is not given.
 
     Raises:
         NotAuthenticated: The token is no longer accepted.
+        ApiError: What answers is not the API, or the question is wrong; asking again will not help.
     """
-    failures = 0
+    pace, pauses, failures = Pace(services.poll_seconds, services.backoff.rng), pauses or Pauses(), 0
     while True:
-        retry_after: float | None = None
+        await pauses.wait_over(visit.flow)
+        before: WatchingContext = visit.context
         try:
             event = await ask()
         except (ApiError, Network) as exc:
@@ -130,31 +293,77 @@ async def poll(visit: Visit[Any], services: Services, ask: Callable[[], Any]) ->
             logger.info("asking for the status failed: {}", exc)
             failures += 1
             retry_after = exc.retry_after if isinstance(exc, ApiError) else None
-            await trio.sleep(services.poll_seconds + services.backoff.delay(failures, retry_after))
+            pauses.note(visit.flow, retry_after)
+            await trio.sleep(max(pace.delay(news=False), services.backoff.delay(failures, retry_after)))
             continue
         failures = 0
         if event is not None and not isinstance(event, StepObserved):
             return event
-        if event is not None:
-            await send_news(visit, event)
-        await trio.sleep(services.poll_seconds)
+        if event is None:
+            was_news = False
+        elif tell is None:
+            was_news = await send_news(visit, event)
+        else:
+            was_news = await tell(event, before)
+        await trio.sleep(pace.delay(news=was_news))
 
 
-async def look_once(visit: Visit[Any], ask: Callable[[], Any]) -> Event | None:
-    """Ask once, beside a stream that lives: it may have nothing more to say about what happened before it was opened.
+class _Returning:
+    """A stream on its way back, and polling that waits its turn beside it."""
 
-    Raises:
-        NotAuthenticated: The token is no longer accepted.
-    """
-    try:
-        event = await ask()
-    except (ApiError, Network) as exc:
-        logger.info("asking for the status failed, the stream goes on: {}", exc)
-        return None
-    if isinstance(event, StepObserved):
-        await send_news(visit, event)
-        return None
-    return event
+    def __init__(self, visit: Visit[Any], services: Services, connect: Connect, interpret: Interpret) -> None:
+        self._visit = visit
+        self._services = services
+        self._connect = connect
+        self._interpret = interpret
+        self._turn = trio.Lock()
+
+    async def tell(self, event: Event, asked_when: WatchingContext) -> bool:
+        """What polling learned, unless the stream has brought something newer since the question was asked."""
+        async with self._turn:
+            context: WatchingContext = self._visit.context
+            if (context.steps, context.messages) != (asked_when.steps, asked_when.messages):
+                return False
+            return await send_news(self._visit, event)
+
+    async def get_stream_back(self) -> None:
+        """Try to open the stream again and again, waiting longer each time, until it has caught up or is refused.
+
+        Raises:
+            NotAuthenticated: The token is no longer accepted.
+        """
+        visit, backoff = self._visit, self._services.backoff
+        retry_after: float | None = None
+        while not visit.left:
+            context: WatchingContext = visit.context
+            await trio.sleep(backoff.delay(max(context.stream_failures - 1, 0), retry_after))
+            tried = trio.current_time()
+            try:
+                await self._open(visit.context.last_event_id)
+            except (ApiError, Network, StreamLost, TooLarge) as exc:
+                retry_after = exc.retry_after if isinstance(exc, ApiError) else None
+                silent = _is_silence(exc, tried, self._services)
+                await visit.send(refusal(exc) or StreamWasLost(exc.user_message, silent=silent))
+
+    async def _open(self, after: str) -> None:
+        async with self._connect(after) as stream:
+            following = _Following(stream, after, self._interpret)
+            at_once: list[Event] = []
+            if self._visit.context.stream_silent:
+                # It has been open and mute before: a proxy may be holding everything back. Polling goes on meanwhile.
+                at_once += _some(await following.next_meaning())
+            async with self._turn:
+                context: WatchingContext = self._visit.context
+                if context.overtaken:
+                    with trio.move_on_after(CATCH_UP_SECONDS):
+                        while not _is_caught_up(context, at_once):
+                            at_once += _some(await following.next_meaning())
+                await _tell_at_once(self._visit, at_once)
+                # Still in this turn: what polling learns from here on is for the stream to tell.
+                await self._visit.send(StreamReturned())
+
+
+# --- and when the time is up ---------------------------------------------------------------------------------------
 
 
 async def stand_by(visit: Visit[Any]) -> Event:

@@ -52,6 +52,7 @@ from .watching import (
     lose_stream,
     observe,
     refuse_access,
+    regain_stream,
     wait_on,
 )
 
@@ -332,7 +333,7 @@ CHECKOUT: Final = Machine(
         on(WaitResumed, "tenant_overdue", "awaiting_tenant_streaming", update=wait_on),
         on(StreamLost, "awaiting_tenant_streaming", "awaiting_tenant_polling", update=lose_stream),
         on(StreamLost, "awaiting_tenant_polling", STAY, update=lose_stream),
-        on(StreamReturned, "awaiting_tenant_polling", "awaiting_tenant_streaming"),
+        on(StreamReturned, "awaiting_tenant_polling", "awaiting_tenant_streaming", update=regain_stream),
         on(CancelRequested, ANY, "cancelled", update=_cancelled),
     ],
 )

@@ -42,13 +42,18 @@ from .machine import (
 
 
 class LoginContext(Context, frozen=True, kw_only=True):
-    """What a login knows. `nonce`, `url` and `token` are references to the vault, never the values."""
+    """What a login knows. `nonce`, `url` and `token` are references to the vault, never the values.
+
+    `keyring` is where the token is to be kept: in the operating system's keyring, in the file, or, when None, where the
+    login that it replaces was kept.
+    """
 
     api_url: str
     provider: str = "github"
     port: int = 8765
     timeout: float = 300.0
     bound: bool = True
+    keyring: bool | None = None
     nonce: str = ""
     url: str = ""
     token: str = ""

@@ -2,9 +2,9 @@
 
 Theory
 ------
-Onboarding does nothing itself: it runs the other three machines one after the other as child flows and remembers what
-each handed out. A child's id follows from its parent's, so a resumed onboarding finds the child it had started instead
-of starting another. Login is skipped when the stored credentials are still accepted by the API.
+Onboarding does nothing itself: it runs login, checkout and provisioning one after the other as child flows and
+remembers what each handed out. A child's id follows from its parent's, so a resumed onboarding finds the child it had
+started instead of starting another. Login is skipped when the stored credentials are still accepted by the API.
 
     checking_credentials -> (logging_in) -> checking_out -> provisioning -> ready
     and the other ends, each as the child it comes from ended: denied, timed_out, failed, cancelled

@@ -47,6 +47,7 @@ from .watching import (
     lose_stream,
     observe,
     refuse_access,
+    regain_stream,
     wait_on,
 )
 
@@ -203,7 +204,7 @@ PROVISIONING: Final = Machine(
         ),
         on(StreamLost, "streaming", "polling", update=lose_stream),
         on(StreamLost, "polling", STAY, update=lose_stream),
-        on(StreamReturned, "polling", "streaming"),
+        on(StreamReturned, "polling", "streaming", update=regain_stream),
         on(TenantBecameReady, "asking_once_more", "fetching_secrets", update=_ready),
         on(ProvisioningFailed, "asking_once_more", "failed", update=_explained),
         on(AccessRefused, "asking_once_more", "failed", update=refuse_access),

@@ -1,16 +1,26 @@
 """Watching a server work: what checkout and provisioning have in common.
 
+Theory
+------
 Two sources tell the same story: an event stream, which is quick and may break, and polling, which is slow and robust.
 Whatever either of them sees becomes the same few events, and the reducers below do not care about order or repetition:
 a step seen twice counts once, an old message does not come back. So the state at the end depends on what happened at
 the server, not on which source saw it first.
 
-`is_news` is how a source knows that an observation needs no event at all.
+What is *told* is stricter than what is known, for a person reads it in order. `news` reduces an observation to what
+nobody has been told yet: words that were told before are taken out (also when they come back under the id of an event
+that was told), and the words of a step older than the newest one move to `earlier`, where they are recorded and not
+shown. `catch_up` does the same for everything a stream tells at once when it is back: what came before something that
+polling has told meanwhile is past. So whatever the two sources do, the messages of a flow's events are a story told
+once, forward.
+
+The steps' order is known (`ORDER`). A step this version does not know is taken as it comes.
 """
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from collections.abc import Sequence
+from typing import Final, Literal, TypeVar
 
 import msgspec
 
@@ -19,30 +29,64 @@ from .machine import Context, Event
 MESSAGES_KEPT = 200
 """Enough for any tenant's story; a server that never stops talking does not make the journal's rows grow for ever."""
 
+ORDER: Final = (
+    "subscription_created",
+    "tenant_created",
+    "database_created",
+    "secrets_stored",
+    "vm_provisioning_started",
+    "vm_provisioning_progress",
+    "vm_provisioned",
+    "secrets_configured",
+    "infrastructure_ready",
+    "tenant_ready",
+)
+"""The steps in the order they happen (docs/reference/wire.md section 1). A failure may come after any of them."""
+
+_RANKS: Final = {step: rank for rank, step in enumerate(ORDER)}
+
 
 class WatchingContext(Context, frozen=True, kw_only=True):
-    """What is known of the server's work so far."""
+    """What is known of the server's work so far.
+
+    Attributes:
+        steps: The steps, in the server's order; the last one is the current one.
+        messages: What was said, in the order it was learned of, but what came too late before the last.
+        event_ids: The ids of the newest events of the stream, for a stream that repeats them.
+        last_event_id: Where the stream goes on.
+        stream_failures: How often in a row the stream was lost without bringing news.
+        overtaken: Polling has told something the stream has not come to yet.
+        stream_silent: It was lost because it said nothing, so being open is no proof that it is back.
+    """
 
     steps: tuple[str, ...] = ()
     messages: tuple[str, ...] = ()
+    event_ids: tuple[str, ...] = ()
     last_event_id: str = ""
+    overtaken: bool = False
     stream_failures: int = 0
+    stream_silent: bool = False
 
 
 class StepObserved(Event, frozen=True):
-    """The server took a step, or said something new about the one it is at."""
+    """The server took a step, or said something new about the one it is at.
+
+    `earlier` is in place of `message` when the step is past: for the record, not to be shown.
+    """
 
     step: str
     message: str
     source: Literal["stream", "polling"]
     event_id: str = ""
     tenant_id: str = ""
+    earlier: str = ""
 
 
 class StreamLost(Event, frozen=True):
     """The event stream broke, ended or fell silent; polling takes over."""
 
     reason: str
+    silent: bool = False
 
 
 class StreamReturned(Event, frozen=True):
@@ -62,32 +106,107 @@ class WaitResumed(Event, frozen=True):
 W = TypeVar("W", bound=WatchingContext)
 
 
-def is_news(context: WatchingContext, observed: StepObserved) -> bool:
-    """Whether the observation adds anything to what is known."""
+# --- what is told ------------------------------------------------------------------------------------------------
+
+
+def unsaid(context: WatchingContext, message: str) -> str:
+    """The message, or nothing when it was told before."""
+    return "" if message in context.messages else message
+
+
+def is_past(context: WatchingContext, step: str) -> bool:
+    """Whether a newer step than this one is known; never for a step whose place nobody knows."""
+    rank = _RANKS.get(step)
+    return rank is not None and any(_RANKS.get(known, -1) > rank for known in context.steps)
+
+
+def news(context: WatchingContext, observed: StepObserved, *, past: bool = False) -> StepObserved | None:
+    """What of an observation is to be told.
+
+    Args:
+        context: What is known.
+        observed: What a source saw, as it saw it.
+        past: True when it is known to be older than what was told last.
+
+    Returns:
+        The observation without what was told before, and without the words of a step that is past; None when nothing
+        is left of it.
+    """
     new_step = observed.step != "" and observed.step not in context.steps
-    return new_step or (observed.message != "" and observed.message not in context.messages)
+    # An id alone is not believed where there is a new step: servers have begun to count anew before.
+    repeated = observed.event_id != "" and observed.event_id in context.event_ids and not new_step
+    message = "" if repeated else unsaid(context, observed.message)
+    if not new_step and not message:
+        return None
+    if past or is_past(context, observed.step):
+        return msgspec.structs.replace(observed, message="", earlier=message)
+    return msgspec.structs.replace(observed, message=message)
+
+
+def catch_up(context: WatchingContext, told_at_once: Sequence[StepObserved]) -> list[StepObserved]:
+    """What is to be told of a stream that came back and told at once what had happened while it was away.
+
+    Polling has told some of it meanwhile, without saying which step it was. Whatever stands before the last thing that
+    was told is past.
+    """
+    known = [number for number, observed in enumerate(told_at_once) if observed.message in context.messages]
+    last_told = known[-1] if known else 0
+    telling: list[StepObserved] = []
+    for number, observed in enumerate(told_at_once):
+        if (new := news(context, observed, past=number < last_told)) is not None:
+            telling.append(new)
+            context = observe(context, new)
+    return telling
+
+
+# --- what is known -----------------------------------------------------------------------------------------------
 
 
 def observe(context: W, observed: StepObserved) -> W:
     """The context with the observation in it; taking the same one again changes nothing."""
-    steps, messages = context.steps, context.messages
-    if observed.step and observed.step not in steps:
-        steps = (*steps, observed.step)
+    messages = context.messages
+    if observed.earlier and observed.earlier not in messages:
+        messages = (*messages[:-1], observed.earlier, *messages[-1:])
     if observed.message and observed.message not in messages:
-        messages = (*messages, observed.message)[-MESSAGES_KEPT:]
-    from_stream = observed.source == "stream"
+        messages = (*messages, observed.message)
+    event_ids = context.event_ids
+    if observed.event_id and observed.event_id not in event_ids:
+        event_ids = (*event_ids, observed.event_id)[-MESSAGES_KEPT:]
+    from_stream, polled = observed.source == "stream", observed.message != ""
     return msgspec.structs.replace(
         context,
-        steps=steps,
-        messages=messages,
+        steps=_with_step(context.steps, observed.step),
+        messages=messages[-MESSAGES_KEPT:],
+        event_ids=event_ids,
         last_event_id=observed.event_id or context.last_event_id,
+        # What is past does not say that the stream has come as far as polling: a process may die in between.
+        overtaken=(context.overtaken and observed.earlier != "") if from_stream else context.overtaken or polled,
         stream_failures=0 if from_stream else context.stream_failures,
+        stream_silent=context.stream_silent and not from_stream,
     )
 
 
-def lose_stream(context: W, _event: StreamLost) -> W:
+def _with_step(steps: tuple[str, ...], step: str) -> tuple[str, ...]:
+    if not step or step in steps:
+        return steps
+    rank = _RANKS.get(step)
+    newer = (at for at, known in enumerate(steps) if rank is not None and _RANKS.get(known, -1) > rank)
+    at = next(newer, len(steps))
+    return (*steps[:at], step, *steps[at:])
+
+
+def lose_stream(context: W, event: StreamLost) -> W:
     """One more failure: the next attempt waits longer."""
-    return msgspec.structs.replace(context, stream_failures=context.stream_failures + 1)
+    return msgspec.structs.replace(
+        context,
+        stream_failures=context.stream_failures + 1,
+        stream_silent=context.stream_silent or event.silent,
+    )
+
+
+def regain_stream(context: W, _event: StreamReturned) -> W:
+    """It has shown that it lives."""
+    return msgspec.structs.replace(context, stream_silent=False)
 
 
 def refuse_access(context: W, event: AccessRefused) -> W:

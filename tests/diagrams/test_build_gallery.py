@@ -27,4 +27,4 @@ def test_the_gallery_is_written_where_it_is_asked_for(tmp_path: Path, capsys: py
     """Given a directory, it is made and filled, and every file is told."""
     assert main([str(tmp_path / "new")]) == 0
     assert {path.name for path in (tmp_path / "new").iterdir()} == set(gallery())
-    assert capsys.readouterr().err.count("wrote ") == 5
+    assert capsys.readouterr().err.count("wrote ") == 6

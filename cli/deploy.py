@@ -1,0 +1,65 @@
+"""`deploy`: run an image on a tenant, and wait until it runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import CLI, InvalidImage
+from .options import seconds_option
+from .settings import choose_api, settings_of
+from .tenant_choice import TenantOption, chosen_tenant
+
+if TYPE_CHECKING:
+    from ..flows.engine import Engine
+    from ..flows.flow import Flow
+
+
+OPTIONS = {"timeout": "--timeout"}
+"""The fields of the flow's context that never change, and the options that set them."""
+
+
+def known_image(value: str) -> str:
+    """The image, if it is the name of one. Raises `typer.BadParameter` that says why it is none."""
+    from ..io.images import check_image
+
+    try:
+        return check_image(value)
+    except InvalidImage as exc:
+        raise typer.BadParameter(exc.user_message) from exc
+
+
+def deploy(
+    context: typer.Context,
+    image: Annotated[
+        str, typer.Argument(metavar="IMAGE", callback=known_image, help="The image, as it was pushed: HOST/PATH:TAG.")
+    ],
+    tenant: TenantOption = None,
+    timeout: Annotated[float, seconds_option("--timeout", "the image to run")] = 600.0,
+) -> None:
+    """Run an image on a tenant and wait until it runs. Needs a login.
+
+    Where to push it says `registry-token`. Interrupt it whenever you like: the same command goes on where it stood.
+    """
+    settings = settings_of(context)
+    from ..flows.deployment import start_deployment
+    from ..machines.deployment import DeploymentContext
+    from .api import require_login
+    from .drive import drive
+    from .going_on import mention_options_left_out
+
+    api_url = require_login(settings, choose_api(settings).url)
+    wanted = DeploymentContext(api_url=api_url, tenant_id=chosen_tenant(settings, tenant), image=image, timeout=timeout)
+
+    async def begin(engine: Engine) -> Flow:
+        flow = await start_deployment(engine, wanted)
+        mention_options_left_out(settings, flow, wanted, OPTIONS)
+        return flow
+
+    raise typer.Exit(drive(settings, begin))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=f"Example: {CLI} deploy registry.example/team/app:1.2 --tenant tenant_4f2a")(deploy)

@@ -1,0 +1,199 @@
+"""What is done in each state of a deployment.
+
+In order: ask for the registry; note the status, announce the deployment and ask for it; watch the status until it is
+the new image's, and then until it says that the image runs. Whose status it is, is the theory of
+`machines/deployment.py`, where the table is.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from ..errors import ApiError, CloudError, DeploymentUnfinished, EffectUncertain, Network
+from ..io.api import CloudApiClient
+from ..io.images import check_image
+from ..io.log import redact
+from ..io.wire import TenantStatus
+from ..machines.checkout import OutcomeUnknown, RepeatConfirmed, RepeatDeclined
+from ..machines.deployment import (
+    DEPLOYMENT,
+    Deployed,
+    DeploymentAccepted,
+    DeploymentContext,
+    DeploymentFailed,
+    DeploymentRefused,
+    RegistryOpened,
+    RolloutSeen,
+    StatusNoted,
+    shows_rollout,
+)
+from ..machines.machine import Event
+from ..machines.provisioning import StillWorking
+from ..machines.watching import StepObserved
+from .engine import Engine
+from .flow import Flow
+from .services import Services
+from .visit import Program, Visit
+from .watching import poll, refusal, stand_by
+
+DeploymentVisit = Visit[DeploymentContext]
+REGISTRY_TOKEN = "registry_token"  # noqa: S105 its name in the vault
+
+# What a repetition is answered while the first request under its key is still being worked on
+# (draft-ietf-httpapi-idempotency-key-header, section 2.6), and by a server that forgot the key and is at work.
+_CONFLICT = 409
+
+
+def deployment_program(services: Services) -> Program[DeploymentContext]:
+    """The deployment machine with its activities."""
+    doing = _Deployment(services)
+    return Program(
+        DEPLOYMENT,
+        {
+            "opening_registry": [doing.open_registry],
+            "deploying": [doing.deploy],
+            "outcome_unknown": [doing.find_out],
+            "awaiting_rollout": [doing.watch_for_rollout],
+            "rolling_out": [doing.poll_status],
+            "asking_once_more": [doing.ask_once_more],
+            "overdue": [stand_by],
+        },
+    )
+
+
+async def start_deployment(engine: Engine, context: DeploymentContext) -> Flow:
+    """Deploy an image, or go on with the unfinished deployment of the same one.
+
+    Args:
+        engine: Opened with `deployment_program`.
+        context: What to deploy, and where.
+
+    Raises:
+        InvalidImage: It is no image's name; nothing was started.
+        DeploymentUnfinished: Another image is being deployed to the tenant.
+        FlowBusy: Another process is at the same deployment.
+    """
+    check_image(context.image)
+    key = f"{context.api_url}|{context.tenant_id}"
+    if found := engine.journal.unfinished_with_key(DEPLOYMENT.name, key):
+        _same_image(engine, found.id, context)
+    flow = await engine.start(DEPLOYMENT, context, key=key)
+    _same_image(engine, flow.id, context)  # somebody else may have been quicker between the two
+    return flow
+
+
+def _same_image(engine: Engine, flow: str, wanted: DeploymentContext) -> None:
+    running = engine.context(flow)
+    if isinstance(running, DeploymentContext) and running.image != wanted.image:
+        raise DeploymentUnfinished(flow, tenant=wanted.tenant_id, image=running.image)
+
+
+def status_meaning(status: TenantStatus) -> Event:
+    """The event a status becomes, once it is the new image's."""
+    said = redact(status.message or "")  # the server's words are journaled and shown; a secret in them is not
+    if status.status == "failed":
+        return DeploymentFailed(said or "the server gave no reason")
+    if status.status == "ready":
+        return Deployed(status.app_url or "", said)
+    return StepObserved("", said or redact(status.status), "polling")
+
+
+class _Deployment:
+    def __init__(self, services: Services) -> None:
+        self.services = services
+
+    async def _api(self, visit: DeploymentVisit) -> CloudApiClient:
+        return await self.services.api(visit.context.api_url)
+
+    async def open_registry(self, visit: DeploymentVisit) -> Event:
+        api = await self._api(visit)
+        try:
+            found = await api.registry_token(visit.context.tenant_id)
+        except CloudError as exc:
+            if (over := refusal(exc)) is not None:
+                return over
+            raise
+        token = await visit.keep(REGISTRY_TOKEN, found.token)
+        return RegistryOpened(f"{found.registry}/{found.repository}", found.tag, token)
+
+    async def deploy(self, visit: DeploymentVisit) -> Event:
+        context = visit.context
+        api = await self._api(visit)
+        intent = await visit.announce("deploy")
+        if intent.uncertain and context.before:
+            try:
+                await api.tenant_status(context.tenant_id)  # any answer tells whether this server honours keys
+            except ApiError as exc:
+                if refusal(exc) is None:
+                    raise
+                return OutcomeUnknown(exc.user_message)  # where nothing more can be seen, that is the end
+            if not api.honours_idempotency:
+                return OutcomeUnknown("interrupted while the deployment was being asked for")
+        else:  # announced and nothing noted: an earlier process did not come as far as asking
+            try:
+                status = await api.tenant_status(context.tenant_id)
+            except CloudError as exc:
+                return _refused(exc)
+            await visit.send(StatusNoted(status.status or "unknown"))
+        try:
+            answer = await api.deploy(context.tenant_id, context.image, idempotency_key=intent.key)
+        except (ApiError, Network) as exc:
+            if intent.uncertain and isinstance(exc, ApiError) and exc.status == _CONFLICT:
+                return OutcomeUnknown(exc.user_message)
+            if isinstance(exc, ApiError) and exc.status is not None and not exc.retryable:
+                return DeploymentRefused(exc.user_message)
+            if api.honours_idempotency or (isinstance(exc, Network) and not exc.sent):
+                raise  # asking again under the same key is safe
+            return OutcomeUnknown(exc.user_message)
+        if answer.status == "ready":
+            return Deployed(answer.app_url or "")
+        if answer.status == "failed":
+            return DeploymentFailed("the server answered that the deployment failed")
+        return DeploymentAccepted(redact(answer.status), answer.app_url or "")
+
+    async def find_out(self, visit: DeploymentVisit) -> Event:
+        problem = visit.context.problem
+        with trio.move_on_after(visit.context.settle):
+            return await self.watch_for_rollout(visit)
+        asked = f"{visit.context.image} may or may not have been deployed ({problem}), and the status shows nothing new"
+        if self.services.confirm is None:
+            raise EffectUncertain(
+                asked, hint="Run `systemprompt-cloud flows resume` in a terminal and answer, or cancel the flow."
+            )
+        yes = await self.services.confirm(f"{asked}. Deploy it again?")
+        return RepeatConfirmed() if yes else RepeatDeclined()
+
+    async def watch_for_rollout(self, visit: DeploymentVisit) -> Event:
+        context = visit.context
+        api = await self._api(visit)
+
+        async def ask() -> Event | None:
+            status = (await api.tenant_status(context.tenant_id)).status
+            return RolloutSeen(redact(status)) if shows_rollout(context.before, status) else None
+
+        return await poll(visit, self.services, ask)
+
+    async def poll_status(self, visit: DeploymentVisit) -> Event:
+        api = await self._api(visit)
+
+        async def ask() -> Event:
+            return status_meaning(await api.tenant_status(visit.context.tenant_id))
+
+        return await poll(visit, self.services, ask)
+
+    async def ask_once_more(self, visit: DeploymentVisit) -> Event:
+        api = await self._api(visit)
+        try:
+            event = status_meaning(await api.tenant_status(visit.context.tenant_id))
+        except CloudError as exc:
+            if (over := refusal(exc)) is not None:
+                return over
+            raise
+        return StillWorking(event.message) if isinstance(event, StepObserved) else event
+
+
+def _refused(exc: CloudError) -> Event:
+    """The status could not be read before anything was asked for."""
+    if refusal(exc) is not None:
+        return DeploymentRefused(exc.user_message)
+    raise exc

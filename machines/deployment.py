@@ -1,0 +1,255 @@
+r"""Deployment: from an image to a tenant that runs it.
+
+Theory
+------
+The tenant's registry is asked about first (`opening_registry`): before anything is changed that tells whether this
+account may deploy there at all, and it gives the right to push, which waits in the vault. Then the deployment is asked
+for (`deploying`) under an idempotency key announced in the journal. If the answer is lost, a server that honours such
+keys is asked again under the same key. With any other server the status is read (`outcome_unknown`): when it shows that
+the server has begun, the flow goes on; when it shows nothing, only a person can say whether to ask again.
+
+*Whose "ready" is it?* A status names no image. Right after a deployment was accepted it may still say `ready` of the
+image before, or `failed` of the attempt before. The wire has no number to tell them apart, so the rule is:
+
+- The answer to the deployment itself is about this deployment: `ready` and `failed` there are believed. Every other
+  word, known or not, means that it was accepted.
+- The status's word is noted right before the deployment is asked for, and journaled: nothing that was noted means that
+  nothing was asked for.
+- `awaiting_rollout`: while the word is the noted one, it is taken for the old image's. Another word shows that the
+  server has turned to the new image: `rolling_out`. If the server was at work already when the word was noted, on
+  somebody else's deployment, say, another word shows nothing.
+- A server may be quicker than two looks. So when the word has not changed within `settle` seconds after the acceptance,
+  it counts as the new image's, too. That is the one guess here; a server that takes longer to begin would be believed
+  too early, which is why the time is several looks long.
+- `rolling_out`: `ready` and `failed` are believed, anything else is the server at work.
+
+When the time is up the server is asked one last time, and a deployment that is still under way is not given up: as in
+provisioning, the flow stands in `overdue` until somebody wants to wait on.
+
+    opening_registry -> deploying -> awaiting_rollout -> rolling_out -> deployed
+                         |     ^                         |  ^    ^
+                      outcome_unknown -------------------|--+    |
+                                          asking_once_more -> overdue
+    and the other ends: deployment_failed, cancelled
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from .checkout import OutcomeUnknown, RepeatConfirmed, RepeatDeclined
+from .machine import (
+    ANY,
+    STAY,
+    CancelRequested,
+    DeadlinePassed,
+    Event,
+    Machine,
+    ResumePolicy,
+    State,
+    Verdict,
+    on,
+)
+from .provisioning import StillWorking
+from .watching import (
+    AccessRefused,
+    StepObserved,
+    WaitResumed,
+    WatchingContext,
+    observe,
+    refuse_access,
+    wait_on,
+)
+
+AT_REST: Final = frozenset({"ready", "failed", "infrastructure_ready"})
+"""A tenant's words when the server does nothing to it; the third one waits for its first image."""
+
+
+class DeploymentContext(WatchingContext, frozen=True, kw_only=True):
+    """What a deployment knows. `registry_token` is a reference to the vault.
+
+    Attributes:
+        settle: Seconds after which an unchanged status counts as the new image's.
+        timeout: Seconds the rollout may take from then on, or from when it was seen to begin.
+        before: The status's word right before the deployment was asked for; empty until then.
+    """
+
+    api_url: str
+    tenant_id: str
+    image: str
+    timeout: float = 600.0
+    settle: float = 10.0
+    registry_token: str = ""
+    repository: str = ""
+    tag: str = ""
+    before: str = ""
+    app_url: str = ""
+
+
+class RegistryOpened(Event, frozen=True):
+    """The API named the tenant's registry, and gave the right to push to it."""
+
+    repository: str
+    tag: str
+    token: str
+
+
+class StatusNoted(Event, frozen=True):
+    """What the status said right before the deployment was asked for."""
+
+    status: str
+
+
+class DeploymentAccepted(Event, frozen=True):
+    """The API took the image; the tenant will run it."""
+
+    status: str
+    app_url: str = ""
+
+
+class DeploymentRefused(Event, frozen=True):
+    """The API did not take the image; nothing was changed."""
+
+    problem: str
+
+
+class RolloutSeen(Event, frozen=True):
+    """The status is no longer the one noted before: it is about the new image."""
+
+    status: str
+
+
+class Deployed(Event, frozen=True):
+    """The tenant runs the image."""
+
+    app_url: str = ""
+    message: str = ""
+
+
+class DeploymentFailed(Event, frozen=True):
+    """The server gave up on the image."""
+
+    problem: str
+
+
+def shows_rollout(before: str, status: str) -> bool:
+    """Whether a status's word, read after a deployment was asked for, can only be about that deployment.
+
+    Args:
+        before: The word noted right before it was asked for.
+        status: The word now.
+    """
+    return before in AT_REST and status != before
+
+
+def _opened(context: DeploymentContext, event: RegistryOpened) -> DeploymentContext:
+    return msgspec.structs.replace(context, repository=event.repository, tag=event.tag, registry_token=event.token)
+
+
+def _noted(context: DeploymentContext, event: StatusNoted) -> DeploymentContext:
+    return msgspec.structs.replace(context, before=event.status)
+
+
+def _accepted(context: DeploymentContext, event: DeploymentAccepted | Deployed) -> DeploymentContext:
+    return msgspec.structs.replace(context, app_url=event.app_url or context.app_url, problem="")
+
+
+def _begun(context: DeploymentContext, _event: RolloutSeen) -> DeploymentContext:
+    return msgspec.structs.replace(context, problem="")
+
+
+def _explained(
+    context: DeploymentContext, event: DeploymentRefused | DeploymentFailed | OutcomeUnknown
+) -> DeploymentContext:
+    return msgspec.structs.replace(context, problem=event.problem)
+
+
+def _asked_again(context: DeploymentContext, _event: RepeatConfirmed) -> DeploymentContext:
+    return msgspec.structs.replace(context, before="", problem="")
+
+
+def _not_repeated(context: DeploymentContext, _event: RepeatDeclined) -> DeploymentContext:
+    # In place of what made the question necessary: that is not why the flow ends.
+    return msgspec.structs.replace(context, problem="asking for the deployment again was declined")
+
+
+def _gave_up(context: DeploymentContext, event: StillWorking) -> DeploymentContext:
+    said = f"; the last word was: {event.message}" if event.message else ""
+    return msgspec.structs.replace(context, problem=f"{context.image} does not run after {context.timeout:g} s{said}")
+
+
+def _cancelled(context: DeploymentContext, event: CancelRequested) -> DeploymentContext:
+    return msgspec.structs.replace(context, problem=event.reason or "cancelled")
+
+
+def _result(context: DeploymentContext) -> dict[str, object]:
+    return {
+        "tenant_id": context.tenant_id,
+        "image": context.image,
+        "app_url": context.app_url,
+        "repository": context.repository,
+    }
+
+
+DEPLOYMENT: Final = Machine(
+    "deployment",
+    version=1,
+    initial="opening_registry",
+    context=DeploymentContext,
+    result=_result,
+    states=[
+        State("opening_registry", "asking for the tenant's registry"),
+        State(
+            "deploying",
+            "asking for the deployment",
+            effect="deploys the image",
+            resume=ResumePolicy.RECONCILE,
+        ),
+        State("outcome_unknown", "the deployment may have been asked for: looking whether the server has begun"),
+        State(
+            "awaiting_rollout",
+            "accepted: the status may still be the old image's",
+            timeout="settle",
+            late="continue",
+        ),
+        State("rolling_out", "waiting until the image runs", timeout="timeout", late="continue"),
+        State("asking_once_more", "the time is up: asking one last time"),
+        State("overdue", "not running in time: somebody has to want to wait on"),
+        State("deployed", "the tenant runs the image", verdict=Verdict.SUCCESS),
+        State("deployment_failed", "the image could not be deployed", verdict=Verdict.FAILURE),
+        State("cancelled", "the deployment was cancelled", verdict=Verdict.CANCELLED),
+    ],
+    rows=[
+        on(RegistryOpened, "opening_registry", "deploying", update=_opened),
+        on(AccessRefused, "opening_registry", "deployment_failed", update=refuse_access),
+        on(StatusNoted, "deploying", STAY, update=_noted),
+        on(DeploymentAccepted, "deploying", "awaiting_rollout", update=_accepted),
+        on(Deployed, "deploying", "deployed", update=_accepted),
+        on(DeploymentFailed, "deploying", "deployment_failed", update=_explained),
+        on(DeploymentRefused, "deploying", "deployment_failed", update=_explained),
+        on(OutcomeUnknown, "deploying", "outcome_unknown", update=_explained),
+        on(RolloutSeen, "outcome_unknown", "rolling_out", update=_begun),
+        on(RepeatConfirmed, "outcome_unknown", "deploying", update=_asked_again),
+        on(RepeatDeclined, "outcome_unknown", "cancelled", update=_not_repeated),
+        on(AccessRefused, "outcome_unknown", "deployment_failed", update=refuse_access),
+        on(RolloutSeen, "awaiting_rollout", "rolling_out"),
+        on(DeadlinePassed, "awaiting_rollout", "rolling_out"),
+        on(AccessRefused, "awaiting_rollout", "deployment_failed", update=refuse_access),
+        on(StepObserved, "rolling_out", STAY, update=observe),
+        on(DeadlinePassed, "rolling_out", "asking_once_more"),
+        *(
+            row
+            for source in ("rolling_out", "asking_once_more")
+            for row in (
+                on(Deployed, source, "deployed", update=_accepted),
+                on(DeploymentFailed, source, "deployment_failed", update=_explained),
+                on(AccessRefused, source, "deployment_failed", update=refuse_access),
+            )
+        ),
+        on(StillWorking, "asking_once_more", "overdue", update=_gave_up),
+        on(WaitResumed, "overdue", "rolling_out", update=wait_on),
+        on(CancelRequested, ANY, "cancelled", update=_cancelled),
+    ],
+)
