@@ -13,7 +13,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 4 login needed, 5 refused or denied, 8 st
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Literal
 
 CLI: Final = "systemprompt-cloud"
 
@@ -32,6 +32,8 @@ class CloudError(Exception):
     Args:
         message: What happened, naming the file, URL, flow or option it happened to. Never holds a secret.
         hint: The command or step that mends it; each kind has a default.
+        request_id: Under which name the API's operators find the request in their log, when it was one that failed.
+            It ends the message.
     """
 
     exit_code: ClassVar[int] = EXIT_FAILED
@@ -42,10 +44,12 @@ class CloudError(Exception):
     retryable: bool = False
     """True when the same call may succeed a moment later without anybody doing anything."""
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.user_message = message
+    def __init__(self, message: str, *, hint: str | None = None, request_id: str | None = None) -> None:
+        shown = message if request_id is None else f"{message} (request {request_id})"
+        super().__init__(shown)
+        self.user_message = shown
         self.recovery_hint = self.default_hint if hint is None else hint
+        self.request_id = request_id
 
     @property
     def kind(self) -> str:
@@ -93,6 +97,32 @@ class CredentialsCorrupted(CloudError):
     default_hint = f"Look at the file; `{CLI} login` sets it aside and writes a new one."
 
 
+class KeyringUnavailable(CloudError):
+    """The login is kept in the operating system's keyring, and that is absent, locked or does not answer."""
+
+    default_hint = f"Start or unlock the keyring and run the same command again, or: {CLI} login --no-keyring"
+
+
+class CredentialsBootstrapError(CloudError):
+    """The credentials of a process were asked for too early, looked for twice, or there are none.
+
+    Attributes:
+        reason: `not_initialized`, `already_initialized` or `not_available`.
+    """
+
+    default_hint = "Call CredentialsBootstrap.init once, when the program starts."
+
+    def __init__(
+        self,
+        reason: Literal["not_initialized", "already_initialized", "not_available"],
+        message: str,
+        *,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+
 class LoginDenied(CloudError):
     """The person, or the identity provider, said no."""
 
@@ -114,14 +144,14 @@ class TenantNotConfigured(CloudError):
     """The profile names no tenant."""
 
     requires_setup = True
-    default_hint = f"Name its id in the profile; for a new one: {CLI} up --plan ID"
+    default_hint = f"Choose one: {CLI} tenants select; for a new one: {CLI} up --plan ID"
 
 
 class AppNotConfigured(CloudError):
     """The tenant has no application yet."""
 
     requires_setup = True
-    default_hint = f"The tenant waits for an image; when it has one: {CLI} provision TENANT_ID"
+    default_hint = f"Give it an image: {CLI} deploy IMAGE"
 
 
 class ProfileRequired(CloudError):
@@ -143,7 +173,7 @@ class TenantsNotSynced(CloudError):
     """There is no tenants.json yet."""
 
     requires_setup = True
-    default_hint = f"Fetch a tenant of yours: {CLI} provision TENANT_ID"
+    default_hint = f"Fetch what is yours: {CLI} tenants sync"
 
 
 class TenantsStoreCorrupted(CloudError):
@@ -160,10 +190,32 @@ class TenantsStoreInvalid(CloudError):
     default_hint = "Mend the field the message names."
 
 
+class SessionsCorrupted(CloudError):
+    """sessions/index.json or session.json is not JSON, or breaks a rule of its format."""
+
+    default_hint = "Look at the file; the next save sets it aside and writes a new one."
+
+
+class SessionVersionMismatch(CloudError):
+    """A session file, or a session in it, has a version that is not read here; it is left as it is.
+
+    Attributes:
+        found: The version it has.
+        expected: The versions that are read.
+        path: The file.
+    """
+
+    def __init__(self, message: str, *, found: int, expected: tuple[int, ...], path: str, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.found = found
+        self.expected = expected
+        self.path = path
+
+
 class TenantNotFound(CloudError):
     """No tenant has this id."""
 
-    default_hint = f"See what there is: {CLI} whoami"
+    default_hint = f"See what there is: {CLI} tenants list"
 
 
 class UntrustedApi(CloudError):
@@ -180,6 +232,13 @@ class InvalidFault(CloudError):
     default_hint = f"See what there is: {CLI} sandbox --help"
 
 
+class InvalidImage(CloudError):
+    """What was given as an image to deploy cannot name one (the grammar of container image references)."""
+
+    exit_code = EXIT_USAGE
+    default_hint = "Name it as it was pushed, say registry.example/team/app:1.2"
+
+
 # --- the world -----------------------------------------------------------------------------------------
 
 
@@ -193,6 +252,7 @@ class ApiError(CloudError):
     """
 
     default_hint = "Check --api-url; if it is right, try again later."
+    refused_hint = "The API itself refused this: what it says has to change before it is asked again."
 
     def __init__(
         self,
@@ -202,12 +262,15 @@ class ApiError(CloudError):
         code: str | None = None,
         retry_after: float | None = None,
         hint: str | None = None,
+        request_id: str | None = None,
     ) -> None:
-        super().__init__(message, hint=hint)
+        self.retryable = status is not None and (status in {408, 425, 429} or status >= 500)
+        if hint is None and code is not None and status is not None and not self.retryable:
+            hint = self.refused_hint
+        super().__init__(message, hint=hint, request_id=request_id)
         self.status = status
         self.code = code
         self.retry_after = retry_after
-        self.retryable = status is not None and (status in {408, 425, 429} or status >= 500)
 
 
 class Network(CloudError):
@@ -221,8 +284,10 @@ class Network(CloudError):
     default_hint = "Check the connection and --api-url, then run the same command again."
     retryable = True
 
-    def __init__(self, message: str, *, sent: bool = True, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(
+        self, message: str, *, sent: bool = True, hint: str | None = None, request_id: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint, request_id=request_id)
         self.sent = sent
 
 
@@ -261,6 +326,7 @@ class CallbackRejected(CloudError):
     """A browser callback carried something that cannot be used; the wait goes on."""
 
     exit_code = EXIT_REFUSED
+    default_hint = "Go on in the browser, from the page the login or payment opened."
 
 
 class PortBusy(CloudError):
@@ -280,6 +346,8 @@ class UnsafeUrl(CloudError):
 
 class MachineInvalid(CloudError):
     """A machine's table breaks a rule; raised while the machine is built."""
+
+    default_hint = "Mend the line of the table that the message names."
 
 
 class EventNotAccepted(CloudError):
@@ -335,6 +403,37 @@ class FlowExists(CloudError):
             f"the same flow is unfinished already: {flow}", hint=f"Go on with it: {CLI} flows resume {flow}"
         )
         self.flow = flow
+
+
+class DeploymentUnfinished(CloudError):
+    """Another image is being deployed to the same tenant; two at a time would leave it open which one runs.
+
+    Attributes:
+        flow: The id of the unfinished deployment.
+    """
+
+    def __init__(self, flow: str, *, tenant: str, image: str) -> None:
+        super().__init__(
+            f"{image} is being deployed to {tenant} and that is not finished",
+            hint=f"Go on with it: {CLI} flows resume {flow}; or end it first: {CLI} flows cancel {flow}",
+        )
+        self.flow = flow
+
+
+class FlowFailed(CloudError):
+    """A flow ended, and not with what it was started for.
+
+    Attributes:
+        flow: The flow's id.
+        state: The state it ended in.
+    """
+
+    default_hint = "Nothing is left to resume: start again."
+
+    def __init__(self, message: str, *, flow: str, state: str) -> None:
+        super().__init__(message)
+        self.flow = flow
+        self.state = state
 
 
 class SignalTaken(CloudError):

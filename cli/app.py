@@ -16,7 +16,10 @@ from ..errors import CLI, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, 
 from . import (
     checkout,
     demo,
+    deploy,
     diagram,
+    doctor,
+    domain,
     flows,
     flows_keep,
     flows_send,
@@ -25,7 +28,12 @@ from . import (
     logout,
     plans,
     provision,
+    registry_token,
     sandbox,
+    secrets,
+    sessions,
+    tenants,
+    tenants_change,
     up,
     whoami,
 )
@@ -114,13 +122,14 @@ def program(
     Login, checkout and provisioning as flows that survive anything: kill them, and go on where they stood.
     """
     from ..io.paths import resolve_cloud_paths
+    from ..io.project import current_directory
 
     if api_url is not None and env is not None:
         raise typer.BadParameter("give either --env or --api-url", param_hint="--env")
     if api_url is not None:
         check_api_url(api_url, "--api-url")
     settings = Settings(
-        paths=resolve_cloud_paths(directory, os.environ, Path.cwd()),
+        paths=resolve_cloud_paths(directory, os.environ, current_directory()),
         json=json,
         no_input=no_input,
         directory=directory,
@@ -134,10 +143,13 @@ def program(
     _seen[:] = [settings]
 
 
-for module in (up, login, whoami, logout, plans, checkout, provision, demo, diagram, sandbox):
+for module in (up, login, whoami, logout, plans, checkout, provision, deploy, registry_token):
+    module.register(app)
+for module in (tenants, secrets, domain, sessions, demo, diagram, sandbox, doctor):
     module.register(app)
 for module in (flows_send, flows_watch, flows_keep):
     module.register(flows.app)
+tenants_change.register(tenants.app)
 app.add_typer(flows.app, name="flows")
 
 

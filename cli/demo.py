@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from ..flows.services import OpenBrowser
     from .drive import End, Presenter
 
-FAULT = "drop-stream:after=3,outage=2,path=/tenants/"
+FAULT = "drop-stream:after=3,outage=3,path=/tenants/"
+"""Away long enough to be told of (`steady.py`)."""
 STEP_SECONDS = 0.6
-LONGEST_BACKOFF = 1.0
+LONGEST_BACKOFF = 0.5
 """Seconds; short, so that the stream is surely back before the tenant is ready."""
 POLL_SECONDS = 0.5
 

@@ -27,7 +27,7 @@ class Format(StrEnum):
 def diagram(
     context: typer.Context,
     machine: Annotated[
-        str | None, typer.Argument(metavar="[MACHINE]", help="login, checkout, provisioning or onboarding.")
+        str | None, typer.Argument(metavar="MACHINE", help="login, checkout, provisioning, deployment or onboarding.")
     ] = None,
     flow: Annotated[str | None, typer.Option("--flow", metavar="ID", help="Draw this flow's path.")] = None,
     how: Annotated[Format, typer.Option("--format", help="How it is drawn.")] = Format.MERMAID,

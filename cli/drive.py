@@ -6,6 +6,7 @@ stands, resumable.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
@@ -161,6 +162,7 @@ async def run_flow(
         confirm=confirm if somebody_is_there(settings) else None,
         poll_seconds=poll_seconds,
         backoff=backoff,
+        environ=os.environ,
     )
     scope = trio.CancelScope()
     try:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -14,6 +15,7 @@ import typer
 
 from ..errors import CLI, EXIT_DONE, EXIT_FAILED, EXIT_PENDING, FlowNotFound
 from .asides import mention_journals_set_aside
+from .completion import complete_flows
 from .options import NoBrowser, warn_unbound
 from .settings import Settings, choose_api, refuse_untrusted, settings_of
 from .terminal import clean, put, say, shortened, table
@@ -38,8 +40,13 @@ app = typer.Typer(
     epilog=f"Example: {CLI} flows resume",
 )
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="The flow's id, or its beginning.")]
-IdOrNewest = Annotated[str | None, typer.Argument(metavar="[ID]", help="The flow; without it the newest.")]
+Id = Annotated[
+    str, typer.Argument(metavar="ID", autocompletion=complete_flows, help="The flow's id, or its beginning.")
+]
+IdOrNewest = Annotated[
+    str | None,
+    typer.Argument(metavar="ID", autocompletion=complete_flows, help="The flow; without it the newest."),
+]
 
 
 class Context(msgspec.Struct):
@@ -199,7 +206,7 @@ def history(context: typer.Context, flow: IdOrNewest = None) -> None:
 def resume(
     context: typer.Context,
     flow: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="The flow; without it the newest that can go on.")
+        str | None, typer.Argument(metavar="ID", help="The flow; without it the newest that can go on.")
     ] = None,
     repeat: Annotated[
         bool, typer.Option("--repeat", help="Do its outward effect again, after you made sure that is right.")
@@ -262,7 +269,7 @@ def cancel(
 
     async def main() -> FlowRow:
         async with (
-            Services(settings.paths, open_browser=None) as services,
+            Services(settings.paths, open_browser=None, environ=os.environ) as services,
             open_engine(settings.paths, all_programs(services)) as engine,
         ):
             if not await engine.cancel(row.id, reason):

@@ -83,7 +83,7 @@ class Watched:
 
 def watch(
     context: typer.Context,
-    flow: Annotated[str | None, typer.Argument(metavar="[ID]", help="The flow; without it all, from now on.")] = None,
+    flow: Annotated[str | None, typer.Argument(metavar="ID", help="The flow; without it all, from now on.")] = None,
 ) -> None:
     """Show what happens to a flow, or to all, while other processes drive them.
 

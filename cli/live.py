@@ -46,6 +46,7 @@ class LivePeople(People):
 
     @override
     def tick(self) -> None:
+        super().tick()
         if self._live.is_started:
             self._live.refresh()
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
-import sys
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,12 +11,14 @@ from ..errors import CLI
 from ..io.wire import OAuthProvider
 from .options import NoBrowser, Provider, Unbound, port_option, seconds_option, warn_unbound
 from .settings import Settings, settings_of, trusted_api_url
+from .terminal import say
 
 if TYPE_CHECKING:
     from ..flows.engine import Engine
     from ..flows.flow import Flow
 
 LONGEST_TOKEN = 65_536
+"""Bytes read from stdin."""
 
 
 OPTIONS = {"timeout": "--timeout"}
@@ -34,6 +35,14 @@ def login(
     paste: Annotated[
         bool, typer.Option("--paste", help="The browser is elsewhere: paste the address it ends on here.")
     ] = False,
+    keyring: Annotated[
+        bool | None,
+        typer.Option(
+            "--keyring/--no-keyring",
+            show_default=False,
+            help="Keep the token in the system's keyring, or in the file; by default where the last one was.",
+        ),
+    ] = None,
     token_stdin: Annotated[bool, typer.Option("--token-stdin", help="Read a token from stdin; no browser.")] = False,
 ) -> None:
     """Log in with a browser, or with a token from stdin.
@@ -46,6 +55,7 @@ def login(
     api_url = trusted_api_url(settings)
     token = read_token(settings) if token_stdin else None
     from ..flows.login import start_login
+    from ..io.environment import API_TOKEN
     from ..machines.login import LoginContext
     from .drive import checked_api, drive
     from .going_on import mention_options_left_out
@@ -53,15 +63,23 @@ def login(
     if unbound_callback:
         warn_unbound()
     wanted = LoginContext(
-        api_url=checked_api(api_url), provider=provider.value, port=port, timeout=timeout, bound=not unbound_callback
+        api_url=checked_api(api_url),
+        provider=provider.value,
+        port=port,
+        timeout=timeout,
+        bound=not unbound_callback,
+        keyring=keyring,
     )
+    options = OPTIONS | {"keyring": "--no-keyring" if keyring is False else "--keyring"}
 
     async def begin(engine: Engine) -> Flow:
         flow = await start_login(engine, wanted, token=token)
         if token is None:
-            mention_options_left_out(settings, flow, wanted, OPTIONS)
+            mention_options_left_out(settings, flow, wanted, options)
         return flow
 
+    if os.environ.get(API_TOKEN):
+        say(f"{API_TOKEN} is set: while it is, it goes before the login that is stored now.")
     raise typer.Exit(drive(settings, begin, no_browser=no_browser, paste=paste))
 
 
@@ -72,12 +90,10 @@ def read_token(settings: Settings) -> str:
         typer.BadParameter: There is none.
     """
     from ..io.log import register_secret
+    from .unseen import read_piped, read_typed
 
-    if sys.stdin.isatty() and not settings.no_input:
-        token = getpass.getpass("Token (it is not shown): ", stream=sys.stderr)
-    else:
-        token = sys.stdin.read(LONGEST_TOKEN)
-    token = token.strip()
+    typed = read_typed(settings, ["Token"], "--token-stdin")
+    token = (read_piped(LONGEST_TOKEN, "--token-stdin") if typed is None else typed[0]).strip()
     if not token or len(token.split()) != 1:
         raise typer.BadParameter("stdin holds no token, or more than one word", param_hint="--token-stdin")
     register_secret(token)

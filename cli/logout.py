@@ -16,24 +16,30 @@ if TYPE_CHECKING:
     from ..io.credentials import CloudCredentials
 
 REPORT_SECONDS = 5.0
+IN_KEYRING = "the token in the system's keyring"
 
 
 def logout(context: typer.Context) -> None:
-    """Remove the login and the tenants stored here.
+    """Remove the login, the tenants stored here and their sessions.
 
     The API is told. Logins that could not be read and were set aside go too: a token may be in them. Running flows
-    stay, and can go on after the next login.
+    stay, and can go on after the next login. So does the local session: it is no login of this API.
     """
     settings = settings_of(context)
     from ..io.credentials import CloudCredentials
     from ..io.files import locked, remove_private
+    from ..io.keyring_entries import note_of
 
     paths = settings.paths
+    note = note_of(paths.credentials)
     found = _readable(settings)
     removed: list[str] = []
+    was_in_keyring = note.exists()
     if CloudCredentials.delete_from_path(paths.credentials):
         removed.append(str(paths.credentials))
-    kept: list[str] = []
+    kept = [IN_KEYRING] if note.exists() else []  # it was warned of
+    if was_in_keyring and not kept:
+        removed.append(IN_KEYRING)
     for aside in sorted(paths.credentials.parent.glob(f"{paths.credentials.name}.unreadable-*")):
         try:
             if remove_private(aside):  # it was set aside as it was: there may be a token in it that still counts
@@ -45,18 +51,29 @@ def logout(context: typer.Context) -> None:
         with locked(paths.tenants):
             if remove_private(paths.tenants):
                 removed.append(str(paths.tenants))
+    sessions, trouble = _remove_tenant_sessions(settings)
     reported = found is not None and not found.is_token_expired() and _report(found)
     if settings.json:
-        shown = {"removed": removed, "reported": reported} | ({"kept": kept} if kept else {})
+        shown = {"removed": removed, "sessions": sessions, "reported": reported} | ({"kept": kept} if kept else {})
         put(msgspec.json.encode(shown).decode())
-        return
+    else:
+        _say_what(settings, removed, sessions, found, reported)
+    if trouble is not None:
+        raise trouble
+
+
+def _say_what(
+    settings: Settings, removed: list[str], sessions: list[str], found: CloudCredentials | None, reported: bool
+) -> None:
     for path in removed:
         say(f"Removed {path}")
+    if sessions:
+        say(f"Removed {len(sessions)} tenant sessions from {settings.paths.sessions_index}")
     if found is not None:
         say(f"Logged out {found.user_email}.")
         if not reported:
             say("The API could not be told; the token stays valid there until it expires.")
-    elif not removed:
+    elif not removed and not sessions:
         say(f"Nobody was logged in. {settings.directory_line}")
 
 
@@ -67,6 +84,26 @@ def _readable(settings: Settings) -> CloudCredentials | None:
         return CloudCredentials.load_from_path(settings.paths.credentials)
     except CloudError:
         return None  # removing them is the point; whether they can be read is not
+
+
+def _remove_tenant_sessions(settings: Settings) -> tuple[list[str], CloudError | None]:
+    """Remove the sessions of tenants, the local one stays; their storage keys, and what stood in the way."""
+    from ..io.session_store import SessionStore
+    from ..io.sessions import LOCAL_SESSION_KEY, SessionKey
+
+    path = settings.paths.sessions_index
+    try:
+        if SessionStore.load(path) is None:
+            return [], None
+    except CloudError as exc:  # the rest is removed all the same
+        return [], exc
+    with SessionStore.updating(path) as store:
+        gone = [key for key, _ in store.all_sessions() if key != LOCAL_SESSION_KEY]
+        for key in gone:
+            del store.sessions[key]
+        if store.active_session_key not in {None, SessionKey.local()}:
+            store.active_key = store.active_profile_name = None
+    return gone, None
 
 
 def _report(credentials: CloudCredentials) -> bool:

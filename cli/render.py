@@ -20,6 +20,7 @@ from ..errors import CloudError
 from ..flows.flow import Change, Outcome
 from ..io.records import FlowRow
 from ..machines.checkout import CHECKOUT
+from ..machines.deployment import DEPLOYMENT
 from ..machines.login import LOGIN
 from ..machines.machine import Machine, Verdict
 from ..machines.onboarding import ONBOARDING
@@ -28,9 +29,12 @@ from .errors import tell
 from .lines import invitation
 from .mends import in_words, mend, mend_stuck
 from .settings import Settings
+from .steady import Steady
 from .terminal import clean, mark, say, shortened
 
-MACHINES: Mapping[str, Machine[Any]] = {each.name: each for each in (LOGIN, CHECKOUT, PROVISIONING, ONBOARDING)}
+MACHINES: Mapping[str, Machine[Any]] = {
+    each.name: each for each in (LOGIN, CHECKOUT, PROVISIONING, DEPLOYMENT, ONBOARDING)
+}
 
 _CALL = re.compile(r"^[A-Z]+ \S+: ")
 """The call at the beginning of a network error; a person wants to know what happened."""
@@ -79,7 +83,8 @@ class People:
         self._settings = settings
         self._began = time.monotonic()
         self._root: str | None = None
-        self._said: set[tuple[str, str]] = set()
+        self._said: set[str] = set()
+        self._steady = Steady()
         self.running: dict[str, Standing] = {}
 
     def __enter__(self) -> Self:
@@ -100,6 +105,10 @@ class People:
     def change(self, change: Change) -> None:
         """A committed change."""
         self._root = self._root or change.flow
+        if self._steady.offer(change):
+            self._tell(change)
+
+    def _tell(self, change: Change) -> None:
         for told in self._told(change):
             self.line(change.machine, told)
         table = MACHINES.get(change.machine)
@@ -110,7 +119,9 @@ class People:
             self.running[change.flow] = Standing(change.machine, change.to_state, time.monotonic(), steps)
 
     def tick(self) -> None:
-        """Time passes; off a terminal there is nothing to repaint."""
+        """Time passes; what has lasted is told."""
+        for change in self._steady.settled():
+            self._tell(change)
 
     @contextmanager
     def paused(self) -> Generator[None, None, None]:
@@ -151,11 +162,12 @@ class People:
             case (("started" | "resumed"), _):
                 told.append(Told(where))
             case "event", ("StepObserved" | "TenantBecameReady" | "TenantAnnounced"):
-                if message and (change.flow, message) not in self._said:
-                    self._said.add((change.flow, message))
+                # Not by flow: a checkout and the provisioning after it watch the same tenant.
+                if message and message not in self._said:
+                    self._said.add(message)
                     if standing := self.running.get(change.flow):
                         standing.steps += 1
-                    source = source_of(change.from_state)
+                    source = "" if self._steady.holds(change.flow) else source_of(change.from_state)
                     told.append(Told(message + (f"  ({source})" if source else ""), "good", mark(good=True)))
             case "event", "StreamLost" if change.from_state != change.to_state:
                 why = _CALL.sub("", message)
@@ -226,6 +238,9 @@ def reached(settings: Settings, machine: str, result: Mapping[str, str]) -> list
         lines.append(f"Paid: tenant {result.get('tenant_name') or ''} ({result.get('tenant_id')}).")
         tenant_id = result.get("tenant_id", "")
         lines.append(f"Wait for it: {settings.command('provision ' + shlex.quote(tenant_id))}")
+    elif machine == "deployment":
+        at = f" at {result['app_url']}" if result.get("app_url") else ""
+        lines.append(f"The tenant {result.get('tenant_id')} runs {result.get('image')}{at}.")
     else:
         tenant = f"{result.get('tenant_name')} ({result.get('tenant_id')})"
         if result.get("needs_deploy"):

@@ -24,7 +24,6 @@ from ..errors import CLI, CredentialsCorrupted, Io, NotAuthenticated, UnsafeFile
 from ..io.paths import CloudPaths
 from .terminal import clean
 
-API_VARIABLE: Final = "SYSTEMPROMPT_API_URL"
 LOCAL_VARIABLE: Final = "SYSTEMPROMPT_LOCAL_URL"
 ENVIRONMENTS: Final = ("production", "sandbox", "local")
 
@@ -138,6 +137,7 @@ def choose_api(settings: Settings, environ: Mapping[str, str] = os.environ) -> A
         typer.BadParameter: `--env local` without SYSTEMPROMPT_LOCAL_URL, or both `--env` and `--api-url`.
         UnsafeFile: The stored credentials are a symbolic link or belong to somebody else.
     """
+    from ..io.environment import API_TOKEN, API_URL, environment_api_url
     from ..io.wire import Environment
 
     if settings.api_url is not None:
@@ -153,10 +153,11 @@ def choose_api(settings: Settings, environ: Mapping[str, str] = os.environ) -> A
         return ApiChoice(url.rstrip("/"), "named")
     if settings.env is not None:
         return ApiChoice(Environment(settings.env).api_url, "named")
-    if url := environ.get(API_VARIABLE):
-        check_api_url(url, API_VARIABLE)
-        return ApiChoice(url.rstrip("/"), "named")
-    if url := stored_api_url(settings.paths):
+    if url := environment_api_url(environ):
+        check_api_url(url, API_URL)
+        return ApiChoice(url, "named")
+    # The stored login is not the one a token in the environment belongs to, nor is its API.
+    if not environ.get(API_TOKEN) and (url := stored_api_url(settings.paths)):
         return ApiChoice(url, "stored")
     return ApiChoice(Environment.PRODUCTION.api_url, "default")
 
@@ -194,7 +195,7 @@ def stored_api_url(paths: CloudPaths) -> str | None:
     from ..io.credentials import CloudCredentials
 
     try:
-        return CloudCredentials.load_from_path(paths.credentials).api_url.rstrip("/")
+        return CloudCredentials.peek_at_path(paths.credentials).api_url.rstrip("/")
     except UnsafeFile:
         raise
     except (NotAuthenticated, CredentialsCorrupted, Io):

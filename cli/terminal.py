@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TextIO, TypedDict
 
 _unwritable: list[TextIO] = []
@@ -76,6 +77,19 @@ def table(rows: list[tuple[str, ...]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     return "\n".join(lines)
+
+
+def fields(shown: Mapping[str, object]) -> str:
+    """Names and values, a line each, for people; what is unknown is a dash, a moment is in UTC."""
+    return "\n".join(f"{name.replace('_', ' ')}: {_said(value)}" for name, value in shown.items())
+
+
+def _said(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else clean(str(value))
 
 
 def shortened(flow: str) -> str:

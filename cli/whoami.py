@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,12 +29,24 @@ def whoami(
     """
     settings = settings_of(context)
     from ..io.credentials import CloudCredentials
+    from ..io.environment import (
+        API_TOKEN,
+        environment_credentials,
+        fresh_token_hint,
+        in_container,
+        no_login_in_container,
+    )
     from ..io.tokens import token_expiry
 
+    now = datetime.now(UTC)
     pending, trouble = _pending(settings)
     mention_journals_set_aside(settings)
     try:
-        found = CloudCredentials.load_from_path(settings.paths.credentials)
+        handed = environment_credentials(os.environ, now)
+        if handed is None and in_container(os.environ):
+            raise no_login_in_container()
+        found = handed or CloudCredentials.load_from_path(settings.paths.credentials)
+        in_keyring = not handed and CloudCredentials.peek_at_path(settings.paths.credentials).in_keyring
     except CloudError as exc:
         if not settings.json:
             _say_rest(settings, pending)
@@ -42,7 +55,6 @@ def whoami(
         expiry = token_expiry(found.api_token)
     except JwtDecode:
         expiry = None
-    now = datetime.now(UTC)
     expired = found.is_token_expired(now)
     if check and not expired:
         _check(settings)
@@ -50,7 +62,9 @@ def whoami(
         shown: dict[str, Any] = {
             "user_email": found.user_email,
             "api_url": found.api_url,
-            "authenticated_at": found.authenticated_at,
+            "source": API_TOKEN if handed else str(settings.paths.credentials),
+            "keyring": in_keyring,
+            "authenticated_at": None if handed else found.authenticated_at,
             "expires_at": expiry,
             "expired": expired,
             "checked": check and not expired,
@@ -60,10 +74,13 @@ def whoami(
         }
         put(msgspec.json.encode(shown).decode())
     else:
-        put(f"{clean(found.user_email)} at {clean(found.api_url)}")
-        put(f"Token: {_validity(expiry, now, expired)}{', accepted by the API just now' if check else ''}")
+        put(f"{clean(found.user_email)} at {clean(found.api_url)}{f', by {API_TOKEN}' if handed else ''}")
+        kept = ", in the system's keyring" if in_keyring else ""
+        put(f"Token: {_validity(expiry, now, expired)}{kept}{', accepted by the API just now' if check else ''}")
         _say_rest(settings, pending)
     if expired:
+        if handed:
+            raise TokenExpired(f"the token in {API_TOKEN} has expired", hint=fresh_token_hint())
         raise TokenExpired(f"the token in {settings.paths.credentials} has expired")
     if trouble is not None:  # it was told above
         raise typer.Exit(exit_code(trouble))

@@ -1,4 +1,4 @@
-"""Makes `reference/cli.md` and `reference/errors.md` from the commands and from the error tree themselves.
+"""Makes `reference/cli.md`, `errors.md` and `openapi.json` there from the commands, the error tree and the local cloud.
 
 python docs/build_reference.py
 
@@ -14,11 +14,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import typer.main
 from systemprompt_cloud import errors
 from systemprompt_cloud.cli.app import app
 from systemprompt_cloud.errors import CLI, CloudError
 from systemprompt_cloud.sandbox.faults import FAULTS, fault_syntax
+from systemprompt_cloud.sandbox.openapi import description
 
 REFERENCE: Final = Path(__file__).resolve().parent / "reference"
 
@@ -55,6 +57,8 @@ One JSON object a line on stdout, and nothing else there. `?` marks a field that
 | `SYSTEMPROMPT_DIR` | the directory, where `--dir` names none |
 | `SYSTEMPROMPT_API_URL` | the API, where neither `--api-url` nor `--env` names one |
 | `SYSTEMPROMPT_LOCAL_URL` | the API `--env local` means |
+| `SYSTEMPROMPT_API_TOKEN`, `SYSTEMPROMPT_USER_EMAIL` | a login that goes before the stored one |
+| `SYSTEMPROMPT_KEYRING` | 1: logins go into the system's keyring, 0: into the file; unset: where the last one was |
 | `BROWSER` | the command that opens a browser; several are separated by `:` |
 | `HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE` | as everywhere; calls to this computer use no proxy |
 | `NO_COLOR` | no colour |
@@ -67,9 +71,10 @@ Made by `python docs/build_reference.py` from `errors.py`; do not edit.
 
 Every error this package raises on purpose is a `CloudError`. It carries `user_message` (what happened, to which file,
 URL, flow or option), `recovery_hint` (what mends it), `requires_login`, `requires_setup`, `retryable` (the same call
-may succeed a moment later by itself) and `exit_code`; `kind` is its name, for `--json` and the journal. Below stands
-each kind's own hint; a single error may carry a better one. Words in capitals stand for what the error names. The exit
-code is what the command line ends with.
+may succeed a moment later by itself), `exit_code`, and `request_id`, which also ends the message, when it is about a
+request the API's operators can find; `kind` is its name, for `--json` and the journal. Below stands each kind's own
+hint; a single error may carry a better one. Words in capitals stand for what the error names. The exit code is what
+the command line ends with.
 
 """
 
@@ -157,9 +162,14 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", r"\|")
 
 
+def openapi_page() -> str:
+    """The description the local cloud serves, recorded so that a change of it can be seen."""
+    return msgspec.json.format(msgspec.json.encode(description()), indent=2).decode() + "\n"
+
+
 def pages() -> dict[str, str]:
     """Every page made here: its name, and its text."""
-    return {"cli.md": cli_page(), "errors.md": errors_page()}
+    return {"cli.md": cli_page(), "errors.md": errors_page(), "openapi.json": openapi_page()}
 
 
 if __name__ == "__main__":

@@ -15,13 +15,17 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from ..io.environment import environment_api_url
 from ..io.paths import CloudPaths, resolve_cloud_paths
+from ..io.project import current_directory
 from ..io.wire import PRODUCTION_URL, OAuthProvider
 from ..machines.checkout import CheckoutContext
+from ..machines.deployment import DeploymentContext
 from ..machines.login import LoginContext
 from ..machines.onboarding import OnboardingContext
 from ..machines.provisioning import ProvisioningContext
 from .checkout import start_checkout
+from .deployment import start_deployment
 from .engine import Engine, open_engine
 from .flow import Flow
 from .login import start_login
@@ -31,7 +35,7 @@ from .services import Confirm, OpenBrowser, Services, ShowUrl, open_browser, sho
 
 
 class Cloud:
-    """An open engine that knows the four flows, for one API.
+    """An open engine that knows every flow, for one API.
 
     Attributes:
         api_url: The API the flows talk to.
@@ -51,6 +55,7 @@ class Cloud:
         port: int = 8765,
         timeout: float = 300.0,
         token: str | None = None,
+        keyring: bool | None = None,
     ) -> Flow:
         """Log in through the browser, or with a token that is there already.
 
@@ -59,11 +64,15 @@ class Cloud:
             port: Where the browser comes back to, 0 for any free port.
             timeout: Seconds the person has.
             token: Skips the browser.
+            keyring: Whether the token is kept in the system's keyring instead of the file. None: as the variable
+                SYSTEMPROMPT_KEYRING says, else where the login that is replaced was kept.
 
         Raises:
             FlowBusy: Another process is at the same login.
         """
-        context = LoginContext(api_url=self.api_url, provider=str(provider), port=port, timeout=timeout)
+        context = LoginContext(
+            api_url=self.api_url, provider=str(provider), port=port, timeout=timeout, keyring=keyring
+        )
         return await start_login(self.engine, context, token=token)
 
     async def check_out(self, *, plan: str, region: str, port: int = 8766, timeout: float = 300.0) -> Flow:
@@ -96,6 +105,22 @@ class Cloud:
             api_url=self.api_url, tenant_id=tenant_id, timeout=timeout, external_db=external_db
         )
         return await start_provisioning(self.engine, context)
+
+    async def deploy(self, tenant_id: str, image: str, *, timeout: float = 600.0) -> Flow:
+        """Run an image on a tenant, and wait until it runs; needs a login.
+
+        Args:
+            tenant_id: The tenant.
+            image: As it was pushed: `host/path:tag`.
+            timeout: Seconds it may take from when the server has begun.
+
+        Raises:
+            InvalidImage: It is no image's name.
+            DeploymentUnfinished: Another image is being deployed to the tenant; the error names the flow.
+            FlowBusy: Another process is at the same deployment.
+        """
+        context = DeploymentContext(api_url=self.api_url, tenant_id=tenant_id, image=image, timeout=timeout)
+        return await start_deployment(self.engine, context)
 
     async def onboard(
         self,
@@ -168,9 +193,9 @@ async def open_cloud(
         JournalTooNew: A newer version wrote it.
         Io: A directory or file cannot be made.
     """
-    paths: CloudPaths = resolve_cloud_paths(directory, os.environ, Path.cwd())
+    paths: CloudPaths = resolve_cloud_paths(directory, os.environ, current_directory())
     async with (
-        Services(paths, show_url=show_url, open_browser=open_browser, confirm=confirm) as services,
+        Services(paths, show_url=show_url, open_browser=open_browser, confirm=confirm, environ=os.environ) as services,
         open_engine(paths, all_programs(services)) as engine,
     ):
-        yield Cloud(api_url or os.environ.get("SYSTEMPROMPT_API_URL") or PRODUCTION_URL, engine, services)
+        yield Cloud(api_url or environment_api_url(os.environ) or PRODUCTION_URL, engine, services)

@@ -22,7 +22,6 @@ from ..io.browser import check_openable
 from ..io.callback import callback_uri, new_nonce
 from ..io.credentials import CloudCredentials
 from ..io.log import redact
-from ..io.pages import error_page, success_page
 from ..io.records import moment_text, parse_moment
 from ..io.serving import bind_loopback
 from ..io.tokens import token_expiry
@@ -87,7 +86,9 @@ async def start_login(engine: Engine, context: LoginContext, *, token: str | Non
         token: A token that is there already: no browser is needed.
     """
     if token is not None:
-        handed = LoginContext(api_url=context.api_url, provider=context.provider, token=f"vault:{GIVEN}")
+        handed = LoginContext(
+            api_url=context.api_url, provider=context.provider, keyring=context.keyring, token=f"vault:{GIVEN}"
+        )
         return await engine.start(LOGIN, handed, secrets={GIVEN: token})
     key = f"{context.api_url}|{context.provider}|{context.port}|{'bound' if context.bound else 'unbound'}"
     return await engine.start(LOGIN, context, key=key)
@@ -155,11 +156,13 @@ class _Login:
                 said = redact(parameters.get("error_description", "") or error)[:LONGEST_DESCRIPTION]
                 return Reply(
                     AuthorizationDenied(redact(error)[:LONGEST_DESCRIPTION], said),
-                    error_page("Not logged in", "The login was refused. You can close this tab."),
+                    self.services.login_pages.error_page(
+                        "Not logged in", "The login was refused. You can close this tab."
+                    ),
                 )
             if token := parameters.get("access_token"):
                 reference = await visit.keep("access_token", token)
-                page = success_page("Almost there", "Your terminal is finishing the login.")
+                page = self.services.login_pages.success_page("Almost there", "Your terminal is finishing the login.")
                 return Reply(CallbackReceived(reference), page)
             raise CallbackRejected("The callback carried neither a token nor an error. The login goes on waiting.")
 
@@ -204,7 +207,7 @@ class _Login:
         except ValueError as exc:
             raise ApiError(f"{context.api_url} describes the user in a way that cannot be stored: {exc}") from exc
         path = self.services.paths.credentials
-        await visit.on_disk(credentials.save_to_path, path)
+        await visit.on_disk(credentials.save_to_path, path, keyring=context.keyring)
         return CredentialsSaved(str(path), moment_text(now))
 
     async def report_login(self, visit: LoginVisit) -> Event:

@@ -1,6 +1,6 @@
 """What is done in each state of an onboarding: run the child flow, and say how it ended.
 
-The table is `machines/onboarding.py`; `all_programs` is what an engine needs to run any of the four machines.
+The table is `machines/onboarding.py`; `all_programs` is what an engine needs to run any machine of the house.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ..machines.onboarding import (
 )
 from ..machines.provisioning import INFRASTRUCTURE, READY, ProvisioningContext
 from .checkout import checkout_program
+from .deployment import deployment_program
 from .engine import Engine
 from .flow import Flow, Outcome
 from .login import login_program
@@ -37,9 +38,9 @@ OnboardingVisit = Visit[OnboardingContext]
 
 
 def all_programs(services: Services) -> tuple[Program[Any], ...]:
-    """Login, checkout, provisioning and onboarding, ready for `open_engine`."""
+    """Login, checkout, provisioning, deployment and onboarding, ready for `open_engine`."""
     children = (login_program(services), checkout_program(services), provisioning_program(services))
-    return (*children, onboarding_program(services, *children))
+    return (*children, deployment_program(services), onboarding_program(services, *children))
 
 
 def onboarding_program(

@@ -6,7 +6,7 @@ for `show_url`, no browser at all, a dialog for `confirm`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -16,9 +16,13 @@ import trio
 
 from ..errors import NotAuthenticated
 from ..io.api import CloudApiClient
+from ..io.bootstrap import find_credentials
 from ..io.browser import BrowserOutcome, check_openable, open_browser
 from ..io.clock import Clock, SystemClock
 from ..io.credentials import CloudCredentials
+from ..io.environment import API_TOKEN, API_URL, no_login_in_container
+from ..io.keyring_entries import note_of
+from ..io.pages import OUR_CHECKOUT_PAGES, OUR_LOGIN_PAGES, CheckoutTemplates, OAuthTemplates
 from ..io.paths import CloudPaths
 from ..io.polling import Backoff
 
@@ -52,6 +56,9 @@ class Services:
         idle_seconds: Silence after which an event stream counts as dead.
         backoff: Waits between attempts to get a lost stream back.
         make_client: Makes an API client from a base URL and a token.
+        login_pages: What a browser sees after a login.
+        checkout_pages: What a browser sees after a payment.
+        environ: Where a login may be that goes before the stored one (`io/environment.py`); None looks for none.
     """
 
     def __init__(
@@ -67,8 +74,12 @@ class Services:
         idle_seconds: float = 30.0,
         backoff: Backoff | None = None,
         make_client: Callable[[str, str | None], CloudApiClient] = CloudApiClient,
+        login_pages: OAuthTemplates = OUR_LOGIN_PAGES,
+        checkout_pages: CheckoutTemplates = OUR_CHECKOUT_PAGES,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.paths = paths
+        self.environ = environ
         self.clock = clock or SystemClock()
         self.show_url = show_url
         self.open_browser = open_browser
@@ -77,6 +88,8 @@ class Services:
         self.poll_seconds = poll_seconds
         self.idle_seconds = idle_seconds
         self.backoff = backoff or Backoff()
+        self.login_pages = login_pages
+        self.checkout_pages = checkout_pages
         self._make_client = make_client
         self._clients: dict[tuple[str, str | None], CloudApiClient] = {}
         self._opening = trio.Lock()
@@ -106,24 +119,36 @@ class Services:
             return self._clients[key]
 
     def credentials(self, api_url: str) -> CloudCredentials:
-        """The stored credentials, if they are for this API: a token goes only where it came from.
+        """The login, if it is for this API: a token goes only where it came from.
 
         Raises:
-            NotAuthenticated: There are none, or they are for another API, or they have expired.
-            CredentialsCorrupted: The file cannot be understood.
+            NotAuthenticated: There is none, or it is for another API, or it has expired.
+            CredentialsCorrupted: The file, or the environment, cannot be understood.
+            KeyringUnavailable: The token is in the system's keyring, which cannot be used now.
         """
-        path = self.paths.credentials
-        stored = CloudCredentials.load_and_validate_from_path(path, self.clock.now())
-        if origin(stored.api_url) != origin(api_url):
+        environ = self.environ or {}
+        found = find_credentials(environ, self.paths, self.clock.now())
+        if found is None:
+            raise no_login_in_container()
+        if origin(found.api_url) == origin(api_url):
+            return found
+        if environ.get(API_TOKEN):
             raise NotAuthenticated(
-                f"the credentials in {path} are for {stored.api_url}, not for {api_url}",
-                hint=f"Log in there: systemprompt-cloud login --api-url {api_url}",
+                f"{API_TOKEN} is for {found.api_url}, not for {api_url}",
+                hint=f"Set {API_URL} to the API the token is for, or unset {API_TOKEN}.",
             )
-        return stored
+        raise NotAuthenticated(
+            f"the login in {self.paths.credentials} is for {found.api_url}, not for {api_url}",
+            hint=f"Log in there: systemprompt-cloud login --api-url {api_url}",
+        )
 
     async def api(self, api_url: str) -> CloudApiClient:
         """The API as the logged-in user. Raises as `credentials` and `client` do."""
-        return await self.client(api_url, self.credentials(api_url).api_token)
+        if note_of(self.paths.credentials).exists():  # a keyring may take its time, or ask a person first
+            found = await trio.to_thread.run_sync(self.credentials, api_url, abandon_on_cancel=True)
+        else:
+            found = self.credentials(api_url)
+        return await self.client(api_url, found.api_token)
 
     async def invite(self, purpose: str, url: str, *, again: bool) -> BrowserOutcome:
         """Show the person where to go, then open a browser there if that is wanted and was not done before.

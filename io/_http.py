@@ -13,6 +13,7 @@ it is in memory, and these bodies are small.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -25,18 +26,20 @@ import msgspec
 import trio
 
 from ..errors import ApiError, Network, NotAuthenticated, TokenExpired, TooLarge, UnsafeUrl
-from .log import printable, redact
+from .log import printable, redact, register_secret
+from .unknown import UNREADABLE
 from .urls import LOOPBACK_NAMES, Origin
-from .wire import ErrorBody
+from .wire import ErrorBody, Record
 
 SKEW_WORTH_SAYING: Final = timedelta(minutes=5)
 SHOWN_OF_A_BODY: Final = 500
 _READ_OF_AN_ERROR: Final = 64 * 1024
 _DEEPEST_CAUSE: Final = 16
-# Not JSON, not UTF-8, or nested deeper than the decoder goes, also inside a field that would have been ignored.
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# What a server's request id may be to be shown: one printable word. No standard says more.
+_REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Record)
 
 
 # --- whom to call --------------------------------------------------------------------------------------
@@ -105,11 +108,16 @@ def path_segment(value: str) -> str:
     """Percent-encode an id as one segment of a path.
 
     Raises:
-        ApiError: The id is empty or a dot segment, which would name another path (RFC 3986 section 5.2.4).
+        ApiError: The id is empty, no Unicode text, or a dot segment, which would name another path (RFC 3986 section
+            5.2.4).
     """
-    if value in {"", ".", ".."}:
+    try:
+        segment = quote(value, safe="")
+    except UnicodeEncodeError:
+        segment = ""  # what somebody typed was no text
+    if segment in {"", ".", ".."}:
         raise ApiError(f"{value!r} is not an id the API gives", hint="Check the id.")
-    return quote(value, safe="")
+    return segment
 
 
 def without_query(url: httpx.URL) -> str:
@@ -183,24 +191,34 @@ def network_reason(exc: BaseException) -> str:
     return redact(printable(str(exc))) or type(exc).__name__
 
 
-def network_error(exc: httpx.TransportError, where: str, *, sent: bool) -> Network:
+def request_id(response: httpx.Response) -> str | None:
+    """Under which name the server's operators know this request: the server's own word for it, else ours, if any."""
+    theirs = response.headers.get("x-request-id", "")
+    if _REQUEST_ID.fullmatch(theirs):
+        return redact(theirs)
+    return response.request.headers.get("x-request-id")
+
+
+def network_error(exc: httpx.TransportError, where: str, *, sent: bool, request_id: str | None = None) -> Network:
     """Translate what httpx says about a connection; raise the result `from` the original."""
     reason = network_reason(exc)
-    if "CERTIFICATE_VERIFY_FAILED" in str(exc):
+    # trio keeps the reason in the cause only.
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
         error = Network(
             f"{where}: the server's certificate is not trusted: {reason}",
             sent=sent,
+            request_id=request_id,
             hint="Check --api-url, the clock, and SSL_CERT_FILE when a proxy of yours signs certificates.",
         )
         error.retryable = False
         return error
     if isinstance(exc, httpx.ConnectTimeout):
-        return Network(f"{where}: the connection could not be made in time", sent=sent)
+        return Network(f"{where}: the connection could not be made in time", sent=sent, request_id=request_id)
     if isinstance(exc, httpx.ConnectError):
-        return Network(f"{where}: cannot connect: {reason}", sent=sent)
+        return Network(f"{where}: cannot connect: {reason}", sent=sent, request_id=request_id)
     if isinstance(exc, httpx.TimeoutException):
-        return Network(f"{where}: no answer in time", sent=sent)
-    return Network(f"{where}: the connection broke: {reason}", sent=sent)
+        return Network(f"{where}: no answer in time", sent=sent, request_id=request_id)
+    return Network(f"{where}: the connection broke: {reason}", sent=sent, request_id=request_id)
 
 
 def _is_html(headers: httpx.Headers, body: bytes) -> bool:
@@ -222,7 +240,7 @@ def refusal(response: httpx.Response, body: bytes, where: str, now: datetime) ->
         where: The request in words.
         now: The present, for a `Retry-After` that is a date.
     """
-    status = response.status_code
+    status, named = response.status_code, request_id(response)
     retry_after = parse_retry_after(response.headers, now)
     if response.is_redirect or 300 <= status < 400:
         try:
@@ -230,25 +248,26 @@ def refusal(response: httpx.Response, body: bytes, where: str, now: datetime) ->
             leads = f" to {without_query(target)}" if "location" in response.headers else ""
         except httpx.InvalidURL:
             leads = " to something that is not a URL"
-        return ApiError(f"{where} answered {status}, a redirect{leads}; redirects are not followed", status=status)
+        return ApiError(
+            f"{where} answered {status}, a redirect{leads}; redirects are not followed", status=status, request_id=named
+        )
     try:
         error = msgspec.json.decode(body, type=ErrorBody).error
-    except _UNREADABLE:
+    except UNREADABLE:
         if _is_html(response.headers, body):
             said = ": answered with an HTML page, not the API"
         else:
             quoted = _quote(body)
             said = f": {quoted}" if quoted else ""
-        return ApiError(f"{where} answered {status}{said}", status=status, retry_after=retry_after)
+        return ApiError(f"{where} answered {status}{said}", status=status, retry_after=retry_after, request_id=named)
     code, message = _quote(error.code.encode()), _quote(error.message.encode())
-    return ApiError(f"{where}: {code}: {message}", status=status, code=code, retry_after=retry_after)
+    return ApiError(f"{where}: {code}: {message}", status=status, code=code, retry_after=retry_after, request_id=named)
 
 
-def login_refusal(where: str, *, expired: bool, skew: timedelta | None) -> NotAuthenticated:
+def login_refusal(response: httpx.Response, where: str, *, expired: bool, skew: timedelta | None) -> NotAuthenticated:
     """The error a 401 stands for (RFC 6750 section 3.1), saying so when a wrong clock may be the reason."""
-    if expired:
-        return TokenExpired(f"{where} answered 401: the token has expired{describe_skew(skew)}")
-    return NotAuthenticated(f"{where} answered 401: the token was not accepted{describe_skew(skew)}")
+    kind, said = (TokenExpired, "has expired") if expired else (NotAuthenticated, "was not accepted")
+    return kind(f"{where} answered 401: the token {said}{describe_skew(skew)}", request_id=request_id(response))
 
 
 def decode_body(response: httpx.Response, body: bytes, shape: type[T], where: str) -> T:
@@ -260,15 +279,26 @@ def decode_body(response: httpx.Response, body: bytes, shape: type[T], where: st
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as exc:
-        raise ApiError(f"{where} answered {response.status_code} with something else than expected: {exc}") from exc
-    except _UNREADABLE as exc:
+        raise ApiError(
+            f"{where} answered {response.status_code} with something else than expected: {exc}",
+            request_id=request_id(response),
+        ) from exc
+    except UNREADABLE as exc:
         if _is_html(response.headers, body):
             said = "answered with an HTML page, not the API"
         elif not body:
             said = f"answered {response.status_code} with an empty body"
         else:
             said = f"answered {response.status_code} with something that is not JSON"
-        raise ApiError(f"{where}: {said}") from exc
+        raise ApiError(f"{where}: {said}", request_id=request_id(response)) from exc
+
+
+def keep_secret(record: R) -> R:
+    """Make the redactor know what the record's hidden fields hold; returns the record."""
+    for name in record.hidden:
+        if isinstance(value := getattr(record, name), str):
+            register_secret(value)
+    return record
 
 
 # --- how much is read ----------------------------------------------------------------------------------
@@ -342,5 +372,6 @@ def check_encoding(response: httpx.Response, where: str) -> None:
     if encoding not in {"", "identity"}:
         raise ApiError(
             f"{where} answered with a body encoded as {printable(encoding)[:40]!r}, which was not asked for",
+            request_id=request_id(response),
             hint="A proxy between here and the API compresses answers; check --api-url and the proxy.",
         )

@@ -1,20 +1,31 @@
 """One request, sent once or as often as is safe.
 
-Theory of the retries: what may be repeated depends on what may already have happened. A GET changes nothing, so it is
-repeated on any failure that may mend itself. A POST or PUT is repeated when it surely never left (no request was
-written to any connection; httpcore's trace tells), or when it carries an `Idempotency-Key` and this server has shown,
-by `Idempotency-Supported: true`, that it answers a repetition instead of doing it again. In every other case the
-outcome is unknown: the error is raised and the flow asks the server what happened. A refused token is never tried
-twice. `Retry-After` is honoured while the budget lasts; beyond it the error says so at once instead of sleeping
-towards a failure.
+Theory of the retries: what may be repeated depends on what may already have happened.
+
+- A request that surely never left (none of it was written to any connection; httpcore's trace tells) is sent again,
+  whatever it is.
+- GET, PUT and DELETE are sent again on any failure that may mend itself (RFC 9110 section 9.2.2, and checked call by
+  call: a PUT of this API replaces a value by the same value, a DELETE removes what a name stands for, which nobody
+  makes anew within seconds). The first try of a DELETE whose outcome is unknown may have done it: a 404 or 410 to the
+  next one says that the thing is gone, which is what was asked for, and is no error then. To the first try it is one.
+- A POST acts each time it arrives: a purchase, a restart, a rotation. It is sent again only when it carries an
+  `Idempotency-Key` and this server has shown, by `Idempotency-Supported: true`, that it answers a repetition instead of
+  acting again. In every other case the outcome is unknown: the error is raised, and the flow, or the person, asks the
+  server what happened.
+
+A refused token is never tried twice. `Retry-After` is honoured while the budget lasts; beyond it the error says so at
+once instead of sleeping towards a failure.
 
 The deadline of a request covers all of it. httpx's own timeouts are per read, and a server that sends a byte now and
 then would pass every one of them.
+
+Every try has an id of its own, sent as `X-Request-Id`; an error ends with it, or with the one the server answered.
 """
 
 from __future__ import annotations
 
 import logging
+import secrets
 import ssl
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -29,12 +40,19 @@ from typing_extensions import override
 
 from ..errors import ApiError, JwtDecode, Network, NotAuthenticated
 from . import _http
+from ._lanes import CLOSING_TIME, LANE_WIDTH, Lane, Lanes
 from .bodies import may_be_left
 from .log import logger
 from .polling import Backoff
 from .tokens import token_expiry
 
-_CLOSING_TIME: Final = 1.0
+CONNECTS_AT_ONCE: Final = 64
+"""Connections being made at the same time; more wait for their turn, so that a thousand streams are no flood."""
+
+_IDEMPOTENT: Final = frozenset({"GET", "PUT", "DELETE"})
+_GONE: Final = frozenset({404, 410})
+_CONFLICT: Final = 409
+_CONNECTING: Final = frozenset({"connection.connect_tcp", "connection.start_tls"})
 
 T = TypeVar("T")
 
@@ -69,30 +87,62 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class _Outgoing:
-    """A request about to be sent.
+    """A request about to be sent in a lane.
 
-    Attributes:
+    Args:
         request: What goes out.
         where: The same in words.
         authorized: Whether the token goes with it.
+        lane: What it is sent in.
+        connects: Bounds the connections being made.
+
+    Attributes:
         sent: Whether any of it has been written to a connection.
     """
 
-    def __init__(self, request: httpx.Request, where: str, *, authorized: bool) -> None:
+    def __init__(
+        self, request: httpx.Request, where: str, *, authorized: bool, lane: Lane, connects: trio.CapacityLimiter
+    ) -> None:
         self.request: Final = request
         self.where: Final = where
         self.authorized: Final = authorized
+        self.lane: Final = lane
         self.sent = False
+        self._connects: Final = connects
         request.extensions = dict(request.extensions) | {"trace": self._trace}
 
+    @property
+    def request_id(self) -> str | None:
+        """The id it may be found under, if it may have arrived."""
+        return self.request.headers["X-Request-Id"] if self.sent else None
+
     async def _trace(self, name: str, _info: object) -> None:
+        step, _, stage = name.rpartition(".")
+        if step in _CONNECTING:
+            if stage == "started":
+                await self._connects.acquire()
+            else:
+                self._connects.release()
         # The first byte of a request, over HTTP/1.1 or 2; also of a CONNECT to a proxy, so this errs to the safe side.
-        if name.endswith("send_request_headers.started"):
+        elif name.endswith("send_request_headers.started"):
             self.sent = True
+        # What fails or is cancelled after that leaves its half of the connection open.
+        elif stage == "failed" and step.startswith("http2."):
+            self.lane.retired = True
 
 
-async def _close(response: httpx.Response) -> None:
-    with trio.move_on_after(_CLOSING_TIME, shield=True):
+def _may_have_happened(exc: Exception) -> bool:
+    """Whether what was asked for may have been done although this came of it; 408, 425 and 429 say that it was not."""
+    if isinstance(exc, ApiError):
+        return exc.status is None or exc.status >= 500
+    return isinstance(exc, Network) and exc.sent
+
+
+async def _close(response: httpx.Response, lane: Lane) -> None:
+    # Over HTTP/2 a server goes on sending what nobody has read to its end.
+    if not response.is_closed and response.http_version == "HTTP/2":
+        lane.retired = True
+    with trio.move_on_after(CLOSING_TIME, shield=True):
         await response.aclose()
 
 
@@ -127,7 +177,8 @@ class Transport:
         self._attempts: Final = attempts
         self._retry_budget: Final = retry_budget
         self._backoff: Final = backoff
-        self._client: httpx.AsyncClient | None = None
+        self._connects: Final = trio.CapacityLimiter(CONNECTS_AT_ONCE)
+        self._lanes: Lanes | None = None
 
     def open(self) -> None:
         """Make the connection pool.
@@ -135,19 +186,12 @@ class Transport:
         Raises:
             Network: The environment's proxy or certificate settings cannot be used.
         """
+        secure = self.base.scheme == "https"
         try:
-            self._client = httpx.AsyncClient(
-                headers={"Accept-Encoding": "identity", "User-Agent": "systemprompt-cloud"},
-                timeout=httpx.Timeout(self._timeout, connect=self._connect_timeout),
-                # Streams hold their connections for minutes; a bound would let them starve every other call.
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
-                follow_redirects=False,
-                # What happens on loopback is no proxy's business.
-                trust_env=not _http.is_loopback(self.base),
-                # Without TLS no certificates need to be read, which takes longer than a call; an empty context trusts
-                # nobody.
-                verify=self.base.scheme == "https" or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-            )
+            # Without TLS no certificates need to be read, which takes longer than a call; an empty context trusts
+            # nobody. With it they are read once, for all lanes.
+            trust = httpx.create_ssl_context() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            self._lanes = Lanes(lambda: self._make_lane(trust))
         except (ImportError, ValueError, OSError, httpx.InvalidURL) as exc:
             error = Network(
                 f"the proxy or certificate settings of the environment cannot be used: {_http.network_reason(exc)}",
@@ -157,12 +201,26 @@ class Transport:
             error.retryable = False
             raise error from exc
 
+    def _make_lane(self, trust: ssl.SSLContext) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            headers={"Accept-Encoding": "identity", "User-Agent": "systemprompt-cloud"},
+            timeout=httpx.Timeout(self._timeout, connect=self._connect_timeout),
+            # The lanes bound what is in use. httpcore counts connections in use as kept alive, too: a bound below the
+            # width of a lane would close every connection as soon as it is free.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=LANE_WIDTH),
+            follow_redirects=False,
+            # What happens on loopback is no proxy's business.
+            trust_env=not _http.is_loopback(self.base),
+            verify=trust,
+            # Agreed upon with the server while TLS starts (RFC 7301); there is none without TLS.
+            http2=self.base.scheme == "https",
+        )
+
     async def aclose(self) -> None:
-        """Close every connection."""
-        client, self._client = self._client, None
-        if client is not None:
-            with trio.move_on_after(_CLOSING_TIME, shield=True):
-                await client.aclose()
+        """Close every connection; once is enough, more often does no harm."""
+        lanes, self._lanes = self._lanes, None
+        if lanes is not None:
+            await lanes.aclose()
 
     async def call(
         self,
@@ -190,14 +248,21 @@ class Transport:
         """
         started = trio.current_time()
         failures = 0
+        unsure = False
 
         def decide(exc: Exception) -> bool | float:
-            nonlocal failures
+            nonlocal failures, unsure
             failures += 1
+            if unsure and key is not None and isinstance(exc, ApiError) and exc.status == _CONFLICT:
+                # The first try under this key may still be worked on
+                # (draft-ietf-httpapi-idempotency-key-header, section 2.6): this is no refusal.
+                exc.retryable = True
+            unsure = unsure or _may_have_happened(exc)
             if not isinstance(exc, Network | ApiError) or not exc.retryable or failures >= self._attempts:
                 return False
             never_left = isinstance(exc, Network) and not exc.sent
-            if method != "GET" and not never_left and not (key is not None and self.honours_idempotency):
+            answers_again = key is not None and self.honours_idempotency
+            if method not in _IDEMPOTENT and not never_left and not answers_again:
                 return False
             wait = self._backoff.delay(failures - 1, exc.retry_after if isinstance(exc, ApiError) else None)
             if trio.current_time() - started + wait > self._retry_budget:
@@ -217,16 +282,22 @@ class Transport:
         # long.
         @stamina.retry(on=decide, attempts=self._attempts, timeout=None)
         async def attempt() -> Answer:
-            outgoing = self._prepare(method, link, headers, content, authorized=authorized)
-            with self._deadline(outgoing):
-                response = await self._send(outgoing)
-                try:
-                    read = await _http.read_body(response, self._max_body, outgoing.where)
-                finally:
-                    await _close(response)
-            return Answer(outgoing.where, response, read)
+            async with self._prepared(method, link, headers, content, authorized=authorized) as outgoing:
+                with self._deadline(outgoing):
+                    response = await self._send(outgoing)
+                    try:
+                        read = await _http.read_body(response, self._max_body, outgoing.where)
+                    finally:
+                        await _close(response, outgoing.lane)
+                return Answer(outgoing.where, response, read)
 
-        return await attempt()
+        try:
+            return await attempt()
+        except ApiError as exc:
+            if method == "DELETE" and unsure and exc.status in _GONE:
+                logger.info("{}; it was deleted by a try whose answer was lost", exc)
+                return Answer(f"DELETE {link}", httpx.Response(204), b"")
+            raise
 
     @asynccontextmanager
     async def stream(self, link: str, headers: Mapping[bytes, bytes]) -> AsyncGenerator[tuple[httpx.Response, str]]:
@@ -243,19 +314,20 @@ class Transport:
             NotAuthenticated, ApiError, Network: As `call`, before the caller gets anything. What the caller's own block
                 raises passes through untouched.
         """
-        outgoing = self._prepare("GET", link, headers, None, authorized=True)
-        # The watchdog of the stream replaces the timeout of a single read.
-        outgoing.request.extensions["timeout"] = httpx.Timeout(
-            self._timeout, connect=self._connect_timeout, read=None
-        ).as_dict()
-        with self._deadline(outgoing):
-            response = await self._send(outgoing)
-        try:
-            yield response, outgoing.where
-        finally:
-            await _close(response)
+        async with self._prepared("GET", link, headers, None, authorized=True) as outgoing:
+            # The watchdog of the stream replaces the timeout of a single read.
+            outgoing.request.extensions["timeout"] = httpx.Timeout(
+                self._timeout, connect=self._connect_timeout, read=None
+            ).as_dict()
+            with self._deadline(outgoing):
+                response = await self._send(outgoing)
+            try:
+                yield response, outgoing.where
+            finally:
+                await _close(response, outgoing.lane)
 
-    def _prepare(
+    @asynccontextmanager
+    async def _prepared(
         self,
         method: str,
         link: str | httpx.URL,
@@ -263,21 +335,20 @@ class Transport:
         content: bytes | None,
         *,
         authorized: bool,
-    ) -> _Outgoing:
-        """Put a request together; NotAuthenticated when it needs a token and there is none."""
-        if self._client is None:
+    ) -> AsyncGenerator[_Outgoing]:
+        """Put a request together and reserve its place; NotAuthenticated when it needs a token and there is none."""
+        if self._lanes is None:
             raise RuntimeError("the client is used outside its `async with` block")
         url = link if isinstance(link, httpx.URL) else httpx.URL(f"{self.base}{link}")
-        outgoing = _Outgoing(
-            may_be_left(self._client.build_request(method, url, headers=dict(headers), content=content)),
-            f"{method} {_http.without_query(url)}",
-            authorized=authorized,
-        )
+        where = f"{method} {_http.without_query(url)}"
+        every = {**headers, b"X-Request-Id": secrets.token_hex(8).encode()}
         if authorized:
             if self._token is None:
-                raise NotAuthenticated(f"nobody is logged in, and {outgoing.where} needs a token")
-            outgoing.request.headers["Authorization"] = f"Bearer {self._token}"
-        return outgoing
+                raise NotAuthenticated(f"nobody is logged in, and {where} needs a token")
+            every[b"Authorization"] = f"Bearer {self._token}".encode()
+        async with self._lanes.lane() as lane:
+            request = may_be_left(lane.http.build_request(method, url, headers=every, content=content))
+            yield _Outgoing(request, where, authorized=authorized, lane=lane, connects=self._connects)
 
     @contextmanager
     def _deadline(self, outgoing: _Outgoing) -> Generator[None]:
@@ -287,15 +358,16 @@ class Transport:
                 yield
         except trio.TooSlowError as exc:
             raise Network(
-                f"{outgoing.where}: no complete answer within {self._timeout:g} s", sent=outgoing.sent
+                f"{outgoing.where}: no complete answer within {self._timeout:g} s",
+                sent=outgoing.sent,
+                request_id=outgoing.request_id,
             ) from exc
         except httpx.TransportError as exc:
-            raise _http.network_error(exc, outgoing.where, sent=outgoing.sent) from exc
+            raise _http.network_error(exc, outgoing.where, sent=outgoing.sent, request_id=outgoing.request_id) from exc
 
     async def _send(self, outgoing: _Outgoing) -> httpx.Response:
         """Send once; the open 2xx response, to be closed by the caller, or the error it stands for."""
-        assert self._client is not None  # noqa: S101 -- `_prepare` has looked
-        response = await self._client.send(outgoing.request, stream=True)
+        response = await outgoing.lane.http.send(outgoing.request, stream=True)
         self._observe(response)
         logger.debug("{} answered {}", outgoing.where, response.status_code)
         if response.is_success:
@@ -303,7 +375,7 @@ class Transport:
         try:
             raise await self._refusal(response, outgoing)
         finally:
-            await _close(response)
+            await _close(response, outgoing.lane)
 
     def _observe(self, response: httpx.Response) -> None:
         """Learn from an answer's headers, whatever its status."""
@@ -315,7 +387,7 @@ class Transport:
         now = datetime.now(UTC)
         if response.status_code == 401:
             expired = outgoing.authorized and self._has_expired(now)
-            return _http.login_refusal(outgoing.where, expired=expired, skew=self.clock_skew)
+            return _http.login_refusal(response, outgoing.where, expired=expired, skew=self.clock_skew)
         return _http.refusal(response, await _http.read_error(response), outgoing.where, now)
 
     def _has_expired(self, now: datetime) -> bool:

@@ -6,7 +6,8 @@ connection pool, under a deadline for the whole of it, and repeated only where t
 when). Redirects are not followed: wherever they lead, the token does not. The answer is read up to a bound. A good one
 becomes a record of `wire.py`, anything else an error that names the request (`_http.py`).
 
-Streams are opened once and not reopened here: `flows/` decides between stream and polling.
+`tenant_events` and `checkout_events` open a stream once: `flows/` decides between stream and polling. `follow_tenant`
+and `follow_checkout` open it again as often as it takes (`event_source.py`).
 
 Every call raises `NotAuthenticated` without a token or when it was refused (`TokenExpired` when its `exp` has passed),
 `ApiError` on any other refusal and on an answer of the wrong shape, `Network` when the API was not reached or the
@@ -19,16 +20,20 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlencode
 
-from ..errors import ApiError, NotAuthenticated
+from ..errors import NotAuthenticated
 from . import _http, wire
+from ._opening import read_events, stream_headers
 from ._transport import Transport
+from .event_source import EventSource
 from .log import register_secret
 from .polling import Backoff
 from .sse import EventStream
+from .tenant_calls import TenantCalls
 from .tokens import is_sandbox_token
 
 DEFAULT_TIMEOUT: Final = 30.0
@@ -38,11 +43,9 @@ DEFAULT_MAX_BODY: Final = 4 * 1024 * 1024
 _STREAM_MAX_LINE: Final = 1024 * 1024
 # RFC 6750 section 2.1.
 _B64TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-# What may stand in a header (RFC 9110 section 5.5); an id is sent as UTF-8, whose bytes above 127 are obs-text.
-_FIELD_VALUE: Final = re.compile(rb"[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?")
 
 
-class CloudApiClient:
+class CloudApiClient(TenantCalls):
     """The API of one cloud, for one token, on one shared connection pool. An asynchronous context manager.
 
     Args:
@@ -84,7 +87,7 @@ class CloudApiClient:
             if not _http.is_loopback(base) and is_sandbox_token(token):
                 raise NotAuthenticated(f"the token is a local cloud's and is not sent to {self.api_url}")
         self._max_body: Final = max_body
-        self._transport: Final = Transport(
+        self._transport = Transport(
             base,
             token,
             timeout=timeout,
@@ -146,7 +149,7 @@ class CloudApiClient:
 
         Args:
             event: What happened.
-            user_id: `User.id`.
+            user_id: `UserInfo.id`.
             at: When, with a time zone.
             idempotency_key: The same for every try at the same report.
 
@@ -197,7 +200,26 @@ class CloudApiClient:
             An asynchronous context manager giving an `EventStream`. Entering it raises what the calls raise; a 204,
             and a body that is no event stream, are ApiErrors.
         """
-        return self._events("checkout", checkout_session_id, last_event_id, idle_timeout)
+        return self._events("checkout", checkout_session_id, idle_timeout, last_event_id)
+
+    def follow_checkout(
+        self,
+        checkout_session_id: str,
+        *,
+        last_event_id: str = "",
+        idle_timeout: float = 30.0,
+        backoff: Backoff | None = None,
+    ) -> EventSource:
+        """Follow a purchase's event stream across as many connections as it takes.
+
+        Args:
+            checkout_session_id: As `checkout_events`; so are the events.
+            last_event_id: The id of the last event already known; "" for all of it.
+            idle_timeout: As `checkout_events`; a stream that is given up is opened again.
+            backoff: The waits between connections, as `EventSource`.
+        """
+        connect = partial(self._events, "checkout", checkout_session_id, idle_timeout)
+        return EventSource(connect, last_event_id=last_event_id, backoff=backoff)
 
     # --- tenants ---------------------------------------------------------------------------------------
 
@@ -220,7 +242,7 @@ class CloudApiClient:
             UnsafeUrl: It leads elsewhere; the token was not sent.
         """
         url = _http.link_under(self._transport.base, secrets_url)
-        return (await self._transport.call("GET", url)).decode(wire.TenantSecrets)
+        return _http.keep_secret((await self._transport.call("GET", url)).decode(wire.TenantSecrets))
 
     async def set_external_db_access(
         self, tenant_id: str, enabled: bool, *, idempotency_key: str | None = None
@@ -230,12 +252,12 @@ class CloudApiClient:
         Args:
             tenant_id: The tenant.
             enabled: Whether it shall answer from outside.
-            idempotency_key: The same for every try at the same change; without one it is sent once.
+            idempotency_key: The same for every try at the same change.
         """
         path = f"/api/v1/tenants/{_http.path_segment(tenant_id)}/external-db-access"
         body = wire.ExternalDbAccessRequest(enabled=enabled)
         answer = await self._transport.call("PUT", path, body=body, key=idempotency_key)
-        return answer.decode(wire.Data[wire.ExternalDbAccessResponse]).data
+        return _http.keep_secret(answer.decode(wire.Data[wire.ExternalDbAccessResponse]).data)
 
     def tenant_events(
         self, tenant_id: str, *, last_event_id: str | None = None, idle_timeout: float = 30.0
@@ -244,36 +266,35 @@ class CloudApiClient:
 
         Arguments, result and errors are those of `checkout_events`.
         """
-        return self._events("tenants", tenant_id, last_event_id, idle_timeout)
+        return self._events("tenants", tenant_id, idle_timeout, last_event_id)
+
+    def follow_tenant(
+        self,
+        tenant_id: str,
+        *,
+        last_event_id: str = "",
+        idle_timeout: float = 30.0,
+        backoff: Backoff | None = None,
+    ) -> EventSource:
+        """Follow a tenant's event stream across as many connections as it takes; arguments as `follow_checkout`."""
+        connect = partial(self._events, "tenants", tenant_id, idle_timeout)
+        return EventSource(connect, last_event_id=last_event_id, backoff=backoff)
 
     @asynccontextmanager
     async def _events(
-        self, family: str, owner: str, last_event_id: str | None, idle_timeout: float
+        self, family: str, owner: str, idle_timeout: float, last_event_id: str | None
     ) -> AsyncGenerator[EventStream]:
-        headers = {b"Accept": b"text/event-stream", b"Cache-Control": b"no-store"}
-        known = (last_event_id or "").encode()
-        # An id no header can carry is left out: the stream starts over, and what is known already is recognised.
-        if _FIELD_VALUE.fullmatch(known):
-            headers[b"Last-Event-ID"] = known
+        known = last_event_id or ""
         path = f"/api/v1/{family}/{_http.path_segment(owner)}/events"
-        async with self._transport.stream(path, headers) as (response, where):
-            if response.status_code != 200:
-                status = response.status_code
-                raise ApiError(f"{where} answered {status}: no stream", status=status)
-            kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-            if kind != "text/event-stream":
-                said = "an HTML page, not the API" if "html" in kind else repr(kind[:80] or "no content type")
-                raise ApiError(f"{where}: answered with {said}, where an event stream was asked for")
-            _http.check_encoding(response, where)
-            stream = EventStream(
+        async with (
+            self._transport.stream(path, stream_headers(known)) as (response, where),
+            read_events(
                 response,
                 where=where,
-                last_event_id=last_event_id or "",
+                last_event_id=known,
                 idle_timeout=idle_timeout,
                 max_line=_STREAM_MAX_LINE,
                 max_event=self._max_body,
-            )
-            try:
-                yield stream
-            finally:
-                await stream.aclose()
+            ) as stream,
+        ):
+            yield stream

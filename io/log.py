@@ -75,8 +75,10 @@ _SHAPES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
 
 _LEVELS: Final = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
 
-_known: set[str] = set()
-_longest_first: tuple[str, ...] = ()
+_registered: set[str] = set()
+_by_head: dict[str, set[str]] = {}
+"""Every form of every secret by its first characters: what is looked for depends on the text, not on how many there
+are. A process that drives a thousand flows knows the secrets of a thousand tenants."""
 _lock: Final = threading.Lock()
 
 
@@ -86,15 +88,13 @@ def register_secret(value: str) -> None:
     Args:
         value: The secret. Shorter than 6 characters it is left alone: it would blot out ordinary text.
     """
-    global _longest_first
-    if len(value) < SHORTEST_SECRET:
+    if len(value) < SHORTEST_SECRET or value in _registered:
         return
     forms = {value, quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1], repr(value)[1:-1]}
     with _lock:
-        if not forms <= _known:
-            _known.update(forms)
-            # Longest first: a secret that is part of another must not leave the rest of the longer one standing.
-            _longest_first = tuple(sorted(_known, key=len, reverse=True))
+        for form in forms:
+            _by_head.setdefault(form[:SHORTEST_SECRET], set()).add(form)
+        _registered.add(value)  # last: whoever finds it here relies on its forms
 
 
 def redact(text: str) -> str:
@@ -106,9 +106,11 @@ def redact(text: str) -> str:
     Returns:
         The same text when there was nothing to hide. Redacting twice changes nothing more.
     """
-    for secret in _longest_first:
-        if secret in text:
-            text = text.replace(secret, REDACTED)
+    heads = {text[start : start + SHORTEST_SECRET] for start in range(len(text) - SHORTEST_SECRET + 1)}
+    found = [secret for head in heads if head in _by_head for secret in tuple(_by_head[head])]
+    # Longest first: a secret that is part of another must not leave the rest of the longer one standing.
+    for secret in sorted(found, key=len, reverse=True):
+        text = text.replace(secret, REDACTED)
     for shape, replacement in _SHAPES:
         text = shape.sub(replacement, text)
     return text

@@ -9,15 +9,22 @@ section 2.3.1), and the first thing the page does is take the query out of the a
 One kind of page keeps its query: the one that says "reload this page". What the browser brought was not taken, its
 address bar is the only place where it still stands, and a reload asks for exactly that address. The page that the
 reload gets takes the query away.
+
+Who embeds a flow may give pages of their own (`OAuthTemplates`, `CheckoutTemplates`). They are held to the same
+promises: the text that fills them is escaped, the query is scrubbed by a script of ours that comes before everything
+of theirs, and no script of theirs runs, because the policy names only ours.
 """
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from hashlib import sha256
 from html import escape
 from typing import Final
 from urllib.parse import quote
+
+import msgspec
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --ink: #17202b; --soft: #57636f; --paper: #f3f5f8; --card: #ffffff; --line: #dde3ea;
@@ -48,28 +55,32 @@ _SCRUB: Final = 'history.replaceState(null, "", location.pathname);'
 # textContent and a checked scheme: what the status says is data, never markup and never a script address.
 _WATCH: Final = """
 (() => {
-  const page = document.body, say = (id, text) => { document.getElementById(id).textContent = text; };
+  // A page of somebody else's may lack any of these places; what has none is not shown.
+  const say = (id, text) => { const place = document.getElementById(id); if (place) place.textContent = text; };
+  const turn = (kind, text) => {
+    document.body.classList.remove("busy");
+    document.body.classList.add(kind);
+    document.title = text;
+    say("title", text);
+  };
   let misses = 0;
   const look = async () => {
     try {
-      const answer = await fetch(page.dataset.status, { cache: "no-store", credentials: "omit" });
+      const { status } = document.querySelector("[data-status]").dataset;
+      const answer = await fetch(status, { cache: "no-store", credentials: "omit" });
       const now = await answer.json();
       misses = 0;
       if (now.message) say("text", now.message);
       if (now.status === "ready") {
-        page.className = "good";
-        document.title = "Your tenant is ready";
-        say("title", "Your tenant is ready");
-        if (typeof now.app_url === "string" && /^https?:\\/\\//.test(now.app_url)) {
-          const link = document.getElementById("link");
+        turn("good", "Your tenant is ready");
+        const link = document.getElementById("link");
+        if (link && typeof now.app_url === "string" && /^https?:\\/\\//.test(now.app_url)) {
           link.href = link.textContent = now.app_url;
         }
         return;
       }
       if (now.status === "failed") {
-        page.className = "bad";
-        document.title = "Setting up failed";
-        say("title", "Setting up failed");
+        turn("bad", "Setting up failed");
         return;
       }
     } catch {
@@ -81,7 +92,7 @@ _WATCH: Final = """
     }
     setTimeout(look, 1000);
   };
-  look();
+  document.addEventListener("DOMContentLoaded", look);
 })();
 """
 
@@ -125,26 +136,129 @@ def waiting_page(tenant_id: str) -> str:
     below = (
         f'<p><a id="link"></a></p><p class="small">For <code>{escape(tenant_id)}</code>. You may close this tab.</p>'
     )
-    status = f' data-status="/status/{escape(quote(tenant_id, safe=""))}"'
-    text = "The payment is being confirmed and the tenant set up. The terminal goes on by itself."
-    return _page("busy", "Setting up your tenant", text, below, status, _WATCH)
+    return _page("busy", "Setting up your tenant", _WAITING, below, " " + _status_attribute(tenant_id), _WATCH)
+
+
+class OAuthTemplates(msgspec.Struct, frozen=True):
+    """The pages a browser sees after a login: whole HTML documents of the embedder's, or ours where one is empty.
+
+    `{{MESSAGE}}` is filled with what happened, escaped. Style stands in `<style>` elements, pictures in the document
+    (inline SVG, or `data:` addresses); nothing else is loaded, no script of a template runs, and no `style` attribute
+    counts: the policy forbids it (SECURITY 6).
+
+    Attributes:
+        success_html: The browser brought a token.
+        error_html: The person, or the provider, said no.
+
+    Raises:
+        ValueError: A template holds a script, or a placeholder inside its style, where escaping protects nothing.
+    """
+
+    success_html: str = ""
+    error_html: str = ""
+
+    def __post_init__(self) -> None:
+        _check_templates(self)
+
+    def success_page(self, title: str, text: str) -> str:
+        """The page for a login that came back with a token; `title` and `text` are what our own page says."""
+        return _filled(self.success_html, text) or success_page(title, text)
+
+    def error_page(self, title: str, text: str) -> str:
+        """The page for a login that was refused; `title` and `text` are what our own page says."""
+        return _filled(self.error_html, text) or error_page(title, text)
+
+
+class CheckoutTemplates(msgspec.Struct, frozen=True):
+    """The pages a browser sees after a payment; the rules are those of `OAuthTemplates`.
+
+    `{{TENANT_ID}}` is filled with the tenant's id, escaped; while the tenant has none, on the waiting page, with the
+    checkout session's. The waiting page is followed by a script of ours: what the server says goes into the elements
+    with the ids `title` and `text`, the address of the finished tenant into the `<a>` with the id `link`, and `<body>`
+    gets the class `good` or `bad` at the end. An element that is missing is left out.
+
+    Attributes:
+        success_html: The payment is complete.
+        error_html: It is not.
+        waiting_html: It is being processed.
+
+    Raises:
+        ValueError: As for `OAuthTemplates`.
+    """
+
+    success_html: str = ""
+    error_html: str = ""
+    waiting_html: str = ""
+
+    def __post_init__(self) -> None:
+        _check_templates(self)
+
+    def success_page(self, title: str, text: str, tenant_id: str) -> str:
+        """The page for a payment that is complete; `title` and `text` are what our own page says."""
+        return _filled(self.success_html, text, tenant_id) or success_page(title, text, tenant_id)
+
+    def error_page(self, title: str, text: str) -> str:
+        """The page for a payment that did not go through; `title` and `text` are what our own page says."""
+        return _filled(self.error_html, text) or error_page(title, text)
+
+    def waiting_page(self, tenant_id: str) -> str:
+        """The page for a payment that is being processed; see `waiting_page`."""
+        head = f"<meta {_status_attribute(tenant_id)}><script>{_WATCH}</script>"
+        return _filled(self.waiting_html, _WAITING, tenant_id, head) or waiting_page(tenant_id)
+
+
+_WAITING: Final = "The payment is being confirmed and the tenant set up. The terminal goes on by itself."
+_SCRIPT: Final = re.compile(r"<script", re.IGNORECASE)
+_STYLES: Final = re.compile(r"<style[^>]*>(.*?)</style", re.IGNORECASE | re.DOTALL)
+_PLACEHOLDER: Final = re.compile(r"\{\{(TENANT_ID|MESSAGE)\}\}")
+_DOCTYPE: Final = re.compile(r"\s*<!doctype[^>]*>", re.IGNORECASE)
+_DATA_IMAGE: Final = re.compile(r"src=[\"']?data:image/", re.IGNORECASE)
+
+
+def _status_attribute(tenant_id: str) -> str:
+    return f'data-status="/status/{escape(quote(tenant_id, safe=""))}"'
+
+
+def _check_templates(templates: OAuthTemplates | CheckoutTemplates) -> None:
+    for name, html in msgspec.structs.asdict(templates).items():
+        if _SCRIPT.search(html):
+            raise ValueError(f"{name}: no script of a template runs at an address that held a token; leave it out")
+        if any(_PLACEHOLDER.search(style) for style in _STYLES.findall(html)):
+            raise ValueError(f"{name}: a placeholder inside <style> would not be escaped; move it into the text")
+
+
+def _filled(template: str, message: str, tenant_id: str = "", head: str = "") -> str:
+    """A template with its placeholders filled and our scripts before everything of its own; empty for an empty one."""
+    if not template:
+        return ""
+    values = {"TENANT_ID": tenant_id, "MESSAGE": message}
+    # In one pass, so that a value with a placeholder in it stays a text. A browser hashes a style after turning CRLF
+    # into LF (HTML section 13.2.3.5).
+    text = _PLACEHOLDER.sub(lambda found: escape(values[found[1]]), template.replace("\r\n", "\n"))
+    doctype = _DOCTYPE.match(text)
+    # Right after the doctype: a parser opens <head> for it, so it comes before any element of the template's.
+    first = f'<script>{_SCRUB}</script><meta name="referrer" content="no-referrer">{head}'
+    return f"<!doctype html>{first}{text[doctype.end() if doctype else 0 :]}"
 
 
 def page_headers(page: str) -> dict[str, str]:
     """Return the response headers for a page of this module, or for any other text that may run nothing.
 
     Args:
-        page: The document; the policy allows just those of our scripts that it holds.
+        page: The document; the policy allows the style it holds, and just those of our scripts that it holds.
     """
+    styles = " ".join(_hash(style) for style in _STYLES.findall(page))
     scripts = " ".join(_hash(script) for script in (_SCRUB, _WATCH) if f"<script>{script}</script>" in page)
     policy = [
         "default-src 'none'",
-        f"style-src {_hash(_STYLE)}",
+        f"style-src {styles}" if styles else "style-src 'none'",
         f"script-src {scripts}" if scripts else "script-src 'none'",
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
     ]
+    if _DATA_IMAGE.search(page):
+        policy.append("img-src data:")
     if _WATCH in page:
         policy.append("connect-src 'self'")
     return {
@@ -190,3 +304,7 @@ def _page(
         f'<svg viewBox="0 0 48 48" aria-hidden="true">{_ICONS[kind]}</svg>'
         f'<h1 id="title">{escape(title)}</h1><p id="text">{escape(text)}</p>{below}</main>{more}</body></html>\n'
     )
+
+
+OUR_LOGIN_PAGES: Final = OAuthTemplates()
+OUR_CHECKOUT_PAGES: Final = CheckoutTemplates()

@@ -5,8 +5,9 @@ above the current directory, the user's own directories (platformdirs). The Rust
 into the directory it was started in. `CloudPaths.origin` says which it was, so that commands can tell the user, and
 so that they can distrust what a cloned project brought along.
 
-Nothing here touches a file except to look for `.systemprompt/`, and nothing reads the process's environment or
-current directory behind the caller's back.
+Nothing here touches a file except to look for `.systemprompt/`, and nothing but `get_cloud_paths` reads the process's
+environment or current directory behind the caller's back. What the places in a project are called stands in
+`io/project.py`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 import msgspec
 import platformdirs
 
+from .project import PROJECT_DIRECTORY, CloudPath, DiscoveredProject, ProjectContext, current_directory
+
 APP_NAME: Final = "systemprompt-cloud"
-PROJECT_DIRECTORY: Final = ".systemprompt"
 DIRECTORY_VARIABLE: Final = "SYSTEMPROMPT_DIR"
 
 
@@ -33,26 +35,97 @@ class CloudPaths(msgspec.Struct, frozen=True, kw_only=True):
         directory: Credentials, tenants and sessions; the format of these files is shared with the Rust CLI.
         state_directory: The journal, the vault and the owner locks; ours alone.
         origin: `explicit` (named by the user), `project` (found above the current directory) or `user` (the default).
+        credentials_file: Where a profile keeps the credentials, when that is not in `directory` under the usual name.
+        tenants_file: The same for the tenants.
     """
 
     directory: Path
     state_directory: Path
     origin: Literal["explicit", "project", "user"]
+    credentials_file: Path | None = None
+    tenants_file: Path | None = None
+
+    @classmethod
+    def from_config(
+        cls,
+        profile_dir: Path,
+        credentials_path: str | Path = "",
+        tenants_path: str | Path = "",
+        environ: Mapping[str, str] | None = None,
+    ) -> Self:
+        """The files that a profile's configuration names.
+
+        `directory` is the one the credentials are in; without a path for them the nearest `.systemprompt` at or above
+        the profile's directory, by its name; without that a `.systemprompt` in it. They count as a project's: they came
+        with it.
+
+        Args:
+            profile_dir: The profile's directory, absolute.
+            credentials_path: Where the profile says the credentials are, from its directory; empty when it does not.
+            tenants_path: The same for the tenants.
+            environ: Where HOME and the state directory are looked up; the process's environment by default.
+        """
+        env = os.environ if environ is None else environ
+        credentials = resolve_path(profile_dir, credentials_path, env) if str(credentials_path) else None
+        tenants = resolve_path(profile_dir, tenants_path, env) if str(tenants_path) else None
+        if credentials is not None:
+            directory = credentials.parent
+        else:
+            named = (folder for folder in (profile_dir, *profile_dir.parents) if folder.name == PROJECT_DIRECTORY)
+            directory = next(named, profile_dir / PROJECT_DIRECTORY)
+        return cls(
+            directory=directory,
+            state_directory=_project_state(directory, env),
+            origin="project",
+            credentials_file=credentials,
+            tenants_file=tenants,
+        )
+
+    @classmethod
+    def from_project_context(cls, project: ProjectContext, environ: Mapping[str, str] | None = None) -> Self:
+        """The files of a project.
+
+        Args:
+            project: The project.
+            environ: Where the state directory is looked up; the process's environment by default.
+        """
+        directory = project.systemprompt_dir
+        state = _project_state(directory, os.environ if environ is None else environ)
+        return cls(directory=directory, state_directory=state, origin="project")
+
+    def resolve(self, path: CloudPath) -> Path:
+        """Where something is kept."""
+        named = {CloudPath.CREDENTIALS: self.credentials_file, CloudPath.TENANTS: self.tenants_file}.get(path)
+        return path.resolve(self.directory) if named is None else named
+
+    def exists(self, path: CloudPath) -> bool:
+        """Whether something is on disk."""
+        return os.path.exists(self.resolve(path))  # noqa: PTH110 - a directory that may not be entered has nothing
 
     @property
     def credentials(self) -> Path:
         """Who is logged in."""
-        return self.directory / "credentials.json"
+        return self.resolve(CloudPath.CREDENTIALS)
 
     @property
     def tenants(self) -> Path:
         """The tenants known here."""
-        return self.directory / "tenants.json"
+        return self.resolve(CloudPath.TENANTS)
+
+    @property
+    def sessions_directory(self) -> Path:
+        """Where the sessions are kept."""
+        return self.resolve(CloudPath.SESSIONS_DIR)
 
     @property
     def sessions_index(self) -> Path:
         """The sessions per tenant."""
-        return self.directory / "sessions" / "index.json"
+        return self.sessions_directory / "index.json"
+
+    @property
+    def session(self) -> Path:
+        """The one session of older versions."""
+        return self.resolve(CloudPath.CLI_SESSION)
 
     @property
     def journal(self) -> Path:
@@ -85,19 +158,29 @@ def resolve_cloud_paths(directory: Path | None, environ: Mapping[str, str], cwd:
     if named is not None:
         chosen = resolve_path(cwd, named, environ)
         return CloudPaths(directory=chosen, state_directory=chosen, origin="explicit")
-    for folder in (cwd, *cwd.parents):
-        found = folder / PROJECT_DIRECTORY
-        # os.path.isdir: a folder above that may not be entered has, for us, no project.
-        if os.path.isdir(found):  # noqa: PTH112
-            return CloudPaths(directory=found, state_directory=_project_state(folder, environ), origin="project")
+    project = DiscoveredProject.discover_from(cwd)
+    if project is not None:
+        return CloudPaths.from_project_context(ProjectContext(project.root), environ)
     return CloudPaths(
         directory=_user_directory("data", environ), state_directory=_user_directory("state", environ), origin="user"
     )
 
 
-def _project_state(project: Path, environ: Mapping[str, str]) -> Path:
+def get_cloud_paths() -> CloudPaths:
+    """Where everything is kept for this process: `resolve_cloud_paths` with its environment and current directory.
+
+    Raises:
+        Io: The current directory was removed.
+    """
+    return resolve_cloud_paths(None, os.environ, current_directory())
+
+
+def _project_state(directory: Path, environ: Mapping[str, str]) -> Path:
     # Not in the project: a journal that came with a clone could hold a half-done login to somebody else's API, and
     # going on with it would send them a fresh token.
+    # A profile may name its directory with `..` in it, so that only the real one shows that it is a project's.
+    named = directory if directory.name == PROJECT_DIRECTORY else Path(os.path.realpath(directory))
+    project = named.parent if named.name == PROJECT_DIRECTORY else named
     digest = hashlib.sha256(os.fsencode(os.path.realpath(project))).hexdigest()[:12]
     return _user_directory("state", environ) / "projects" / f"{project.name or 'root'}-{digest}"
 

@@ -23,7 +23,9 @@ import errno
 import logging
 import os
 import socket
+import struct
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Final, cast
 
@@ -70,19 +72,36 @@ _BUGS: Final = (AssertionError, AttributeError, LookupError, RuntimeError, TypeE
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 
-def serve_loopback(app: ASGIApp, *, port: int = 0, grace: float = 2.0) -> AbstractAsyncContextManager[int]:
+_connection: ContextVar[trio.SocketStream] = ContextVar("connection")
+"""The connection whose request is being answered: an app is run in the context of its connection."""
+
+
+def reset_connection() -> None:
+    """Reset the connection whose request is being answered (TCP RST), as a proxy that dies does; for the local cloud.
+
+    What was written and is not sent yet is lost.
+    """
+    sock = _connection.get().socket
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def serve_loopback(
+    app: ASGIApp, *, port: int = 0, grace: float = 2.0, connections: int = MAX_CONNECTIONS
+) -> AbstractAsyncContextManager[int]:
     """Serve an ASGI app on 127.0.0.1 while inside the `async with`; gives the bound port.
 
     Args:
         app: A starlette or other ASGI app. It gets `http` and `websocket` scopes, no `lifespan`.
         port: The port, 0 for any free one.
         grace: Seconds an answer on its way may still take when leaving. Idle connections are closed at once.
+        connections: Held at once; more wait until one of these has ended.
 
     Raises:
         PortBusy: On entering, when the port is taken or not ours to use. Nothing was started; choose another.
         Io: On entering, when the system gives no socket at all.
     """
-    return _Serving(app, port, grace)
+    return _Serving(app, port, grace, connections)
 
 
 def bind_loopback(port: int) -> socket.socket:
@@ -177,7 +196,7 @@ class _Serving:
     wraps it in a group; callers should meet the `PortBusy` or `ApiError` they raised.
     """
 
-    def __init__(self, app: ASGIApp, port: int, grace: float) -> None:
+    def __init__(self, app: ASGIApp, port: int, grace: float, connections: int) -> None:
         self._app = ASGIWrapper(cast("ASGIFramework", _bounded(app)))
         self._port = port
         self._grace = grace
@@ -186,7 +205,7 @@ class _Serving:
         self._accepting = trio.CancelScope()
         # Shielded: a cancellation around the `async with` must not tear an answer; `__aexit__` bounds it instead.
         self._serving = trio.CancelScope(shield=True)
-        self._room = trio.Semaphore(MAX_CONNECTIONS)
+        self._room = trio.Semaphore(connections)
         self._streams: set[trio.SocketStream] = set()
         self._done = trio.Event()
 
@@ -239,6 +258,7 @@ class _Serving:
 
     async def _handle(self, stream: trio.SocketStream) -> None:
         self._streams.add(stream)
+        _connection.set(stream)  # each connection is a task, and has a context of its own
         try:
             # hypercorn names its TLS stream here and handles both.
             tls_or_not = cast("trio.SSLStream[trio.SocketStream]", cast("object", stream))

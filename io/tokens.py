@@ -32,7 +32,7 @@ def token_claims(token: str) -> dict[str, Any]:
     """
     try:
         # pyjwt names key types of `cryptography`, which is not installed because we verify nothing.
-        return jwt.decode(token, options={"verify_signature": False})  # pyright: ignore[reportUnknownMemberType]
+        return jwt.decode(token, options={"verify_signature": False})
     except (jwt.InvalidTokenError, ValueError, RecursionError) as exc:
         raise JwtDecode("the token is not a readable JWT") from exc
 

@@ -18,6 +18,7 @@ import msgspec
 from ..errors import VaultMissing
 from .files import ensure_private_dir, read_private, remove_private, set_aside, write_private
 from .log import logger, register_secret
+from .unknown import UNREADABLE
 
 PREFIX: Final = "vault:"
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
@@ -42,7 +43,7 @@ class Vault:
         return self.directory / f"{flow_id}.json"
 
     def _read(self, path: Path) -> dict[str, str]:
-        """Read a flow's secrets; msgspec.MsgspecError or RecursionError when the file is not what we wrote."""
+        """Read a flow's secrets; one of UNREADABLE when the file is not what we wrote."""
         data = read_private(path)
         return {} if data is None else msgspec.json.decode(data, type=dict[str, str])
 
@@ -69,7 +70,7 @@ class Vault:
             ensure_private_dir(self.directory)
             try:
                 held = self._read(path)
-            except (msgspec.MsgspecError, RecursionError):
+            except UNREADABLE:
                 held = {}
                 aside = set_aside(path)
                 logger.warning("the secrets of flow {} were unreadable; their file is {} now", flow_id, aside)
@@ -91,7 +92,7 @@ class Vault:
         path = self._path(flow_id)
         try:
             held = self._read(path)
-        except (msgspec.MsgspecError, RecursionError) as exc:
+        except UNREADABLE as exc:
             raise VaultMissing(f"the secrets of flow {flow_id} in {path} are unreadable") from exc
         secret = held.get(reference.removeprefix(PREFIX)) if reference.startswith(PREFIX) else None
         if secret is None:

@@ -140,7 +140,7 @@ class AuthorizeResponse(Record, frozen=True, kw_only=True):
     authorize_url: str
 
 
-class User(Record, frozen=True, kw_only=True):
+class UserInfo(Record, frozen=True, kw_only=True):
     """The person the token belongs to."""
 
     id: str
@@ -185,7 +185,7 @@ class TenantInfo(Record, frozen=True, kw_only=True):
 class UserMeResponse(Record, frozen=True, kw_only=True):
     """`GET /api/v1/auth/me`: who the token belongs to and what is theirs."""
 
-    user: User
+    user: UserInfo
     customer: Customer | None = None
     tenants: list[TenantInfo] = []
 
@@ -331,7 +331,7 @@ class SetSecretsRequest(Record, frozen=True, kw_only=True):
     secrets: dict[str, str]
 
 
-class SecretKeys(Record, frozen=True, kw_only=True):
+class ListSecretsResponse(Record, frozen=True, kw_only=True):
     """The names, never the values, of a tenant's secrets."""
 
     keys: list[str]

@@ -39,6 +39,8 @@ SILENCE: Final = ("silence:after=4",)
 """A stream stays open and says nothing more."""
 NO_KEYS: Final = ("no-idempotency",)
 """`Idempotency-Key` is ignored."""
+STATUS_FAULTS: Final = ("error:status=503,path=/status", "lose-answer:path=/deploy")
+"""The status hiccups, and the answer to a deployment is lost."""
 
 PLAIN: Final = (
     Scenario(flow="login"),
@@ -50,6 +52,7 @@ PLAIN: Final = (
 SCENARIOS: Final = (
     *(msgspec.structs.replace(each, faults=faults) for faults in ((), STREAM_FAULTS, NO_KEYS) for each in PLAIN),
     Scenario(flow="onboarding", faults=SILENCE),
+    *(Scenario(flow="deployment", faults=faults) for faults in ((), STATUS_FAULTS, NO_KEYS)),
 )
 """What is tried by default."""
 

@@ -22,6 +22,7 @@ import trio
 
 from ..errors import FlowParked
 from ..flows.checkout import start_checkout
+from ..flows.deployment import start_deployment
 from ..flows.engine import Engine, open_engine
 from ..flows.flow import Flow, Outcome
 from ..flows.live import LiveFlow
@@ -35,6 +36,7 @@ from ..io.log import PACKAGE, logger
 from ..io.paths import CloudPaths
 from ..io.polling import Backoff
 from ..machines.checkout import CHECKOUT
+from ..machines.deployment import DEPLOYMENT
 from ..machines.login import LOGIN
 from ..machines.machine import Machine
 from ..machines.onboarding import ONBOARDING
@@ -49,6 +51,7 @@ STARTS: Final[dict[str, tuple[Machine[Any], Any]]] = {
     "login": (LOGIN, start_login),
     "checkout": (CHECKOUT, start_checkout),
     "provisioning": (PROVISIONING, start_provisioning),
+    "deployment": (DEPLOYMENT, start_deployment),
     "onboarding": (ONBOARDING, start_onboarding),
 }
 """The flows that can be run: the machine, and the function that starts it."""

@@ -69,7 +69,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     def differences(self, true: Facts) -> list[str]:
         """What is not as in an undisturbed run, in words.
 
-        When a person had another checkout made, everything has other names: then only the way it ended is compared.
+        When a person had it done again (another checkout has other names), only the way it ended is compared.
         """
         found = list(self.problems)
         mine, wanted = msgspec.structs.asdict(self), msgspec.structs.asdict(true)
@@ -77,9 +77,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
             for each in (mine, wanted):
                 each["end"] = str(each["end"]).partition("{")[0]
                 del each["files"]
-            mine["effects"] = {name: count - self._allowed(name) for name, count in self.effects.items()}
-            if self.effects["checkouts"] == true.effects["checkouts"]:
-                mine["effects"] = self.effects
+            mine["effects"] = {
+                name: count - self._allowed(name) if count > true.effects[name] else count
+                for name, count in self.effects.items()
+            }
         if self.at_most_once:
             for each in (mine, wanted):
                 each["effects"] = {**each["effects"], "activities": max(1, each["effects"]["activities"])}
@@ -88,7 +89,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
     def _allowed(self, effect: str) -> int:
-        return 1 if self.asked and effect == "checkouts" else 0
+        return 1 if self.asked and effect in {"checkouts", "deployments"} else 0
 
 
 def gather(
@@ -149,17 +150,16 @@ def _effects(rehearsal: Rehearsal) -> dict[str, int]:
     """What the cloud has really done; an answer that was given again from its memory is no effect."""
     cloud = rehearsal.cloud
     ledger = cloud.ledger
-    asked = sum(count for call, count in ledger.requests.items() if call.startswith(("POST /api/", "PUT /api/")))
-    activities = len(ledger.activities)
-    openings = asked - ledger.replayed - ledger.checkouts - activities
+    openings = ledger.changes["set_external_db_access"]
     if not cloud.honours_idempotency:
         # Every PUT is carried out, and opening what is open is no second effect (RFC 9110 section 9.2.2).
         openings = sum(tenant.external_db_access for tenant in cloud.tenants.values())
     return {
         "checkouts": ledger.checkouts,
         "tenants": ledger.tenants,
-        "activities": activities,
+        "activities": len(ledger.activities),
         "database openings": openings,
+        "deployments": len(ledger.deployments),
     }
 
 

@@ -39,7 +39,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """A flow and the world it runs in.
 
     Attributes:
-        flow: `login`, `checkout`, `provisioning` or `onboarding`.
+        flow: `login`, `checkout`, `provisioning`, `deployment` or `onboarding`.
         faults: What goes wrong in the cloud.
         payment: What the person presses on the payment page.
         careless: Whether the processes have a bug: they announce no effects. To see that it is found.
@@ -207,6 +207,8 @@ class Stage:
             tenant = rehearsal.buy()
             tenant.started += HEAD_START
             context = rehearsal.provisioning(tenant.id, external_db=True)
+        elif flow == "deployment":
+            context = rehearsal.deployment(rehearsal.build().id)
         else:
             context = rehearsal.onboarding(login_port=self._port(), checkout_port=self._port(), external_db=True)
         return msgspec.json.encode(context).decode()

@@ -37,6 +37,7 @@ from ..io.paths import CloudPaths
 from ..io.polling import Backoff
 from ..io.serving import serve_loopback
 from ..machines.checkout import CheckoutContext
+from ..machines.deployment import DeploymentContext
 from ..machines.login import LoginContext
 from ..machines.onboarding import OnboardingContext
 from ..machines.provisioning import ProvisioningContext
@@ -48,6 +49,7 @@ from .browser import Visit as Tab
 
 PLAN: Final = PLANS[0].id
 REGION: Final = "fra"
+IMAGE: Final = "registry.example/team/app:1.2"
 CLIENT_ATTEMPTS: Final = 2
 """How often a call is tried here before its failure reaches the flow."""
 
@@ -160,6 +162,12 @@ class Rehearsal:
         assert checkout.tenant is not None
         return checkout.tenant
 
+    def build(self, person: int = 0) -> Tenant:
+        """A tenant that was paid for an hour ago: as far as it can come by itself."""
+        tenant = self.buy(person)
+        tenant.started -= 3600.0
+        return tenant
+
     # --- the flows ----------------------------------------------------------------------------------------------
 
     def login(self, **changes: Any) -> LoginContext:
@@ -174,6 +182,11 @@ class Rehearsal:
     def provisioning(self, tenant_id: str, **changes: Any) -> ProvisioningContext:
         """The wait for a tenant."""
         return replace(ProvisioningContext(api_url=self.url, tenant_id=tenant_id, timeout=20.0), **changes)
+
+    def deployment(self, tenant_id: str, **changes: Any) -> DeploymentContext:
+        """An image for a tenant; a status that does not change is believed soon."""
+        wanted = DeploymentContext(api_url=self.url, tenant_id=tenant_id, image=IMAGE, timeout=20.0, settle=0.3)
+        return replace(wanted, **changes)
 
     def onboarding(self, **changes: Any) -> OnboardingContext:
         """All of it, on any free ports."""

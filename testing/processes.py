@@ -86,7 +86,10 @@ def command_line(*arguments: str) -> list[str]:
 
 @asynccontextmanager
 async def run_command(
-    *arguments: str, environ: Mapping[str, str] | None = None, argv: Sequence[str] | None = None
+    *arguments: str,
+    environ: Mapping[str, str] | None = None,
+    argv: Sequence[str] | None = None,
+    given: str | None = None,
 ) -> AsyncGenerator[Command, None]:
     """Run the command for as long as the block lasts; killed with SIGKILL at its end if it still runs.
 
@@ -94,17 +97,21 @@ async def run_command(
         arguments: What comes after the program's name.
         environ: Added to this process's environment.
         argv: The whole command instead.
+        given: What it reads from stdin; None for nothing.
     """
     process = await trio.lowlevel.open_process(
         list(argv) if argv is not None else command_line(*arguments),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
         env={**os.environ, **(environ or {})},
     )
     command = Command(process)
     try:
         async with trio.open_nursery() as nursery:
+            if given is not None and process.stdin is not None:
+                async with process.stdin:
+                    await process.stdin.send_all(given.encode())
             nursery.start_soon(_read_all, command)
             yield command
             process.kill()

@@ -21,6 +21,7 @@ import trio
 
 from ..errors import FlowParked
 from ..flows.checkout import start_checkout
+from ..flows.deployment import start_deployment
 from ..flows.engine import Engine
 from ..flows.flow import Flow
 from ..flows.login import start_login
@@ -73,6 +74,12 @@ def _provisioning(rehearsal: Rehearsal) -> Start:
     rehearsal.log_in()
     tenant = rehearsal.buy().id
     return lambda engine: start_provisioning(engine, rehearsal.provisioning(tenant))
+
+
+def _deployment(rehearsal: Rehearsal) -> Start:
+    rehearsal.log_in()
+    tenant = rehearsal.build().id
+    return lambda engine: start_deployment(engine, rehearsal.deployment(tenant))
 
 
 def _onboarding(rehearsal: Rehearsal) -> Start:
@@ -136,6 +143,7 @@ async def _cancelled(rehearsal: Rehearsal) -> None:
 
 
 LOST: Final = "lose-answer:path=/checkout"
+LOST_DEPLOY: Final = "lose-answer:path=/deploy"
 STORIES: Final[dict[str, Story]] = {
     "login": Story(tells="Somebody logs in.", play=_to_its_end(_login)),
     "login-denied": Story(tells="Somebody says no.", play=_to_its_end(_login), consent="deny"),
@@ -171,6 +179,23 @@ STORIES: Final[dict[str, Story]] = {
         tells="The login is refused on the way; somebody logs in again, and it goes on.",
         play=_login_meanwhile,
         faults=("unauthorized:after=0,path=/events",),
+    ),
+    "deployment": Story(tells="A tenant gets an image and runs it.", play=_to_its_end(_deployment)),
+    "deployment-failed": Story(
+        tells="The server gives up on the image.", play=_to_its_end(_deployment), faults=("deploy-failure",)
+    ),
+    "deployment-interrupted": Story(
+        tells="The deployment goes on in another process.", play=_interrupted(_deployment, 5)
+    ),
+    "deployment-lost-answer": Story(
+        tells="The answer is lost and asked for again under the same key.",
+        play=_to_its_end(_deployment),
+        faults=(LOST_DEPLOY,),
+    ),
+    "deployment-unknown": Story(
+        tells="The answer is lost, the server honours no keys, and nobody is there to decide.",
+        play=_to_its_end(_deployment),
+        faults=("no-idempotency", LOST_DEPLOY),
     ),
     "onboarding": Story(tells="From nothing to a running tenant.", play=_to_its_end(_onboarding)),
     "onboarding-interrupted": Story(

@@ -14,6 +14,7 @@ import hypothesis
 import loguru
 import pytest
 from systemprompt_cloud.errors import Io
+from systemprompt_cloud.testing.secret_service import SecretService, missing_programs, open_secret_service
 from systemprompt_cloud.testing.storage import small_disk
 
 # Selenium ships no complete types; `Any` keeps its gaps in one place.
@@ -104,3 +105,22 @@ def mounted(tmp_path: Path) -> Generator[Callable[[str], Path]]:
                 pytest.skip(str(exc))
 
         yield mount
+
+
+@pytest.fixture(scope="session")
+def dbus() -> None:
+    """A computer that can run a D-Bus and a keyring of its own for a test."""
+    if missing := missing_programs():
+        told = f"{' and '.join(missing)} not installed (apt-get install dbus gnome-keyring)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(told)
+        pytest.skip(told)
+
+
+@pytest.fixture
+def keyring(dbus: None, monkeypatch: pytest.MonkeyPatch) -> Generator[SecretService]:
+    """An empty, unlocked keyring, which this process and the ones it starts find instead of yours."""
+    with open_secret_service() as service:
+        for name, value in service.environ.items():
+            monkeypatch.setenv(name, value)
+        yield service

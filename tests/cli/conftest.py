@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pty
+import shutil
 import subprocess
 from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
-from systemprompt_cloud.testing.command import COMMAND, SECONDS, CommandLine, clean_environ
+from systemprompt_cloud.testing.command import COMMAND, SECONDS, CommandLine, Ran, clean_environ
 
 Clouds = Callable[..., str]
 
@@ -48,3 +52,53 @@ def cli(tmp_path: Path, cloud: str) -> Generator[CommandLine, None, None]:
     made = CommandLine(home, clean_environ() | {"HOME": str(home), "SYSTEMPROMPT_API_URL": cloud})
     yield made
     made.close()
+
+
+def at_terminal(cli: CommandLine, *words: str, typed: bytes = b"") -> Ran:
+    """Run a command whose stdin is a terminal, with something typed there before it asks."""
+    leader, follower = pty.openpty()
+    try:
+        os.write(leader, typed)
+        ended = subprocess.run(
+            [*COMMAND, *words],
+            stdin=follower,
+            capture_output=True,
+            text=True,
+            env=cli.environ,
+            cwd=cli.home,
+            timeout=SECONDS,
+            check=False,
+        )
+    finally:
+        os.close(leader)
+        os.close(follower)
+    return Ran(ended.returncode, ended.stdout, ended.stderr)
+
+
+Up = ("up", "--plan", "plan_sandbox_starter", "--region", "fra", "--login-port", "0", "--checkout-port", "0")
+
+
+def buy(cli: CommandLine) -> str:
+    """Log in and buy a tenant; its id."""
+    cli.play(*Up, "--no-browser").ended(0)
+    stored = json.loads((cli.directory / "tenants.json").read_text())["tenants"]
+    return str(stored[-1]["id"])
+
+
+@pytest.fixture(scope="session")
+def bought(tmp_path_factory: pytest.TempPathFactory, cloud: str) -> tuple[Path, str]:
+    """A home with a login and one tenant, and the tenant's id."""
+    home = tmp_path_factory.mktemp("bought") / "home"
+    home.mkdir()
+    made = CommandLine(home, clean_environ() | {"HOME": str(home), "SYSTEMPROMPT_API_URL": cloud})
+    tenant = buy(made)
+    made.close()
+    return home, tenant
+
+
+@pytest.fixture
+def owner(bought: tuple[Path, str], cli: CommandLine) -> tuple[CommandLine, str]:
+    """The command line of somebody who has a tenant, in a home of its own, and the tenant's id."""
+    home, tenant = bought
+    shutil.copytree(home, cli.home, dirs_exist_ok=True)
+    return cli, tenant

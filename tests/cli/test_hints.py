@@ -53,7 +53,7 @@ def test_the_search_finds_what_it_should() -> None:
     """A command that is there is told from one that is not."""
     assert exists("flows resume")
     assert exists("login again")
-    assert not exists("tenants select")
+    assert not exists("tenants levitate")
     assert COMMAND.findall(f"Do `{CLI} flows resume`, then {CLI} up --plan x") == ["flows resume", "up"]
 
 

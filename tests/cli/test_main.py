@@ -81,7 +81,17 @@ def test_every_command_is_there() -> None:
     looking, doing = ("list", "show", "history", "watch", "check", "export"), ("resume", "cancel", "send")
     flows = {("flows", name) for name in (*looking, *doing, "prune", "backup")}
     single = {"demo", "login", "whoami", "logout", "plans", "checkout", "provision", "up", "diagram", "sandbox"}
-    assert set(commands()) == flows | {(name,) for name in single}
+    single |= {"deploy", "registry-token", "doctor"}
+    reading, changing = ("list", "show", "select", "sync", "status"), ("restart", "retry", "delete", "external-db")
+    paid = ("rotate-credentials", "rotate-sync-token", "cancel-subscription")
+    groups = {
+        "tenants": (*reading, *changing, *paid),
+        "secrets": ("list", "set", "unset"),
+        "domain": ("show", "set", "delete"),
+        "sessions": ("list", "show", "switch", "remove", "prune"),
+    }
+    grouped = {(group, name) for group, names in groups.items() for name in names}
+    assert set(commands()) == flows | grouped | {(name,) for name in single}
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)

@@ -21,12 +21,27 @@ NEEDS_API = (
 )
 
 
+REMOVED = ("sh", "-c", 'd=$(mktemp -d) && cd "$d" && rmdir "$d" && exec "$@"', "sh")
+"""Runs a command in a directory that is not there any more."""
+
+
 def interrupted(cli: CommandLine, *options: str) -> str:
     """Start a login and leave it waiting; its id."""
     running = cli.begin(*options, *LOGIN, "--json")
     running.wait_invited()
     running.interrupt()
     return str(running.wait().ended(130).lines[-1]["flow"])
+
+
+def test_a_directory_that_was_removed(cli: CommandLine) -> None:
+    """What was removed while somebody stood in it is said, with the mend; completion stays silent there."""
+    cli.before = REMOVED
+    ran = cli("tenants", "list").ended(1)
+    assert "the current directory cannot be found" in ran.err
+    assert "Change to another one." in ran.err
+    words = {"COMP_WORDS": "systemprompt-cloud tenants show ", "COMP_CWORD": "3"}
+    offered = cli(_SYSTEMPROMPT_CLOUD_COMPLETE="complete_bash", **words).ended(0)
+    assert (offered.out.strip(), offered.err) == ("", "")
 
 
 def test_journal_on_a_read_only_disk(cli: CommandLine) -> None:

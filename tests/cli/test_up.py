@@ -8,6 +8,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 import trio
+from systemprompt_cloud.sandbox.provisioning import MESSAGES
 from systemprompt_cloud.testing.browser import FormReader, ScriptedBrowser
 from systemprompt_cloud.testing.command import CommandLine
 
@@ -42,14 +43,45 @@ def test_json(cli: CommandLine) -> None:
         assert secret not in ran.out + ran.err
 
 
-def test_stream_that_drops(cli: CommandLine, clouds: Callable[..., str]) -> None:
-    """When the stream drops the person reads that, and that polling takes over; nothing is said twice."""
+def test_stream_that_stays_away(cli: CommandLine, clouds: Callable[..., str]) -> None:
+    """When the stream drops and stays away the person reads that, and that polling took over; nothing is said twice."""
+    url = clouds("--step", "0.4", "--fault", "drop-stream:after=1,outage=30,path=/tenants/")
+    ran = cli.play(*UP, "--api-url", url).ended(0)
+    assert ran.err.count("! the event stream broke") == 1
+    assert "asking for the status, the stream is away" in ran.err
+    assert "the event stream is back" not in ran.err
+    assert_told_forward(ran.err)
+
+
+def test_stream_that_comes_and_goes(cli: CommandLine, clouds: Callable[..., str]) -> None:
+    """Each connection breaks after three events, and each is back at once: nobody is told, and every step is."""
     url = clouds("--step", "0.2", "--fault", "drop-stream:after=3,times=0,path=/tenants/")
     ran = cli.play(*UP, "--api-url", url).ended(0)
-    assert "! the event stream broke" in ran.err
-    assert "asking for the status, the stream is away" in ran.err
-    said = [line for line in ran.err.splitlines() if "✓ Tenant registered" in line]
-    assert len(said) == 1
+    assert "stream broke" not in ran.err
+    assert "the stream is away" not in ran.err
+    assert assert_told_forward(ran.err) == list(MESSAGES.values())
+
+
+def test_stream_that_repeats_itself(cli: CommandLine, clouds: Callable[..., str]) -> None:
+    """Everything told again on every connection, events doubled and out of order: a program reads each step once."""
+    faults = ("drop-stream:after=4,times=3", "duplicate:times=0", "replay-all:times=0", "reorder:after=2")
+    path = ",path=/tenants/"
+    url = clouds("--step", "0.2", *(word for fault in faults for word in ("--fault", fault + path)))
+    ran = cli.play("--json", *UP, "--api-url", url).ended(0)
+    said = [line["message"] for line in ran.lines if line.get("message") in set(MESSAGES.values())]
+    assert assert_told_forward("\n".join(f"\N{CHECK MARK} {message}" for message in said)) == said
+    lost = [line for line in ran.lines if line.get("event") == "StreamLost"]
+    assert lost  # a program reads that, too
+
+
+def assert_told_forward(shown: str) -> list[str]:
+    """Every step at most once and in the server's order; returns what was told of them."""
+    told = [(shown.index(f"\N{CHECK MARK} {message}"), message) for message in MESSAGES.values() if message in shown]
+    messages = [message for _, message in sorted(told)]
+    assert messages == [message for message in MESSAGES.values() if message in messages]
+    for message in messages:
+        assert shown.count(f"\N{CHECK MARK} {message}") == 1
+    return messages
 
 
 def test_declined(cli: CommandLine) -> None:

@@ -50,16 +50,20 @@ async def test_every_command_of_a_page_works_in_order(page: Path, tmp_path: Path
             "DISPLAY": "",
         }
         person = Person(ScriptedBrowser(), tabs, only="/sandbox/")
-        for words in commands(page):
+        for line in commands(page):
+            words = line
             if words[0] == "export":
                 continue  # the variables are set already, to this test's own cloud and directory
             if words[0] == "make":
                 await trio.run_process(["make", "-n", *words[1:]], cwd=ROOT, capture_stdout=True)
                 continue
+            given = None
+            if words[0] == "printf":
+                given, words = words[1], words[3:]
             assert words[0] == "systemprompt-cloud", words
             if words[1:3] == ["flows", "resume"]:
                 await leave_a_login_behind(environ)
-            async with run_command(*words[1:], environ=environ) as command, trio.open_nursery() as nursery:
+            async with run_command(*words[1:], environ=environ, given=given) as command, trio.open_nursery() as nursery:
                 nursery.start_soon(person.follow, command)
                 if words[1] == "sandbox":
                     await command.wait_for("http://127.0.0.1:")

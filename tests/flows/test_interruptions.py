@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 from systemprompt_cloud.flows.checkout import start_checkout
+from systemprompt_cloud.flows.deployment import start_deployment
 from systemprompt_cloud.flows.engine import Engine
 from systemprompt_cloud.flows.flow import Flow
 from systemprompt_cloud.flows.fold import check_flow
@@ -46,6 +47,12 @@ def a_provisioning(rehearsal: Rehearsal) -> Start:
     return lambda engine: start_provisioning(engine, wanted)
 
 
+def a_deployment(rehearsal: Rehearsal) -> Start:
+    rehearsal.log_in()
+    wanted = rehearsal.deployment(rehearsal.build().id)
+    return lambda engine: start_deployment(engine, wanted)
+
+
 def an_onboarding(rehearsal: Rehearsal) -> Start:
     return lambda engine: start_onboarding(engine, rehearsal.onboarding(external_db=True))
 
@@ -56,6 +63,8 @@ STORIES: dict[str, tuple[Prepare, str, list[str], str]] = {
     "pending checkout": (a_checkout, "pending", [], "completed"),
     "provisioning": (a_provisioning, "pay", [], "ready"),
     "provisioning with a broken stream": (a_provisioning, "pay", ["drop-stream:after=2,times=3"], "ready"),
+    "deployment": (a_deployment, "pay", [], "deployed"),
+    "deployment whose answer is lost": (a_deployment, "pay", ["lose-answer:path=/deploy"], "deployed"),
     "onboarding": (an_onboarding, "pay", [], "ready"),
 }
 
@@ -65,6 +74,7 @@ def check_witnesses(name: str, rehearsal: Rehearsal) -> None:
     ledger = rehearsal.cloud.ledger
     assert ledger.checkouts == (0 if name == "login" else 1)
     assert ledger.tenants == (0 if name == "login" else 1)
+    assert len(ledger.deployments) == (1 if "deployment" in name else 0)
     assert len(ledger.activities) == (1 if name in {"login", "onboarding"} else 0)
     CloudCredentials.load_and_validate_from_path(rehearsal.paths.credentials)
     if "provisioning" in name or name == "onboarding":

@@ -209,7 +209,8 @@ async def test_a_tenant_that_is_not_ready_in_time(tmp_path: Path) -> None:
             await flow.wait()
         assert (parked.value.kind, parked.value.code, parked.value.state) == ("StillPending", 8, "overdue")
         assert events(flow)[-2:] == ["DeadlinePassed", "StillWorking"]
-        rehearsal.cloud.steps = timeline(0.0)
+        (tenant,) = rehearsal.cloud.tenants.values()
+        tenant.steps = timeline(0.0)
         assert (await (await engine.resume(flow.id)).wait()).state == "ready"
 
 
@@ -222,7 +223,8 @@ async def test_the_last_question_may_find_it_ready(tmp_path: Path) -> None:
         flow = await begin(engine, rehearsal, timeout=0.8)
         while rehearsal.cloud.ledger.requests["GET /api/v1/tenants/{id}/status"] < 2:  # beside the stream, and polling
             await trio.lowlevel.checkpoint()
-        rehearsal.cloud.steps = timeline(0.0)
+        (tenant,) = rehearsal.cloud.tenants.values()
+        tenant.steps = timeline(0.0)
         assert (await flow.wait()).state == "ready"
         passed = events(flow).index("DeadlinePassed")
         assert events(flow)[passed : passed + 2] == ["DeadlinePassed", "TenantBecameReady"]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
+from itertools import pairwise
+from pathlib import Path
+
 import pytest
+import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from systemprompt_cloud.flows.provisioning import meaning, start_provisioning, status_meaning
@@ -15,10 +20,10 @@ from systemprompt_cloud.machines.provisioning import (
     ProvisioningFailed,
     TenantBecameReady,
 )
-from systemprompt_cloud.machines.watching import StepObserved, StreamLost, StreamReturned, is_news
+from systemprompt_cloud.machines.watching import StepObserved, StreamLost, StreamReturned, news
 from systemprompt_cloud.sandbox import views
 from systemprompt_cloud.sandbox.provisioning import MESSAGES
-from systemprompt_cloud.testing.fixtures import open_rehearsal
+from systemprompt_cloud.testing.fixtures import open_rehearsal, wait_for_state
 
 EVENTS = "path=/events"
 STEPS = list(ProvisioningEventType)[:10]
@@ -48,11 +53,12 @@ def observe_all(seen: list[tuple[str, int]]) -> tuple[str, Context]:
         elif source in {"stream", "polling"}:
             name = STEPS[upto]
             observed = meaning(WAITING, name, MESSAGES[name], "stream" if source == "stream" else "polling")
-            if isinstance(observed, StepObserved) and not is_news(context, observed):
-                continue
             if isinstance(observed, TenantBecameReady):
                 continue
-            step = PROVISIONING.step(state, context, observed)
+            told = news(context, observed) if isinstance(observed, StepObserved) else observed
+            if told is None:
+                continue
+            step = PROVISIONING.step(state, context, told)
         else:
             continue
         state, context = step.state, step.context
@@ -95,3 +101,73 @@ async def test_any_accident_of_the_stream_ends_the_same(
         assert outcome.state == "ready"
         (stored,) = TenantStore.load_from_path(rehearsal.paths.tenants).tenants
         assert stored.sync_token == views.tenant_secrets(rehearsal.cloud, tenant).sync_token
+
+
+# --- what a stream that is away costs ------------------------------------------------------------------------------
+
+SILENCE = 2.0
+"""Seconds a dropped stream may cost somebody who looks on."""
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [f"drop-stream:after=3,outage=1000,{EVENTS}"],
+        [f"drop-stream:after=3,{EVENTS}"],
+        [f"drop-stream:after=1,times=4,{EVENTS}", f"duplicate:times=0,{EVENTS}", f"replay-all:times=0,{EVENTS}"],
+        [f"drop-stream:after=2,times=3,outage=0.3,{EVENTS}", f"reorder:after=1,{EVENTS}"],
+        [f"error:status=503,times=0,{EVENTS}"],
+        [f"silence:after=3,times=0,{EVENTS}"],
+    ],
+    ids=["away", "blip", "repeats", "reorders", "no stream", "silent"],
+)
+async def test_a_stream_that_is_away_costs_little(tmp_path: Path, faults: list[str]) -> None:
+    """At the command line's own pace: noticed, polling has answered within two seconds; nothing is told twice."""
+    async with (
+        open_rehearsal(tmp_path, faults=faults, step_seconds=0.25) as rehearsal,
+        rehearsal.open_engine(poll_seconds=2.0, idle_seconds=0.8, backoff=None) as engine,
+    ):
+        rehearsal.log_in()
+        tenant = rehearsal.buy()
+        flow = await start_provisioning(engine, rehearsal.provisioning(tenant.id))
+        asked, lost, told = "GET /api/v1/tenants/{id}/status", list[float](), list[tuple[float, str]]()
+        waits = list[float]()
+        questions = rehearsal.cloud.ledger.requests
+        async with aclosing(flow.changes()) as changes, trio.open_nursery() as nursery:
+
+            async def until_asked(before: int) -> None:
+                noticed = trio.current_time()
+                while questions[asked] == before:
+                    await trio.lowlevel.checkpoint()
+                waits.append(trio.current_time() - noticed)
+
+            async for change in changes:
+                if change.event == "StreamLost" and change.from_state != change.to_state:
+                    lost.append(trio.current_time())
+                    nursery.start_soon(until_asked, questions[asked])
+                if change.event in {"StepObserved", "TenantBecameReady"} and change.message:
+                    told.append((trio.current_time(), change.message))
+            nursery.cancel_scope.cancel()
+        assert (await flow.wait()).state == "ready"
+    assert lost
+    assert max(waits) < SILENCE
+    messages = [message for _, message in told if message in MESSAGES.values()]
+    assert messages == [message for message in MESSAGES.values() if message in messages]
+    for gone in lost:
+        after = [moment for moment, _ in told if moment >= gone]
+        assert after[0] - gone < SILENCE
+    assert max(later[0] - sooner[0] for sooner, later in pairwise(told)) < SILENCE
+
+
+async def test_ready_is_found_out_soon_after_the_stream_went(tmp_path: Path) -> None:
+    """The stream breaks for good right before the end: ready is known within two seconds of being so."""
+    faults = [f"drop-stream:after=9,outage=1000,{EVENTS}"]
+    async with (
+        open_rehearsal(tmp_path, faults=faults, step_seconds=0.2) as rehearsal,
+        rehearsal.open_engine(poll_seconds=2.0, backoff=None) as engine,
+    ):
+        rehearsal.log_in()
+        tenant = rehearsal.buy()
+        flow = await start_provisioning(engine, rehearsal.provisioning(tenant.id))
+        await wait_for_state(flow, "fetching_secrets")
+        assert rehearsal.cloud.now() - (tenant.started + 10 * 0.2) < SILENCE

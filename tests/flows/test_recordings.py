@@ -20,6 +20,7 @@ from systemprompt_cloud.io.journal import Journal
 from systemprompt_cloud.io.paths import CloudPaths
 from systemprompt_cloud.io.records import Record, parse_moment
 from systemprompt_cloud.machines.checkout import CHECKOUT
+from systemprompt_cloud.machines.deployment import DEPLOYMENT
 from systemprompt_cloud.machines.login import LOGIN
 from systemprompt_cloud.machines.machine import Machine
 from systemprompt_cloud.machines.migration import Migration, PlainContext
@@ -37,7 +38,7 @@ def waiting(machine: Machine[Any]) -> Program[Any]:
     return Program(machine, {name: [await_signal] for name, state in machine.states.items() if not state.final})
 
 
-WAITING = [waiting(machine) for machine in (LOGIN, CHECKOUT, PROVISIONING, ONBOARDING)]
+WAITING = [waiting(machine) for machine in (LOGIN, CHECKOUT, PROVISIONING, DEPLOYMENT, ONBOARDING)]
 TABLES = {program.machine.name: program.machine for program in WAITING}
 
 
@@ -69,7 +70,7 @@ def test_this_release_is_recorded() -> None:
 
 
 def test_between_them_the_recordings_know_every_machine_and_every_kind_of_record() -> None:
-    """All four machines, parked and resumed flows, announced effects, every end but running out of time."""
+    """All five machines, parked and resumed flows, announced effects, every end but running out of time."""
     flows = [flow for recording in RECORDINGS.values() for flow in recording.flows]
     assert {flow.row.machine for flow in flows} == set(TABLES)
     kinds = {moment.record.kind for flow in flows for moment in flow.moments}

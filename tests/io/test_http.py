@@ -28,7 +28,7 @@ ME = {"user": {"id": "u1", "email": "ada@example.com"}}
 
 def make_token(**claims: Any) -> str:
     payload = {"sub": "u1", "exp": datetime.now(UTC) + timedelta(hours=1)} | claims
-    return jwt.encode(payload, "a-key-that-is-long-enough-for-hs256")  # pyright: ignore[reportUnknownMemberType] -- pyjwt names types of an absent package
+    return jwt.encode(payload, "a-key-that-is-long-enough-for-hs256")
 
 
 TOKEN = make_token()

@@ -10,7 +10,14 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from systemprompt_cloud.io.pages import error_page, page_headers, success_page, waiting_page
+from systemprompt_cloud.io.pages import (
+    CheckoutTemplates,
+    OAuthTemplates,
+    error_page,
+    page_headers,
+    success_page,
+    waiting_page,
+)
 from typing_extensions import override
 
 PAGES = {
@@ -19,6 +26,21 @@ PAGES = {
     "error": error_page("Declined", "The card was declined."),
     "retry": error_page("Not recorded", "Reload this page.", retry=True),
     "waiting": waiting_page("tenant-1"),
+}
+
+TEMPLATE = """<!DOCTYPE html>
+<html lang="en"><head><title>Ours {{TENANT_ID}}</title><style>
+p { color: teal }
+</style><style media="print">p { color: black }</style></head>
+<body class="busy"><h1 id="title">Ours</h1><p id="text" title="{{TENANT_ID}}">{{MESSAGE}}: {{TENANT_ID}} {{OTHER}}</p>
+<svg viewBox="0 0 1 1"></svg></body></html>
+"""
+FILLED = {
+    "login success": OAuthTemplates(TEMPLATE, TEMPLATE).success_page("t", "message"),
+    "login error": OAuthTemplates(TEMPLATE, TEMPLATE).error_page("t", "message"),
+    "success": CheckoutTemplates(TEMPLATE, TEMPLATE, TEMPLATE).success_page("t", "message", "tenant-1"),
+    "error": CheckoutTemplates(TEMPLATE, TEMPLATE, TEMPLATE).error_page("t", "message"),
+    "waiting": CheckoutTemplates(TEMPLATE, TEMPLATE, TEMPLATE).waiting_page("tenant-1"),
 }
 
 
@@ -155,3 +177,90 @@ def test_the_waiting_page_asks_for_its_status_by_a_safe_path() -> None:
     page = waiting_page('../x?y="#')
     bodies = [attributes for tag, attributes in Outline(page).tags if tag == "body"]
     assert bodies[0]["data-status"] == "/status/..%2Fx%3Fy%3D%22%23"
+
+
+# --- pages of somebody else's --------------------------------------------------------------------------------------
+
+
+@given(tenant=st.text(), message=st.text())
+def test_no_text_changes_the_structure_of_a_template(tenant: str, message: str) -> None:
+    """What is filled in stays text, in an attribute, too (SECURITY 6)."""
+    templates = CheckoutTemplates(TEMPLATE, TEMPLATE, TEMPLATE)
+    for page, plain in (
+        (templates.success_page("t", message, tenant), FILLED["success"]),
+        (templates.error_page("t", message), FILLED["error"]),
+        (templates.waiting_page(tenant), FILLED["waiting"]),
+        (OAuthTemplates(TEMPLATE).success_page("t", message), FILLED["login success"]),
+    ):
+        assert Outline(page).shape() == Outline(plain).shape()
+
+
+def test_the_placeholders_are_filled_once_and_others_stay() -> None:
+    """A tenant id that looks like a placeholder is shown as it is."""
+    page = CheckoutTemplates(TEMPLATE).success_page("t", "<b>", "{{MESSAGE}}")
+    assert '<p id="text" title="{{MESSAGE}}">&lt;b&gt;: {{MESSAGE}} {{OTHER}}</p>' in page
+
+
+@pytest.mark.parametrize("page", FILLED.values(), ids=FILLED)
+def test_the_policy_of_a_template_allows_its_style_and_our_scripts(page: str) -> None:
+    """Every style it holds by its hash, no script but ours, nothing from anywhere else (SECURITY 6)."""
+    policy = directives(page)
+    assert policy["default-src"] == policy["form-action"] == policy["base-uri"] == policy["frame-ancestors"] == "'none'"
+    assert policy["style-src"].split() == [hash_of("\np { color: teal }\n"), hash_of("p { color: black }")]
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    assert policy["script-src"].split() == [hash_of(script) for script in scripts]
+    assert "unsafe" not in page_headers(page)["Content-Security-Policy"]
+    assert ("connect-src" in policy) is (page == FILLED["waiting"])
+    assert "img-src" not in policy
+
+
+@pytest.mark.parametrize("page", FILLED.values(), ids=FILLED)
+def test_a_template_is_scrubbed_before_anything_of_its_own(page: str) -> None:
+    """Our script comes first, with or without a doctype; the page stays in standards mode."""
+    assert page.startswith("<!doctype html><script>history.replaceState(null")
+    assert page.lower().count("<!doctype") == 1
+    bare = OAuthTemplates("<p>done</p>").success_page("t", "m")
+    assert bare.startswith("<!doctype html><script>history.replaceState(null")
+    assert bare.endswith("<p>done</p>")
+
+
+def test_a_template_may_bring_its_pictures_along() -> None:
+    """`data:` images are allowed where there is one; nothing is ever fetched."""
+    page = OAuthTemplates('<img src="data:image/png;base64,AA==">').success_page("t", "m")
+    assert directives(page)["img-src"] == "data:"
+
+
+def test_windows_line_ends_do_not_break_the_hash_of_a_style() -> None:
+    """A browser hashes the style after turning CRLF into LF."""
+    page = OAuthTemplates("<style>p {\r\n}</style>").success_page("t", "m")
+    assert directives(page)["style-src"] == hash_of("p {\n}")
+
+
+@pytest.mark.parametrize(
+    ("html", "complaint"),
+    [
+        ("<SCRIPT>alert(1)</SCRIPT>", "script"),
+        ("<style>p::after { content: '{{TENANT_ID}}' }</style>", "placeholder"),
+    ],
+)
+def test_a_template_that_could_not_keep_the_promise_is_refused_at_once(html: str, complaint: str) -> None:
+    """Where the embedder makes it, not where a person has just paid."""
+    with pytest.raises(ValueError, match=f"error_html: .*{complaint}"):
+        OAuthTemplates(error_html=html)
+    with pytest.raises(ValueError, match=f"waiting_html: .*{complaint}"):
+        CheckoutTemplates(waiting_html=html)
+
+
+def test_without_a_template_the_page_is_ours() -> None:
+    """Each by itself."""
+    only_error = CheckoutTemplates(error_html="<p>no</p>")
+    assert only_error.success_page("Paid", "It is being made.", "t") == success_page("Paid", "It is being made.", "t")
+    assert only_error.waiting_page("t") == waiting_page("t")
+    assert OAuthTemplates().error_page("No", "Not you.") == error_page("No", "Not you.")
+
+
+def test_a_waiting_template_follows_its_tenant_by_a_safe_path() -> None:
+    """As our own page does."""
+    page = CheckoutTemplates(waiting_html="<p id=text></p>").waiting_page('../x?y="#')
+    found = [attributes for _, attributes in Outline(page).tags if "data-status" in attributes]
+    assert found == [{"data-status": "/status/..%2Fx%3Fy%3D%22%23"}]

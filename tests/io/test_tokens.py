@@ -22,7 +22,7 @@ NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 def token(**claims: Any) -> str:
     """A signed token with these claims."""
     # pyjwt names key types of `cryptography`, which is not installed.
-    return jwt.encode(claims, KEY, algorithm="HS256")  # pyright: ignore[reportUnknownMemberType]
+    return jwt.encode(claims, KEY, algorithm="HS256")
 
 
 def raw_token(payload: bytes) -> str:

@@ -11,10 +11,11 @@ import httpx
 import jwt
 import pytest
 import trio
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from systemprompt_cloud.errors import (
     ApiError,
     Network,
+    NotAuthenticated,
 )
 from systemprompt_cloud.io import _http
 from systemprompt_cloud.io.api import CloudApiClient
@@ -27,7 +28,7 @@ ME = {"user": {"id": "u1", "email": "ada@example.com"}}
 
 def make_token(**claims: Any) -> str:
     payload = {"sub": "u1", "exp": datetime.now(UTC) + timedelta(hours=1)} | claims
-    return jwt.encode(payload, "a-key-that-is-long-enough-for-hs256")  # pyright: ignore[reportUnknownMemberType] -- pyjwt names types of an absent package
+    return jwt.encode(payload, "a-key-that-is-long-enough-for-hs256")
 
 
 TOKEN = make_token()
@@ -148,13 +149,107 @@ async def test_post_is_repeated_with_the_same_key_once_the_server_honours_keys(s
     assert [request.headers["idempotency-key"] for request in server.requests] == ["k-1", "k-1"]
 
 
-async def test_put_without_a_key_is_not_repeated(server: ScriptedServer) -> None:
+async def test_a_conflict_with_its_own_first_try_is_no_refusal(server: ScriptedServer) -> None:
+    """409 to a repetition says that the first try is still worked on: it is asked again. To a first try it is final."""
+    promise = {"Idempotency-Supported": "true"}
+    answer = JSONResponse({"checkout_url": "u", "transaction_id": "t", "checkout_session_id": "c"}, headers=promise)
+    server.plan(error(504, **promise), error(409), answer, error(409))
+    async with client_of(server) as client:
+        await client.create_checkout("p", "iad", idempotency_key="k-1")
+        assert len(server.requests) == 3
+        with pytest.raises(ApiError) as refused:
+            await client.create_checkout("p", "iad", idempotency_key="k-2")
+    assert not refused.value.retryable
+    assert len(server.requests) == 4
+
+
+async def test_post_without_a_key_is_not_repeated(server: ScriptedServer) -> None:
     """The server's promise is about keys; without one there is none."""
     server.plan(error(503, **{"Idempotency-Supported": "true"}))
     async with client_of(server) as client:
         with pytest.raises(ApiError):
-            await client.set_external_db_access("t", True)
+            await client.restart_tenant("t")
     assert len(server.requests) == 1
+
+
+async def test_put_is_repeated(server: ScriptedServer) -> None:
+    """Setting the same value again changes nothing more (RFC 9110 section 9.2.2)."""
+    server.plan(error(503), error(502), Response(status_code=204))
+    async with client_of(server) as client:
+        await client.set_secrets("t", {"A": "value"})
+    assert server.bodies == [server.bodies[0]] * 3
+
+
+@pytest.mark.parametrize("status", [404, 410])
+async def test_delete_that_is_gone_the_second_time_is_done(server: ScriptedServer, status: int) -> None:
+    """The first try's answer was lost on its way back: that the thing is gone now is what was asked for."""
+    server.plan(error(504), error(status))
+    async with client_of(server) as client:
+        await client.delete_tenant("t")
+    assert [request.method for request in server.requests] == ["DELETE", "DELETE"]
+
+
+@pytest.mark.parametrize("first", [None, 429, 408])
+async def test_delete_of_what_was_never_there_is_an_error(server: ScriptedServer, first: int | None) -> None:
+    """A 404 to the only try, or after tries that were surely turned away, is news to whoever asked."""
+    server.plan(*([error(first)] if first else []), error(404))
+    async with client_of(server) as client:
+        with pytest.raises(ApiError) as absent:
+            await client.unset_secret("t", "KEY")
+    assert absent.value.status == 404
+
+
+async def test_delete_whose_connection_broke_is_asked_again(server: ScriptedServer) -> None:
+    """The server took the request and died: the next try finds out what became of it."""
+    tries: list[bytes] = []
+    async with serve_bytes(b"", tries) as url, CloudApiClient(url, TOKEN, attempts=2, backoff=Backoff(0.0)) as client:
+        with pytest.raises(Network) as broken:
+            await client.delete_custom_domain("t")
+    assert broken.value.sent
+    assert len(tries) == 2
+
+
+async def test_each_try_has_an_id_and_the_error_names_the_last(server: ScriptedServer) -> None:
+    """Whoever runs the API finds the very request in its log; two tries are two requests."""
+    server.plan(error(503))
+    async with client_of(server, attempts=3) as client:
+        with pytest.raises(ApiError) as failed:
+            await client.me()
+    ids = [request.headers["x-request-id"] for request in server.requests]
+    assert len(set(ids)) == 3
+    assert failed.value.request_id == ids[-1]
+    assert failed.value.user_message.endswith(f" (request {ids[-1]})")
+
+
+@pytest.mark.parametrize("status", [200, 401, 404])
+async def test_the_servers_own_request_id_is_the_one_shown(server: ScriptedServer, status: int) -> None:
+    """It may replace ours; then its word is what its operators can look for."""
+    server.plan(JSONResponse({"no": "record"}, status, {"X-Request-Id": "req_01J:abc/9"}))
+    async with client_of(server) as client:
+        with pytest.raises((ApiError, NotAuthenticated), match=r" \(request req_01J:abc/9\)$") as failed:
+            await client.me()
+    assert failed.value.request_id == "req_01J:abc/9"
+
+
+@pytest.mark.parametrize("theirs", ["", "two words", "x" * 129, "a\x1b[2J"])
+async def test_a_request_id_that_is_no_word_is_not_shown(server: ScriptedServer, theirs: str) -> None:
+    """What a server sends there is as untrusted as all the rest; ours is shown instead."""
+    server.plan(JSONResponse({}, 404, {"X-Request-Id": theirs}))
+    async with client_of(server) as client:
+        with pytest.raises(ApiError) as failed:
+            await client.me()
+    assert failed.value.request_id == server.requests[0].headers["x-request-id"]
+
+
+async def test_a_request_that_never_left_has_no_id_to_look_for() -> None:
+    """Nobody's log has it, so nobody is sent looking; one that may have arrived has."""
+    async with serve_bytes(b"") as url, CloudApiClient(url, TOKEN, attempts=1) as client:
+        with pytest.raises(Network, match=r"\(request [0-9a-f]{16}\)$"):
+            await client.me()
+    async with CloudApiClient(url, TOKEN, attempts=1) as client:
+        with pytest.raises(Network) as unsent:
+            await client.me()
+    assert unsent.value.request_id is None
 
 
 async def test_post_that_never_left_is_repeated() -> None:

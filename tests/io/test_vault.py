@@ -76,7 +76,9 @@ def test_discarding_forgets_one_flow_only(tmp_path: Path) -> None:
     assert vault.get("two", "vault:token") == "b-secret"
 
 
-@pytest.mark.parametrize("broken", [b"", b"[]", b'{"token": 1}', b"\xff", b'{"token": "a', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "broken", [b"", b"[]", b'{"token": 1}', b"\xff", b'{"token": "\xff"}', b'{"token": "a', b"[" * 100_000]
+)
 def test_an_unreadable_file_is_missing_to_get_and_set_aside_by_put(tmp_path: Path, broken: bytes) -> None:
     """`get` says that the secrets are gone and names the file; `put` keeps the broken one beside the new one."""
     vault = Vault(tmp_path)

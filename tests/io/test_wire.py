@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from systemprompt_cloud.io import wire
 
@@ -19,7 +21,7 @@ ME = b"""{
 def test_me_ignores_unknown_fields_and_takes_null_for_absent() -> None:
     """A newer server may say more, and may say null where it used to say nothing."""
     me = msgspec.json.decode(ME, type=wire.UserMeResponse)
-    assert me.user == wire.User(id="u1", email="ada@example.com")
+    assert me.user == wire.UserInfo(id="u1", email="ada@example.com")
     assert me.customer is None
     assert me.tenants[0].plan == wire.TenantPlan(name="Small", memory_mb=512, volume_gb=1)
     assert me.tenants[0].external_db_access is False
@@ -128,3 +130,30 @@ def test_regions_are_the_documented_eight() -> None:
     """Every region code has a name people read."""
     assert set(wire.REGIONS) == {"iad", "lhr", "fra", "ams", "sin", "nrt", "syd", "gru"}
     assert wire.REGIONS["gru"] == "South America (São Paulo)"
+
+
+ANSWERS = [
+    each
+    for each in vars(wire).values()
+    if isinstance(each, type) and issubclass(each, wire.Record) and each not in {wire.Record, wire.Data}
+]
+UNKNOWN = st.dictionaries(
+    st.text(min_size=1).map(lambda name: f"x-{name}"), st.none() | st.text() | st.lists(st.booleans())
+)
+
+
+@pytest.mark.parametrize("record", ANSWERS, ids=lambda record: record.__name__)
+@given(data=st.data())
+@settings(max_examples=20)
+def test_every_record_takes_what_a_newer_server_may_say(record: type[wire.Record], data: st.DataObject) -> None:
+    """Fields nobody knows are ignored, words nobody knows are kept, optionals may be absent or null."""
+    fields = msgspec.structs.fields(record)
+    found = data.draw(st.builds(record, **{field.name: st.from_type(field.type) for field in fields}))
+    said: dict[str, Any] = msgspec.to_builtins(found)
+    for field in (each for each in fields if each.default is None):
+        if said.get(field.encode_name) is None and data.draw(st.booleans()):
+            said[field.encode_name] = None
+        elif said.get(field.encode_name) is None:
+            said.pop(field.encode_name, None)
+    body = msgspec.json.encode(data.draw(UNKNOWN) | said)
+    assert msgspec.json.decode(body, type=record) == found

@@ -4,7 +4,15 @@ import time
 from pathlib import Path
 
 import pytest
-from systemprompt_cloud.testing.crash import NO_KEYS, STREAM_FAULTS, Tally, enumerate_points, table, try_points
+from systemprompt_cloud.testing.crash import (
+    NO_KEYS,
+    STATUS_FAULTS,
+    STREAM_FAULTS,
+    Tally,
+    enumerate_points,
+    table,
+    try_points,
+)
 from systemprompt_cloud.testing.crash_probe import Point
 from systemprompt_cloud.testing.crash_stage import Scenario, Stage, open_zygote
 
@@ -47,6 +55,26 @@ async def test_broken_streams_make_no_difference(tmp_path: Path, scenario: Scena
     offset = int(time.time()) % 8
     print(f"one point in 8, from number {offset} on")  # noqa: T201 shown when it fails
     survived(await try_points(scenario, tmp_path, every=8, offset=offset, lanes=3))
+
+
+async def test_deployment_survives_death_at_its_points(tmp_path: Path) -> None:
+    """SIGKILL at every third point of a deployment whose status hiccups and whose answer is lost: one deployment."""
+    offset = int(time.time()) % 3
+    print(f"one point in 3, from number {offset} on")  # noqa: T201 shown when it fails
+    survived(await try_points(Scenario(flow="deployment", faults=STATUS_FAULTS), tmp_path, every=3, offset=offset))
+
+
+async def test_a_cloud_without_keys_never_gets_a_deployment_twice_unasked(tmp_path: Path) -> None:
+    """Where `Idempotency-Key` is ignored, a death around the deployment leads to a look, then perhaps to a question."""
+    async with open_zygote() as zygote:
+        stage = Stage(Scenario(flow="deployment", faults=NO_KEYS), zygote, tmp_path, 3)
+        for when in ("before", "after"):
+            run = await stage.play([Point("request", "POST /api/v1/tenants/{id}/deploy", when)])
+            assert run.killed == 1
+            assert run.facts.asked or run.facts.effects["deployments"] == 1
+            assert run.facts.effects["deployments"] <= 2
+            assert run.facts.end.startswith("deployment deployed (success)")
+            assert run.facts.problems == ()
 
 
 async def test_a_cloud_without_keys_never_gets_a_checkout_twice_unasked(tmp_path: Path) -> None:

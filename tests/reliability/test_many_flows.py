@@ -91,18 +91,20 @@ async def test_starting_and_resuming_one_is_quick(crowded: Place) -> None:
     """Opening the journal and an engine included."""
     async with open_engine(crowded.paths, PROGRAMS) as engine:
         flow = (await engine.start(ERRAND, Errand(), key="k")).id
-    times: list[float] = []
-    for _ in range(3):
+    resuming: list[float] = []
+    starting: list[float] = []
+    for _ in range(5):
         began = time.perf_counter()
         async with open_engine(crowded.paths, PROGRAMS) as engine:
             await engine.resume(flow)
-            times.append(time.perf_counter() - began)
+            resuming.append(time.perf_counter() - began)
+            began = time.perf_counter()
+            assert (await engine.start(ERRAND, Errand(), key="k")).id == flow
+            starting.append(time.perf_counter() - began)
     async with open_engine(crowded.paths, PROGRAMS) as engine:
-        began = time.perf_counter()
-        assert (await engine.start(ERRAND, Errand(), key="k")).id == flow
-        assert time.perf_counter() - began < QUICK
-        await engine.cancel(flow)
-    assert min(times) < QUICK
+        await (await engine.resume(flow)).cancel()
+    assert min(resuming) < QUICK
+    assert min(starting) < QUICK
 
 
 def test_nothing_an_engine_asks_reads_the_whole_table(crowded: Place) -> None:

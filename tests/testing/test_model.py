@@ -21,6 +21,7 @@ from systemprompt_cloud.flows import engine as engine_module
 from systemprompt_cloud.flows.live import LiveFlow, Trouble
 from systemprompt_cloud.flows.visit import Intent, Program, Visit
 from systemprompt_cloud.machines.checkout import CHECKOUT
+from systemprompt_cloud.machines.deployment import DEPLOYMENT
 from systemprompt_cloud.machines.login import LOGIN
 from systemprompt_cloud.machines.machine import (
     ANY,
@@ -139,7 +140,9 @@ def quiet() -> Iterator[None]:
     loguru.logger.enable("systemprompt_cloud")
 
 
-@pytest.mark.parametrize("machine", [LOGIN, CHECKOUT, PROVISIONING, VOYAGE], ids=lambda machine: machine.name)
+@pytest.mark.parametrize(
+    "machine", [LOGIN, CHECKOUT, PROVISIONING, DEPLOYMENT, VOYAGE], ids=lambda machine: machine.name
+)
 def test_no_story_breaks_a_promise(machine: Machine[Any]) -> None:
     """Events, deadlines, failures, cancellations, kills and copies in any order: everything stays as promised."""
     run_state_machine_as_test(flow_state_machine(machine), settings=STORIES)

@@ -11,6 +11,7 @@ from systemprompt_cloud.flows.engine import open_engine
 from systemprompt_cloud.flows.visit import Program, await_signal
 from systemprompt_cloud.io.paths import CloudPaths
 from systemprompt_cloud.machines.checkout import CHECKOUT
+from systemprompt_cloud.machines.deployment import DEPLOYMENT
 from systemprompt_cloud.machines.login import LOGIN
 from systemprompt_cloud.machines.machine import (
     STAY,
@@ -28,7 +29,7 @@ from systemprompt_cloud.machines.provisioning import PROVISIONING
 from systemprompt_cloud.testing.clock import VirtualClock
 from systemprompt_cloud.testing.paths import covering_paths, paths
 
-MACHINES: Final[tuple[Machine[Any], ...]] = (LOGIN, CHECKOUT, PROVISIONING, ONBOARDING)
+MACHINES: Final[tuple[Machine[Any], ...]] = (LOGIN, CHECKOUT, PROVISIONING, DEPLOYMENT, ONBOARDING)
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 
 

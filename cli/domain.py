@@ -1,0 +1,105 @@
+"""`domain`: the custom domain of a tenant."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from ..errors import CLI
+from .settings import Settings, settings_of
+from .tenant_choice import TenantOption, Yes, chosen_tenant, confirm
+from .terminal import clean, put, say, table
+
+if TYPE_CHECKING:
+    from ..io.wire import CustomDomainResponse
+
+_LABEL = r"(?!-)[a-z0-9-]{1,63}(?<!-)"
+# RFC 1123 section 2.1, encoded: at least two labels, the last one not a number.
+_DOMAIN = re.compile(rf"(?:{_LABEL}\.)+(?!\d+$){_LABEL}")
+
+app = typer.Typer(
+    help="The custom domain of a tenant.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog=f"Example: {CLI} domain set shop.example.com",
+)
+
+
+@app.command("show", epilog=f"Example: {CLI} domain show --json")
+def show(context: typer.Context, tenant: TenantOption = None) -> None:
+    """Show a tenant's domain, and what its DNS must say. Needs a login."""
+    settings = settings_of(context)
+    from .api import ask_api
+
+    chosen = chosen_tenant(settings, tenant)
+    _put(settings, ask_api(settings, lambda api: api.custom_domain(chosen)))
+
+
+@app.command("set", epilog=f"Example: {CLI} domain set shop.example.com")
+def set_domain(
+    context: typer.Context,
+    domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="A name you own.")],
+    tenant: TenantOption = None,
+) -> None:
+    """Give a tenant a domain, and say what its DNS must say. Needs a login."""
+    settings = settings_of(context)
+    from .api import ask_api
+
+    name = known_domain(domain)
+    chosen = chosen_tenant(settings, tenant)
+    _put(settings, ask_api(settings, lambda api: api.set_custom_domain(chosen, name)))
+
+
+@app.command("delete", epilog=f"Example: {CLI} domain delete --yes")
+def delete(context: typer.Context, tenant: TenantOption = None, yes: Yes = False) -> None:
+    """Take a tenant's domain away; asks first. Needs a login."""
+    settings = settings_of(context)
+    from .api import ask_api
+
+    chosen = chosen_tenant(settings, tenant)
+    confirm(settings, f"Take the domain of {chosen} away? It stops answering there.", yes=yes)
+    ask_api(settings, lambda api: api.delete_custom_domain(chosen))
+    if settings.json:
+        put(msgspec.json.encode({"tenant": chosen, "deleted": True}).decode())
+    else:
+        say(f"{clean(chosen)} has no domain of its own any more.")
+
+
+def known_domain(value: str) -> str:
+    """A domain's name as DNS knows it: lower case, encoded (RFC 5891, UTS 46), without a dot at its end.
+
+    Raises:
+        typer.BadParameter: It is none.
+    """
+    import idna
+
+    try:
+        name = idna.encode(value.strip().removesuffix("."), uts46=True).decode()
+    except idna.IDNAError:
+        name = ""
+    if len(name) > 253 or not _DOMAIN.fullmatch(name):
+        raise typer.BadParameter(f"{value!r} is no domain name; it looks like shop.example.com", param_hint="DOMAIN")
+    return name
+
+
+def _put(settings: Settings, found: CustomDomainResponse) -> None:
+    if settings.json:
+        put(msgspec.json.encode(found).decode())
+        return
+    record = found.dns_instructions
+    verified = "verified" if found.verified else "not verified yet"
+    put(f"{clean(found.domain)}: {clean(found.status)}, {verified}")
+    if not found.verified:
+        say("Your DNS must say:")
+        rows = [("TYPE", "HOST", "VALUE", "TTL")]
+        rows.append((clean(record.record_type), clean(record.host), clean(record.value), str(record.ttl)))
+        put(table(rows))
+        say(f"Then look again: {settings.command('domain show')}")
+
+
+def register(program: typer.Typer) -> None:
+    """Add the group."""
+    program.add_typer(app, name="domain")

@@ -1,0 +1,190 @@
+"""`sessions`: the CLI sessions kept here, one for each tenant and one for local work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from ..errors import CLI, CloudError
+from .settings import Settings, settings_of
+from .tenant_choice import Yes, confirm
+from .terminal import clean, fields, put, say, table
+from .whoami import relative
+
+if TYPE_CHECKING:
+    from ..io.session_store import SessionStore
+    from ..io.sessions import CliSession, SessionKey
+
+
+def complete_sessions(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
+    """The sessions whose key begins like this, with their profiles; nothing where they cannot be read."""
+    from ..io.session_store import SessionStore
+    from .completion import completing_paths
+
+    try:
+        found = SessionStore.load_or_create(completing_paths(ctx).sessions_index).all_sessions()
+    except CloudError:
+        return
+    yield from ((key, clean(session.profile_name)) for key, session in found if key.startswith(incomplete))
+
+
+_HELP = "`local`, a tenant's id, or its key as `list` shows it."
+Key = Annotated[str, typer.Argument(metavar="KEY", autocompletion=complete_sessions, help=_HELP)]
+OptionalKey = Annotated[str | None, typer.Argument(metavar="KEY", autocompletion=complete_sessions, help=_HELP)]
+
+app = typer.Typer(
+    help="The CLI sessions kept here, one for each tenant and one for local work.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog=f"Example: {CLI} sessions list",
+)
+
+
+def session_key(typed: str) -> SessionKey:
+    """The key as it is stored or shown, or a tenant's id alone."""
+    from ..io.sessions import SessionKey
+
+    return SessionKey.from_storage_key(typed) or SessionKey.from_tenant_id(typed.removeprefix("tenant:"))
+
+
+def _store(settings: Settings) -> SessionStore:
+    from ..io.session_store import SessionStore
+
+    return SessionStore.load_or_create(settings.paths.sessions_index)
+
+
+def as_json(storage_key: str, session: CliSession, active: str | None) -> dict[str, Any]:
+    """A session for programs, without its token."""
+    return {
+        "key": storage_key,
+        "tenant": session.session_key.tenant_id,
+        "active": storage_key == active,
+        "profile": session.profile_name,
+        "profile_path": None if session.profile_path is None else str(session.profile_path),
+        "session_id": session.session_id,
+        "context_id": session.context_id,
+        "user_id": session.user_id,
+        "user_email": session.user_email,
+        "user_type": session.user_type,
+        "created_at": session.created_at,
+        "expires_at": session.expires_at,
+        "expired": session.is_expired(),
+        "last_used": session.last_used,
+    }
+
+
+@app.command("list", epilog=f"Example: {CLI} sessions list --json")
+def list_sessions(context: typer.Context) -> None:
+    """List the sessions kept here."""
+    settings = settings_of(context)
+    store = _store(settings)
+    found = store.all_sessions()
+    if settings.json:
+        for key, session in found:
+            put(msgspec.json.encode(as_json(key, session, store.active_key)).decode())
+        return
+    if not found:
+        say(f"There are no sessions in {settings.paths.sessions_index}.")
+        return
+    now = datetime.now(UTC)
+    rows = [("", "SESSION", "PROFILE", "USER", "ENDS")]
+    rows += [
+        (
+            "*" if key == store.active_key else "",
+            clean(str(session.session_key)),
+            clean(session.profile_name),
+            clean(session.user_email),
+            f"ended {relative(session.expires_at, now)}"
+            if session.is_expired(now)
+            else relative(session.expires_at, now),
+        )
+        for key, session in found
+    ]
+    put(table(rows))
+
+
+@app.command("show", epilog=f"Example: {CLI} sessions show local")
+def show(context: typer.Context, key: OptionalKey = None) -> None:
+    """Show a session without its token; the active one when none is named."""
+    settings = settings_of(context)
+    store = _store(settings)
+    wanted = store.active_session_key if key is None else session_key(key)
+    if wanted is None:
+        raise typer.BadParameter(f"no session is active; there is {_there(store)}", param_hint="KEY")
+    shown = as_json(wanted.as_storage_key(), _known(store, wanted), store.active_key)
+    if settings.json:
+        put(msgspec.json.encode(shown).decode())
+        return
+    put(fields(shown))
+
+
+@app.command("switch", epilog=f"Example: {CLI} sessions switch tenant:tenant_4f2a")
+def switch(context: typer.Context, key: Key) -> None:
+    """Make a session the active one."""
+    settings = settings_of(context)
+    from ..io.session_store import SessionStore
+
+    wanted = session_key(key)
+    _known(_store(settings), wanted)
+    with SessionStore.updating(settings.paths.sessions_index) as store:
+        session = _known(store, wanted)
+        store.set_active(wanted)
+    if settings.json:
+        put(msgspec.json.encode(as_json(wanted.as_storage_key(), session, store.active_key)).decode())
+        return
+    say(f"Switched to {clean(str(wanted))}.")
+    if session.is_expired():
+        say("It has ended; the next login to it makes a new one.")
+
+
+@app.command("remove", epilog=f"Example: {CLI} sessions remove local --yes")
+def remove(context: typer.Context, key: Key, yes: Yes = False) -> None:
+    """Remove a session with its token; asks first."""
+    settings = settings_of(context)
+    from ..io.session_store import SessionStore
+
+    wanted = session_key(key)
+    _known(_store(settings), wanted)
+    confirm(settings, f"Remove the session {wanted}? Its token is forgotten here.", yes=yes)
+    with SessionStore.updating(settings.paths.sessions_index) as store:
+        removed = store.remove_session(wanted) is not None
+    if settings.json:
+        put(msgspec.json.encode({"key": wanted.as_storage_key(), "removed": removed}).decode())
+    else:
+        say(f"Removed {clean(str(wanted))}.")
+
+
+@app.command("prune", epilog=f"Example: {CLI} sessions prune")
+def prune(context: typer.Context) -> None:
+    """Remove every session that has ended."""
+    settings = settings_of(context)
+    from ..io.session_store import SessionStore
+
+    removed = 0
+    if settings.paths.sessions_index.exists():
+        with SessionStore.updating(settings.paths.sessions_index) as store:
+            removed = store.prune_expired()
+    if settings.json:
+        put(msgspec.json.encode({"removed": removed}).decode())
+    else:
+        say(f"Removed {removed} that had ended.")
+
+
+def _known(store: SessionStore, key: SessionKey) -> CliSession:
+    found = store.get_session(key)
+    if found is None:
+        raise typer.BadParameter(f"there is no session {key}; there is {_there(store)}", param_hint="KEY")
+    return found
+
+
+def _there(store: SessionStore) -> str:
+    return ", ".join(clean(str(session.session_key)) for _, session in store.all_sessions()) or "none"
+
+
+def register(program: typer.Typer) -> None:
+    """Add the group."""
+    program.add_typer(app, name="sessions")

@@ -1,0 +1,140 @@
+"""Which tenant a command is about, and how a person is asked before something is destroyed.
+
+A tenant is named by its id, or by its name where that fits one stored tenant only. Where none is named it is the
+selected one (`tenants select`), else the only one that is stored; a guess between several is never made.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import CLI, CloudError, TenantNotConfigured, TenantNotFound, TenantsNotSynced
+from .settings import Settings
+from .terminal import clean
+
+if TYPE_CHECKING:
+    from ..io.tenants import StoredTenant
+
+
+def complete_tenants(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
+    """The stored tenants whose id begins like this, with their names; nothing where they cannot be read."""
+    from ..io.tenants import TenantStore
+    from .completion import completing_paths
+
+    try:
+        tenants = TenantStore.load_from_path(completing_paths(ctx).tenants).tenants
+    except CloudError:
+        return
+    yield from ((tenant.id, clean(tenant.name)) for tenant in tenants if tenant.id.startswith(incomplete))
+
+
+TenantOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tenant",
+        metavar="ID",
+        autocompletion=complete_tenants,
+        help="The tenant: its id or name. [default: the selected one, or the only one]",
+    ),
+]
+TenantArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="TENANT",
+        autocompletion=complete_tenants,
+        help="Its id or name; without it the selected tenant, or the only one.",
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def stored_tenants(settings: Settings) -> tuple[StoredTenant, ...]:
+    """What is stored; nothing when nothing is.
+
+    Raises:
+        TenantsStoreCorrupted: The file cannot be understood (TenantsStoreInvalid: one of its fields).
+        Io: It cannot be read.
+    """
+    from ..io.tenants import TenantStore
+
+    try:
+        return TenantStore.load_from_path(settings.paths.tenants).tenants
+    except TenantsNotSynced:
+        return ()
+
+
+def selected_tenant(settings: Settings) -> str | None:
+    """The id of the tenant whose session is the active one; None when that is the local session, or none.
+
+    Raises:
+        CloudError: The sessions cannot be read.
+    """
+    from ..io.session_store import SessionStore
+
+    key = SessionStore.load_or_create(settings.paths.sessions_index).active_session_key
+    return None if key is None else key.tenant_id
+
+
+def chosen_tenant(settings: Settings, named: str | None) -> str:
+    """The id of the tenant that is meant.
+
+    Args:
+        settings: Where the tenants are stored.
+        named: What the person typed: an id, or a stored tenant's name. An id that is not stored is taken as it is.
+
+    Raises:
+        TenantNotFound: The name fits several.
+        TenantNotConfigured: None was named, and it is not clear which is meant.
+    """
+    tenants = stored_tenants(settings)
+    if named is not None:
+        if not named or any(tenant.id == named for tenant in tenants):
+            return named or _nothing_named()
+        fitting = [tenant.id for tenant in tenants if tenant.name == named]
+        if len(fitting) > 1:
+            raise TenantNotFound(f"{len(fitting)} tenants are called {named!r}: name one of {', '.join(fitting)}")
+        return fitting[0] if fitting else named
+    if (selected := selected_tenant(settings)) is not None:
+        return selected
+    cloud = [tenant for tenant in tenants if tenant.is_cloud]
+    if len(cloud) == 1:
+        return cloud[0].id
+    if not cloud:
+        raise TenantNotConfigured("no tenant is named, and none is stored here", hint=f"Run: {CLI} tenants sync")
+    there = ", ".join(f"{tenant.id} ({tenant.name})" for tenant in cloud)
+    raise TenantNotConfigured(
+        f"no tenant is named, and there are {len(cloud)}: {there}", hint=f"Name one, or run: {CLI} tenants select ID"
+    )
+
+
+def _nothing_named() -> str:
+    raise typer.BadParameter("the tenant's id is empty")
+
+
+def confirm(settings: Settings, question: str, *, yes: bool) -> None:
+    """Let a person say no before something is destroyed.
+
+    Args:
+        settings: Whether anybody can be asked.
+        question: What is about to happen, as a question.
+        yes: `--yes` was given; nothing is asked.
+
+    Raises:
+        typer.BadParameter: Nobody can be asked, and nobody said `--yes`.
+        typer.Exit: With 1, when the answer is no.
+    """
+    from .ask import ask_yes_or_no, somebody_is_there
+    from .signals import run
+    from .terminal import say
+
+    if yes:
+        return
+    if not somebody_is_there(settings):
+        raise typer.BadParameter(f"this asks first, and nobody can be asked here: {question}", param_hint="--yes")
+    if not run(functools.partial(ask_yes_or_no, question)):
+        say("Nothing was changed.")
+        raise typer.Exit(1)

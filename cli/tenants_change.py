@@ -1,0 +1,186 @@
+"""The commands of `tenants` that change something in the cloud.
+
+Each carries an idempotency key of its own: when the answer is lost and the server honours the key, asking again finds
+the same answer instead of acting twice. New credentials are stored before anything is said: the API gives them once.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import msgspec
+import typer
+from msgspec.structs import replace
+
+from ..errors import CLI, ApiError, TenantNotFound
+from .settings import Settings, settings_of
+from .tenant_choice import TenantArgument, Yes, chosen_tenant, confirm
+from .terminal import clean, put, say
+
+if TYPE_CHECKING:
+    from ..io.api import CloudApiClient
+    from ..io.tenants import StoredTenant
+
+T = TypeVar("T")
+Call = Callable[["CloudApiClient", str], Awaitable[T]]
+
+
+class Switch(StrEnum):
+    """Open or closed."""
+
+    ON = "on"
+    OFF = "off"
+
+
+def _ask(settings: Settings, call: Call[T]) -> T:
+    from .api import ask_api
+
+    key = secrets.token_hex(16)
+    return ask_api(settings, lambda api: call(api, key))
+
+
+def _tell(settings: Settings, tenant: str, done: dict[str, Any], words: str) -> None:
+    if settings.json:
+        put(msgspec.json.encode({"tenant": tenant, **done}).decode())
+    else:
+        say(words)
+
+
+def restart(context: typer.Context, tenant: TenantArgument = None) -> None:
+    """Restart a tenant. Needs a login."""
+    settings = settings_of(context)
+    chosen = chosen_tenant(settings, tenant)
+    found = _ask(settings, lambda api, key: api.restart_tenant(chosen, idempotency_key=key))
+    _tell(settings, chosen, {"status": found.status}, f"{clean(chosen)}: {clean(found.status)}")
+
+
+def retry(context: typer.Context, tenant: TenantArgument = None) -> None:
+    """Provision a tenant again whose provisioning failed. Needs a login."""
+    settings = settings_of(context)
+    chosen = chosen_tenant(settings, tenant)
+    found = _ask(settings, lambda api, key: api.retry_provision(chosen, idempotency_key=key))
+    _tell(settings, chosen, {"status": found.status}, f"{clean(chosen)}: {clean(found.status)}")
+    if not settings.json:
+        say(f"To wait for it: {settings.command(f'provision {chosen}')}")
+
+
+def delete(context: typer.Context, tenant: TenantArgument = None, yes: Yes = False) -> None:
+    """Delete a tenant and everything in it; asks first. Needs a login."""
+    settings = settings_of(context)
+    from ..io.session_store import SessionStore
+    from ..io.sessions import SessionKey
+    from ..io.tenants import TenantStore
+
+    chosen = chosen_tenant(settings, tenant)
+    confirm(settings, f"Delete the tenant {chosen}, with its database? This cannot be undone.", yes=yes)
+    try:
+        _ask(settings, lambda api, key: api.delete_tenant(chosen, idempotency_key=key))
+    except ApiError as exc:
+        if exc.status not in {404, 410}:
+            raise
+        # Not forgotten here, too: it may be another API that was asked, and the credentials were given out once.
+        hint = f"If it is gone there, forget it here: {CLI} tenants sync"
+        raise TenantNotFound(exc.user_message, hint=hint) from exc
+    with TenantStore.updating(settings.paths.tenants) as tenants:
+        tenants.remove_tenant(chosen)
+    with SessionStore.updating(settings.paths.sessions_index) as sessions:
+        sessions.remove_session(SessionKey.tenant(chosen))
+    _tell(settings, chosen, {"deleted": True}, f"Deleted {clean(chosen)}.")
+
+
+def rotate_credentials(context: typer.Context, tenant: TenantArgument = None, yes: Yes = False) -> None:
+    """Give a tenant's database a new password and store it; asks first. Needs a login.
+
+    What uses the old password loses its connection.
+    """
+    settings = settings_of(context)
+    chosen = chosen_tenant(settings, tenant)
+    confirm(settings, f"Give the database of {chosen} a new password? The old one stops working.", yes=yes)
+    found = _ask(settings, lambda api, key: api.rotate_credentials(chosen, idempotency_key=key))
+
+    def change(old: StoredTenant) -> StoredTenant:
+        outside = found.external_database_url if old.external_db_access else None
+        return replace(old, internal_database_url=found.internal_database_url, database_url=outside)
+
+    stored = _store(settings, chosen, change)
+    _tell(settings, chosen, {"status": found.status, "stored": stored}, f"{clean(chosen)}: {clean(found.message)}")
+    _say_stored(settings, chosen, stored)
+
+
+def rotate_sync_token(context: typer.Context, tenant: TenantArgument = None, yes: Yes = False) -> None:
+    """Give a tenant a new sync token and store it; asks first. Needs a login."""
+    settings = settings_of(context)
+    chosen = chosen_tenant(settings, tenant)
+    confirm(settings, f"Give {chosen} a new sync token? The old one stops working.", yes=yes)
+    token = _ask(settings, lambda api, key: api.rotate_sync_token(chosen, idempotency_key=key))
+    stored = _store(settings, chosen, lambda old: replace(old, sync_token=token))
+    _tell(settings, chosen, {"rotated": True, "stored": stored}, f"{clean(chosen)} has a new sync token.")
+    _say_stored(settings, chosen, stored)
+
+
+def _store(settings: Settings, tenant_id: str, change: Callable[[StoredTenant], StoredTenant]) -> bool:
+    """Change what is stored of a tenant; whether it is stored at all."""
+    from ..io.tenants import TenantStore
+
+    with TenantStore.updating(settings.paths.tenants) as store:
+        old = store.find_tenant(tenant_id)
+        if old is None:
+            return False
+        new = change(old)
+        store.tenants = tuple(new if each is old else each for each in store.tenants)
+        return True
+
+
+def _say_stored(settings: Settings, tenant: str, stored: bool) -> None:
+    if settings.json:
+        return
+    if stored:
+        say(f"Stored in {settings.paths.tenants}")
+    else:
+        say(
+            f"{clean(tenant)} is not stored here, so the new one is not either. Run: {settings.command('tenants sync')}"
+        )
+
+
+def external_db(
+    context: typer.Context,
+    switch: Annotated[Switch, typer.Argument(metavar="on|off", help="Whether the outside may connect.")],
+    tenant: TenantArgument = None,
+) -> None:
+    """Open a tenant's database to the outside, or close it. Needs a login."""
+    settings = settings_of(context)
+    from ..io.tenants import external_database_url
+
+    chosen = chosen_tenant(settings, tenant)
+    wanted = switch is Switch.ON
+    found = _ask(settings, lambda api, key: api.set_external_db_access(chosen, wanted, idempotency_key=key))
+    outside = external_database_url(found.database_url) if found.external_db_access else None
+    _store(
+        settings, chosen, lambda old: replace(old, external_db_access=found.external_db_access, database_url=outside)
+    )
+    words = "open to" if found.external_db_access else "closed to"
+    done = {"external_db_access": found.external_db_access}
+    _tell(settings, chosen, done, f"The database of {clean(chosen)} is {words} the outside.")
+
+
+def cancel_subscription(context: typer.Context, tenant: TenantArgument = None, yes: Yes = False) -> None:
+    """Cancel the subscription of a tenant; asks first. Needs a login."""
+    settings = settings_of(context)
+    chosen = chosen_tenant(settings, tenant)
+    confirm(settings, f"Cancel the subscription of {chosen}? It stops when the paid time is over.", yes=yes)
+    _ask(settings, lambda api, key: api.cancel_subscription(chosen, idempotency_key=key))
+    _tell(settings, chosen, {"subscription": "canceled"}, f"The subscription of {clean(chosen)} is cancelled.")
+
+
+def register(group: typer.Typer) -> None:
+    """Add the commands to `tenants`."""
+    group.command("restart", epilog=f"Example: {CLI} tenants restart")(restart)
+    group.command("retry", epilog=f"Example: {CLI} tenants retry tenant_4f2a")(retry)
+    group.command("delete", epilog=f"Example: {CLI} tenants delete tenant_4f2a")(delete)
+    group.command("rotate-credentials", epilog=f"Example: {CLI} tenants rotate-credentials --yes")(rotate_credentials)
+    group.command("rotate-sync-token", epilog=f"Example: {CLI} tenants rotate-sync-token --yes")(rotate_sync_token)
+    group.command("external-db", epilog=f"Example: {CLI} tenants external-db on")(external_db)
+    group.command("cancel-subscription", epilog=f"Example: {CLI} tenants cancel-subscription")(cancel_subscription)

@@ -1,0 +1,234 @@
+"""`tenants`: what is stored, and what is changed in the cloud, as it is typed."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+from systemprompt_cloud.testing.command import CommandLine
+
+from .conftest import at_terminal, buy
+
+Owner = tuple[CommandLine, str]
+
+
+def stored(cli: CommandLine) -> list[dict[str, Any]]:
+    """What tenants.json holds."""
+    return json.loads((cli.directory / "tenants.json").read_text())["tenants"]
+
+
+def secrets_of(cli: CommandLine) -> list[str]:
+    """Every credential that is stored of any tenant."""
+    names = ("database_url", "internal_database_url", "sync_token")
+    return [tenant[name] for tenant in stored(cli) for name in names if tenant.get(name)]
+
+
+def test_list_text(owner: Owner) -> None:
+    """A person sees id, name, type and region in columns, and no credential."""
+    cli, tenant = owner
+    ran = cli("tenants", "list").ended(0)
+    head, row = ran.out.splitlines()
+    assert head.split() == ["ID", "NAME", "TYPE", "REGION", "HOSTNAME"]
+    assert row.split()[0] == tenant
+    assert {"cloud", "fra"} <= set(row.split())
+    assert not [secret for secret in secrets_of(cli) if secret in ran.out + ran.err]
+
+
+def test_list_json(owner: Owner) -> None:
+    """A program gets an object a line, that says whether credentials are there without telling them."""
+    cli, tenant = owner
+    ran = cli("tenants", "list", "--json").ended(0)
+    (line,) = ran.lines
+    assert (line["tenant"], line["type"], line["selected"]) == (tenant, "cloud", False)
+    assert (line["has_database_url"], line["missing_credentials"]) == (True, False)
+    assert not [secret for secret in secrets_of(cli) if secret in ran.out]
+
+
+def test_list_with_nothing(cli: CommandLine) -> None:
+    """Where nothing was ever read, that is said, with the command that reads it; it is no failure."""
+    ran = cli("tenants", "list").ended(0)
+    assert ran.out == ""
+    assert "systemprompt-cloud tenants sync" in ran.err
+    assert cli("tenants", "list", "--json").ended(0).out == ""
+
+
+def test_show(owner: Owner) -> None:
+    """A tenant is named by its id or its name; the only one needs no naming."""
+    cli, tenant = owner
+    name = stored(cli)[0]["name"]
+    assert f"tenant: {tenant}\n" in cli("tenants", "show", name).ended(0).out
+    assert cli("tenants", "show", "--json").ended(0).lines[0]["tenant"] == tenant
+
+
+def test_show_one_that_is_not_there(owner: Owner) -> None:
+    """A tenant that is not stored is named in the error, with the command that looks again."""
+    ran = owner[0]("tenants", "show", "tenant_nowhere").ended(1)
+    assert "holds no tenant tenant_nowhere" in ran.err
+    assert "tenants sync" in ran.err
+
+
+def test_unreadable_store(owner: Owner) -> None:
+    """A file that cannot be read is an error that names it, never an empty list."""
+    cli, _ = owner
+    path = cli.directory / "tenants.json"
+    path.write_bytes(b'{"tenants": [{"id": "')
+    ran = cli("tenants", "list", "--json").ended(1)
+    assert ran.lines[0]["error"] == "TenantsStoreCorrupted"
+    assert str(path) in ran.lines[0]["message"]
+    assert path.read_bytes() == b'{"tenants": [{"id": "'
+
+
+def test_select(owner: Owner) -> None:
+    """The selected tenant is the one that commands mean; `local` takes the choice back."""
+    cli, tenant = owner
+    assert f"Selected tenant:{tenant}." in cli("tenants", "select", tenant).ended(0).err
+    assert cli("tenants", "list").ended(0).out.splitlines()[1].startswith(f"*  {tenant}")
+    index = cli.directory / "sessions/index.json"
+    assert json.loads(index.read_text())["active_key"] == f"tenant_{tenant}"
+    assert stat.S_IMODE(index.stat().st_mode) == 0o600
+    assert cli("tenants", "select", "local", "--json").ended(0).lines == [{"selected": None}]
+    assert cli("tenants", "select", "tenant_nowhere").ended(1).err.startswith("Error: ")
+
+
+def test_which_of_several(owner: Owner) -> None:
+    """Between several tenants nothing is guessed: they are listed, and selecting one settles it."""
+    cli, tenant = owner
+    path = cli.directory / "tenants.json"
+    held = json.loads(path.read_text())
+    held["tenants"].append(held["tenants"][0] | {"id": "tenant_other"})
+    path.write_text(json.dumps(held))
+    ran = cli("tenants", "show").ended(1)
+    assert tenant in ran.err
+    assert "tenant_other" in ran.err
+    assert "tenants select" in ran.err
+    cli("tenants", "select", "tenant_other").ended(0)
+    assert "tenant: tenant_other\n" in cli("tenants", "show").ended(0).out
+    assert "2 tenants are called" in cli("tenants", "show", held["tenants"][0]["name"]).ended(1).err
+
+
+def test_sync_keeps_credentials(owner: Owner) -> None:
+    """What the API lists is taken over, what it no longer lists goes, and the credentials that it masks stay."""
+    cli, tenant = owner
+    before = stored(cli)[0]
+    path = cli.directory / "tenants.json"
+    gone = before | {"id": "tenant_gone", "name": "gone"}
+    mine = {"id": "local_1", "name": "mine", "tenant_type": "local", "database_url": "postgres://here/db"}
+    path.write_text(json.dumps({"tenants": [before, gone, mine], "synced_at": "2026-01-01T00:00:00Z"}))
+    ran = cli("tenants", "sync").ended(0)
+    assert "tenant_gone (gone) is no longer yours" in ran.err
+    after = {each["id"]: each for each in stored(cli)}
+    assert after.keys() == {tenant, "local_1"}
+    assert after[tenant]["internal_database_url"] == before["internal_database_url"]
+    assert after[tenant]["sync_token"] == before["sync_token"]
+    assert json.loads(path.read_text())["synced_at"] > "2026-01-01T00:00:00Z"
+
+
+def test_sync_without_a_login(cli: CommandLine) -> None:
+    """Nobody logged in is exit code 4, with the command that mends it."""
+    assert "systemprompt-cloud login" in cli("tenants", "sync").ended(4).err
+
+
+def test_sync_on_another_computer(owner: Owner) -> None:
+    """A tenant whose credentials were given out elsewhere is stored without them, and how to make new ones is said."""
+    cli, tenant = owner
+    (cli.directory / "tenants.json").unlink()
+    ran = cli("tenants", "sync").ended(0)
+    assert f"tenants rotate-credentials {tenant}" in ran.err
+    assert "sync_token" not in stored(cli)[0]
+
+
+def test_status(owner: Owner) -> None:
+    """The API's word on a tenant, and its address."""
+    cli, tenant = owner
+    ran = cli("tenants", "status").ended(0)
+    assert ran.out.startswith(f"{tenant}: ready")
+    assert "https://" in ran.out
+    (line,) = cli("tenants", "status", tenant, "--json").ended(0).lines
+    assert (line["tenant"], line["status"]) == (tenant, "ready")
+    assert "secrets_url" not in line
+
+
+def test_status_of_somebody_elses(owner: Owner) -> None:
+    """A tenant the API does not show us is an error with its words."""
+    ran = owner[0]("tenants", "status", "tenant_nowhere", "--json").ended(1)
+    assert ran.lines[-1]["error"] == "ApiError"
+
+
+def test_restart(owner: Owner) -> None:
+    """A restart is asked for, and what the API says of it is told."""
+    cli, tenant = owner
+    assert cli("tenants", "restart").ended(0).err.startswith(f"{tenant}: ")
+    (line,) = cli("tenants", "restart", "--json").ended(0).lines
+    assert line["tenant"] == tenant
+
+
+def test_retry_of_one_that_runs(owner: Owner) -> None:
+    """There is nothing to provision again where nothing failed: the API's refusal is told."""
+    assert "Error: " in owner[0]("tenants", "retry").ended(1).err
+
+
+def test_what_destroys_asks(owner: Owner) -> None:
+    """Where nobody can be asked, what destroys is refused as a mistake of usage, and nothing has changed."""
+    cli, tenant = owner
+    before = stored(cli)
+    for command in ("delete", "rotate-credentials", "rotate-sync-token", "cancel-subscription"):
+        assert "--yes" in cli("tenants", command, tenant).ended(2).err
+    assert stored(cli) == before
+    assert cli("tenants", "status", tenant).ended(0).out.startswith(f"{tenant}: ready")
+
+
+def test_no_is_no(owner: Owner) -> None:
+    """At a terminal the question names what will be lost; after a no nothing has changed."""
+    cli, tenant = owner
+    ended = at_terminal(cli, "tenants", "delete", tenant, typed=b"n\n").ended(1)
+    assert f"Delete the tenant {tenant}, with its database?" in ended.err
+    assert "Nothing was changed." in ended.err
+    assert [each["id"] for each in stored(cli)] == [tenant]
+
+
+def test_rotating(owner: Owner, tmp_path: Path) -> None:
+    """New credentials take the place of the old ones in the file, and nobody is told them."""
+    cli, tenant = owner
+    log = tmp_path / "log.txt"
+    before = stored(cli)[0]
+    said = ""
+    for command in ("rotate-credentials", "rotate-sync-token"):
+        ran = cli("tenants", command, "--yes", "-vv", "--log-file", str(log)).ended(0)
+        assert f"Stored in {cli.directory / 'tenants.json'}" in ran.err
+        said += ran.out + ran.err
+    after = stored(cli)[0]
+    assert after["id"] == tenant
+    for name in ("internal_database_url", "sync_token"):
+        assert after[name] != before[name]
+        assert after[name] not in said + log.read_text()
+    (line,) = cli("tenants", "rotate-sync-token", "--yes", "--json").ended(0).lines
+    assert line == {"tenant": tenant, "rotated": True, "stored": True}
+
+
+def test_external_database(owner: Owner) -> None:
+    """Opened, the database's outside address is stored; closed, it is gone."""
+    cli, _ = owner
+    assert "is open to the outside" in cli("tenants", "external-db", "on").ended(0).err
+    opened = stored(cli)[0]
+    assert opened["external_db_access"] is True
+    assert "@db-sandbox.systemprompt.io" in opened["database_url"]
+    assert "sslmode=require" in opened["database_url"]
+    (line,) = cli("tenants", "external-db", "off", "--json").ended(0).lines
+    assert line["external_db_access"] is False
+    assert "database_url" not in stored(cli)[0]
+
+
+def test_cancelling_and_deleting(cli: CommandLine) -> None:
+    """A cancelled subscription and a deleted tenant: gone there, and no longer stored or selected here."""
+    tenant = buy(cli)
+    cli("tenants", "select", tenant).ended(0)
+    assert "is cancelled" in cli("tenants", "cancel-subscription", "--yes").ended(0).err
+    (line,) = cli("tenants", "delete", "--yes", "--json").ended(0).lines
+    assert line == {"tenant": tenant, "deleted": True}
+    assert tenant not in [each["id"] for each in stored(cli)]
+    assert json.loads((cli.directory / "sessions/index.json").read_text())["active_key"] is None
+    again = cli("tenants", "delete", tenant, "--yes").ended(1)
+    assert "tenant_not_found" in again.err
+    assert "tenants sync" in again.err

@@ -1,0 +1,67 @@
+"""What the environment says about the cloud is understood in one way, and complained about by name."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import jwt
+import pytest
+from systemprompt_cloud.errors import CredentialsCorrupted
+from systemprompt_cloud.io.environment import environment_api_url, environment_credentials, in_container
+from systemprompt_cloud.io.wire import PRODUCTION_URL
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+LOGIN = {"SYSTEMPROMPT_API_TOKEN": "token", "SYSTEMPROMPT_USER_EMAIL": "ann@example.com"}
+
+
+def test_a_login_in_the_environment() -> None:
+    """Token and address of the variables, the API they name or production, made at this moment."""
+    found = environment_credentials(LOGIN, NOW)
+    assert found is not None
+    assert (found.api_token, found.user_email, found.api_url) == ("token", "ann@example.com", PRODUCTION_URL)
+    assert found.authenticated_at == NOW
+    named = environment_credentials({**LOGIN, "SYSTEMPROMPT_API_URL": "https://cloud.example/"}, NOW)
+    assert named is not None
+    assert named.api_url == "https://cloud.example"
+
+
+@pytest.mark.parametrize("token", [{}, {"SYSTEMPROMPT_API_TOKEN": ""}])
+def test_no_token_is_no_login(token: dict[str, str]) -> None:
+    """An empty variable counts as unset, whatever stands beside it."""
+    assert environment_credentials({"SYSTEMPROMPT_USER_EMAIL": "ann@example.com", **token}, NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"SYSTEMPROMPT_USER_EMAIL": ""}, "user_email"),
+        ({"SYSTEMPROMPT_API_URL": "ftp://cloud.example"}, "api_url"),
+        ({"SYSTEMPROMPT_API_TOKEN": "two words"}, "api_token"),
+    ],
+)
+def test_half_a_login_is_an_error_that_names_the_variables(changed: dict[str, str], named: str) -> None:
+    """And does not repeat the token."""
+    with pytest.raises(CredentialsCorrupted, match=named) as caught:
+        environment_credentials({**LOGIN, **changed}, NOW)
+    assert "SYSTEMPROMPT_USER_EMAIL" in caught.value.user_message
+    assert "two words" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "remote", "warns"), [(59, "", True), (-1, "", True), (61, "", False), (59, "true", False)]
+)
+def test_a_token_that_ends_soon_is_said_unless_nobody_would_hear(
+    warned: list[str], minutes: int, remote: str, warns: bool
+) -> None:
+    """Under an hour is a warning; a process that another CLI started says nothing."""
+    token = jwt.encode({"exp": NOW + timedelta(minutes=minutes)}, "k" * 32)
+    environment_credentials({**LOGIN, "SYSTEMPROMPT_API_TOKEN": token, "SYSTEMPROMPT_CLI_REMOTE": remote}, NOW)
+    assert ["less than an hour" in message for message in warned] == [True] * warns
+
+
+def test_the_container_and_the_api_are_recognised() -> None:
+    """By one variable each; empty counts as unset."""
+    assert in_container({"FLY_APP_NAME": "app"})
+    assert not in_container({"FLY_APP_NAME": ""})
+    assert environment_api_url({"SYSTEMPROMPT_API_URL": "http://127.0.0.1:1//"}) == "http://127.0.0.1:1"
+    assert environment_api_url({"SYSTEMPROMPT_API_URL": ""}) is None
