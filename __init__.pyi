@@ -84,6 +84,7 @@ from .io.paths import expand_home as expand_home
 from .io.paths import get_cloud_paths as get_cloud_paths
 from .io.paths import resolve_cloud_paths as resolve_cloud_paths
 from .io.paths import resolve_path as resolve_path
+from .io.polling import Backoff as Backoff
 from .io.project import CloudPath as CloudPath
 from .io.project import DiscoveredProject as DiscoveredProject
 from .io.project import ProfilePath as ProfilePath
@@ -96,6 +97,7 @@ from .io.sessions import CliSessionBuilder as CliSessionBuilder
 from .io.sessions import SessionKey as SessionKey
 from .io.sessions import UserType as UserType
 from .io.sse import EventDecoder as EventDecoder
+from .io.sse import EventStream as EventStream
 from .io.sse import ServerSentEvent as ServerSentEvent
 from .io.sync_api import SyncCloudApiClient as SyncCloudApiClient
 from .io.tenants import NewCloudTenantParams as NewCloudTenantParams

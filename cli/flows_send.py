@@ -86,7 +86,7 @@ def _event(machine: Machine[Any], name: str, data: str) -> Event:
     try:
         given = msgspec.json.decode(data, type=dict[str, Any])
         found = machine.decode_event(msgspec.json.encode({**given, "event": name}))
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, UnicodeError) as exc:
         raise typer.BadParameter(f"{clean(str(exc))}; the fields of {name}: {fields}", param_hint="--data") from exc
     if unknown := sorted(set(given) - set(kind.__struct_fields__)):
         raise typer.BadParameter(f"{name} has no field {', '.join(unknown)}; its fields: {fields}", param_hint="--data")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ IN_KEYRING = "the token in the system's keyring"
 def logout(context: typer.Context) -> None:
     """Remove the login, the tenants stored here and their sessions.
 
-    The API is told. Logins that could not be read and were set aside go too: a token may be in them. Running flows
+    The API is told. Files that could not be read and were set aside go too: a token may be in them. Running flows
     stay, and can go on after the next login. So does the local session: it is no login of this API.
     """
     settings = settings_of(context)
@@ -40,7 +41,8 @@ def logout(context: typer.Context) -> None:
     kept = [IN_KEYRING] if note.exists() else []  # it was warned of
     if was_in_keyring and not kept:
         removed.append(IN_KEYRING)
-    for aside in sorted(paths.credentials.parent.glob(f"{paths.credentials.name}.unreadable-*")):
+    shared = (paths.credentials, paths.tenants, paths.sessions_index)
+    for aside in (each for path in shared for each in sorted(path.parent.glob(f"{path.name}.unreadable-*"))):
         try:
             if remove_private(aside):  # it was set aside as it was: there may be a token in it that still counts
                 removed.append(str(aside))
@@ -65,6 +67,8 @@ def logout(context: typer.Context) -> None:
 def _say_what(
     settings: Settings, removed: list[str], sessions: list[str], found: CloudCredentials | None, reported: bool
 ) -> None:
+    from ..io.environment import API_TOKEN
+
     for path in removed:
         say(f"Removed {path}")
     if sessions:
@@ -75,6 +79,8 @@ def _say_what(
             say("The API could not be told; the token stays valid there until it expires.")
     elif not removed and not sessions:
         say(f"Nobody was logged in. {settings.directory_line}")
+    if os.environ.get(API_TOKEN):
+        say(f"{API_TOKEN} is set, and stays a login for every command that sees it; to end that, unset it.")
 
 
 def _readable(settings: Settings) -> CloudCredentials | None:

@@ -141,7 +141,12 @@ def select(
 
 
 @app.command("sync", epilog=f"Example: {CLI} tenants sync")
-def sync(context: typer.Context) -> None:
+def sync(
+    context: typer.Context,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Also drop those that are not listed and whose credentials are stored here.")
+    ] = False,
+) -> None:
     """Read the tenants from the API and store them; the credentials stored here stay. Needs a login."""
     settings = settings_of(context)
     from ..io.tenants import TenantStore
@@ -150,11 +155,18 @@ def sync(context: typer.Context) -> None:
     me = ask_api(settings, lambda api: api.me())
     with TenantStore.updating(settings.paths.tenants) as store:
         gone = store.sync(me.tenants)
+        # Another account's login lists none of them, and their credentials are stored nowhere else.
+        kept = [] if prune else [tenant for tenant in gone if not tenant.has_missing_credentials]
+        for tenant in kept:
+            store.upsert_tenant(tenant)
     _put_tenants(settings, store.tenants)
     if settings.json:
         return
+    drop = settings.command("tenants sync --prune")
     for tenant in gone:
-        say(f"{clean(tenant.id)} ({clean(tenant.name)}) is no longer yours there, and no longer stored.")
+        stays = f"its credentials stay here; to drop them: {drop}" if tenant in kept else "and no longer stored"
+        whose = f"{clean(tenant.id)} ({clean(tenant.name)}) is not {clean(me.user.email)}'s there"
+        say(f"{whose}, {stays}.")
     for tenant in store.tenants:
         if tenant.has_missing_credentials:
             say(f"{clean(tenant.id)} lacks its credentials here. To make new ones:")

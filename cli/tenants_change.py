@@ -7,7 +7,8 @@ the same answer instead of acting twice. New credentials are stored before anyth
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -47,6 +48,25 @@ def _tell(settings: Settings, tenant: str, done: dict[str, Any], words: str) -> 
         put(msgspec.json.encode({"tenant": tenant, **done}).decode())
     else:
         say(words)
+
+
+@contextmanager
+def one_at_a_time(settings: Settings, *, seconds: float = 60.0) -> Generator[None]:
+    """From asking for new credentials until they are stored: two at once might store last what no longer counts.
+
+    Args:
+        settings: Where they are stored.
+        seconds: How long another process is waited for.
+
+    Raises:
+        Io: It took longer; nothing was asked for.
+    """
+    from ..io.files import ensure_cloud_dir, locked
+
+    directory = settings.paths.tenants.parent
+    ensure_cloud_dir(directory)
+    with locked(directory / "rotation", timeout=seconds):
+        yield
 
 
 def restart(context: typer.Context, tenant: TenantArgument = None) -> None:
@@ -99,13 +119,14 @@ def rotate_credentials(context: typer.Context, tenant: TenantArgument = None, ye
     settings = settings_of(context)
     chosen = chosen_tenant(settings, tenant)
     confirm(settings, f"Give the database of {chosen} a new password? The old one stops working.", yes=yes)
-    found = _ask(settings, lambda api, key: api.rotate_credentials(chosen, idempotency_key=key))
+    with one_at_a_time(settings):
+        found = _ask(settings, lambda api, key: api.rotate_credentials(chosen, idempotency_key=key))
 
-    def change(old: StoredTenant) -> StoredTenant:
-        outside = found.external_database_url if old.external_db_access else None
-        return replace(old, internal_database_url=found.internal_database_url, database_url=outside)
+        def change(old: StoredTenant) -> StoredTenant:
+            outside = found.external_database_url if old.external_db_access else None
+            return replace(old, internal_database_url=found.internal_database_url, database_url=outside)
 
-    stored = _store(settings, chosen, change)
+        stored = _store(settings, chosen, change)
     _tell(settings, chosen, {"status": found.status, "stored": stored}, f"{clean(chosen)}: {clean(found.message)}")
     _say_stored(settings, chosen, stored)
 
@@ -115,8 +136,9 @@ def rotate_sync_token(context: typer.Context, tenant: TenantArgument = None, yes
     settings = settings_of(context)
     chosen = chosen_tenant(settings, tenant)
     confirm(settings, f"Give {chosen} a new sync token? The old one stops working.", yes=yes)
-    token = _ask(settings, lambda api, key: api.rotate_sync_token(chosen, idempotency_key=key))
-    stored = _store(settings, chosen, lambda old: replace(old, sync_token=token))
+    with one_at_a_time(settings):
+        token = _ask(settings, lambda api, key: api.rotate_sync_token(chosen, idempotency_key=key))
+        stored = _store(settings, chosen, lambda old: replace(old, sync_token=token))
     _tell(settings, chosen, {"rotated": True, "stored": stored}, f"{clean(chosen)} has a new sync token.")
     _say_stored(settings, chosen, stored)
 
@@ -156,13 +178,13 @@ def external_db(
 
     chosen = chosen_tenant(settings, tenant)
     wanted = switch is Switch.ON
-    found = _ask(settings, lambda api, key: api.set_external_db_access(chosen, wanted, idempotency_key=key))
-    outside = external_database_url(found.database_url) if found.external_db_access else None
-    _store(
-        settings, chosen, lambda old: replace(old, external_db_access=found.external_db_access, database_url=outside)
-    )
-    words = "open to" if found.external_db_access else "closed to"
-    done = {"external_db_access": found.external_db_access}
+    with one_at_a_time(settings):
+        found = _ask(settings, lambda api, key: api.set_external_db_access(chosen, wanted, idempotency_key=key))
+        opened = found.external_db_access
+        outside = external_database_url(found.database_url) if opened else None
+        _store(settings, chosen, lambda old: replace(old, external_db_access=opened, database_url=outside))
+    words = "open to" if opened else "closed to"
+    done = {"external_db_access": opened}
     _tell(settings, chosen, done, f"The database of {clean(chosen)} is {words} the outside.")
 
 

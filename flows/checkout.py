@@ -55,7 +55,7 @@ from .engine import Engine
 from .flow import Flow
 from .login import LONGEST_DESCRIPTION, free_port
 from .services import Services
-from .visit import Program, Visit
+from .visit import Intent, Program, Visit
 from .watching import (
     Ask,
     Connect,
@@ -71,6 +71,7 @@ from .watching import (
 )
 
 CheckoutVisit = Visit[CheckoutContext]
+_CONFLICT = 409
 STREAM_EVENTS = frozenset({"provisioning"})
 
 BUILT = frozenset({"infrastructure_ready", "tenant_ready"})
@@ -111,6 +112,15 @@ async def start_checkout(engine: Engine, context: CheckoutContext) -> Flow:
     """Start a checkout, or go on with the unfinished one for the same API, plan, region and port."""
     key = f"{context.api_url}|{context.plan}|{context.region}|{context.port}"
     return await engine.start(CHECKOUT, context, key=key)
+
+
+def is_conflict_with_itself(intent: Intent, exc: ApiError | Network) -> bool:
+    """Whether an error may mean that an earlier process's request under the same key is still being worked on.
+
+    That is what a 409 to a repetition says (draft-ietf-httpapi-idempotency-key-header, section 2.6), and what a server
+    answers that forgot the key and is at work.
+    """
+    return intent.uncertain and isinstance(exc, ApiError) and exc.status == _CONFLICT
 
 
 def find_plan(plans: list[Plan], wanted: str) -> Plan | None:
@@ -206,6 +216,8 @@ class _Checkout:
                 idempotency_key=intent.key,
             )
         except (ApiError, Network) as exc:
+            if is_conflict_with_itself(intent, exc):
+                return OutcomeUnknown(exc.user_message)
             if isinstance(exc, ApiError) and exc.status is not None and not exc.retryable:
                 return OrderRefused(exc.user_message)
             if api.honours_idempotency or (isinstance(exc, Network) and not exc.sent):

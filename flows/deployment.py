@@ -30,6 +30,7 @@ from ..machines.deployment import (
 from ..machines.machine import Event
 from ..machines.provisioning import StillWorking
 from ..machines.watching import StepObserved
+from .checkout import is_conflict_with_itself
 from .engine import Engine
 from .flow import Flow
 from .services import Services
@@ -38,10 +39,6 @@ from .watching import poll, refusal, stand_by
 
 DeploymentVisit = Visit[DeploymentContext]
 REGISTRY_TOKEN = "registry_token"  # noqa: S105 its name in the vault
-
-# What a repetition is answered while the first request under its key is still being worked on
-# (draft-ietf-httpapi-idempotency-key-header, section 2.6), and by a server that forgot the key and is at work.
-_CONFLICT = 409
 
 
 def deployment_program(services: Services) -> Program[DeploymentContext]:
@@ -134,11 +131,11 @@ class _Deployment:
                 status = await api.tenant_status(context.tenant_id)
             except CloudError as exc:
                 return _refused(exc)
-            await visit.send(StatusNoted(status.status or "unknown"))
+            await visit.send(StatusNoted(redact(status.status or "unknown")))
         try:
             answer = await api.deploy(context.tenant_id, context.image, idempotency_key=intent.key)
         except (ApiError, Network) as exc:
-            if intent.uncertain and isinstance(exc, ApiError) and exc.status == _CONFLICT:
+            if is_conflict_with_itself(intent, exc):
                 return OutcomeUnknown(exc.user_message)
             if isinstance(exc, ApiError) and exc.status is not None and not exc.retryable:
                 return DeploymentRefused(exc.user_message)
@@ -169,7 +166,7 @@ class _Deployment:
 
         async def ask() -> Event | None:
             status = (await api.tenant_status(context.tenant_id)).status
-            return RolloutSeen(redact(status)) if shows_rollout(context.before, status) else None
+            return RolloutSeen(redact(status)) if shows_rollout(context.before, redact(status)) else None
 
         return await poll(visit, self.services, ask)
 

@@ -107,7 +107,7 @@ def read_recordings(directory: Path) -> Iterator[Recording]:
             yield msgspec.json.decode(path.read_bytes(), type=Recording)
         except OSError as exc:
             raise Io(f"cannot read {path}: {exc.strerror or exc}") from exc
-        except msgspec.DecodeError as exc:
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             raise Io(f"{path} is no recorded history: {exc}", hint="Only recordings may lie there.") from exc
 
 

@@ -33,6 +33,7 @@ from .wire import ErrorBody, Record
 
 SKEW_WORTH_SAYING: Final = timedelta(minutes=5)
 SHOWN_OF_A_BODY: Final = 500
+NO_HOST: Final = "a part of a name between two dots has 1 to 63 characters (RFC 1035 section 2.3.4)"
 _READ_OF_AN_ERROR: Final = 64 * 1024
 _DEEPEST_CAUSE: Final = 16
 # What a server's request id may be to be shown: one printable word. No standard says more.
@@ -64,11 +65,23 @@ def check_api_url(api_url: str) -> httpx.URL:
     shown = redact(printable(api_url))
     if url.scheme not in {"https", "http"} or not url.host:
         raise UnsafeUrl(f"the API URL {shown} is neither https://HOST nor http:// on loopback")
+    if not may_be_a_host(url):
+        raise UnsafeUrl(f"the API URL {shown} names no host: {NO_HOST}")
     if url.scheme == "http" and not is_loopback(url):
         raise UnsafeUrl(f"the API URL {shown} is not https; a token would cross the network in the clear")
-    if url.userinfo or url.query or url.fragment:
+    # Also an empty query, behind which every path would be one.
+    if url.userinfo or {"?", "#"} & set(api_url):
         raise UnsafeUrl(f"the API URL {shown} must not hold a user, a query or a fragment")
     return url
+
+
+def may_be_a_host(url: httpx.URL) -> bool:
+    """Whether the URL's host is one that can be looked up; a resolver's answer to any other is a bare UnicodeError."""
+    try:
+        url.raw_host.decode("ascii").encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def is_loopback(url: httpx.URL) -> bool:
@@ -199,9 +212,16 @@ def request_id(response: httpx.Response) -> str | None:
     return response.request.headers.get("x-request-id")
 
 
-def network_error(exc: httpx.TransportError, where: str, *, sent: bool, request_id: str | None = None) -> Network:
+def network_error(
+    exc: httpx.TransportError | httpx.InvalidURL, where: str, *, sent: bool, request_id: str | None = None
+) -> Network:
     """Translate what httpx says about a connection; raise the result `from` the original."""
     reason = network_reason(exc)
+    if isinstance(exc, httpx.InvalidURL):
+        # httpx reads a redirect's target also when it is not to follow it.
+        return Network(
+            f"{where} answered with a redirect to what is no URL: {reason}", sent=sent, request_id=request_id
+        )
     # trio keeps the reason in the cause only.
     if "CERTIFICATE_VERIFY_FAILED" in reason:
         error = Network(
@@ -371,7 +391,7 @@ def check_encoding(response: httpx.Response, where: str) -> None:
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in {"", "identity"}:
         raise ApiError(
-            f"{where} answered with a body encoded as {printable(encoding)[:40]!r}, which was not asked for",
+            f"{where} answered with a body encoded as {redact(printable(encoding))[:40]!r}, which was not asked for",
             request_id=request_id(response),
             hint="A proxy between here and the API compresses answers; check --api-url and the proxy.",
         )

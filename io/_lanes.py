@@ -15,16 +15,16 @@ the server about the one that was given up.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
 
 import httpx
 import trio
 
-LANE_WIDTH: Final = 64
+LANE_WIDTH: Final = 32
 CLOSING_TIME: Final = 1.0
-"""Seconds a closing connection gets to say goodbye."""
+"""Seconds closing connections get to say goodbye, all of them at once."""
 
 
 class Lane:
@@ -86,18 +86,19 @@ class Lanes:
         else:
             _, *surplus = [each for each in self._open if not each.carries] or [emptied]
             self._open = [each for each in self._open if each not in surplus]
-        for lane in surplus:
-            await _close(lane)
+        if surplus:
+            await _close(surplus)
 
     async def aclose(self) -> None:
         """Close every connection, whatever it is in the middle of."""
         lanes = [*self._open, *self._retired]
         self._open.clear()
         self._retired.clear()
-        for lane in lanes:
-            await _close(lane)
+        await _close(lanes)
 
 
-async def _close(lane: Lane) -> None:
+async def _close(lanes: Iterable[Lane]) -> None:
     with trio.move_on_after(CLOSING_TIME, shield=True):
-        await lane.http.aclose()
+        async with trio.open_nursery() as nursery:
+            for lane in lanes:
+                nursery.start_soon(lane.http.aclose)

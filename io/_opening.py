@@ -147,6 +147,8 @@ async def _follow(
         where = f"GET {_http.without_query(request.url)}"
         if request.url.scheme not in {"https", "http"} or not request.url.host:
             raise UnsafeUrl(f"{where}: an event stream is at an http or https URL", hint=_HINT)
+        if not _http.may_be_a_host(request.url):
+            raise UnsafeUrl(f"{where}: that is no host: {_http.NO_HOST}", hint=_HINT)
         if len(seen) > MAX_REDIRECTS or str(request.url) in seen:
             how = "in a circle" if str(request.url) in seen else f"on and on, {MAX_REDIRECTS} times and more"
             raise ApiError(f"{where}: redirects lead {how}", hint=_HINT)

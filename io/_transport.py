@@ -362,7 +362,7 @@ class Transport:
                 sent=outgoing.sent,
                 request_id=outgoing.request_id,
             ) from exc
-        except httpx.TransportError as exc:
+        except (httpx.TransportError, httpx.InvalidURL) as exc:
             raise _http.network_error(exc, outgoing.where, sent=outgoing.sent, request_id=outgoing.request_id) from exc
 
     async def _send(self, outgoing: _Outgoing) -> httpx.Response:

@@ -47,7 +47,14 @@ def read_record(raw: dict[str, Any], kind: type[_T]) -> _T:
     rest = {name: value for name, value in raw.items() if name not in fields}
     record = msgspec.convert(known, kind, dec_hook=_read_path)
     for name, value in known.items():
-        if isinstance(getattr(record, name), datetime) and (fine := _FINE.fullmatch(value)):
+        moment = getattr(record, name)
+        if not isinstance(moment, datetime):
+            continue
+        try:
+            moment.astimezone(UTC)
+        except OverflowError as exc:
+            raise msgspec.ValidationError(f"Expected a moment that UTC has a date for - at `$.{name}`") from exc
+        if fine := _FINE.fullmatch(value):
             whole = msgspec.convert(fine[1] + fine[3], datetime).astimezone(UTC).replace(tzinfo=None)
             rest[name] = f"{whole.isoformat(timespec='microseconds')}{fine[2]}Z"
     return msgspec.structs.replace(record, unknown_fields=rest)

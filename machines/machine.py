@@ -67,6 +67,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
 E = TypeVar("E", bound=Event)
 C = TypeVar("C", bound=Context)
+T = TypeVar("T")
 
 
 class Verdict(StrEnum):
@@ -247,11 +248,11 @@ class Machine(Generic[C]):
 
     def decode_event(self, body: bytes | str) -> Event:
         """An event from its JSON; `msgspec.DecodeError` if it is none of this machine's."""
-        return self._event_decoder.decode(body)
+        return _decoded(self._event_decoder, body)
 
     def decode_context(self, body: bytes | str) -> C:
         """A context from its JSON; `msgspec.DecodeError` if it does not fit."""
-        return self._context_decoder.decode(body)
+        return _decoded(self._context_decoder, body)
 
     def timeout_of(self, state: str, context: C) -> float | None:
         """Seconds a flow may stay in `state`, or None for as long as it likes."""
@@ -310,6 +311,15 @@ class Machine(Generic[C]):
                 before=[_taking(row)],
             )
         return engine
+
+
+def _decoded(decoder: msgspec.json.Decoder[T], body: bytes | str) -> T:
+    try:
+        return decoder.decode(body)
+    except (
+        UnicodeError
+    ) as exc:  # bytes inside a string that are no text: to whoever reads it, one more way to be damaged
+        raise msgspec.DecodeError(f"it is not UTF-8: {exc}") from exc
 
 
 def _condition(guard: Callable[[Any, Any], bool]) -> Callable[[transitions.EventData], bool]:

@@ -119,7 +119,9 @@ class Endpoint:
             return HTMLResponse("<!doctype html><title>Sandbox</title><h1>Welcome to the sandbox hotel wifi</h1>")
         if fault := self._world.faults.strike("redirect", path):
             elsewhere = {"hostname": "localhost"} if fault.number("foreign") else {}
-            return name_request(request, RedirectResponse(request.url.replace(**elsewhere), 307))
+            # With a query: a redirect to the very same URL is a circle, and clients refuse to walk in one.
+            there = request.url.include_query_params(redirected=1).replace(**elsewhere)
+            return name_request(request, RedirectResponse(there, 307))
         if self._row.stream and self._world.faults.strike("no-content", path):
             return name_request(request, no_content())
         try:

@@ -388,6 +388,17 @@ def test_token_in_the_environment(cli: CommandLine, cloud: str) -> None:
     stored.write_bytes(held)
     refused = cli("plans", SYSTEMPROMPT_API_TOKEN="not.the.token").ended(4)
     assert "not.the.token" not in refused.out + refused.err
+    assert "SYSTEMPROMPT_API_TOKEN is set, and stays a login" in cli("logout").ended(0).err
+
+
+def test_container_without_a_login(cli: CommandLine) -> None:
+    """In the cloud's container no file is looked at: a stored login is nobody's; what to set is said."""
+    cli.login()
+    cli.environ["FLY_APP_NAME"] = "app"
+    for words in (("whoami",), ("plans",)):
+        ran = cli(*words).ended(4)
+        assert "this container has no login" in ran.err
+        assert "Set SYSTEMPROMPT_API_TOKEN and SYSTEMPROMPT_USER_EMAIL" in ran.err
 
 
 def test_token_in_the_environment_without_an_address(cli: CommandLine) -> None:

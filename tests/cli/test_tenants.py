@@ -7,6 +7,11 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import pytest
+from systemprompt_cloud.cli.settings import Settings
+from systemprompt_cloud.cli.tenants_change import one_at_a_time
+from systemprompt_cloud.errors import Io
+from systemprompt_cloud.io.paths import CloudPaths
 from systemprompt_cloud.testing.command import CommandLine
 
 from .conftest import at_terminal, buy
@@ -109,7 +114,7 @@ def test_which_of_several(owner: Owner) -> None:
 
 
 def test_sync_keeps_credentials(owner: Owner) -> None:
-    """What the API lists is taken over, what it no longer lists goes, and the credentials that it masks stay."""
+    """What the API lists is taken over; credentials that it masks stay, and what it no longer lists, too, until asked."""
     cli, tenant = owner
     before = stored(cli)[0]
     path = cli.directory / "tenants.json"
@@ -117,7 +122,9 @@ def test_sync_keeps_credentials(owner: Owner) -> None:
     mine = {"id": "local_1", "name": "mine", "tenant_type": "local", "database_url": "postgres://here/db"}
     path.write_text(json.dumps({"tenants": [before, gone, mine], "synced_at": "2026-01-01T00:00:00Z"}))
     ran = cli("tenants", "sync").ended(0)
-    assert "tenant_gone (gone) is no longer yours" in ran.err
+    assert "tenant_gone (gone) is not ada@sandbox.example's there, its credentials stay here" in ran.err
+    assert {each["id"] for each in stored(cli)} == {tenant, "tenant_gone", "local_1"}
+    assert "no longer stored" in cli("tenants", "sync", "--prune").ended(0).err
     after = {each["id"]: each for each in stored(cli)}
     assert after.keys() == {tenant, "local_1"}
     assert after[tenant]["internal_database_url"] == before["internal_database_url"]
@@ -205,6 +212,19 @@ def test_rotating(owner: Owner, tmp_path: Path) -> None:
         assert after[name] not in said + log.read_text()
     (line,) = cli("tenants", "rotate-sync-token", "--yes", "--json").ended(0).lines
     assert line == {"tenant": tenant, "rotated": True, "stored": True}
+
+
+def test_one_rotation_at_a_time(tmp_path: Path) -> None:
+    """Another one waits until the first is stored: else the file might keep what no longer counts."""
+    settings = Settings(paths=CloudPaths(directory=tmp_path, state_directory=tmp_path, origin="user"))
+    with (
+        one_at_a_time(settings),
+        pytest.raises(Io, match="another process has held"),
+        one_at_a_time(settings, seconds=0.02),
+    ):
+        pass
+    with one_at_a_time(settings, seconds=0.02):
+        pass
 
 
 def test_external_database(owner: Owner) -> None:

@@ -39,8 +39,9 @@ def test_a_directory_that_was_removed(cli: CommandLine) -> None:
     ran = cli("tenants", "list").ended(1)
     assert "the current directory cannot be found" in ran.err
     assert "Change to another one." in ran.err
-    words = {"COMP_WORDS": "systemprompt-cloud tenants show ", "COMP_CWORD": "3"}
-    offered = cli(_SYSTEMPROMPT_CLOUD_COMPLETE="complete_bash", **words).ended(0)
+    offered = cli(
+        _SYSTEMPROMPT_CLOUD_COMPLETE="complete_bash", COMP_WORDS="systemprompt-cloud tenants show ", COMP_CWORD="3"
+    ).ended(0)
     assert (offered.out.strip(), offered.err) == ("", "")
 
 

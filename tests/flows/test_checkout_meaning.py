@@ -5,8 +5,9 @@ from __future__ import annotations
 from urllib.parse import parse_qs
 
 import pytest
-from systemprompt_cloud.errors import CallbackRejected
-from systemprompt_cloud.flows.checkout import read_callback, status_view, stream_meaning
+from systemprompt_cloud.errors import ApiError, CallbackRejected, Network
+from systemprompt_cloud.flows.checkout import is_conflict_with_itself, read_callback, status_view, stream_meaning
+from systemprompt_cloud.flows.visit import Intent
 from systemprompt_cloud.io.wire import CheckoutEvent
 from systemprompt_cloud.machines.checkout import (
     CheckoutContext,
@@ -85,3 +86,11 @@ def test_what_the_waiting_page_is_told() -> None:
     assert status_view(built).status == "ready"
     failed = CheckoutContext(api_url=context.api_url, plan=PLAN, region="fra", steps=steps, problem="no")
     assert (status_view(failed).status, status_view(failed).message) == ("failed", "no")
+
+
+@pytest.mark.parametrize(("uncertain", "status", "meant"), [(True, 409, True), (False, 409, False), (True, 422, False)])
+def test_a_conflict_with_oneself(uncertain: bool, status: int, meant: bool) -> None:
+    """409 is the first request's doing only where an earlier process may have sent it; else it is a refusal."""
+    intent = Intent("key", uncertain)
+    assert is_conflict_with_itself(intent, ApiError("no", status=status)) is meant
+    assert not is_conflict_with_itself(intent, Network("gone"))

@@ -99,6 +99,13 @@ async def test_a_conflict_with_oneself_is_no_refusal(desk: Desk) -> None:
     assert (await desk.deploy()).state == "deployed"
 
 
+async def test_a_tenant_that_is_gone_meanwhile_ends_it(desk: Desk) -> None:
+    """Interrupted while it was being asked for, and the tenant is not there any more: over, and not parked for good."""
+    await left_after(desk, "StatusNoted")
+    desk.cloud.refuses = {"status": [404, 404]}
+    assert (await desk.deploy()).state == "deployment_failed"
+
+
 @pytest.mark.parametrize("after", ["StatusNoted", "DeploymentAccepted", "RolloutSeen"])
 async def test_an_interruption_later_never_asks_twice_by_itself(desk: Desk, after: str) -> None:
     """Wherever it was left, the next run takes the same flow to its end with one deployment, keys or not."""

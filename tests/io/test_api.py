@@ -175,6 +175,10 @@ async def test_base_url_may_have_a_path(server: ScriptedServer) -> None:
         "api.example",
         "https://u:secret1@h",
         "https://h/?q=1",
+        "https://h/v1?",
+        "https://h/v1#",
+        "https://api..example",
+        "https://" + "a" * 64 + ".example",
         "http://127.0.0.1.evil.example",
         "http://localhost@evil.example",
         "file:///etc/passwd",
@@ -249,6 +253,17 @@ async def test_redirects_are_not_followed(server: ScriptedServer, status: int) -
         with pytest.raises(ApiError, match=rf"{status}, a redirect to https://evil.example/x; ") as refused:
             await client.me()
     assert "abcdefgh" not in refused.value.user_message
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("location", ["javascript:alert(1)", "http://[::1", "http://h:port/"])
+async def test_a_redirect_to_what_is_no_url_is_an_error_of_ours(server: ScriptedServer, location: str) -> None:
+    """httpx reads the target though it is told not to follow; what it raises then is none of its transport errors."""
+    server.plan(Response(status_code=302, headers={"Location": location}))
+    async with client_of(server) as client:
+        with pytest.raises(Network, match="URL") as broken:
+            await client.set_custom_domain("t", "www.example.org")
+    assert broken.value.sent
     assert len(server.requests) == 1
 
 

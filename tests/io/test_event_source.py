@@ -220,7 +220,9 @@ async def test_a_connection_that_cannot_mend_itself_is_final(failure: Exception,
             await anext(source)
 
 
-@pytest.mark.parametrize("url", ["ftp://stream.test/", "/events", "http://", "https://stream.test:port/"])
+@pytest.mark.parametrize(
+    "url", ["ftp://stream.test/", "/events", "http://", "https://stream.test:port/", "https://a..test/"]
+)
 async def test_an_address_that_is_none_is_final(url: str, autojump_clock: MockClock) -> None:
     """Nothing is sent, and nothing is tried again."""
     async with httpx.AsyncClient(transport=ScriptedTransport()) as client, EventSource.at(client, url) as source:

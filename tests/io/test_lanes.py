@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import httpx
 import pytest
 import trio
-from systemprompt_cloud.io._lanes import LANE_WIDTH, Lane, Lanes
+from systemprompt_cloud.io._lanes import CLOSING_TIME, LANE_WIDTH, Lane, Lanes
+from trio.testing import MockClock
+from typing_extensions import override
 
 
 class Client(httpx.AsyncClient):
@@ -61,6 +65,23 @@ async def test_closing_closes_lanes_in_use_once() -> None:
     assert first.http.is_closed
     assert second.http.is_closed
     assert len(lanes) == 0
+
+
+async def test_lanes_say_goodbye_all_at_once_and_not_for_long(autojump_clock: MockClock) -> None:
+    """A thousand streams have sixteen lanes; servers that do not answer hold up the end for a second, not sixteen."""
+
+    class Mute(Client):
+        @override
+        async def aclose(self) -> None:
+            await trio.sleep_forever()
+
+    lanes = Lanes(Mute, width=1)
+    async with AsyncExitStack() as held:
+        for _ in range(16):
+            await held.enter_async_context(lanes.lane())
+        began = trio.current_time()
+        await lanes.aclose()
+        assert trio.current_time() - began == CLOSING_TIME
 
 
 async def test_a_cancelled_request_gives_its_place_back() -> None:

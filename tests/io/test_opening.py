@@ -120,8 +120,9 @@ async def test_http_may_lead_to_http(autojump_clock: MockClock) -> None:
         answer(403, b"no such login: opaque-t0ken"),
         answer(403, headers={"X-Request-Id": "opaque-t0ken"}),
         answer(200, headers={"Content-Type": "opaque-t0ken"}),
+        events(headers={"Content-Encoding": "opaque-t0ken"}),
     ],
-    ids=["body", "request id", "content type"],
+    ids=["body", "request id", "content type", "content encoding"],
 )
 async def test_what_a_server_says_back_of_the_token_is_not_shown(
     reply: httpx.Response, autojump_clock: MockClock

@@ -187,7 +187,7 @@ async def test_more_streams_than_a_connection_takes(server: SecureServer) -> Non
             await all_heard.wait()
             assert (await client.me()).user.id == "u1"
     assert server.versions == {"2"}
-    assert len(server.connections) == 2
+    assert len(server.connections) == 4
 
 
 @pytest.mark.usefixtures("trusted")

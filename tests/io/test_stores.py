@@ -12,7 +12,7 @@ import json
 import re
 import stat
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,12 @@ TEXT = st.text(st.characters(exclude_categories=("Cs",)))
 FILLED = st.text(st.characters(exclude_categories=("Cs",)), min_size=1)
 VISIBLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1)
 MAYBE = st.none() | TEXT
-MOMENTS = st.datetimes(datetime(1970, 1, 2), datetime(9998, 1, 1), timezones=st.timezones())  # noqa: DTZ001 - given below
+# In offsets and not in zones: a moment that a zone has twice, or never, equals none of another zone (PEP 495).
+MOMENTS = st.datetimes(
+    datetime(1970, 1, 2),  # noqa: DTZ001 - given below
+    datetime(9998, 1, 1),  # noqa: DTZ001 - given below
+    timezones=st.timezones(),
+).map(lambda moment: moment.astimezone(timezone(moment.utcoffset() or timedelta())))
 REST = st.dictionaries(TEXT.map(lambda name: f"x{name}"), st.none() | st.integers(0, 9) | TEXT, max_size=2)
 
 CREDENTIALS = st.builds(
@@ -224,3 +229,10 @@ def test_a_moment_finer_than_ours_is_kept_until_it_changes(text: str, written: s
     assert msgspec.json.decode(msgspec.json.encode(plain_record(record))) == {"at": written}
     later = msgspec.structs.replace(record, at=record.at + timedelta(microseconds=1))
     assert plain_record(later) == {"at": later.at}
+
+
+@pytest.mark.parametrize("edge", ["9999-12-31T23:59:59-00:01", "0001-01-01T00:00:00.1234567+00:01"])
+def test_a_moment_that_utc_has_no_date_for_is_a_broken_field(edge: str) -> None:
+    """It could be read, and neither compared with a moment of ours nor written back."""
+    with pytest.raises(msgspec.ValidationError, match=r"at `\$\.at`"):
+        read_record({"at": edge}, Stamped)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from systemprompt_cloud.errors import EventNotAccepted, MachineInvalid
+from systemprompt_cloud.machines.login import LOGIN
 from systemprompt_cloud.machines.machine import (
     ANY,
     STAY,
@@ -354,3 +355,10 @@ def test_events_of_other_machines_are_not_decoded() -> None:
 def test_without_a_result_function_the_context_is_the_result() -> None:
     """As plain data."""
     assert KETTLE.result(Kettle(degrees=3)) == {"problem": "", "degrees": 3, "patience": 60.0}
+
+
+@pytest.mark.parametrize("decode", [LOGIN.decode_event, LOGIN.decode_context])
+def test_bytes_that_are_no_text_are_one_more_way_to_be_damaged(decode: Callable[[bytes], object]) -> None:
+    """What a damaged journal holds is reported as every other damage is."""
+    with pytest.raises(msgspec.DecodeError):
+        decode(b'{"event": "\xff\xfe", "api_url": "\xff"}')
