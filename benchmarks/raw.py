@@ -23,8 +23,8 @@ VALUES (?, 'bench', 1, '0123456789abcdef', NULL, NULL, 'even', 1, 1, 'running', 
 """
 # The two statements of every durable transition of ours, see `io/journal.py`.
 UPDATE_FLOW: Final = """
-UPDATE flows SET state = ?, incarnation = ?, seq = ?, status = ?, verdict = ?, deadline = ?, context = ?, trouble = ?,
-    updated = ?, owner = ? WHERE id = ? AND seq = ? AND owner IS ?
+UPDATE flows SET state = ?, incarnation = ?, seq = ?, verdict = ?, deadline = ?, context = ?, trouble = ?, updated = ?,
+    owner = ? WHERE id = ? AND seq = ? AND owner IS ?
 """
 INSERT_RECORD: Final = """
 INSERT INTO events (flow, seq, at, kind, name, body, "from", "to", incarnation, deadline)
@@ -63,7 +63,7 @@ def steps(flows: int) -> Iterator[tuple[Sequence[object], Sequence[object]]]:
         body = CONTEXT % seq
         for flow in ids:
             yield (
-                (after, seq + 1, seq + 1, "running", None, None, body, None, MOMENT, OWNER, flow, seq, OWNER),
+                (after, seq + 1, seq + 1, None, None, body, None, MOMENT, OWNER, flow, seq, OWNER),
                 (flow, seq + 1, MOMENT, "event", "Ticked", '{"event":"Ticked"}', now, after, seq + 1, None),
             )
         seq += 1
@@ -128,7 +128,7 @@ def resumed(home: str, flow: str) -> Seconds:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(
             UPDATE_FLOW,
-            (state, incarnation, seq + 1, "running", None, None, context, None, MOMENT, OWNER, flow, seq, OWNER),
+            (state, incarnation, seq + 1, None, None, context, None, MOMENT, OWNER, flow, seq, OWNER),
         )
         connection.execute(
             INSERT_RECORD, (flow, seq + 1, MOMENT, "resumed", "resumed", "{}", state, state, incarnation, None)

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from ..errors import CloudError, FlowBusy, FlowNotFound, IncompatibleFlow
+from ..errors import CLI, CloudError, EffectUncertain, EngineClosed, FlowBusy, FlowNotFound, IncompatibleFlow
 from ..io.log import logger
 from ..io.owners import Owner, OwnerName, owner_is_alive, sweep_owners
 from ..io.records import FlowRow, Record
-from .flow import Change
-from .live import LiveFlow
+from ..machines.machine import ResumePolicy
+from .flow import Change, Outcome
+from .live import LiveFlow, Trouble
 from .versions import bring
 from .visit import Program
 
@@ -61,6 +62,33 @@ class Claims:
         program = self.program(row.machine)
         brought = bring(program.machine, row, self._engine.journal, self._engine.clock.now())
         return LiveFlow(self._engine, program, brought.row, brought.context), brought.record
+
+    def must_await_decision(self, row: FlowRow) -> None:
+        """Refuse to repeat an effect where nobody was asked about one.
+
+        Raises:
+            EffectUncertain: The flow is driven here, or stands in a state that asks nothing.
+        """
+        policy = self.program(row.machine).machine.states[row.state].resume
+        if policy is not ResumePolicy.ASK or self._engine.driven(row.id) is not None:
+            raise EffectUncertain(
+                f"flow {row.id} stands in {row.state}, where nothing waits for such a decision",
+                hint=f"Go on with it without --repeat: {CLI} flows resume {row.id}",
+            )
+
+    def outcome(self, flow: str) -> Outcome:
+        """How a flow that is not driven here ended.
+
+        Raises:
+            FlowParked: It has not; it waits for somebody to mend something.
+            EngineClosed: It has not, and nobody drives it here.
+        """
+        live, _ = self.load(self.existing(flow))
+        if live.ended:
+            return live.outcome()
+        if live.row.trouble is not None:
+            raise msgspec.json.decode(live.row.trouble, type=Trouble).error(live.row)
+        raise EngineClosed(f"nobody drives flow {flow} here; it stands in {live.row.state}")
 
     async def take_over(self, row: FlowRow) -> LiveFlow:
         """Make a flow ours; one that has ended is only loaded.

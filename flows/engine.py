@@ -16,37 +16,32 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
-import msgspec
 import trio
 
 from ..errors import (
-    CLI,
     CloudError,
-    EffectUncertain,
     EngineClosed,
     EventNotAccepted,
-    FlowBusy,
     FlowExists,
     IncompatibleFlow,
 )
 from ..io.clock import Clock, SystemClock
 from ..io.commits import Commits
 from ..io.journal import Journal
-from ..io.log import logger
 from ..io.owners import Owner
 from ..io.paths import CloudPaths
 from ..io.records import FlowRow
 from ..io.vault import Vault
-from ..machines.machine import CancelRequested, Context, Event, Machine, ResumePolicy
+from ..machines.machine import Context, Event, Machine
 from .claims import Claims
+from .endings import Endings
 from .feed import Feed, follow
 from .flow import Change, Flow, Outcome
-from .ids import child_flow_id, new_flow_id, visit_of_child
+from .ids import child_flow_id, new_flow_id
 from .inbox import Inbox
-from .live import LiveFlow, Trouble, first_lines
-from .versions import abandon
+from .live import LiveFlow, first_lines
 from .visit import Program, Visit, run_state
 
 P = ParamSpec("P")
@@ -75,6 +70,7 @@ class Engine:
         self.feed = Feed()
         self.inbox = Inbox(self)
         self.claims = Claims(self, programs, owner)
+        self.endings = Endings(self)
         self._nursery = nursery
         self._inline = inline
         self._live: dict[str, LiveFlow] = {}
@@ -125,11 +121,8 @@ class Engine:
             IncompatibleFlow: Another version of its machine wrote it, and no migration leads from there.
         """
         row = leaf = self.claims.existing(flow)
-        if repeat and (self._policy(row) is not ResumePolicy.ASK or self.driven(flow) is not None):
-            raise EffectUncertain(
-                f"flow {flow} stands in {row.state}, where nothing waits for such a decision",
-                hint=f"Go on with it without --repeat: {CLI} flows resume {flow}",
-            )
+        if repeat:
+            self.claims.must_await_decision(row)
         while row.parent is not None and (parent := self.journal.flow(row.parent)) and parent.status != "ended":
             row = parent
         if repeat:
@@ -140,9 +133,6 @@ class Engine:
             self._repeating.discard(leaf.id)
             raise
         return Flow(self, row.id)
-
-    def _policy(self, row: FlowRow) -> ResumePolicy | None:
-        return self.claims.program(row.machine).machine.states[row.state].resume
 
     async def run_child(self, parent: LiveFlow, program: Program[Any], context: Context) -> Outcome:
         """Run the child flow of the parent's current visit to its end; found again by its id after a crash."""
@@ -157,7 +147,7 @@ class Engine:
         async with self._taking:  # two callers at once in one process share the one drive
             if self.driven(flow) is not None:
                 return
-            live = await self._take_over(self.claims.existing(flow))
+            live = await self.take_over(self.claims.existing(flow))
             if live.ended:
                 return
             try:
@@ -166,7 +156,7 @@ class Engine:
                 await self._cancel_strays(live)
             except BaseException:
                 # Taken over and not driven: it must not look as if it were, or nobody could take it up again.
-                self._finish(live, EngineClosed(f"flow {flow} was not taken up again; it stands in {live.row.state}"))
+                self.finish(live, EngineClosed(f"flow {flow} was not taken up again; it stands in {live.row.state}"))
                 raise
             self._nursery.start_soon(self._drive, live, True, name=f"flow {flow}")
 
@@ -198,12 +188,7 @@ class Engine:
         """Wait until a flow driven here has ended; see `Flow.wait`."""
         live = self._live.get(flow)
         if live is None:
-            live, _ = self.claims.load(self.claims.existing(flow))
-            if live.ended:
-                return live.outcome()
-            if live.row.trouble is not None:
-                raise msgspec.json.decode(live.row.trouble, type=Trouble).error(live.row)
-            raise EngineClosed(f"nobody drives flow {flow} here; it stands in {live.row.state}")
+            return self.claims.outcome(flow)
         await live.settled.wait()
         if live.failure is not None:
             raise live.failure
@@ -257,44 +242,7 @@ class Engine:
         Raises:
             FlowNotFound: There is none.
         """
-        row = self.claims.existing(flow)
-        if row.status == "ended":
-            return True
-        live = self.driven(flow)
-        if live is not None:
-            await self.cancel_driven(live, reason)
-            return True
-        try:
-            live = await self._take_over(row)
-        except FlowBusy:
-            await self.inbox.post(flow, CancelRequested(reason))
-            return False
-        except IncompatibleFlow:
-            await self._abandon(row, reason)
-            return True
-        failure: Exception | None = EngineClosed(f"flow {flow} could not be cancelled; it stands in {live.row.state}")
-        try:
-            await self.cancel_driven(live, reason)
-            failure = None
-        finally:
-            self._finish(live, failure)
-        return True
-
-    async def cancel_driven(self, live: LiveFlow, reason: str, *, signal: int | None = None) -> None:
-        """Stop a flow that this engine has taken over; `signal` leaves the inbox with the step."""
-        # The leaf first: a crash in between then leaves a parent that learns its child was cancelled, never an orphan.
-        for child in self.journal.children(live.row.id):
-            if child.status != "ended":
-                driven = self.driven(child.id)
-                await self.cancel(child.id, reason)
-                if driven is not None:
-                    await driven.settled.wait()  # its port is free and its tasks are gone before the parent ends
-        try:
-            if not live.ended:
-                await live.step(CancelRequested(reason), signal=signal)
-        except EventNotAccepted:
-            if not live.ended:  # a parent that follows its child may have ended meanwhile: that is what was asked for
-                raise
+        return await self.endings.cancel(flow, reason)
 
     # --- the loop ---------------------------------------------------------------------------------------------------
 
@@ -302,34 +250,47 @@ class Engine:
         failure: Exception | None = EngineClosed(f"the engine was closed while flow {live.row.id} was running")
         try:
             while not live.ended:
-                visit: Visit[Any] = Visit(
-                    live,
-                    flow=live.row.id,
-                    state=live.row.state,
-                    incarnation=live.row.incarnation,
-                    resumed=resumed,
-                    deadline=live.deadline(),
-                    clock=self.clock,
-                )
-                live.visit = visit
-                trouble = await run_state(visit, live.program.activities[visit.state])
-                if trouble is not None and not visit.left:
-                    parked = await live.park(trouble)
+                with trio.CancelScope() as scope:
+                    await self._visit_states(live, scope, resumed)
+                resumed = False
+                visit = cast("Visit[Any]", live.visit)
+                if visit.trouble is not None and not visit.left:
+                    parked = await live.park(visit.trouble)
                     if parked is not None:
                         failure = parked.error(live.row)
                         return
                 if live.machine.states[visit.state].child is not None:
                     await self._cancel_strays(live)
-                resumed = False
             failure = None
         except CloudError as exc:
             # The journal itself cannot be written: nothing changed, and whoever waits is told so.
             failure = exc
         finally:
             live.visit = None
-            self._finish(live, failure)
+            self.finish(live, failure)
 
-    def _finish(self, live: LiveFlow, failure: Exception | None) -> None:
+    async def _visit_states(self, live: LiveFlow, scope: trio.CancelScope, resumed: bool) -> None:
+        """One state after the other, until there is something to do between two of them, or the scope is used up."""
+        while True:
+            visit: Visit[Any] = Visit(
+                live,
+                flow=live.row.id,
+                state=live.row.state,
+                incarnation=live.row.incarnation,
+                resumed=resumed,
+                deadline=live.deadline(),
+                clock=self.clock,
+                scope=scope,
+            )
+            live.visit = visit
+            await run_state(visit, live.program.activities[visit.state])
+            child = live.machine.states[visit.state].child
+            if live.ended or not visit.left or scope.cancel_called or child is not None:
+                return
+            resumed = False
+
+    def finish(self, live: LiveFlow, failure: Exception | None) -> None:
+        """Nobody drives the flow here any more; `failure` is why, when it has not ended."""
         if live.ended:
             self.claims.discard_secrets(live.row.id)
         if failure is None or live.row.status == "parked":
@@ -337,19 +298,8 @@ class Engine:
             self._live.pop(live.row.id, None)
         live.settle(failure)
 
-    async def cancel_orphans(self) -> None:
-        """Stop the children of flows that ended in a process that was killed before it could: nobody resumes them."""
-        try:
-            for orphan in self.journal.orphans():
-                await self.cancel(orphan.id, "the flow it belonged to has ended")
-        except CloudError as exc:  # they can wait; what the engine was opened for need not
-            logger.warning("a child of a flow that has ended still stands where it was: {}", exc)
-
     async def _cancel_strays(self, live: LiveFlow) -> None:
-        # A state that was left by another way than its child's end leaves the child running.
-        for child in self.journal.children(live.row.id):
-            if child.status != "ended" and visit_of_child(child.id) != live.row.incarnation:
-                await self.cancel(child.id, f"{live.machine.name} went on to {live.row.state}")
+        await self.endings.cancel_strays(live)
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -359,20 +309,12 @@ class Engine:
             return function(*args, **kwargs)
         return await trio.to_thread.run_sync(lambda: function(*args, **kwargs))
 
-    async def _take_over(self, row: FlowRow) -> LiveFlow:
+    async def take_over(self, row: FlowRow) -> LiveFlow:
+        """Make a flow ours, to be driven or ended; see `Claims.take_over`."""
         live = await self.claims.take_over(row)
         if not live.ended:
             self._live[row.id] = live
         return live
-
-    async def _abandon(self, row: FlowRow, reason: str) -> None:
-        # Cancelling without a table: whatever version wrote the flow, it must not stand in anybody's way for ever.
-        for child in self.journal.children(row.id):
-            if child.status != "ended":
-                await self.cancel(child.id, reason)
-        after, record = abandon(row, reason, self.clock.now())
-        await self.commits.write(lambda: self.journal.advance(row, after, record))
-        self.claims.discard_secrets(row.id)
 
     async def _begin(
         self,
@@ -443,7 +385,7 @@ async def open_engine(
                     inline=inline,
                 )
                 engine.claims.tidy()
-                await engine.cancel_orphans()
+                await engine.endings.cancel_orphans()
                 nursery.start_soon(engine.inbox.watch)
                 try:
                     yield engine

@@ -61,7 +61,7 @@ class Inbox:
         try:
             event = live.machine.decode_event(signal.body)
             if isinstance(event, CancelRequested):
-                await self._engine.cancel_driven(live, event.reason, signal=signal.id)
+                await self._engine.endings.cancel_driven(live, event.reason, signal=signal.id)
                 if live.ended:  # perhaps by what became of its child, and then the signal is still there
                     await self._drop(signal)
             else:

@@ -7,8 +7,9 @@ the commit nothing can cancel them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast
 
 import msgspec
@@ -108,7 +109,7 @@ class LiveFlow:
             deadline=after.deadline,
         )
         journal = self.engine.journal
-        await self.engine.commits.write(lambda: journal.advance(before, after, record, signal))
+        await self.engine.commits.write(partial(journal.advance, before, after, record, signal))
         self.row = after
         if context is not None:
             self.context = context
@@ -211,9 +212,9 @@ class LiveFlow:
         """The context after the last committed event."""
         return self.context
 
-    async def deliver(self, event: Event, incarnation: int) -> bool:
+    def deliver(self, event: Event, incarnation: int) -> Awaitable[bool]:
         """An event from an activity."""
-        return await self.step(event, incarnation=incarnation)
+        return self.step(event, incarnation=incarnation)
 
     async def announce(self, effect: str) -> Intent:
         """Commit the intent of an effect, unless an earlier process did."""

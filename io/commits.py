@@ -66,35 +66,37 @@ class Commits:
             self._journal.write([operation])
             return
         group = self._forming
-        if group is not None:
+        if group is None:
+            self._alone += 1
+            if self._alone < ALONE_AT_MOST and not self._free.locked() and self._commit_here(operation):
+                return
+            group = self._forming = _Group()
+            group.operations.append(operation)
+            await self._lead(group)
+            index = 0
+        else:
             index = len(group.operations)
             group.operations.append(operation)
             group.waiting.append(trio.lowlevel.current_task())
             # Parked where no cancellation reaches: the leader wakes everybody of its group, whatever happens.
             await trio.lowlevel.wait_task_rescheduled(_cannot_be_aborted)
-            if error := group.errors.get(index):
-                raise error
-            return
-        group = self._forming = _Group()
-        group.operations.append(operation)
-        await self._lead(group)
-        if error := group.errors.get(0):
+        if error := group.errors.get(index):
             raise error
 
     async def _lead(self, group: _Group) -> None:
         try:
-            self._alone += 1
-            if self._alone < ALONE_AT_MOST and not self._free.locked() and self._commit_here(group):
-                return
             with trio.CancelScope(shield=True):
                 # One turn of the loop: everybody who is about to write can join.
                 await trio.lowlevel.checkpoint()
                 async with self._free:
-                    if self._forming is group:
-                        self._forming = None
-                    self._alone = 0 if len(group.operations) == 1 else ALONE_AT_MOST
-                    if self._alone or not self._commit_here(group):
-                        await trio.to_thread.run_sync(self._commit, group)
+                    self._forming = None
+                    if len(group.operations) > 1:
+                        self._alone = ALONE_AT_MOST
+                    else:
+                        self._alone = 0
+                        if self._commit_here(group.operations[0]):
+                            return
+                    await trio.to_thread.run_sync(self._commit, group)
         except BaseException as exc:  # noqa: BLE001 no thread to be had, say: everybody in the group is told
             group.errors = dict.fromkeys(range(len(group.operations)), exc)
         finally:
@@ -103,19 +105,22 @@ class Commits:
             for task in group.waiting:
                 trio.lowlevel.reschedule(task)
 
-    def _commit_here(self, group: _Group) -> bool:
+    def _commit_here(self, operation: Callable[[], None]) -> bool:
         """Commit on the loop's own thread, if that is quick; False when it is not, and nothing was done."""
         if self._lasted > QUICK_SECONDS:
             return False
+        began = time.perf_counter()
         try:
-            self._commit(group, patience=0.0)
+            self._journal.write([operation], patience=0.0)
         except JournalBusy:
             return False
+        finally:
+            self._lasted = time.perf_counter() - began
         return True
 
-    def _commit(self, group: _Group, patience: float | None = None) -> None:
+    def _commit(self, group: _Group) -> None:
         began = time.perf_counter()
-        _commit_all(self._journal, group, patience)
+        _commit_all(self._journal, group)
         self._lasted = time.perf_counter() - began
 
 
@@ -123,9 +128,9 @@ def _cannot_be_aborted(_raise_cancel: object) -> trio.lowlevel.Abort:
     return trio.lowlevel.Abort.FAILED
 
 
-def _commit_all(journal: Journal, group: _Group, patience: float | None = None) -> None:
+def _commit_all(journal: Journal, group: _Group) -> None:
     try:
-        journal.write(group.operations, patience=patience)
+        journal.write(group.operations)
     except JournalBusy:
         raise
     except Exception as exc:  # noqa: BLE001 handed to the writer it belongs to, which raises it

@@ -40,6 +40,7 @@ LOCK_SECONDS: Final = 10.0
 LOCK_POLL_SECONDS: Final = 0.01
 """A write takes a few milliseconds; whoever looks for its end less often makes a queue of it."""
 
+_TEMP: Final = re.compile(r"[0-9a-f]{16}\.tmp")
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 # What an open with O_NOFOLLOW says about a symbolic link: ELOOP by POSIX, EMLINK on FreeBSD.
 _IS_LINK: Final = frozenset({errno.ELOOP, errno.EMLINK})
@@ -181,10 +182,10 @@ def open_temp(path: Path) -> tuple[Path, int]:
 
 def sweep_temps(path: Path) -> None:
     """Remove temporary files of this target whose writer is dead: they may hold secrets."""
-    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}\.tmp")
+    ours = f".{path.name}."
     with suppress(OSError):  # housekeeping; the work it follows is done
         for entry in os.listdir(path.parent):  # noqa: PTH208 - names are all it takes
-            if not name.fullmatch(entry):
+            if not (entry.startswith(ours) and _TEMP.fullmatch(entry, len(ours))):
                 continue
             temp = path.with_name(entry)
             fd = os.open(temp, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

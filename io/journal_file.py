@@ -25,6 +25,7 @@ import stat
 import struct
 import sys
 import threading
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -39,6 +40,11 @@ SHARED_MEMORY: Final = "-shm"
 COMPANIONS: Final = (LOG, SHARED_MEMORY)
 HEAD_BYTES: Final = 100
 """The header of an SQLite file (https://sqlite.org/fileformat.html, 1.3)."""
+
+TICK_NS: Final = 50_000_000
+"""Longer than the times of files stand still: 1 to 10 ms on Linux, by `CONFIG_HZ`."""
+COARSE_TICK_NS: Final = 3_000_000_000
+"""The same where a file system knows whole seconds only, or every other one."""
 
 # Every open connection holds this range of bytes shared (os_unix.c: SHARED_FIRST, SHARED_SIZE).
 _SHARED_FIRST: Final = 0x40000000 + 2
@@ -176,12 +182,19 @@ def _refuse_strange(journal: Path, path: Path) -> os.stat_result:
 class InPlace:
     """The files that are open, under the names they were opened by.
 
+    A name cannot change without its directory: whatever is made, removed or renamed in it sets its times (POSIX.1-2017,
+    XBD 4.9). So a directory that is the same, with the same time, vouches for its names; the files are looked at only
+    after something happened in it. Looking costs more than it seems: since Linux 6.13 a file whose times were asked
+    for has them written anew with the next write, which makes each sync of the log 60 µs longer.
+
     Args:
         path: The journal, its connections open.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._directory = str(path.parent)
+        self._at_rest: tuple[int, int, int] | None = None
         self._files: list[tuple[str, FileId]] = []
         for each in (path, *(companion(path, suffix) for suffix in COMPANIONS)):
             with contextlib.suppress(FileNotFoundError):
@@ -193,13 +206,25 @@ class InPlace:
         Raises:
             JournalMoved: A name leads elsewhere, or nowhere.
         """
+        # Before the files: what happens to them after this look is seen in the next one.
+        try:
+            found = os.stat(self._directory)  # noqa: PTH116 before each commit
+        except OSError as exc:
+            raise self._moved(self._directory, exc.strerror or str(exc)) from exc
+        seen = (found.st_dev, found.st_ino, found.st_ctime_ns)
+        if seen == self._at_rest:
+            return
         for name, identity in self._files:
             try:
-                found = FileId.of(os.stat(name))  # noqa: PTH116 three of these before each commit
+                this = FileId.of(os.stat(name))  # noqa: PTH116 see above
             except OSError as exc:
                 raise self._moved(name, exc.strerror or str(exc)) from exc
-            if found != identity:
+            if this != identity:
                 raise self._moved(name, "another file has its name now")
+        # Two changes within one tick of the file system's clock leave the same time: the first of them vouches for
+        # nothing until the tick is over.
+        tick = COARSE_TICK_NS if found.st_ctime_ns % 1_000_000_000 == 0 else TICK_NS
+        self._at_rest = seen if time.time_ns() - found.st_ctime_ns > tick else None
 
     def _moved(self, name: str, why: str) -> JournalMoved:
         return JournalMoved(
