@@ -114,7 +114,7 @@ def test_which_of_several(owner: Owner) -> None:
 
 
 def test_sync_keeps_credentials(owner: Owner) -> None:
-    """What the API lists is taken over; credentials that it masks stay, and what it no longer lists, too, until asked."""
+    """What the API lists is taken over; credentials that it masks stay, and what it lists no more, until asked."""
     cli, tenant = owner
     before = stored(cli)[0]
     path = cli.directory / "tenants.json"
