@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WHEELS := $(VENV)/wheels
 
-.PHONY: demo test check crash chaos lint types bench setup setup-dev browser lock clean
+.PHONY: demo test check crash chaos soak lint types bench setup setup-dev browser lock clean
 
 demo: setup
 	$(BIN)/systemprompt-cloud demo
@@ -22,7 +22,7 @@ lint: setup-dev
 types: setup-dev
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
-# Every table of benchmarks/, ours beside its peers: about ten minutes on an idle machine.
+# Every table of benchmarks/, ours beside its peers: about twenty minutes on an idle machine.
 bench: $(VENV)/.bench
 	$(VENV)/bench/bin/python -m benchmarks
 
@@ -32,6 +32,10 @@ crash: setup-dev
 
 chaos: setup-dev
 	$(BIN)/python -m systemprompt_cloud.testing.chaos --seconds 60
+
+# 200 flows for ten minutes, while streams break, calls fail and both the worker and the cloud are killed.
+soak: setup-dev
+	$(BIN)/python -m systemprompt_cloud.testing.soak --flows 200 --minutes 10
 
 setup: $(VENV)/.runtime
 setup-dev: $(VENV)/.dev

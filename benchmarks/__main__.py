@@ -1,7 +1,8 @@
 """Every table, one after the other: `python -m benchmarks [--quick]`."""
 
-from . import durable, latency, many, memory, steps
+from . import decoding, durable, latency, many, many_streams, memory, steps, stream_latency
 from .measure import run_tables
 
 if __name__ == "__main__":
-    run_tables([durable.table, steps.table, latency.table, many.table, memory.table])
+    journal = [durable.table, steps.table, latency.table, many.table, memory.table]
+    run_tables([*journal, decoding.table, stream_latency.table, many_streams.table])

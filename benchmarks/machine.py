@@ -22,6 +22,10 @@ PEERS: Final = (
     "python-statemachine",
     "automat",
     "transitions",
+    "httpx",
+    "httpx-sse",
+    "aiohttp-sse-client",
+    "sseclient-py",
 )
 
 

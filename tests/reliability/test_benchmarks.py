@@ -16,6 +16,9 @@ TABLES = {
     "From `flow.send` to durable": "one flow alone",
     "Among 500 finished flows": "raw SQLite",
     "Memory of an idle flow": "two bare trio tasks",
+    "Decoding event streams": "httpx-sse",
+    "From bytes on the socket to durable": "a bare httpx loop",
+    "Many event streams": "20 streams, an event every",
 }
 
 

@@ -1,0 +1,124 @@
+"""Decoding event streams: `python -m benchmarks.decoding`.
+
+The same bytes, in memory and cut into the same chunks, through each decoder: no socket and no HTTP is in these figures.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from .decoders import make_body
+from .measure import (
+    Contestant,
+    ContestantFailed,
+    Settings,
+    Workers,
+    absent,
+    markdown,
+    median,
+    notes,
+    present,
+    ratio,
+    run_tables,
+    spread,
+    workers,
+)
+from .peers import eventsource_parser
+from .results import Seconds
+
+SIZE: Final = 50_000_000
+QUICK_SIZE: Final = 400_000
+
+
+class Shape(NamedTuple):
+    """What is decoded: so many bytes of `line`s of 5 MB or of events of 200 bytes, in chunks of so many bytes."""
+
+    title: str
+    chunk: int
+    line: bool
+    part: int = 1
+
+
+SHAPES: Final = (
+    Shape("200-byte events, 64 KiB chunks", 65_536, line=False),
+    Shape("200-byte events, 1 KiB chunks", 1_024, line=False, part=5),
+    Shape("5 MB lines, 64 KiB chunks", 65_536, line=True),
+    Shape("5 MB lines, 1 KiB chunks", 1_024, line=True, part=5),
+)
+
+OURS: Final = Contestant("ours", "benchmarks.decoders", "ours", note="`EventDecoder`.")
+OTHERS: Final = (
+    Contestant(
+        "httpx-sse",
+        "benchmarks.peers.httpx_sse",
+        "decode",
+        needs=("httpx_sse",),
+        note="its line decoder and event decoder behind an incremental UTF-8 decoder, as `aiter_sse` puts them.",
+    ),
+    Contestant(
+        "aiohttp-sse-client",
+        "benchmarks.peers.aiohttp_sse_client",
+        "decode",
+        needs=("aiohttp_sse_client",),
+        note="over an aiohttp `StreamReader` that has all the chunks.",
+    ),
+    Contestant("sseclient-py", "benchmarks.peers.sseclient_py", "decode", needs=("sseclient",)),
+    Contestant(
+        "split and decode",
+        "benchmarks.decoders",
+        "bare",
+        note="splits at empty lines and knows nothing else of the format: no decoder.",
+    ),
+)
+NODE: Final = Contestant(
+    "eventsource-parser (node)",
+    "benchmarks.peers.eventsource_parser",
+    "decode",
+    note="in JavaScript, its second run of two in one process.",
+)
+
+
+def table(settings: Settings) -> str:
+    """MB/s and events/s of each decoder for each shape."""
+    with workers(settings) as asked:
+        rows = [row for shape in SHAPES for row in _rows(settings, asked, shape)]
+    head = ["what, peer", "ours MB/s", "ours events/s", "peer MB/s", "peer events/s", "ours ÷ peer", "peer's spread"]
+    missing = "" if eventsource_parser.present() else f"\n\nAbsent: {NODE.label}."
+    return "\n\n".join(
+        [
+            f"## Decoding event streams (medians of {settings.rounds} rounds; higher is better)",
+            markdown(head, rows),
+            notes((OURS, *OTHERS, NODE)) + absent(OTHERS) + missing,
+        ]
+    )
+
+
+def _rows(settings: Settings, asked: Workers, shape: Shape) -> list[list[str]]:
+    size = (QUICK_SIZE if settings.quick else SIZE) // shape.part
+    body = make_body(size, shape.line)
+    everybody = [OURS, *present(OTHERS), *([NODE] if eventsource_parser.present() else [])]
+    rates: dict[str, list[float]] = {each.label: [] for each in everybody}
+    for _ in range(settings.rounds):
+        for each in everybody:
+            try:
+                taken = asked.ask(each, Seconds, size=size, chunk=shape.chunk, line=shape.line)
+            except ContestantFailed:
+                continue
+            rates[each.label].append(len(body.data) / taken.seconds)
+    ours = median(rates[OURS.label])
+    per_event = len(body.data) / body.events
+    rows: list[list[str]] = []
+    for peer in everybody[1:]:
+        title = f"{shape.title}, {peer.label}"
+        own = [f"{ours / 1e6:,.1f}", f"{ours / per_event:,.0f}"]
+        if not rates[peer.label]:
+            rows.append([title, *own, "gives up", "", "", ""])
+            continue
+        theirs = median(rates[peer.label])
+        figures = [f"{theirs / 1e6:,.1f}", f"{theirs / per_event:,.0f}", ratio(ours, theirs)]
+        rows.append([title, *own, *figures, spread(rates[peer.label])])
+    return rows
+
+
+if __name__ == "__main__":
+    run_tables([table])

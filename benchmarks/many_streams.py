@@ -1,0 +1,114 @@
+"""Many event streams at once: `python -m benchmarks.many_streams`.
+
+As many provisioning flows as streams, each event durable before it counts, against one httpx client that reads the same
+streams and does nothing with them. The server is a third process that answers with bare sockets; with two cores it has
+one of them nearly to itself, and whoever reads is what is waited for: `processor s` close to `wall s` says so.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .measure import (
+    Contestant,
+    Settings,
+    Workers,
+    markdown,
+    median,
+    notes,
+    ratio,
+    run_tables,
+    spread,
+    take_turns,
+    workers,
+)
+from .results import Bytes
+from .streams_ours import Streamed
+
+STREAMS: Final = 1_000
+QUICK_STREAMS: Final = 20
+EVERY: Final = 1.0
+QUICK_EVERY: Final = 0.05
+
+DELAYS: Final = (
+    "Delays: from written by the server to durable (ours) or read (the loop), of events written when all streams were "
+    "open; of all events when they come at once."
+)
+
+OURS: Final = Contestant(
+    "ours", "benchmarks.streams_ours", "flows", note="provisioning flows until the tenant is ready, all else as it is."
+)
+BARE: Final = Contestant(
+    "a bare httpx loop", "benchmarks.streams_ours", "bare", note="one client, a task for each stream, no decoder."
+)
+OUR_BYTES: Final = Contestant("ours", "benchmarks.streams_ours", "flow_bytes")
+BARE_BYTES: Final = Contestant("a bare httpx loop", "benchmarks.streams_ours", "bare_bytes")
+
+
+def table(settings: Settings) -> str:
+    """Wall time, delays and memory."""
+    streams, every = (QUICK_STREAMS, QUICK_EVERY) if settings.quick else (STREAMS, EVERY)
+    with workers(settings) as asked:
+        rows = [
+            _row(settings, asked, f"{streams:,} streams, ten events at once each", streams, 0.0),
+            _row(settings, asked, f"{streams:,} streams, an event every {every:g} s each", streams, every),
+        ]
+
+        def ask(contestant: Contestant) -> float:
+            grown = asked.ask(contestant, Bytes, count=streams)
+            asked.stop(contestant.label)  # what one round left behind would be there for the next one to use
+            return grown.size / grown.count / 1000
+
+        for each in (OUR_BYTES, BARE_BYTES):
+            asked.stop(each.label)
+        held = take_turns((OUR_BYTES, BARE_BYTES), settings.rounds, ask)
+    ours, bare = median(held[OUR_BYTES.label]), median(held[BARE_BYTES.label])
+    memory = [f"{streams:,} streams, open and quiet", f"{ours:,.1f}", f"{bare:,.1f}", f"{ours - bare:,.1f}"]
+    head = ["what", "ours, wall s", "processor s", "bare loop, wall s", "processor s", "ours ÷ bare", "our spread"]
+    head += ["our delay p50, ms", "p99, ms", "p99 ÷ p50", "bare p50, ms", "p99, ms"]
+    return "\n\n".join(
+        [
+            f"## Many event streams (medians of {settings.rounds} rounds; lower is better)",
+            markdown(head, rows),
+            notes((OURS, BARE)),
+            DELAYS,
+            markdown(
+                [
+                    "memory of a flow and its stream, KB of 1,000 bytes",
+                    "ours",
+                    "bare loop",
+                    "ours - bare",
+                    "ours ÷ bare",
+                ],
+                [[*memory, ratio(ours, bare)]],
+            ),
+        ]
+    )
+
+
+def _row(settings: Settings, asked: Workers, title: str, streams: int, every: float) -> list[str]:
+    def ask(contestant: Contestant) -> Streamed:
+        return asked.ask(contestant, Streamed, count=streams, every=every)
+
+    taken = take_turns((OURS, BARE), settings.rounds, ask)
+    ours, bare = taken[OURS.label], taken[BARE.label]
+    wall = median(each.seconds for each in ours)
+    p50, p99 = median(each.delays.p50 for each in ours), median(each.delays.p99 for each in ours)
+    return [
+        title,
+        f"{wall:,.2f}",
+        f"{median(each.cpu for each in ours):,.2f}",
+        f"{median(each.seconds for each in bare):,.2f}",
+        f"{median(each.cpu for each in bare):,.2f}",
+        ratio(wall, median(each.seconds for each in bare)),
+        spread([each.seconds for each in ours]),
+        f"{p50 * 1e3:,.1f}",
+        f"{p99 * 1e3:,.1f}",
+        ratio(p99, p50),
+        f"{median(each.delays.p50 for each in bare) * 1e3:,.1f}",
+        f"{median(each.delays.p99 for each in bare) * 1e3:,.1f}",
+    ]
+
+
+if __name__ == "__main__":
+    run_tables([table])
