@@ -260,7 +260,8 @@ async def run_state(visit: Visit[Any], activities: Sequence[Activity]) -> Except
     """
     if visit.scope is None:
         with trio.CancelScope() as visit.scope:
-            return await run_state(visit, activities)
+            await run_state(visit, activities)
+        return None if visit.left else visit.trouble
     if len(activities) > 1 or visit.deadline is not None:
         async with trio.open_nursery() as nursery:
             visit.enter(nursery.cancel_scope, activities)
@@ -269,12 +270,9 @@ async def run_state(visit: Visit[Any], activities: Sequence[Activity]) -> Except
             if visit.deadline is not None:
                 nursery.start_soon(_watch_deadline, visit, visit.deadline)
     else:
+        # Cancelled by the event that led out, this unwinds to where the caller opened the scope.
         visit.enter(visit.scope, activities)
-        try:
-            await _run_activity(activities[0], visit, alone=True)
-        except trio.Cancelled:  # by the event that led out; the scope is the caller's, who sees that it is used up
-            if not visit.scope.cancel_called:
-                raise
+        await _run_activity(activities[0], visit, alone=True)
     return None if visit.left else visit.trouble
 
 
