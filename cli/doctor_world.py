@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from ..errors import CLI, CloudError, JwtDecode, NotAuthenticated, PortBusy
+from ..errors import CLI, CloudError, JwtDecode, Network, NotAuthenticated, PortBusy
 from .findings import Finding
 from .settings import Settings, choose_api
 
@@ -146,7 +146,9 @@ def api_findings(settings: Settings) -> list[Finding]:
                     else:
                         await api.me()
                 except CloudError as exc:
-                    return [Finding("api", "failed", exc.user_message, exc.recovery_hint), *_clock(api.clock_skew)]
+                    # A server that did not answer has not told its time either.
+                    skew = [] if isinstance(exc, Network) else _clock(api.clock_skew)
+                    return [Finding("api", "failed", exc.user_message, exc.recovery_hint), *skew]
                 took = "and takes the token" if token is not None else "(asked without a token)"
                 return [Finding("api", "ok", f"{url} answers {took}"), *_clock(api.clock_skew)]
         return [Finding("api", "failed", f"{url} did not answer within {API_SECONDS:g} s", "Try again later.")]

@@ -100,6 +100,11 @@ class People:
         self.show("")
         self.show(f"  {invitation(purpose, again)}")
         self.show_address(f"  {url}")
+        if again and self._root:
+            # The page may have done its part, and its answer been lost with the tab: only a new flow gets a new page.
+            cancel = self._settings.command(f"flows cancel {shortened(self._root)}")
+            self.show(f"  If that page has nothing left for you: {cancel}")
+            self.show("  and then the same command again.")
         self.show("")
 
     def change(self, change: Change) -> None:

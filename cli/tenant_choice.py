@@ -104,7 +104,10 @@ def chosen_tenant(settings: Settings, named: str | None) -> str:
     if len(cloud) == 1:
         return cloud[0].id
     if not cloud:
-        raise TenantNotConfigured("no tenant is named, and none is stored here", hint=f"Run: {CLI} tenants sync")
+        raise TenantNotConfigured(
+            "no tenant is named, and none is stored here",
+            hint=f"Read yours from the API: {CLI} tenants sync. To buy one: {CLI} up --help",
+        )
     there = ", ".join(f"{tenant.id} ({tenant.name})" for tenant in cloud)
     raise TenantNotConfigured(
         f"no tenant is named, and there are {len(cloud)}: {there}", hint=f"Name one, or run: {CLI} tenants select ID"
