@@ -287,8 +287,8 @@ async def _run_activity(activity: Activity, visit: Visit[Any], *, alone: bool = 
             if alone:
                 visit.release()
             await visit.send(event)
-    except Exception as exc:  # noqa: BLE001 whatever an activity raises parks its flow, and no other
-        visit.fail(_one(exc))
+    except* Exception as group:  # noqa: BLE001 whatever an activity raises parks its flow, and no other
+        visit.fail(_one(group))  # also what came together with a cancellation, which goes on its own way
     else:
         visit.finish()
 

@@ -181,6 +181,56 @@ async def test_leaving_cancels_and_awaits_everything() -> None:
     assert sorted(cleaned) == ["generates", "tidies"]
 
 
+async def test_an_only_activity_with_tasks_of_its_own_runs_once() -> None:
+    """Left from outside, its tasks are cancelled in a group; the visit is over all the same."""
+    begun: list[str] = []
+
+    async def busy(visit: Visit[Any]) -> None:
+        begun.append("busy")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            await visit.send(Seen())
+            await trio.sleep_forever()
+
+    with trio.fail_after(10):
+        assert await run(busy, host=Leaving(after=1)) == ([Seen()], None)
+    assert begun == ["busy"]
+
+
+async def clumsy(_visit: Visit[Any]) -> None:
+    """Has tasks of its own, one of which fails as it is cancelled."""
+
+    async def tidy() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise Oops
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tidy)
+        nursery.start_soon(trio.sleep_forever)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_a_failure_while_a_state_is_left_reaches_nobody(others: int) -> None:
+    """Its activities are cancelled, and one that cannot clean up brings down neither its flow nor any other."""
+
+    async def soon(visit: Visit[Any]) -> Event:
+        await trio.testing.wait_all_tasks_blocked()
+        return Left()
+
+    if others:
+        assert await run(clumsy, soon) == ([Left()], None)
+        return
+    host, clock = Memory(), VirtualClock()
+    visit: Visit[Any] = Visit(host, flow="f", state="s", incarnation=1, resumed=False, deadline=None, clock=clock)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_state, visit, [clumsy])
+        await trio.testing.wait_all_tasks_blocked()
+        visit.leave()
+    assert visit.trouble is None
+
+
 async def test_nothing_is_taken_after_the_way_out() -> None:
     """What an activity still sends while it is being cancelled is dropped, and it is told so."""
     answers: list[bool] = []
