@@ -236,7 +236,11 @@ async def look_once(visit: Visit[Any], ask: Ask, pauses: Pauses) -> Event | None
         logger.info("asking for the status failed, the stream goes on: {}", exc)
         pauses.note(visit.flow, exc.retry_after if isinstance(exc, ApiError) else None)
         return None
-    return None if isinstance(event, StepObserved) else event
+    if event is None or isinstance(event, StepObserved):
+        return None
+    # The stream may be about to tell the same end, and what led to it; it is given a moment to.
+    await trio.sleep(CATCH_UP_SECONDS)
+    return event
 
 
 # --- without it ----------------------------------------------------------------------------------------------------
