@@ -97,6 +97,13 @@ def register_secret(value: str) -> None:
         _registered.add(value)  # last: whoever finds it here relies on its forms
 
 
+def forget_secrets() -> None:
+    """Let `redact` know no values any more, as in a new process; for tests, which would otherwise share them."""
+    with _lock:
+        _registered.clear()
+        _by_head.clear()
+
+
 def redact(text: str) -> str:
     """Return the text with everything that is, or looks like, a secret replaced by `***`.
 

@@ -14,6 +14,7 @@ import hypothesis
 import loguru
 import pytest
 from systemprompt_cloud.errors import Io
+from systemprompt_cloud.io.log import PACKAGE, forget_secrets
 from systemprompt_cloud.testing.secret_service import SecretService, missing_programs, open_secret_service
 from systemprompt_cloud.testing.storage import small_disk
 
@@ -46,10 +47,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.fixture(scope="session", autouse=True)
 def heard() -> None:
     """As a library the package says nothing until it is asked to; tests listen."""
-    # Importing it is what silences it.
-    from systemprompt_cloud.io.log import PACKAGE
-
     loguru.logger.enable(PACKAGE)
+
+
+@pytest.fixture(autouse=True)
+def no_secrets_known() -> None:
+    """A value that was a secret in one test is a word like any other in the next one."""
+    forget_secrets()
 
 
 @pytest.fixture(scope="session")
