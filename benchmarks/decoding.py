@@ -13,14 +13,13 @@ from .measure import (
     ContestantFailed,
     Settings,
     Workers,
-    absent,
-    markdown,
     median,
-    notes,
     present,
     ratio,
     run_tables,
+    section,
     spread,
+    take_turns,
     workers,
 )
 from .peers import eventsource_parser
@@ -76,48 +75,45 @@ NODE: Final = Contestant(
     "decode",
     note="in JavaScript, its second run of two in one process.",
 )
+GIVES_UP: Final = ("gives up", "", "", "")
 
 
 def table(settings: Settings) -> str:
     """MB/s and events/s of each decoder for each shape."""
     with workers(settings) as asked:
         rows = [row for shape in SHAPES for row in _rows(settings, asked, shape)]
+    title = f"Decoding event streams (medians of {settings.rounds} rounds; higher is better)"
     head = ["what, peer", "ours MB/s", "ours events/s", "peer MB/s", "peer events/s", "ours ÷ peer", "peer's spread"]
-    missing = "" if eventsource_parser.present() else f"\n\nAbsent: {NODE.label}."
-    return "\n\n".join(
-        [
-            f"## Decoding event streams (medians of {settings.rounds} rounds; higher is better)",
-            markdown(head, rows),
-            notes((OURS, *OTHERS, NODE)) + absent(OTHERS) + missing,
-        ]
-    )
+    missing = "" if eventsource_parser.present() else f"\n\nNot installed here: {NODE.label}."
+    return section(title, head, rows, (OURS, *OTHERS, NODE)) + missing
 
 
 def _rows(settings: Settings, asked: Workers, shape: Shape) -> list[list[str]]:
     size = (QUICK_SIZE if settings.quick else SIZE) // shape.part
     body = make_body(size, shape.line)
-    everybody = [OURS, *present(OTHERS), *([NODE] if eventsource_parser.present() else [])]
-    rates: dict[str, list[float]] = {each.label: [] for each in everybody}
-    for _ in range(settings.rounds):
-        for each in everybody:
-            try:
-                taken = asked.ask(each, Seconds, size=size, chunk=shape.chunk, line=shape.line)
-            except ContestantFailed:
-                continue
-            rates[each.label].append(len(body.data) / taken.seconds)
-    ours = median(rates[OURS.label])
     per_event = len(body.data) / body.events
-    rows: list[list[str]] = []
-    for peer in everybody[1:]:
-        title = f"{shape.title}, {peer.label}"
-        own = [f"{ours / 1e6:,.1f}", f"{ours / per_event:,.0f}"]
-        if not rates[peer.label]:
-            rows.append([title, *own, "gives up", "", "", ""])
-            continue
-        theirs = median(rates[peer.label])
-        figures = [f"{theirs / 1e6:,.1f}", f"{theirs / per_event:,.0f}", ratio(ours, theirs)]
-        rows.append([title, *own, *figures, spread(rates[peer.label])])
-    return rows
+
+    def ask(contestant: Contestant) -> float | None:
+        try:
+            taken = asked.ask(contestant, Seconds, size=size, chunk=shape.chunk, line=shape.line)
+        except ContestantFailed:
+            return None
+        return len(body.data) / taken.seconds
+
+    def both(rates: list[float]) -> list[str]:
+        return [f"{median(rates) / 1e6:,.1f}", f"{median(rates) / per_event:,.0f}"]
+
+    everybody = [OURS, *present(OTHERS), *([NODE] if eventsource_parser.present() else [])]
+    rates = take_turns(everybody, settings.rounds, ask)
+    ours, *others = ([rate for rate in rates[each.label] if rate] for each in everybody)
+    return [
+        [
+            f"{shape.title}, {peer.label}",
+            *both(ours),
+            *([*both(theirs), ratio(median(ours), median(theirs)), spread(theirs)] if theirs else GIVES_UP),
+        ]
+        for peer, theirs in zip(everybody[1:], others, strict=True)
+    ]
 
 
 if __name__ == "__main__":

@@ -18,13 +18,11 @@ from .measure import (
     ContestantFailed,
     Settings,
     Workers,
-    absent,
-    markdown,
     median,
-    notes,
     present,
     ratio,
     run_tables,
+    section,
     spread,
     take_turns,
     workers,
@@ -221,14 +219,8 @@ def table(settings: Settings) -> str:
             rows += size.rows()
             summaries.append(size.summary())
             before = size.last()
-    return "\n\n".join(
-        [
-            f"## Durable transitions a second (medians of {settings.rounds} rounds)",
-            markdown(HEAD, rows),
-            "\n".join(summaries),
-            notes(EVERYBODY) + absent(EVERYBODY),
-        ]
-    )
+    title = f"Durable transitions a second (medians of {settings.rounds} rounds)"
+    return section(title, HEAD, rows, EVERYBODY, said="\n".join(summaries))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .measure import Contestant, Settings, markdown, median, notes, ratio, run_tables, take_turns, workers
+from .measure import Contestant, Settings, median, ratio, run_tables, section, take_turns, workers
 from .results import Latencies
 
 EVENTS: Final = 600
@@ -42,32 +42,17 @@ def table(settings: Settings) -> str:
             return asked.ask(contestant, Latencies, flows=flows[label], events=counts.get(label, events))
 
         everybody = (RAW, ALONE, AMONG, TOGETHER)
-        for contestant in everybody:
-            ask(contestant)  # warm
-        taken = take_turns(everybody, settings.rounds, ask)
-    p50 = {label: median(each.p50 for each in rounds) for label, rounds in taken.items()}
-    p99 = {label: median(each.p99 for each in rounds) for label, rounds in taken.items()}
-    rows = [
-        [
-            f"{each.label} (flows: {flows[each.label]:,})",
-            f"{p50[each.label] * 1e6:,.0f}",
-            f"{p50[RAW.label] * 1e6:,.0f}",
-            ratio(p50[each.label], p50[RAW.label]),
-            f"{p99[each.label] * 1e6:,.0f}",
-            f"{p99[RAW.label] * 1e6:,.0f}",
-            ratio(p99[each.label], p99[RAW.label]),
-            f"{counts.get(each.label, events):,}",
-        ]
-        for each in (ALONE, AMONG, TOGETHER)
-    ]
+        taken = take_turns(everybody, settings.rounds, ask, warm=True)
+    rows: list[list[str]] = []
+    for each in (ALONE, AMONG, TOGETHER):
+        row = [f"{each.label} (flows: {flows[each.label]:,})"]
+        for part in ("p50", "p99"):
+            ours, raw = (median(getattr(latencies, part) for latencies in taken[who.label]) for who in (each, RAW))
+            row += [f"{ours * 1e6:,.0f}", f"{raw * 1e6:,.0f}", ratio(ours, raw)]
+        rows.append([*row, f"{counts.get(each.label, events):,}"])
+    title = f"From `flow.send` to durable, µs (medians of {settings.rounds} rounds; lower is better)"
     head = ["ours", "p50", "raw p50", "ours ÷ raw", "p99", "raw p99", "ours ÷ raw", "events a round"]
-    return "\n\n".join(
-        [
-            f"## From `flow.send` to durable, µs (medians of {settings.rounds} rounds; lower is better)",
-            markdown(head, rows),
-            notes(everybody),
-        ]
-    )
+    return section(title, head, rows, everybody)
 
 
 if __name__ == "__main__":

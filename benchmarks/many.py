@@ -9,20 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from .measure import (
-    Contestant,
-    Settings,
-    absent,
-    markdown,
-    median,
-    notes,
-    present,
-    ratio,
-    run_tables,
-    spread,
-    take_turns,
-    workers,
-)
+from .measure import Contestant, Settings, median, present, ratio, run_tables, section, spread, take_turns, workers
 from .results import Filled, Seconds
 
 FLOWS: Final = 100_000
@@ -53,13 +40,14 @@ HAREL_RESUME: Final = Contestant(
     needs=("harel",),
     note="`DurableRunner.process` of one event: it has nothing to do when a process takes a flow up again.",
 )
+EVERYBODY: Final = (LIST, RESUME, RAW_LIST, RAW_RESUME, HAREL_LIST, HAREL_RESUME)
 PAIRS: Final = ((LIST, RAW_LIST), (LIST, HAREL_LIST), (RESUME, RAW_RESUME), (RESUME, HAREL_RESUME))
 
 
 def table(settings: Settings) -> str:
     """Milliseconds to list and to resume."""
     flows = QUICK_FLOWS if settings.quick else FLOWS
-    everybody = present((LIST, RESUME, RAW_LIST, RAW_RESUME, HAREL_LIST, HAREL_RESUME))
+    everybody = present(EVERYBODY)
     homes = {"benchmarks.ours": settings.directory / "ours", "benchmarks.peers.harel": settings.directory / "harel"}
     homes["benchmarks.raw"] = homes["benchmarks.ours"]
     with workers(settings) as asked:
@@ -67,9 +55,7 @@ def table(settings: Settings) -> str:
         def fill(module: str, home: Path) -> str:
             filler = Contestant(f"filling {home.name}", module, "fill")
             home.mkdir()
-            flow = asked.ask(filler, Filled, home=str(home), flows=flows).flow
-            asked.stop(filler.label)
-            return flow
+            return asked.ask_once(filler, Filled, home=str(home), flows=flows).flow
 
         modules = dict.fromkeys(each.module for each in everybody if each.module != "benchmarks.raw")
         unfinished = {module: fill(module, homes[module]) for module in modules}
@@ -80,9 +66,7 @@ def table(settings: Settings) -> str:
             answer = asked.ask(contestant, Seconds, home=str(homes[module]), flow=unfinished[module])
             return answer.seconds * 1e3
 
-        for contestant in everybody:
-            ask(contestant)  # warm
-        taken = take_turns(everybody, settings.rounds * 3, ask)
+        taken = take_turns(everybody, settings.rounds * 3, ask, warm=True)
     rows = [
         [
             f"{ours.label.removeprefix('ours: ')}, {peer.label.split(':')[0]}",
@@ -94,13 +78,9 @@ def table(settings: Settings) -> str:
         for ours, peer in PAIRS
         if peer.label in taken
     ]
-    return "\n\n".join(
-        [
-            f"## Among {flows:,} finished flows, ms (medians of {settings.rounds * 3} rounds; lower is better)",
-            markdown(["what, peer", "ours", "peer's", "ours ÷ peer", "our fastest to slowest round"], rows),
-            notes((LIST, RESUME, RAW_LIST, RAW_RESUME, HAREL_LIST, HAREL_RESUME)) + absent((HAREL_LIST,)),
-        ]
-    )
+    title = f"Among {flows:,} finished flows, ms (medians of {settings.rounds * 3} rounds; lower is better)"
+    head = ["what, peer", "ours", "peer's", "ours ÷ peer", "our fastest to slowest round"]
+    return section(title, head, rows, EVERYBODY)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from .measure import (
     Workers,
     markdown,
     median,
-    notes,
     ratio,
     run_tables,
+    section,
     spread,
     take_turns,
     workers,
@@ -55,35 +55,24 @@ def table(settings: Settings) -> str:
         ]
 
         def ask(contestant: Contestant) -> float:
-            grown = asked.ask(contestant, Bytes, count=streams)
-            asked.stop(contestant.label)  # what one round left behind would be there for the next one to use
+            grown = asked.ask_once(contestant, Bytes, count=streams)
             return grown.size / grown.count / 1000
 
-        for each in (OUR_BYTES, BARE_BYTES):
-            asked.stop(each.label)
         held = take_turns((OUR_BYTES, BARE_BYTES), settings.rounds, ask)
     ours, bare = median(held[OUR_BYTES.label]), median(held[BARE_BYTES.label])
     memory = [f"{streams:,} streams, open and quiet", f"{ours:,.1f}", f"{bare:,.1f}", f"{ours - bare:,.1f}"]
     head = ["what", "ours, wall s", "processor s", "bare loop, wall s", "processor s", "ours ÷ bare", "our spread"]
     head += ["our delay p50, ms", "p99, ms", "p99 ÷ p50", "bare p50, ms", "p99, ms"]
-    return "\n\n".join(
-        [
-            f"## Many event streams (medians of {settings.rounds} rounds; lower is better)",
-            markdown(head, rows),
-            notes((OURS, BARE)),
-            DELAYS,
-            markdown(
-                [
-                    "memory of a flow and its stream, KB of 1,000 bytes",
-                    "ours",
-                    "bare loop",
-                    "ours - bare",
-                    "ours ÷ bare",
-                ],
-                [[*memory, ratio(ours, bare)]],
-            ),
-        ]
-    )
+    title = f"Many event streams (medians of {settings.rounds} rounds; lower is better)"
+    memory_head = [
+        "memory of a flow and its stream, KB of 1,000 bytes",
+        "ours",
+        "bare loop",
+        "ours - bare",
+        "ours ÷ bare",
+    ]
+    held_table = markdown(memory_head, [[*memory, ratio(ours, bare)]])
+    return section(title, head, rows, (OURS, BARE)) + f"\n\n{DELAYS}\n\n{held_table}"
 
 
 def _row(settings: Settings, asked: Workers, title: str, streams: int, every: float) -> list[str]:

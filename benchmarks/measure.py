@@ -1,4 +1,4 @@
-"""Contestants in processes of their own, rounds that take turns, medians, and Markdown tables."""
+"""What every table shares: contestants in processes of their own, rounds that take turns, medians, Markdown."""
 
 from __future__ import annotations
 
@@ -100,6 +100,13 @@ class Workers:
             raise ContestantFailed(f"{contestant.label}: {answer.error}")
         return msgspec.convert(answer.value, kind)
 
+    def ask_once(self, contestant: Contestant, kind: type[T], **arguments: object) -> T:
+        """The same in a process of its own: what one question left behind would be there for the next one to use."""
+        self.stop(contestant.label)
+        answer = self.ask(contestant, kind, **arguments)
+        self.stop(contestant.label)
+        return answer
+
     def stop(self, label: str) -> None:
         """End one contestant's process; the next question starts a new one."""
         process = self._processes.pop(label, None)
@@ -150,13 +157,24 @@ def present(contestants: Iterable[Contestant]) -> list[Contestant]:
     return [each for each in contestants if installed(each.needs)]
 
 
-def take_turns(names: Sequence[Contestant], rounds: int, ask: Callable[[Contestant], T]) -> dict[str, list[T]]:
-    """Ask everybody once a round, a different one first each time; the answers by label."""
+def take_turns(
+    names: Sequence[Contestant], rounds: int, ask: Callable[[Contestant], T], *, warm: bool = False
+) -> dict[str, list[T]]:
+    """Ask everybody once a round, a different one first each time; the answers by label.
+
+    Args:
+        names: Who takes part.
+        rounds: How often everybody is asked.
+        ask: Measures one of them once.
+        warm: Whether a round is thrown away before.
+    """
     answers: dict[str, list[T]] = {name.label: [] for name in names}
-    for number in range(rounds):
+    for number in range(-warm, rounds):
         first = number % len(names)
         for name in (*names[first:], *names[:first]):
-            answers[name.label].append(ask(name))
+            answer = ask(name)
+            if number >= 0:
+                answers[name.label].append(answer)
     return answers
 
 
@@ -177,21 +195,26 @@ def spread(values: Sequence[float]) -> str:
     return f"{min(values) / middle:.2f} to {max(values) / middle:.2f}" if middle else ""
 
 
+def compared(ours: float, others: Sequence[float], form: str = ",.2f") -> list[str]:
+    """Cells: ours, the other's median, their ratio, and the other's spread."""
+    return [f"{ours:{form}}", f"{median(others):{form}}", ratio(ours, median(others)), spread(others)]
+
+
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; the first column is text, the others are figures."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def notes(contestants: Iterable[Contestant]) -> str:
-    """What a reader should know, one line for each contestant that has something to tell."""
-    return "\n".join(f"- {each.label}: {each.note}" for each in contestants if each.note)
-
-
-def absent(contestants: Iterable[Contestant]) -> str:
-    """A line that names who is missing, or nothing."""
-    missing = [each.label for each in contestants if not installed(each.needs)]
-    return f"\n\nNot installed here: {', '.join(dict.fromkeys(missing))}." if missing else ""
+def section(
+    title: str, head: Sequence[str], rows: Iterable[Sequence[str]], contestants: Iterable[Contestant], *, said: str = ""
+) -> str:
+    """A table under its title, what is `said` of it, a line for each contestant with a note, and who is missing."""
+    everybody = list(contestants)
+    notes = "\n".join(f"- {each.label}: {each.note}" for each in everybody if each.note)
+    missing = dict.fromkeys(each.label for each in everybody if not installed(each.needs))
+    absent = f"Not installed here: {', '.join(missing)}." if missing else ""
+    return "\n\n".join(part for part in (f"## {title}", markdown(head, rows), said, notes, absent) if part)
 
 
 Table = Callable[[Settings], str]

@@ -8,20 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .measure import (
-    Contestant,
-    Settings,
-    absent,
-    markdown,
-    median,
-    notes,
-    present,
-    ratio,
-    run_tables,
-    spread,
-    take_turns,
-    workers,
-)
+from .measure import Contestant, Settings, compared, median, present, run_tables, section, take_turns, workers
 from .results import Bytes
 
 FLOWS: Final = 10_000
@@ -60,29 +47,18 @@ def table(settings: Settings) -> str:
     with workers(settings) as asked:
 
         def ask(contestant: Contestant) -> float:
-            grown = asked.ask(contestant, Bytes, flows=counts.get(contestant.label, flows))
-            asked.stop(contestant.label)  # what one round left behind would be there for the next one to use
-            return grown.size / grown.count
+            grown = asked.ask_once(contestant, Bytes, flows=counts.get(contestant.label, flows))
+            return grown.size / grown.count / 1000
 
         taken = take_turns(everybody, settings.rounds, ask)
     ours = median(taken[OURS.label])
-    rows = [
-        [
-            f"{peer.label}, {counts.get(peer.label, flows):,} flows",
-            f"{ours / 1000:,.1f} ({flows:,} flows)",
-            f"{median(taken[peer.label]) / 1000:,.1f}",
-            ratio(ours, median(taken[peer.label])),
-            spread(taken[peer.label]),
-        ]
-        for peer in everybody[1:]
-    ]
-    return "\n\n".join(
-        [
-            f"## Memory of an idle flow, KB of 1,000 bytes (medians of {settings.rounds} processes; lower is better)",
-            markdown(["peer", "ours", "peer's", "ours ÷ peer", "peer's smallest to largest round"], rows),
-            notes((OURS, *OTHERS)) + absent(OTHERS),
-        ]
-    )
+    rows: list[list[str]] = []
+    for peer in everybody[1:]:
+        own, *figures = compared(ours, taken[peer.label], ",.1f")
+        rows.append([f"{peer.label}, {counts.get(peer.label, flows):,} flows", f"{own} ({flows:,} flows)", *figures])
+    title = f"Memory of an idle flow, KB of 1,000 bytes (medians of {settings.rounds} processes; lower is better)"
+    head = ["peer", "ours", "peer's", "ours ÷ peer", "peer's smallest to largest round"]
+    return section(title, head, rows, (OURS, *OTHERS))
 
 
 if __name__ == "__main__":

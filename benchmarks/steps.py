@@ -9,20 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .measure import (
-    Contestant,
-    Settings,
-    absent,
-    markdown,
-    median,
-    notes,
-    present,
-    ratio,
-    run_tables,
-    spread,
-    take_turns,
-    workers,
-)
+from .measure import Contestant, Settings, compared, median, present, run_tables, section, take_turns, workers
 from .results import Seconds
 
 COUNT: Final = 20_000
@@ -55,32 +42,17 @@ def table(settings: Settings) -> str:
     everybody = [OURS, *present(PEERS)]
     with workers(settings) as asked:
         for update in (False, True):
-            for contestant in everybody:  # warm
-                asked.ask(contestant, Seconds, count=count // 10, update=update)
-            taken = take_turns(
-                everybody,
-                settings.rounds,
-                lambda each, update=update: asked.ask(each, Seconds, count=count, update=update).seconds / count * 1e6,
-            )
+
+            def ask(contestant: Contestant, update: bool = update) -> float:
+                return asked.ask(contestant, Seconds, count=count, update=update).seconds / count * 1e6
+
+            taken = take_turns(everybody, settings.rounds, ask, warm=True)
             ours = median(taken[OURS.label])
-            for peer in everybody[1:]:
-                theirs = median(taken[peer.label])
-                rows.append(
-                    [
-                        f"{peer.label}, {'with an update' if update else 'nothing to update'}",
-                        f"{ours:,.2f}",
-                        f"{theirs:,.2f}",
-                        ratio(ours, theirs),
-                        spread(taken[peer.label]),
-                    ]
-                )
-    return "\n\n".join(
-        [
-            f"## Cost of a step, µs (medians of {settings.rounds} rounds of {count:,} steps; lower is better)",
-            markdown(["peer", "ours", "peer's", "ours ÷ peer", "peer's fastest to slowest round"], rows),
-            notes((OURS, *PEERS)) + absent(PEERS),
-        ]
-    )
+            named = "with an update" if update else "nothing to update"
+            rows += [[f"{peer.label}, {named}", *compared(ours, taken[peer.label])] for peer in everybody[1:]]
+    title = f"Cost of a step, µs (medians of {settings.rounds} rounds of {count:,} steps; lower is better)"
+    head = ["peer", "ours", "peer's", "ours ÷ peer", "peer's fastest to slowest round"]
+    return section(title, head, rows, (OURS, *PEERS))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .measure import Contestant, Settings, markdown, median, notes, ratio, run_tables, take_turns, workers
+from .measure import Contestant, Settings, median, ratio, run_tables, section, take_turns, workers
 from .streams_ours import Streamed
 
 STREAMS: Final = 40
@@ -36,14 +36,9 @@ def table(settings: Settings) -> str:
     for part in ("p50", "p99"):
         ours, bare = (median(getattr(each.delays, part) for each in taken[who.label]) for who in (OURS, BARE))
         row += [f"{ours * 1e3:,.2f}", f"{bare * 1e3:,.2f}", ratio(ours, bare)]
+    title = f"From bytes on the socket to durable, ms (medians of {settings.rounds} rounds; lower is better)"
     head = ["peer", "ours p50", "peer's p50", "ours ÷ peer", "ours p99", "peer's p99", "ours ÷ peer"]
-    return "\n\n".join(
-        [
-            f"## From bytes on the socket to durable, ms (medians of {settings.rounds} rounds; lower is better)",
-            markdown(head, [row]),
-            notes((OURS, BARE)),
-        ]
-    )
+    return section(title, head, [row], (OURS, BARE))
 
 
 if __name__ == "__main__":

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
-
-from ..errors import EXIT_DONE, EXIT_FAILED
 from ..flows.onboarding import all_programs
 from ..flows.recordings import check_recording, read_recordings
 from ..flows.services import Services
+from .findings import put_problems
 from .settings import Settings
-from .terminal import clean, put, say
+from .terminal import clean
 
 
 def check_against(settings: Settings, directory: Path) -> int:
@@ -30,12 +28,6 @@ def check_against(settings: Settings, directory: Path) -> int:
     for recording in read_recordings(directory):
         stories += 1
         points += sum(len(flow.moments) for flow in recording.flows)
-        problems += check_recording(recording, programs)
-    if settings.json:
-        found = {"directory": str(directory), "stories": stories, "points": points, "problems": problems}
-        put(msgspec.json.encode(found).decode())
-    else:
-        for problem in problems:
-            put(clean(problem))
-        say(f"{directory}: {stories} stories, taken up at {points} points, {len(problems)} problems.")
-    return EXIT_FAILED if problems else EXIT_DONE
+        problems += map(clean, check_recording(recording, programs))
+    found = {"directory": str(directory), "stories": stories, "points": points, "problems": problems}
+    return put_problems(settings, found, f"{directory}: {stories} stories, taken up at {points} points")

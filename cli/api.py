@@ -1,30 +1,38 @@
-"""Calls to the API from commands that run no flow."""
+"""Calls to the API from commands that run no flow. What they need is imported when one is made."""
 
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
-import trio
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import Network
-from ..flows.services import Services
-from ..io.api import CloudApiClient
 from .settings import Settings, choose_api
-from .signals import run
+
+if TYPE_CHECKING:
+    from ..io.api import CloudApiClient
 
 T = TypeVar("T")
 
 
-def require_login(settings: Settings, api_url: str) -> str:
-    """The API's address as it is called, when the login is for it and still valid.
+def checked_api(url: str) -> str:
+    """An API's address as it is called, if a token may be sent there. Raises `UnsafeUrl`."""
+    from ..io.api import CloudApiClient
+
+    return CloudApiClient(url).api_url
+
+
+def require_login(settings: Settings) -> str:
+    """The address of the API that is meant, as it is called, when the login is for it and still valid.
 
     Raises:
-        NotAuthenticated: They are not; log in first.
+        NotAuthenticated: It is not; log in first.
         UnsafeUrl: A token must not go there.
     """
-    checked = CloudApiClient(api_url).api_url
+    from ..flows.services import Services
+
+    checked = checked_api(choose_api(settings).url)
     Services(settings.paths, environ=os.environ).credentials(checked)
     return checked
 
@@ -42,7 +50,12 @@ def ask_api(settings: Settings, question: Callable[[CloudApiClient], Awaitable[T
         CloudError: As the call raises.
         Network: It took longer.
     """
-    api_url = require_login(settings, choose_api(settings).url)
+    import trio
+
+    from ..flows.services import Services
+    from .signals import run
+
+    api_url = require_login(settings)
 
     async def main() -> T:
         async with Services(settings.paths, environ=os.environ) as services:
@@ -53,3 +66,13 @@ def ask_api(settings: Settings, question: Callable[[CloudApiClient], Awaitable[T
                 raise Network(f"{api_url} gave no answer within {seconds:g} s") from exc
 
     return run(main)
+
+
+def ask_once(settings: Settings, call: Callable[[CloudApiClient, str], Awaitable[T]]) -> T:
+    """`ask_api` for what acts each time it arrives.
+
+    The call gets an idempotency key of its own: when the answer is lost and the server honours the key, asking again
+    finds the same answer instead of acting twice.
+    """
+    key = secrets.token_hex(16)
+    return ask_api(settings, lambda api: call(api, key))

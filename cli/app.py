@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
 from .._version import __version__
@@ -39,8 +38,8 @@ from . import (
 )
 from .arguments import hoist
 from .errors import report
-from .settings import ENVIRONMENTS, Settings, check_api_url
-from .terminal import clean, prepare_streams, put, stdout_failed
+from .settings import ENVIRONMENTS, Settings, named_api_url
+from .terminal import clean, prepare_streams, put_json, stdout_failed
 
 EPILOG = (
     "Global options may stand before or after the command. Exit codes: 0 done, 1 failed, 2 usage, 4 login needed, "
@@ -126,14 +125,12 @@ def program(
 
     if api_url is not None and env is not None:
         raise typer.BadParameter("give either --env or --api-url", param_hint="--env")
-    if api_url is not None:
-        check_api_url(api_url, "--api-url")
     settings = Settings(
         paths=resolve_cloud_paths(directory, os.environ, current_directory()),
         json=json,
         no_input=no_input,
         directory=directory,
-        api_url=None if api_url is None else api_url.rstrip("/"),
+        api_url=None if api_url is None else named_api_url(api_url, "--api-url"),
         env=env,
         verbosity=verbose,
         log_file=log_file,
@@ -145,12 +142,19 @@ def program(
 
 for module in (up, login, whoami, logout, plans, checkout, provision, deploy, registry_token):
     module.register(app)
-for module in (tenants, secrets, domain, sessions, demo, diagram, sandbox, doctor):
+for module in (demo, diagram, sandbox, doctor):
     module.register(app)
 for module in (flows_send, flows_watch, flows_keep):
     module.register(flows.app)
 tenants_change.register(tenants.app)
-app.add_typer(flows.app, name="flows")
+for name, group in {
+    "tenants": tenants,
+    "secrets": secrets,
+    "domain": domain,
+    "sessions": sessions,
+    "flows": flows,
+}.items():
+    app.add_typer(group.app, name=name)
 
 
 def run(argv: Sequence[str], *, name: str = CLI) -> int:
@@ -191,4 +195,4 @@ def _put_usage_error(problem: BaseException | None) -> None:
     where: str = getattr(getattr(problem, "ctx", None), "command_path", CLI)
     message = "" if told is None else clean(told())
     shown = {"error": "UsageError", "message": message, "hint": f"See {where} --help", "exit_code": EXIT_USAGE}
-    put(msgspec.json.encode(shown).decode())
+    put_json(shown)

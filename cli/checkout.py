@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ..errors import CLI
+from .api import require_login
 from .options import NoBrowser, Plan, Region, Unbound, port_option, seconds_option, warn_unbound
-from .settings import choose_api, settings_of
-
-if TYPE_CHECKING:
-    from ..flows.engine import Engine
-    from ..flows.flow import Flow
-
+from .settings import settings_of
 
 OPTIONS = {"timeout": "--timeout", "bound": "--unbound-callback"}
 """The fields of the flow's context that never change, and the options that set them."""
@@ -32,23 +28,16 @@ def checkout(
     settings = settings_of(context)
     from ..flows.checkout import start_checkout
     from ..machines.checkout import CheckoutContext
-    from .api import require_login
-    from .drive import drive
-    from .going_on import mention_options_left_out
+    from .going_on import start
 
-    api_url = require_login(settings, choose_api(settings).url)
+    api_url = require_login(settings)
     if unbound_callback:
         warn_unbound()
     wanted = CheckoutContext(
         api_url=api_url, plan=plan, region=region, port=port, timeout=timeout, bound=not unbound_callback
     )
 
-    async def begin(engine: Engine) -> Flow:
-        flow = await start_checkout(engine, wanted)
-        mention_options_left_out(settings, flow, wanted, OPTIONS)
-        return flow
-
-    raise typer.Exit(drive(settings, begin, no_browser=no_browser))
+    start(settings, start_checkout, wanted, OPTIONS, no_browser=no_browser)
 
 
 def register(app: typer.Typer) -> None:

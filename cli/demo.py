@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from ..errors import CLI, EXIT_DONE, EXIT_FAILED, CloudError, Network, UnsafeFile
-from .settings import Settings, is_well_known, settings_of, stored_api_url
+from .settings import Settings, is_local, settings_of, stored_api_url
 from .terminal import put, say
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def in_own_directory(settings: Settings) -> Settings:
         directory = settings.paths.directory
     paths = CloudPaths(directory=directory, state_directory=directory, origin="explicit")
     stored = stored_api_url(paths)
-    if stored is not None and not _is_local(stored):
+    if stored is not None and not is_local(stored):
         raise UnsafeFile(
             f"{paths.credentials} is a real login at {stored}; the demo would replace it",
             hint="Leave --dir out, or name an empty directory.",
@@ -81,12 +81,6 @@ def in_own_directory(settings: Settings) -> Settings:
     return msgspec.structs.replace(
         settings, paths=paths, directory=directory, reason="the demo's own", api_url=None, env=None
     )
-
-
-def _is_local(url: str) -> bool:
-    from ..io.wire import PRODUCTION_URL, SANDBOX_URL
-
-    return is_well_known(url) and url not in {PRODUCTION_URL, SANDBOX_URL}
 
 
 def _user_directory() -> Path:
@@ -170,7 +164,7 @@ def _last_words(settings: Settings, end: End) -> int:
     from .drive import showing, tell_end
 
     if end.outcome is None and end.error is None:
-        say("Interrupted; the local cloud is gone with it. Start anew: systemprompt-cloud demo")
+        say(f"Interrupted; the local cloud is gone with it. Start anew: {CLI} demo")
         return end.code
     done = end.outcome is not None and end.outcome.succeeded
     if done and end.outcome is not None and not settings.json:
@@ -179,7 +173,7 @@ def _last_words(settings: Settings, end: End) -> int:
         say()
         put(draw(histories_of(settings, end.outcome.flow)).rstrip("\n"))
     with showing(settings) as shown:
-        tell_end(shown, end)
+        tell_end(settings, shown, end)
     if not done or end.outcome is None:
         return end.code
     if not settings.json:

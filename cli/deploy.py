@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ..errors import CLI, InvalidImage
+from .api import require_login
 from .options import seconds_option
-from .settings import choose_api, settings_of
+from .settings import settings_of
 from .tenant_choice import TenantOption, chosen_tenant
-
-if TYPE_CHECKING:
-    from ..flows.engine import Engine
-    from ..flows.flow import Flow
-
 
 OPTIONS = {"timeout": "--timeout"}
 """The fields of the flow's context that never change, and the options that set them."""
@@ -45,19 +41,12 @@ def deploy(
     settings = settings_of(context)
     from ..flows.deployment import start_deployment
     from ..machines.deployment import DeploymentContext
-    from .api import require_login
-    from .drive import drive
-    from .going_on import mention_options_left_out
+    from .going_on import start
 
-    api_url = require_login(settings, choose_api(settings).url)
+    api_url = require_login(settings)
     wanted = DeploymentContext(api_url=api_url, tenant_id=chosen_tenant(settings, tenant), image=image, timeout=timeout)
 
-    async def begin(engine: Engine) -> Flow:
-        flow = await start_deployment(engine, wanted)
-        mention_options_left_out(settings, flow, wanted, OPTIONS)
-        return flow
-
-    raise typer.Exit(drive(settings, begin))
+    start(settings, start_deployment, wanted, OPTIONS)
 
 
 def register(app: typer.Typer) -> None:

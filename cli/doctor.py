@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import msgspec
 import typer
 
 from ..errors import CLI, EXIT_DONE, EXIT_FAILED
 from .findings import Finding
 from .settings import Settings, settings_of
-from .terminal import clean, mark, put, say
+from .terminal import clean, mark, put, put_json, say
 
 
 def doctor(
@@ -47,7 +46,7 @@ def _put(settings: Settings, finding: Finding) -> None:
     message = clean(finding.message)
     if settings.json:
         shown = {"check": finding.check, "status": finding.status, "message": message, "hint": hint}
-        put(msgspec.json.encode(shown).decode())
+        put_json(shown)
         return
     sign = "!" if finding.status == "warning" else mark(finding.status == "ok")
     put(f"{sign} {finding.check}: {message}")

@@ -83,6 +83,7 @@ def file_findings(settings: Settings) -> list[Finding]:
         (paths.sessions_index, SessionStore.load),
     ):
         found += _file(path, load)
+    found += _unread_sessions(paths.sessions_index)
     found += _keyring(paths.credentials)
     kept = (
         aside for folder in dict.fromkeys((paths.directory, paths.sessions_index.parent)) for aside in _aside(folder)
@@ -114,6 +115,17 @@ def _as_it_is_now(path: Path, found: Finding) -> Finding:
         return found
     hint = "Others may have read what is in it: log in anew, or rotate the credentials of your tenants."
     return Finding("file", "warning", f"{found.message}; it is closed now", hint)
+
+
+def _unread_sessions(index: Path) -> list[Finding]:
+    from ..io.session_store import SessionStore
+
+    try:
+        store = SessionStore.load_or_create(index)
+    except CloudError:
+        return []  # told above
+    told = (unread.refusal for unread in store.unread.values())
+    return [Finding("session", "warning", each.user_message, each.recovery_hint) for each in told]
 
 
 def _keyring(credentials: Path) -> list[Finding]:

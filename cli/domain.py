@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
 from ..errors import CLI
+from .api import ask_api, ask_once
+from .options import Yes, confirm
 from .settings import Settings, settings_of
-from .tenant_choice import TenantOption, Yes, chosen_tenant, confirm
-from .terminal import clean, put, say, table
+from .tenant_choice import TenantOption, chosen_tenant
+from .terminal import clean, put, put_done, put_json, say, table
 
 if TYPE_CHECKING:
     from ..io.wire import CustomDomainResponse
@@ -32,8 +33,6 @@ app = typer.Typer(
 def show(context: typer.Context, tenant: TenantOption = None) -> None:
     """Show a tenant's domain, and what its DNS must say. Needs a login."""
     settings = settings_of(context)
-    from .api import ask_api
-
     chosen = chosen_tenant(settings, tenant)
     _put(settings, ask_api(settings, lambda api: api.custom_domain(chosen)))
 
@@ -46,26 +45,20 @@ def set_domain(
 ) -> None:
     """Give a tenant a domain, and say what its DNS must say. Needs a login."""
     settings = settings_of(context)
-    from .api import ask_api
-
     name = known_domain(domain)
     chosen = chosen_tenant(settings, tenant)
-    _put(settings, ask_api(settings, lambda api: api.set_custom_domain(chosen, name)))
+    _put(settings, ask_once(settings, lambda api, key: api.set_custom_domain(chosen, name, idempotency_key=key)))
 
 
 @app.command("delete", epilog=f"Example: {CLI} domain delete --yes")
 def delete(context: typer.Context, tenant: TenantOption = None, yes: Yes = False) -> None:
     """Take a tenant's domain away; asks first. Needs a login."""
     settings = settings_of(context)
-    from .api import ask_api
-
     chosen = chosen_tenant(settings, tenant)
     confirm(settings, f"Take the domain of {chosen} away? It stops answering there.", yes=yes)
     ask_api(settings, lambda api: api.delete_custom_domain(chosen))
-    if settings.json:
-        put(msgspec.json.encode({"tenant": chosen, "deleted": True}).decode())
-    else:
-        say(f"{clean(chosen)} has no domain of its own any more.")
+    done = {"tenant": chosen, "deleted": True}
+    put_done(settings, done, f"{clean(chosen)} has no domain of its own any more.")
 
 
 def known_domain(value: str) -> str:
@@ -87,7 +80,7 @@ def known_domain(value: str) -> str:
 
 def _put(settings: Settings, found: CustomDomainResponse) -> None:
     if settings.json:
-        put(msgspec.json.encode(found).decode())
+        put_json(found)
         return
     record = found.dns_instructions
     verified = "verified" if found.verified else "not verified yet"
@@ -98,8 +91,3 @@ def _put(settings: Settings, found: CustomDomainResponse) -> None:
         rows.append((clean(record.record_type), clean(record.host), clean(record.value), str(record.ttl)))
         put(table(rows))
         say(f"Then look again: {settings.command('domain show')}")
-
-
-def register(program: typer.Typer) -> None:
-    """Add the group."""
-    program.add_typer(app, name="domain")

@@ -14,18 +14,18 @@ from typing import Protocol
 import msgspec
 import trio
 
-from ..errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED, CloudError
+from ..errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LOGIN_NEEDED, EXIT_REFUSED, CloudError
 from ..flows.engine import Engine, open_engine
 from ..flows.flow import Change, Flow, Outcome
 from ..flows.onboarding import all_programs
 from ..flows.services import OpenBrowser, Services
-from ..io.api import CloudApiClient
 from ..io.browser import open_browser
 from ..io.polling import Backoff
 from ..io.records import FlowRow
 from .ask import ask, ask_yes_or_no, somebody_is_there
 from .errors import stuck_code
 from .lines import Lines
+from .mends import mend, token_was_refused
 from .render import presenter
 from .settings import Settings
 from .signals import until_interrupted
@@ -45,7 +45,7 @@ class Presenter(Protocol):
     def tick(self) -> None: ...
     def paused(self) -> AbstractContextManager[None]: ...
     def note(self, text: str) -> None: ...
-    def ended(self, outcome: Outcome) -> None: ...
+    def ended(self, outcome: Outcome, hint: str) -> None: ...
     def interrupted(self, row: FlowRow | None) -> None: ...
     def stuck(self, row: FlowRow | None, error: CloudError) -> None: ...
 
@@ -61,14 +61,16 @@ class End(msgspec.Struct):
     def code(self) -> int:
         """The exit code."""
         if self.outcome is not None:
-            return code_of(self.outcome)
+            return code_of(self.outcome, self.row)
         return EXIT_INTERRUPTED if self.error is None else stuck_code(self.row, self.error)
 
 
-def code_of(outcome: Outcome) -> int:
-    """The exit code of a flow's end."""
+def code_of(outcome: Outcome, row: FlowRow | None) -> int:
+    """The exit code of a flow's end, which its row tells more about."""
     if outcome.succeeded:
         return EXIT_DONE
+    if token_was_refused(row):
+        return EXIT_LOGIN_NEEDED
     return EXIT_REFUSED if outcome.state in {"denied", "declined"} else EXIT_FAILED
 
 
@@ -94,7 +96,7 @@ def drive(settings: Settings, begin: Begin, *, no_browser: bool = False, paste: 
                 await run_flow(settings, begin, shown, end, browser=browser, paste=paste)
 
             await until_interrupted(work)
-            tell_end(shown, end)
+            tell_end(settings, shown, end)
 
     trio.run(main)
     return end.code
@@ -107,10 +109,10 @@ def showing(settings: Settings) -> Generator[Presenter, None, None]:
         yield shown
 
 
-def tell_end(shown: Presenter, end: End) -> None:
+def tell_end(settings: Settings, shown: Presenter, end: End) -> None:
     """Say how it ended."""
     if end.outcome is not None:
-        shown.ended(end.outcome)
+        shown.ended(end.outcome, mend(settings, end.outcome, end.row))
     elif end.error is not None:
         shown.stuck(end.row, end.error)
     else:
@@ -215,8 +217,3 @@ async def _tick(shown: Presenter) -> None:
     while True:
         shown.tick()
         await trio.sleep(TICK_SECONDS)
-
-
-def checked_api(url: str) -> str:
-    """An API's address, if a token may be sent there. Raises `UnsafeUrl`."""
-    return CloudApiClient(url).api_url

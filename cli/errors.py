@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import msgspec
+from typing import Any
 
 from ..errors import EXIT_FAILED, EXIT_PENDING, CloudError, FlowParked
 from ..io.records import FlowRow
 from .settings import Settings
-from .terminal import clean, put, say
+from .terminal import clean, put_json, say
 
 
 def report(settings: Settings | None, error: CloudError) -> int:
@@ -17,20 +17,24 @@ def report(settings: Settings | None, error: CloudError) -> int:
         settings: The global options; None when they could not even be read.
         error: What happened.
     """
-    message = clean(error.user_message)
-    hint = clean(error.recovery_hint if settings is None else settings.mended(error.recovery_hint))
+    hint = error.recovery_hint if settings is None else settings.mended(error.recovery_hint)
     code = exit_code(error)
     if settings is not None and settings.json:
-        put(msgspec.json.encode({"error": error.kind, "message": message, "hint": hint, "exit_code": code}).decode())
-    tell(message, hint)
+        put_json(as_json(error, hint, code))
+    tell(error.user_message, hint)
     return code
+
+
+def as_json(error: CloudError, hint: str, code: int) -> dict[str, Any]:
+    """An error for programs."""
+    return {"error": error.kind, "message": clean(error.user_message), "hint": clean(hint), "exit_code": code}
 
 
 def tell(message: str, hint: str) -> None:
     """An error in two lines, on stderr."""
-    say(f"Error: {message}")
+    say(f"Error: {clean(message)}")
     if hint:
-        say(hint)
+        say(clean(hint))
 
 
 def stuck_code(row: FlowRow | None, error: CloudError) -> int:

@@ -1,10 +1,14 @@
-"""What a look of `doctor` finds."""
+"""What is found where something is looked over: by `doctor`, and by `flows check`."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
+
+from ..errors import EXIT_DONE, EXIT_FAILED
+from .settings import Settings
+from .terminal import put, put_done
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -21,3 +25,13 @@ class Finding(msgspec.Struct, frozen=True):
     status: Literal["ok", "warning", "failed"]
     message: str
     hint: str = ""
+
+
+def put_problems(settings: Settings, found: dict[str, Any], summary: str) -> int:
+    """What a check found, its problems among it, and the exit code."""
+    problems: list[str] = found["problems"]
+    if not settings.json:
+        for problem in problems:
+            put(problem)
+    put_done(settings, found, f"{summary}, {len(problems)} problems.")
+    return EXIT_FAILED if problems else EXIT_DONE

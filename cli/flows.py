@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import msgspec
 import typer
 
-from ..errors import CLI, EXIT_DONE, EXIT_FAILED, EXIT_PENDING, FlowNotFound
+from ..errors import CLI, EXIT_PENDING, FlowNotFound
 from .asides import mention_journals_set_aside
 from .completion import complete_flows
+from .findings import put_problems
 from .options import NoBrowser, warn_unbound
 from .settings import Settings, choose_api, refuse_untrusted, settings_of
-from .terminal import clean, put, say, shortened, table
+from .terminal import clean, put, put_done, put_json, say, shortened, table
 
 if TYPE_CHECKING:
     from ..flows.engine import Engine
@@ -111,7 +112,7 @@ def list_flows(
     mention_journals_set_aside(settings)
     if settings.json:
         for row in rows:
-            put(msgspec.json.encode(as_json(row) | {"driven": row.id in driven}).decode())
+            put_json(as_json(row) | {"driven": row.id in driven})
         return
     if not rows:
         filtered = wanted or machine is not None
@@ -157,7 +158,7 @@ def show(context: typer.Context, flow: IdOrNewest = None) -> None:
             "children": [as_json(child) for child in children],
             "resume": settings.resume_command(row.id) if row.status != "ended" else None,
         }
-        put(msgspec.json.encode(shown).decode())
+        put_json(shown)
         return
     from .render import meaning
 
@@ -194,10 +195,10 @@ def history(context: typer.Context, flow: IdOrNewest = None) -> None:
 
     histories = histories_of(settings, flow)
     if settings.json:
-        from .lines import change_line
+        from .lines import put_change
 
         for change in sorted((change for changes in histories for change in changes), key=lambda each: each.at):
-            put(change_line(change))
+            put_change(change)
         return
     put(draw(histories).rstrip("\n"))
 
@@ -296,7 +297,7 @@ async def _wait_ended(engine: Engine, flow: str) -> None:
 
 def _tell_cancelled(settings: Settings, row: FlowRow, *, already: bool) -> None:
     if settings.json:
-        put(msgspec.json.encode(as_json(row)).decode())
+        put_json(as_json(row))
     elif row.status != "ended":
         say(f"{row.machine} {shortened(row.id)} has not stopped yet; it stands at {row.state}.")
     elif already:
@@ -313,7 +314,7 @@ def check(
         typer.Option("--against", metavar="DIR", help="Check recorded histories of other releases instead."),
     ] = None,
 ) -> None:
-    """Check the journal: the file itself, and every flow against its history, folded again."""
+    """Check the journal: the file, and every flow against its history."""
     settings = settings_of(context)
     if against is not None:
         from .against import check_against
@@ -323,13 +324,11 @@ def check(
     from ..flows.onboarding import all_programs
     from ..flows.services import Services
 
+    found: dict[str, Any] = {"journal": str(settings.paths.journal), "flows": 0, "problems": []}
     try:
         journal = open_journal(settings)
     except FlowNotFound as exc:
-        if settings.json:
-            put(msgspec.json.encode({"journal": str(settings.paths.journal), "flows": 0, "problems": []}).decode())
-        else:
-            say(exc.user_message)
+        put_done(settings, found, exc.user_message)
         return
     programs = all_programs(Services(settings.paths, open_browser=None))
     with journal:
@@ -337,11 +336,5 @@ def check(
         rows = journal.flows(limit=sys.maxsize)
         for row in rows:
             problems += check_flow(journal, programs, row)
-    if settings.json:
-        found = {"journal": str(settings.paths.journal), "flows": len(rows), "problems": [clean(p) for p in problems]}
-        put(msgspec.json.encode(found).decode())
-    else:
-        for problem in problems:
-            put(clean(problem))
-        say(f"{settings.paths.journal}: {len(rows)} flows, {len(problems)} problems.")
-    raise typer.Exit(EXIT_FAILED if problems else EXIT_DONE)
+    found |= {"flows": len(rows), "problems": [clean(problem) for problem in problems]}
+    raise typer.Exit(put_problems(settings, found, f"{settings.paths.journal}: {len(rows)} flows"))

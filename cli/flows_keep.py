@@ -12,8 +12,9 @@ import typer
 
 from ..errors import CLI
 from .flows import Id, open_journal
+from .options import Yes, confirm
 from .settings import Settings, settings_of
-from .terminal import put, say
+from .terminal import put, put_done, put_json, say
 
 if TYPE_CHECKING:
     from ..io.housekeeping import Pruned
@@ -23,7 +24,10 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def export(context: typer.Context, flow: Id) -> None:
-    """Write a flow, the flows inside it and their histories as JSON, without any secret."""
+    """Write a flow and its history as JSON, without any secret.
+
+    The flows inside it are there, too.
+    """
     settings = settings_of(context)
     from ..flows.export import export_flow
     from ..io.vault import Vault
@@ -47,16 +51,16 @@ def prune(
         str, typer.Option("--older-than", metavar="AGE", help="Only what ended longer ago: 90m, 12h, 30d, 8w.")
     ] = "30d",
     keep: Annotated[int, typer.Option("--keep", min=0, metavar="N", help="Keep the newest N however old.")] = 0,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
 ) -> None:
-    """Remove flows that ended long ago, with their histories, and give the room back to the disk.
+    """Remove flows that ended long ago, with their histories.
 
-    Flows that have not ended stay. Credentials and tenants are not touched.
+    The room goes back to the disk. Flows that have not ended stay. Credentials and tenants are not touched.
     """
     settings = settings_of(context)
     before = datetime.now(UTC) - parse_age(older_than)
-    from ..io.housekeeping import Pruned, compact
+    from ..io.housekeeping import compact
     from ..io.housekeeping import prune as remove
     from ..io.vault import Vault
 
@@ -66,9 +70,8 @@ def prune(
         if dry_run or not found.flows:
             _tell_pruned(settings, found, removed=False)
             return
-        if not yes and not _confirmed(settings, found, older_than):
-            _tell_pruned(settings, Pruned(), removed=False)
-            return
+        question = f"Remove {found.flows} flows that ended more than {older_than} ago, with their histories?"
+        confirm(settings, question, yes=yes)
         done = remove(journal, vault, before, keep=keep)
         compacted = compact(journal, settings.paths.owners_directory)
     _tell_pruned(settings, done, removed=True, freed=compacted.before - compacted.after)
@@ -76,25 +79,9 @@ def prune(
         say("Flows are being driven, so the file keeps its size for now; new flows use the room.")
 
 
-def _confirmed(settings: Settings, found: Pruned, age: str) -> bool:
-    from .ask import ask_yes_or_no, somebody_is_there
-    from .signals import run
-
-    if not somebody_is_there(settings):
-        raise typer.BadParameter(
-            f"{found.flows} flows would be removed and nobody can be asked; give --yes, or --dry-run to look first",
-            param_hint="--yes",
-        )
-
-    async def asked() -> bool:
-        return await ask_yes_or_no(f"Remove {found.flows} flows that ended more than {age} ago, with their histories?")
-
-    return run(asked)
-
-
 def _tell_pruned(settings: Settings, found: Pruned, *, removed: bool, freed: int = 0) -> None:
     if settings.json:
-        put(msgspec.json.encode({"removed": removed, **msgspec.structs.asdict(found), "freed": freed}).decode())
+        put_json({"removed": removed, **msgspec.structs.asdict(found), "freed": freed})
         return
     did = "Removed" if removed else "To remove:"
     inside = f" and {found.children} inside them" if found.children else ""
@@ -109,7 +96,7 @@ def backup(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The new file; nothing may be there.")],
 ) -> None:
-    """Copy the journal as it is at this moment, also while flows are driven.
+    """Copy the journal, also while flows are driven.
 
     Secrets are not in it: a flow that waits for a browser or a token goes on only where its vault is.
     """
@@ -119,10 +106,8 @@ def backup(
     with open_journal(settings) as journal:
         size = copy(journal, file)
         path = journal.path
-    if settings.json:
-        put(msgspec.json.encode({"journal": str(path), "backup": str(file), "bytes": size}).decode())
-    else:
-        say(f"{path} was copied to {file}, {size} bytes, only readable by you.")
+    done = {"journal": str(path), "backup": str(file), "bytes": size}
+    put_done(settings, done, f"{path} was copied to {file}, {size} bytes, only readable by you.")
 
 
 def register(app: typer.Typer) -> None:

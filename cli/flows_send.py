@@ -17,7 +17,7 @@ import typer
 from ..errors import CLI, EXIT_PENDING, EventNotAccepted, IncompatibleFlow
 from .flows import Id, as_json, driver_of, open_journal
 from .settings import settings_of
-from .terminal import clean, put, say, shortened
+from .terminal import clean, put_json, say, shortened
 
 if TYPE_CHECKING:
     from ..io.journal import Journal
@@ -62,7 +62,7 @@ def send(
     if fate == "refused":
         raise EventNotAccepted(after.state, event, machine=row.machine)
     if settings.json:
-        put(msgspec.json.encode(as_json(after) | {"event": event, "taken": fate == "taken"}).decode())
+        put_json(as_json(after) | {"event": event, "taken": fate == "taken"})
     elif fate == "taken":
         say(f"{row.machine} {shortened(row.id)} took {event}; it stands at {after.state}.")
     elif driver := driver_of(settings, after):

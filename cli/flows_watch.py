@@ -10,13 +10,12 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
-from ..errors import CLI, EXIT_PENDING
+from ..errors import CLI, EXIT_DONE, EXIT_FAILED, EXIT_PENDING
 from .flows import as_json, driver_of, open_journal
 from .settings import Settings, settings_of
-from .terminal import clean, put, say, shortened
+from .terminal import clean, put, put_json, say, shortened
 
 if TYPE_CHECKING:
     from ..flows.flow import Change
@@ -61,11 +60,8 @@ class Watched:
 
     def _rows(self) -> Iterator[FlowRow]:
         if self._root is not None:
-            todo = [row] if (row := self._journal.flow(self._root)) else []
-            while todo:
-                row = todo.pop(0)
-                yield row
-                todo += self._journal.children(row.id)
+            if (row := self._journal.flow(self._root)) is not None:
+                yield from self._journal.family(row)
             return
         rows = {row.id: row for row in self._unfinished()}
         # What began and ended between two looks, and what has ended since the last one.
@@ -85,7 +81,7 @@ def watch(
     context: typer.Context,
     flow: Annotated[str | None, typer.Argument(metavar="ID", help="The flow; without it all, from now on.")] = None,
 ) -> None:
-    """Show what happens to a flow, or to all, while other processes drive them.
+    """Show what happens to flows that other processes drive.
 
     With an ID: what happened so far, then what happens, until it has ended (with its exit code) or nobody drives it
     any more (8). Without: until Ctrl-C.
@@ -110,9 +106,9 @@ def watch(
 
 def _show(settings: Settings, change: Change) -> None:
     if settings.json:
-        from .lines import change_line
+        from .lines import put_change
 
-        put(change_line(change))
+        put_change(change)
         return
     put(clean(f"{change.at[11:19]}  {shortened(change.flow)}  {_words(change)}"))
 
@@ -143,13 +139,13 @@ def _tell_end(settings: Settings, row: FlowRow) -> int:
         from .render import MACHINES
 
         if settings.json:
-            put(msgspec.json.encode(as_json(row)).decode())
+            put_json(as_json(row))
         machine = MACHINES.get(row.machine)
         if machine is None:
-            return 0 if row.verdict == "success" else 1
-        return code_of(outcome_of(machine, row, machine.decode_context(row.context)))
+            return EXIT_DONE if row.verdict == "success" else EXIT_FAILED
+        return code_of(outcome_of(machine, row, machine.decode_context(row.context)), row)
     if settings.json:
-        put(msgspec.json.encode(as_json(row) | {"resume": settings.resume_command(row.id)}).decode())
+        put_json(as_json(row) | {"resume": settings.resume_command(row.id)})
     else:
         say(f"Nobody drives it any more; it stands at {row.state}. Go on with it:")
         say(f"  {settings.resume_command(shortened(row.id))}")

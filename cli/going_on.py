@@ -2,23 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NoReturn, TypeVar
 
+import typer
+
+from ..flows.engine import Engine
 from ..flows.flow import Flow
 from ..machines.machine import Context
+from .drive import drive
 from .settings import Settings
 from .terminal import say
 
+C = TypeVar("C", bound=Context)
 
-def mention_options_left_out(settings: Settings, flow: Flow, wanted: Context, options: Mapping[str, str]) -> None:
-    """Say which options that were typed do not apply, since the flow was started before without them.
+
+def start(
+    settings: Settings,
+    starting: Callable[[Engine, C], Awaitable[Flow]],
+    wanted: C,
+    options: Mapping[str, str],
+    *,
+    no_browser: bool = False,
+    paste: bool = False,
+) -> NoReturn:
+    """Start a flow, or go on with the one there is, drive it to its end, and end the command with its exit code.
 
     Args:
-        settings: What was typed.
-        flow: The flow that was started, or goes on.
-        wanted: What it was to be started with.
+        settings: The global options, and what was typed.
+        starting: Starts it.
+        wanted: What it is to be started with.
         options: The fields of the context that never change, and the option that sets each.
+        no_browser: Only show addresses.
+        paste: Also take the address a browser elsewhere ended on, from stdin.
     """
+
+    async def begin(engine: Engine) -> Flow:
+        flow = await starting(engine, wanted)
+        _mention_options_left_out(settings, flow, wanted, options)
+        return flow
+
+    raise typer.Exit(drive(settings, begin, no_browser=no_browser, paste=paste))
+
+
+def _mention_options_left_out(settings: Settings, flow: Flow, wanted: Context, options: Mapping[str, str]) -> None:
+    """Say which options that were typed do not apply, since the flow was started before without them."""
     context = flow.context
     typed = {word.partition("=")[0] for word in settings.arguments}
     left_out = [

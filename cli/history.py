@@ -27,13 +27,8 @@ def histories_of(settings: Settings, flow: str | None) -> list[list[Change]]:
         FlowNotFound: There is none, or several.
     """
     with Journal(settings.paths.journal, create=False) as journal:
-        todo = [find_or_newest(journal, flow)]
-        found: list[list[Change]] = []
-        while todo:
-            row = todo.pop(0)
-            found.append([Change.of(row.machine, record) for record in journal.records(row.id)])
-            todo += journal.children(row.id)
-    return found
+        family = journal.family(find_or_newest(journal, flow))
+        return [[Change.of(row.machine, record) for record in journal.records(row.id)] for row in family]
 
 
 def find_or_newest(journal: Journal, flow: str | None) -> FlowRow:

@@ -10,16 +10,14 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Self
 
-import msgspec
-
 from ..errors import CloudError
 from ..flows.flow import Change, Outcome
 from ..io.log import redact
 from ..io.records import FlowRow
-from .errors import stuck_code, tell
-from .mends import in_words, mend, mend_stuck
+from .errors import as_json, stuck_code, tell
+from .mends import in_words, mend_stuck
 from .settings import Settings
-from .terminal import clean, put, say
+from .terminal import clean, put_json, say
 
 
 class Lines:
@@ -41,7 +39,7 @@ class Lines:
 
     def change(self, change: Change) -> None:
         """A committed change."""
-        put(change_line(change))
+        put_change(change)
 
     def tick(self) -> None:
         """Time passes; nothing to say."""
@@ -55,33 +53,32 @@ class Lines:
         """A word beside the flow."""
         say(text)
 
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, outcome: Outcome, hint: str) -> None:
         """The flow reached an end."""
-        hint = "" if outcome.succeeded else mend(self._settings, outcome.machine, outcome.state, outcome.problem)
-        put(
-            _line(
-                flow=outcome.flow,
-                machine=outcome.machine,
-                state=outcome.state,
-                verdict=outcome.verdict,
-                result=dict(outcome.result),
-                **({"problem": redact(in_words(outcome.problem))} if outcome.problem else {}),
-                **({"hint": clean(hint)} if hint else {}),
-            )
-        )
+        fields: dict[str, Any] = {
+            "flow": outcome.flow,
+            "machine": outcome.machine,
+            "state": outcome.state,
+            "verdict": outcome.verdict,
+            "result": dict(outcome.result),
+        }
+        if outcome.problem:
+            fields["problem"] = redact(in_words(outcome.problem))
+        if hint:
+            fields["hint"] = clean(hint)
+        put_json(fields)
 
     def interrupted(self, row: FlowRow | None) -> None:
         """A signal stopped it."""
         if row is not None:
-            put(_line(**self._pending(row)))
+            put_json(self._pending(row))
 
     def stuck(self, row: FlowRow | None, error: CloudError) -> None:
         """It cannot go on as things are."""
-        message = clean(error.user_message)
-        hint = clean(mend_stuck(error.kind, self._settings.mended(error.recovery_hint)))
+        hint = mend_stuck(self._settings, error)
         standing: dict[str, Any] = {} if row is None else self._pending(row)
-        put(_line(**standing, error=error.kind, message=message, hint=hint, exit_code=stuck_code(row, error)))
-        tell(message, hint)
+        put_json(standing | as_json(error, hint, stuck_code(row, error)))
+        tell(error.user_message, hint)
 
     def _pending(self, row: FlowRow) -> dict[str, Any]:
         return {
@@ -100,8 +97,8 @@ def invitation(purpose: str, again: bool) -> str:
     return f"Open this to {purpose}:"
 
 
-def change_line(change: Change) -> str:
-    """A committed change as JSON."""
+def put_change(change: Change) -> None:
+    """A committed change, as a line of JSON."""
     fields: dict[str, Any] = {
         "flow": change.flow,
         "seq": change.seq,
@@ -113,8 +110,4 @@ def change_line(change: Change) -> str:
     }
     if change.message:
         fields["message"] = redact(change.message)
-    return _line(**fields)
-
-
-def _line(**fields: Any) -> str:
-    return msgspec.json.encode(fields).decode()
+    put_json(fields)

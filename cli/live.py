@@ -78,9 +78,9 @@ class LivePeople(People):
         self._console.print(Text(text, style="bold"), soft_wrap=True)
 
     @override
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, outcome: Outcome, hint: str) -> None:
         self._live.stop()
-        super().ended(outcome)
+        super().ended(outcome, hint)
 
     @override
     def interrupted(self, row: FlowRow | None) -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ..errors import CLI
 from ..io.wire import OAuthProvider
+from .api import checked_api
 from .options import NoBrowser, Provider, Unbound, port_option, seconds_option, warn_unbound
 from .settings import Settings, settings_of, trusted_api_url
 from .terminal import say
-
-if TYPE_CHECKING:
-    from ..flows.engine import Engine
-    from ..flows.flow import Flow
 
 LONGEST_TOKEN = 65_536
 """Bytes read from stdin."""
@@ -57,8 +55,7 @@ def login(
     from ..flows.login import start_login
     from ..io.environment import API_TOKEN
     from ..machines.login import LoginContext
-    from .drive import checked_api, drive
-    from .going_on import mention_options_left_out
+    from .going_on import start
 
     if unbound_callback:
         warn_unbound()
@@ -71,16 +68,10 @@ def login(
         keyring=keyring,
     )
     options = OPTIONS | {"keyring": "--no-keyring" if keyring is False else "--keyring"}
-
-    async def begin(engine: Engine) -> Flow:
-        flow = await start_login(engine, wanted, token=token)
-        if token is None:
-            mention_options_left_out(settings, flow, wanted, options)
-        return flow
-
     if os.environ.get(API_TOKEN):
         say(f"{API_TOKEN} is set: while it is, it goes before the login that is stored now.")
-    raise typer.Exit(drive(settings, begin, no_browser=no_browser, paste=paste))
+    starting = functools.partial(start_login, token=token)
+    start(settings, starting, wanted, {} if token else options, no_browser=no_browser, paste=paste)
 
 
 def read_token(settings: Settings) -> str:

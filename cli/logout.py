@@ -6,12 +6,11 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
-import msgspec
 import typer
 
 from ..errors import CLI, CloudError, Io
 from .settings import Settings, settings_of
-from .terminal import clean, put, say
+from .terminal import clean, put_json, say
 
 if TYPE_CHECKING:
     from ..io.credentials import CloudCredentials
@@ -21,7 +20,7 @@ IN_KEYRING = "the token in the system's keyring"
 
 
 def logout(context: typer.Context) -> None:
-    """Remove the login, the tenants stored here and their sessions.
+    """Remove the login, the stored tenants and their sessions.
 
     The API is told. Files that could not be read and were set aside go too: a token may be in them. Running flows
     stay, and can go on after the next login. So does the local session: it is no login of this API.
@@ -57,7 +56,7 @@ def logout(context: typer.Context) -> None:
     reported = found is not None and not found.is_token_expired() and _report(found)
     if settings.json:
         shown = {"removed": removed, "sessions": sessions, "reported": reported} | ({"kept": kept} if kept else {})
-        put(msgspec.json.encode(shown).decode())
+        put_json(shown)
     else:
         _say_what(settings, removed, sessions, found, reported)
     if trouble is not None:
@@ -95,7 +94,6 @@ def _readable(settings: Settings) -> CloudCredentials | None:
 def _remove_tenant_sessions(settings: Settings) -> tuple[list[str], CloudError | None]:
     """Remove the sessions of tenants, the local one stays; their storage keys, and what stood in the way."""
     from ..io.session_store import SessionStore
-    from ..io.sessions import LOCAL_SESSION_KEY, SessionKey
 
     path = settings.paths.sessions_index
     try:
@@ -104,12 +102,7 @@ def _remove_tenant_sessions(settings: Settings) -> tuple[list[str], CloudError |
     except CloudError as exc:  # the rest is removed all the same
         return [], exc
     with SessionStore.updating(path) as store:
-        gone = [key for key, _ in store.all_sessions() if key != LOCAL_SESSION_KEY]
-        for key in gone:
-            del store.sessions[key]
-        if store.active_session_key not in {None, SessionKey.local()}:
-            store.active_key = store.active_profile_name = None
-    return gone, None
+        return store.remove_tenant_sessions(), None
 
 
 def _report(credentials: CloudCredentials) -> bool:

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..errors import CLI
+import msgspec
+
+from ..errors import CLI, CloudError, NotAuthenticated, TenantNotFound
+from ..flows.flow import Outcome
+from ..io.records import FlowRow
 from .settings import Settings
 
 _SENTENCES: Final = {"payment_declined": "the payment was declined", "access_denied": "the login was refused"}
@@ -20,38 +24,50 @@ def in_words(problem: str) -> str:
     return f"{head}{colon}{_SENTENCES.get(last, last)}"
 
 
-def mend(settings: Settings, machine: str, state: str, problem: str) -> str:
+class _Login(msgspec.Struct):
+    token: str = ""
+
+
+def token_was_refused(row: FlowRow | None) -> bool:
+    """Whether a login failed because the API did not take its token: only then one that failed has a token."""
+    if row is None or (row.machine, row.state) != ("login", "failed"):
+        return False
+    return bool(msgspec.json.decode(row.context, type=_Login).token)
+
+
+def mend(settings: Settings, outcome: Outcome, row: FlowRow | None) -> str:
     """What to do about a flow's end; empty where nothing is known.
 
     Args:
         settings: The global options, and what was typed.
-        machine: The flow's machine.
-        state: The state it ended in.
-        problem: Why, as the flow has it.
+        outcome: How it ended.
+        row: The flow as the journal has it.
     """
-    child, _, said = problem.partition(": ") if machine == "onboarding" else (machine, "", problem)
+    if outcome.succeeded:
+        return ""
+    if token_was_refused(row):
+        return settings.mended(NotAuthenticated.default_hint)
+    inside = outcome.machine == "onboarding"
+    child, _, said = outcome.problem.partition(": ") if inside else (outcome.machine, "", outcome.problem)
     if "choose another port" in said:
-        option = f"--{child}-port" if machine == "onboarding" else "--port"
+        option = f"--{child}-port" if inside else "--port"
         if command := settings.again(option, "0"):
             return f"Take any free port: {command}"
         return f"Start it again with {option} 0, for any free one."
+    if f": {TenantNotFound.api_code}: " in said:
+        return settings.mended(TenantNotFound.default_hint)
     if said.startswith("there is no plan"):
         return f"See what there is: {settings.mended(f'{CLI} plans')}"
-    if child == "checkout" and state in {"declined", "denied"}:
+    if child == "checkout" and outcome.state in {"declined", "denied"}:
         if command := settings.again():
             return f"Try another card: {command}"
         return "Start it again to try another card."
     return ""
 
 
-def mend_stuck(kind: str, hint: str) -> str:
-    """The hint of an error that stopped a flow on its way.
-
-    Args:
-        kind: The error's kind.
-        hint: The error's own hint.
-    """
-    if kind == "PortBusy":
+def mend_stuck(settings: Settings, error: CloudError) -> str:
+    """The hint of an error that stopped a flow on its way."""
+    if error.kind == "PortBusy":
         # The redirect URI that the API was given names the port: another one is no choice any more.
         return "The browser comes back to this very port: end the program that holds it."
-    return hint
+    return settings.mended(error.recovery_hint)

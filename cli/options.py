@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated
 
 import typer
 
+from ..errors import EXIT_FAILED
 from ..io.wire import REGIONS, OAuthProvider
+from .settings import Settings
 from .terminal import say
 
 Provider = Annotated[OAuthProvider, typer.Option("--provider", help="Who you log in with.")]
@@ -19,6 +22,34 @@ Unbound = Annotated[
         help="For an API that takes no query in its redirect URI; anybody on this computer could then answer.",
     ),
 ]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+ExternalDb = Annotated[bool, typer.Option("--external-db", help="Open the database to the outside.")]
+
+
+def confirm(settings: Settings, question: str, *, yes: bool) -> None:
+    """Let a person say no before something is destroyed.
+
+    Args:
+        settings: Whether anybody can be asked.
+        question: What is about to happen, as a question.
+        yes: `--yes` was given; nothing is asked.
+
+    Raises:
+        typer.BadParameter: Nobody can be asked, and nobody said `--yes`.
+        typer.Exit: With 1, when the answer is no.
+    """
+    if yes:
+        return
+    from .ask import ask_yes_or_no, somebody_is_there
+    from .signals import run
+
+    if not somebody_is_there(settings):
+        raise typer.BadParameter(
+            f"this asks first, and nobody can be asked here; if you mean it give --yes. {question}"
+        )
+    if not run(functools.partial(ask_yes_or_no, question)):
+        say("Nothing was changed.")
+        raise typer.Exit(EXIT_FAILED)
 
 
 def warn_unbound() -> None:

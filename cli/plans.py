@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import msgspec
 import typer
 
 from ..errors import CLI
+from .api import ask_api
 from .settings import settings_of
-from .terminal import clean, put, table
+from .terminal import clean, put, put_json, table
 
 
 def plans(context: typer.Context) -> None:
     """List the plans there are. Needs a login."""
     settings = settings_of(context)
-    from .api import ask_api
-
     found = ask_api(settings, lambda api: api.plans())
     if settings.json:
         for plan in found:
-            put(msgspec.json.encode(plan).decode())
+            put_json(plan)
         return
     rows = [("ID", "NAME", "MEMORY", "VOLUME", "TENANTS")]
     rows += [

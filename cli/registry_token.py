@@ -11,13 +11,13 @@ from __future__ import annotations
 import shlex
 from typing import Annotated
 
-import msgspec
 import typer
 
 from ..errors import CLI
+from .api import ask_api
 from .settings import settings_of
 from .tenant_choice import TenantOption, chosen_tenant
-from .terminal import clean, put, say, table
+from .terminal import clean, put, put_json, say, table
 
 
 def registry_token(
@@ -35,8 +35,6 @@ def registry_token(
     settings = settings_of(context)
     if print_token and settings.json:
         raise typer.BadParameter("the token is never part of --json; give one or the other", param_hint="--print-token")
-    from .api import ask_api
-
     chosen = chosen_tenant(settings, tenant)
     found = ask_api(settings, lambda api: api.registry_token(chosen))
     if print_token:
@@ -50,7 +48,7 @@ def registry_token(
         "tag": clean(found.tag),
     }
     if settings.json:
-        put(msgspec.json.encode(shown).decode())
+        put_json(shown)
         return
     put(table(list(shown.items())))
     login = ["docker", "login", "--username", shown["username"], "--password-stdin", shown["registry"]]

@@ -19,22 +19,16 @@ import msgspec
 from ..errors import CloudError
 from ..flows.flow import Change, Outcome
 from ..io.records import FlowRow
-from ..machines.checkout import CHECKOUT
-from ..machines.deployment import DEPLOYMENT
-from ..machines.login import LOGIN
+from ..machines import every
 from ..machines.machine import Machine, Verdict
-from ..machines.onboarding import ONBOARDING
-from ..machines.provisioning import PROVISIONING
 from .errors import tell
 from .lines import invitation
-from .mends import in_words, mend, mend_stuck
+from .mends import in_words, mend_stuck
 from .settings import Settings
 from .steady import Steady
 from .terminal import clean, mark, say, shortened
 
-MACHINES: Mapping[str, Machine[Any]] = {
-    each.name: each for each in (LOGIN, CHECKOUT, PROVISIONING, DEPLOYMENT, ONBOARDING)
-}
+MACHINES: Mapping[str, Machine[Any]] = {each.name: each for each in every.MACHINES}
 
 _CALL = re.compile(r"^[A-Z]+ \S+: ")
 """The call at the beginning of a network error; a person wants to know what happened."""
@@ -198,18 +192,18 @@ class People:
 
     # --- at the end -------------------------------------------------------------------------------------------------
 
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, outcome: Outcome, hint: str) -> None:
         """The flow reached an end."""
         say()
         result = {name: clean(str(value)) for name, value in outcome.result.items() if value}
         if not outcome.succeeded:
-            problem = clean(in_words(outcome.problem)) or meaning(outcome.machine, outcome.state)
+            problem = in_words(outcome.problem) or meaning(outcome.machine, outcome.state)
             tell(
                 f"{outcome.machine} {outcome.state}: {problem}",
                 f"See what happened: {self._settings.command(f'flows history {shortened(outcome.flow)}')}",
             )
-            if what_to_do := mend(self._settings, outcome.machine, outcome.state, outcome.problem):
-                say(clean(what_to_do))
+            if hint:
+                say(clean(hint))
             return
         for text in reached(self._settings, outcome.machine, result):
             say(text)
@@ -226,8 +220,7 @@ class People:
     def stuck(self, row: FlowRow | None, error: CloudError) -> None:
         """It cannot go on as things are."""
         say()
-        hint = mend_stuck(error.kind, self._settings.mended(error.recovery_hint))
-        tell(clean(error.user_message), clean(hint))
+        tell(error.user_message, mend_stuck(self._settings, error))
         if row is not None and row.status != "ended":
             say(f"Nothing is lost: {row.machine} stands at {row.state}. Then go on with it:")
             say(f"  {self._settings.resume_command(row.id)}")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 from typing import Annotated, Any
 
-import msgspec
 import typer
 from typer.core import TyperCommand
 from typing_extensions import override
 
 from ..errors import CLI
 from .settings import program, settings_of
-from .terminal import put, say
+from .terminal import put, put_json, say
 
 
 class _ListingFaults(TyperCommand):
@@ -54,7 +53,10 @@ def sandbox(
 
     async def work() -> None:
         async with serve_sandbox(port, seed=seed, faults=fault or (), step_seconds=step) as cloud:
-            put(msgspec.json.encode({"url": cloud.url}).decode() if settings.json else cloud.url)
+            if settings.json:
+                put_json({"url": cloud.url})
+            else:
+                put(cloud.url)
             if sys.stderr.isatty():
                 say(f"Use it: {program()} up --plan plan_sandbox_starter --region iad --api-url {cloud.url}")
                 say("Ctrl-C ends it.")

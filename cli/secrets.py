@@ -6,13 +6,14 @@ import re
 from collections.abc import Sequence
 from typing import Annotated
 
-import msgspec
 import typer
 
 from ..errors import CLI
+from .api import ask_api
+from .options import Yes, confirm
 from .settings import Settings, settings_of
-from .tenant_choice import TenantOption, Yes, chosen_tenant, confirm
-from .terminal import clean, put, say
+from .tenant_choice import TenantOption, chosen_tenant
+from .terminal import clean, put, put_done, put_json, say
 
 LONGEST_INPUT = 1024 * 1024
 """Bytes read from stdin; no secret is longer."""
@@ -20,7 +21,7 @@ LONGEST_INPUT = 1024 * 1024
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 app = typer.Typer(
-    help="The secrets of a tenant: listed by name, set from stdin or a prompt, never shown.",
+    help="The secrets of a tenant: set and listed, never shown.",
     no_args_is_help=True,
     rich_markup_mode=None,
     epilog=f"Example: {CLI} secrets set OPENAI_API_KEY",
@@ -47,12 +48,13 @@ def known_names(names: list[str]) -> list[str]:
 def list_secrets(context: typer.Context, tenant: TenantOption = None) -> None:
     """List the names of a tenant's secrets. Needs a login."""
     settings = settings_of(context)
-    from .api import ask_api
-
     chosen = chosen_tenant(settings, tenant)
     names = ask_api(settings, lambda api: api.list_secrets(chosen))
     for name in sorted(names):
-        put(msgspec.json.encode({"tenant": chosen, "key": name}).decode() if settings.json else clean(name))
+        if settings.json:
+            put_json({"tenant": chosen, "key": name})
+        else:
+            put(clean(name))
     if not names and not settings.json:
         say(f"{clean(chosen)} has no secrets.")
 
@@ -71,12 +73,10 @@ def set_secrets(
     in the same order, for several.
     """
     settings = settings_of(context)
-    from .api import ask_api
-
     chosen = chosen_tenant(settings, tenant)
     values = dict(zip(names, _values(settings, names), strict=True))
     ask_api(settings, lambda api: api.set_secrets(chosen, values))
-    _tell(settings, chosen, {"set": names}, f"Set {', '.join(names)} of {clean(chosen)}.")
+    put_done(settings, {"tenant": chosen, "set": names}, f"Set {', '.join(names)} of {clean(chosen)}.")
 
 
 @app.command("unset", epilog=f"Example: {CLI} secrets unset OPENAI_API_KEY --yes")
@@ -88,20 +88,11 @@ def unset_secret(
 ) -> None:
     """Remove a secret of a tenant; asks first. Needs a login."""
     settings = settings_of(context)
-    from .api import ask_api
-
     known_names([name])
     chosen = chosen_tenant(settings, tenant)
     confirm(settings, f"Remove the secret {name} of {chosen}? It cannot be read back.", yes=yes)
     ask_api(settings, lambda api: api.unset_secret(chosen, name))
-    _tell(settings, chosen, {"unset": [name]}, f"Removed {name} of {clean(chosen)}.")
-
-
-def _tell(settings: Settings, tenant: str, done: dict[str, list[str]], words: str) -> None:
-    if settings.json:
-        put(msgspec.json.encode({"tenant": tenant, **done}).decode())
-    else:
-        say(words)
+    put_done(settings, {"tenant": chosen, "unset": [name]}, f"Removed {name} of {clean(chosen)}.")
 
 
 def _values(settings: Settings, names: Sequence[str]) -> list[str]:
@@ -131,8 +122,3 @@ def parted(text: str, count: int) -> list[str]:
     if len(lines) != count:
         raise typer.BadParameter(f"stdin holds {len(lines)} lines for {count} names", param_hint="KEY")
     return lines
-
-
-def register(program: typer.Typer) -> None:
-    """Add the group."""
-    program.add_typer(app, name="secrets")

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from ..errors import CLI, CloudError
+from .options import Yes, confirm
 from .settings import Settings, settings_of
-from .tenant_choice import Yes, confirm
-from .terminal import clean, fields, put, say, table
+from .terminal import clean, fields, put, put_done, put_json, say, table
 from .whoami import relative
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ Key = Annotated[str, typer.Argument(metavar="KEY", autocompletion=complete_sessi
 OptionalKey = Annotated[str | None, typer.Argument(metavar="KEY", autocompletion=complete_sessions, help=_HELP)]
 
 app = typer.Typer(
-    help="The CLI sessions kept here, one for each tenant and one for local work.",
+    help="The CLI sessions kept here, of tenants and local work.",
     no_args_is_help=True,
     rich_markup_mode=None,
     epilog=f"Example: {CLI} sessions list",
@@ -85,10 +84,15 @@ def list_sessions(context: typer.Context) -> None:
     found = store.all_sessions()
     if settings.json:
         for key, session in found:
-            put(msgspec.json.encode(as_json(key, session, store.active_key)).decode())
+            put_json(as_json(key, session, store.active_key))
+    for unread in store.unread.values():
+        say(clean(unread.refusal.user_message))
+        say(clean(settings.mended(unread.refusal.recovery_hint)))
+    if settings.json:
         return
     if not found:
-        say(f"There are no sessions in {settings.paths.sessions_index}.")
+        if not store.unread:
+            say(f"There are no sessions in {settings.paths.sessions_index}.")
         return
     now = datetime.now(UTC)
     rows = [("", "SESSION", "PROFILE", "USER", "ENDS")]
@@ -117,7 +121,7 @@ def show(context: typer.Context, key: OptionalKey = None) -> None:
         raise typer.BadParameter(f"no session is active; there is {_there(store)}", param_hint="KEY")
     shown = as_json(wanted.as_storage_key(), _known(store, wanted), store.active_key)
     if settings.json:
-        put(msgspec.json.encode(shown).decode())
+        put_json(shown)
         return
     put(fields(shown))
 
@@ -133,11 +137,9 @@ def switch(context: typer.Context, key: Key) -> None:
     with SessionStore.updating(settings.paths.sessions_index) as store:
         session = _known(store, wanted)
         store.set_active(wanted)
-    if settings.json:
-        put(msgspec.json.encode(as_json(wanted.as_storage_key(), session, store.active_key)).decode())
-        return
-    say(f"Switched to {clean(str(wanted))}.")
-    if session.is_expired():
+    shown = as_json(wanted.as_storage_key(), session, store.active_key)
+    put_done(settings, shown, f"Switched to {clean(str(wanted))}.")
+    if session.is_expired() and not settings.json:
         say("It has ended; the next login to it makes a new one.")
 
 
@@ -148,14 +150,13 @@ def remove(context: typer.Context, key: Key, yes: Yes = False) -> None:
     from ..io.session_store import SessionStore
 
     wanted = session_key(key)
-    _known(_store(settings), wanted)
+    if wanted.as_storage_key() not in (store := _store(settings)).unread:
+        _known(store, wanted)
     confirm(settings, f"Remove the session {wanted}? Its token is forgotten here.", yes=yes)
     with SessionStore.updating(settings.paths.sessions_index) as store:
-        removed = store.remove_session(wanted) is not None
-    if settings.json:
-        put(msgspec.json.encode({"key": wanted.as_storage_key(), "removed": removed}).decode())
-    else:
-        say(f"Removed {clean(str(wanted))}.")
+        removed = wanted.as_storage_key() in store.sessions | store.unread
+        store.remove_session(wanted)
+    put_done(settings, {"key": wanted.as_storage_key(), "removed": removed}, f"Removed {clean(str(wanted))}.")
 
 
 @app.command("prune", epilog=f"Example: {CLI} sessions prune")
@@ -168,10 +169,7 @@ def prune(context: typer.Context) -> None:
     if settings.paths.sessions_index.exists():
         with SessionStore.updating(settings.paths.sessions_index) as store:
             removed = store.prune_expired()
-    if settings.json:
-        put(msgspec.json.encode({"removed": removed}).decode())
-    else:
-        say(f"Removed {removed} that had ended.")
+    put_done(settings, {"removed": removed}, f"Removed {removed} that had ended.")
 
 
 def _known(store: SessionStore, key: SessionKey) -> CliSession:
@@ -183,8 +181,3 @@ def _known(store: SessionStore, key: SessionKey) -> CliSession:
 
 def _there(store: SessionStore) -> str:
     return ", ".join(clean(str(session.session_key)) for _, session in store.all_sessions()) or "none"
-
-
-def register(program: typer.Typer) -> None:
-    """Add the group."""
-    program.add_typer(app, name="sessions")

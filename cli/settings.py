@@ -20,9 +20,8 @@ from urllib.parse import urlsplit
 import msgspec
 import typer
 
-from ..errors import CLI, CredentialsCorrupted, Io, NotAuthenticated, UnsafeFile, UntrustedApi
+from ..errors import CLI, CredentialsCorrupted, Io, NotAuthenticated, UnsafeFile, UnsafeUrl, UntrustedApi
 from ..io.paths import CloudPaths
-from .terminal import clean
 
 LOCAL_VARIABLE: Final = "SYSTEMPROMPT_LOCAL_URL"
 ENVIRONMENTS: Final = ("production", "sandbox", "local")
@@ -66,10 +65,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def command(self, words: str) -> str:
         """A command of ours that works when it is pasted: with the directory and the API that were named here."""
-        named = "" if self.directory is None else f" --dir {shlex.quote(str(self.paths.directory))}"
-        if self.api_url is not None:
-            named += f" --api-url {shlex.quote(self.api_url)}"
-        return f"{program()}{named} {words}"
+        api = "" if self.api_url is None else f" --api-url {shlex.quote(self.api_url)}"
+        return f"{program()}{self._dir_option()}{api} {words}"
 
     def resume_command(self, flow: str) -> str:
         """The command that goes on with a flow."""
@@ -149,41 +146,34 @@ def choose_api(settings: Settings, environ: Mapping[str, str] = os.environ) -> A
                 "to the address it prints, or give that address as --api-url.",
                 param_hint="--env local",
             )
-        check_api_url(url, LOCAL_VARIABLE)
-        return ApiChoice(url.rstrip("/"), "named")
+        return ApiChoice(named_api_url(url, LOCAL_VARIABLE), "named")
     if settings.env is not None:
         return ApiChoice(Environment(settings.env).api_url, "named")
     if url := environment_api_url(environ):
-        check_api_url(url, API_URL)
-        return ApiChoice(url, "named")
+        return ApiChoice(named_api_url(url, API_URL), "named")
     # The stored login is not the one a token in the environment belongs to, nor is its API.
     if not environ.get(API_TOKEN) and (url := stored_api_url(settings.paths)):
         return ApiChoice(url, "stored")
     return ApiChoice(Environment.PRODUCTION.api_url, "default")
 
 
-def check_api_url(url: str, named_by: str) -> None:
-    """Refuse an API's address that no token may be sent to, before anything is done with it.
+def named_api_url(url: str, named_by: str) -> str:
+    """An API's address without a slash at its end, if a token may be sent there.
 
     Args:
         url: What was given.
         named_by: The option or environment variable that gave it.
 
     Raises:
-        typer.BadParameter: It is neither https nor http on this machine, or holds more than an address.
+        typer.BadParameter: None may (`io/urls.py`).
     """
-    from ..io.urls import LOOPBACK_NAMES
+    from ..io.urls import check_api_url
 
     try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        parts, host, port = urlsplit(""), None, None
-    safe = parts.scheme == "https" or (parts.scheme == "http" and host in LOOPBACK_NAMES)
-    if not host or not safe or port == 0 or any(char.isspace() or not char.isprintable() for char in url):
-        raise typer.BadParameter(f"{named_by} must be https, or http on this machine; it is {clean(url)!r}")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise typer.BadParameter(f"{named_by} must not hold a user, a query or a fragment")
+        check_api_url(url, named_by)
+    except UnsafeUrl as exc:
+        raise typer.BadParameter(exc.user_message) from exc
+    return url.rstrip("/")
 
 
 def stored_api_url(paths: CloudPaths) -> str | None:
@@ -239,8 +229,14 @@ def is_well_known(url: str) -> bool:
     """Whether an API is production, the sandbox, or on this computer."""
     from ..io.wire import PRODUCTION_URL, SANDBOX_URL
 
+    return url.rstrip("/") in {PRODUCTION_URL, SANDBOX_URL} or is_local(url)
+
+
+def is_local(url: str) -> bool:
+    """Whether an API is on this computer."""
+    from ..io.urls import LOOPBACK_NAMES
+
     try:
-        host = urlsplit(url).hostname
+        return urlsplit(url).hostname in LOOPBACK_NAMES
     except ValueError:
         return False
-    return url.rstrip("/") in {PRODUCTION_URL, SANDBOX_URL} or host in {"127.0.0.1", "::1", "localhost"}

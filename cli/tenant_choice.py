@@ -1,4 +1,4 @@
-"""Which tenant a command is about, and how a person is asked before something is destroyed.
+"""Which tenant a command is about.
 
 A tenant is named by its id, or by its name where that fits one stored tenant only. Where none is named it is the
 selected one (`tenants select`), else the only one that is stored; a guess between several is never made.
@@ -6,7 +6,6 @@ selected one (`tenants select`), else the only one that is stored; a guess betwe
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,7 +48,6 @@ TenantArgument = Annotated[
         help="Its id or name; without it the selected tenant, or the only one.",
     ),
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def stored_tenants(settings: Settings) -> tuple[StoredTenant, ...]:
@@ -116,28 +114,3 @@ def chosen_tenant(settings: Settings, named: str | None) -> str:
 
 def _nothing_named() -> str:
     raise typer.BadParameter("the tenant's id is empty")
-
-
-def confirm(settings: Settings, question: str, *, yes: bool) -> None:
-    """Let a person say no before something is destroyed.
-
-    Args:
-        settings: Whether anybody can be asked.
-        question: What is about to happen, as a question.
-        yes: `--yes` was given; nothing is asked.
-
-    Raises:
-        typer.BadParameter: Nobody can be asked, and nobody said `--yes`.
-        typer.Exit: With 1, when the answer is no.
-    """
-    from .ask import ask_yes_or_no, somebody_is_there
-    from .signals import run
-    from .terminal import say
-
-    if yes:
-        return
-    if not somebody_is_there(settings):
-        raise typer.BadParameter(f"this asks first, and nobody can be asked here: {question}", param_hint="--yes")
-    if not run(functools.partial(ask_yes_or_no, question)):
-        say("Nothing was changed.")
-        raise typer.Exit(1)

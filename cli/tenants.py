@@ -9,13 +9,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from ..errors import CLI, TenantNotFound, TenantsNotSynced
+from .api import ask_api
 from .settings import Settings, settings_of
 from .tenant_choice import TenantArgument, chosen_tenant, complete_tenants, selected_tenant, stored_tenants
-from .terminal import clean, fields, put, say, table
+from .terminal import clean, fields, put, put_done, put_json, say, table
 
 if TYPE_CHECKING:
     from ..io.tenants import StoredTenant, TenantStore
@@ -24,7 +24,7 @@ STALE_DAYS = 1
 """After how many days `list` mentions that the list is old."""
 
 app = typer.Typer(
-    help="The tenants stored here, and what can be done with them in the cloud.",
+    help="The tenants stored here, and changing them in the cloud.",
     no_args_is_help=True,
     rich_markup_mode=None,
     epilog=f"Example: {CLI} tenants list",
@@ -49,7 +49,10 @@ def as_json(tenant: StoredTenant, selected: str | None) -> dict[str, Any]:
 
 @app.command("list", epilog=f"Example: {CLI} tenants list --json")
 def list_tenants(context: typer.Context) -> None:
-    """List the tenants stored here; `sync` reads them from the API again."""
+    """List the tenants stored here.
+
+    `sync` reads them from the API again.
+    """
     settings = settings_of(context)
     from ..io.tenants import TenantStore
 
@@ -66,7 +69,7 @@ def _put_tenants(settings: Settings, tenants: tuple[StoredTenant, ...]) -> None:
     selected = selected_tenant(settings)
     if settings.json:
         for tenant in tenants:
-            put(msgspec.json.encode(as_json(tenant, selected)).decode())
+            put_json(as_json(tenant, selected))
         return
     rows = [("", "ID", "NAME", "TYPE", "REGION", "HOSTNAME")]
     rows += [
@@ -98,12 +101,15 @@ def _say_age(settings: Settings, store: TenantStore | None) -> None:
 
 @app.command("show", epilog=f"Example: {CLI} tenants show tenant_4f2a")
 def show(context: typer.Context, tenant: TenantArgument = None) -> None:
-    """Show what is stored of a tenant; of its credentials only whether they are here."""
+    """Show what is stored of a tenant.
+
+    Of its credentials only whether they are here.
+    """
     settings = settings_of(context)
     found = _stored(settings, chosen_tenant(settings, tenant))
     shown = as_json(found, selected_tenant(settings))
     if settings.json:
-        put(msgspec.json.encode(shown).decode())
+        put_json(shown)
         return
     put(fields(shown))
 
@@ -112,7 +118,7 @@ def _stored(settings: Settings, tenant_id: str) -> StoredTenant:
     for tenant in stored_tenants(settings):
         if tenant.id == tenant_id:
             return tenant
-    raise TenantNotFound(f"{settings.paths.tenants} holds no tenant {tenant_id}", hint=f"Run: {CLI} tenants sync")
+    raise TenantNotFound(f"{settings.paths.tenants} holds no tenant {tenant_id}")
 
 
 @app.command("select", epilog=f"Example: {CLI} tenants select tenant_4f2a")
@@ -123,7 +129,7 @@ def select(
         typer.Argument(metavar="TENANT", autocompletion=complete_tenants, help="Its id or name, or `local` for none."),
     ],
 ) -> None:
-    """Make a tenant the one that commands mean when they name none."""
+    """Choose the tenant that is meant where none is named."""
     settings = settings_of(context)
     from ..io.session_store import SessionStore
     from ..io.sessions import SessionKey
@@ -134,10 +140,7 @@ def select(
         key = SessionKey.tenant(_stored(settings, chosen_tenant(settings, tenant)).id)
     with SessionStore.updating(settings.paths.sessions_index) as store:
         store.set_active(key)
-    if settings.json:
-        put(msgspec.json.encode({"selected": key.tenant_id}).decode())
-    else:
-        say(f"Selected {clean(str(key))}.")
+    put_done(settings, {"selected": key.tenant_id}, f"Selected {clean(str(key))}.")
 
 
 @app.command("sync", epilog=f"Example: {CLI} tenants sync")
@@ -147,10 +150,12 @@ def sync(
         bool, typer.Option("--prune", help="Also drop those that are not listed and whose credentials are stored here.")
     ] = False,
 ) -> None:
-    """Read the tenants from the API and store them; the credentials stored here stay. Needs a login."""
+    """Read the tenants from the API and store them. Needs a login.
+
+    The credentials stored here stay.
+    """
     settings = settings_of(context)
     from ..io.tenants import TenantStore
-    from .api import ask_api
 
     me = ask_api(settings, lambda api: api.me())
     with TenantStore.updating(settings.paths.tenants) as store:
@@ -179,19 +184,12 @@ def sync(
 def status(context: typer.Context, tenant: TenantArgument = None) -> None:
     """Ask the API how a tenant is. Needs a login."""
     settings = settings_of(context)
-    from .api import ask_api
-
     chosen = chosen_tenant(settings, tenant)
     found = ask_api(settings, lambda api: api.tenant_status(chosen))
     if settings.json:  # without `secrets_url`: whoever holds it may be given the secrets
         shown = {"tenant": chosen, "status": found.status, "message": found.message, "app_url": found.app_url}
-        put(msgspec.json.encode(shown).decode())
+        put_json(shown)
         return
     put(f"{clean(chosen)}: {clean(found.status)}{f', {clean(found.message)}' if found.message else ''}")
     if found.app_url:
         put(clean(found.app_url))
-
-
-def register(program: typer.Typer) -> None:
-    """Add the group."""
-    program.add_typer(app, name="tenants")

@@ -1,32 +1,27 @@
 """The commands of `tenants` that change something in the cloud.
 
-Each carries an idempotency key of its own: when the answer is lost and the server honours the key, asking again finds
-the same answer instead of acting twice. New credentials are stored before anything is said: the API gives them once.
+New credentials are stored before anything is said: the API gives them once.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 from msgspec.structs import replace
 
 from ..errors import CLI, ApiError, TenantNotFound
+from .api import ask_once
+from .options import Yes, confirm
 from .settings import Settings, settings_of
-from .tenant_choice import TenantArgument, Yes, chosen_tenant, confirm
-from .terminal import clean, put, say
+from .tenant_choice import TenantArgument, chosen_tenant
+from .terminal import clean, put_done, say
 
 if TYPE_CHECKING:
-    from ..io.api import CloudApiClient
     from ..io.tenants import StoredTenant
-
-T = TypeVar("T")
-Call = Callable[["CloudApiClient", str], Awaitable[T]]
 
 
 class Switch(StrEnum):
@@ -34,20 +29,6 @@ class Switch(StrEnum):
 
     ON = "on"
     OFF = "off"
-
-
-def _ask(settings: Settings, call: Call[T]) -> T:
-    from .api import ask_api
-
-    key = secrets.token_hex(16)
-    return ask_api(settings, lambda api: call(api, key))
-
-
-def _tell(settings: Settings, tenant: str, done: dict[str, Any], words: str) -> None:
-    if settings.json:
-        put(msgspec.json.encode({"tenant": tenant, **done}).decode())
-    else:
-        say(words)
 
 
 @contextmanager
@@ -73,16 +54,16 @@ def restart(context: typer.Context, tenant: TenantArgument = None) -> None:
     """Restart a tenant. Needs a login."""
     settings = settings_of(context)
     chosen = chosen_tenant(settings, tenant)
-    found = _ask(settings, lambda api, key: api.restart_tenant(chosen, idempotency_key=key))
-    _tell(settings, chosen, {"status": found.status}, f"{clean(chosen)}: {clean(found.status)}")
+    found = ask_once(settings, lambda api, key: api.restart_tenant(chosen, idempotency_key=key))
+    put_done(settings, {"tenant": chosen, "status": found.status}, f"{clean(chosen)}: {clean(found.status)}")
 
 
 def retry(context: typer.Context, tenant: TenantArgument = None) -> None:
     """Provision a tenant again whose provisioning failed. Needs a login."""
     settings = settings_of(context)
     chosen = chosen_tenant(settings, tenant)
-    found = _ask(settings, lambda api, key: api.retry_provision(chosen, idempotency_key=key))
-    _tell(settings, chosen, {"status": found.status}, f"{clean(chosen)}: {clean(found.status)}")
+    found = ask_once(settings, lambda api, key: api.retry_provision(chosen, idempotency_key=key))
+    put_done(settings, {"tenant": chosen, "status": found.status}, f"{clean(chosen)}: {clean(found.status)}")
     if not settings.json:
         say(f"To wait for it: {settings.command(f'provision {chosen}')}")
 
@@ -97,49 +78,55 @@ def delete(context: typer.Context, tenant: TenantArgument = None, yes: Yes = Fal
     chosen = chosen_tenant(settings, tenant)
     confirm(settings, f"Delete the tenant {chosen}, with its database? This cannot be undone.", yes=yes)
     try:
-        _ask(settings, lambda api, key: api.delete_tenant(chosen, idempotency_key=key))
+        ask_once(settings, lambda api, key: api.delete_tenant(chosen, idempotency_key=key))
     except ApiError as exc:
         if exc.status not in {404, 410}:
             raise
         # Not forgotten here, too: it may be another API that was asked, and the credentials were given out once.
-        hint = f"If it is gone there, forget it here: {CLI} tenants sync"
-        raise TenantNotFound(exc.user_message, hint=hint) from exc
+        raise TenantNotFound(exc.user_message) from exc
     with TenantStore.updating(settings.paths.tenants) as tenants:
         tenants.remove_tenant(chosen)
     with SessionStore.updating(settings.paths.sessions_index) as sessions:
         sessions.remove_session(SessionKey.tenant(chosen))
-    _tell(settings, chosen, {"deleted": True}, f"Deleted {clean(chosen)}.")
+    put_done(settings, {"tenant": chosen, "deleted": True}, f"Deleted {clean(chosen)}.")
 
 
 def rotate_credentials(context: typer.Context, tenant: TenantArgument = None, yes: Yes = False) -> None:
-    """Give a tenant's database a new password and store it; asks first. Needs a login.
+    """Give a tenant's database a new password; asks first. Needs a login.
 
-    What uses the old password loses its connection.
+    It is stored here. What uses the old password loses its connection.
     """
     settings = settings_of(context)
     chosen = chosen_tenant(settings, tenant)
     confirm(settings, f"Give the database of {chosen} a new password? The old one stops working.", yes=yes)
     with one_at_a_time(settings):
-        found = _ask(settings, lambda api, key: api.rotate_credentials(chosen, idempotency_key=key))
+        found = ask_once(settings, lambda api, key: api.rotate_credentials(chosen, idempotency_key=key))
 
         def change(old: StoredTenant) -> StoredTenant:
             outside = found.external_database_url if old.external_db_access else None
             return replace(old, internal_database_url=found.internal_database_url, database_url=outside)
 
         stored = _store(settings, chosen, change)
-    _tell(settings, chosen, {"status": found.status, "stored": stored}, f"{clean(chosen)}: {clean(found.message)}")
+    put_done(
+        settings,
+        {"tenant": chosen, "status": found.status, "stored": stored},
+        f"{clean(chosen)}: {clean(found.message)}",
+    )
     _say_stored(settings, chosen, stored)
 
 
 def rotate_sync_token(context: typer.Context, tenant: TenantArgument = None, yes: Yes = False) -> None:
-    """Give a tenant a new sync token and store it; asks first. Needs a login."""
+    """Give a tenant a new sync token; asks first. Needs a login.
+
+    It is stored here, and the old one stops working.
+    """
     settings = settings_of(context)
     chosen = chosen_tenant(settings, tenant)
     confirm(settings, f"Give {chosen} a new sync token? The old one stops working.", yes=yes)
     with one_at_a_time(settings):
-        token = _ask(settings, lambda api, key: api.rotate_sync_token(chosen, idempotency_key=key))
+        token = ask_once(settings, lambda api, key: api.rotate_sync_token(chosen, idempotency_key=key))
         stored = _store(settings, chosen, lambda old: replace(old, sync_token=token))
-    _tell(settings, chosen, {"rotated": True, "stored": stored}, f"{clean(chosen)} has a new sync token.")
+    put_done(settings, {"tenant": chosen, "rotated": True, "stored": stored}, f"{clean(chosen)} has a new sync token.")
     _say_stored(settings, chosen, stored)
 
 
@@ -179,13 +166,13 @@ def external_db(
     chosen = chosen_tenant(settings, tenant)
     wanted = switch is Switch.ON
     with one_at_a_time(settings):
-        found = _ask(settings, lambda api, key: api.set_external_db_access(chosen, wanted, idempotency_key=key))
+        found = ask_once(settings, lambda api, key: api.set_external_db_access(chosen, wanted, idempotency_key=key))
         opened = found.external_db_access
         outside = external_database_url(found.database_url) if opened else None
         _store(settings, chosen, lambda old: replace(old, external_db_access=opened, database_url=outside))
     words = "open to" if opened else "closed to"
-    done = {"external_db_access": opened}
-    _tell(settings, chosen, done, f"The database of {clean(chosen)} is {words} the outside.")
+    done = {"tenant": chosen, "external_db_access": opened}
+    put_done(settings, done, f"The database of {clean(chosen)} is {words} the outside.")
 
 
 def cancel_subscription(context: typer.Context, tenant: TenantArgument = None, yes: Yes = False) -> None:
@@ -193,8 +180,10 @@ def cancel_subscription(context: typer.Context, tenant: TenantArgument = None, y
     settings = settings_of(context)
     chosen = chosen_tenant(settings, tenant)
     confirm(settings, f"Cancel the subscription of {chosen}? It stops when the paid time is over.", yes=yes)
-    _ask(settings, lambda api, key: api.cancel_subscription(chosen, idempotency_key=key))
-    _tell(settings, chosen, {"subscription": "canceled"}, f"The subscription of {clean(chosen)} is cancelled.")
+    ask_once(settings, lambda api, key: api.cancel_subscription(chosen, idempotency_key=key))
+    put_done(
+        settings, {"tenant": chosen, "subscription": "canceled"}, f"The subscription of {clean(chosen)} is cancelled."
+    )
 
 
 def register(group: typer.Typer) -> None:

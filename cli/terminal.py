@@ -16,6 +16,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TextIO, TypedDict
 
+import msgspec
+
+from .settings import Settings
+
 _unwritable: list[TextIO] = []
 """Stdout, once it could not be written."""
 
@@ -35,6 +39,19 @@ def clean(text: str) -> str:
 def put(text: str) -> None:
     """A line of data, on stdout."""
     _write(sys.stdout, text)
+
+
+def put_json(shown: object) -> None:
+    """An object of data as a line of JSON, on stdout."""
+    put(msgspec.json.encode(shown).decode())
+
+
+def put_done(settings: Settings, shown: object, words: str) -> None:
+    """What a command did: an object for programs, or a sentence for people."""
+    if settings.json:
+        put_json(shown)
+    else:
+        say(words)
 
 
 def say(text: str = "") -> None:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ..errors import CLI
 from ..io.wire import OAuthProvider
-from .options import NoBrowser, Plan, Provider, Region, Unbound, port_option, seconds_option, warn_unbound
+from .api import checked_api
+from .options import ExternalDb, NoBrowser, Plan, Provider, Region, Unbound, port_option, seconds_option, warn_unbound
 from .settings import settings_of, trusted_api_url
-
-if TYPE_CHECKING:
-    from ..flows.engine import Engine
-    from ..flows.flow import Flow
-
 
 OPTIONS = {
     "provider": "--provider",
@@ -39,7 +35,7 @@ def up(
     login_timeout: Annotated[float, seconds_option("--login-timeout", "the login")] = 300.0,
     payment_timeout: Annotated[float, seconds_option("--payment-timeout", "the payment")] = 300.0,
     tenant_timeout: Annotated[float, seconds_option("--tenant-timeout", "the tenant")] = 600.0,
-    external_db: Annotated[bool, typer.Option("--external-db", help="Open the database to the outside.")] = False,
+    external_db: ExternalDb = False,
     no_browser: NoBrowser = False,
     unbound_callback: Unbound = False,
 ) -> None:
@@ -51,8 +47,7 @@ def up(
     api_url = trusted_api_url(settings)
     from ..flows.onboarding import start_onboarding
     from ..machines.onboarding import OnboardingContext
-    from .drive import checked_api, drive
-    from .going_on import mention_options_left_out
+    from .going_on import start
 
     if unbound_callback:
         warn_unbound()
@@ -70,12 +65,7 @@ def up(
         tenant_timeout=tenant_timeout,
     )
 
-    async def begin(engine: Engine) -> Flow:
-        flow = await start_onboarding(engine, wanted)
-        mention_options_left_out(settings, flow, wanted, OPTIONS)
-        return flow
-
-    raise typer.Exit(drive(settings, begin, no_browser=no_browser))
+    start(settings, start_onboarding, wanted, OPTIONS, no_browser=no_browser)
 
 
 def register(app: typer.Typer) -> None:

@@ -6,14 +6,14 @@ import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from ..errors import CLI, CloudError, FlowNotFound, JwtDecode, TokenExpired
+from .api import ask_api
 from .asides import mention_journals_set_aside
 from .errors import exit_code, report, tell
 from .settings import Settings, settings_of
-from .terminal import clean, put, say, shortened
+from .terminal import clean, put, put_json, say, shortened
 
 if TYPE_CHECKING:
     from ..io.records import FlowRow
@@ -72,7 +72,7 @@ def whoami(
             "origin": settings.paths.origin,
             "pending": [{"flow": row.id, "machine": row.machine, "state": row.state} for row in pending],
         }
-        put(msgspec.json.encode(shown).decode())
+        put_json(shown)
     else:
         put(f"{clean(found.user_email)} at {clean(found.api_url)}{f', by {API_TOKEN}' if handed else ''}")
         kept = ", in the system's keyring" if in_keyring else ""
@@ -87,8 +87,6 @@ def whoami(
 
 
 def _check(settings: Settings) -> None:
-    from .api import ask_api
-
     ask_api(settings, lambda api: api.me())
 
 
@@ -120,7 +118,7 @@ def _pending(settings: Settings) -> tuple[list[FlowRow], CloudError | None]:
     except FlowNotFound:
         return [], None
     except CloudError as exc:  # who is logged in can be said all the same
-        tell(clean(exc.user_message), clean(settings.mended(exc.recovery_hint)))
+        tell(exc.user_message, settings.mended(exc.recovery_hint))
         return [], exc
 
 

@@ -11,24 +11,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from ..machines.checkout import CHECKOUT
-from ..machines.deployment import DEPLOYMENT
-from ..machines.login import LOGIN
-from ..machines.machine import Machine
-from ..machines.onboarding import ONBOARDING
-from ..machines.provisioning import PROVISIONING
+from ..machines.every import MACHINES
 from .mermaid import mermaid
 
 GALLERY: Final = Path(__file__).resolve().parent / "gallery"
 
-MACHINES: Final[dict[str, tuple[Machine[Any], str]]] = {
-    "login": (LOGIN, "From nothing to credentials on disk."),
-    "checkout": (CHECKOUT, "From a plan and a region to a paid tenant."),
-    "provisioning": (PROVISIONING, "From a tenant's id to a running tenant stored on this machine."),
-    "deployment": (DEPLOYMENT, "From an image to a tenant that runs it."),
-    "onboarding": (ONBOARDING, "Login, checkout and provisioning, one after the other, as child flows."),
+_STORIES: Final = {
+    "login": "From nothing to credentials on disk.",
+    "checkout": "From a plan and a region to a paid tenant.",
+    "provisioning": "From a tenant's id to a running tenant stored on this machine.",
+    "deployment": "From an image to a tenant that runs it.",
+    "onboarding": "Login, checkout and provisioning, one after the other, as child flows.",
 }
 
 _INTRODUCTION: Final = """\
@@ -44,10 +39,11 @@ and `systemprompt-cloud diagram --flow ID` the one with a flow's path marked on 
 
 def gallery() -> dict[str, str]:
     """Every file of the gallery: its name, and its text."""
-    files = {f"{name}.mmd": mermaid(machine) for name, (machine, _) in MACHINES.items()}
+    files = {f"{machine.name}.mmd": mermaid(machine) for machine in MACHINES}
     pages = [_INTRODUCTION]
-    for name, (_, story) in MACHINES.items():
-        pages.append(f"## {name}\n\n{story}\n\n```mermaid\n{files[f'{name}.mmd']}```\n")
+    for machine in MACHINES:
+        drawing = files[f"{machine.name}.mmd"]
+        pages.append(f"## {machine.name}\n\n{_STORIES[machine.name]}\n\n```mermaid\n{drawing}```\n")
     return {**files, "README.md": "\n".join(pages)}
 
 

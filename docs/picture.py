@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 from rich.console import Console
 from rich.text import Text
-from systemprompt_cloud.testing.processes import command_line
+from systemprompt_cloud.testing.command import COMMAND
 from systemprompt_cloud.testing.terminal import open_window
 
 PICTURE = Path(__file__).with_name("demo.svg")
@@ -22,7 +22,7 @@ async def main() -> None:
     """Run the demo, and keep what the window shows while polling has taken over from the stream."""
     with tempfile.TemporaryDirectory() as place, open_window(columns=COLUMNS, lines=LINES) as window:
         window.run(["clear"])
-        window.run(["exec", *command_line("--dir", f"{place}/demo", "demo")])
+        window.run(["exec", *COMMAND, "--dir", f"{place}/demo", "demo"])
         await window.wait_for("news by polling", "(polling)")
         shown = window.tmux("capture-pane", "-p", "-e")
     lines = Text.from_ansi(shown.rstrip()).split("\n")

@@ -15,9 +15,16 @@ import trio
 from ..errors import CallbackRejected, CloudError
 from ..io.callback import CallbackHit, StatusView, listen_for_callback
 from ..io.pages import error_page
+from ..io.serving import bind_loopback
+from ..machines.checkout import CheckoutContext
+from ..machines.login import LoginContext
 from ..machines.machine import Event
-from .services import ReadLine
+from ..machines.vocabulary import BrowserNotOpened, BrowserOpened
+from .services import ReadLine, Services
 from .visit import Visit
+
+LONGEST_DESCRIPTION = 300
+"""Characters of a provider's error description that are shown; it comes from a URL anybody could have made."""
 
 PASTE = "If the browser is on another computer, paste the address it ended on:"
 
@@ -33,25 +40,40 @@ Read = Callable[[dict[str, str]], Awaitable[Reply]]
 """Makes a reply of a callback's parameters, or raises `CallbackRejected`: the wait goes on then."""
 
 
+def free_port(port: int) -> int:
+    """The port a callback can come to: `port`, or any free one for 0. Raises `PortBusy`."""
+    with bind_loopback(port) as sock:
+        return int(sock.getsockname()[1])
+
+
 async def await_browser(
     visit: Visit[Any],
-    *,
-    port: int,
-    nonce: str | None,
+    services: Services,
+    purpose: str,
     read: Read,
-    invite: Callable[[], Awaitable[Event | None]],
+    *,
     status: Callable[[], StatusView] | None = None,
     read_line: ReadLine | None = None,
 ) -> None:
     """Listen, invite the person, and give the flow every callback that can be read; until the state is left.
 
+    Args:
+        visit: Of a login or a checkout.
+        services: Shows the URL, and opens it.
+        purpose: What the person is to do there ("log in", "pay").
+        read: Makes a reply of a callback.
+        status: What a page that asks for the status is told.
+        read_line: Asks for the address a browser on another computer ended on.
+
     Raises:
         PortBusy: Somebody else has the port. Nobody was invited.
     """
+    context: LoginContext | CheckoutContext = visit.context
+    nonce, url = await visit.reveal(context.nonce), await visit.reveal(context.url)
 
-    async def inviting() -> None:
-        if (event := await invite()) is not None:
-            await visit.send(event)
+    async def invite() -> None:
+        outcome = await services.invite(purpose, url, again=context.invited)
+        await visit.send(BrowserOpened() if outcome.opened else BrowserNotOpened(outcome.reason))
 
     async def take_pasted(ask: ReadLine) -> None:
         question = PASTE
@@ -62,10 +84,10 @@ async def await_browser(
                 question = f"{exc.user_message} {PASTE}"
 
     async with (
-        listen_for_callback(port=port, nonce=nonce, status_page=status) as listener,
+        listen_for_callback(port=context.port, nonce=nonce if context.bound else None, status_page=status) as listener,
         trio.open_nursery() as nursery,
     ):
-        nursery.start_soon(inviting)
+        nursery.start_soon(invite)
         if read_line is not None:
             nursery.start_soon(take_pasted, read_line)
         while True:

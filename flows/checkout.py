@@ -9,18 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 import trio
+from typing_extensions import override
 
-from ..errors import (
-    ApiError,
-    CallbackRejected,
-    EffectUncertain,
-    Network,
-    PortBusy,
-    StreamLost,
-    TooLarge,
-)
+from ..errors import ApiError, CallbackRejected, Network, PortBusy, StreamLost, TooLarge
 from ..io.api import CloudApiClient
 from ..io.browser import check_openable
 from ..io.callback import StatusView, callback_uri, listen_for_callback, new_nonce
@@ -30,48 +24,32 @@ from ..io.sse import EventStream, ServerSentEvent
 from ..io.wire import REGIONS, CheckoutEvent, Plan, TenantInfo
 from ..machines.checkout import (
     CHECKOUT,
-    BrowserNotOpened,
-    BrowserOpened,
     CheckoutContext,
     CheckoutCreated,
     CheckoutFailed,
     OrderRefused,
     OrderValidated,
-    OutcomeUnknown,
     PaymentCompleted,
     PaymentDeclined,
     PaymentNotFound,
     PaymentObserved,
     PaymentPending,
-    RepeatConfirmed,
-    RepeatDeclined,
     TenantAnnounced,
     TenantConfirmed,
 )
 from ..machines.machine import Event
+from ..machines.vocabulary import OutcomeUnknown
 from ..machines.watching import StepObserved, unsaid
-from .callbacks import Reply, await_browser
+from .callbacks import LONGEST_DESCRIPTION, Reply, await_browser, free_port
+from .effects import ask_for, ask_whether_to_repeat
 from .engine import Engine
 from .flow import Flow
-from .login import LONGEST_DESCRIPTION, free_port
+from .following import Following
 from .services import Services
-from .visit import Intent, Program, Visit
-from .watching import (
-    Ask,
-    Connect,
-    Interpret,
-    Pauses,
-    decode,
-    follow_stream,
-    look_once,
-    poll,
-    poll_without_stream,
-    refusal,
-    stand_by,
-)
+from .visit import Program, Visit
+from .watching import decode, poll, refusal, stand_by
 
 CheckoutVisit = Visit[CheckoutContext]
-_CONFLICT = 409
 STREAM_EVENTS = frozenset({"provisioning"})
 
 BUILT = frozenset({"infrastructure_ready", "tenant_ready"})
@@ -102,8 +80,8 @@ def checkout_program(services: Services) -> Program[CheckoutContext]:
             "confirming_tenant": [doing.confirm_tenant],
             "tenant_unconfirmed": [stand_by],
             "tenant_overdue": [stand_by],
-            "awaiting_tenant_streaming": [doing.watch_events, doing.look_once, doing.serve_waiting_page],
-            "awaiting_tenant_polling": [doing.poll_tenant, doing.serve_waiting_page],
+            "awaiting_tenant_streaming": [doing.watch_events, doing.serve_waiting_page],
+            "awaiting_tenant_polling": [doing.poll_status, doing.serve_waiting_page],
         },
     )
 
@@ -112,15 +90,6 @@ async def start_checkout(engine: Engine, context: CheckoutContext) -> Flow:
     """Start a checkout, or go on with the unfinished one for the same API, plan, region and port."""
     key = f"{context.api_url}|{context.plan}|{context.region}|{context.port}"
     return await engine.start(CHECKOUT, context, key=key)
-
-
-def is_conflict_with_itself(intent: Intent, exc: ApiError | Network) -> bool:
-    """Whether an error may mean that an earlier process's request under the same key is still being worked on.
-
-    That is what a 409 to a repetition says (draft-ietf-httpapi-idempotency-key-header, section 2.6), and what a server
-    answers that forgot the key and is at work.
-    """
-    return intent.uncertain and isinstance(exc, ApiError) and exc.status == _CONFLICT
 
 
 def find_plan(plans: list[Plan], wanted: str) -> Plan | None:
@@ -160,25 +129,35 @@ def stream_meaning(context: CheckoutContext, event: CheckoutEvent, event_id: str
     return StepObserved(event.event_type, redact(event.message or ""), "stream", event_id, event.tenant_id)
 
 
-class _Checkout:
-    def __init__(self, services: Services) -> None:
-        self.services = services
-        self.pauses = Pauses()
+class _Checkout(Following[CheckoutContext]):
+    @override
+    def open_stream(
+        self, api: CloudApiClient, context: CheckoutContext, after: str | None
+    ) -> AbstractAsyncContextManager[EventStream]:
+        session = context.checkout_session_id
+        return api.checkout_events(session, last_event_id=after, idle_timeout=self.services.idle_seconds)
 
-    async def _api(self, visit: CheckoutVisit) -> CloudApiClient:
-        return await self.services.api(visit.context.api_url)
+    @override
+    def interpret(self, context: CheckoutContext, sse: ServerSentEvent) -> Event | None:
+        event = decode(sse, STREAM_EVENTS, CheckoutEvent)
+        return None if event is None else stream_meaning(context, event, sse.id)
 
-    async def _connect(self, visit: CheckoutVisit) -> Connect:
-        api = await self._api(visit)
-
-        def connect(last_event_id: str) -> AbstractAsyncContextManager[EventStream]:
-            return api.checkout_events(
-                visit.context.checkout_session_id,
-                last_event_id=last_event_id or None,
-                idle_timeout=self.services.idle_seconds,
-            )
-
-        return connect
+    @override
+    async def ask(self, api: CloudApiClient, context: CheckoutContext) -> Event | None:
+        tenants = (await api.me()).tenants
+        found = our_tenant(context, tenants)
+        tenant_id = context.tenant_id or (found.id if found is not None else "")
+        if not tenant_id:
+            return None
+        name = next((tenant.name for tenant in tenants if tenant.id == tenant_id), context.tenant_name)
+        status = await api.tenant_status(tenant_id)
+        said = redact(status.message or "")
+        if status.status == "failed":
+            return CheckoutFailed(said or "the server gave no reason")
+        if status.status in {"ready", "infrastructure_ready"}:
+            step = "tenant_ready" if status.status == "ready" else status.status
+            return TenantAnnounced(step, unsaid(context, said), tenant_id, name, step != "tenant_ready")
+        return StepObserved("", said, "polling", tenant_id=tenant_id)
 
     # --- before the money ------------------------------------------------------------------------------------------
 
@@ -186,7 +165,7 @@ class _Checkout:
         context = visit.context
         if context.region not in REGIONS:
             return OrderRefused(f"there is no region {context.region!r}; there are {', '.join(REGIONS)}")
-        api = await self._api(visit)
+        api = await self.api(visit)
         plans = await api.plans()
         plan = find_plan(plans, context.plan)
         if plan is None:
@@ -201,28 +180,18 @@ class _Checkout:
 
     async def create_checkout(self, visit: CheckoutVisit) -> Event:
         context = visit.context
-        api = await self._api(visit)
+        api = await self.api(visit)
         nonce = await visit.reveal(context.nonce)
         intent = await visit.announce("create_checkout")
         if intent.uncertain:
             await api.plans()  # any answer tells whether this server honours idempotency keys
             if not api.honours_idempotency:
                 return OutcomeUnknown("interrupted while the checkout was being created")
-        try:
-            created = await api.create_checkout(
-                context.price_id,
-                context.region,
-                callback_uri(context.port, nonce if context.bound else None),
-                idempotency_key=intent.key,
-            )
-        except (ApiError, Network) as exc:
-            if is_conflict_with_itself(intent, exc):
-                return OutcomeUnknown(exc.user_message)
-            if isinstance(exc, ApiError) and exc.status is not None and not exc.retryable:
-                return OrderRefused(exc.user_message)
-            if api.honours_idempotency or (isinstance(exc, Network) and not exc.sent):
-                raise  # asking again under the same key is safe
-            return OutcomeUnknown(exc.user_message)
+        redirect_uri = callback_uri(context.port, nonce if context.bound else None)
+        call = partial(api.create_checkout, context.price_id, context.region, redirect_uri)
+        created = await ask_for(visit, api, intent, call, OrderRefused)
+        if isinstance(created, Event):
+            return created
         check_openable(created.checkout_url)
         return CheckoutCreated(
             created.transaction_id,
@@ -232,41 +201,25 @@ class _Checkout:
 
     async def ask_whether_to_repeat(self, visit: CheckoutVisit) -> Event:
         problem = visit.context.problem
-        if self.services.confirm is None:
-            raise EffectUncertain(
-                f"a checkout may or may not have been created ({problem}); nothing is charged before you pay",
-                hint="Run `systemprompt-cloud flows resume` in a terminal and answer, or cancel the flow.",
-            )
-        yes = await self.services.confirm(
+        return await ask_whether_to_repeat(
+            self.services,
+            f"a checkout may or may not have been created ({problem}); nothing is charged before you pay",
             f"A checkout may or may not have been created ({problem}). Nothing is charged before you pay. "
-            "Create another one?"
+            "Create another one?",
         )
-        return RepeatConfirmed() if yes else RepeatDeclined()
 
     # --- while somebody pays ---------------------------------------------------------------------------------------
 
     async def await_callback(self, visit: CheckoutVisit) -> None:
         context = visit.context
-        nonce, url = await visit.reveal(context.nonce), await visit.reveal(context.url)
-
-        async def invite() -> Event | None:
-            outcome = await self.services.invite("pay", url, again=context.invited)
-            return BrowserOpened() if outcome.opened else BrowserNotOpened(outcome.reason)
 
         async def read(parameters: dict[str, str]) -> Reply:
             return read_callback(context, parameters, self.services.checkout_pages)
 
-        await await_browser(
-            visit,
-            port=context.port,
-            nonce=nonce if context.bound else None,
-            read=read,
-            invite=invite,
-            status=lambda: status_view(visit.context),
-        )
+        await await_browser(visit, self.services, "pay", read, status=lambda: status_view(visit.context))
 
     async def watch_for_payment(self, visit: CheckoutVisit) -> Event | None:
-        connect = await self._connect(visit)
+        connect = await self.connect(visit)
         failures = 0
         while True:
             try:
@@ -285,7 +238,7 @@ class _Checkout:
 
     async def confirm_tenant(self, visit: CheckoutVisit) -> Event:
         context = visit.context
-        api = await self._api(visit)
+        api = await self.api(visit)
 
         async def ask() -> Event | None:
             tenants = {tenant.id: tenant for tenant in (await api.me()).tenants}
@@ -294,49 +247,10 @@ class _Checkout:
 
         return await poll(visit, self.services, ask, pauses=self.pauses)
 
-    async def watch_events(self, visit: CheckoutVisit) -> Event:
-        return await follow_stream(visit, self.services, await self._connect(visit), self._interpreting(visit))
-
-    def _interpreting(self, visit: CheckoutVisit) -> Interpret:
-        def interpret(sse: ServerSentEvent) -> Event | None:
-            event = decode(sse, STREAM_EVENTS, CheckoutEvent)
-            return None if event is None else stream_meaning(visit.context, event, sse.id)
-
-        return interpret
-
     async def look_for_payment(self, visit: CheckoutVisit) -> Event:
-        api = await self._api(visit)
+        api = await self.api(visit)
         found = our_tenant(visit.context, (await api.me()).tenants)
         return PaymentNotFound() if found is None else PaymentObserved(found.id, found.name)
-
-    async def look_once(self, visit: CheckoutVisit) -> Event | None:
-        return await look_once(visit, await self._asking(visit), self.pauses)
-
-    async def poll_tenant(self, visit: CheckoutVisit) -> None:
-        connect, ask = await self._connect(visit), await self._asking(visit)
-        await poll_without_stream(visit, self.services, connect, self._interpreting(visit), ask, self.pauses)
-
-    async def _asking(self, visit: CheckoutVisit) -> Ask:
-        api = await self._api(visit)
-
-        async def ask() -> Event | None:
-            context = visit.context
-            tenants = (await api.me()).tenants
-            found = our_tenant(context, tenants)
-            tenant_id = context.tenant_id or (found.id if found is not None else "")
-            if not tenant_id:
-                return None
-            name = next((tenant.name for tenant in tenants if tenant.id == tenant_id), context.tenant_name)
-            status = await api.tenant_status(tenant_id)
-            said = redact(status.message or "")
-            if status.status == "failed":
-                return CheckoutFailed(said or "the server gave no reason")
-            if status.status in {"ready", "infrastructure_ready"}:
-                step = "tenant_ready" if status.status == "ready" else status.status
-                return TenantAnnounced(step, unsaid(context, said), tenant_id, name, step != "tenant_ready")
-            return StepObserved("", said, "polling", tenant_id=tenant_id)
-
-        return ask
 
     async def serve_waiting_page(self, visit: CheckoutVisit) -> None:
         context = visit.context

@@ -7,14 +7,16 @@ the new image's, and then until it says that the image runs. Whose status it is,
 
 from __future__ import annotations
 
+from functools import partial
+
+import msgspec
 import trio
 
-from ..errors import ApiError, CloudError, DeploymentUnfinished, EffectUncertain, Network
+from ..errors import ApiError, DeploymentUnfinished
 from ..io.api import CloudApiClient
 from ..io.images import check_image
 from ..io.log import redact
 from ..io.wire import TenantStatus
-from ..machines.checkout import OutcomeUnknown, RepeatConfirmed, RepeatDeclined
 from ..machines.deployment import (
     DEPLOYMENT,
     Deployed,
@@ -28,11 +30,12 @@ from ..machines.deployment import (
     shows_rollout,
 )
 from ..machines.machine import Event
-from ..machines.provisioning import StillWorking
+from ..machines.vocabulary import OutcomeUnknown, StillWorking
 from ..machines.watching import StepObserved
-from .checkout import is_conflict_with_itself
+from .effects import ask_for, ask_whether_to_repeat
 from .engine import Engine
 from .flow import Flow
+from .following import ended_by_refusal
 from .services import Services
 from .visit import Program, Visit
 from .watching import poll, refusal, stand_by
@@ -102,14 +105,9 @@ class _Deployment:
     async def _api(self, visit: DeploymentVisit) -> CloudApiClient:
         return await self.services.api(visit.context.api_url)
 
+    @ended_by_refusal
     async def open_registry(self, visit: DeploymentVisit) -> Event:
-        api = await self._api(visit)
-        try:
-            found = await api.registry_token(visit.context.tenant_id)
-        except CloudError as exc:
-            if (over := refusal(exc)) is not None:
-                return over
-            raise
+        found = await (await self._api(visit)).registry_token(visit.context.tenant_id)
         token = await visit.keep(REGISTRY_TOKEN, found.token)
         return RegistryOpened(f"{found.registry}/{found.repository}", found.tag, token)
 
@@ -117,31 +115,23 @@ class _Deployment:
         context = visit.context
         api = await self._api(visit)
         intent = await visit.announce("deploy")
-        if intent.uncertain and context.before:
-            try:
-                await api.tenant_status(context.tenant_id)  # any answer tells whether this server honours keys
-            except ApiError as exc:
-                if refusal(exc) is None:
-                    raise
-                return OutcomeUnknown(exc.user_message)  # where nothing more can be seen, that is the end
-            if not api.honours_idempotency:
-                return OutcomeUnknown("interrupted while the deployment was being asked for")
-        else:  # announced and nothing noted: an earlier process did not come as far as asking
-            try:
-                status = await api.tenant_status(context.tenant_id)
-            except CloudError as exc:
-                return _refused(exc)
-            await visit.send(StatusNoted(redact(status.status or "unknown")))
+        if not context.before:  # announced and nothing noted: an earlier process did not come as far as asking
+            intent = msgspec.structs.replace(intent, uncertain=False)
         try:
-            answer = await api.deploy(context.tenant_id, context.image, idempotency_key=intent.key)
-        except (ApiError, Network) as exc:
-            if is_conflict_with_itself(intent, exc):
-                return OutcomeUnknown(exc.user_message)
-            if isinstance(exc, ApiError) and exc.status is not None and not exc.retryable:
-                return DeploymentRefused(exc.user_message)
-            if api.honours_idempotency or (isinstance(exc, Network) and not exc.sent):
-                raise  # asking again under the same key is safe
-            return OutcomeUnknown(exc.user_message)
+            status = await api.tenant_status(context.tenant_id)  # any answer tells whether this server honours keys
+        except ApiError as exc:
+            if refusal(exc) is None:
+                raise
+            over = OutcomeUnknown if intent.uncertain else DeploymentRefused
+            return over(exc.user_message)  # where nothing more can be seen, that is the end
+        if not intent.uncertain:
+            await visit.send(StatusNoted(redact(status.status or "unknown")))
+        elif not api.honours_idempotency:
+            return OutcomeUnknown("interrupted while the deployment was being asked for")
+        call = partial(api.deploy, context.tenant_id, context.image)
+        answer = await ask_for(visit, api, intent, call, DeploymentRefused)
+        if isinstance(answer, Event):
+            return answer
         if answer.status == "ready":
             return Deployed(answer.app_url or "")
         if answer.status == "failed":
@@ -153,12 +143,7 @@ class _Deployment:
         with trio.move_on_after(visit.context.settle):
             return await self.watch_for_rollout(visit)
         asked = f"{visit.context.image} may or may not have been deployed ({problem}), and the status shows nothing new"
-        if self.services.confirm is None:
-            raise EffectUncertain(
-                asked, hint="Run `systemprompt-cloud flows resume` in a terminal and answer, or cancel the flow."
-            )
-        yes = await self.services.confirm(f"{asked}. Deploy it again?")
-        return RepeatConfirmed() if yes else RepeatDeclined()
+        return await ask_whether_to_repeat(self.services, asked, f"{asked}. Deploy it again?")
 
     async def watch_for_rollout(self, visit: DeploymentVisit) -> Event:
         context = visit.context
@@ -178,19 +163,8 @@ class _Deployment:
 
         return await poll(visit, self.services, ask)
 
+    @ended_by_refusal
     async def ask_once_more(self, visit: DeploymentVisit) -> Event:
         api = await self._api(visit)
-        try:
-            event = status_meaning(await api.tenant_status(visit.context.tenant_id))
-        except CloudError as exc:
-            if (over := refusal(exc)) is not None:
-                return over
-            raise
+        event = status_meaning(await api.tenant_status(visit.context.tenant_id))
         return StillWorking(event.message) if isinstance(event, StepObserved) else event
-
-
-def _refused(exc: CloudError) -> Event:
-    """The status could not be read before anything was asked for."""
-    if refusal(exc) is not None:
-        return DeploymentRefused(exc.user_message)
-    raise exc

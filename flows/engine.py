@@ -20,13 +20,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import trio
 
-from ..errors import (
-    CloudError,
-    EngineClosed,
-    EventNotAccepted,
-    FlowExists,
-    IncompatibleFlow,
-)
+from ..errors import CloudError, EngineClosed, EventNotAccepted, FlowExists, IncompatibleFlow
 from ..io.clock import Clock, SystemClock
 from ..io.commits import Commits
 from ..io.journal import Journal
@@ -153,7 +147,7 @@ class Engine:
             try:
                 await live.resume(self.claims.owner.name, repeat=flow in self._repeating)
                 self._repeating.discard(flow)
-                await self._cancel_strays(live)
+                await self.endings.cancel_strays(live)
             except BaseException:
                 # Taken over and not driven: it must not look as if it were, or nobody could take it up again.
                 self.finish(live, EngineClosed(f"flow {flow} was not taken up again; it stands in {live.row.state}"))
@@ -177,10 +171,12 @@ class Engine:
         row = self.claims.existing(flow)
         return [Change.of(row.machine, record) for record in self.journal.records(flow)]
 
-    async def changes(self, flow: str) -> AsyncGenerator[Change]:
-        """A flow's changes, from its first to its last; ends when nobody drives it here any more."""
+    async def changes(self, flow: str, *, children: bool = False) -> AsyncGenerator[Change]:
+        """A flow's changes, from its first to its last; see `Flow.changes`."""
         with self.feed.subscribe() as channel:
-            async with aclosing(follow(channel, self.history(flow), self._live.get(flow))) as changes:
+            row = self.claims.existing(flow)
+            past = [self.history(each.id) for each in (self.journal.family(row) if children else [row])]
+            async with aclosing(follow(channel, past, self._live.get(flow), children=children)) as changes:
                 async for change in changes:
                     yield change
 
@@ -260,7 +256,7 @@ class Engine:
                         failure = parked.error(live.row)
                         return
                 if live.machine.states[visit.state].child is not None:
-                    await self._cancel_strays(live)
+                    await self.endings.cancel_strays(live)
             failure = None
         except CloudError as exc:
             # The journal itself cannot be written: nothing changed, and whoever waits is told so.
@@ -297,9 +293,6 @@ class Engine:
             # The journal can answer for it from now on.
             self._live.pop(live.row.id, None)
         live.settle(failure)
-
-    async def _cancel_strays(self, live: LiveFlow) -> None:
-        await self.endings.cancel_strays(live)
 
     # --- inside -----------------------------------------------------------------------------------------------------
 

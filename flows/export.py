@@ -85,12 +85,10 @@ def export_flow(journal: Journal, vault: Vault, flow: str, now: datetime) -> Exp
         FlowNotFound: There is none, or several.
         JournalError: The journal cannot be read.
     """
-    todo = [journal.find(flow)]
-    found: list[tuple[FlowRow, list[Record]]] = []
-    while todo:
-        row = todo.pop(0)
-        found.append((row, [record for record in journal.records(row.id) if record.seq <= row.seq]))
-        todo += journal.children(row.id)
+    found = [
+        (row, [record for record in journal.records(row.id) if record.seq <= row.seq])
+        for row in journal.family(journal.find(flow))
+    ]
     for row, records in found:
         for body in (row.context, *(record.body for record in records)):
             _make_known(vault, row.id, msgspec.json.decode(body))

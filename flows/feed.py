@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import contextmanager
+from heapq import merge
 
 import trio
 
 from .flow import Change
+from .ids import runs_inside
 from .live import LiveFlow
 
 
@@ -41,17 +44,23 @@ class Feed:
 
 
 async def follow(
-    channel: trio.MemoryReceiveChannel[Change], past: Sequence[Change], live: LiveFlow | None
+    channel: trio.MemoryReceiveChannel[Change],
+    past: Sequence[Sequence[Change]],
+    live: LiveFlow | None,
+    *,
+    children: bool,
 ) -> AsyncGenerator[Change, None]:
-    """One flow's changes: its past, then what the channel brings, until nobody drives it any more."""
-    seen = 0
-    for change in past:
-        seen = change.seq
+    """One flow's changes, and its children's if wanted: their past, then what the channel brings, until it is over."""
+    seen: Counter[str] = Counter()
+    for change in merge(*past, key=lambda change: change.at):  # a clock may be set back: a flow's own order stays
+        seen[change.flow] = change.seq
         yield change
-    while live is not None and not (live.settled.is_set() and seen >= live.row.seq):
+    while live is not None and not (live.settled.is_set() and seen[live.row.id] >= live.row.seq):
         change = await _next_or_settled(channel, live.settled)
-        if change is not None and change.flow == live.row.id and change.seq > seen:
-            seen = change.seq
+        if change is None or change.seq <= seen[change.flow]:
+            continue
+        if change.flow == live.row.id or (children and runs_inside(change.flow, live.row.id)):
+            seen[change.flow] = change.seq
             yield change
 
 

@@ -132,12 +132,15 @@ class Flow:
         """
         await self._engine.cancel(self.id, reason)
 
-    def changes(self) -> AsyncGenerator[Change]:
+    def changes(self, *, children: bool = False) -> AsyncGenerator[Change]:
         """Every change, from the first there ever was to the last; ends when the flow ends or is parked.
 
         Left early, it must be closed (`contextlib.aclosing`): trio collects no asynchronous generator for you.
+
+        Args:
+            children: Also those of the flows that run inside it; each change names its flow and machine.
         """
-        return self._engine.changes(self.id)
+        return self._engine.changes(self.id, children=children)
 
     async def wait(self) -> Outcome:
         """Wait until it has ended.

@@ -28,6 +28,11 @@ def child_flow_id(parent: str, machine: str, incarnation: int) -> str:
     return f"{parent}.{machine}-{incarnation}"
 
 
+def runs_inside(flow: str, outer: str) -> bool:
+    """Whether a flow is a child of another, or a child's child."""
+    return flow.startswith(f"{outer}.")
+
+
 def visit_of_child(child: str) -> int:
     """The number of the parent's visit that a child flow belongs to."""
     return int(child.rpartition("-")[2])

@@ -31,23 +31,24 @@ T = TypeVar("T")
 NO_BODY = "{}"
 
 
-class Trouble(msgspec.Struct, frozen=True):
-    """Why a flow is parked, as the journal keeps it."""
+class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a flow is parked, and which of the intents it has announced came to nothing, as the journal keeps it."""
 
     kind: str
     message: str
     hint: str
     code: int
+    withdrawn: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, exc: Exception) -> Trouble:
+    def of(cls, exc: Exception, withdrawn: frozenset[str] = frozenset()) -> Trouble:
         """From what stopped the flow; anything unplanned becomes `UnexpectedFailure`."""
         if not isinstance(exc, CloudError):
             exc = UnexpectedFailure(f"{type(exc).__name__}: {redact(str(exc))}")
         code = (
             exc.code if isinstance(exc, FlowParked) else (exc.exit_code if exc.requires_login else FlowParked.exit_code)
         )
-        return cls(exc.kind, redact(exc.user_message), redact(exc.recovery_hint), code)
+        return cls(exc.kind, redact(exc.user_message), redact(exc.recovery_hint), code, withdrawn)
 
     def error(self, row: FlowRow) -> FlowParked:
         """The error whoever waits for the flow gets."""
@@ -189,7 +190,7 @@ class LiveFlow:
         """Stop here, resumably, and write down why; None when an event from outside led out of the state meanwhile."""
         if not isinstance(exc, CloudError):
             logger.opt(exception=exc).error("{} met a failure nobody planned for in {}", self.row.id, self.row.state)
-        trouble = Trouble.of(exc)
+        trouble = Trouble.of(exc, frozenset() if self.visit is None else self.visit.withdrawn)
         body = msgspec.json.encode(trouble).decode()
         async with self.lock:
             if self.visit is not None and self.visit.left:

@@ -23,7 +23,6 @@ from ..io.callback import callback_uri, new_nonce
 from ..io.credentials import CloudCredentials
 from ..io.log import redact
 from ..io.records import moment_text, parse_moment
-from ..io.serving import bind_loopback
 from ..io.tokens import token_expiry
 from ..machines.login import (
     LOGIN,
@@ -32,8 +31,6 @@ from ..machines.login import (
     AuthorizationDenied,
     AuthorizationOffered,
     AuthorizationRefused,
-    BrowserNotOpened,
-    BrowserOpened,
     CallbackReceived,
     CredentialsSaved,
     LoginContext,
@@ -45,7 +42,7 @@ from ..machines.login import (
     TokenRefused,
 )
 from ..machines.machine import Event
-from .callbacks import Reply, await_browser
+from .callbacks import LONGEST_DESCRIPTION, Reply, await_browser, free_port
 from .engine import Engine
 from .flow import Flow
 from .services import Services
@@ -56,9 +53,6 @@ GIVEN = "given_token"
 
 _MALFORMED = frozenset({400, 422})
 """The statuses that find fault with a request's content."""
-
-LONGEST_DESCRIPTION = 300
-"""Characters of a provider's error description that are shown; it comes from a URL anybody could have made."""
 
 
 def login_program(services: Services) -> Program[LoginContext]:
@@ -92,12 +86,6 @@ async def start_login(engine: Engine, context: LoginContext, *, token: str | Non
         return await engine.start(LOGIN, handed, secrets={GIVEN: token})
     key = f"{context.api_url}|{context.provider}|{context.port}|{'bound' if context.bound else 'unbound'}"
     return await engine.start(LOGIN, context, key=key)
-
-
-def free_port(port: int) -> int:
-    """The port a callback can come to: `port`, or any free one for 0. Raises `PortBusy`."""
-    with bind_loopback(port) as sock:
-        return int(sock.getsockname()[1])
 
 
 def check_clock(api_url: str, token: str, now: datetime) -> None:
@@ -144,13 +132,6 @@ class _Login:
         return AuthorizationOffered(port, await visit.keep("nonce", nonce), await visit.keep("url", url))
 
     async def await_callback(self, visit: LoginVisit) -> None:
-        context = visit.context
-        nonce, url = await visit.reveal(context.nonce), await visit.reveal(context.url)
-
-        async def invite() -> Event | None:
-            outcome = await self.services.invite("log in", url, again=context.invited)
-            return BrowserOpened() if outcome.opened else BrowserNotOpened(outcome.reason)
-
         async def read(parameters: dict[str, str]) -> Reply:
             if error := parameters.get("error"):
                 said = redact(parameters.get("error_description", "") or error)[:LONGEST_DESCRIPTION]
@@ -166,14 +147,7 @@ class _Login:
                 return Reply(CallbackReceived(reference), page)
             raise CallbackRejected("The callback carried neither a token nor an error. The login goes on waiting.")
 
-        await await_browser(
-            visit,
-            port=context.port,
-            nonce=nonce if context.bound else None,
-            read=read,
-            invite=invite,
-            read_line=self.services.read_line,
-        )
+        await await_browser(visit, self.services, "log in", read, read_line=self.services.read_line)
 
     async def verify_token(self, visit: LoginVisit) -> Event:
         context = visit.context

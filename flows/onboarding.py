@@ -5,12 +5,13 @@ The table is `machines/onboarding.py`; `all_programs` is what an engine needs to
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
 
 from ..errors import CredentialsCorrupted, NotAuthenticated
 from ..machines.checkout import CheckoutContext
 from ..machines.login import LoginContext
-from ..machines.machine import Event
+from ..machines.machine import Context, Event
 from ..machines.onboarding import (
     ONBOARDING,
     CheckoutSucceeded,
@@ -28,13 +29,14 @@ from ..machines.provisioning import INFRASTRUCTURE, READY, ProvisioningContext
 from .checkout import checkout_program
 from .deployment import deployment_program
 from .engine import Engine
-from .flow import Flow, Outcome
+from .flow import Flow
 from .login import login_program
 from .provisioning import provisioning_program
 from .services import Services
 from .visit import Program, Visit
 
 OnboardingVisit = Visit[OnboardingContext]
+C = TypeVar("C", bound=Context)
 
 
 def all_programs(services: Services) -> tuple[Program[Any], ...]:
@@ -89,69 +91,68 @@ class _Onboarding:
         return CredentialsFound(me.user.email)
 
     async def log_in(self, visit: OnboardingVisit) -> Event:
-        context = visit.context
-        outcome = await visit.run_child(
-            self.login,
-            LoginContext(
-                api_url=context.api_url,
-                provider=context.provider,
-                port=context.login_port,
-                timeout=context.login_timeout,
-                bound=context.bound,
-            ),
+        asked = visit.context
+        context = LoginContext(
+            api_url=asked.api_url,
+            provider=asked.provider,
+            port=asked.login_port,
+            timeout=asked.login_timeout,
+            bound=asked.bound,
         )
-        return _ended(outcome) or LoginSucceeded(str(outcome.result["user_email"]))
+        return await _run(visit, self.login, context, lambda found: LoginSucceeded(found["user_email"]))
 
     async def check_out(self, visit: OnboardingVisit) -> Event:
-        context = visit.context
-        outcome = await visit.run_child(
-            self.checkout,
-            CheckoutContext(
-                api_url=context.api_url,
-                plan=context.plan,
-                region=context.region,
-                port=context.checkout_port,
-                timeout=context.payment_timeout,
-                bound=context.bound,
-                tenant_timeout=context.tenant_timeout,
-            ),
+        asked = visit.context
+        context = CheckoutContext(
+            api_url=asked.api_url,
+            plan=asked.plan,
+            region=asked.region,
+            port=asked.checkout_port,
+            timeout=asked.payment_timeout,
+            bound=asked.bound,
+            tenant_timeout=asked.tenant_timeout,
         )
-        result = outcome.result
-        return _ended(outcome) or CheckoutSucceeded(
-            str(result["tenant_id"]), str(result["tenant_name"]), bool(result["needs_deploy"])
+        return await _run(
+            visit,
+            self.checkout,
+            context,
+            lambda found: CheckoutSucceeded(found["tenant_id"], found["tenant_name"], found["needs_deploy"]),
         )
 
     async def provision(self, visit: OnboardingVisit) -> Event:
-        context = visit.context
-        outcome = await visit.run_child(
+        asked = visit.context
+        context = ProvisioningContext(
+            api_url=asked.api_url,
+            tenant_id=asked.tenant_id,
+            tenant_name=asked.tenant_name,
+            until=INFRASTRUCTURE if asked.needs_deploy else READY,
+            external_db=asked.external_db,
+            timeout=asked.tenant_timeout,
+        )
+        return await _run(
+            visit,
             self.provisioning,
-            ProvisioningContext(
-                api_url=context.api_url,
-                tenant_id=context.tenant_id,
-                tenant_name=context.tenant_name,
-                until=INFRASTRUCTURE if context.needs_deploy else READY,
-                external_db=context.external_db,
-                timeout=context.tenant_timeout,
+            context,
+            lambda found: ProvisioningSucceeded(
+                found["tenant_name"], found["app_url"], found["warning"], found["tenants"], found["needs_deploy"]
             ),
         )
-        result = outcome.result
-        return _ended(outcome) or ProvisioningSucceeded(
-            str(result["tenant_name"]),
-            str(result["app_url"]),
-            str(result["warning"]),
-            str(result["tenants"]),
-            bool(result["needs_deploy"]),
-        )
 
 
-def _ended(outcome: Outcome) -> Event | None:
-    """The parent's event for a child that did not reach what it was started for."""
+_ENDS: Final[Mapping[str, Callable[[str, str], Event]]] = {
+    "denied": ChildRefused,
+    "declined": ChildRefused,
+    "timed_out": ChildTimedOut,
+    "cancelled": ChildCancelled,
+}
+"""What it means for the parent that its child did not reach what it was started for; any other end is a failure."""
+
+
+async def _run(
+    visit: OnboardingVisit, child: Program[C], context: C, succeeded: Callable[[Mapping[str, Any]], Event]
+) -> Event:
+    """Run a child to its end; `succeeded` makes the parent's event of what it handed out."""
+    outcome = await visit.run_child(child, context)
     if outcome.succeeded:
-        return None
-    kinds: dict[str, type[ChildRefused | ChildTimedOut | ChildFailed | ChildCancelled]] = {
-        "denied": ChildRefused,
-        "declined": ChildRefused,
-        "timed_out": ChildTimedOut,
-        "cancelled": ChildCancelled,
-    }
-    return kinds.get(outcome.state, ChildFailed)(outcome.machine, outcome.problem)
+        return succeeded(outcome.result)
+    return _ENDS.get(outcome.state, ChildFailed)(outcome.machine, outcome.problem)

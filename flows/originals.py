@@ -43,10 +43,11 @@ from ..machines.provisioning import (
     TenantBecameReady,
 )
 from ..machines.watching import StepObserved
+from .callbacks import free_port
 from .checkout import checkout_program
 from .engine import Engine, open_engine
 from .flow import Flow, Outcome
-from .login import free_port, login_program, start_login
+from .login import login_program, start_login
 from .provisioning import provisioning_program, start_provisioning
 from .services import OpenBrowser, Services, ShowUrl, show_nothing
 from .visit import Program, Visit

@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 import trio
+from typing_extensions import override
 
 from ..errors import CloudError, NotAuthenticated, TenantNotFound
 from ..io.api import CloudApiClient
@@ -30,27 +31,17 @@ from ..machines.provisioning import (
     ProvisioningContext,
     ProvisioningFailed,
     SecretsFetched,
-    StillWorking,
     TenantBecameReady,
     TenantSaved,
 )
+from ..machines.vocabulary import StillWorking
 from ..machines.watching import StepObserved, unsaid
 from .engine import Engine
 from .flow import Flow
+from .following import Following, ended_by_refusal
 from .services import Services
 from .visit import Program, Visit
-from .watching import (
-    Ask,
-    Connect,
-    Interpret,
-    Pauses,
-    decode,
-    follow_stream,
-    look_once,
-    poll_without_stream,
-    refusal,
-    stand_by,
-)
+from .watching import decode, stand_by
 
 ProvisioningVisit = Visit[ProvisioningContext]
 STREAM_EVENTS = frozenset({"provisioning", "message"})
@@ -66,7 +57,7 @@ def provisioning_program(services: Services) -> Program[ProvisioningContext]:
     return Program(
         PROVISIONING,
         {
-            "streaming": [doing.watch_events, doing.look_once],
+            "streaming": [doing.watch_events],
             "polling": [doing.poll_status],
             "asking_once_more": [doing.ask_once_more],
             "overdue": [stand_by],
@@ -107,81 +98,43 @@ def status_meaning(context: ProvisioningContext, status: TenantStatus) -> Event:
     return meaning(context, step if known else "", status.message or "", "polling", app_url=status.app_url or "")
 
 
-class _Provisioning:
-    def __init__(self, services: Services) -> None:
-        self.services = services
-        self.pauses = Pauses()
+class _Provisioning(Following[ProvisioningContext]):
+    @override
+    def open_stream(
+        self, api: CloudApiClient, context: ProvisioningContext, after: str | None
+    ) -> AbstractAsyncContextManager[EventStream]:
+        return api.tenant_events(context.tenant_id, last_event_id=after, idle_timeout=self.services.idle_seconds)
 
-    async def _api(self, visit: ProvisioningVisit) -> CloudApiClient:
-        return await self.services.api(visit.context.api_url)
+    @override
+    def interpret(self, context: ProvisioningContext, sse: ServerSentEvent) -> Event | None:
+        if (event := decode(sse, STREAM_EVENTS, ProvisioningEvent)) is None:
+            return None
+        said, app_url = event.message or "", event.app_url or ""
+        return meaning(context, event.event_type, said, "stream", event_id=sse.id, app_url=app_url)
 
-    async def _connect(self, visit: ProvisioningVisit) -> Connect:
-        api = await self._api(visit)
+    @override
+    async def ask(self, api: CloudApiClient, context: ProvisioningContext) -> Event:
+        return status_meaning(context, await api.tenant_status(context.tenant_id))
 
-        def connect(last_event_id: str) -> AbstractAsyncContextManager[EventStream]:
-            return api.tenant_events(
-                visit.context.tenant_id,
-                last_event_id=last_event_id or None,
-                idle_timeout=self.services.idle_seconds,
-            )
-
-        return connect
-
-    async def watch_events(self, visit: ProvisioningVisit) -> Event:
-        return await follow_stream(visit, self.services, await self._connect(visit), self._interpreting(visit))
-
-    async def look_once(self, visit: ProvisioningVisit) -> Event | None:
-        return await look_once(visit, await self._asking(visit), self.pauses)
-
-    async def poll_status(self, visit: ProvisioningVisit) -> None:
-        connect, ask = await self._connect(visit), await self._asking(visit)
-        await poll_without_stream(visit, self.services, connect, self._interpreting(visit), ask, self.pauses)
-
-    def _interpreting(self, visit: ProvisioningVisit) -> Interpret:
-        def interpret(sse: ServerSentEvent) -> Event | None:
-            if (event := decode(sse, STREAM_EVENTS, ProvisioningEvent)) is None:
-                return None
-            said, app_url = event.message or "", event.app_url or ""
-            return meaning(visit.context, event.event_type, said, "stream", event_id=sse.id, app_url=app_url)
-
-        return interpret
-
-    async def _asking(self, visit: ProvisioningVisit) -> Ask:
-        api = await self._api(visit)
-
-        async def ask() -> Event:
-            return status_meaning(visit.context, await api.tenant_status(visit.context.tenant_id))
-
-        return ask
-
+    @ended_by_refusal
     async def ask_once_more(self, visit: ProvisioningVisit) -> Event:
-        api = await self._api(visit)
-        try:
-            event = status_meaning(visit.context, await api.tenant_status(visit.context.tenant_id))
-        except CloudError as exc:
-            if (over := refusal(exc)) is not None:
-                return over
-            raise
+        event = await self.ask(await self.api(visit), visit.context)
         return StillWorking(event.message) if isinstance(event, StepObserved) else event
 
+    @ended_by_refusal
     async def fetch_secrets(self, visit: ProvisioningVisit) -> Event:
         context = visit.context
         reference = f"vault:{SECRETS}"
         # Fetched before an interruption: the server may give them only once.
         fetched = visit.resumed and await visit.holds(reference)
-        api = await self._api(visit)
-        try:
-            status = await self._status_with_secrets(api, context.tenant_id)
-            app_url = status.app_url or ""
-            if fetched:
-                return SecretsFetched(reference, app_url)
-            if status.secrets_url is None:
-                return SecretsFetched("", app_url)
-            secrets = await api.tenant_secrets(status.secrets_url)
-        except CloudError as exc:
-            if (over := refusal(exc)) is not None:
-                return over
-            raise
+        api = await self.api(visit)
+        status = await self._status_with_secrets(api, context.tenant_id)
+        app_url = status.app_url or ""
+        if fetched:
+            return SecretsFetched(reference, app_url)
+        if status.secrets_url is None:
+            return SecretsFetched("", app_url)
+        secrets = await api.tenant_secrets(status.secrets_url)
         return SecretsFetched(await visit.keep(SECRETS, msgspec.json.encode(secrets).decode()), app_url)
 
     async def _status_with_secrets(self, api: CloudApiClient, tenant_id: str) -> TenantStatus:
@@ -195,7 +148,7 @@ class _Provisioning:
         return await api.tenant_status(tenant_id)
 
     async def open_database(self, visit: ProvisioningVisit) -> Event:
-        api = await self._api(visit)
+        api = await self.api(visit)
         intent = await visit.announce("open_database")
         try:
             await api.set_external_db_access(visit.context.tenant_id, True, idempotency_key=intent.key)
@@ -207,7 +160,7 @@ class _Provisioning:
 
     async def save_tenant(self, visit: ProvisioningVisit) -> Event:
         context = visit.context
-        api = await self._api(visit)
+        api = await self.api(visit)
         me = await api.me()
         info = next((tenant for tenant in me.tenants if tenant.id == context.tenant_id), None)
         if info is None:

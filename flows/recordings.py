@@ -16,7 +16,7 @@ import msgspec
 
 from ..errors import IncompatibleFlow, Io
 from ..io.journal import Journal
-from ..io.records import FlowRow, Record, parse_moment
+from ..io.records import FlowRow, Record, parse_moment, standing_intents
 from ..machines.machine import Machine
 from .fold import check_records, fold
 from .versions import bring
@@ -149,8 +149,7 @@ class _Begun:
         ]
 
     def intents(self, flow: str, incarnation: int, /) -> frozenset[str]:
-        records = self._flows.get(flow, ())
-        return frozenset(each.name for each in records if each.kind == "intent" and each.incarnation == incarnation)
+        return standing_intents(each for each in self._flows.get(flow, ()) if each.incarnation == incarnation)
 
     def children(self, flow: str, /) -> Sequence[FlowRow]:
         return [row for row in self._children if row.parent == flow]

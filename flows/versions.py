@@ -49,7 +49,7 @@ class Begun(Protocol):
     """Whoever knows what flows have begun: the journal, or a recording."""
 
     def intents(self, flow: str, incarnation: int, /) -> frozenset[str]:
-        """The idempotency keys announced during one visit of a state."""
+        """The idempotency keys announced during one visit of a state, and not withdrawn since."""
         ...
 
     def children(self, flow: str, /) -> Sequence[FlowRow]:

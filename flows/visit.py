@@ -38,7 +38,7 @@ class Intent(msgspec.Struct, frozen=True):
 
     Attributes:
         key: Its idempotency key, `<flow>:<incarnation>:<name>`; the same however often the process dies.
-        uncertain: True when an earlier process announced it and died before its result was recorded.
+        uncertain: True when an earlier process announced it and died, or was stopped, before its result was recorded.
     """
 
     key: str
@@ -118,6 +118,7 @@ class Visit(Generic[C]):
         self.scope = scope
         self.left = False
         self.trouble: Exception | None = None
+        self.withdrawn: frozenset[str] = frozenset()
         self._scope: trio.CancelScope | None = None
         self._activities: Sequence[Activity] = ()
         self._at_work = 0
@@ -151,7 +152,17 @@ class Visit(Generic[C]):
             EffectUncertain: The state's policy is `ask`, and an earlier process announced it and died.
         """
         await self._must_go_on(effect)
-        return await self._host.announce(effect)
+        intent = await self._host.announce(effect)
+        self.withdrawn -= {intent.key}
+        return intent
+
+    def withdraw(self, intent: Intent) -> None:
+        """Take an announcement back: what is about to park the flow proves that the effect did not happen.
+
+        It is written down with why the flow is parked, so whoever resumes it announces anew. Until then it counts as
+        announced: a process that dies in between leaves the effect uncertain.
+        """
+        self.withdrawn |= {intent.key}
 
     async def keep(self, name: str, secret: str) -> str:
         """Put a secret in the vault, durably, and get the reference an event may carry."""

@@ -5,9 +5,9 @@ When it is lost the machine moves to its polling state. There `poll` and the att
 each other (`poll_without_stream`), with full-jitter backoff, until the stream is back and the machine with it. Both
 sources go through the same reducer (`machines/watching.py`), and an observation that is no news makes no event.
 
-What they tell must not come out of order, although either may be quicker: so where both of them speak they take turns.
-A stream that comes back speaks first, for what it has to catch up with; an answer that was on its way when a newer step
-became known is not told.
+What they tell must not come out of order, although either may be quicker. So one of them tells, the one that is ahead:
+a stream that is open again is listened to, while polling goes on, until it has come as far as what polling told last
+(`_Following.has_caught_up`). And an answer that was on its way when a newer step became known is not told.
 
 What the flow waits for is bounded by nothing here. Its deadline is journaled; when it passes, the engine leaves the
 state and with it every question and every wait.
@@ -16,6 +16,7 @@ state and with it every question and every wait.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, TypeVar
@@ -29,12 +30,15 @@ from ..io.polling import LONGEST_RETRY_AFTER, Pace
 from ..io.sse import EventStream, ServerSentEvent
 from ..machines.machine import Event
 from ..machines.watching import (
+    MESSAGES_KEPT,
+    ORDER,
     AccessRefused,
     StepObserved,
     StreamReturned,
     WaitResumed,
     WatchingContext,
     catch_up,
+    has_come_to,
     news,
 )
 from ..machines.watching import StreamLost as StreamWasLost
@@ -55,8 +59,11 @@ GONE = frozenset({403, 404, 410})
 OPEN_SECONDS = 2.0
 """How long the stream may take to open before polling answers: nobody shall wait longer for a first word."""
 
-CATCH_UP_SECONDS = 1.0
-"""How long a stream that is back gets to tell what polling has told already, before it is taken as it comes."""
+FINISH_SECONDS = 1.0
+"""How long a stream may say nothing new of a story whose end is known, before it is taken not to tell the end."""
+
+HEARTBEAT = "heartbeat"
+"""The name of the events a server sends when it has nothing to tell (docs/reference/wire.md section 1)."""
 
 
 def decode(sse: ServerSentEvent, names: frozenset[str], shape: type[T]) -> T | None:
@@ -106,12 +113,24 @@ class Pauses:
 
 
 class _Following:
-    """The events of one connection, told apart from those before it."""
+    """The events of one connection, told apart from those before it.
 
-    def __init__(self, stream: EventStream, after: str, interpret: Interpret) -> None:
-        self._stream = stream
+    Attributes:
+        stream: The events, once the connection is open.
+        answers: How often polling was answered since the last step was told here.
+    """
+
+    stream: EventStream
+    answers = 0
+
+    def __init__(self, known: WatchingContext, interpret: Interpret) -> None:
+        self._known = known  # when the connection was asked for
         self._interpret = interpret
-        self._id = after
+        self._id = known.last_event_id
+        self._heard_at = trio.current_time()
+        self._spoke = self._idle = False
+        self._progress: deque[StepObserved] = deque(maxlen=MESSAGES_KEPT)
+        self._end: Event | None = None
 
     async def next_meaning(self) -> Event | None:
         """What the next event means; None for one that only proves life.
@@ -121,104 +140,100 @@ class _Following:
             TooLarge: An event is over its bound.
         """
         try:
-            sse = await anext(self._stream)
+            sse = await anext(self.stream)
         except StopAsyncIteration:
             raise StreamLost("the server ended the event stream") from None
+        # One that comes before anything else may be a greeting.
+        self._idle = self._idle or (self._spoke and sse.event == HEARTBEAT)
+        self._heard_at, self._spoke = trio.current_time(), True
         # An event without an id of its own carries on the one before it, and is not the same event.
         own = sse if sse.id != self._id else msgspec.structs.replace(sse, id="")
         self._id = sse.id
         return self._interpret(own)
 
+    async def listen(self) -> None:
+        """Take the next event in without telling it; raises as `next_meaning`."""
+        event = await self.next_meaning()
+        if isinstance(event, StepObserved):
+            self._progress.append(event)
+            self.answers = 0
+        else:
+            self._end = self._end or event
 
-async def follow_stream(visit: Visit[Any], services: Services, connect: Connect, interpret: Interpret) -> Event:
-    """Follow the stream from where it was left, until it is lost.
+    def has_caught_up(self, context: WatchingContext) -> bool:
+        """Whether what comes from here on is newer than anything told: the stream may tell it.
+
+        It has told the end, or what polling told last. Or it never will: it has come to a heartbeat, so nothing is left
+        of what happened before it was opened, and polling has nothing new beside it (the first answer's question may be
+        older than the last step here).
+        """
+        if context.stream_silent and not self._spoke:
+            return False  # it has been open and mute before: a proxy may be holding everything back
+        nothing_left = self._idle and context.messages == self._known.messages
+        never = nothing_left and (self.answers > 1 or not self._progress)
+        return never or self._end is not None or has_come_to(context, self._progress)
+
+    async def tell(self, visit: Visit[Any]) -> None:
+        """Tell what was listened to: progress, as far as it is news, and then the end if it came to that."""
+        for progress in catch_up(visit.context, self._progress):
+            await visit.send(progress)
+        if self._end is not None:
+            await visit.send(self._end)
+
+    def loss(self, exc: CloudError, services: Services) -> StreamWasLost:
+        """The loss of the stream, as an event."""
+        silent = isinstance(exc, StreamLost) and trio.current_time() - self._heard_at >= services.idle_seconds
+        return StreamWasLost(exc.user_message, silent=silent)
+
+
+async def follow_and_look(
+    visit: Visit[Any], services: Services, connect: Connect, interpret: Interpret, ask: Ask, pauses: Pauses
+) -> None:
+    """Follow the stream from where it was left, until it is lost; and once it is open, ask whether all is over.
+
+    Raises:
+        NotAuthenticated: The token is no longer accepted.
+    """
+    opened = trio.Event()
+
+    async def look() -> None:
+        # Not before: what happens between an answer and the opening might be told by nobody.
+        await opened.wait()
+        if (end := await look_once(visit, ask, pauses)) is not None:
+            await visit.send(end)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        await visit.send(await follow_stream(visit, services, connect, interpret, opened))
+
+
+async def follow_stream(
+    visit: Visit[Any], services: Services, connect: Connect, interpret: Interpret, opened: trio.Event
+) -> Event:
+    """As `follow_and_look`, without asking; sets `opened` when the stream is, and returns its loss.
 
     Raises:
         NotAuthenticated: The token is no longer accepted.
     """
     context: WatchingContext = visit.context
-    heard = trio.current_time()
+    if context.overtaken:
+        await trio.lowlevel.checkpoint()
+        return StreamWasLost("polling is ahead of the event stream")
+    following = _Following(context, interpret)
     try:
         async with AsyncExitStack() as stack:
             # Polling is waiting. Once it has been lost the stream is only opened here after it was opened beside
             # polling: however long that took is no news.
             with trio.fail_after(math.inf if context.stream_failures else OPEN_SECONDS):
-                stream = await stack.enter_async_context(connect(context.last_event_id))
-            following = _Following(stream, context.last_event_id, interpret)
-            await _follow_until_caught_up(visit, following)
+                following.stream = await stack.enter_async_context(connect(context.last_event_id))
+            opened.set()
             while True:
-                event = await following.next_meaning()
-                heard = trio.current_time()
-                if event is not None:
+                if (event := await following.next_meaning()) is not None:
                     await send_news(visit, event)
     except trio.TooSlowError:
         return StreamWasLost(f"the event stream did not open within {OPEN_SECONDS:g} s")
     except (ApiError, Network, StreamLost, TooLarge) as exc:
-        return refusal(exc) or StreamWasLost(exc.user_message, silent=_is_silence(exc, heard, services))
-
-
-async def _follow_until_caught_up(visit: Visit[Any], following: _Following) -> None:
-    """As `follow_stream`, until the stream has come to what polling has told, or takes too long over it.
-
-    A read that is cancelled ends the stream; so it is the telling that is on the clock, and not the reading.
-    """
-    if not visit.context.overtaken:
-        return
-    at_once: list[Event] = []
-    caught_up, turn = False, trio.Lock()
-    lost: StreamLost | TooLarge | None = None
-
-    async def tell() -> None:
-        nonlocal caught_up
-        async with turn:
-            caught_up = True
-            while at_once:
-                await _tell_at_once(visit, at_once)
-
-    async with trio.open_nursery() as nursery:
-
-        async def tell_in_time() -> None:
-            await trio.sleep(CATCH_UP_SECONDS)
-            await tell()
-
-        nursery.start_soon(tell_in_time)
-        while not caught_up:
-            try:
-                event = await following.next_meaning()
-            except (StreamLost, TooLarge) as exc:
-                lost = exc
-                break
-            at_once += _some(event)
-            if caught_up or _is_caught_up(visit.context, at_once):
-                break
-        async with turn:  # what is being told is told to its end
-            nursery.cancel_scope.cancel()
-    if lost is not None:
-        raise lost  # it had not come as far: what it told so far is told anew when it is opened again
-    await tell()
-
-
-async def _tell_at_once(visit: Visit[Any], at_once: list[Event]) -> None:
-    """Tell what a stream told at once: progress, as far as it is news, and then the end if it came to that."""
-    told, at_once[:] = list(at_once), []
-    for progress in catch_up(visit.context, [event for event in told if isinstance(event, StepObserved)]):
-        await visit.send(progress)
-    for end in [event for event in told if not isinstance(event, StepObserved)][:1]:
-        await visit.send(end)
-
-
-def _is_caught_up(context: WatchingContext, at_once: list[Event]) -> bool:
-    """Whether the stream has come to what was told last, or to an end."""
-    told = context.messages[-1:]
-    return any(not isinstance(each, StepObserved) or each.message in told for each in at_once)
-
-
-def _some(event: Event | None) -> list[Event]:
-    return [] if event is None else [event]
-
-
-def _is_silence(exc: CloudError, heard: float, services: Services) -> bool:
-    return isinstance(exc, StreamLost) and trio.current_time() - heard >= services.idle_seconds
+        return refusal(exc) or following.loss(exc, services)
 
 
 async def look_once(visit: Visit[Any], ask: Ask, pauses: Pauses) -> Event | None:
@@ -238,8 +253,12 @@ async def look_once(visit: Visit[Any], ask: Ask, pauses: Pauses) -> Event | None
         return None
     if event is None or isinstance(event, StepObserved):
         return None
-    # The stream may be about to tell the same end, and what led to it; it is given a moment to.
-    await trio.sleep(CATCH_UP_SECONDS)
+    for _ in ORDER:
+        # The stream may be about to tell the same end, and what led to it: as long as it does it is let finish.
+        before = visit.context
+        await trio.sleep(FINISH_SECONDS)
+        if visit.context is before:
+            break
     return event
 
 
@@ -321,10 +340,12 @@ class _Returning:
         self._connect = connect
         self._interpret = interpret
         self._turn = trio.Lock()
+        self._following = _Following(visit.context, interpret)
 
     async def tell(self, event: Event, asked_when: WatchingContext) -> bool:
         """What polling learned, unless the stream has brought something newer since the question was asked."""
         async with self._turn:
+            self._following.answers += 1
             context: WatchingContext = self._visit.context
             if (context.steps, context.messages) != (asked_when.steps, asked_when.messages):
                 return False
@@ -339,32 +360,25 @@ class _Returning:
         visit, backoff = self._visit, self._services.backoff
         retry_after: float | None = None
         while not visit.left:
-            context: WatchingContext = visit.context
-            await trio.sleep(backoff.delay(max(context.stream_failures - 1, 0), retry_after))
-            tried = trio.current_time()
+            await trio.sleep(backoff.delay(max(visit.context.stream_failures - 1, 0), retry_after))
+            self._following = following = _Following(visit.context, self._interpret)
             try:
-                await self._open(visit.context.last_event_id)
+                await self._catch_up(following, visit.context.last_event_id)
             except (ApiError, Network, StreamLost, TooLarge) as exc:
                 retry_after = exc.retry_after if isinstance(exc, ApiError) else None
-                silent = _is_silence(exc, tried, self._services)
-                await visit.send(refusal(exc) or StreamWasLost(exc.user_message, silent=silent))
+                await visit.send(refusal(exc) or following.loss(exc, self._services))
 
-    async def _open(self, after: str) -> None:
-        async with self._connect(after) as stream:
-            following = _Following(stream, after, self._interpret)
-            at_once: list[Event] = []
-            if self._visit.context.stream_silent:
-                # It has been open and mute before: a proxy may be holding everything back. Polling goes on meanwhile.
-                at_once += _some(await following.next_meaning())
-            async with self._turn:
-                context: WatchingContext = self._visit.context
-                if context.overtaken:
-                    with trio.move_on_after(CATCH_UP_SECONDS):
-                        while not _is_caught_up(context, at_once):
-                            at_once += _some(await following.next_meaning())
-                await _tell_at_once(self._visit, at_once)
-                # Still in this turn: what polling learns from here on is for the stream to tell.
-                await self._visit.send(StreamReturned())
+    async def _catch_up(self, following: _Following, after: str) -> None:
+        visit = self._visit
+        async with self._connect(after) as following.stream:
+            while True:
+                async with self._turn:
+                    if following.has_caught_up(visit.context):
+                        await following.tell(visit)
+                        # Still in this turn: what polling learns from here on is for the stream to tell.
+                        await visit.send(StreamReturned())
+                        return
+                await following.listen()
 
 
 # --- and when the time is up ---------------------------------------------------------------------------------------

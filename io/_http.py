@@ -28,12 +28,14 @@ import trio
 from ..errors import ApiError, Network, NotAuthenticated, TokenExpired, TooLarge, UnsafeUrl
 from .log import printable, redact, register_secret
 from .unknown import UNREADABLE
-from .urls import LOOPBACK_NAMES, Origin
+from .urls import LOOPBACK_NAMES, Origin, check_api_url
 from .wire import ErrorBody, Record
 
 SKEW_WORTH_SAYING: Final = timedelta(minutes=5)
 SHOWN_OF_A_BODY: Final = 500
 NO_HOST: Final = "a part of a name between two dots has 1 to 63 characters (RFC 1035 section 2.3.4)"
+NOT_A_URL: Final = (httpx.InvalidURL, UnicodeError)
+"""What httpx raises of a URL that is none: the second of a host that begins as an encoded one, and is not."""
 _READ_OF_AN_ERROR: Final = 64 * 1024
 _DEEPEST_CAUSE: Final = 16
 # What a server's request id may be to be shown: one printable word. No standard says more.
@@ -46,32 +48,23 @@ R = TypeVar("R", bound=Record)
 # --- whom to call --------------------------------------------------------------------------------------
 
 
-def check_api_url(api_url: str) -> httpx.URL:
-    """Parse a base URL tokens may be sent to.
-
-    Args:
-        api_url: https, or http on loopback; a path prefix is allowed, user, query and fragment are not.
+def parse_api_url(api_url: str) -> httpx.URL:
+    """Parse a base URL tokens may be sent to; `urls.check_api_url` says which.
 
     Returns:
         The URL, without a slash at its end.
 
     Raises:
-        UnsafeUrl: It is anything else; nothing was sent. Check --api-url.
+        UnsafeUrl: It is none, or httpx would call another place than the one that was checked; nothing was sent.
     """
+    place = check_api_url(api_url)
     try:
         url = httpx.URL(api_url.rstrip("/"))
-    except httpx.InvalidURL as exc:
-        raise UnsafeUrl(f"the API URL {redact(printable(api_url))} is not a URL: {exc}") from exc
-    shown = redact(printable(api_url))
-    if url.scheme not in {"https", "http"} or not url.host:
-        raise UnsafeUrl(f"the API URL {shown} is neither https://HOST nor http:// on loopback")
-    if not may_be_a_host(url):
-        raise UnsafeUrl(f"the API URL {shown} names no host: {NO_HOST}")
-    if url.scheme == "http" and not is_loopback(url):
-        raise UnsafeUrl(f"the API URL {shown} is not https; a token would cross the network in the clear")
-    # Also an empty query, behind which every path would be one.
-    if url.userinfo or {"?", "#"} & set(api_url):
-        raise UnsafeUrl(f"the API URL {shown} must not hold a user, a query or a fragment")
+        agreed = _origin(url) == place and bool(url.host)  # asked for later, when httpx chooses a proxy
+    except NOT_A_URL as exc:
+        raise UnsafeUrl(f"the API URL is not one: {exc}") from exc
+    if not agreed:
+        raise UnsafeUrl(f"the API URL is not read alike by all: {redact(printable(api_url))!r}")
     return url
 
 
@@ -86,14 +79,17 @@ def may_be_a_host(url: httpx.URL) -> bool:
 
 def is_loopback(url: httpx.URL) -> bool:
     """Whether the URL's host is this computer: 127.0.0.1, ::1 or localhost."""
-    return url.host in LOOPBACK_NAMES
+    return _origin(url).host in LOOPBACK_NAMES
 
 
 def same_origin(one: httpx.URL, other: httpx.URL) -> bool:
     """Whether scheme, host and port agree (RFC 6454 section 5)."""
-    # From httpx's own parts: what is compared must be what is called.
-    here, there = (Origin.of(url.scheme, url.host, url.port) for url in (one, other))
-    return here == there
+    return _origin(one) == _origin(other)
+
+
+def _origin(url: httpx.URL) -> Origin:
+    """From httpx's own parts, the host as it is looked up: what is compared must be what is called."""
+    return Origin.of(url.scheme, url.raw_host.decode("ascii"), url.port)
 
 
 def link_under(base: httpx.URL, link: str) -> httpx.URL:
@@ -213,11 +209,15 @@ def request_id(response: httpx.Response) -> str | None:
 
 
 def network_error(
-    exc: httpx.TransportError | httpx.InvalidURL, where: str, *, sent: bool, request_id: str | None = None
+    exc: httpx.TransportError | httpx.InvalidURL | UnicodeError,
+    where: str,
+    *,
+    sent: bool,
+    request_id: str | None = None,
 ) -> Network:
     """Translate what httpx says about a connection; raise the result `from` the original."""
     reason = network_reason(exc)
-    if isinstance(exc, httpx.InvalidURL):
+    if isinstance(exc, NOT_A_URL):
         # httpx reads a redirect's target also when it is not to follow it.
         return Network(
             f"{where} answered with a redirect to what is no URL: {reason}", sent=sent, request_id=request_id

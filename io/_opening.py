@@ -110,7 +110,7 @@ async def open_stream(
             with trio.fail_after(open_timeout):
                 limits = httpx.Timeout(open_timeout, connect=connect_timeout, read=None)
                 response = await _follow(client, httpx.URL(url), dict(headers), last_event_id, limits, held)
-        except httpx.InvalidURL as exc:
+        except _http.NOT_A_URL as exc:
             raise UnsafeUrl(f"the address of the event stream is not a URL: {exc}", hint=_HINT) from exc
         except trio.TooSlowError as exc:
             where = _http.without_query(httpx.URL(url))

@@ -30,7 +30,7 @@ import ssl
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 import httpx
 import msgspec
@@ -45,13 +45,13 @@ from .bodies import may_be_left
 from .log import logger
 from .polling import Backoff
 from .tokens import token_expiry
+from .wire import Record
 
 CONNECTS_AT_ONCE: Final = 64
 """Connections being made at the same time; more wait for their turn, so that a thousand streams are no flood."""
 
 _IDEMPOTENT: Final = frozenset({"GET", "PUT", "DELETE"})
 _GONE: Final = frozenset({404, 410})
-_CONFLICT: Final = 409
 _CONNECTING: Final = frozenset({"connection.connect_tcp", "connection.start_tls"})
 
 T = TypeVar("T")
@@ -68,14 +68,16 @@ class _OthersRetries(logging.Filter):
 logging.getLogger("stamina").addFilter(_OthersRetries())
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(Record, frozen=True):
     """A 2xx answer, read.
 
     Attributes:
         where: The request in words.
         response: Status and headers; closed.
-        body: All of it.
+        body: All of it; it may hold tokens.
     """
+
+    hidden: ClassVar[frozenset[str]] = frozenset({"body"})
 
     where: str
     response: httpx.Response
@@ -253,7 +255,7 @@ class Transport:
         def decide(exc: Exception) -> bool | float:
             nonlocal failures, unsure
             failures += 1
-            if unsure and key is not None and isinstance(exc, ApiError) and exc.status == _CONFLICT:
+            if unsure and key is not None and isinstance(exc, ApiError) and exc.status == 409:
                 # The first try under this key may still be worked on
                 # (draft-ietf-httpapi-idempotency-key-header, section 2.6): this is no refusal.
                 exc.retryable = True
@@ -278,8 +280,7 @@ class Transport:
             headers[b"Content-Type"] = b"application/json"
             content = msgspec.json.encode(body)
 
-        # `decide` keeps the budget: stamina's own timeout would only be looked at after a wait that is already too
-        # long.
+        # `decide` keeps the budget: stamina's own timeout is only looked at after a wait that is already too long.
         @stamina.retry(on=decide, attempts=self._attempts, timeout=None)
         async def attempt() -> Answer:
             async with self._prepared(method, link, headers, content, authorized=authorized) as outgoing:
@@ -362,7 +363,7 @@ class Transport:
                 sent=outgoing.sent,
                 request_id=outgoing.request_id,
             ) from exc
-        except (httpx.TransportError, httpx.InvalidURL) as exc:
+        except (httpx.TransportError, *_http.NOT_A_URL) as exc:
             raise _http.network_error(exc, outgoing.where, sent=outgoing.sent, request_id=outgoing.request_id) from exc
 
     async def _send(self, outgoing: _Outgoing) -> httpx.Response:

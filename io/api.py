@@ -78,7 +78,7 @@ class CloudApiClient(TenantCalls):
         retry_budget: float = 20.0,
         backoff: Backoff | None = None,
     ) -> None:
-        base = _http.check_api_url(api_url)
+        base = _http.parse_api_url(api_url)
         self.api_url: Final = str(base).rstrip("/")
         if token is not None:
             register_secret(token)

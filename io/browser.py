@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -27,13 +26,11 @@ import msgspec
 import trio
 
 from ..errors import UnsafeUrl
-from .urls import LOOPBACK_NAMES
+from .urls import LOOPBACK_NAMES, URL_CHARACTERS
 
 OPEN_SECONDS: Final = 5.0
 """How long an opener may take before we stop watching it. It is not killed: some openers are the browser itself."""
 
-# RFC 3986 appendix A: everything a URL can hold. So no space, quote mark, backslash, backtick or control character.
-_URL_CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
 # xdg-open and wslview are scripts, and wslview builds a PowerShell line; these four are where such a line would listen.
 _SCRIPT_CHARACTERS: Final = str.maketrans({char: f"%{ord(char):02X}" for char in "$'()"})
 _RUNDLL: Final = "/mnt/c/Windows/System32/rundll32.exe"
@@ -72,7 +69,7 @@ def check_openable(url: str) -> None:
     Raises:
         UnsafeUrl: It may not. The message names scheme and host only: the rest may hold a nonce.
     """
-    if not _URL_CHARACTERS.fullmatch(url):
+    if not URL_CHARACTERS.fullmatch(url):
         raise UnsafeUrl("the address to open is empty or holds characters a URL cannot hold (RFC 3986)")
     try:
         parts = urlsplit(url)

@@ -33,11 +33,11 @@ from ..errors import (
     TokenExpired,
     UnsafeFile,
 )
-from .files import locked, read_private, remove_private
+from .files import locked, remove_private
 from .keyring_entries import entry_named, forget_all, forget_others, is_marker, put, usable, variable_wish
 from .keyring_store import KeyringStore
 from .log import logger, register_secret
-from .stores import held, write_plain
+from .stores import held, read_shared, write_plain
 from .tokens import is_token_expired, token_expiry
 from .unknown import UNREADABLE, Moment, plain_record, read_record
 
@@ -174,19 +174,11 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def _load(cls, path: Path) -> Self | None:
         try:
-            data = read_private(path)
+            return read_shared(path, "credentials", lambda raw: read_record(raw, cls), CredentialsCorrupted)
         except UnsafeFile as exc:
             raise UnsafeFile(exc.user_message, hint=f"Remove it: rm {shlex.quote(str(path))}") from exc
         except Io as exc:
             raise Io(exc.user_message, hint=CredentialsCorrupted.default_hint) from exc
-        if data is None:
-            return None
-        if not data.strip():
-            raise CredentialsCorrupted(f"{path} does not hold credentials: it is empty")
-        try:
-            return read_record(msgspec.json.decode(data, type=dict[str, Any]), cls)
-        except UNREADABLE as exc:
-            raise CredentialsCorrupted(f"{path} does not hold credentials: {exc}") from exc
 
     @classmethod
     def load_and_validate_from_path(cls, path: Path, now: datetime | None = None) -> Self:

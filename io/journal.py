@@ -33,7 +33,7 @@ from ..errors import (
 from .journal_check import check_whole, explain
 from .journal_file import FileId, Held, InPlace, make_ready, set_journal_aside
 from .owners import OwnerName
-from .records import APPLICATION_ID, FlowRow, Record, Signal, Status
+from .records import APPLICATION_ID, FlowRow, Record, Signal, Status, standing_intents
 from .schema import CURRENT, Schema, upgrade
 
 BUSY_SECONDS: Final = 10.0
@@ -283,6 +283,10 @@ class Journal:
         """The child flows of a flow, the oldest first."""
         return self._rows("WHERE parent = ? ORDER BY created, id", (flow,))
 
+    def family(self, row: FlowRow) -> list[FlowRow]:
+        """A flow and every flow that runs inside it, parents before their children."""
+        return [row, *(inner for child in self.children(row.id) for inner in self.family(child))]
+
     def orphans(self) -> list[FlowRow]:
         """The unfinished children of flows that have ended: a process died between the one end and the other."""
         ended = "(SELECT 1 FROM flows AS p WHERE p.id = flows.parent AND p.status = 'ended')"
@@ -290,13 +294,19 @@ class Journal:
 
     def records(self, flow: str) -> list[Record]:
         """A flow's whole history, in order."""
-        rows = self._read(f"SELECT {_RECORD_COLUMNS} FROM events WHERE flow = ? ORDER BY seq", (flow,))  # noqa: S608 our own names
-        return [Record(**dict(zip(Record.__struct_fields__, row, strict=True))) for row in rows]
+        return self._records("WHERE flow = ?", (flow,))
 
     def intents(self, flow: str, incarnation: int) -> frozenset[str]:
-        """The idempotency keys announced during one visit of a state."""
-        sql = "SELECT name FROM events WHERE flow = ? AND kind = 'intent' AND incarnation = ?"
-        return frozenset(row[0] for row in self._read(sql, (flow, incarnation)))
+        """The idempotency keys announced during one visit of a state, and not withdrawn since.
+
+        Raises:
+            JournalCorrupted: A record of the visit cannot be read.
+        """
+        where = "WHERE flow = ? AND incarnation = ? AND kind IN ('intent', 'parked')"
+        try:
+            return standing_intents(self._records(where, (flow, incarnation)))
+        except msgspec.DecodeError as exc:
+            raise JournalCorrupted(f"flow {flow}: why it was parked cannot be read in {self.path}: {exc}") from exc
 
     def signals(self, *, flow: str | None = None, owner: str | None = None) -> list[Signal]:
         """Signals that have not been taken, the oldest first; a thousand at most.
@@ -350,6 +360,10 @@ class Journal:
     def _rows(self, where: str, values: Sequence[object]) -> list[FlowRow]:
         rows = self._read(f"SELECT {_FLOW_COLUMNS} FROM flows {where}", values)  # noqa: S608 our own names
         return [FlowRow(**dict(zip(FlowRow.__struct_fields__, row, strict=True))) for row in rows]
+
+    def _records(self, where: str, values: Sequence[object]) -> list[Record]:
+        rows = self._read(f"SELECT {_RECORD_COLUMNS} FROM events {where} ORDER BY seq", values)  # noqa: S608 our own names
+        return [Record(**dict(zip(Record.__struct_fields__, row, strict=True))) for row in rows]
 
     def _one(self, where: str, values: Sequence[object]) -> FlowRow | None:
         return next(iter(self._rows(where, values)), None)

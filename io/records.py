@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final, Literal
 
@@ -87,7 +88,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One line of a flow's history.
 
     `kind` tells what it is: `started` (the body is the context), `event` (the body is the event), `intent` (an outward
-    effect is about to happen; the name is its idempotency key), `parked` (the body is the trouble), `resumed`,
+    effect is about to happen; the name is its idempotency key), `parked` (the body is the trouble, with the keys of
+    intents that came to nothing as `withdrawn`), `resumed`,
     `migrated` (another version of the machine took it over; the body says which, and what the flow knows in its terms),
     `abandoned` (ended without its machine, which is not there any more).
     """
@@ -102,6 +104,25 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     to_state: str
     incarnation: int
     deadline: str | None
+
+
+class _Withdrawals(msgspec.Struct, frozen=True):
+    withdrawn: frozenset[str] = frozenset()
+
+
+def standing_intents(records: Iterable[Record]) -> frozenset[str]:
+    """The idempotency keys announced in the records of one visit, and not withdrawn since.
+
+    Raises:
+        msgspec.DecodeError: The body of a `parked` record cannot be read.
+    """
+    standing: set[str] = set()
+    for record in records:
+        if record.kind == "intent":
+            standing.add(record.name)
+        elif record.kind == "parked":
+            standing -= msgspec.json.decode(record.body, type=_Withdrawals).withdrawn
+    return frozenset(standing)
 
 
 class Signal(msgspec.Struct, frozen=True, kw_only=True, gc=False):

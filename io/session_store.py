@@ -5,6 +5,9 @@ key*, `local` or `tenant_<id>`; `active_key` says which one commands mean when t
 undecided. The choice is not the session: a tenant stays chosen when its session has ended, so that the next login
 finds it chosen.
 
+A session of a version that is not read here is no reason to refuse the others. It stays in the file as it is; whoever
+asks for it is told why it cannot be had, and whoever removes it need not have read it.
+
 To change what is stored, next to another process that does the same:
 
     with SessionStore.updating(path) as store:
@@ -25,14 +28,26 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from ..errors import SessionsCorrupted
-from .files import ensure_cloud_dir, read_private
-from .sessions import CliSession, SessionKey, check_version
-from .stores import held, write_plain
-from .unknown import UNREADABLE, Moment, plain_record, read_record
+from ..errors import SessionsCorrupted, SessionVersionMismatch
+from .files import ensure_cloud_dir
+from .sessions import LOCAL_SESSION_KEY, CliSession, SessionKey, check_version
+from .stores import held, part, read_shared, write_plain
+from .unknown import Moment, plain_record, read_record
 
 STORE_VERSION: Final = 1
 SESSIONS_DIRECTORY: Final = "sessions"
+
+
+class UnreadSession(msgspec.Struct, frozen=True):
+    """A session of a version that is not read here.
+
+    Attributes:
+        content: As the file holds it; no representation shows it.
+        refusal: What whoever asks for it is told.
+    """
+
+    content: msgspec.Raw
+    refusal: SessionVersionMismatch
 
 
 class SessionStore(msgspec.Struct, kw_only=True):
@@ -41,6 +56,7 @@ class SessionStore(msgspec.Struct, kw_only=True):
     Attributes:
         version: Of the format: 1.
         sessions: By storage key.
+        unread: By storage key, too, those of a version that is not read here; written back as they were.
         active_key: The storage key of the session commands mean when they name none, or None.
         active_profile_name: The profile that goes with it.
         updated_at: When something was changed last, with a time zone.
@@ -49,6 +65,7 @@ class SessionStore(msgspec.Struct, kw_only=True):
 
     version: int = STORE_VERSION
     sessions: dict[str, CliSession] = {}
+    unread: dict[str, UnreadSession] = {}
     active_key: str | None = None
     active_profile_name: str | None = None
     updated_at: Moment
@@ -73,25 +90,23 @@ class SessionStore(msgspec.Struct, kw_only=True):
 
         Raises:
             SessionsCorrupted: It is not JSON, or a field is missing or breaks its rule; the message names both.
-            SessionVersionMismatch: It, or a session in it, is of a version that is not read here.
+            SessionVersionMismatch: It is of a version that is not read here. (A session in it: see `unread`.)
             UnsafeFile: It is a symbolic link or belongs to somebody else.
             Io: It is there and cannot be read.
         """
-        data = read_private(path)
-        if data is None:
-            return None
-        try:
-            raw = msgspec.json.decode(data, type=dict[str, Any])
-            check_version(raw, (STORE_VERSION,), path)
-            listed = msgspec.convert(raw, _Listed).sessions
-            store = read_record({**raw, "sessions": {}}, cls)
-        except UNREADABLE as exc:
-            raise SessionsCorrupted(f"{path} does not hold sessions: {exc}") from exc
+        return read_shared(path, "sessions", lambda raw: cls._from_plain(raw, path), SessionsCorrupted)
+
+    @classmethod
+    def _from_plain(cls, raw: dict[str, Any], path: Path) -> Self:
+        check_version(raw, (STORE_VERSION,), path)
+        listed = msgspec.convert(raw, _Listed).sessions
+        store = read_record({**raw, "sessions": {}}, cls)
         for key, each in listed.items():
             try:
-                store.sessions[key] = CliSession.from_plain(each, path, f"session {key} in ")
-            except msgspec.ValidationError as exc:
-                raise SessionsCorrupted(f"{path} does not hold sessions: session {key}: {exc}") from exc
+                with part(f"session {key}"):
+                    store.sessions[key] = CliSession.from_plain(each, path, key)
+            except SessionVersionMismatch as exc:
+                store.unread[key] = UnreadSession(msgspec.Raw(msgspec.json.encode(each)), exc)
         return store
 
     @classmethod
@@ -122,23 +137,37 @@ class SessionStore(msgspec.Struct, kw_only=True):
             store._write(path)
 
     def save(self, path: Path) -> None:
-        """Replace the whole store by this one, whatever is there; `updating` changes a part of it. Raises likewise."""
+        """Replace the whole store by this one, whatever is there; `updating` changes a part of it.
+
+        Raises as `updating`, also when a session in the file is of a version that is not read here, and not in this
+        store: nobody could say what is replaced.
+        """
         _prepare(path)
-        with held(path, self.load):
+        with held(path, self.load) as found:
+            for key, unread in ({} if found is None else found.unread).items():
+                if key not in self.unread:
+                    raise unread.refusal
             self._write(path)
 
     def _write(self, path: Path) -> None:
-        sessions = {key: plain_record(session) for key, session in self.sessions.items()}
-        write_plain(path, {**plain_record(self), "sessions": sessions, "active_key": self.active_key})
+        sessions = {key: unread.content for key, unread in self.unread.items()}
+        read = {key: plain_record(session) for key, session in self.sessions.items()}
+        write_plain(path, {**plain_record(self), "sessions": sessions | read, "active_key": self.active_key})
 
     # --- sessions ------------------------------------------------------------------------------------------
 
     def all_sessions(self) -> list[tuple[str, CliSession]]:
-        """Every session with its storage key, in the order of the file."""
+        """Every session with its storage key, in the order of the file; without those in `unread`."""
         return list(self.sessions.items())
 
     def get_session(self, key: SessionKey) -> CliSession | None:
-        """The session of this key, also one that has ended; None when there is none."""
+        """The session of this key, also one that has ended; None when there is none.
+
+        Raises:
+            SessionVersionMismatch: It is of a version that is not read here. So with all that look for one session.
+        """
+        if unread := self.unread.get(key.as_storage_key()):
+            raise unread.refusal.with_traceback(None)
         return self.sessions.get(key.as_storage_key())
 
     def get_valid_session(self, key: SessionKey, now: datetime | None = None) -> CliSession | None:
@@ -147,19 +176,37 @@ class SessionStore(msgspec.Struct, kw_only=True):
         return found if found and found.has_valid_credentials and not found.is_expired(now) else None
 
     def upsert_session(self, key: SessionKey, session: CliSession) -> None:
-        """Put a session under this key, in the place of the one that was there."""
+        """Put a session under this key, in the place of the one that was there; `get_session` must not refuse that."""
+        self.get_session(key)
         self.sessions[key.as_storage_key()] = session
         self._changed()
 
     def remove_session(self, key: SessionKey) -> CliSession | None:
-        """Take out the session of this key; it is no longer the active one either. None when there was none."""
-        found = self.sessions.pop(key.as_storage_key(), None)
-        if self.active_key == key.as_storage_key():
+        """Take out the session of this key, readable or not; it is no longer the active one either.
+
+        Returns:
+            What was there; None when that was nothing, or not read.
+        """
+        name = key.as_storage_key()
+        found, unread = self.sessions.pop(name, None), self.unread.pop(name, None)
+        if self.active_key == name:
             self.active_key = self.active_profile_name = None
             self._changed()
-        elif found is not None:
+        elif found is not None or unread is not None:
             self._changed()
         return found
+
+    def remove_tenant_sessions(self) -> list[str]:
+        """Take out every session but the local one, readable or not, and choose no tenant; their storage keys."""
+        gone = [name for name in (*self.sessions, *self.unread) if name != LOCAL_SESSION_KEY]
+        for name in gone:
+            self.sessions.pop(name, None)
+            self.unread.pop(name, None)
+        if self.active_session_key not in {None, SessionKey.local()}:
+            self.active_key = self.active_profile_name = None
+        if gone:
+            self._changed()
+        return gone
 
     def prune_expired(self, now: datetime | None = None) -> int:
         """Take out every session that has ended (now: the clock's time); how many. What is chosen stays chosen."""
@@ -174,7 +221,7 @@ class SessionStore(msgspec.Struct, kw_only=True):
 
     def set_active(self, key: SessionKey) -> None:
         """Choose this key, whether it has a session or not; its session's profile becomes the active one."""
-        found = self.get_session(key)
+        found = self.sessions.get(key.as_storage_key())
         self.active_key = key.as_storage_key()
         self.active_profile_name = None if found is None else found.profile_name
         self._changed()
@@ -189,7 +236,7 @@ class SessionStore(msgspec.Struct, kw_only=True):
     ) -> None:
         """Choose this key together with a profile, and note in its session, if it has one, where the profile is."""
         self.set_active_with_profile(key, profile_name)
-        if found := self.get_session(key):
+        if found := self.sessions.get(key.as_storage_key()):
             self.upsert_session(key, msgspec.structs.replace(found, profile_path=Path(profile_path)))
 
     @property

@@ -21,11 +21,11 @@ from typing import Any, Final, Self
 import msgspec
 from typing_extensions import override
 
-from ..errors import NotAuthenticated, SessionsCorrupted, SessionVersionMismatch
-from .files import locked, read_private, remove_private
+from ..errors import CLI, NotAuthenticated, SessionsCorrupted, SessionVersionMismatch
+from .files import locked, remove_private
 from .log import register_secret
-from .stores import held, write_plain
-from .unknown import UNREADABLE, Moment, plain_record, read_record
+from .stores import held, read_shared, write_plain
+from .unknown import Moment, plain_record, read_record
 
 LOCAL_SESSION_KEY: Final = "local"
 SESSION_VERSION: Final = 4
@@ -250,28 +250,22 @@ class CliSession(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def _load(cls, path: Path) -> Self | None:
-        data = read_private(path)
-        if data is None:
-            return None
-        try:
-            return cls.from_plain(msgspec.json.decode(data, type=dict[str, Any]), path)
-        except UNREADABLE as exc:
-            raise SessionsCorrupted(f"{path} does not hold a session: {exc}") from exc
+        return read_shared(path, "a session", lambda raw: cls.from_plain(raw, path), SessionsCorrupted)
 
     @classmethod
-    def from_plain(cls, raw: dict[str, Any], path: Path, what: str = "") -> Self:
+    def from_plain(cls, raw: dict[str, Any], path: Path, key: str | None = None) -> Self:
         """Build a session from the object a file holds of it.
 
         Args:
             raw: The decoded object.
             path: The file, for an error's message.
-            what: The part of the file, for an error's message.
+            key: Which session of the file it is, when it holds several.
 
         Raises:
             msgspec.ValidationError: A field is missing or breaks its rule; the message names it.
             SessionVersionMismatch: It is of a version that is not read here; `path` is named.
         """
-        check_version(raw, READ_VERSIONS, path, what)
+        check_version(raw, READ_VERSIONS, path, key)
         return read_record({**raw, "version": SESSION_VERSION}, cls)
 
     def save_to_path(self, path: Path) -> None:
@@ -342,14 +336,14 @@ class CliSessionBuilder:
         return CliSession.new(*self._needed, **self._named, now=now)
 
 
-def check_version(raw: dict[str, Any], expected: tuple[int, ...], path: Path, what: str = "") -> None:
+def check_version(raw: dict[str, Any], expected: tuple[int, ...], path: Path, key: str | None = None) -> None:
     """Refuse what is of another version of its format.
 
     Args:
         raw: The decoded object.
         expected: The versions that are read.
         path: The file, for the message.
-        what: The part of the file, for the message.
+        key: Which session of the file it is, when it is not the whole file.
 
     Raises:
         SessionVersionMismatch: It is of another version.
@@ -357,13 +351,14 @@ def check_version(raw: dict[str, Any], expected: tuple[int, ...], path: Path, wh
     """
     found = msgspec.convert(raw, _Versioned).version
     if found not in expected:
-        newer = found > expected[-1]
+        where = str(path) if key is None else f"session {key} in {path}"
+        removal = f"rm {shlex.quote(str(path))}" if key is None else f"{CLI} sessions remove {shlex.quote(key)}"
         raise SessionVersionMismatch(
-            f"{what}{path} has version {found}; read is version {' or '.join(map(str, expected))}",
+            f"{where} has version {found}; read is version {' or '.join(map(str, expected))}",
             found=found,
             expected=expected,
             path=str(path),
-            hint="Upgrade systemprompt-cloud." if newer else f"Remove what nobody reads: rm {shlex.quote(str(path))}",
+            hint=f"Upgrade {CLI}." if found > expected[-1] else f"Remove what nobody reads: {removal}",
         )
 
 

@@ -22,10 +22,9 @@ import msgspec
 from typing_extensions import override
 
 from ..errors import TenantsNotSynced, TenantsStoreCorrupted, TenantsStoreInvalid
-from .files import read_private
 from .log import register_secret
-from .stores import held, write_plain
-from .unknown import UNREADABLE, Moment, plain_record, read_record
+from .stores import held, part, read_shared, write_plain
+from .unknown import Moment, plain_record, read_record
 from .wire import TenantInfo
 
 MASKS: Final = (":***@", ":********@")
@@ -301,25 +300,16 @@ class TenantStore(msgspec.Struct, kw_only=True):
 
     @classmethod
     def _load(cls, path: Path) -> Self | None:
-        data = read_private(path)
-        if data is None:
-            return None
-        try:
-            raw = msgspec.json.decode(data)
-        except UNREADABLE as exc:
-            raise TenantsStoreCorrupted(f"{path} is not JSON: {exc}") from exc
-        try:
-            top = msgspec.convert(raw, dict[str, Any])
-            listed = msgspec.convert(top, _Listed).tenants
-            store = read_record({**top, "tenants": []}, cls)
-        except msgspec.ValidationError as exc:
-            raise TenantsStoreInvalid(f"{path} does not hold tenants: {exc}") from exc
+        return read_shared(path, "tenants", cls._from_plain, TenantsStoreInvalid, no_json=TenantsStoreCorrupted)
+
+    @classmethod
+    def _from_plain(cls, raw: dict[str, Any]) -> Self:
+        listed = msgspec.convert(raw, _Listed).tenants
+        store = read_record({**raw, "tenants": []}, cls)
         tenants: list[StoredTenant] = []
-        for index, each in enumerate(listed):
-            try:
+        for number, each in enumerate(listed, 1):
+            with part(f"tenant {number}"):
                 tenants.append(read_record(each, StoredTenant))
-            except msgspec.ValidationError as exc:
-                raise TenantsStoreInvalid(f"{path} does not hold tenants: tenant {index + 1}: {exc}") from exc
         store.tenants = tuple(tenants)
         return store
 

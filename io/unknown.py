@@ -20,6 +20,9 @@ import msgspec
 UNKNOWN: Final = "unknown_fields"
 """The name of the field that holds the rest."""
 
+UNREAD: Final = "unread"
+"""The name of a field for what stands in a list or table of the file and is of a version that is not read here."""
+
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises: no JSON or not of the shape, no UTF-8 inside a string, nested deeper than the decoder goes."""
 
@@ -42,7 +45,7 @@ def read_record(raw: dict[str, Any], kind: type[_T]) -> _T:
     Raises:
         msgspec.ValidationError: A field is missing or breaks its rule; the message names it.
     """
-    fields = frozenset(kind.__struct_fields__) - {UNKNOWN}
+    fields = frozenset(kind.__struct_fields__) - {UNKNOWN, UNREAD}
     known = {name: value for name, value in raw.items() if name in fields and value is not None}
     rest = {name: value for name, value in raw.items() if name not in fields}
     record = msgspec.convert(known, kind, dec_hook=_read_path)
@@ -74,6 +77,7 @@ def plain_record(record: msgspec.Struct) -> dict[str, Any]:
     """
     known = msgspec.structs.asdict(record)
     rest: dict[str, Any] = known.pop(UNKNOWN)
+    known.pop(UNREAD, None)
     shown = {name: _plain(value, rest.get(name)) for name, value in known.items() if value is not None}
     return {**rest, **shown}
 

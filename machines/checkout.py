@@ -30,17 +30,16 @@ from typing import Final
 
 import msgspec
 
-from .machine import (
-    ANY,
-    STAY,
-    CancelRequested,
-    DeadlinePassed,
-    Event,
-    Machine,
-    ResumePolicy,
-    State,
-    Verdict,
-    on,
+from .machine import ANY, STAY, CancelRequested, DeadlinePassed, Event, Machine, ResumePolicy, State, Verdict, on
+from .vocabulary import (
+    BrowserNotOpened,
+    BrowserOpened,
+    OutcomeUnknown,
+    RepeatConfirmed,
+    RepeatDeclined,
+    cancelled,
+    explained,
+    invited,
 )
 from .watching import (
     AccessRefused,
@@ -103,30 +102,6 @@ class CheckoutCreated(Event, frozen=True):
     transaction_id: str
     checkout_session_id: str
     url: str
-
-
-class OutcomeUnknown(Event, frozen=True):
-    """The checkout was asked for and the answer was lost; the server may or may not have created it."""
-
-    problem: str
-
-
-class RepeatConfirmed(Event, frozen=True):
-    """The person wants another checkout to be created."""
-
-
-class RepeatDeclined(Event, frozen=True):
-    """The person does not want another checkout."""
-
-
-class BrowserOpened(Event, frozen=True):
-    """A browser was started with the payment page."""
-
-
-class BrowserNotOpened(Event, frozen=True):
-    """No browser was started; the person has the printed URL."""
-
-    reason: str
 
 
 class PaymentCompleted(Event, frozen=True):
@@ -201,19 +176,9 @@ def _created(context: CheckoutContext, event: CheckoutCreated) -> CheckoutContex
     )
 
 
-def _explained(
-    context: CheckoutContext, event: OrderRefused | OutcomeUnknown | PaymentDeclined | CheckoutFailed
-) -> CheckoutContext:
-    return msgspec.structs.replace(context, problem=event.problem)
-
-
 def _not_repeated(context: CheckoutContext, _event: RepeatDeclined) -> CheckoutContext:
     # In place of what made the question necessary: that is not why the flow ends.
     return msgspec.structs.replace(context, problem="another checkout was declined when it was asked for")
-
-
-def _invited(context: CheckoutContext, _event: BrowserOpened) -> CheckoutContext:
-    return msgspec.structs.replace(context, invited=True)
 
 
 def _paid(context: CheckoutContext, event: PaymentCompleted) -> CheckoutContext:
@@ -246,10 +211,6 @@ def _unconfirmed(context: CheckoutContext, _event: DeadlinePassed) -> CheckoutCo
 
 def _unfinished(context: CheckoutContext, _event: DeadlinePassed) -> CheckoutContext:
     return msgspec.structs.replace(context, problem=f"paid, but no tenant within {context.tenant_timeout:g} s")
-
-
-def _cancelled(context: CheckoutContext, event: CancelRequested) -> CheckoutContext:
-    return msgspec.structs.replace(context, problem=event.reason or "cancelled")
 
 
 def _result(context: CheckoutContext) -> dict[str, object]:
@@ -299,19 +260,19 @@ CHECKOUT: Final = Machine(
     ],
     rows=[
         on(OrderValidated, "validating_order", "creating_checkout", update=_validated),
-        on(OrderRefused, "validating_order", "failed", update=_explained),
+        on(OrderRefused, "validating_order", "failed", update=explained),
         on(CheckoutCreated, "creating_checkout", "awaiting_payment", update=_created),
-        on(OrderRefused, "creating_checkout", "failed", update=_explained),
-        on(OutcomeUnknown, "creating_checkout", "outcome_unknown", update=_explained),
+        on(OrderRefused, "creating_checkout", "failed", update=explained),
+        on(OutcomeUnknown, "creating_checkout", "outcome_unknown", update=explained),
         on(RepeatConfirmed, "outcome_unknown", "creating_checkout"),
         on(RepeatDeclined, "outcome_unknown", "cancelled", update=_not_repeated),
-        on(BrowserOpened, "awaiting_payment", STAY, update=_invited),
+        on(BrowserOpened, "awaiting_payment", STAY, update=invited),
         on(BrowserNotOpened, "awaiting_payment", STAY),
         on(PaymentCompleted, "awaiting_payment", "confirming_tenant", update=_paid),
         on(PaymentPending, "awaiting_payment", "awaiting_tenant_streaming"),
         on(PaymentObserved, "awaiting_payment", "awaiting_tenant_streaming", update=_named),
-        on(PaymentDeclined, "awaiting_payment", "declined", update=_explained),
-        on(CheckoutFailed, "awaiting_payment", "failed", update=_explained),
+        on(PaymentDeclined, "awaiting_payment", "declined", update=explained),
+        on(CheckoutFailed, "awaiting_payment", "failed", update=explained),
         on(DeadlinePassed, "awaiting_payment", "looking_for_payment"),
         on(PaymentObserved, "looking_for_payment", "awaiting_tenant_streaming", update=_named),
         on(PaymentNotFound, "looking_for_payment", "timed_out", update=_unpaid),
@@ -325,7 +286,7 @@ CHECKOUT: Final = Machine(
             for row in (
                 on(StepObserved, source, STAY, update=_observed),
                 on(TenantAnnounced, source, "completed", update=_announced),
-                on(CheckoutFailed, source, "failed", update=_explained),
+                on(CheckoutFailed, source, "failed", update=explained),
                 on(AccessRefused, source, "failed", update=refuse_access),
                 on(DeadlinePassed, source, "tenant_overdue", update=_unfinished),
             )
@@ -334,6 +295,6 @@ CHECKOUT: Final = Machine(
         on(StreamLost, "awaiting_tenant_streaming", "awaiting_tenant_polling", update=lose_stream),
         on(StreamLost, "awaiting_tenant_polling", STAY, update=lose_stream),
         on(StreamReturned, "awaiting_tenant_polling", "awaiting_tenant_streaming", update=regain_stream),
-        on(CancelRequested, ANY, "cancelled", update=_cancelled),
+        on(CancelRequested, ANY, "cancelled", update=cancelled),
     ],
 )

@@ -39,29 +39,9 @@ from typing import Final
 
 import msgspec
 
-from .checkout import OutcomeUnknown, RepeatConfirmed, RepeatDeclined
-from .machine import (
-    ANY,
-    STAY,
-    CancelRequested,
-    DeadlinePassed,
-    Event,
-    Machine,
-    ResumePolicy,
-    State,
-    Verdict,
-    on,
-)
-from .provisioning import StillWorking
-from .watching import (
-    AccessRefused,
-    StepObserved,
-    WaitResumed,
-    WatchingContext,
-    observe,
-    refuse_access,
-    wait_on,
-)
+from .machine import ANY, STAY, CancelRequested, DeadlinePassed, Event, Machine, ResumePolicy, State, Verdict, on
+from .vocabulary import OutcomeUnknown, RepeatConfirmed, RepeatDeclined, StillWorking, cancelled, explained
+from .watching import AccessRefused, StepObserved, WaitResumed, WatchingContext, observe, refuse_access, wait_on
 
 AT_REST: Final = frozenset({"ready", "failed", "infrastructure_ready"})
 """A tenant's words when the server does nothing to it; the third one waits for its first image."""
@@ -160,12 +140,6 @@ def _begun(context: DeploymentContext, _event: RolloutSeen) -> DeploymentContext
     return msgspec.structs.replace(context, problem="")
 
 
-def _explained(
-    context: DeploymentContext, event: DeploymentRefused | DeploymentFailed | OutcomeUnknown
-) -> DeploymentContext:
-    return msgspec.structs.replace(context, problem=event.problem)
-
-
 def _asked_again(context: DeploymentContext, _event: RepeatConfirmed) -> DeploymentContext:
     return msgspec.structs.replace(context, before="", problem="")
 
@@ -178,10 +152,6 @@ def _not_repeated(context: DeploymentContext, _event: RepeatDeclined) -> Deploym
 def _gave_up(context: DeploymentContext, event: StillWorking) -> DeploymentContext:
     said = f"; the last word was: {event.message}" if event.message else ""
     return msgspec.structs.replace(context, problem=f"{context.image} does not run after {context.timeout:g} s{said}")
-
-
-def _cancelled(context: DeploymentContext, event: CancelRequested) -> DeploymentContext:
-    return msgspec.structs.replace(context, problem=event.reason or "cancelled")
 
 
 def _result(context: DeploymentContext) -> dict[str, object]:
@@ -227,9 +197,9 @@ DEPLOYMENT: Final = Machine(
         on(StatusNoted, "deploying", STAY, update=_noted),
         on(DeploymentAccepted, "deploying", "awaiting_rollout", update=_accepted),
         on(Deployed, "deploying", "deployed", update=_accepted),
-        on(DeploymentFailed, "deploying", "deployment_failed", update=_explained),
-        on(DeploymentRefused, "deploying", "deployment_failed", update=_explained),
-        on(OutcomeUnknown, "deploying", "outcome_unknown", update=_explained),
+        on(DeploymentFailed, "deploying", "deployment_failed", update=explained),
+        on(DeploymentRefused, "deploying", "deployment_failed", update=explained),
+        on(OutcomeUnknown, "deploying", "outcome_unknown", update=explained),
         on(RolloutSeen, "outcome_unknown", "rolling_out", update=_begun),
         on(RepeatConfirmed, "outcome_unknown", "deploying", update=_asked_again),
         on(RepeatDeclined, "outcome_unknown", "cancelled", update=_not_repeated),
@@ -244,12 +214,12 @@ DEPLOYMENT: Final = Machine(
             for source in ("rolling_out", "asking_once_more")
             for row in (
                 on(Deployed, source, "deployed", update=_accepted),
-                on(DeploymentFailed, source, "deployment_failed", update=_explained),
+                on(DeploymentFailed, source, "deployment_failed", update=explained),
                 on(AccessRefused, source, "deployment_failed", update=refuse_access),
             )
         ),
         on(StillWorking, "asking_once_more", "overdue", update=_gave_up),
         on(WaitResumed, "overdue", "rolling_out", update=wait_on),
-        on(CancelRequested, ANY, "cancelled", update=_cancelled),
+        on(CancelRequested, ANY, "cancelled", update=cancelled),
     ],
 )

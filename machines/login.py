@@ -39,6 +39,7 @@ from .machine import (
     Verdict,
     on,
 )
+from .vocabulary import BrowserNotOpened, BrowserOpened, cancelled, explained, invited
 
 
 class LoginContext(Context, frozen=True, kw_only=True):
@@ -88,16 +89,6 @@ class TokenProvided(Event, frozen=True):
     """A token was handed in; no browser is needed."""
 
     token: str
-
-
-class BrowserOpened(Event, frozen=True):
-    """A browser was started with the URL."""
-
-
-class BrowserNotOpened(Event, frozen=True):
-    """No browser was started; the person has the printed URL."""
-
-    reason: str
 
 
 class CallbackReceived(Event, frozen=True):
@@ -155,10 +146,6 @@ def _offered(context: LoginContext, event: AuthorizationOffered) -> LoginContext
     return msgspec.structs.replace(context, port=event.port, nonce=event.nonce, url=event.url)
 
 
-def _invited(context: LoginContext, _event: BrowserOpened) -> LoginContext:
-    return msgspec.structs.replace(context, invited=True)
-
-
 def _provided(context: LoginContext, event: TokenProvided | CallbackReceived) -> LoginContext:
     return msgspec.structs.replace(context, token=event.token)
 
@@ -171,22 +158,12 @@ def _saved(context: LoginContext, event: CredentialsSaved) -> LoginContext:
     return msgspec.structs.replace(context, credentials_path=event.path, authenticated_at=event.at)
 
 
-def _explained(
-    context: LoginContext, event: AuthorizationDenied | AuthorizationRefused | PortTaken | TokenRefused
-) -> LoginContext:
-    return msgspec.structs.replace(context, problem=event.problem)
-
-
 def _disowned(context: LoginContext, _event: AccountDisowned) -> LoginContext:
     return msgspec.structs.replace(context, problem=f"the account {context.user_email} was not confirmed")
 
 
 def _expired(context: LoginContext, _event: DeadlinePassed) -> LoginContext:
     return msgspec.structs.replace(context, problem=f"nobody came back from the browser within {context.timeout:g} s")
-
-
-def _cancelled(context: LoginContext, event: CancelRequested) -> LoginContext:
-    return msgspec.structs.replace(context, problem=event.reason or "cancelled")
 
 
 def callback_is_bound(context: LoginContext, _event: TokenAccepted) -> bool:
@@ -235,17 +212,17 @@ LOGIN: Final = Machine(
     ],
     rows=[
         on(AuthorizationOffered, "requesting_authorization", "awaiting_callback", update=_offered),
-        on(AuthorizationRefused, "requesting_authorization", "failed", update=_explained),
-        on(PortTaken, "requesting_authorization", "failed", update=_explained),
+        on(AuthorizationRefused, "requesting_authorization", "failed", update=explained),
+        on(PortTaken, "requesting_authorization", "failed", update=explained),
         on(TokenProvided, "requesting_authorization", "verifying_token", update=_provided),
-        on(BrowserOpened, "awaiting_callback", STAY, update=_invited),
+        on(BrowserOpened, "awaiting_callback", STAY, update=invited),
         on(BrowserNotOpened, "awaiting_callback", STAY),
         on(CallbackReceived, "awaiting_callback", "verifying_token", update=_provided),
-        on(AuthorizationDenied, "awaiting_callback", "denied", update=_explained),
+        on(AuthorizationDenied, "awaiting_callback", "denied", update=explained),
         on(DeadlinePassed, "awaiting_callback", "timed_out", update=_expired),
         on(TokenAccepted, "verifying_token", "saving_credentials", when=callback_is_bound, update=_identified),
         on(TokenAccepted, "verifying_token", "confirming_account", update=_identified),
-        on(TokenRefused, "verifying_token", "failed", update=_explained),
+        on(TokenRefused, "verifying_token", "failed", update=explained),
         on(AccountConfirmed, "confirming_account", "saving_credentials"),
         on(AccountDisowned, "confirming_account", "denied", update=_disowned),
         on(DeadlinePassed, "confirming_account", "timed_out", update=_expired),
@@ -255,6 +232,6 @@ LOGIN: Final = Machine(
         on(DeadlinePassed, "reporting_login", "authenticated"),
         # The credentials stand already: stopping now is being done.
         on(CancelRequested, "reporting_login", "authenticated"),
-        on(CancelRequested, ANY, "cancelled", update=_cancelled),
+        on(CancelRequested, ANY, "cancelled", update=cancelled),
     ],
 )

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from .machine import ANY, CancelRequested, Context, Event, Machine, State, Verdict, on
+from .vocabulary import cancelled
 
 
 class OnboardingContext(Context, frozen=True, kw_only=True):
@@ -133,10 +134,6 @@ def _explained(
     return msgspec.structs.replace(context, problem=f"{event.machine}: {event.problem}")
 
 
-def _cancelled(context: OnboardingContext, event: CancelRequested) -> OnboardingContext:
-    return msgspec.structs.replace(context, problem=event.reason or "cancelled")
-
-
 def _result(context: OnboardingContext) -> dict[str, object]:
     return {
         "user_email": context.user_email,
@@ -184,6 +181,6 @@ ONBOARDING: Final = Machine(
         # Provisioning never runs out of time for good: what is paid for is waited for.
         on(ChildTimedOut, "logging_in", "timed_out", update=_explained),
         on(ChildTimedOut, "checking_out", "timed_out", update=_explained),
-        on(CancelRequested, ANY, "cancelled", update=_cancelled),
+        on(CancelRequested, ANY, "cancelled", update=cancelled),
     ],
 )

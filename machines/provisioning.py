@@ -25,18 +25,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from .machine import (
-    ANY,
-    STAY,
-    CancelRequested,
-    DeadlinePassed,
-    Event,
-    Machine,
-    ResumePolicy,
-    State,
-    Verdict,
-    on,
-)
+from .machine import ANY, STAY, CancelRequested, DeadlinePassed, Event, Machine, ResumePolicy, State, Verdict, on
+from .vocabulary import StillWorking, cancelled, explained
 from .watching import (
     AccessRefused,
     StepObserved,
@@ -87,12 +77,6 @@ class ProvisioningFailed(Event, frozen=True):
     problem: str
 
 
-class StillWorking(Event, frozen=True):
-    """Asked one last time, the server is still at it."""
-
-    message: str
-
-
 class SecretsFetched(Event, frozen=True):
     """The tenant's secrets are in the vault; an empty reference means the server offers none.
 
@@ -125,10 +109,6 @@ def _ready(context: ProvisioningContext, event: TenantBecameReady) -> Provisioni
     return msgspec.structs.replace(seen, app_url=event.app_url or context.app_url)
 
 
-def _explained(context: ProvisioningContext, event: ProvisioningFailed) -> ProvisioningContext:
-    return msgspec.structs.replace(context, problem=event.problem)
-
-
 def _gave_up(context: ProvisioningContext, event: StillWorking) -> ProvisioningContext:
     said = f"; the last word was: {event.message}" if event.message else ""
     return msgspec.structs.replace(context, problem=f"not ready within {context.timeout:g} s{said}")
@@ -144,10 +124,6 @@ def _not_opened(context: ProvisioningContext, event: DatabaseNotOpened) -> Provi
 
 def _stored(context: ProvisioningContext, event: TenantSaved) -> ProvisioningContext:
     return msgspec.structs.replace(context, tenant_name=event.name, tenants_path=event.path)
-
-
-def _cancelled(context: ProvisioningContext, event: CancelRequested) -> ProvisioningContext:
-    return msgspec.structs.replace(context, problem=event.reason or "cancelled")
 
 
 def database_is_wanted_outside(context: ProvisioningContext, _event: SecretsFetched) -> bool:
@@ -197,7 +173,7 @@ PROVISIONING: Final = Machine(
             for row in (
                 on(StepObserved, source, STAY, update=observe),
                 on(TenantBecameReady, source, "fetching_secrets", update=_ready),
-                on(ProvisioningFailed, source, "failed", update=_explained),
+                on(ProvisioningFailed, source, "failed", update=explained),
                 on(AccessRefused, source, "failed", update=refuse_access),
                 on(DeadlinePassed, source, "asking_once_more"),
             )
@@ -206,7 +182,7 @@ PROVISIONING: Final = Machine(
         on(StreamLost, "polling", STAY, update=lose_stream),
         on(StreamReturned, "polling", "streaming", update=regain_stream),
         on(TenantBecameReady, "asking_once_more", "fetching_secrets", update=_ready),
-        on(ProvisioningFailed, "asking_once_more", "failed", update=_explained),
+        on(ProvisioningFailed, "asking_once_more", "failed", update=explained),
         on(AccessRefused, "asking_once_more", "failed", update=refuse_access),
         on(StillWorking, "asking_once_more", "overdue", update=_gave_up),
         on(WaitResumed, "overdue", "streaming", update=wait_on),
@@ -222,6 +198,6 @@ PROVISIONING: Final = Machine(
         on(DatabaseOpened, "opening_database", "saving_tenant"),
         on(DatabaseNotOpened, "opening_database", "saving_tenant", update=_not_opened),
         on(TenantSaved, "saving_tenant", "ready", update=_stored),
-        on(CancelRequested, ANY, "cancelled", update=_cancelled),
+        on(CancelRequested, ANY, "cancelled", update=cancelled),
     ],
 )

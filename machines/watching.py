@@ -10,9 +10,9 @@ the server, not on which source saw it first.
 What is *told* is stricter than what is known, for a person reads it in order. `news` reduces an observation to what
 nobody has been told yet: words that were told before are taken out (also when they come back under the id of an event
 that was told), and the words of a step older than the newest one move to `earlier`, where they are recorded and not
-shown. `catch_up` does the same for everything a stream tells at once when it is back: what came before something that
-polling has told meanwhile is past. So whatever the two sources do, the messages of a flow's events are a story told
-once, forward.
+shown. Polling does not say which step its words are about. So when the last word is polling's (`overtaken`), a stream
+that is back is older than it until it comes to the same word, however long that takes, and `catch_up` records what it
+told until then as past. So whatever the two sources do, the messages of a flow's events are a story told once, forward.
 
 The steps' order is known (`ORDER`). A step this version does not know is taken as it comes.
 """
@@ -55,7 +55,7 @@ class WatchingContext(Context, frozen=True, kw_only=True):
         event_ids: The ids of the newest events of the stream, for a stream that repeats them.
         last_event_id: Where the stream goes on.
         stream_failures: How often in a row the stream was lost without bringing news.
-        overtaken: Polling has told something the stream has not come to yet.
+        overtaken: The last word told is polling's, and the stream has not come to it yet.
         stream_silent: It was lost because it said nothing, so being open is no proof that it is back.
     """
 
@@ -71,7 +71,8 @@ class WatchingContext(Context, frozen=True, kw_only=True):
 class StepObserved(Event, frozen=True):
     """The server took a step, or said something new about the one it is at.
 
-    `earlier` is in place of `message` when the step is past: for the record, not to be shown.
+    `earlier` is in place of `message` when the step is past: for the record, not to be shown. A step that polling has
+    overtaken always has it, by its name if it came without words: so it is known to be past.
     """
 
     step: str
@@ -138,22 +139,29 @@ def news(context: WatchingContext, observed: StepObserved, *, past: bool = False
     message = "" if repeated else unsaid(context, observed.message)
     if not new_step and not message:
         return None
-    if past or is_past(context, observed.step):
+    if past:
+        return msgspec.structs.replace(observed, message="", earlier=observed.message or observed.step)
+    if is_past(context, observed.step):
         return msgspec.structs.replace(observed, message="", earlier=message)
     return msgspec.structs.replace(observed, message=message)
 
 
-def catch_up(context: WatchingContext, told_at_once: Sequence[StepObserved]) -> list[StepObserved]:
-    """What is to be told of a stream that came back and told at once what had happened while it was away.
+def has_come_to(context: WatchingContext, told_since: Sequence[StepObserved]) -> bool:
+    """Whether a stream that told this since it is back has come as far as what was told last."""
+    return not context.overtaken or any(observed.message in context.messages[-1:] for observed in told_since)
+
+
+def catch_up(context: WatchingContext, told_since: Sequence[StepObserved]) -> list[StepObserved]:
+    """What is to be told of a stream that came back, and told this of what had happened while it was away.
 
     Polling has told some of it meanwhile, without saying which step it was. Whatever stands before the last thing that
-    was told is past.
+    was told is past; all of it, when the stream has not come as far.
     """
-    known = [number for number, observed in enumerate(told_at_once) if observed.message in context.messages]
-    last_told = known[-1] if known else 0
+    known = [number for number, observed in enumerate(told_since) if observed.message in context.messages]
+    newest = max(known, default=0) if has_come_to(context, told_since) else len(told_since)
     telling: list[StepObserved] = []
-    for number, observed in enumerate(told_at_once):
-        if (new := news(context, observed, past=number < last_told)) is not None:
+    for number, observed in enumerate(told_since):
+        if (new := news(context, observed, past=number < newest)) is not None:
             telling.append(new)
             context = observe(context, new)
     return telling
@@ -205,8 +213,8 @@ def lose_stream(context: W, event: StreamLost) -> W:
 
 
 def regain_stream(context: W, _event: StreamReturned) -> W:
-    """It has shown that it lives."""
-    return msgspec.structs.replace(context, stream_silent=False)
+    """It has shown that it lives, and told all that polling has."""
+    return msgspec.structs.replace(context, stream_silent=False, overtaken=False)
 
 
 def refuse_access(context: W, event: AccessRefused) -> W:

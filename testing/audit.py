@@ -14,6 +14,8 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
+import msgspec
+
 from ..flows.fold import check_flow, fold, own_part
 from ..flows.ids import visit_of_child
 from ..flows.visit import Program
@@ -76,8 +78,14 @@ def _audit_records(machine: Machine[Any], records: Sequence[Record]) -> Iterator
         for (visit, deadline), times in fired.items()
         if times > 1 and deadline is not None
     )
-    announced = Counter(record.name for record in records if record.kind == "intent")
-    yield from (f"{key} was announced {times} times" for key, times in announced.items() if times > 1)
+    announced: set[str] = set()
+    for record in records:
+        if record.kind == "intent":
+            if record.name in announced:
+                yield f"record {record.seq}: {record.name} was announced already, and not withdrawn"
+            announced.add(record.name)
+        elif record.kind == "parked":
+            announced.difference_update(msgspec.json.decode(record.body).get("withdrawn", ()))
 
 
 def _deadline_from(machine: Machine[Any], record: Record, context: Context) -> str | None:

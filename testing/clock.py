@@ -46,3 +46,18 @@ class VirtualClock:
         while (left := (moment - self.now()).total_seconds()) > 0:  # noqa: ASYNC110 nothing but time is waited for
             await trio.sleep(left)
         await trio.lowlevel.checkpoint()
+
+
+class WorldClock:
+    """A local cloud's time (`serve_sandbox(now=…)`) that stands until a test moves it.
+
+    Attributes:
+        time: Seconds.
+    """
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.time

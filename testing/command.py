@@ -4,35 +4,49 @@
     ran = command.play("up", "--plan", "starter", "--login-port", "0", "--checkout-port", "0", "--no-browser", "--json")
     assert ran.ended(0).lines[-1]["verdict"] == "success"
 
-The person reads the addresses from stderr, as a real one does: nothing of the program is reached into.
+The person reads the addresses from stderr, as a real one does: nothing of the program is reached into. Threads read
+what a command says, so that a test needs no event loop; one that has trio waits with `await along(running.wait)`.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
-import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final, Self
+from typing import IO, Any, Final, Self, TypeVar
 
 import trio
 
 from .browser import ScriptedBrowser
 
+T = TypeVar("T")
+
 COMMAND: Final = (sys.executable, "-m", "systemprompt_cloud")
 SECONDS: Final = 60.0
 """How long anything here may take before it counts as hanging."""
+
+URL: Final = re.compile(r"^ {2}(https?://\S+)", re.MULTILINE)
+"""An address as a person is shown it: on a line of its own."""
 
 
 def clean_environ() -> dict[str, str]:
     """This process's environment without anything that steers the command."""
     steering = ("SYSTEMPROMPT_", "XDG_", "BROWSER", "DISPLAY", "WAYLAND", "NO_COLOR", "HTTP_PROXY", "HTTPS_PROXY")
     return {name: value for name, value in os.environ.items() if not name.upper().startswith(steering)}
+
+
+async def along(wait: Callable[[], T]) -> T:
+    """Wait in a thread while trio's tasks go on; who is cancelled does not wait any more."""
+    return await trio.to_thread.run_sync(wait, abandon_on_cancel=True)
 
 
 @dataclass
@@ -55,83 +69,151 @@ class Ran:
         return self
 
 
-@dataclass
 class Running:
-    """A command that runs; its stderr is read by a thread that also clicks what it is shown."""
+    """A command that runs, and everything it has said so far; killed at the end of a `with` block.
 
-    process: subprocess.Popen[str]
-    browser: ScriptedBrowser | None
-    said: list[str] = field(default_factory=list[str])
-    urls: list[str] = field(default_factory=list[str])
-    reader: threading.Thread | None = None
-    drain: threading.Thread | None = None
-    invited: threading.Event = field(default_factory=threading.Event)
+    Args:
+        argv: The whole command.
+        environ: Its environment; None for this process's.
+        cwd: Its current directory; None for this process's.
+        browser: Opens what addresses it shows, one after the other; None for nobody.
+        listening: Whether it has a stdin to `say` something to.
+    """
 
-    def start(self) -> Self:
-        """Begin to read."""
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        environ: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        browser: ScriptedBrowser | None = None,
+        listening: bool = False,
+    ) -> None:
+        stdin = subprocess.PIPE if listening else subprocess.DEVNULL
+        self.process = subprocess.Popen(  # noqa: S603 our own command
+            argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ, cwd=cwd
+        )
+        self._browser = browser
+        self._said = ["", ""]
+        self._heard = threading.Condition()
+        self._speaking = 2
+        assert self.process.stdout is not None
         assert self.process.stderr is not None
-        self.reader = threading.Thread(target=self._read, args=(self.process.stderr,), daemon=True)
-        self.reader.start()
-        return self
+        self._streams = (self.process.stdout, self.process.stderr)
+        self._readers = [
+            threading.Thread(target=self._read, args=pair, daemon=True) for pair in enumerate(self._streams)
+        ]
+        for reader in self._readers:
+            reader.start()
 
-    def _read(self, stream: IO[str]) -> None:
-        for line in stream:
-            self.said.append(line)
-            if line.startswith("  http"):
-                self.urls.append(line.strip())
-                self.invited.set()
-                if self.browser is not None:
-                    trio.run(self.browser.visit, line.strip())
-        self.invited.set()  # it will show none any more: whoever waits for one is told so
+    @property
+    def out(self) -> str:
+        """Its stdout so far."""
+        return self._said[0]
 
-    def wait_invited(self) -> str:
-        """Wait until it shows an address."""
-        assert self.invited.wait(SECONDS), "".join(self.said)
-        assert self.urls, "".join(self.said)
-        return self.urls[-1]
+    @property
+    def err(self) -> str:
+        """Its stderr so far."""
+        return self._said[1]
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The complete lines of its stdout so far, a JSON object each."""
+        return [json.loads(line) for line in self.out.split("\n")[:-1]]
+
+    @property
+    def urls(self) -> list[str]:
+        """The addresses it has shown so far, in order, without repetitions."""
+        return list(dict.fromkeys(URL.findall(self.err.rpartition("\n")[0])))
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything it said was read: nobody has its pipes open any more."""
+        return not self._speaking
+
+    def _read(self, number: int, stream: IO[bytes]) -> None:
+        # A chunk may end, and a killed command may stop, in the middle of a character.
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        seen = 0
+        try:
+            while chunk := os.read(stream.fileno(), 65_536):
+                self._hear(number, decoder.decode(chunk))
+                while self._browser is not None and stream is self.process.stderr and seen < len(self.urls):
+                    seen += 1
+                    trio.run(self._browser.visit, self.urls[seen - 1])
+        finally:
+            self._hear(number, decoder.decode(b"", final=True), last=1)
+
+    def _hear(self, number: int, words: str, *, last: int = 0) -> None:
+        with self._heard:
+            self._said[number] += words
+            self._speaking -= last
+            self._heard.notify_all()
+
+    def wait_until(self, holds: Callable[[], bool], do: str, seconds: float = SECONDS) -> None:
+        """Wait until something holds of what it has said.
+
+        Args:
+            holds: Asked whenever it has said more, and when it has finished.
+            do: What it does then, for the message.
+            seconds: How long that may take.
+
+        Raises:
+            AssertionError: It finished without, or did not do it in that time; it was killed, and the message holds
+                what it has said.
+        """
+        with self._heard:
+            self._heard.wait_for(lambda: holds() or self.finished, seconds)
+        if not holds():
+            self.process.kill()
+            raise AssertionError(f"did not {do} within {seconds:g} s\n{self.out}\n{self.err}")
+
+    def wait_for(self, text: str) -> None:
+        """Wait until it has said `text`."""
+        self.wait_until(lambda: text in self.out or text in self.err, f"say {text!r}")
+
+    def wait_line(self) -> str:
+        """Wait until it has said a line on stdout; the first one."""
+        self.wait_until(lambda: "\n" in self.out, "say a line")
+        return self.out.partition("\n")[0]
+
+    def wait_invited(self, where: str = "") -> str:
+        """Wait until it shows an address with `where` in it; the newest one."""
+        self.wait_until(lambda: any(where in url for url in self.urls), f"show an address {where}")
+        return [url for url in self.urls if where in url][-1]
+
+    def wait(self, seconds: float = SECONDS) -> Ran:
+        """Wait until it has ended and everything it said was read."""
+        self.wait_until(lambda: self.finished, "end", seconds)
+        return Ran(self.process.wait(seconds), self.out, self.err)
+
+    def say(self, text: str) -> None:
+        """Write to its stdin, and close it; a command that does not listen to the end is let be."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError), self.process.stdin as stdin:
+            stdin.write(text.encode())
 
     def interrupt(self, number: int = signal.SIGINT) -> None:
         """Send a signal."""
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """End it at once, and join its reader."""
+        """End it at once, and join its readers."""
         self.process.kill()
         self.process.wait(SECONDS)
         if self.process.stdin is not None:
             self.process.stdin.close()
-        for stream, thread in ((self.process.stdout, self.drain), (self.process.stderr, self.reader)):
-            if thread is not None:
-                thread.join(SECONDS)
+        for stream, reader in zip(self._streams, self._readers, strict=True):
+            reader.join(SECONDS)
             # Somebody the command left behind may hold the pipe open: closing it under a reader would wait for them.
-            if stream is not None and not (thread and thread.is_alive()):
+            if not reader.is_alive():
                 stream.close()
 
-    def wait(self, seconds: float = SECONDS) -> Ran:
-        """Wait until it has ended and everything it said was read.
+    def __enter__(self) -> Self:
+        return self
 
-        Args:
-            seconds: How long that may take.
-
-        Raises:
-            AssertionError: It did not end in that time; it was killed, and the message holds what it has said.
-        """
-        assert self.process.stdout is not None
-        assert self.reader is not None
-        stdout, out = self.process.stdout, list[str]()
-        until = time.monotonic() + seconds
-        self.drain = threading.Thread(target=lambda: out.extend(stdout), daemon=True)
-        self.drain.start()
-        for thread in (self.drain, self.reader):
-            thread.join(max(until - time.monotonic(), 0))
-        try:
-            code = self.process.wait(max(until - time.monotonic(), 0))
-        except subprocess.TimeoutExpired:
-            code = None
-        if code is None or self.drain.is_alive() or self.reader.is_alive():
-            self.process.kill()
-            raise AssertionError(f"did not end within {seconds:g} s\n{''.join(out)}\n{''.join(self.said)}")
-        return Ran(code, "".join(out), "".join(self.said))
+    def __exit__(self, *_exc: object) -> None:
+        self.kill()
 
 
 @dataclass
@@ -155,18 +237,11 @@ class CommandLine:
         return self.home / ".local/state/systemprompt-cloud/journal.sqlite3"
 
     def __call__(self, *words: str, given: str = "", cwd: Path | None = None, **environ: str) -> Ran:
-        """Run a command that needs nobody."""
-        ended = subprocess.run(  # noqa: S603 our own command
-            [*self.before, *COMMAND, *words],
-            input=given,
-            capture_output=True,
-            text=True,
-            env=self.environ | environ,
-            cwd=cwd or self.home,
-            timeout=SECONDS,
-            check=False,
-        )
-        return Ran(ended.returncode, ended.stdout, ended.stderr)
+        """Run a command that needs nobody, and reads no more than `given` from its stdin."""
+        argv = [*self.before, *COMMAND, *words]
+        with Running(argv, environ=self.environ | environ, cwd=cwd or self.home, listening=True) as running:
+            running.say(given)
+            return running.wait()
 
     def close(self) -> None:
         """Kill whatever still runs."""
@@ -174,20 +249,13 @@ class CommandLine:
             running.kill()
 
     def begin(
-        self, *words: str, browser: ScriptedBrowser | None = None, cwd: Path | None = None, given: bool = False
+        self, *words: str, browser: ScriptedBrowser | None = None, cwd: Path | None = None, listening: bool = False
     ) -> Running:
-        """Start a command, with somebody at the browser or nobody; `given` keeps its stdin open to write to."""
-        process = subprocess.Popen(  # noqa: S603 our own command
-            [*self.before, *COMMAND, *words],
-            stdin=subprocess.PIPE if given else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=self.environ,
-            cwd=cwd or self.home,
-        )
-        self.running.append(Running(process, browser).start())
-        return self.running[-1]
+        """Start a command, with somebody at the browser or nobody."""
+        argv = [*self.before, *COMMAND, *words]
+        begun = Running(argv, environ=self.environ, cwd=cwd or self.home, browser=browser, listening=listening)
+        self.running.append(begun)
+        return begun
 
     def play(self, *words: str, browser: ScriptedBrowser | None = None, cwd: Path | None = None) -> Ran:
         """Run a command to its end with somebody at the browser."""

@@ -25,7 +25,7 @@ import msgspec
 import trio
 from msgspec.structs import replace
 
-from ..errors import Network
+from ..errors import FlowParked, Network
 from ..flows.engine import Engine, open_engine
 from ..flows.flow import Change, Flow
 from ..flows.onboarding import all_programs
@@ -299,6 +299,15 @@ async def wait_for_change(flow: Flow, wanted: Callable[[Change], bool]) -> Chang
             if wanted(change):
                 return change
     raise LookupError(f"{flow.row.machine} {flow.id} stands in {flow.state} and that did not happen")
+
+
+async def wait_parked(flow: Flow) -> FlowParked:
+    """Wait until a flow is parked; what parked it. Raises `LookupError` when it ends instead."""
+    try:
+        outcome = await flow.wait()
+    except FlowParked as parked:
+        return parked
+    raise LookupError(f"{outcome.machine} {flow.id} was not parked; it ended: {outcome.state}")
 
 
 async def wait_for_state(flow: Flow, state: str) -> Change:

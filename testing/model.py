@@ -158,11 +158,11 @@ class FlowModel(RuleBasedStateMachine):
     # --- effects and trouble --------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.with_effect())
-    @rule(data=st.data())
-    def announce(self, data: Data) -> None:
-        """An activity announces the outward effect of its state, perhaps not for the first time."""
-        row = self._choose(data, self.with_effect())
-        self.lives.order(row.id, self.lives.stage.announce)
+    @rule(data=st.data(), nothing=st.booleans())
+    def announce(self, data: Data, nothing: bool) -> None:
+        """An activity announces the outward effect of its state, perhaps not for the first time, perhaps in vain."""
+        row, stage = self._choose(data, self.with_effect()), self.lives.stage
+        self.lives.order(row.id, stage.come_to_nothing if nothing else stage.announce)
 
     @precondition(lambda self: self.lives.driven())
     @rule(data=st.data(), everybody=st.booleans())

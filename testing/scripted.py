@@ -8,18 +8,40 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any, Final
 
+import jwt
 import trio
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from typing_extensions import override
 
+from ..io.api import CloudApiClient
+from ..io.polling import Backoff
 from ..io.serving import serve_loopback
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+ME: Final = {"user": {"id": "u1", "email": "ada@example.com"}}
+"""What `/auth/me` answers about somebody who has nothing yet."""
+
+
+def make_token(**claims: Any) -> str:
+    """A token of `ME` that is good for an hour, but for these claims."""
+    payload = {"sub": "u1", "exp": datetime.now(UTC) + timedelta(hours=1)} | claims
+    return jwt.encode(payload, "a-key-that-is-long-enough-for-hs256")
+
+
+TOKEN: Final = make_token()
+
+
+def api_error(status: int, code: str = "oops", message: str = "it broke", **headers: str) -> JSONResponse:
+    """An error as the API itself answers it."""
+    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
 
 
 class Endless(AsyncIterator[bytes]):
@@ -65,6 +87,13 @@ class ScriptedServer:
         self.bodies.append(await request.body())
         planned = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         return planned if isinstance(planned, Response) else await planned(request)
+
+
+def client_of(
+    server: ScriptedServer, token: str | None = TOKEN, *, timeout: float = 5.0, **options: Any
+) -> CloudApiClient:
+    """A client of the server that does not wait between tries; the rest as `CloudApiClient` takes it."""
+    return CloudApiClient(server.url, token, timeout=timeout, backoff=Backoff(base=0.0), **options)
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ processes get SIGKILL at random and start again. For the last two fifths nobody 
 end the records are asked:
 
 - Is there one flow for every tenant, and has it ended in the state the cloud says?
-- Does every history fold to its row? Was anything told twice?
+- Does every history fold to its row? Was anything told twice, or after what came later?
 - Was an outward effect asked for under more than one key? Does the store hold exactly the tenants that are ready?
 - Is the worker as big in the end as it was before?
 

@@ -39,8 +39,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         parked: How often a flow waited for a person.
         stream_losses: Told by the flows.
         stream_returns: Told by the flows.
-        out_of_order: Stories that went back: a stream that is back gets a second to come to where polling was, and a
-            machine that is busy, or a stream that trickles, can take longer.
+        out_of_order: Stories that went back; each is a problem.
         polls: Questions for a status.
         faults: How often each struck.
         silence_p50: Seconds from a broken stream to the next word of the server, while nobody was killed.
@@ -108,6 +107,8 @@ def examine(
         for message, times in Counter(story).items()
         if times > 1
     ]
+    went_back = [flow for flow, story in told.items() if not _is_forward(story)]
+    found += [f"flow {flow} went back: {told[flow]}" for flow in went_back]
     found += _wrong_ends(plan, rows)
     seen = seen_by_the_cloud(plan)
     keys: dict[str, set[str]] = {}
@@ -135,7 +136,7 @@ def examine(
         parked=kinds["parked"],
         stream_losses=names["StreamLost"],
         stream_returns=names["StreamReturned"],
-        out_of_order=sum(not _is_forward(story) for story in told.values()),
+        out_of_order=len(went_back),
         polls=sum(each.requests.get("GET /api/v1/tenants/{id}/status", 0) for each in seen),
         faults=dict(sum((Counter(each.struck) for each in seen), Counter[str]())),
         silence_p50=silences[len(silences) // 2],

@@ -25,7 +25,7 @@ from ..errors import EffectUncertain, Network
 from ..flows.engine import Engine
 from ..flows.feed import Feed
 from ..flows.flow import Change
-from ..flows.visit import Activity, Program, Visit
+from ..flows.visit import Activity, Intent, Program, Visit
 from ..io.commits import Commits
 from ..io.journal import Journal
 from ..io.records import Record
@@ -115,7 +115,7 @@ class Stage:
         self.puppets.clear()
         self.finished.clear()
         self.published.clear()
-        engine.feed = _WitnessedFeed(self._changed)
+        engine.feed = Witness(self._changed)
         engine.commits = _LastingCommits(engine.journal)
 
     async def _puppet(self, visit: Visit[Any]) -> None:
@@ -173,9 +173,11 @@ class Stage:
     async def announce(self, visit: Visit[Any]) -> bool:
         """Announce the state's effect; whether its result counts as uncertain must agree with the journal."""
         key = f"{visit.flow}:{visit.incarnation}:effect"
-        records = self._records(visit.flow)
-        told = next((record.seq for record in records if record.kind == "intent" and record.name == key), None)
-        inherited = told is not None and any(each.seq > told and each.kind == "resumed" for each in records)
+        announced = inherited = False
+        for each in self._records(visit.flow):
+            withdrawn = msgspec.json.decode(each.body).get("withdrawn", ()) if each.kind == "parked" else ()
+            announced = (announced or each.name == key) and key not in withdrawn
+            inherited = announced and (inherited or each.kind == "resumed")
         try:
             intent = await visit.announce("effect")
         except EffectUncertain:
@@ -187,6 +189,12 @@ class Stage:
         if not any(each.kind == "intent" and each.name == key for each in self._records(visit.flow)):
             self.complaints.append(f"{key} was announced and is not on disk")
         return False
+
+    async def come_to_nothing(self, visit: Visit[Any]) -> bool:
+        """Announce the state's effect, and meet trouble that proves that it did not happen."""
+        await self.announce(visit)
+        visit.withdraw(Intent(f"{visit.flow}:{visit.incarnation}:effect", uncertain=False))
+        return await self.fail(visit)
 
     async def fail(self, _visit: Visit[Any]) -> bool:
         """Meet trouble."""
@@ -219,10 +227,12 @@ class Stage:
             self.on_change(change)
 
 
-class _WitnessedFeed(Feed):
-    def __init__(self, witness: Callable[[Change], None]) -> None:
+class Witness(Feed):
+    """Sees every change at the moment it is shown; put in the place of an engine's feed."""
+
+    def __init__(self, saw: Callable[[Change], None]) -> None:
         super().__init__()
-        self._witness = witness
+        self._saw = saw
 
     @property
     @override
@@ -231,7 +241,7 @@ class _WitnessedFeed(Feed):
 
     @override
     def publish(self, change: Change) -> None:
-        self._witness(change)
+        self._saw(change)
         super().publish(change)
 
 

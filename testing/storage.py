@@ -35,12 +35,12 @@ from ..errors import CloudError, Io
 from ..io.journal import Journal
 from ..io.log import configure_logging
 from ..io.records import FlowRow, Record
+from .rows import flow_record, flow_row
 
 T = TypeVar("T")
 How = Literal["once", "forever", "torn"]
 HOWS: Final[tuple[How, ...]] = ("once", "forever", "torn")
 SECONDS: Final = 30
-NOW: Final = "2026-01-01T00:00:00.000000Z"
 STEPS: Final = 3
 """Records of each flow that is written."""
 
@@ -157,36 +157,20 @@ def flow_rows(name: str) -> list[tuple[FlowRow, Record]]:
     rows: list[tuple[FlowRow, Record]] = []
     for seq in range(1, STEPS + 1):
         body = msgspec.json.encode({"step": seq, "filler": name * (20 if seq != 2 else 1500)}).decode()
-        row = FlowRow(
-            id=name,
+        row = flow_row(
+            name,
             machine="storage",
-            version=1,
-            fingerprint="f",
             key=name,
-            parent=None,
             state=f"state_{seq}",
             incarnation=seq,
             seq=seq,
             status="ended" if seq == STEPS else "running",
             verdict="success" if seq == STEPS else None,
-            deadline=None,
             context=body,
-            trouble=None,
-            created=NOW,
-            updated=NOW,
-            owner=None,
         )
-        record = Record(
-            flow=name,
-            seq=seq,
-            at=NOW,
-            kind="started" if seq == 1 else "event",
-            name="Stepped",
-            body=body,
-            from_state=f"state_{max(seq - 1, 1)}",
-            to_state=row.state,
-            incarnation=seq,
-            deadline=None,
+        before = f"state_{max(seq - 1, 1)}"
+        record = flow_record(
+            name, seq, name="Stepped", body=body, from_state=before, to_state=row.state, incarnation=seq
         )
         rows.append((row, record))
     return rows

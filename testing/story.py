@@ -40,6 +40,7 @@ NAME = "acme"
 SESSION = "session_1"
 APP_URL = "https://acme.example"
 SECRETS_URL = "/secrets"
+HEARTBEAT = ServerSentEvent("heartbeat", "{}", "")
 HEARTBEAT_SECONDS = 5.0
 ENDS = frozenset({"tenant_ready", "provisioning_failed"})
 
@@ -61,6 +62,8 @@ class Connection(msgspec.Struct, frozen=True):
         doubled: The places of events that come twice.
         breaks_after: It breaks after so many events; None for never.
         mute: It is open and says nothing.
+        pace: Seconds an event is on its way; the next one follows it.
+        greets: It begins with a heartbeat.
     """
 
     opens_after: float = 0.0
@@ -68,6 +71,8 @@ class Connection(msgspec.Struct, frozen=True):
     doubled: frozenset[int] = frozenset()
     breaks_after: int | None = None
     mute: bool = False
+    pace: float = 0.0
+    greets: bool = False
 
 
 class Telling(msgspec.Struct, frozen=True):
@@ -228,6 +233,7 @@ class _Told:
         self._checkout = checkout
         self._left = server.order(connection, begin)
         self._told = 0
+        self._greeting = connection.greets
         self._breaks_at = server.away_at() - server.time + trio.current_time()
 
     def __aiter__(self) -> _Told:
@@ -245,13 +251,18 @@ class _Told:
         if self._connection.mute:
             await trio.sleep(self._idle)
             raise StreamLost("the event stream fell silent")
+        if self._greeting:
+            self._greeting = False
+            return HEARTBEAT
         if not self._left:
             raise StreamLost("the server ended the event stream")
-        with trio.move_on_after(HEARTBEAT_SECONDS):
+        with trio.move_on_after(HEARTBEAT_SECONDS) as waiting:
             await self._server.until(self._left[0])
-            self._told += 1
-            return self._server.event(self._left.pop(0), checkout=self._checkout)
-        return ServerSentEvent("heartbeat", "{}", "")
+        if waiting.cancelled_caught:
+            return HEARTBEAT
+        await trio.sleep(self._connection.pace)
+        self._told += 1
+        return self._server.event(self._left.pop(0), checkout=self._checkout)
 
 
 class LastingServices(Services):

@@ -13,6 +13,7 @@ from typing import Any
 import hypothesis
 import loguru
 import pytest
+from hypothesis import strategies
 from systemprompt_cloud.errors import Io
 from systemprompt_cloud.io.log import PACKAGE, forget_secrets
 from systemprompt_cloud.testing.secret_service import SecretService, missing_programs, open_secret_service
@@ -48,6 +49,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def heard() -> None:
     """As a library the package says nothing until it is asked to; tests listen."""
     loguru.logger.enable(PACKAGE)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def characters() -> None:
+    """In a fresh copy hypothesis takes seconds for its first text; no test's bounds are meant for that."""
+    hypothesis.find(strategies.text(), lambda _: True, settings=hypothesis.settings(database=None))
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -19,23 +20,13 @@ Clouds = Callable[..., str]
 @pytest.fixture(scope="session")
 def clouds() -> Generator[Clouds, None, None]:
     """Starts a local cloud with the options given, and gives its address."""
-    processes: list[subprocess.Popen[str]] = []
-
-    def start(*options: str) -> str:
-        process = subprocess.Popen(
-            [*COMMAND, "sandbox", "--step", "0.02", *options], stdout=subprocess.PIPE, text=True, env=clean_environ()
-        )
-        processes.append(process)
-        assert process.stdout is not None
-        return process.stdout.readline().strip()
-
-    yield start
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        assert process.wait(SECONDS) == 0
-        assert process.stdout is not None
-        process.stdout.close()
+    everyone = CommandLine(Path.cwd(), clean_environ())
+    yield lambda *options: everyone.begin("sandbox", "--step", "0.02", *options).wait_line()
+    for running in everyone.running:
+        running.interrupt(signal.SIGTERM)
+    for running in everyone.running:
+        running.wait().ended(0)
+    everyone.close()
 
 
 @pytest.fixture(scope="session")

@@ -60,8 +60,7 @@ def test_sandbox(cli: CommandLine) -> None:
     """Its address is the first line; SIGTERM and Ctrl-C end it with 0; as JSON too."""
     for options, number in ((["--seed", "7"], signal.SIGTERM), (["--json"], signal.SIGINT)):
         running = cli.begin("sandbox", *options, "--fault", "slow:seconds=0,path=/nothing")
-        assert running.process.stdout is not None
-        line = running.process.stdout.readline().strip()
+        line = running.wait_line()
         url = json.loads(line)["url"] if "--json" in options else line
         assert httpx.get(f"{url}/sandbox/ledger").json()["checkouts"] == 0
         running.interrupt(number)
@@ -73,6 +72,5 @@ def test_sandbox_faults(cli: CommandLine) -> None:
     assert "drop-stream:after=3" in cli("sandbox", "--help").ended(0).out
     assert "drop-stream" in cli("sandbox", "--fault", "earthquake").ended(2).err
     running = cli.begin("sandbox")
-    assert running.process.stdout is not None
-    port = running.process.stdout.readline().strip().rpartition(":")[2]
+    port = running.wait_line().rpartition(":")[2]
     assert cli("sandbox", "--port", port, "--json").ended(1).lines[-1]["error"] == "PortBusy"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -59,10 +58,7 @@ def test_interrupted_and_gone_on_with(cli: CommandLine, clouds: Clouds) -> None:
     url = cli.environ["SYSTEMPROMPT_API_URL"] = clouds("--step", "0.1")
     tenant = buy(cli)
     running = cli.begin("deploy", IMAGE, "--json")
-    assert running.process.stdout is not None
-    for line in running.process.stdout:
-        if json.loads(line).get("to") == "rolling_out":
-            break
+    running.wait_until(lambda: any(line.get("to") == "rolling_out" for line in running.lines), "roll out")
     running.interrupt()
     ran = running.wait().ended(130)
     last = ran.lines[-1]

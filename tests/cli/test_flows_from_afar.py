@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
 import sqlite3
 import stat
-import subprocess
 from pathlib import Path
 
-from systemprompt_cloud.testing.command import COMMAND, SECONDS, CommandLine
+from systemprompt_cloud.testing.command import CommandLine
+
+from .conftest import at_terminal
 
 LOGIN = ("login", "--port", "0", "--no-browser")
 
@@ -71,13 +71,12 @@ def test_watch_follows_a_flow_of_another_process(cli: CommandLine) -> None:
     flow = flow_of(cli)
     watching = [cli.begin("flows", "watch", flow[:10], *more) for more in ((), ("--json",))]
     for each in watching:
-        assert each.process.stdout is not None
-        assert "started" in each.process.stdout.readline()
+        assert "started" in each.wait_line()
     cli("flows", "cancel", flow, "--reason", "enough").ended(0)
     people, programs = (each.wait().ended(1) for each in watching)
     assert "CancelRequested (enough) -> cancelled" in people.out
     lines = programs.lines
-    assert [line["seq"] for line in lines[:-1]] == list(range(2, len(lines) + 1))
+    assert [line["seq"] for line in lines[:-1]] == list(range(1, len(lines)))
     assert (lines[-1]["flow"], lines[-1]["state"], lines[-1]["status"]) == (flow, "cancelled", "ended")
 
 
@@ -93,21 +92,13 @@ def test_watch_ends_when_nobody_drives_the_flow(cli: CommandLine) -> None:
 def test_watch_of_everything_shows_what_begins_later(cli: CommandLine) -> None:
     """Any flow, until Ctrl-C; what happened before is not repeated."""
     begun(cli)
-    with subprocess.Popen(
-        [*COMMAND, "flows", "watch", "--json"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=cli.environ, cwd=cli.home,
-    ) as watching:  # fmt: skip
-        try:
-            assert watching.stdout is not None
-            assert watching.stderr is not None
-            assert "Watching" in watching.stderr.readline()
-            cli.begin(*LOGIN).wait_invited()
-            line = json.loads(watching.stdout.readline())
-            assert (line["flow"], line["event"]) == (flow_of(cli), "resumed")
-            watching.send_signal(signal.SIGINT)
-            assert watching.wait(SECONDS) == 130
-        finally:
-            watching.kill()
+    watching = cli.begin("flows", "watch", "--json")
+    watching.wait_for("Watching")
+    cli.begin(*LOGIN).wait_invited()
+    line = json.loads(watching.wait_line())
+    assert (line["flow"], line["event"]) == (flow_of(cli), "resumed")
+    watching.interrupt()
+    watching.wait().ended(130)
 
 
 def test_export(cli: CommandLine) -> None:
@@ -131,6 +122,7 @@ def test_prune(cli: CommandLine) -> None:
     now = ("flows", "prune", "--older-than", "0m")
     assert "To remove: 1 flows" in cli(*now, "--dry-run").ended(0).err
     assert "give --yes" in " ".join(cli(*now).ended(2).err.split())
+    assert "Nothing was changed." in at_terminal(cli, *now, typed=b"n\n").ended(1).err
     assert "is not an age" in cli("flows", "prune", "--older-than", "soon").ended(2).err
     assert cli(*now, "--keep", "1", "--yes", "--json").ended(0).lines[0]["flows"] == 0
     (done,) = cli(*now, "--yes", "--json").ended(0).lines

@@ -41,7 +41,10 @@ def test_version_and_help_import_nothing_heavy(cli: CommandLine, words: list[str
     assert names & HEAVY == set()
 
 
-@pytest.mark.parametrize("words", [["flows", "list"], ["logout"], ["whoami"], ["login", "--dir", "x", "--help"]])
+@pytest.mark.parametrize(
+    "words",
+    [["flows", "list", "--api-url", "https://h.example"], ["logout"], ["whoami"], ["login", "--dir", "x", "--help"]],
+)
 def test_looking_imports_no_network(cli: CommandLine, words: list[str]) -> None:
     """Commands that only look at files pay neither for trio nor for httpx."""
     _, names = imports(cli, *words)
@@ -51,6 +54,11 @@ def test_looking_imports_no_network(cli: CommandLine, words: list[str]) -> None:
 def test_committed_help_is_current() -> None:
     """The file behind `--help` says what the commands say; `python -m systemprompt_cloud.cli.help` writes it anew."""
     assert FILE.read_text(encoding="utf-8") == live_help()
+
+
+def test_lists_of_commands_are_whole() -> None:
+    """In 80 columns no sentence about a command is cut off."""
+    assert [line for line in live_help().splitlines() if line.startswith("  ") and line.endswith("...")] == []
 
 
 def test_version(cli: CommandLine) -> None:

@@ -10,7 +10,7 @@ from systemprompt_cloud.cli.domain import known_domain
 from systemprompt_cloud.cli.secrets import LONGEST_INPUT, known_names, parted
 from systemprompt_cloud.testing.command import COMMAND, CommandLine
 
-from .conftest import at_terminal
+from .conftest import Clouds, at_terminal, buy
 
 Owner = tuple[CommandLine, str]
 
@@ -131,6 +131,13 @@ def test_domain(owner: Owner) -> None:
     ran = cli("domain", "show").ended(1)
     assert "domain_not_found" in ran.err
     assert "The API itself refused this" in ran.err
+
+
+def test_domain_is_asked_for_again(cli: CommandLine, clouds: Clouds) -> None:
+    """A server that was busy is asked once more: an idempotency key goes along, so it cannot act twice."""
+    cli.environ["SYSTEMPROMPT_API_URL"] = clouds("--fault", "error:status=503,path=/custom-domain")
+    buy(cli)
+    cli("domain", "set", "shop.example.com").ended(0)
 
 
 @pytest.mark.parametrize(

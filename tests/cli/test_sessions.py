@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -100,6 +101,24 @@ def test_unreadable(kept: CommandLine) -> None:
         assert ran.lines[0]["error"] == kind
         assert str(path) in ran.lines[0]["message"]
         assert path.read_text() == text
+
+
+def test_a_session_of_a_newer_version(kept: CommandLine) -> None:
+    """The others are listed and it is told of, by `doctor` too; showing it is an error, removing it is not."""
+    path = kept.directory / "sessions/index.json"
+    whole = json.loads(path.read_bytes())
+    whole["sessions"]["tenant_t1"]["version"] = 6
+    path.write_text(json.dumps(whole))
+    told = f"session tenant_t1 in {path} has version 6; read is version 3 or 4"
+    listed = kept("sessions", "list", "--json").ended(0)
+    assert [line["key"] for line in listed.lines] == ["local", "tenant_t2"]
+    assert told in listed.err
+    findings = kept("doctor", "--offline", "--json").lines
+    assert [line["status"] for line in findings if line["message"] == told] == ["warning"]
+    assert kept("sessions", "show", "t1", "--json").ended(1).lines[0]["error"] == "SessionVersionMismatch"
+    assert json.loads(path.read_bytes()) == whole
+    assert kept("sessions", "remove", "t1", "--yes", "--json").ended(0).lines[0]["removed"] is True
+    assert keys(kept) == ["local", "tenant_t2"]
 
 
 def test_logout_keeps_the_local_session(kept: CommandLine) -> None:

@@ -8,9 +8,20 @@ from pathlib import Path
 
 import pytest
 import typer
-from systemprompt_cloud.cli.settings import Settings, choose_api, is_well_known, refuse_untrusted, trusted_api_url
-from systemprompt_cloud.errors import UntrustedApi
+from hypothesis import given
+from hypothesis import strategies as st
+from systemprompt_cloud.cli.settings import (
+    Settings,
+    choose_api,
+    is_well_known,
+    named_api_url,
+    refuse_untrusted,
+    trusted_api_url,
+)
+from systemprompt_cloud.errors import UnsafeUrl, UntrustedApi
+from systemprompt_cloud.io.api import CloudApiClient
 from systemprompt_cloud.io.paths import CloudPaths
+from systemprompt_cloud.io.urls import Origin, check_api_url
 from systemprompt_cloud.io.wire import PRODUCTION_URL, SANDBOX_URL
 
 FOREIGN = "https://cloud.example"
@@ -63,6 +74,68 @@ def test_local_without_an_address_says_how_to_start_one(project: Settings) -> No
     """`--env local` needs to know where."""
     with pytest.raises(typer.BadParameter, match="systemprompt-cloud sandbox"):
         choose_api(Settings(paths=project.paths, env="local"), {})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "garbage",
+        "api.example",
+        "//api.example",
+        "https://",
+        "https:api.example",
+        "file:///etc/passwd",
+        "ftp://127.0.0.1",
+        "http://[",
+        "http://example.com",
+        "http://0.0.0.0:1",
+        "http://127.0.0.1.evil.example",
+        "http://localhost@evil.example",
+        "http://①27.0.0.1",
+        "https://u:secret1@h",
+        "https://h\\@evil.example",
+        "https://h/?q=1",
+        "https://h/v1?",
+        "https://h/v1#",
+        "https://a b",
+        "https://\tapi.example",
+        "https://api.example\n",
+        "https://api.example/\u200b",
+        "https://b\u00fccher.example",
+        "https://api..example",
+        "https://" + "a" * 64 + ".example",
+        "https://api%2eexample",
+        "https://[fe80::1%25eth0]",
+        "https://api.example:0",
+        "https://api.example:65536",
+        "https://api.example:+443",
+    ],
+)
+def test_apis_no_token_may_go_to(url: str) -> None:
+    """What is a mistake of usage to the command line, the library refuses by the same rule; no password is shown."""
+    with pytest.raises(typer.BadParameter, match="--api-url must ") as typed:
+        named_api_url(url, "--api-url")
+    with pytest.raises(UnsafeUrl, match="the API URL must ") as given:
+        CloudApiClient(url)
+    assert "secret1" not in typed.value.message + given.value.user_message
+
+
+@pytest.mark.parametrize("url", ["https://xn--.example", "https://h/" + "x" * 70_000])
+def test_apis_only_httpx_refuses(url: str) -> None:
+    """What the rule cannot know is found out before anything is sent."""
+    with pytest.raises(UnsafeUrl):
+        CloudApiClient(url)
+
+
+@given(st.text(st.sampled_from("htps:/.-_@[]?#%1a0\\"), max_size=25).map("https://{}".format))
+def test_what_is_checked_is_what_is_called(url: str) -> None:
+    """Whatever passes is read by httpx as the same place."""
+    try:
+        called = CloudApiClient(url).api_url
+    except UnsafeUrl:
+        return
+    assert Origin.parse(called) == check_api_url(url)
 
 
 def test_api_that_a_project_brought_along_is_not_trusted(project: Settings) -> None:

@@ -158,9 +158,20 @@ def test_status(owner: Owner) -> None:
 
 
 def test_status_of_somebody_elses(owner: Owner) -> None:
-    """A tenant the API does not show us is an error with its words."""
+    """A tenant the API does not show us is an error with its words; every command says the same way out."""
     ran = owner[0]("tenants", "status", "tenant_nowhere", "--json").ended(1)
     assert ran.lines[-1]["error"] == "ApiError"
+    hint = ran.lines[-1]["hint"]
+    assert "tenants sync" in hint
+    there = (
+        "secrets list --tenant",
+        "deploy example.com/a:1 --tenant",
+        "provision",
+        "tenants show",
+        "tenants delete --yes",
+    )
+    for words in there:
+        assert owner[0](*words.split(), "tenant_nowhere", "--json").ended(1).lines[-1]["hint"] == hint
 
 
 def test_restart(owner: Owner) -> None:

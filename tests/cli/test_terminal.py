@@ -215,7 +215,7 @@ def test_token_is_asked_for_unseen(cli: CommandLine) -> None:
     code, shown = at_a_terminal(
         cli, "login", "--token-stdin", "--json", until="it is not shown", keys=b"not-a-jwt-but-secret\n"
     )
-    assert code == 1
+    assert code == 4
     assert "not-a-jwt-but-secret" not in shown
 
 

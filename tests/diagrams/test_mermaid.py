@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 from systemprompt_cloud.diagrams.mermaid import escape, mermaid
 from systemprompt_cloud.machines.checkout import CHECKOUT
-from systemprompt_cloud.machines.deployment import DEPLOYMENT
+from systemprompt_cloud.machines.every import MACHINES
 from systemprompt_cloud.machines.login import LOGIN
 from systemprompt_cloud.machines.machine import (
     ANY,
@@ -21,11 +21,9 @@ from systemprompt_cloud.machines.machine import (
     Verdict,
     on,
 )
-from systemprompt_cloud.machines.onboarding import ONBOARDING
 from systemprompt_cloud.machines.provisioning import PROVISIONING
 from systemprompt_cloud.testing.histories import tell
 
-MACHINES: Final[tuple[Machine[Any], ...]] = (LOGIN, CHECKOUT, PROVISIONING, DEPLOYMENT, ONBOARDING)
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 
 LOGIN_PATH: Final = tell(

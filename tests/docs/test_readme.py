@@ -1,17 +1,18 @@
 """Every command and every snippet of the documentation does what it says, against a local cloud."""
 
-import os
 import re
 import shlex
-import signal
+import subprocess
 import sys
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 from systemprompt_cloud.sandbox import serve_sandbox
 from systemprompt_cloud.testing.browser import ScriptedBrowser
-from systemprompt_cloud.testing.processes import Person, run_command
+from systemprompt_cloud.testing.command import CommandLine, Running, along, clean_environ
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("diagrams/**/*.md")])
@@ -30,48 +31,55 @@ def commands(page: Path) -> list[list[str]]:
     return [shlex.split(line[2:], comments=True) for line in lines]
 
 
-async def leave_a_login_behind(environ: dict[str, str]) -> None:
+def at_home(home: Path, api_url: str) -> CommandLine:
+    """The command line of a reader in an empty home, at a shell without a screen."""
+    environ = {
+        "HOME": str(home),
+        "SYSTEMPROMPT_DIR": str(home / ".systemprompt"),
+        "SYSTEMPROMPT_API_URL": api_url,
+        "SSH_CONNECTION": "a shell without a screen",
+        "PYTHONUNBUFFERED": "1",
+    }
+    return CommandLine(home, clean_environ() | environ)
+
+
+def leave_a_login_behind(cli: CommandLine) -> None:
     """What somebody who wants to resume has: a login that was interrupted while the browser was open."""
-    async with run_command("login", "--port", "0", environ=environ) as command:
-        await command.wait_for("/sandbox/consent/")
-        command.process.send_signal(signal.SIGINT)
-        await command.wait()
+    running = cli.begin("login", "--port", "0")
+    running.wait_invited()
+    running.interrupt()
+    running.wait()
+
+
+def follow(cli: CommandLine, line: list[str]) -> None:
+    """Do what a line of a page says, as a reader would; AssertionError if it does not end well."""
+    given = ""
+    if line[0] == "printf":
+        given, line = line[1], line[3:]
+    program, *words = line
+    if program == "export":
+        return  # the variables are set already, to this test's own cloud and directory
+    if program == "make":
+        subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, check=True)
+        return
+    assert program == "systemprompt-cloud", line
+    if words[:2] == ["flows", "resume"]:
+        leave_a_login_behind(cli)
+    running = cli.begin(*words, browser=ScriptedBrowser(), listening=True)
+    running.say(given)
+    if words[0] == "sandbox":
+        running.wait_for("http://127.0.0.1:")
+        running.interrupt()
+    running.wait().ended(0)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.name)
 async def test_every_command_of_a_page_works_in_order(page: Path, tmp_path: Path) -> None:
     """The commands of a page, run one after the other as a reader would, each end well."""
-    async with serve_sandbox(step_seconds=0.05) as sandbox, trio.open_nursery() as tabs:
-        environ = {
-            "HOME": str(tmp_path),
-            "SYSTEMPROMPT_DIR": str(tmp_path / ".systemprompt"),
-            "SYSTEMPROMPT_API_URL": sandbox.url,
-            "SSH_CONNECTION": "a shell without a screen",
-            "DISPLAY": "",
-        }
-        person = Person(ScriptedBrowser(), tabs, only="/sandbox/")
-        for line in commands(page):
-            words = line
-            if words[0] == "export":
-                continue  # the variables are set already, to this test's own cloud and directory
-            if words[0] == "make":
-                await trio.run_process(["make", "-n", *words[1:]], cwd=ROOT, capture_stdout=True)
-                continue
-            given = None
-            if words[0] == "printf":
-                given, words = words[1], words[3:]
-            assert words[0] == "systemprompt-cloud", words
-            if words[1:3] == ["flows", "resume"]:
-                await leave_a_login_behind(environ)
-            async with run_command(*words[1:], environ=environ, given=given) as command, trio.open_nursery() as nursery:
-                nursery.start_soon(person.follow, command)
-                if words[1] == "sandbox":
-                    await command.wait_for("http://127.0.0.1:")
-                    command.process.send_signal(signal.SIGINT)
-                code = await command.wait()
-                nursery.cancel_scope.cancel()
-            assert code == 0, f"{shlex.join(words)}: {command.stdout}{command.stderr}"
-        tabs.cancel_scope.cancel()
+    async with serve_sandbox(step_seconds=0.05) as sandbox:
+        with closing(at_home(tmp_path, sandbox.url)) as cli:
+            for line in commands(page):
+                await along(partial(follow, cli, line))
 
 
 @pytest.mark.parametrize(
@@ -84,24 +92,18 @@ async def test_every_snippet_of_a_page_runs(page: Path, number: int, tmp_path: P
     script = tmp_path / "snippet.py"
     script.write_text(blocks(page, "python")[number])
     async with serve_sandbox(step_seconds=0.05) as sandbox, trio.open_nursery() as tabs:
-        environ = {
-            **os.environ,
-            "HOME": str(tmp_path),
-            "SYSTEMPROMPT_DIR": str(tmp_path / ".systemprompt"),
-            "SYSTEMPROMPT_API_URL": sandbox.url,
-            "PYTHONUNBUFFERED": "1",
-            "DISPLAY": "",
-        }
-        async with run_command(argv=[sys.executable, str(script)], environ=environ) as command:
+        with Running([sys.executable, str(script)], environ=at_home(tmp_path, sandbox.url).environ) as running:
             seen: set[str] = set()
-            while not command.finished:
-                for url in re.findall(r"http://\S+/sandbox/\S+", command.stdout.rpartition("\n")[0]):
-                    if url not in seen:
-                        seen.add(url)
-                        tabs.start_soon(ScriptedBrowser().visit, url)
-                await command.wait_words()
-            assert await command.wait() == 0, command.stdout + command.stderr
-        assert command.stdout
+
+            def shown() -> set[str]:
+                return set(re.findall(r"http://\S+/sandbox/\S+", running.out.rpartition("\n")[0])) - seen
+
+            while not running.finished:
+                await along(lambda: running.wait_until(lambda: running.finished or bool(shown()), "show an address"))
+                for url in shown():
+                    seen.add(url)
+                    tabs.start_soon(ScriptedBrowser().visit, url)
+            assert running.wait().ended(0).out
         tabs.cancel_scope.cancel()
 
 

@@ -16,14 +16,13 @@ from random import Random
 from typing import Any, cast
 
 import msgspec
-import pytest
 import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from systemprompt_cloud.errors import FlowParked
 from systemprompt_cloud.flows.checkout import checkout_program
-from systemprompt_cloud.flows.engine import Engine, open_engine
+from systemprompt_cloud.flows.engine import open_engine
 from systemprompt_cloud.flows.feed import Feed
 from systemprompt_cloud.flows.flow import Change, Outcome
 from systemprompt_cloud.flows.provisioning import provisioning_program
@@ -39,7 +38,7 @@ from systemprompt_cloud.machines.checkout import (
     PaymentPending,
 )
 from systemprompt_cloud.machines.machine import Event
-from systemprompt_cloud.machines.provisioning import PROVISIONING, ProvisioningContext
+from systemprompt_cloud.machines.provisioning import ProvisioningContext
 from systemprompt_cloud.machines.watching import ORDER, WatchingContext
 from systemprompt_cloud.testing.audit import audit_journal
 from systemprompt_cloud.testing.clock import VirtualClock
@@ -99,6 +98,8 @@ def connections(draw: st.DrawFn, *, swaps: bool) -> Connection:
         doubled=draw(PLACES),
         breaks_after=draw(st.sampled_from([None, None, 0, 1, 2, 5])),
         mute=draw(st.integers(0, 5)) == 5,
+        pace=draw(st.sampled_from([0.0, 0.0, 0.4, 1.5, 4.0])),
+        greets=draw(st.booleans()),
     )
 
 
@@ -301,6 +302,20 @@ def test_a_story_that_is_told_well_is_told_whole() -> None:
     assert len(told.questions) == 2  # beside the stream, and for the secrets
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 5), st.floats(0.1, 3.0), st.floats(0.0, 5.0), st.booleans())
+def test_a_stream_that_takes_long_to_catch_up(breaks: int, seconds: float, pace: float, greets: bool) -> None:
+    """Back again, it takes its time for each step that polling has overtaken: they are known, and not told."""
+    story = [Happening(seconds * number, step, f"{number}: {step}") for number, step in enumerate(ORDER[:9], 1)]
+    story.append(Happening(seconds * 9 + 100, ORDER[9], "10: ready"))
+    back = Connection(opens_after=1.5, pace=pace, greets=greets)
+    telling = Telling(connections=(Connection(breaks_after=breaks), back))
+    told = tell(story, telling, [], provisioning_program, ProvisioningContext(api_url=API, tenant_id=TENANT))
+    no_flicker(told, story)
+    assert told.words[-2:] == [each.message for each in story[-2:]]
+    assert told.context.steps == ORDER
+
+
 def test_a_stream_that_breaks_before_it_has_caught_up() -> None:
     """Polling told 6; the stream is open again, tells all anew and breaks after 4: 3 and 4 are not told."""
     story = [Happening(0.1 * number, step, f"{number}: {step}") for number, step in enumerate(ORDER[:6], 1)]
@@ -366,37 +381,3 @@ def test_a_checkout_ends_where_the_server_does(data: st.DataObject, swaps: bool,
         "transaction_id": "txn_1",
         "needs_deploy": end == "infrastructure_ready",
     }
-
-
-# --- time ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("retry_after", [None, 1000.0])
-@pytest.mark.parametrize("latency", [0.0, 50.0])
-def test_a_deadline_is_not_overshot(retry_after: float | None, latency: float) -> None:
-    """No stream, a status that is refused or slow, waits as long as you like: asked one last time at the deadline."""
-    story = [Happening(500.0, "tenant_ready", "1: ready")]
-    away = ((0.0, 1e6),)
-    refused = ((0.0, 99.0),) if retry_after else ()
-    telling = Telling(away=away, refused=refused, retry_after=retry_after, latencies=(latency,) * 60 + (0.0,))
-    context = ProvisioningContext(api_url=API, tenant_id=TENANT, timeout=100.0)
-
-    async def main() -> None:
-        with tempfile.TemporaryDirectory() as home:
-            paths = CloudPaths(directory=Path(home) / "d", state_directory=Path(home) / "d", origin="explicit")
-            services, clock = LastingServices(paths), VirtualClock()
-            services.server = StoryServer(story, telling)
-            async with open_engine(paths, [provisioning_program(services)], clock=clock, inline=True) as engine:
-                await until_overdue(engine, context)
-            assert services.server.time == pytest.approx(100.0 + latency)
-            assert max(services.server.questions) == pytest.approx(100.0)
-
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.0))
-
-
-async def until_overdue(engine: Engine, context: ProvisioningContext) -> None:
-    """Wait until the flow stands still because its time is up."""
-    flow = await engine.start(PROVISIONING, context)
-    with pytest.raises(FlowParked) as parked:
-        await flow.wait()
-    assert parked.value.state == "overdue"

@@ -18,9 +18,7 @@ from systemprompt_cloud.flows.flow import Outcome
 from systemprompt_cloud.io.credentials import CloudCredentials
 from systemprompt_cloud.io.serving import bind_loopback
 from systemprompt_cloud.io.wire import REGIONS
-from systemprompt_cloud.machines.checkout import (
-    CheckoutContext,
-)
+from systemprompt_cloud.machines.checkout import CheckoutContext
 from systemprompt_cloud.sandbox.state import PLANS
 from systemprompt_cloud.testing.browser import ScriptedBrowser
 from systemprompt_cloud.testing.fixtures import PLAN, Rehearsal, open_rehearsal, wait_for_state

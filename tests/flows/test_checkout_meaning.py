@@ -6,7 +6,8 @@ from urllib.parse import parse_qs
 
 import pytest
 from systemprompt_cloud.errors import ApiError, CallbackRejected, Network
-from systemprompt_cloud.flows.checkout import is_conflict_with_itself, read_callback, status_view, stream_meaning
+from systemprompt_cloud.flows.checkout import read_callback, status_view, stream_meaning
+from systemprompt_cloud.flows.effects import is_conflict_with_itself
 from systemprompt_cloud.flows.visit import Intent
 from systemprompt_cloud.io.wire import CheckoutEvent
 from systemprompt_cloud.machines.checkout import (

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any
 
 import pytest
 import trio
 from systemprompt_cloud.errors import FlowParked, NotAuthenticated
 from systemprompt_cloud.flows.engine import open_engine
-from systemprompt_cloud.flows.flow import Flow
+from systemprompt_cloud.flows.flow import Change, Flow
 from systemprompt_cloud.flows.visit import Activity, Program, Visit, await_signal
 from systemprompt_cloud.io.paths import CloudPaths
 from systemprompt_cloud.machines.machine import ANY, CancelRequested, Context, Event, Machine, State, Verdict, on
@@ -113,6 +114,32 @@ async def test_a_parent_ends_as_its_child_does(paths: CloudPaths) -> None:
         one, two, three = ids(top)
         assert flows == {one: None, two: one, three: two}
         assert all(engine.row(flow).status == "ended" for flow in flows)
+
+
+async def test_a_family_is_followed_as_one(paths: CloudPaths) -> None:
+    """Asked for, the changes of all three come as they happen; who comes late is told the same, each flow in order."""
+    go = trio.Event()
+
+    async def work(_visit: Visit[Any]) -> Event:
+        await go.wait()
+        return Done()
+
+    async with open_engine(paths, family(work)) as engine:
+        top, other = await engine.start(TOP, Context()), await engine.start(TOP, Context())
+        seen: list[Change] = []
+        with trio.fail_after(10):
+            async with aclosing(top.changes(children=True)) as changes:
+                async for change in changes:
+                    seen.append(change)
+                    if (change.machine, change.kind) == ("leaf", "started"):
+                        go.set()
+            late = [change async for change in top.changes(children=True)]
+        started_and_done = [(name, what) for name in ("top", "middle", "leaf") for what in ("started", "Done")]
+        for told in (seen, late):
+            assert sorted((change.machine, change.event) for change in told) == sorted(started_and_done)
+            assert [change.event for change in told if change.flow == top.id] == ["started", "Done"]
+        assert {change.flow for change in seen} == set(ids(top))
+        assert {change.flow async for change in other.changes()} == {other.id}
 
 
 async def test_children_are_found_again_after_a_crash(paths: CloudPaths) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import trio
-from systemprompt_cloud.errors import EffectUncertain, FlowParked, Network
+from systemprompt_cloud.errors import EffectUncertain, Network, NotAuthenticated
 from systemprompt_cloud.flows.engine import Engine, open_engine
 from systemprompt_cloud.flows.flow import Flow
 from systemprompt_cloud.flows.visit import Activity, Intent, Program, Visit
@@ -23,6 +23,8 @@ from systemprompt_cloud.machines.machine import (
     Verdict,
     on,
 )
+from systemprompt_cloud.testing.audit import audit_journal
+from systemprompt_cloud.testing.fixtures import wait_parked
 
 
 class Counted(Event, frozen=True):
@@ -63,12 +65,17 @@ class Shop:
 
     def __init__(self) -> None:
         self.intents: list[Intent] = []
+        self.asked = trio.lowlevel.ParkingLot()
         self.open = False
         self.trouble: Exception | None = None
+        self.withdraws = False
 
     async def pay(self, visit: Visit[Any]) -> Event:
         """Announce, then pay, which never returns while the shop is closed."""
         self.intents.append(await visit.announce("pay"))
+        self.asked.unpark_all()
+        if self.withdraws:
+            visit.withdraw(self.intents[-1])
         if self.trouble is not None:
             raise self.trouble
         if not self.open:
@@ -91,14 +98,7 @@ async def announced(shop: Shop, times: int) -> None:
     """Wait until the shop was asked so often."""
     with trio.fail_after(10):
         while len(shop.intents) < times:
-            await trio.testing.wait_all_tasks_blocked(0.005)
-
-
-async def parked(flow: Flow) -> FlowParked:
-    """What parked it."""
-    with pytest.raises(FlowParked) as caught, trio.fail_after(10):
-        await flow.wait()
-    return caught.value
+            await shop.asked.park()
 
 
 async def test_the_intent_is_on_disk_before_the_effect(paths: CloudPaths) -> None:
@@ -142,7 +142,7 @@ async def test_where_only_a_person_can_know_the_flow_waits_for_one(paths: CloudP
         flow = await begun(engine, program, shop)
     async with open_engine(paths, [program]) as engine:
         for _ in range(2):
-            error = await parked(await engine.resume(flow.id))
+            error = await wait_parked(await engine.resume(flow.id))
             assert (error.kind, error.code) == ("EffectUncertain", 8)
             assert "pays" in error.user_message
             assert "--repeat" in error.recovery_hint
@@ -214,11 +214,55 @@ async def test_an_effect_that_failed_and_parked_is_uncertain_too(paths: CloudPat
     program = shop.program(ResumePolicy.RETRY)
     async with open_engine(paths, [program]) as engine:
         flow = await engine.start(program.machine, Context())
-        assert (await parked(flow)).kind == "Network"
+        assert (await wait_parked(flow)).kind == "Network"
         shop.trouble, shop.open = None, True
         with trio.fail_after(10):
             assert (await (await engine.resume(flow.id)).wait()).succeeded
     assert [intent.uncertain for intent in shop.intents] == [False, True]
+
+
+async def test_what_came_to_nothing_is_withdrawn_and_announced_anew(paths: CloudPaths) -> None:
+    """What parked the flow proves that nothing happened: certain on resume, even by `ask`; dying after that is not."""
+    shop = Shop()
+    shop.trouble, shop.withdraws = NotAuthenticated("log in"), True
+    program = shop.program(ResumePolicy.ASK)
+    async with open_engine(paths, [program]) as engine:
+        flow = await engine.start(program.machine, Context())
+        await wait_parked(flow)
+        await wait_parked(await engine.resume(flow.id))
+        assert engine.journal.intents(flow.id, 1) == frozenset()
+    shop.trouble, shop.withdraws = None, False
+    async with open_engine(paths, [program]) as engine:
+        await engine.resume(flow.id)
+        await announced(shop, 3)
+    assert shop.intents == [Intent(f"{flow.id}:1:pay", uncertain=False)] * 3
+    async with open_engine(paths, [program]) as engine:
+        assert (await wait_parked(await engine.resume(flow.id))).kind == "EffectUncertain"
+        assert audit_journal(engine.journal, [program]) == []
+
+
+async def test_a_withdrawal_that_was_not_written_down_counts_for_nothing(paths: CloudPaths) -> None:
+    """Dead between the proof and the note, or announced again before it: the effect is uncertain."""
+    shop = Shop()
+    shop.withdraws = True
+    program = shop.program(ResumePolicy.RECONCILE)
+    async with open_engine(paths, [program]) as engine:
+        flow = await begun(engine, program, shop)
+    async with open_engine(paths, [program]) as engine:
+        await engine.resume(flow.id)
+        await announced(shop, 2)
+    assert shop.intents[1].uncertain
+
+    async def pays_again(visit: Visit[Any]) -> Event:
+        visit.withdraw(await visit.announce("pay"))
+        await visit.announce("pay")
+        raise Network("the second answer was lost")
+
+    program = Program(till(ResumePolicy.RECONCILE), {"paying": [pays_again]})
+    async with open_engine(paths, [program]) as engine:
+        flow = await engine.start(program.machine, Context())
+        await wait_parked(flow)
+        assert engine.journal.intents(flow.id, 1) == {f"{flow.id}:1:pay"}
 
 
 async def test_an_effect_the_table_does_not_know_is_a_bug(paths: CloudPaths) -> None:
@@ -226,6 +270,6 @@ async def test_an_effect_the_table_does_not_know_is_a_bug(paths: CloudPaths) -> 
     pays: Activity = Shop().pay
     program = Program(till(None), {"paying": [pays]})
     async with open_engine(paths, [program]) as engine:
-        error = await parked(await engine.start(program.machine, Context()))
+        error = await wait_parked(await engine.start(program.machine, Context()))
         assert error.kind == "UnexpectedFailure"
         assert "paying declares no effect" in error.user_message

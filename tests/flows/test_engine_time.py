@@ -12,17 +12,7 @@ from systemprompt_cloud.flows.flow import Flow
 from systemprompt_cloud.flows.visit import Program, Visit, await_signal
 from systemprompt_cloud.io.paths import CloudPaths
 from systemprompt_cloud.io.records import moment_text
-from systemprompt_cloud.machines.machine import (
-    ANY,
-    STAY,
-    Context,
-    DeadlinePassed,
-    Event,
-    Machine,
-    State,
-    Verdict,
-    on,
-)
+from systemprompt_cloud.machines.machine import ANY, STAY, Context, DeadlinePassed, Event, Machine, State, Verdict, on
 from systemprompt_cloud.testing.clock import NEW_YEAR, VirtualClock
 from trio.testing import MockClock
 

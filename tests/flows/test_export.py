@@ -14,12 +14,13 @@ from systemprompt_cloud.flows.export import FORMAT, Export, export_flow
 from systemprompt_cloud.flows.fold import fold
 from systemprompt_cloud.flows.onboarding import start_onboarding
 from systemprompt_cloud.io.journal import Journal
-from systemprompt_cloud.io.records import FlowRow, Record
+from systemprompt_cloud.io.records import Record
 from systemprompt_cloud.io.vault import Vault
 from systemprompt_cloud.machines.login import LOGIN
 from systemprompt_cloud.machines.machine import Machine
 from systemprompt_cloud.machines.onboarding import ONBOARDING
 from systemprompt_cloud.testing.fixtures import interrupt_after, open_rehearsal
+from systemprompt_cloud.testing.rows import flow_record, flow_row
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -69,7 +70,7 @@ def test_whatever_came_into_the_journal_passes_the_redactor(tmp_path: Path) -> N
                 "state": "awaiting",
             }
         )
-        row, record = _lines(body)
+        row, record = flow_row("f", status="parked", context=body), flow_record("f", body=body)
         journal.write([lambda: journal.begin(row, record)])
         (flow,) = export_flow(journal, Vault(tmp_path / "vault"), row.id, NOW).flows
     assert flow.context == flow.records[0].body
@@ -86,17 +87,3 @@ def test_no_such_flow(tmp_path: Path) -> None:
     """It says so."""
     with Journal(tmp_path / "home" / "journal.sqlite3") as journal, pytest.raises(FlowNotFound):
         export_flow(journal, Vault(tmp_path), "nothing", NOW)
-
-
-def _lines(body: str) -> tuple[FlowRow, Record]:
-    moment = "2026-01-01T00:00:00.000000Z"
-    row = FlowRow(
-        id="f", machine="m", version=1, fingerprint="f", key=None, parent=None, state="a", incarnation=1, seq=1,
-        status="parked", verdict=None, deadline=None, context=body, trouble=None, created=moment, updated=moment,
-        owner=None,
-    )  # fmt: skip
-    record = Record(
-        flow="f", seq=1, at=moment, kind="started", name="started", body=body, from_state="a", to_state="a",
-        incarnation=1, deadline=None,
-    )  # fmt: skip
-    return row, record

@@ -19,13 +19,10 @@ from systemprompt_cloud.flows.visit import Program, await_signal
 from systemprompt_cloud.io.journal import Journal
 from systemprompt_cloud.io.paths import CloudPaths
 from systemprompt_cloud.io.records import Record, parse_moment
-from systemprompt_cloud.machines.checkout import CHECKOUT
-from systemprompt_cloud.machines.deployment import DEPLOYMENT
+from systemprompt_cloud.machines.every import MACHINES
 from systemprompt_cloud.machines.login import LOGIN
 from systemprompt_cloud.machines.machine import Machine
 from systemprompt_cloud.machines.migration import Migration, PlainContext
-from systemprompt_cloud.machines.onboarding import ONBOARDING
-from systemprompt_cloud.machines.provisioning import PROVISIONING
 from systemprompt_cloud.testing.clock import VirtualClock
 from systemprompt_cloud.testing.recorder import STORIES
 
@@ -38,7 +35,7 @@ def waiting(machine: Machine[Any]) -> Program[Any]:
     return Program(machine, {name: [await_signal] for name, state in machine.states.items() if not state.final})
 
 
-WAITING = [waiting(machine) for machine in (LOGIN, CHECKOUT, PROVISIONING, DEPLOYMENT, ONBOARDING)]
+WAITING = [waiting(machine) for machine in MACHINES]
 TABLES = {program.machine.name: program.machine for program in WAITING}
 
 

@@ -10,16 +10,7 @@ from systemprompt_cloud.errors import EffectUncertain, FlowBusy, FlowParked, Net
 from systemprompt_cloud.flows.engine import open_engine
 from systemprompt_cloud.flows.visit import Program, Visit
 from systemprompt_cloud.io.paths import CloudPaths
-from systemprompt_cloud.machines.machine import (
-    ANY,
-    CancelRequested,
-    Context,
-    Machine,
-    ResumePolicy,
-    State,
-    Verdict,
-    on,
-)
+from systemprompt_cloud.machines.machine import ANY, CancelRequested, Context, Machine, ResumePolicy, State, Verdict, on
 
 ORDER = Machine(
     "order",

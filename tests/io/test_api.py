@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from datetime import datetime, timedelta, timezone
 
-import jwt
 import pytest
 from starlette.responses import JSONResponse, Response
 from systemprompt_cloud.errors import (
@@ -18,36 +15,7 @@ from systemprompt_cloud.errors import (
 )
 from systemprompt_cloud.io import wire
 from systemprompt_cloud.io.api import CloudApiClient
-from systemprompt_cloud.io.polling import Backoff
-from systemprompt_cloud.testing.scripted import ScriptedServer, serve_scripted
-
-ME = {"user": {"id": "u1", "email": "ada@example.com"}}
-
-
-def make_token(**claims: Any) -> str:
-    payload = {"sub": "u1", "exp": datetime.now(UTC) + timedelta(hours=1)} | claims
-    return jwt.encode(payload, "a-key-that-is-long-enough-for-hs256")
-
-
-TOKEN = make_token()
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ScriptedServer]:
-    """A real server on loopback that gives the planned answers."""
-    async with serve_scripted() as scripted:
-        yield scripted
-
-
-def client_of(
-    server: ScriptedServer, token: str | None = TOKEN, *, timeout: float = 5.0, **options: Any
-) -> CloudApiClient:
-    """A client of the server that does not wait between tries."""
-    return CloudApiClient(server.url, token, timeout=timeout, backoff=Backoff(base=0.0), **options)
-
-
-def error(status: int, code: str = "oops", message: str = "it broke", **headers: str) -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+from systemprompt_cloud.testing.scripted import ME, TOKEN, ScriptedServer, client_of, make_token
 
 
 async def test_authorize_url_sends_no_token(server: ScriptedServer) -> None:
@@ -165,33 +133,6 @@ async def test_base_url_may_have_a_path(server: ScriptedServer) -> None:
     assert server.requests[0].url.path == "/cloud/api/v1/auth/me"
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://example.com",
-        "ftp://127.0.0.1",
-        "https://",
-        "",
-        "api.example",
-        "https://u:secret1@h",
-        "https://h/?q=1",
-        "https://h/v1?",
-        "https://h/v1#",
-        "https://api..example",
-        "https://" + "a" * 64 + ".example",
-        "http://127.0.0.1.evil.example",
-        "http://localhost@evil.example",
-        "file:///etc/passwd",
-        "http://0.0.0.0:1",
-    ],
-)
-def test_unsafe_api_urls_are_refused(url: str) -> None:
-    """A token goes out encrypted or not beyond this computer."""
-    with pytest.raises(UnsafeUrl) as refused:
-        CloudApiClient(url, TOKEN)
-    assert "secret1" not in refused.value.user_message
-
-
 @pytest.mark.parametrize("url", ["https://api.example", "http://localhost:9", "http://[::1]:9", "http://127.0.0.1:9/"])
 def test_safe_api_urls_are_taken(url: str) -> None:
     """https anywhere, http on loopback."""
@@ -256,7 +197,7 @@ async def test_redirects_are_not_followed(server: ScriptedServer, status: int) -
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("location", ["javascript:alert(1)", "http://[::1", "http://h:port/"])
+@pytest.mark.parametrize("location", ["javascript:alert(1)", "http://[::1", "http://h:port/", "https://xn--.example/"])
 async def test_a_redirect_to_what_is_no_url_is_an_error_of_ours(server: ScriptedServer, location: str) -> None:
     """httpx reads the target though it is told not to follow; what it raises then is none of its transport errors."""
     server.plan(Response(status_code=302, headers={"Location": location}))

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
-from typing import Any
-
-import jwt
 import msgspec
 import pytest
 import trio
@@ -21,36 +16,15 @@ from systemprompt_cloud.errors import (
 )
 from systemprompt_cloud.io import wire
 from systemprompt_cloud.io.api import CloudApiClient
-from systemprompt_cloud.io.polling import Backoff
-from systemprompt_cloud.testing.scripted import ScriptedServer, event_stream, serve_bytes, serve_scripted
-
-ME = {"user": {"id": "u1", "email": "ada@example.com"}}
-
-
-def make_token(**claims: Any) -> str:
-    payload = {"sub": "u1", "exp": datetime.now(UTC) + timedelta(hours=1)} | claims
-    return jwt.encode(payload, "a-key-that-is-long-enough-for-hs256")
-
-
-TOKEN = make_token()
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ScriptedServer]:
-    """A real server on loopback that gives the planned answers."""
-    async with serve_scripted() as scripted:
-        yield scripted
-
-
-def client_of(
-    server: ScriptedServer, token: str | None = TOKEN, *, timeout: float = 5.0, **options: Any
-) -> CloudApiClient:
-    """A client of the server that does not wait between tries."""
-    return CloudApiClient(server.url, token, timeout=timeout, backoff=Backoff(base=0.0), **options)
-
-
-def error(status: int, code: str = "oops", message: str = "it broke", **headers: str) -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+from systemprompt_cloud.testing.scripted import (
+    ME,
+    TOKEN,
+    ScriptedServer,
+    api_error,
+    client_of,
+    event_stream,
+    serve_bytes,
+)
 
 
 async def test_stream_gives_events_and_resumes_after_the_last_id(server: ScriptedServer) -> None:
@@ -84,8 +58,8 @@ async def test_no_id_or_an_impossible_one_is_not_sent(server: ScriptedServer, la
 @pytest.mark.parametrize(
     ("answer", "kind", "said"),
     [
-        (error(401), NotAuthenticated, "not accepted"),
-        (error(404, "gone", "no such tenant"), ApiError, "gone: no such tenant"),
+        (api_error(401), NotAuthenticated, "not accepted"),
+        (api_error(404, "gone", "no such tenant"), ApiError, "gone: no such tenant"),
         (Response(status_code=204), ApiError, "no stream"),
         (HTMLResponse("<html>"), ApiError, "an HTML page, not the API"),
         (JSONResponse({}), ApiError, "'application/json', where an event stream was asked for"),

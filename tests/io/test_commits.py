@@ -7,55 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import pytest
 import trio
 from systemprompt_cloud.errors import FlowBusy, FlowExists
 from systemprompt_cloud.io.commits import Commits
 from systemprompt_cloud.io.journal import Journal
-from systemprompt_cloud.io.records import FlowRow, Record
+from systemprompt_cloud.testing.rows import flow_record, flow_row
 from typing_extensions import override
-
-NOW = "2026-01-01T00:00:00.000000Z"
-
-
-def row(flow: str) -> FlowRow:
-    """A flow that has just begun."""
-    return FlowRow(
-        id=flow,
-        machine="m",
-        version=1,
-        fingerprint="f",
-        key=None,
-        parent=None,
-        state="a",
-        incarnation=1,
-        seq=1,
-        status="running",
-        verdict=None,
-        deadline=None,
-        context="{}",
-        trouble=None,
-        created=NOW,
-        updated=NOW,
-        owner=None,
-    )
-
-
-def record(flow: str) -> Record:
-    """Its first record."""
-    return Record(
-        flow=flow,
-        seq=1,
-        at=NOW,
-        kind="started",
-        name="started",
-        body="{}",
-        from_state="a",
-        to_state="a",
-        incarnation=1,
-        deadline=None,
-    )
 
 
 class Counted(Journal):
@@ -80,7 +38,7 @@ def journal(tmp_path: Path) -> Iterator[Counted]:
 
 def begin(journal: Journal, flow: str) -> Callable[[], None]:
     """The write of a new flow."""
-    return partial(journal.begin, row(flow), record(flow))
+    return partial(journal.begin, flow_row(flow), flow_record(flow))
 
 
 def ids(journal: Journal) -> set[str]:
@@ -130,7 +88,7 @@ async def test_a_bad_write_does_not_take_its_neighbours(journal: Counted) -> Non
             errors[number] = type(exc)
 
     def halfway() -> None:
-        journal.begin(row("half"), record("half"))
+        journal.begin(flow_row("half"), flow_record("half"))
         raise ZeroDivisionError
 
     async with trio.open_nursery() as nursery:
@@ -140,7 +98,7 @@ async def test_a_bad_write_does_not_take_its_neighbours(journal: Counted) -> Non
                 begin(journal, "taken"),
                 begin(journal, "two"),
                 halfway,
-                partial(journal.claim, msgspec.structs.replace(row("taken"), owner="somebody:1:else"), None),
+                partial(journal.claim, flow_row("taken", owner="somebody:1:else"), None),
                 begin(journal, "three"),
             ]
         ):
@@ -191,7 +149,7 @@ async def test_writes_of_one_task_stay_in_order(journal: Counted) -> None:
         await commits.write(begin(journal, flow))
         for step in range(5):
             before, after = (None, "0:1:h") if step % 2 == 0 else ("0:1:h", None)
-            known = msgspec.structs.replace(row(flow), owner=before)
+            known = flow_row(flow, owner=before)
             await commits.write(partial(journal.claim, known, after))
 
     async with trio.open_nursery() as nursery:

@@ -5,34 +5,25 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-import jwt
-import loguru
 import pytest
 from freezegun import freeze_time
 from starlette.responses import JSONResponse
 from systemprompt_cloud.errors import CredentialsCorrupted, Io, NotAuthenticated, TokenExpired, UnsafeFile
 from systemprompt_cloud.io.credentials import CloudCredentials
 from systemprompt_cloud.io.log import redact
-from systemprompt_cloud.testing.scripted import serve_scripted
+from systemprompt_cloud.testing.scripted import make_token, serve_scripted
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-
-def token(expires: datetime, **claims: Any) -> str:
-    """A token that ends then."""
-    whole = {"sub": "u_1", "exp": int(expires.timestamp()), **claims}
-    return jwt.encode(whole, "a test key of more than thirty-two bytes", algorithm="HS256")
 
 
 def credentials(expires: datetime = NOW + timedelta(days=1)) -> CloudCredentials:
     """A login as flows make it."""
     return CloudCredentials(
-        api_token=token(expires),
+        api_token=make_token(exp=expires),
         api_url="https://api.systemprompt.io",
         authenticated_at=NOW,
         user_email="ann@example.com",
@@ -42,7 +33,7 @@ def credentials(expires: datetime = NOW + timedelta(days=1)) -> CloudCredentials
 def plain(**changes: Any) -> dict[str, Any]:
     """The file's content with these fields changed; a value of None leaves the field out."""
     whole = {
-        "api_token": token(NOW + timedelta(days=1)),
+        "api_token": make_token(exp=NOW + timedelta(days=1)),
         "api_url": "https://api.systemprompt.io",
         "authenticated_at": "2030-01-02T03:04:05Z",
         "user_email": "ann@example.com",
@@ -66,15 +57,6 @@ def put(path: Path) -> Any:
         path.chmod(0o600)
 
     return write
-
-
-@pytest.fixture
-def warned() -> Iterator[list[str]]:
-    """Every warning logged during the test."""
-    messages: list[str] = []
-    sink = loguru.logger.add(lambda message: messages.append(message.record["message"]), level="WARNING")
-    yield messages
-    loguru.logger.remove(sink)
 
 
 def test_what_is_saved_is_loaded(path: Path) -> None:
@@ -306,7 +288,7 @@ async def test_only_the_api_can_say_whether_a_token_still_counts() -> None:
     async with serve_scripted() as server:
         server.plan(JSONResponse(me), refusal)
         login = CloudCredentials(
-            api_token=token(datetime.now(UTC) + timedelta(days=1)),
+            api_token=make_token(exp=datetime.now(UTC) + timedelta(days=1)),
             api_url=server.url,
             authenticated_at=NOW,
             user_email="ann@example.com",
@@ -320,7 +302,7 @@ async def test_only_the_api_can_say_whether_a_token_still_counts() -> None:
 async def test_a_local_clouds_token_is_not_even_sent_to_production() -> None:
     """It counts for nothing there, and asking would give it away."""
     login = CloudCredentials(
-        api_token=token(datetime.now(UTC) + timedelta(days=1), sandbox=True),
+        api_token=make_token(exp=datetime.now(UTC) + timedelta(days=1), sandbox=True),
         api_url="https://api.systemprompt.io",
         authenticated_at=NOW,
         user_email="ann@example.com",

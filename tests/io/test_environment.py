@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-import jwt
 import pytest
 from systemprompt_cloud.errors import CredentialsCorrupted
 from systemprompt_cloud.io.environment import environment_api_url, environment_credentials, in_container
 from systemprompt_cloud.io.wire import PRODUCTION_URL
+from systemprompt_cloud.testing.scripted import make_token
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 LOGIN = {"SYSTEMPROMPT_API_TOKEN": "token", "SYSTEMPROMPT_USER_EMAIL": "ann@example.com"}
@@ -54,7 +54,7 @@ def test_a_token_that_ends_soon_is_said_unless_nobody_would_hear(
     warned: list[str], minutes: int, remote: str, warns: bool
 ) -> None:
     """Under an hour is a warning; a process that another CLI started says nothing."""
-    token = jwt.encode({"exp": NOW + timedelta(minutes=minutes)}, "k" * 32)
+    token = make_token(exp=NOW + timedelta(minutes=minutes))
     environment_credentials({**LOGIN, "SYSTEMPROMPT_API_TOKEN": token, "SYSTEMPROMPT_CLI_REMOTE": remote}, NOW)
     assert ["less than an hour" in message for message in warned] == [True] * warns
 

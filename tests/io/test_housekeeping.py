@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -17,8 +16,9 @@ from systemprompt_cloud.errors import Io, JournalCorrupted
 from systemprompt_cloud.io.housekeeping import BATCH, Pruned, backup, compact, journal_bytes, prune
 from systemprompt_cloud.io.journal import Journal
 from systemprompt_cloud.io.owners import Owner
-from systemprompt_cloud.io.records import FlowRow, Record, moment_text
+from systemprompt_cloud.io.records import moment_text
 from systemprompt_cloud.io.vault import Vault
+from systemprompt_cloud.testing.rows import flow_record, flow_row
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NEW_YEAR + timedelta(days=365)
@@ -42,16 +42,10 @@ def add(
 ) -> None:
     """A flow of two records that stands since a day after New Year."""
     moment = moment_text(NEW_YEAR + timedelta(days=day))
-    common: dict[str, Any] = {"deadline": None, "incarnation": 1}
-    started = Record(
-        flow=flow, seq=1, at=moment, kind="started", name="started", body="{}", from_state="a", to_state="a", **common
-    )
-    row = FlowRow(
-        id=flow, machine="m", version=1, fingerprint="f", key=None, parent=parent, state="a", seq=1, status="running",
-        verdict=None, context="x" * size, trouble=None, created=moment, updated=moment, owner=None, **common,
-    )  # fmt: skip
+    row = flow_row(flow, parent=parent, context="x" * size, created=moment, updated=moment)
     after = msgspec.structs.replace(row, seq=2, status="ended" if ended else "parked")
-    record = msgspec.structs.replace(started, seq=2, kind="event" if ended else "parked", name="Happened")
+    record = flow_record(flow, 2, at=moment, kind="event" if ended else "parked", name="Happened")
+    started = flow_record(flow, at=moment)
     journal.write([partial(journal.begin, row, started), partial(journal.advance, row, after, record)])
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import Any
 
-import jwt
 import pytest
 import trio
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -20,41 +17,21 @@ from systemprompt_cloud.errors import (
     TooLarge,
 )
 from systemprompt_cloud.io.api import CloudApiClient
-from systemprompt_cloud.io.polling import Backoff
-from systemprompt_cloud.testing.scripted import Endless, ScriptedServer, serve_bytes, serve_scripted
-
-ME = {"user": {"id": "u1", "email": "ada@example.com"}}
-
-
-def make_token(**claims: Any) -> str:
-    payload = {"sub": "u1", "exp": datetime.now(UTC) + timedelta(hours=1)} | claims
-    return jwt.encode(payload, "a-key-that-is-long-enough-for-hs256")
-
-
-TOKEN = make_token()
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ScriptedServer]:
-    """A real server on loopback that gives the planned answers."""
-    async with serve_scripted() as scripted:
-        yield scripted
-
-
-def client_of(
-    server: ScriptedServer, token: str | None = TOKEN, *, timeout: float = 5.0, **options: Any
-) -> CloudApiClient:
-    """A client of the server that does not wait between tries."""
-    return CloudApiClient(server.url, token, timeout=timeout, backoff=Backoff(base=0.0), **options)
-
-
-def error(status: int, code: str = "oops", message: str = "it broke", **headers: str) -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+from systemprompt_cloud.testing.scripted import (
+    ME,
+    TOKEN,
+    Endless,
+    ScriptedServer,
+    api_error,
+    client_of,
+    make_token,
+    serve_bytes,
+)
 
 
 async def test_api_error_shows_code_and_message(server: ScriptedServer) -> None:
     """What the API says is passed on, with the request it answered."""
-    server.plan(error(404, "not_found", "no such tenant"))
+    server.plan(api_error(404, "not_found", "no such tenant"))
     async with client_of(server) as client:
         with pytest.raises(
             ApiError, match=r"GET http://127\S+/api/v1/tenants/t/status: not_found: no such tenant"
@@ -76,7 +53,7 @@ async def test_html_is_recognised_as_not_the_api(server: ScriptedServer) -> None
 async def test_long_and_hostile_error_text_is_cut_and_cleaned(server: ScriptedServer) -> None:
     """At most 500 characters, no terminal escape, no token."""
     text = f"\x1b[2J\x07boom {TOKEN} " + "x" * 10_000
-    server.plan(PlainTextResponse(text, 400), error(400, "c", text))
+    server.plan(PlainTextResponse(text, 400), api_error(400, "c", text))
     async with client_of(server) as client:
         for _ in range(2):
             with pytest.raises(ApiError) as bad:
@@ -192,7 +169,7 @@ async def test_refused_connection_was_not_sent() -> None:
 
 async def test_refused_token_is_never_tried_twice(server: ScriptedServer) -> None:
     """401 needs a person, not another try."""
-    server.plan(error(401))
+    server.plan(api_error(401))
     async with client_of(server) as client:
         with pytest.raises(NotAuthenticated, match="the token was not accepted") as refused:
             await client.me()
@@ -203,7 +180,7 @@ async def test_refused_token_is_never_tried_twice(server: ScriptedServer) -> Non
 
 async def test_expired_token_is_named_as_such(server: ScriptedServer) -> None:
     """When the token's own `exp` has passed, the reason is known."""
-    server.plan(error(401))
+    server.plan(api_error(401))
     async with client_of(server, make_token(exp=1)) as client:
         with pytest.raises(TokenExpired, match="has expired"):
             await client.me()
@@ -217,7 +194,7 @@ async def test_wrong_clock_is_mentioned_when_the_token_is_refused(
     server: ScriptedServer, off: timedelta, said: str
 ) -> None:
     """A clock that is hours off is the likely reason and is said."""
-    server.plan(error(401, Date=format_datetime(datetime.now(UTC) + off, usegmt=True)))
+    server.plan(api_error(401, Date=format_datetime(datetime.now(UTC) + off, usegmt=True)))
     async with client_of(server) as client:
         with pytest.raises(NotAuthenticated, match=rf"this computer's clock is {said} the server's"):
             await client.me()
@@ -228,7 +205,7 @@ async def test_wrong_clock_is_mentioned_when_the_token_is_refused(
 async def test_right_clock_is_not_mentioned(server: ScriptedServer) -> None:
     """Within five minutes nothing is said, and an earlier finding is forgotten."""
     wrong = format_datetime(datetime.now(UTC) - timedelta(hours=9), usegmt=True)
-    server.plan(JSONResponse(ME, headers={"Date": wrong}), error(401))
+    server.plan(JSONResponse(ME, headers={"Date": wrong}), api_error(401))
     async with client_of(server) as client:
         await client.me()
         assert client.clock_skew is not None

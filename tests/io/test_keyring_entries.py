@@ -11,13 +11,13 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import jwt
 import pytest
 from systemprompt_cloud.errors import CredentialsCorrupted, KeyringUnavailable, NotAuthenticated
 from systemprompt_cloud.io.credentials import CloudCredentials
 from systemprompt_cloud.io.keyring_entries import note_of
 from systemprompt_cloud.io.keyring_store import KeyringStore
 from systemprompt_cloud.io.log import redact
+from systemprompt_cloud.testing.scripted import make_token
 from systemprompt_cloud.testing.secret_service import SecretService, open_silent_bus
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -27,9 +27,8 @@ NOBODY = "unix:path=/nonexistent/bus"
 
 def login(name: str = "ann", count: int = 0, url: str = "https://api.systemprompt.io") -> CloudCredentials:
     """Somebody's login; each is another."""
-    claims = {"sub": name, "exp": int((NOW + timedelta(days=1)).timestamp()), "count": count}
     return CloudCredentials(
-        api_token=jwt.encode(claims, "a test key of more than thirty-two bytes", algorithm="HS256"),
+        api_token=make_token(sub=name, exp=NOW + timedelta(days=1), count=count),
         api_url=url,
         authenticated_at=NOW + timedelta(seconds=count),
         user_email=f"{name}@example.com",

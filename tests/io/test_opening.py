@@ -89,9 +89,10 @@ async def test_basic_credentials_of_the_client_and_of_the_url_stay_at_home(autoj
         ([leads("http://home.test/events")], UnsafeUrl, "into the clear"),
         ([leads("https://ada@home.test/events")], UnsafeUrl, "somebody to log in as"),
         ([leads("ftp://home.test/")], UnsafeUrl, "into the clear"),
+        ([leads("https://xn--.test/")], UnsafeUrl, "is not a URL"),
         ([answer(302)], ApiError, "a redirect; redirects are not followed"),
     ],
-    ids=["itself", "circle", "many", "downgrade", "user", "scheme", "nowhere"],
+    ids=["itself", "circle", "many", "downgrade", "user", "scheme", "no host", "nowhere"],
 )
 async def test_a_redirect_that_must_not_be_followed_is_final(
     answers: list[httpx.Response], kind: type[CloudError], said: str, autojump_clock: MockClock

@@ -16,8 +16,9 @@ import pytest
 from systemprompt_cloud.errors import JournalBusy, JournalError, JournalTooNew
 from systemprompt_cloud.io.journal import Journal
 from systemprompt_cloud.io.owners import Owner
-from systemprompt_cloud.io.records import SCHEMA_VERSION, FlowRow, Record
+from systemprompt_cloud.io.records import SCHEMA_VERSION
 from systemprompt_cloud.io.schema import CURRENT, Schema, Steps, upgrade
+from systemprompt_cloud.testing.rows import begin_flow, flow_record
 
 OLD = SCHEMA_VERSION
 NEXT = Schema(
@@ -29,28 +30,12 @@ NEXT = Schema(
 )
 
 
-def row(owner: str | None) -> FlowRow:
-    """A flow that is not over."""
-    return FlowRow(
-        id="f1", machine="login", version=1, fingerprint="f", key=None, parent=None, state="a", incarnation=1, seq=1,
-        status="running", verdict=None, deadline=None, context="{}", trouble=None, created="t", updated="t",
-        owner=owner,
-    )  # fmt: skip
-
-
-RECORD = Record(
-    flow="f1", seq=1, at="t", kind="started", name="started", body="{}", from_state="a", to_state="a", incarnation=1,
-    deadline=None,
-)  # fmt: skip
-
-
 @pytest.fixture
-def written(tmp_path: Path) -> Path:
+def written(journal_path: Path) -> Path:
     """A journal of today with one flow in it, at rest."""
-    path = tmp_path / "state" / "journal.sqlite3"
-    with Journal(path) as journal:
-        journal.write([lambda: journal.begin(row(None), RECORD)])
-    return path
+    with Journal(journal_path) as journal:
+        begin_flow(journal, "f1", machine="login")
+    return journal_path
 
 
 def ask(path: Path, sql: str) -> Sequence[object]:
@@ -83,7 +68,7 @@ def test_the_file_as_it_was_is_kept(written: Path) -> None:
     assert copy.name.startswith(f"journal.sqlite3.schema-{OLD}.")
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     with Journal(copy) as journal:
-        assert journal.records("f1") == [RECORD]
+        assert journal.records("f1") == [flow_record("f1")]
     with pytest.raises(JournalTooNew, match=f"schema {OLD + 2}"):
         Journal(written)
 
@@ -125,7 +110,7 @@ def test_a_step_that_fails_changes_nothing(written: Path, steps: Steps) -> None:
     assert list(ask(written, "SELECT sql FROM sqlite_master")) == before
     assert copies(written) == []
     with Journal(written) as journal:
-        assert journal.records("f1") == [RECORD]
+        assert journal.records("f1") == [flow_record("f1")]
 
 
 def test_a_schema_without_a_way_is_refused(written: Path) -> None:
@@ -178,7 +163,7 @@ def test_a_process_killed_in_the_middle_changes_nothing(written: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, written, str(OLD)], timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL
     with Journal(written) as journal:
-        assert journal.records("f1") == [RECORD]
+        assert journal.records("f1") == [flow_record("f1")]
         assert journal.integrity_problems() == []
     with Journal(written, schema=NEXT) as journal:
-        assert journal.records("f1") == [RECORD]
+        assert journal.records("f1") == [flow_record("f1")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -51,9 +52,8 @@ class SecureServer:
         async def body() -> AsyncGenerator[bytes]:
             self.streaming += 1
             try:
-                while True:
-                    yield b"event: provisioning\ndata: {}\n\n"
-                    await trio.sleep(0.02)
+                yield b"event: provisioning\ndata: {}\n\n"
+                await trio.sleep_forever()
             finally:
                 self.streaming -= 1
 
@@ -96,7 +96,7 @@ async def serve_secure(authority: trustme.CA, directory: Path, *protocols: str) 
     config.bind = ["127.0.0.1:0"]
     config.certfile = config.keyfile = str(directory / "server.pem")
     config.alpn_protocols = list(protocols)
-    config.loglevel = "CRITICAL"
+    config.errorlog = logging.Logger("secure", logging.CRITICAL)  # a level of the library's own logger would outlive us
     config.graceful_timeout = 0.1
     routes = [Route("/api/v1/auth/me", server.me), Route("/api/v1/tenants/{id}/events", server.events)]
     app = cast("ASGIFramework", Starlette(routes=routes))

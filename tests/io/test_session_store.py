@@ -226,17 +226,69 @@ def test_another_version_is_refused_and_left_as_it_is(path: Path, version: int) 
     assert path.read_bytes() == before
 
 
-def test_a_session_of_another_version_is_refused_by_its_key(path: Path) -> None:
-    """The message names the session and the file; nothing is changed."""
-    put(path)
-    whole = json.loads(path.read_bytes())
-    whole["sessions"]["tenant_1"]["version"] = 6
-    path.write_text(json.dumps(whole))
+def put_beside(path: Path, version: int = 6) -> dict[str, Any]:
+    """Write a store with a session of this version, chosen, beside a local one; what the file holds of it."""
+    theirs = {"version": version, "session_token": "a-token-of-theirs", "scopes": [1, None, {"deep": 1e300}]}
+    ours = json.loads(put(path))["sessions"]["tenant_1"]
+    put(path, sessions={"tenant_1": theirs, "local": ours}, active_key="tenant_1", unread="a field of theirs")
+    return theirs
+
+
+@pytest.mark.parametrize(("version", "mend"), [(2, "sessions remove tenant_1"), (6, "Upgrade")])
+def test_a_session_of_another_version_is_refused_by_its_key_and_kept(path: Path, version: int, mend: str) -> None:
+    """The others can be used and changed; who asks for this one, or would replace it, is told version and file."""
+    theirs = put_beside(path, version)
+    with SessionStore.updating(path) as store:
+        assert [key for key, _ in store.all_sessions()] == ["local"]
+        store.upsert_session(LOCAL, session("changed"))
+        store.upsert_session(TWO, session())
+        for attempt in (
+            lambda: store.get_session(ONE),
+            lambda: store.get_valid_session(ONE),
+            lambda: store.active_session,
+            lambda: store.upsert_session(ONE, session()),
+        ):
+            with pytest.raises(
+                SessionVersionMismatch,
+                match=f"session tenant_1 in {path} has version {version}; read is version 3 or 4",
+            ) as it:
+                attempt()
+            assert (it.value.found, it.value.expected, it.value.path) == (version, (3, 4), str(path))
+            assert mend in it.value.recovery_hint
+        assert store.prune_expired(NOW + timedelta(days=9999)) == 2
+        store.set_active_with_profile_path(ONE, "p", "/p")
+        assert "a-token-of-theirs" not in repr(store)
+    assert json.loads(path.read_bytes())["sessions"] == {"tenant_1": theirs}
+    SessionStore.load_or_create(path).save(path)
+    assert json.loads(path.read_bytes())["sessions"] == {"tenant_1": theirs}
+    assert json.loads(path.read_bytes())["unread"] == "a field of theirs"
+
+
+def test_a_session_of_another_version_is_not_saved_over_and_may_be_removed(path: Path) -> None:
+    """A store that does not have it cannot replace it unseen; removing it takes no reading."""
+    put_beside(path)
     before = path.read_bytes()
-    for attempt in (SessionStore.load, update):
-        with pytest.raises(SessionVersionMismatch, match=f"session tenant_1 in {path} has version 6.*3 or 4"):
-            attempt(path)
+    with pytest.raises(SessionVersionMismatch, match="session tenant_1"):
+        SessionStore.new().save(path)
     assert path.read_bytes() == before
+    with SessionStore.updating(path) as store:
+        assert store.remove_session(ONE) is None
+        assert store.active_key is None
+    assert list(json.loads(path.read_bytes())["sessions"]) == ["local"]
+
+
+def test_the_sessions_of_all_tenants_are_removed_with_those_of_other_versions(path: Path) -> None:
+    """Their tokens go; the local one stays, and the choice too when it was local."""
+    for chosen in ("tenant_1", "local"):
+        put_beside(path)
+        with SessionStore.updating(path) as store:
+            store.upsert_session(TWO, session())
+            store.active_key = chosen
+            assert store.remove_tenant_sessions() == ["tenant_2", "tenant_1"]
+        assert b"a-token-of-theirs" not in path.read_bytes()
+        left = SessionStore.load_or_create(path)
+        assert list(left.sessions) == ["local"]
+        assert left.active_key == (None if chosen == "tenant_1" else "local")
 
 
 def update(path: Path) -> None:

@@ -201,7 +201,8 @@ def test_another_version_is_refused_and_left_as_it_is(path: Path, version: int, 
 
 
 BROKEN: list[tuple[bytes, str]] = [
-    (b"", "truncated"),
+    (b"", "it is empty"),
+    (b"{", "truncated"),
     (b"[]", "object"),
     (b"\xff", "UTF-8|malformed"),
     (b'{"version": 4, "profile_name": "\xff"}', "UTF-8"),

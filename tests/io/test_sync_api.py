@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -25,17 +24,7 @@ from systemprompt_cloud.io.event_source import Closed, Connecting, EventSource, 
 from systemprompt_cloud.io.polling import Backoff
 from systemprompt_cloud.io.sse import EventStream, ServerSentEvent
 from systemprompt_cloud.io.sync_api import SyncCloudApiClient
-from systemprompt_cloud.testing.scripted import ScriptedServer, event_stream, serve_scripted
-
-ME = {"user": {"id": "u1", "email": "ada@example.com"}}
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ScriptedServer]:
-    """A real server on loopback that gives the planned answers."""
-    async with serve_scripted() as scripted:
-        yield scripted
-
+from systemprompt_cloud.testing.scripted import ME, ScriptedServer, event_stream
 
 STREAMS = {
     "AbstractAsyncContextManager[EventStream]": "AbstractContextManager[SyncEventStream]",

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import stat
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import loguru
 import pytest
 from freezegun import freeze_time
 from systemprompt_cloud.errors import (
@@ -26,7 +24,6 @@ from systemprompt_cloud.io.tenants import (
     StoredTenant,
     TenantStore,
     TenantType,
-    external_database_url,
     store_tenant,
 )
 from systemprompt_cloud.io.wire import TenantInfo
@@ -104,15 +101,6 @@ def put(path: Path) -> Any:
         path.chmod(0o600)
 
     return write
-
-
-@pytest.fixture
-def warned() -> Iterator[list[str]]:
-    """Every warning logged during the test."""
-    messages: list[str] = []
-    sink = loguru.logger.add(lambda message: messages.append(message.record["message"]), level="WARNING")
-    yield messages
-    loguru.logger.remove(sink)
 
 
 # --- the record ----------------------------------------------------------------------------------------
@@ -384,32 +372,3 @@ def test_a_store_grows_stale_with_the_clock() -> None:
         assert not store.is_stale(timedelta(hours=1))
         clock.tick(timedelta(seconds=1))
         assert store.is_stale(timedelta(hours=1))
-
-
-# --- the database's address from outside ---------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("inside", "hostname", "outside"),
-    [
-        (
-            "postgres://app:p%40w@db.internal:5432/t1?sslmode=disable&application_name=x",
-            None,
-            "postgres://app:p%40w@db.systemprompt.io:5432/t1?sslmode=require&application_name=x",
-        ),
-        ("postgresql://a:b@db-sandbox.internal/t", None, "postgresql://a:b@db-sandbox.systemprompt.io/t"),
-        ("postgres://a:b@db.internal/t", "t1.Sandbox.example", "postgres://a:b@db-sandbox.systemprompt.io/t"),
-        ("postgres://sandbox:sandbox@db/sandbox", "h", "postgres://sandbox:sandbox@db.systemprompt.io/sandbox"),
-        ("postgres://a@[fd00::1]:6432/t?sslmode=verify-full", None, "postgres://a@db.systemprompt.io:6432/t?sslmode=verify-full"),
-        ("postgres://db.internal", None, "postgres://db.systemprompt.io"),
-        ("postgres://a:b@h/t?xsslmode=disable", None, "postgres://a:b@db.systemprompt.io/t?xsslmode=disable"),
-        ("host=db user=a", None, "host=db user=a"),
-        ("postgres://[broken/t", None, "postgres://[broken/t"),
-        ("", None, ""),
-    ],
-)  # fmt: skip
-def test_external_access_changes_host_and_sslmode_and_nothing_else(
-    inside: str, hostname: str | None, outside: str
-) -> None:
-    """User, password, port, database and other parameters stay; what is no URL stays whole."""
-    assert external_database_url(inside, hostname) == outside

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime
 
 import httpx
-import jwt
 import pytest
 import trio
 from starlette.responses import JSONResponse, Response
@@ -18,34 +15,19 @@ from systemprompt_cloud.errors import (
     NotAuthenticated,
 )
 from systemprompt_cloud.io import _http
+from systemprompt_cloud.io._transport import Answer
 from systemprompt_cloud.io.api import CloudApiClient
 from systemprompt_cloud.io.polling import Backoff
-from systemprompt_cloud.testing.scripted import ScriptedServer, serve_bytes, serve_scripted
+from systemprompt_cloud.testing.scripted import ME, TOKEN, ScriptedServer, api_error, client_of, serve_bytes
 from typing_extensions import override
 
-ME = {"user": {"id": "u1", "email": "ada@example.com"}}
 
-
-def make_token(**claims: Any) -> str:
-    payload = {"sub": "u1", "exp": datetime.now(UTC) + timedelta(hours=1)} | claims
-    return jwt.encode(payload, "a-key-that-is-long-enough-for-hs256")
-
-
-TOKEN = make_token()
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ScriptedServer]:
-    """A real server on loopback that gives the planned answers."""
-    async with serve_scripted() as scripted:
-        yield scripted
-
-
-def client_of(
-    server: ScriptedServer, token: str | None = TOKEN, *, timeout: float = 5.0, **options: Any
-) -> CloudApiClient:
-    """A client of the server that does not wait between tries."""
-    return CloudApiClient(server.url, token, timeout=timeout, backoff=Backoff(base=0.0), **options)
+def test_an_answer_does_not_show_its_body() -> None:
+    """It may hold a token, and a traceback or a log line is where one is lost first."""
+    shown = repr(Answer("GET /x", httpx.Response(200), b'{"token":"opaque"}'))
+    assert "opaque" not in shown
+    assert "GET /x" in shown
+    assert "200" in shown
 
 
 class CountingBackoff(Backoff):
@@ -61,14 +43,10 @@ class CountingBackoff(Backoff):
         return super().delay(attempt, retry_after)
 
 
-def error(status: int, code: str = "oops", message: str = "it broke", **headers: str) -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
-
-
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
 async def test_get_is_repeated_on_passing_failures(server: ScriptedServer, status: int) -> None:
     """A GET changes nothing, so a passing failure costs nobody anything."""
-    server.plan(error(status), error(status), JSONResponse(ME))
+    server.plan(api_error(status), api_error(status), JSONResponse(ME))
     async with client_of(server) as client:
         await client.me()
     assert len(server.requests) == 3
@@ -77,7 +55,7 @@ async def test_get_is_repeated_on_passing_failures(server: ScriptedServer, statu
 @pytest.mark.parametrize("status", [400, 403, 404, 409, 410, 422])
 async def test_get_is_not_repeated_on_lasting_refusals(server: ScriptedServer, status: int) -> None:
     """Asking again would give the same answer."""
-    server.plan(error(status))
+    server.plan(api_error(status))
     async with client_of(server) as client:
         with pytest.raises(ApiError):
             await client.me()
@@ -86,7 +64,7 @@ async def test_get_is_not_repeated_on_lasting_refusals(server: ScriptedServer, s
 
 async def test_tries_are_bounded(server: ScriptedServer) -> None:
     """After the last try the error of that try is raised."""
-    server.plan(error(500), error(500), error(503))
+    server.plan(api_error(500), api_error(500), api_error(503))
     async with client_of(server, attempts=3) as client:
         with pytest.raises(ApiError) as bad:
             await client.me()
@@ -96,7 +74,7 @@ async def test_tries_are_bounded(server: ScriptedServer) -> None:
 
 async def test_retry_after_is_honoured(server: ScriptedServer) -> None:
     """The server is not asked again before the time it named."""
-    server.plan(error(429, **{"Retry-After": "1"}), JSONResponse(ME))
+    server.plan(api_error(429, **{"Retry-After": "1"}), JSONResponse(ME))
     async with client_of(server) as client:
         started = trio.current_time()
         await client.me()
@@ -105,7 +83,7 @@ async def test_retry_after_is_honoured(server: ScriptedServer) -> None:
 
 async def test_retry_after_beyond_the_budget_is_told_at_once(server: ScriptedServer) -> None:
     """Sleeping towards a certain failure helps nobody; the error carries the wait for the caller's own plan."""
-    server.plan(error(503, **{"Retry-After": "3600"}))
+    server.plan(api_error(503, **{"Retry-After": "3600"}))
     async with client_of(server, retry_budget=5.0) as client:
         with trio.fail_after(2), pytest.raises(ApiError) as bad:
             await client.me()
@@ -130,7 +108,7 @@ def test_retry_after_reads_both_forms() -> None:
 
 async def test_post_with_an_unknown_outcome_is_not_repeated(server: ScriptedServer) -> None:
     """A purchase whose answer got lost is reconciled, never silently made twice."""
-    server.plan(error(503))
+    server.plan(api_error(503))
     async with client_of(server) as client:
         with pytest.raises(ApiError):
             await client.create_checkout("p", "iad", idempotency_key="k")
@@ -142,7 +120,7 @@ async def test_post_is_repeated_with_the_same_key_once_the_server_honours_keys(s
     """A server that says it honours keys may be asked again, with the very same one."""
     promise = {"Idempotency-Supported": "true"}
     answer = JSONResponse({"checkout_url": "u", "transaction_id": "t", "checkout_session_id": "c"}, headers=promise)
-    server.plan(error(503, **promise), answer)
+    server.plan(api_error(503, **promise), answer)
     async with client_of(server) as client:
         await client.create_checkout("p", "iad", idempotency_key="k-1")
         assert client.honours_idempotency is True
@@ -153,7 +131,7 @@ async def test_a_conflict_with_its_own_first_try_is_no_refusal(server: ScriptedS
     """409 to a repetition says that the first try is still worked on: it is asked again. To a first try it is final."""
     promise = {"Idempotency-Supported": "true"}
     answer = JSONResponse({"checkout_url": "u", "transaction_id": "t", "checkout_session_id": "c"}, headers=promise)
-    server.plan(error(504, **promise), error(409), answer, error(409))
+    server.plan(api_error(504, **promise), api_error(409), answer, api_error(409))
     async with client_of(server) as client:
         await client.create_checkout("p", "iad", idempotency_key="k-1")
         assert len(server.requests) == 3
@@ -165,7 +143,7 @@ async def test_a_conflict_with_its_own_first_try_is_no_refusal(server: ScriptedS
 
 async def test_post_without_a_key_is_not_repeated(server: ScriptedServer) -> None:
     """The server's promise is about keys; without one there is none."""
-    server.plan(error(503, **{"Idempotency-Supported": "true"}))
+    server.plan(api_error(503, **{"Idempotency-Supported": "true"}))
     async with client_of(server) as client:
         with pytest.raises(ApiError):
             await client.restart_tenant("t")
@@ -174,7 +152,7 @@ async def test_post_without_a_key_is_not_repeated(server: ScriptedServer) -> Non
 
 async def test_put_is_repeated(server: ScriptedServer) -> None:
     """Setting the same value again changes nothing more (RFC 9110 section 9.2.2)."""
-    server.plan(error(503), error(502), Response(status_code=204))
+    server.plan(api_error(503), api_error(502), Response(status_code=204))
     async with client_of(server) as client:
         await client.set_secrets("t", {"A": "value"})
     assert server.bodies == [server.bodies[0]] * 3
@@ -183,7 +161,7 @@ async def test_put_is_repeated(server: ScriptedServer) -> None:
 @pytest.mark.parametrize("status", [404, 410])
 async def test_delete_that_is_gone_the_second_time_is_done(server: ScriptedServer, status: int) -> None:
     """The first try's answer was lost on its way back: that the thing is gone now is what was asked for."""
-    server.plan(error(504), error(status))
+    server.plan(api_error(504), api_error(status))
     async with client_of(server) as client:
         await client.delete_tenant("t")
     assert [request.method for request in server.requests] == ["DELETE", "DELETE"]
@@ -192,7 +170,7 @@ async def test_delete_that_is_gone_the_second_time_is_done(server: ScriptedServe
 @pytest.mark.parametrize("first", [None, 429, 408])
 async def test_delete_of_what_was_never_there_is_an_error(server: ScriptedServer, first: int | None) -> None:
     """A 404 to the only try, or after tries that were surely turned away, is news to whoever asked."""
-    server.plan(*([error(first)] if first else []), error(404))
+    server.plan(*([api_error(first)] if first else []), api_error(404))
     async with client_of(server) as client:
         with pytest.raises(ApiError) as absent:
             await client.unset_secret("t", "KEY")
@@ -211,7 +189,7 @@ async def test_delete_whose_connection_broke_is_asked_again(server: ScriptedServ
 
 async def test_each_try_has_an_id_and_the_error_names_the_last(server: ScriptedServer) -> None:
     """Whoever runs the API finds the very request in its log; two tries are two requests."""
-    server.plan(error(503))
+    server.plan(api_error(503))
     async with client_of(server, attempts=3) as client:
         with pytest.raises(ApiError) as failed:
             await client.me()
@@ -279,7 +257,7 @@ async def test_retries_leave_no_line_of_their_library_in_the_log(
     server: ScriptedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The log tells of a retry in our words only."""
-    server.plan(error(500), JSONResponse(ME))
+    server.plan(api_error(500), JSONResponse(ME))
     async with client_of(server) as client:
         await client.me()
     assert [record for record in caplog.records if record.name == "stamina"] == []

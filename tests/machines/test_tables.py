@@ -9,15 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from systemprompt_cloud.errors import EventNotAccepted
-from systemprompt_cloud.machines.checkout import CHECKOUT
-from systemprompt_cloud.machines.deployment import DEPLOYMENT
-from systemprompt_cloud.machines.login import LOGIN
+from systemprompt_cloud.machines.every import MACHINES
 from systemprompt_cloud.machines.machine import Machine
-from systemprompt_cloud.machines.onboarding import ONBOARDING
-from systemprompt_cloud.machines.provisioning import PROVISIONING
 from systemprompt_cloud.testing.tables import IllegalCase, RowCase, illegal_cases, row_cases, row_taken, structs
 
-MACHINES: Final[tuple[Machine[Any], ...]] = (LOGIN, CHECKOUT, PROVISIONING, DEPLOYMENT, ONBOARDING)
 ROWS: Final = [pytest.param(m, case, id=f"{m.name}-{case.id}") for m in MACHINES for case in row_cases(m)]
 ILLEGAL: Final = [pytest.param(m, case, id=f"{m.name}-{case.id}") for m in MACHINES for case in illegal_cases(m)]
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)

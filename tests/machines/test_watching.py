@@ -230,10 +230,11 @@ def test_an_id_alone_is_not_believed() -> None:
 def test_what_polling_overtook_is_past(streamed: int, polled: int, reached: int) -> None:
     """A stream that comes back and tells what polling has told meanwhile: only what is newer is told."""
     known = told(seen(*ORDER[:streamed]))
-    known = observe(known, StepObserved("", seen(ORDER[polled])[0].message, "polling"))
+    if (overtaking := news(known, StepObserved("", seen(ORDER[polled])[0].message, "polling"))) is not None:
+        known = observe(known, overtaking)
     telling = catch_up(known, seen(*ORDER[streamed:reached]))
     messages = [each.message for each in telling if each.message]
-    newest = max(streamed - 1, polled) if polled < reached else streamed - 1
+    newest = max(streamed - 1, polled)
     assert messages == [each.message for each in seen(*ORDER[newest + 1 : reached])]
     for each in telling:
         known = observe(known, each)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sqlite3
 import statistics
 import subprocess
@@ -11,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, aclosing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from systemprompt_cloud.io.records import parse_moment
 from systemprompt_cloud.machines.machine import CancelRequested, Context, DeadlinePassed
 from systemprompt_cloud.testing.chaos import Report, examine, table
 from systemprompt_cloud.testing.chaos_worker import CONVOY, ERRAND, Ack, Arrived, Errand, Packed, Place, Poked
+from systemprompt_cloud.testing.command import Running, along
 
 WAITING: Program[Any] = Program(ERRAND, {"packing": [await_signal], "resting": [await_signal]})
 DRIVER = """
@@ -40,8 +41,10 @@ async def main():
     program = Program(ERRAND, {"packing": [await_signal], "resting": [await_signal]})
     async with open_engine(Place(pathlib.Path(sys.argv[1])).paths, [program]) as engine:
         flows = [await engine.start(ERRAND, Errand(), key=key) for key in sys.argv[2:]]
-        print(*[flow.id for flow in flows], flush=True)
-        await trio.sleep_forever()
+        with engine.feed.subscribe() as changes:
+            print(*[flow.id for flow in flows], flush=True)
+            async for change in changes:
+                print(change.flow, change.seq, change.event, flush=True)
 
 trio.run(main)
 """
@@ -53,26 +56,19 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-Drive = Callable[..., tuple[subprocess.Popen[str], list[str]]]
+Drive = Callable[..., tuple[Running, list[str]]]
 
 
 @pytest.fixture
 def drive(tmp_path: Path) -> Iterator[Drive]:
-    """Starts a process that drives a flow for each key, and gives the flows' ids."""
-    processes: list[subprocess.Popen[str]] = []
+    """Starts a process that drives a flow for each key and says what changes, and gives the flows' ids."""
+    with ExitStack() as processes:
 
-    def start(*keys: str) -> tuple[subprocess.Popen[str], list[str]]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, str(tmp_path), *keys], stdout=subprocess.PIPE, text=True
-        )
-        processes.append(process)
-        assert process.stdout is not None
-        return process, process.stdout.readline().split()
+        def start(*keys: str) -> tuple[Running, list[str]]:
+            driver = processes.enter_context(Running([sys.executable, "-c", DRIVER, str(tmp_path), *keys]))
+            return driver, driver.wait_line().split()
 
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate(timeout=10)
+        yield start
 
 
 # --- all of it at once -----------------------------------------------------------------------------------
@@ -165,15 +161,14 @@ def test_of_many_that_look_at_once_nobody_takes_a_dead_owner_for_alive(tmp_path:
 
 async def test_the_death_of_an_owner_frees_all_its_flows_at_once(place: Place, drive: Drive) -> None:
     """The first attempt after SIGKILL succeeds for every one of them, without any waiting."""
-    process, flows = drive(*[f"k{number}" for number in range(20)])
+    driver, flows = drive(*[f"k{number}" for number in range(20)])
     async with open_engine(place.paths, [WAITING]) as engine:
-        process.kill()
-        process.wait()
+        driver.kill()
         began = time.monotonic()
         for flow in flows:
             await engine.resume(flow)
         assert time.monotonic() - began < 5
-        assert {OwnerName.parse(engine.row(flow).owner or "").pid for flow in flows} != {process.pid}
+        assert {OwnerName.parse(engine.row(flow).owner or "").pid for flow in flows} != {driver.process.pid}
 
 
 # --- the inbox -------------------------------------------------------------------------------------------
@@ -181,16 +176,15 @@ async def test_the_death_of_an_owner_frees_all_its_flows_at_once(place: Place, d
 
 async def test_an_event_reaches_a_flow_of_another_process_within_250_ms(place: Place, drive: Drive) -> None:
     """From the moment it is durable in the inbox to the moment it is durable in the flow's history."""
-    _, (flow, *_) = drive("one", *[f"other{number}" for number in range(9)])
+    driver, (flow, *_) = drive("one", *[f"other{number}" for number in range(9)])
     async with open_engine(place.paths, [WAITING]) as engine:
         posted: dict[str, float] = {}
         for number in range(20):
+            # The driver has just looked, and taken the one before: it will not look again for as long as it ever waits.
             assert await engine.send(flow, Poked(str(number))) is False
             posted[str(number)] = time.time()
-            await trio.sleep(0.037)
-        with trio.fail_after(10):
-            while engine.journal.signals():  # noqa: ASYNC110 the inbox is a table
-                await trio.sleep(0.01)
+            await along(partial(driver.wait_for, f"{flow} {number + 2} Poked"))
+        assert engine.journal.signals() == []
         taken = {
             msgspec.json.decode(record.body, type=Poked).nonce: parse_moment(record.at).timestamp()
             for record in engine.journal.records(flow)
@@ -203,9 +197,8 @@ async def test_an_event_reaches_a_flow_of_another_process_within_250_ms(place: P
 
 async def test_an_event_for_a_flow_nobody_drives_is_taken_on_resume(place: Place, drive: Drive) -> None:
     """Once, and in order, by whoever takes the flow up after its process was killed."""
-    process, (flow,) = drive("k")
-    process.kill()
-    process.wait()
+    driver, (flow,) = drive("k")
+    driver.kill()
     async with open_engine(place.paths, [WAITING]) as engine:
         for nonce in "abc":
             assert await engine.send(flow, Poked(nonce)) is False
@@ -213,8 +206,10 @@ async def test_an_event_for_a_flow_nobody_drives_is_taken_on_resume(place: Place
     async with open_engine(place.paths, [WAITING]) as engine:
         known = await engine.resume(flow)
         with trio.fail_after(10):
-            while known.context != Errand(pokes=3):  # noqa: ASYNC110 the inbox is a table
-                await trio.sleep(0.01)
+            async with aclosing(known.changes()) as changes:
+                async for _ in changes:
+                    if known.context == Errand(pokes=3):
+                        break
         assert engine.journal.signals() == []
         bodies = [json.loads(record.body) for record in engine.journal.records(flow) if record.name == "Poked"]
         assert [body["nonce"] for body in bodies] == list("abc")
@@ -288,13 +283,11 @@ def _rows(journal: Journal) -> dict[str, str]:
 
 async def test_cancel_by_two_at_once_ends_the_flow_once(place: Place, drive: Drive) -> None:
     """Both are told it was asked for; there is one such record, and the inbox is empty."""
-    process, (flow,) = drive("k")
+    driver, (flow,) = drive("k")
     async with open_engine(place.paths, [WAITING]) as one, open_engine(place.paths, [WAITING]) as two:
         for engine in (one, two):
             assert await engine.cancel(flow, "enough") is False
-        with trio.fail_after(10):
-            while one.row(flow).status != "ended":  # noqa: ASYNC110 another process's doing
-                await trio.sleep(0.01)
+        await along(partial(driver.wait_for, f"{flow} 2 CancelRequested"))
+        assert one.row(flow).status == "ended"
         names = [record.name for record in one.journal.records(flow)]
         assert names == ["started", CancelRequested.__name__]
-    process.send_signal(signal.SIGKILL)

@@ -62,6 +62,10 @@ def test_a_plan_is_the_same_for_every_process(run: tuple[Plan, Report]) -> None:
             "UPDATE events SET body = json_set(body, '$.message', 'again') WHERE name = 'StepObserved'",
             "told twice: again",
         ),
+        (
+            "UPDATE events SET body = json_set(body, '$.message', 'Database created') WHERE name = 'TenantBecameReady'",
+            "went back: ",
+        ),
     ],
 )
 def test_what_is_wrong_is_found(damage: str, found: str, run: tuple[Plan, Report], tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ PACKAGE = "systemprompt_cloud"
 # What each room may import besides itself. `errors` is the floor; the root's lazy face imports nothing by itself.
 MAY_IMPORT = {
     "": {"errors", "cli", "_version"},
-    "errors": set[str](),
+    "_error": set[str](),
+    "errors": {"_error"},
     "_version": set[str](),
     "machines": {"errors"},
     "io": {"errors", "_version"},

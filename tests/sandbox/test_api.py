@@ -9,6 +9,7 @@ import httpx
 import pytest
 from systemprompt_cloud.sandbox import Sandbox, serve_sandbox
 from systemprompt_cloud.sandbox.state import Checkout, Tenant
+from systemprompt_cloud.testing.clock import WorldClock
 
 Bearer = Callable[..., dict[str, str]]
 ORDER = {"price_id": "pri_sandbox_team", "region": "iad", "redirect_uri": "http://127.0.0.1:8766/callback?state=n"}
@@ -25,16 +26,6 @@ TOKEN_CALLS = [
     ("PUT", "/api/v1/tenants/tnt_1/external-db-access"),
     ("POST", "/api/v1/activity"),
 ]
-
-
-class Clock:
-    """A world's time that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.time = 0.0
-
-    def __call__(self) -> float:
-        return self.time
 
 
 def error_of(answer: httpx.Response) -> tuple[int, str]:
@@ -84,7 +75,7 @@ async def test_every_other_call_needs_a_good_token(method: str, path: str, http:
 
 async def test_a_token_ages_by_the_handed_in_clock(http: httpx.AsyncClient, bearer: Bearer) -> None:
     """The same token is good and then expired, and the code says which."""
-    wall = Clock()
+    wall = WorldClock()
     async with serve_sandbox(wall=wall, token_lifetime=60) as sandbox:
         headers = bearer(sandbox)
         assert (await http.get(f"{sandbox.url}/api/v1/auth/me", headers=headers)).status_code == 200
@@ -160,7 +151,7 @@ async def test_a_tenant_from_payment_to_ready(
     http: httpx.AsyncClient, bearer: Bearer, paid: Callable[[Sandbox], Tenant]
 ) -> None:
     """Status, secrets, `/auth/me` and the list follow one clock: working, then ready with its addresses."""
-    clock = Clock()
+    clock = WorldClock()
     async with serve_sandbox(now=clock, step_seconds=1.0) as sandbox:
         tenant, headers = paid(sandbox), bearer(sandbox)
         api = f"{sandbox.url}/api/v1"

@@ -11,19 +11,10 @@ import jwt
 import pytest
 from systemprompt_cloud.sandbox import Sandbox, serve_sandbox
 from systemprompt_cloud.sandbox.state import Tenant
+from systemprompt_cloud.testing.clock import WorldClock
 
 Bearer = Callable[..., dict[str, str]]
 Paid = Callable[[Sandbox], Tenant]
-
-
-class Clock:
-    """A world's time that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.time = 0.0
-
-    def __call__(self) -> float:
-        return self.time
 
 
 class Asking:
@@ -99,7 +90,7 @@ async def test_what_is_being_built_is_not_worked_on(
 
 async def test_a_deployment_takes_its_time_and_ends_ready(http: httpx.AsyncClient, bearer: Bearer, paid: Paid) -> None:
     """Its status says deploying, in several words, then ready again; meanwhile there is no second one."""
-    clock = Clock()
+    clock = WorldClock()
     async with serve_sandbox(step_seconds=1.0, now=clock) as sandbox:
         tenant = paid(sandbox)
         asking = Asking(http, sandbox, bearer(sandbox), tenant)
@@ -138,7 +129,7 @@ async def test_what_names_no_image_is_not_deployed(
 
 async def test_a_first_deploy_makes_a_waiting_tenant_ready(http: httpx.AsyncClient, bearer: Bearer, paid: Paid) -> None:
     """A tenant that stopped at infrastructure_ready tells tenant_ready on its stream once its image runs."""
-    clock = Clock()
+    clock = WorldClock()
     async with serve_sandbox(step_seconds=1.0, now=clock, faults=["needs-deploy"]) as sandbox:
         asking = Asking(http, sandbox, bearer(sandbox), paid(sandbox))
         clock.time = 9.1
@@ -172,7 +163,7 @@ async def test_a_failed_deployment_says_why_and_can_be_made_up_for(
 
 async def test_a_restart_is_a_step_long(http: httpx.AsyncClient, bearer: Bearer, paid: Paid) -> None:
     """Restarting, then ready as before."""
-    clock = Clock()
+    clock = WorldClock()
     async with serve_sandbox(step_seconds=1.0, now=clock) as sandbox:
         asking = Asking(http, sandbox, bearer(sandbox), paid(sandbox))
         clock.time = 20.0
@@ -184,7 +175,7 @@ async def test_a_restart_is_a_step_long(http: httpx.AsyncClient, bearer: Bearer,
 
 async def test_a_failed_provisioning_can_be_tried_again(http: httpx.AsyncClient, bearer: Bearer, paid: Paid) -> None:
     """It goes on where it had failed, is ready in the end, and its history holds no failure any more."""
-    clock = Clock()
+    clock = WorldClock()
     async with serve_sandbox(step_seconds=1.0, now=clock, faults=["provisioning-failure:after=4"]) as sandbox:
         tenant = paid(sandbox)
         asking = Asking(http, sandbox, bearer(sandbox), tenant)
@@ -310,7 +301,7 @@ async def test_a_registry_token_is_for_one_repository_and_a_short_time(
 
 async def test_a_domain_is_verified_after_a_while(http: httpx.AsyncClient, bearer: Bearer, paid: Paid) -> None:
     """Pending with its DNS record first, active three steps later; set again it stays as it is, and it can go."""
-    clock = Clock()
+    clock = WorldClock()
     async with serve_sandbox(step_seconds=1.0, now=clock, wall=lambda: 1_800_000_000.0) as sandbox:
         asking = Asking(http, sandbox, bearer(sandbox), paid(sandbox))
         assert await asking.refused("GET", "/custom-domain") == (404, "domain_not_found")
@@ -371,7 +362,7 @@ async def test_a_repeated_key_acts_once(
     method: str, path: str, http: httpx.AsyncClient, bearer: Bearer, paid: Paid
 ) -> None:
     """Calls without a body honour an Idempotency-Key like any other, also the one after which nothing is there."""
-    async with serve_sandbox(step_seconds=1.0, now=Clock()) as sandbox:
+    async with serve_sandbox(step_seconds=1.0, now=WorldClock()) as sandbox:
         tenant = paid(sandbox)
         tenant.started = -100.0
         asking = Asking(http, sandbox, bearer(sandbox), tenant)

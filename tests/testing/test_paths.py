@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path as Directory
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import pytest
 from systemprompt_cloud.flows.engine import open_engine
 from systemprompt_cloud.flows.visit import Program, await_signal
 from systemprompt_cloud.io.paths import CloudPaths
-from systemprompt_cloud.machines.checkout import CHECKOUT
-from systemprompt_cloud.machines.deployment import DEPLOYMENT
+from systemprompt_cloud.machines.every import MACHINES
 from systemprompt_cloud.machines.login import LOGIN
 from systemprompt_cloud.machines.machine import (
     STAY,
@@ -24,12 +23,9 @@ from systemprompt_cloud.machines.machine import (
     Verdict,
     on,
 )
-from systemprompt_cloud.machines.onboarding import ONBOARDING
-from systemprompt_cloud.machines.provisioning import PROVISIONING
 from systemprompt_cloud.testing.clock import VirtualClock
 from systemprompt_cloud.testing.paths import covering_paths, paths
 
-MACHINES: Final[tuple[Machine[Any], ...]] = (LOGIN, CHECKOUT, PROVISIONING, DEPLOYMENT, ONBOARDING)
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 
 

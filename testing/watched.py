@@ -1,0 +1,230 @@
+"""Watching a server in memory: a visit without a journal, streams made of lists, answers in turn.
+
+Under trio's `MockClock` waits of minutes take no time. What an event of such a stream means is `progress`; a step may
+come with words of its own (`said`), which polling may learn without its step (`polled`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from random import Random
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
+
+import trio
+
+from ..errors import ApiError, Network
+from ..flows.flow import Outcome
+from ..flows.services import Services
+from ..flows.visit import Intent, Program, Visit, run_state
+from ..flows.watching import Ask, Pauses, follow_stream, poll_without_stream
+from ..io.sse import EventStream, ServerSentEvent
+from ..machines.machine import Context, Event
+from ..machines.provisioning import PROVISIONING, ProvisioningContext, ProvisioningFailed
+from ..machines.watching import ORDER, StepObserved
+from ..machines.watching import StreamLost as StreamWasLost
+from .clock import VirtualClock
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Watch = Visit[ProvisioningContext]
+
+HEARTBEAT = ServerSentEvent("heartbeat", "{}", "")
+SERVER = Network("gone", sent=True)
+BUSY = ApiError("busy", status=503, retry_after=7.0)
+GONE = ApiError("not there", status=404)
+
+
+class InMemory:
+    """What stands behind a visit, without a journal: steps the table, remembers the events.
+
+    Attributes:
+        events: Every event that was taken.
+        visit: The visit it stands behind.
+    """
+
+    def __init__(self, state: str = "streaming") -> None:
+        self.state = state
+        self.context = ProvisioningContext(api_url="http://127.0.0.1:1", tenant_id="t")
+        self.events: list[Event] = []
+        self.visit: Watch
+        self.enter()
+
+    @property
+    def told(self) -> list[str]:
+        """The words somebody who looks on has read."""
+        return [event.message for event in self.events if isinstance(event, StepObserved) and event.message]
+
+    def enter(self) -> None:
+        """Begin a visit of the state it stands in."""
+        self.visit = Visit(
+            self, flow="f", state=self.state, incarnation=1, resumed=False, deadline=None, clock=VirtualClock()
+        )
+
+    def current_context(self) -> Context:
+        return self.context
+
+    async def deliver(self, event: Event, incarnation: int) -> bool:
+        assert incarnation == self.visit.incarnation
+        await trio.lowlevel.checkpoint()
+        step = PROVISIONING.step(self.state, self.context, event)
+        self.events.append(event)
+        self.context, self.state = step.context, step.state
+        if step.entered:
+            self.visit.leave()
+        return True
+
+    async def announce(self, effect: str) -> Intent:
+        raise NotImplementedError
+
+    async def keep(self, name: str, secret: str) -> str:
+        raise NotImplementedError
+
+    async def reveal(self, reference: str) -> str:
+        raise NotImplementedError
+
+    async def holds(self, reference: str) -> bool:
+        raise NotImplementedError
+
+    async def on_disk(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        raise NotImplementedError
+
+    async def run_child(self, program: Program[Any], context: Context) -> Outcome:
+        raise NotImplementedError
+
+
+class Longest(Random):
+    """Chance that always takes the longest wait."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return max(a, b)
+
+
+class After(NamedTuple):
+    """Something that comes, or breaks, only after a while."""
+
+    seconds: float
+    what: ServerSentEvent | Exception
+
+
+Item = ServerSentEvent | Exception | After
+
+
+class Streams:
+    """Streams made of lists: each connection gets the next one; an error among the events breaks it there.
+
+    Attributes:
+        asked: The last event id each connection came with.
+    """
+
+    def __init__(self, *streams: Sequence[Item] | Exception | After) -> None:
+        self._streams = list(streams)
+        self.asked: list[str] = []
+
+    def __call__(self, last_event_id: str) -> AbstractAsyncContextManager[EventStream]:
+        self.asked.append(last_event_id)
+        return self._open(self._streams.pop(0))
+
+    @asynccontextmanager
+    async def _open(self, items: Sequence[Item] | Exception | After) -> AsyncGenerator[EventStream]:
+        await trio.lowlevel.checkpoint()
+        if isinstance(items, After):
+            await trio.sleep(items.seconds)
+            items = cast("Exception", items.what)
+        if isinstance(items, Exception):
+            raise items
+        # Not the class itself: it needs a connection, and the activities only iterate.
+        yield cast("EventStream", cast("object", Listed(items)))
+
+
+class Listed:
+    """An event stream that gives what is listed and then stays silent."""
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self._items = list(items)
+
+    def __aiter__(self) -> Listed:
+        return self
+
+    async def __anext__(self) -> ServerSentEvent:
+        await trio.lowlevel.checkpoint()
+        if not self._items:
+            await trio.sleep_forever()
+        item = self._items[0]
+        if isinstance(item, After):
+            await trio.sleep(item.seconds)
+            item = item.what
+        self._items.pop(0)
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+
+def sse(step: str, number: int) -> ServerSentEvent:
+    return ServerSentEvent(event="provisioning", data=step, id=str(number))
+
+
+def progress(event: ServerSentEvent) -> Event | None:
+    if event.event == "spoken":
+        number = int(event.data)
+        return StepObserved(ORDER[number - 1], f"word {number}", "stream", event.id)
+    if event.event == "end":
+        return ProvisioningFailed("no")
+    return StepObserved(event.data, "", "stream", event.id) if event.event == "provisioning" else None
+
+
+def said(number: int) -> ServerSentEvent:
+    """The event of a step, which says a word of its own."""
+    return ServerSentEvent("spoken", str(number), str(number))
+
+
+def polled(number: int) -> StepObserved:
+    """What polling learns of the same step."""
+    return StepObserved("", f"word {number}", "polling")
+
+
+def asking(*answers: Event | Exception | None) -> tuple[Callable[[], Awaitable[Event | None]], list[float]]:
+    """A question with these answers in turn, and the moments it was asked at."""
+    left, moments = list(answers), list[float]()
+
+    async def ask() -> Event | None:
+        await trio.lowlevel.checkpoint()
+        moments.append(trio.current_time())
+        answer = left.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return ask, moments
+
+
+async def nothing_new() -> Event | None:
+    """What is asked says nothing."""
+    await trio.lowlevel.checkpoint()
+    return None
+
+
+async def follow(host: InMemory, services: Services, streams: Streams) -> Event:
+    """Follow a stream to its loss."""
+    return await follow_stream(host.visit, services, streams, progress, trio.Event())
+
+
+async def lose(host: InMemory, *, silent: bool = False) -> None:
+    """What led to the state in which a stream is got back."""
+    await host.deliver(StreamWasLost("first", silent=silent), 1)
+    host.enter()
+
+
+async def without_stream(host: InMemory, services: Services, streams: Streams, ask: Ask) -> None:
+    """One visit of the polling state."""
+    trouble = await run_state(
+        host.visit,
+        [
+            partial(
+                poll_without_stream, services=services, connect=streams, interpret=progress, ask=ask, pauses=Pauses()
+            )
+        ],
+    )
+    if trouble is not None:
+        raise trouble

@@ -1,0 +1,53 @@
+"""The helper that runs the command as a process: every wait ends, and it hears every character."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+
+import pytest
+from systemprompt_cloud.testing.command import Running
+
+TICKS = 65_536
+"""Three bytes each and two before them: whatever the pipe holds at once, it ends inside one."""
+
+
+@pytest.fixture
+def silent() -> Generator[Running, None, None]:
+    """A process that says one line on each stream and then waits for something that never comes."""
+    code = "import sys; print('out', flush=True); print('err', file=sys.stderr, flush=True); sys.stdin.read()"
+    with Running([sys.executable, "-c", code], listening=True) as running:
+        yield running
+
+
+def test_waiting_for_a_command_that_hangs_ends(silent: Running) -> None:
+    """The wait has a bound; after it the command is killed and the failure quotes what it said."""
+    with pytest.raises(AssertionError, match=r"did not end within 1 s\nout\n\nerr\n"):
+        silent.wait(1)
+    assert silent.process.wait(5) < 0
+
+
+def test_waiting_for_words_that_never_come_ends_with_the_command(silent: Running) -> None:
+    """What it says is there at once; what it can say no more is not waited for, and the failure quotes what it said."""
+    assert silent.wait_line() == "out"
+    silent.say("")
+    with pytest.raises(AssertionError, match=r"did not say 'more' within 60 s\nout\n\nerr\n"):
+        silent.wait_for("more")
+
+
+def test_waiting_for_a_command_gives_all_it_said(silent: Running) -> None:
+    """Both streams, whole, and the exit code."""
+    silent.say("")
+    ran = silent.wait().ended(0)
+    assert (ran.out, ran.err) == ("out\n", "err\n")
+
+
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [(f"('ab' + '\u2713' * {TICKS}).encode()", "ab" + "\u2713" * TICKS), (r"b'so far \xe2\x9c'", "so far \ufffd")],
+    ids=["cut in two by the pipe", "cut off by the end"],
+)
+def test_characters_arrive_whole(said: str, heard: str) -> None:
+    """A chunk that ends inside a character is no error; a mark stands for what was not finished."""
+    with Running([sys.executable, "-c", f"import sys; sys.stdout.buffer.write({said})"]) as running:
+        assert running.wait().ended(0).out == heard
