@@ -46,8 +46,9 @@ from .engine import Engine
 from .flow import Flow
 from .following import Following
 from .services import Services
+from .streaming import decode
 from .visit import Program, Visit
-from .watching import decode, poll, refusal, stand_by
+from .watching import poll, refusal, stand_by
 
 CheckoutVisit = Visit[CheckoutContext]
 STREAM_EVENTS = frozenset({"provisioning"})

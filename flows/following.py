@@ -1,7 +1,7 @@
 """A server is followed at its work: the activities that checkout and provisioning have in common.
 
-How it is followed is written in `watching.py`. Here that becomes activities; what differs between the two machines is
-which stream is opened, what its events mean, and what is asked instead while it is away.
+How it is followed is written in `streaming.py` and `watching.py`. Here that becomes activities; what differs between
+the two machines is which stream is opened, what its events mean, and what is asked instead while it is away.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from ..machines.checkout import CheckoutContext
 from ..machines.machine import Event
 from ..machines.provisioning import ProvisioningContext
 from .services import Services
+from .streaming import Connect, Interpret, follow_and_look, poll_without_stream
 from .visit import Visit
-from .watching import Ask, Connect, Interpret, Pauses, follow_and_look, poll_without_stream, refusal
+from .watching import Ask, Pauses, refusal
 
 W = TypeVar("W", bound=CheckoutContext | ProvisioningContext)
 S = TypeVar("S")

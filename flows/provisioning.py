@@ -40,8 +40,9 @@ from .engine import Engine
 from .flow import Flow
 from .following import Following, ended_by_refusal
 from .services import Services
+from .streaming import decode
 from .visit import Program, Visit
-from .watching import decode, stand_by
+from .watching import stand_by
 
 ProvisioningVisit = Visit[ProvisioningContext]
 STREAM_EVENTS = frozenset({"provisioning", "message"})

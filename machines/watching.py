@@ -10,9 +10,10 @@ the server, not on which source saw it first.
 What is *told* is stricter than what is known, for a person reads it in order. `news` reduces an observation to what
 nobody has been told yet: words that were told before are taken out (also when they come back under the id of an event
 that was told), and the words of a step older than the newest one move to `earlier`, where they are recorded and not
-shown. Polling does not say which step its words are about. So when the last word is polling's (`overtaken`), a stream
-that is back is older than it until it comes to the same word, however long that takes, and `catch_up` records what it
-told until then as past. So whatever the two sources do, the messages of a flow's events are a story told once, forward.
+shown. Polling does not say which step its words are about. So when the last word is polling's (`overtaken`), what a
+stream tells that is back counts as older until it comes to the same word, and `catch_up` records it as past. So
+whatever the two sources do, the messages of a flow's events are a story told once, forward; as long as both use the
+same words, and the stream does not fall silent over catching up (`flows/streaming.py`).
 
 The steps' order is known (`ORDER`). A step this version does not know is taken as it comes.
 """
@@ -213,7 +214,7 @@ def lose_stream(context: W, event: StreamLost) -> W:
 
 
 def regain_stream(context: W, _event: StreamReturned) -> W:
-    """It has shown that it lives, and told all that polling has."""
+    """It has shown that it lives, and has told what polling has, or has had its time for it."""
     return msgspec.structs.replace(context, stream_silent=False, overtaken=False)
 
 

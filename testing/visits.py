@@ -39,7 +39,7 @@ class Memory:
     def __init__(self, *, takes: float = 0) -> None:
         self.events: list[Event] = []
         self.takes = takes
-        self.visit: Visit[Any] | None = None
+        self.visit: Visit[Any]
 
     def current_context(self) -> Context:
         """How much was seen, in words."""
@@ -47,7 +47,6 @@ class Memory:
 
     async def deliver(self, event: Event, incarnation: int) -> bool:
         """Take it, and lead out when it is the way out."""
-        assert self.visit is not None
         assert incarnation == self.visit.incarnation
         with trio.CancelScope(shield=True):
             await trio.sleep(self.takes)
@@ -92,7 +91,6 @@ class Leaving(Memory):
     async def deliver(self, event: Event, incarnation: int) -> bool:
         """Take it; then somebody else leads out."""
         await super().deliver(event, incarnation)
-        assert self.visit is not None
         if len(self.events) == self.after:
             self.visit.leave()
         return True

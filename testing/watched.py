@@ -13,22 +13,23 @@ from random import Random
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
 import trio
+from typing_extensions import override
 
 from ..errors import ApiError, Network
-from ..flows.flow import Outcome
 from ..flows.services import Services
-from ..flows.visit import Intent, Program, Visit, run_state
-from ..flows.watching import Ask, Pauses, follow_stream, poll_without_stream
+from ..flows.streaming import follow_stream, poll_without_stream
+from ..flows.visit import Visit, run_state
+from ..flows.watching import Ask, Pauses
 from ..io.sse import EventStream, ServerSentEvent
 from ..machines.machine import Context, Event
 from ..machines.provisioning import PROVISIONING, ProvisioningContext, ProvisioningFailed
 from ..machines.watching import ORDER, StepObserved
 from ..machines.watching import StreamLost as StreamWasLost
 from .clock import VirtualClock
+from .visits import Memory
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Watch = Visit[ProvisioningContext]
 
 HEARTBEAT = ServerSentEvent("heartbeat", "{}", "")
 SERVER = Network("gone", sent=True)
@@ -36,7 +37,7 @@ BUSY = ApiError("busy", status=503, retry_after=7.0)
 GONE = ApiError("not there", status=404)
 
 
-class InMemory:
+class InMemory(Memory):
     """What stands behind a visit, without a journal: steps the table, remembers the events.
 
     Attributes:
@@ -44,11 +45,12 @@ class InMemory:
         visit: The visit it stands behind.
     """
 
+    visit: Visit[Any]
+
     def __init__(self, state: str = "streaming") -> None:
+        super().__init__()
         self.state = state
         self.context = ProvisioningContext(api_url="http://127.0.0.1:1", tenant_id="t")
-        self.events: list[Event] = []
-        self.visit: Watch
         self.enter()
 
     @property
@@ -62,10 +64,14 @@ class InMemory:
             self, flow="f", state=self.state, incarnation=1, resumed=False, deadline=None, clock=VirtualClock()
         )
 
+    @override
     def current_context(self) -> Context:
+        """What is known of the tenant."""
         return self.context
 
+    @override
     async def deliver(self, event: Event, incarnation: int) -> bool:
+        """Step the table, and lead out when it does."""
         assert incarnation == self.visit.incarnation
         await trio.lowlevel.checkpoint()
         step = PROVISIONING.step(self.state, self.context, event)
@@ -74,24 +80,6 @@ class InMemory:
         if step.entered:
             self.visit.leave()
         return True
-
-    async def announce(self, effect: str) -> Intent:
-        raise NotImplementedError
-
-    async def keep(self, name: str, secret: str) -> str:
-        raise NotImplementedError
-
-    async def reveal(self, reference: str) -> str:
-        raise NotImplementedError
-
-    async def holds(self, reference: str) -> bool:
-        raise NotImplementedError
-
-    async def on_disk(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        raise NotImplementedError
-
-    async def run_child(self, program: Program[Any], context: Context) -> Outcome:
-        raise NotImplementedError
 
 
 class Longest(Random):

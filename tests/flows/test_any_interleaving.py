@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 from systemprompt_cloud.errors import FlowParked
 from systemprompt_cloud.flows.checkout import checkout_program
 from systemprompt_cloud.flows.engine import open_engine
-from systemprompt_cloud.flows.feed import Feed
 from systemprompt_cloud.flows.flow import Change, Outcome
 from systemprompt_cloud.flows.provisioning import provisioning_program
 from systemprompt_cloud.flows.visit import Program, Visit
@@ -42,6 +41,7 @@ from systemprompt_cloud.machines.provisioning import ProvisioningContext
 from systemprompt_cloud.machines.watching import ORDER, WatchingContext
 from systemprompt_cloud.testing.audit import audit_journal
 from systemprompt_cloud.testing.clock import VirtualClock
+from systemprompt_cloud.testing.stage import Witness
 from systemprompt_cloud.testing.story import (
     APP_URL,
     NAME,
@@ -53,7 +53,6 @@ from systemprompt_cloud.testing.story import (
     StoryServer,
     Telling,
 )
-from typing_extensions import override
 
 API = "http://127.0.0.1:1"
 MEMORY = Path("/dev/shm")
@@ -150,24 +149,6 @@ class Told(msgspec.Struct):
 
 
 ENDINGS = ("TenantBecameReady", "TenantAnnounced")
-
-
-class Witness(Feed):
-    """Sees every change at the moment it is shown."""
-
-    def __init__(self, saw: Callable[[Change], None]) -> None:
-        super().__init__()
-        self._saw = saw
-
-    @property
-    @override
-    def heard(self) -> bool:
-        return True
-
-    @override
-    def publish(self, change: Change) -> None:
-        self._saw(change)
-        super().publish(change)
 
 
 def tell(

@@ -11,17 +11,9 @@ import pytest
 import trio
 from systemprompt_cloud.errors import ApiError, NotAuthenticated, StreamLost, TooLarge
 from systemprompt_cloud.flows.services import Services
+from systemprompt_cloud.flows.streaming import OPEN_SECONDS, decode, follow_and_look
 from systemprompt_cloud.flows.visit import run_state
-from systemprompt_cloud.flows.watching import (
-    FINISH_SECONDS,
-    OPEN_SECONDS,
-    Pauses,
-    decode,
-    follow_and_look,
-    look_once,
-    refusal,
-    send_news,
-)
+from systemprompt_cloud.flows.watching import FINISH_SECONDS, Pauses, look_once, refusal, send_news
 from systemprompt_cloud.io.sse import ServerSentEvent
 from systemprompt_cloud.io.wire import ProvisioningEvent
 from systemprompt_cloud.machines.machine import Event
@@ -159,22 +151,27 @@ async def test_events_without_ids_of_their_own_are_not_the_one_before_them(servi
 
 
 @pytest.mark.parametrize(
-    ("answer", "found"),
+    ("answers", "found"),
     [
-        (StepObserved("", "booting", "polling"), None),
-        (SERVER, None),
-        (GONE, None),
-        (ProvisioningFailed("no"), ProvisioningFailed("no")),
+        ([StepObserved("", "booting", "polling")], None),
+        ([None], None),
+        ([GONE], None),
+        ([ProvisioningFailed("no")], ProvisioningFailed("no")),
+        ([SERVER, BUSY, ProvisioningFailed("no")], ProvisioningFailed("no")),
     ],
 )
 async def test_beside_a_stream_only_the_end_counts(
-    autojump_clock: trio.testing.MockClock, answer: Event | Exception, found: Event | None
+    autojump_clock: trio.testing.MockClock,
+    services: Services,
+    answers: list[Event | Exception | None],
+    found: Event | None,
 ) -> None:
-    """Progress is the stream's to tell: it may be about to tell what came before."""
+    """Progress is the stream's to tell: it may be about to tell what came before. A failure is no answer."""
     host = InMemory()
-    ask, _ = asking(answer)
-    assert await look_once(host.visit, ask, Pauses()) == found
+    ask, moments = asking(*answers)
+    assert await look_once(host.visit, services, ask, Pauses()) == found
     assert host.events == []
+    assert len(moments) == len(answers)
 
 
 @pytest.mark.parametrize("pause", [None, 0.9])
@@ -205,3 +202,19 @@ async def test_nothing_is_asked_before_the_stream_is_open(
     look = partial(follow_and_look, services=services, connect=streams, interpret=progress, ask=ask, pauses=Pauses())
     assert await run_state(host.visit, [look]) is None
     assert (host.state, moments) == ("polling", [])
+
+
+async def test_a_stream_that_takes_long_to_open_hides_no_end(
+    autojump_clock: trio.testing.MockClock, services: Services
+) -> None:
+    """Lost before and slow to open, it is not waited for: every two seconds it is asked whether all is over."""
+    host = InMemory()
+    await lose(host)
+    host.state = "streaming"
+    host.enter()
+    ask, moments = asking(None, StepObserved("", "booting", "polling"), ProvisioningFailed("no"))
+    streams, started = Streams(After(30.0, SERVER)), trio.current_time()
+    look = partial(follow_and_look, services=services, connect=streams, interpret=progress, ask=ask, pauses=Pauses())
+    assert await run_state(host.visit, [look]) is None
+    assert host.state == "failed"
+    assert [moment - started for moment in moments] == pytest.approx([2.0, 4.0, 6.0])

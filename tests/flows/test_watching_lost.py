@@ -9,6 +9,7 @@ import pytest
 import trio
 from systemprompt_cloud.errors import NotAuthenticated
 from systemprompt_cloud.flows.services import Services
+from systemprompt_cloud.flows.streaming import CATCH_UP_SECONDS
 from systemprompt_cloud.flows.watching import send_news
 from systemprompt_cloud.io.sse import ServerSentEvent
 from systemprompt_cloud.machines.machine import Event
@@ -108,11 +109,11 @@ async def test_a_stream_that_is_back_does_not_tell_what_polling_overtook(
 async def test_a_stream_that_takes_its_time_tells_nothing_late(
     autojump_clock: trio.testing.MockClock, services: Services
 ) -> None:
-    """However long it takes to come to what polling told: 2 and 3 come after 4, polling goes on."""
+    """As long as it goes on telling: 2 and 3 come long after 4, and polling goes on."""
     host = InMemory()
     await lose(host)
     answers = [polled(4)] * 3 + [polled(5)] * 100
-    slow = [After(20.0, said(number)) for number in range(2, 7)]
+    slow = [After(8.0, said(number)) for number in range(2, 7)]
     await without_stream(host, services, Streams(slow), asking(*answers)[0])
     assert host.state == "streaming"
     assert host.told == ["word 4", "word 5"]
@@ -120,20 +121,45 @@ async def test_a_stream_that_takes_its_time_tells_nothing_late(
     assert host.context.steps == ORDER[1:5]
 
 
+@pytest.mark.parametrize("later", ["says the same", "says nothing", "is refused"])
+@pytest.mark.parametrize("beat", [5.0, None], ids=["heartbeats", "no heartbeats"])
 async def test_a_stream_that_has_other_words_tells_what_is_new(
-    autojump_clock: trio.testing.MockClock, services: Services
+    autojump_clock: trio.testing.MockClock, services: Services, later: str, beat: float | None
 ) -> None:
-    """What polling told never comes: a stream that has nothing left of the past is back, and tells on from there."""
+    """What polling told never comes: after a while without news the stream is back, and tells on from there."""
     host = InMemory()
     await lose(host)
-    answers = [StepObserved("", "60 %", "polling")] * 100
-    beats = [After(5.0, HEARTBEAT) for _ in range(4)]
-    await without_stream(host, services, Streams([said(2), *beats]), asking(*answers)[0])
+    same, started = StepObserved("", "60 %", "polling"), trio.current_time()
+    then = {"says the same": same, "says nothing": None, "is refused": BUSY}[later]
+    beats = [After(beat, HEARTBEAT)] * 100 if beat else []
+    await without_stream(host, services, Streams([said(2), *beats]), asking(same, *[then] * 100)[0])
     assert host.state == "streaming"
+    assert trio.current_time() - started <= 1 + CATCH_UP_SECONDS
     host.enter()
     await follow(host, services, Streams([said(3), SERVER]))
     assert host.told == ["60 %", "word 3"]
     assert host.context.steps == ORDER[1:3]
+
+
+async def test_what_a_stream_told_before_it_caught_up_is_known(
+    autojump_clock: trio.testing.MockClock, services: Services
+) -> None:
+    """It breaks, and the next one does not tell it anew; or polling learns of the end: it is recorded, and not told."""
+    host = InMemory()
+    await lose(host)
+    streams = Streams([said(2), said(3), SERVER], [said(4)])
+    started = trio.current_time()
+
+    async def ask() -> Event | None:
+        await trio.lowlevel.checkpoint()
+        late = trio.current_time() - started > 5.0
+        return ProvisioningFailed("no") if late else StepObserved("", "60 %", "polling")
+
+    await without_stream(host, services, streams, ask)
+    assert host.state == "failed"
+    assert streams.asked == ["", "3"]
+    assert host.told == ["60 %"]
+    assert host.context.steps == ORDER[1:4]
 
 
 async def test_a_stream_that_forgets_what_is_past_loses_no_word(
