@@ -12,7 +12,7 @@ from functools import partial
 import msgspec
 import trio
 
-from ..errors import ApiError, DeploymentUnfinished
+from ..errors import CloudError, DeploymentUnfinished
 from ..io.api import CloudApiClient
 from ..io.images import check_image
 from ..io.log import redact
@@ -119,11 +119,12 @@ class _Deployment:
             intent = msgspec.structs.replace(intent, uncertain=False)
         try:
             status = await api.tenant_status(context.tenant_id)  # any answer tells whether this server honours keys
-        except ApiError as exc:
-            if refusal(exc) is None:
-                raise
-            over = OutcomeUnknown if intent.uncertain else DeploymentRefused
-            return over(exc.user_message)  # where nothing more can be seen, that is the end
+        except CloudError as exc:
+            if refusal(exc) is not None:  # where nothing more can be seen, that is the end
+                return (OutcomeUnknown if intent.uncertain else DeploymentRefused)(exc.user_message)
+            if not intent.uncertain:
+                visit.withdraw(intent)  # what was noted for a withdrawn intent must not speak for this one
+            raise
         if not intent.uncertain:
             await visit.send(StatusNoted(redact(status.status or "unknown")))
         elif not api.honours_idempotency:

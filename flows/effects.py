@@ -1,14 +1,18 @@
 """Asking for what must not happen twice: what checkout and deployment have in common.
 
 A POST acts each time it arrives. So it is announced in the journal first (`Visit.announce`), and sent under the key it
-was announced with. What comes of it is one of five things:
+was announced with. What comes of it is the first of these that fits:
 
 - An answer: it has happened.
+- A conflict with an earlier process's request under the same key: nobody here knows.
 - The API refuses what was asked for: it has not happened, and asking again will not help.
-- It fails, and this server honours idempotency keys: the same key may be sent again, whatever happened.
-- It fails in a way that proves that nothing happened: the token was not accepted, or no connection was made. The intent
-  is withdrawn, and the flow parked; resumed, it asks as if for the first time.
-- Any other failure: nobody here knows. The flow finds out, or asks a person.
+- It fails, and this server honours idempotency keys: the flow is parked; the same key may be sent again, whatever
+  happened.
+- It fails in a way that proves that nothing happened (`io/polling.py:may_have_happened`). The intent is withdrawn, and
+  the flow parked; resumed, it asks as if for the first time.
+- Any other failure: nobody here knows.
+
+Where nobody knows, the flow finds out, or asks a person.
 """
 
 from __future__ import annotations
@@ -16,8 +20,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from ..errors import CLI, ApiError, EffectUncertain, Network, NotAuthenticated
+from ..errors import CLI, ApiError, EffectUncertain, Network, NotAuthenticated, TooLarge
 from ..io.api import CloudApiClient
+from ..io.polling import may_have_happened
 from ..machines.machine import Event
 from ..machines.vocabulary import OutcomeUnknown, RepeatConfirmed, RepeatDeclined
 from .services import Services
@@ -56,19 +61,18 @@ async def ask_for(
         The answer; or the event that it was refused, or that the outcome is unknown.
 
     Raises:
-        NotAuthenticated: The token was not accepted; nothing happened.
-        ApiError, Network: Asking again under the same key is safe.
+        NotAuthenticated, ApiError, Network, TooLarge: Nothing happened, or asking again under the same key is safe.
     """
     try:
         return await call(idempotency_key=intent.key)
-    except (NotAuthenticated, ApiError, Network) as exc:
+    except (NotAuthenticated, ApiError, Network, TooLarge) as exc:
         if is_conflict_with_itself(intent, exc):
             return OutcomeUnknown(exc.user_message)
         if isinstance(exc, ApiError) and exc.status is not None and not exc.retryable:
             return refused(exc.user_message)
         if api.honours_idempotency:
             raise
-        if isinstance(exc, ApiError) or (isinstance(exc, Network) and exc.sent):
+        if may_have_happened(exc):
             return OutcomeUnknown(exc.user_message)
         visit.withdraw(intent)
         raise

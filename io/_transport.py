@@ -43,7 +43,7 @@ from . import _http
 from ._lanes import CLOSING_TIME, LANE_WIDTH, Lane, Lanes
 from .bodies import may_be_left
 from .log import logger
-from .polling import Backoff
+from .polling import Backoff, may_have_happened
 from .tokens import token_expiry
 from .wire import Record
 
@@ -131,13 +131,6 @@ class _Outgoing:
         # What fails or is cancelled after that leaves its half of the connection open.
         elif stage == "failed" and step.startswith("http2."):
             self.lane.retired = True
-
-
-def _may_have_happened(exc: Exception) -> bool:
-    """Whether what was asked for may have been done although this came of it; 408, 425 and 429 say that it was not."""
-    if isinstance(exc, ApiError):
-        return exc.status is None or exc.status >= 500
-    return isinstance(exc, Network) and exc.sent
 
 
 async def _close(response: httpx.Response, lane: Lane) -> None:
@@ -259,7 +252,7 @@ class Transport:
                 # The first try under this key may still be worked on
                 # (draft-ietf-httpapi-idempotency-key-header, section 2.6): this is no refusal.
                 exc.retryable = True
-            unsure = unsure or _may_have_happened(exc)
+            unsure = unsure or may_have_happened(exc)
             if not isinstance(exc, Network | ApiError) or not exc.retryable or failures >= self._attempts:
                 return False
             never_left = isinstance(exc, Network) and not exc.sent

@@ -1,4 +1,4 @@
-"""How long to wait before trying again.
+"""What a failure leaves open, and how long to wait before trying again.
 
 Theory: after an outage every client wakes at once, and clients that wait the same time return at once too, and bring
 the server down again. Full jitter (Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015)
@@ -18,6 +18,8 @@ from __future__ import annotations
 import random
 from typing import Final
 
+from ..errors import ApiError, Network, NotAuthenticated
+
 LONGEST_RETRY_AFTER: Final = 300.0
 """Seconds. A `Retry-After` beyond this is cut down: a bug of the server must not park a client for a year."""
 
@@ -27,6 +29,19 @@ PACE_GROWTH: Final = 1.5
 PACE_JITTER: Final = 0.2
 """The shape of `Pace`: its first and its longest wait as parts of the usual one, by how much a wait grows, and its
 jitter as a part of the wait."""
+
+
+def may_have_happened(failure: Exception) -> bool:
+    """Whether what was asked for may have been done although its one try failed.
+
+    It was not if nothing was sent, the token was not accepted, or the API refused: with 408 (RFC 9110 section 15.5.9:
+    it had not all of the request), 425 (RFC 8470 section 5.2) and 429 (RFC 6585 section 4) only for now.
+    """
+    if isinstance(failure, Network):
+        return failure.sent
+    if isinstance(failure, ApiError):
+        return failure.status is None or failure.status >= 500
+    return not isinstance(failure, NotAuthenticated)
 
 
 class Backoff:

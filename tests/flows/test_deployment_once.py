@@ -27,9 +27,10 @@ async def test_a_lost_answer_is_asked_for_again_under_the_same_key(desk: Desk) -
     assert first[1].endswith(":deploy")
 
 
-async def test_without_keys_the_status_tells_that_it_was_taken(desk: Desk) -> None:
-    """The answer is lost and the status shows a server that has begun: nothing is asked for again."""
-    desk.cloud.keys, desk.cloud.takes = False, [None]
+@pytest.mark.parametrize("answer", [None, {"status": "x" * (4 << 20)}], ids=["lost", "too large"])
+async def test_without_keys_the_status_tells_that_it_was_taken(desk: Desk, answer: dict[str, str] | None) -> None:
+    """The answer cannot be read and the status shows a server that has begun: nothing is asked for again."""
+    desk.cloud.keys, desk.cloud.takes = False, [answer]
     desk.cloud.after = ["ready", "deploying", "ready"]
     outcome, happened = await desk.deploy_and_tell()
     assert (outcome.state, outcome.problem) == ("deployed", "")
