@@ -1,6 +1,9 @@
 # What `import systemprompt_cloud` offers: the one list of public names, read by type checkers and at run time.
 
 from ._version import __version__ as __version__
+from .diagrams.mermaid import mermaid as mermaid
+from .diagrams.text import draw_path as draw_path
+from .diagrams.text import draw_table as draw_table
 from .errors import AccountNotConfirmed as AccountNotConfirmed
 from .errors import ActivitiesRanDry as ActivitiesRanDry
 from .errors import ApiError as ApiError

@@ -192,6 +192,7 @@ async def open_cloud(
         JournalCorrupted: The journal is damaged; it was set aside.
         JournalTooNew: A newer version wrote it.
         Io: A directory or file cannot be made.
+        RuntimeError: It is not trio that runs here; docs/guides/embed.md says what to do.
     """
     paths: CloudPaths = resolve_cloud_paths(directory, os.environ, current_directory())
     async with (

@@ -362,8 +362,12 @@ async def open_engine(
         JournalCorrupted: The journal is damaged; it was set aside.
         JournalTooNew: A newer version wrote it.
         Io: A directory or file cannot be made.
+        RuntimeError: It is not trio that runs here; nothing was opened.
     """
-    failure: Exception | None = None
+    if not trio.lowlevel.in_trio_task():
+        way = 'a portal\'s thread of its own, anyio.from_thread.start_blocking_portal("trio")'
+        raise RuntimeError(f"the flows run in trio: trio.run(main), or beside asyncio {way} (docs/guides/embed.md)")
+    failure: BaseException | None = None
     with Journal(paths.journal) as journal:
         owner = Owner(paths.owners_directory)
         try:
@@ -382,10 +386,12 @@ async def open_engine(
                 nursery.start_soon(engine.inbox.watch)
                 try:
                     yield engine
-                except Exception as exc:  # noqa: BLE001 raised below as it is, not wrapped in the nursery's group
+                except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001 raised below as it is, not in a group
                     failure = exc
                 finally:
                     nursery.cancel_scope.cancel()
+        except* KeyboardInterrupt:  # Ctrl-C is raised in whichever task runs; to the caller it is one all the same
+            failure = KeyboardInterrupt()
         finally:
             owner.release()
     if failure is not None:

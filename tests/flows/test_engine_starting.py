@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
 import pytest
 import trio
+from anyio.from_thread import start_blocking_portal
 from systemprompt_cloud.errors import EngineClosed, FlowBusy, FlowNotFound, IncompatibleFlow, Io
 from systemprompt_cloud.flows.engine import open_engine
 from systemprompt_cloud.flows.flow import Change, Flow
-from systemprompt_cloud.flows.visit import Program, await_signal
+from systemprompt_cloud.flows.visit import Program, Visit, await_signal
 from systemprompt_cloud.io.paths import CloudPaths
 from systemprompt_cloud.machines.machine import Machine
 from systemprompt_cloud.testing.parcel import PARCEL, Fails, Oops, Packed, Parcel, Stamped, deliver, parcel
@@ -168,16 +173,69 @@ async def test_flows_nobody_knows_are_named(paths: CloudPaths) -> None:
             await engine.start(PARCEL, Parcel())
 
 
-async def test_an_error_in_the_block_comes_out_as_it_is(paths: CloudPaths) -> None:
+@pytest.mark.parametrize("kind", [Oops, KeyboardInterrupt])
+async def test_an_error_in_the_block_comes_out_as_it_is(kind: type[BaseException], paths: CloudPaths) -> None:
     """Not wrapped in a group by the engine's nursery."""
 
     async def use() -> None:
         async with open_engine(paths, [parcel()]) as engine:
             await engine.start(PARCEL, Parcel())
-            raise Oops
+            raise kind
 
-    with pytest.raises(Oops):
+    with pytest.raises(kind):
         await use()
+
+
+async def test_ctrl_c_in_an_activity_is_ctrl_c_to_the_caller(paths: CloudPaths) -> None:
+    """Once it came out of a nest of groups, by chance of which task ran, and `except KeyboardInterrupt` missed it."""
+
+    async def interrupted(_visit: Visit[Parcel]) -> None:
+        raise KeyboardInterrupt
+
+    async def use() -> None:
+        async with open_engine(paths, [parcel(interrupted)]) as engine:
+            await (await engine.start(PARCEL, Parcel(), key="k")).wait()
+
+    with pytest.raises(KeyboardInterrupt):
+        await use()
+    async with open_engine(paths, [parcel()]) as engine:
+        assert [change.kind for change in (await engine.start(PARCEL, Parcel(), key="k")).history] == [
+            "started",
+            "resumed",
+        ]
+
+
+async def test_asyncio_is_told_what_to_do(paths: CloudPaths) -> None:
+    """Once it was told of an attribute trio misses. Nothing is opened."""
+
+    async def use() -> None:
+        async with open_engine(paths, [parcel()]):
+            raise AssertionError
+
+    with pytest.raises(RuntimeError, match=r"trio\.run.*start_blocking_portal.*embed\.md"):
+        await trio.to_thread.run_sync(asyncio.run, use())
+    assert not paths.journal.exists()
+
+
+async def test_what_asyncio_cancels_is_left_resumable(paths: CloudPaths) -> None:
+    """When the portal's block is left nobody drives the flow any more, and the next one goes on with it."""
+
+    async def drive(started: Callable[[], object]) -> None:
+        async with open_engine(paths, [parcel()]) as engine:
+            flow = await engine.start(PARCEL, Parcel(), key="k")
+            await flow.send(Stamped())
+            started()
+            await flow.wait()
+
+    async def program() -> None:
+        loop, task = asyncio.get_running_loop(), cast("asyncio.Task[None]", asyncio.current_task())
+        with start_blocking_portal("trio") as portal:
+            await asyncio.wrap_future(portal.start_task_soon(drive, lambda: loop.call_soon_threadsafe(task.cancel)))
+
+    with pytest.raises(asyncio.CancelledError), trio.fail_after(10):
+        await trio.to_thread.run_sync(asyncio.run, program())
+    async with open_engine(paths, [parcel()]) as engine:
+        assert (await engine.start(PARCEL, Parcel(), key="k")).context == Parcel(stamps=1)
 
 
 async def test_an_engine_needs_its_directory(paths: CloudPaths) -> None:
