@@ -14,8 +14,9 @@ from pathlib import Path
 
 from ._version import __version__
 
-_CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
-"""What a disk says that takes no more; every other file of ours has its errors translated where it is written."""
+_CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
+"""What a disk says that takes no more, and a closed stdout; every other file of ours has its errors translated where it
+is written."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
+    if sys.stdout is None:
+        _reopen_stdout()
     try:
         if not any(name.endswith("_COMPLETE") and name.startswith("_S") for name in os.environ):
             if arguments == ["--version"]:
@@ -56,6 +59,18 @@ def _answer(text: str) -> int:
     sys.stdout.write(text)
     sys.stdout.flush()
     return 0
+
+
+def _reopen_stdout() -> None:
+    """Put something in place of a stdout that was closed before we came: every write fails, as it should.
+
+    Python would drop what is written; and the next file to be opened, the journal say, would get stdout's number.
+    """
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 1)
+    if nothing != 1:
+        os.close(nothing)
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
 
 
 def _forget_stdout() -> None:

@@ -6,7 +6,18 @@ An error carries `user_message` (what happened, to which file or URL), `recovery
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+CLI: Final = "systemprompt-cloud"
+
+REFUSED: Final = "The API itself refused this: what it says has to change before it is asked again."
+HINT_OF_CODE: Final = {
+    "not_found": "Check --api-url; if it is right, try again later.",  # no such path: this is not the API's address
+    "tenant_not_found": f"See what is stored here: {CLI} tenants list. Read it from the API again: {CLI} tenants sync",
+    "domain_not_found": f"There is nothing to take away; give the tenant one: {CLI} domain set DOMAIN",
+    "secret_not_found": f"See what there is: {CLI} secrets list",
+}
+"""What mends the API's refusals that name what is missing, by the API's own code; any other is `REFUSED`."""
 
 
 class CloudError(Exception):

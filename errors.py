@@ -14,9 +14,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from ._error import CloudError
-
-CLI: Final = "systemprompt-cloud"
+from ._error import CLI, HINT_OF_CODE, REFUSED, CloudError
 
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
@@ -138,12 +136,8 @@ class SessionVersionMismatch(CloudError):
         self.found, self.expected, self.path = found, expected, path
 
 
-class TenantNotFound(
-    CloudError, hint=f"See what is stored here: {CLI} tenants list. Read it from the API again: {CLI} tenants sync"
-):
+class TenantNotFound(CloudError, hint=HINT_OF_CODE["tenant_not_found"]):
     """No tenant has this id, here or in the cloud."""
-
-    api_code: Final = "tenant_not_found"
 
 
 class UntrustedApi(CloudError, code=EXIT_USAGE, hint="If you trust it, name it yourself with --api-url."):
@@ -161,7 +155,7 @@ class InvalidImage(CloudError, code=EXIT_USAGE, hint="Name it as it was pushed, 
 # --- the world -----------------------------------------------------------------------------------------
 
 
-class ApiError(CloudError, hint="Check --api-url; if it is right, try again later."):
+class ApiError(CloudError, hint=HINT_OF_CODE["not_found"]):
     """The API, or a proxy before it, answered with an error or with something that is not the API's.
 
     Attributes:
@@ -169,8 +163,6 @@ class ApiError(CloudError, hint="Check --api-url; if it is right, try again late
         code: The API's own error code, when it sent one.
         retry_after: Seconds the server asked us to wait (RFC 9110 section 10.2.3), when it did.
     """
-
-    refused_hint = "The API itself refused this: what it says has to change before it is asked again."
 
     def __init__(
         self,
@@ -184,7 +176,7 @@ class ApiError(CloudError, hint="Check --api-url; if it is right, try again late
     ) -> None:
         self.retryable = status is not None and (status in {408, 425, 429} or status >= 500)
         if hint is None and code is not None and status is not None and not self.retryable:
-            hint = TenantNotFound.default_hint if code == TenantNotFound.api_code else self.refused_hint
+            hint = HINT_OF_CODE.get(code, REFUSED)
         super().__init__(message, hint=hint, request_id=request_id)
         self.status, self.code, self.retry_after = status, code, retry_after
 

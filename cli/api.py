@@ -1,4 +1,7 @@
-"""Calls to the API from commands that run no flow. What they need is imported when one is made."""
+"""The API a command means, checked before a token goes there, and calls to it outside a flow.
+
+What they need is imported when one is made.
+"""
 
 from __future__ import annotations
 

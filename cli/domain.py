@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import CLI
+from ..errors import CLI, ApiError
 from .api import ask_api, ask_once
 from .options import Yes, confirm
 from .settings import Settings, settings_of
@@ -34,7 +34,13 @@ def show(context: typer.Context, tenant: TenantOption = None) -> None:
     """Show a tenant's domain, and what its DNS must say. Needs a login."""
     settings = settings_of(context)
     chosen = chosen_tenant(settings, tenant)
-    _put(settings, ask_api(settings, lambda api: api.custom_domain(chosen)))
+    try:
+        _put(settings, ask_api(settings, lambda api: api.custom_domain(chosen)))
+    except ApiError as exc:
+        if exc.code != "domain_not_found":
+            raise
+        way = settings.command("domain set DOMAIN")
+        put_done(settings, {"tenant": chosen, "domain": None}, f"{clean(chosen)} has no domain. Give it one: {way}")
 
 
 @app.command("set", epilog=f"Example: {CLI} domain set shop.example.com")

@@ -7,7 +7,7 @@ stands, resumable.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -51,25 +51,29 @@ class Presenter(Protocol):
 
 
 class End(msgspec.Struct):
-    """How a run of the engine ended: with an outcome, an error, or neither when it was stopped."""
+    """How a run of the engine ended: with an outcome, an error, or neither when it was stopped.
+
+    `family` is the flow that came to an outcome, with those inside it.
+    """
 
     row: FlowRow | None = None
     outcome: Outcome | None = None
+    family: Sequence[FlowRow] = ()
     error: CloudError | None = None
 
     @property
     def code(self) -> int:
         """The exit code."""
         if self.outcome is not None:
-            return code_of(self.outcome, self.row)
+            return code_of(self.outcome, self.family)
         return EXIT_INTERRUPTED if self.error is None else stuck_code(self.row, self.error)
 
 
-def code_of(outcome: Outcome, row: FlowRow | None) -> int:
-    """The exit code of a flow's end, which its row tells more about."""
+def code_of(outcome: Outcome, family: Sequence[FlowRow]) -> int:
+    """The exit code of a flow's end, which its row, and those of the flows inside it, tell more about."""
     if outcome.succeeded:
         return EXIT_DONE
-    if token_was_refused(row):
+    if token_was_refused(family):
         return EXIT_LOGIN_NEEDED
     return EXIT_REFUSED if outcome.state in {"denied", "declined"} else EXIT_FAILED
 
@@ -112,7 +116,7 @@ def showing(settings: Settings) -> Generator[Presenter, None, None]:
 def tell_end(settings: Settings, shown: Presenter, end: End) -> None:
     """Say how it ended."""
     if end.outcome is not None:
-        shown.ended(end.outcome, mend(settings, end.outcome, end.row))
+        shown.ended(end.outcome, mend(settings, end.outcome, end.family))
     elif end.error is not None:
         shown.stuck(end.row, end.error)
     else:
@@ -203,6 +207,7 @@ async def _run_in(
                 nursery.start_soon(_tick, shown)
                 try:
                     end.outcome = await flow.wait()
+                    end.family = engine.journal.family(flow.row)
                 except CloudError as exc:
                     end.error = exc
                 nursery.cancel_scope.cancel()

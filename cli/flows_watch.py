@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -100,8 +100,8 @@ def watch(
             if root is not None and (standing is None or idle or standing.status == "ended"):
                 break
             time.sleep(TICK_SECONDS)
-    if standing is not None:
-        raise typer.Exit(_tell_end(settings, standing))
+        if standing is not None:
+            raise typer.Exit(_tell_end(settings, journal.family(standing)))
 
 
 def _show(settings: Settings, change: Change) -> None:
@@ -131,8 +131,9 @@ def _words(change: Change) -> str:
             return said if change.from_state == change.to_state else f"{said} -> {where}"
 
 
-def _tell_end(settings: Settings, row: FlowRow) -> int:
+def _tell_end(settings: Settings, family: Sequence[FlowRow]) -> int:
     """The last line and the exit code, as the flow's own process gives them."""
+    row = family[0]
     if row.status == "ended":
         from ..flows.live import outcome_of
         from .drive import code_of
@@ -143,7 +144,7 @@ def _tell_end(settings: Settings, row: FlowRow) -> int:
         machine = MACHINES.get(row.machine)
         if machine is None:
             return EXIT_DONE if row.verdict == "success" else EXIT_FAILED
-        return code_of(outcome_of(machine, row, machine.decode_context(row.context)), row)
+        return code_of(outcome_of(machine, row, machine.decode_context(row.context)), family)
     if settings.json:
         put_json(as_json(row) | {"resume": settings.resume_command(row.id)})
     else:

@@ -5,11 +5,12 @@ A flow knows what happened, not how it was started; which option mends it is the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
-from ..errors import CLI, CloudError, NotAuthenticated, TenantNotFound
+from ..errors import CLI, CloudError, TenantNotFound
 from ..flows.flow import Outcome
 from ..io.records import FlowRow
 from .settings import Settings
@@ -28,25 +29,24 @@ class _Login(msgspec.Struct):
     token: str = ""
 
 
-def token_was_refused(row: FlowRow | None) -> bool:
-    """Whether a login failed because the API did not take its token: only then one that failed has a token."""
-    if row is None or (row.machine, row.state) != ("login", "failed"):
-        return False
-    return bool(msgspec.json.decode(row.context, type=_Login).token)
+def token_was_refused(family: Sequence[FlowRow]) -> bool:
+    """Whether a login among these failed because the API did not take its token: only then one that failed has one."""
+    logins = (row for row in family if (row.machine, row.state) == ("login", "failed"))
+    return any(msgspec.json.decode(row.context, type=_Login).token for row in logins)
 
 
-def mend(settings: Settings, outcome: Outcome, row: FlowRow | None) -> str:
+def mend(settings: Settings, outcome: Outcome, family: Sequence[FlowRow]) -> str:
     """What to do about a flow's end; empty where nothing is known.
 
     Args:
         settings: The global options, and what was typed.
         outcome: How it ended.
-        row: The flow as the journal has it.
+        family: The flow and those inside it, as the journal has them.
     """
     if outcome.succeeded:
         return ""
-    if token_was_refused(row):
-        return settings.mended(NotAuthenticated.default_hint)
+    if token_was_refused(family):
+        return f"Log in: {settings.command('login')}"
     inside = outcome.machine == "onboarding"
     child, _, said = outcome.problem.partition(": ") if inside else (outcome.machine, "", outcome.problem)
     if "choose another port" in said:
@@ -54,7 +54,7 @@ def mend(settings: Settings, outcome: Outcome, row: FlowRow | None) -> str:
         if command := settings.again(option, "0"):
             return f"Take any free port: {command}"
         return f"Start it again with {option} 0, for any free one."
-    if f": {TenantNotFound.api_code}: " in said:
+    if ": tenant_not_found: " in said:
         return settings.mended(TenantNotFound.default_hint)
     if said.startswith("there is no plan"):
         return f"See what there is: {settings.mended(f'{CLI} plans')}"

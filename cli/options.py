@@ -1,4 +1,4 @@
-"""Options that several commands share, so that they mean the same everywhere."""
+"""Options that several commands share, and what follows from them, so that they mean the same everywhere."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 from typing import Annotated
 
 import typer
+from typing_extensions import override
 
 from ..errors import EXIT_FAILED
 from ..io.wire import REGIONS, OAuthProvider
@@ -26,6 +27,14 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 ExternalDb = Annotated[bool, typer.Option("--external-db", help="Open the database to the outside.")]
 
 
+class _Unasked(typer.BadParameter):
+    """A question nobody could be asked. No value was wrong, so the words stand alone."""
+
+    @override
+    def format_message(self) -> str:
+        return self.message
+
+
 def confirm(settings: Settings, question: str, *, yes: bool) -> None:
     """Let a person say no before something is destroyed.
 
@@ -44,9 +53,7 @@ def confirm(settings: Settings, question: str, *, yes: bool) -> None:
     from .signals import run
 
     if not somebody_is_there(settings):
-        raise typer.BadParameter(
-            f"this asks first, and nobody can be asked here; if you mean it give --yes. {question}"
-        )
+        raise _Unasked(f"{question} Nobody can be asked here; if you mean it give --yes.", param_hint="--yes")
     if not run(functools.partial(ask_yes_or_no, question)):
         say("Nothing was changed.")
         raise typer.Exit(EXIT_FAILED)

@@ -199,7 +199,8 @@ class People:
         if not outcome.succeeded:
             problem = in_words(outcome.problem) or meaning(outcome.machine, outcome.state)
             tell(
-                f"{outcome.machine} {outcome.state}: {problem}",
+                # A state may begin with its machine's name, to differ from the others in a drawing of all.
+                f"{outcome.machine} {outcome.state.removeprefix(f'{outcome.machine}_')}: {problem}",
                 f"See what happened: {self._settings.command(f'flows history {shortened(outcome.flow)}')}",
             )
             if hint:

@@ -99,12 +99,12 @@ def _values(settings: Settings, names: Sequence[str]) -> list[str]:
     from ..io.log import register_secret
     from .unseen import read_piped, read_typed
 
-    found = read_typed(settings, list(names), "KEY")
-    if found is None:
-        found = parted(read_piped(LONGEST_INPUT, "KEY"), len(names))
+    typed = read_typed(settings, list(names), "KEY")
+    found = parted(read_piped(LONGEST_INPUT, "KEY"), len(names)) if typed is None else typed
+    why = "stdin is empty there" if typed is None else "nothing was typed"
     for name, value in zip(names, found, strict=True):
         if not value:
-            raise typer.BadParameter(f"there is no value for {name}: stdin is empty there", param_hint="KEY")
+            raise typer.BadParameter(f"there is no value for {name}: {why}", param_hint="KEY")
         register_secret(value)
     return found
 

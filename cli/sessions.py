@@ -25,10 +25,12 @@ def complete_sessions(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str
     from .completion import completing_paths
 
     try:
-        found = SessionStore.load_or_create(completing_paths(ctx).sessions_index).all_sessions()
+        store = SessionStore.load_or_create(completing_paths(ctx).sessions_index)
     except CloudError:
         return
-    yield from ((key, clean(session.profile_name)) for key, session in found if key.startswith(incomplete))
+    offered = [(key, session.profile_name) for key, session in store.all_sessions()]
+    offered += [(key, f"version {unread.refusal.found}") for key, unread in store.unread.items()]
+    yield from ((key, clean(what)) for key, what in offered if key.startswith(incomplete))
 
 
 _HELP = "`local`, a tenant's id, or its key as `list` shows it."
@@ -43,11 +45,13 @@ app = typer.Typer(
 )
 
 
-def session_key(typed: str) -> SessionKey:
-    """The key as it is stored or shown, or a tenant's id alone."""
+def session_key(store: SessionStore, typed: str) -> SessionKey | str:
+    """The key as it is stored or shown, or a tenant's id alone; as text, one of no known form that is in the file."""
     from ..io.sessions import SessionKey
 
-    return SessionKey.from_storage_key(typed) or SessionKey.from_tenant_id(typed.removeprefix("tenant:"))
+    if (key := SessionKey.from_storage_key(typed)) is None:
+        return typed if typed in store.unread else SessionKey.from_tenant_id(typed.removeprefix("tenant:"))
+    return key
 
 
 def _store(settings: Settings) -> SessionStore:
@@ -116,10 +120,11 @@ def show(context: typer.Context, key: OptionalKey = None) -> None:
     """Show a session without its token; the active one when none is named."""
     settings = settings_of(context)
     store = _store(settings)
-    wanted = store.active_session_key if key is None else session_key(key)
-    if wanted is None:
+    named = store.active_session_key if key is None else session_key(store, key)
+    if named is None:
         raise typer.BadParameter(f"no session is active; there is {_there(store)}", param_hint="KEY")
-    shown = as_json(wanted.as_storage_key(), _known(store, wanted), store.active_key)
+    wanted, session = _known(store, named)
+    shown = as_json(wanted.as_storage_key(), session, store.active_key)
     if settings.json:
         put_json(shown)
         return
@@ -132,10 +137,10 @@ def switch(context: typer.Context, key: Key) -> None:
     settings = settings_of(context)
     from ..io.session_store import SessionStore
 
-    wanted = session_key(key)
-    _known(_store(settings), wanted)
+    found = _store(settings)
+    wanted, _ = _known(found, session_key(found, key))
     with SessionStore.updating(settings.paths.sessions_index) as store:
-        session = _known(store, wanted)
+        _, session = _known(store, wanted)
         store.set_active(wanted)
     shown = as_json(wanted.as_storage_key(), session, store.active_key)
     put_done(settings, shown, f"Switched to {clean(str(wanted))}.")
@@ -149,14 +154,15 @@ def remove(context: typer.Context, key: Key, yes: Yes = False) -> None:
     settings = settings_of(context)
     from ..io.session_store import SessionStore
 
-    wanted = session_key(key)
-    if wanted.as_storage_key() not in (store := _store(settings)).unread:
+    wanted = session_key(store := _store(settings), key)
+    name = wanted if isinstance(wanted, str) else wanted.as_storage_key()
+    if name not in store.unread:
         _known(store, wanted)
     confirm(settings, f"Remove the session {wanted}? Its token is forgotten here.", yes=yes)
     with SessionStore.updating(settings.paths.sessions_index) as store:
-        removed = wanted.as_storage_key() in store.sessions | store.unread
-        store.remove_session(wanted)
-    put_done(settings, {"key": wanted.as_storage_key(), "removed": removed}, f"Removed {clean(str(wanted))}.")
+        removed = name in store.sessions | store.unread
+        store.remove_session(name)
+    put_done(settings, {"key": name, "removed": removed}, f"Removed {clean(str(wanted))}.")
 
 
 @app.command("prune", epilog=f"Example: {CLI} sessions prune")
@@ -172,12 +178,18 @@ def prune(context: typer.Context) -> None:
     put_done(settings, {"removed": removed}, f"Removed {removed} that had ended.")
 
 
-def _known(store: SessionStore, key: SessionKey) -> CliSession:
+def _known(store: SessionStore, key: SessionKey | str) -> tuple[SessionKey, CliSession]:
+    if isinstance(key, str):
+        raise store.unread[key].refusal
     found = store.get_session(key)
     if found is None:
         raise typer.BadParameter(f"there is no session {key}; there is {_there(store)}", param_hint="KEY")
-    return found
+    return key, found
 
 
 def _there(store: SessionStore) -> str:
-    return ", ".join(clean(str(session.session_key)) for _, session in store.all_sessions()) or "none"
+    from ..io.sessions import SessionKey
+
+    unread = (SessionKey.from_storage_key(key) or key for key in store.unread)
+    there = [*(session.session_key for session in store.sessions.values()), *unread]
+    return ", ".join(clean(str(key)) for key in there) or "none"

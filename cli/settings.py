@@ -20,7 +20,17 @@ from urllib.parse import urlsplit
 import msgspec
 import typer
 
-from ..errors import CLI, CredentialsCorrupted, Io, NotAuthenticated, UnsafeFile, UnsafeUrl, UntrustedApi
+from ..errors import (
+    CLI,
+    CredentialsCorrupted,
+    Io,
+    JwtDecode,
+    NotAuthenticated,
+    TokenExpired,
+    UnsafeFile,
+    UnsafeUrl,
+    UntrustedApi,
+)
 from ..io.paths import CloudPaths
 
 LOCAL_VARIABLE: Final = "SYSTEMPROMPT_LOCAL_URL"
@@ -29,6 +39,7 @@ ENVIRONMENTS: Final = ("production", "sandbox", "local")
 STARTING: Final = frozenset({"up", "login", "checkout"})
 """The commands that start a flow with ports, and so can be run again with another one."""
 
+_LOG_IN: Final = frozenset(kind.default_hint for kind in (NotAuthenticated, TokenExpired, JwtDecode))
 _ORIGINS: Final = {
     "explicit": "named by --dir or SYSTEMPROMPT_DIR",
     "project": "this project's",
@@ -66,7 +77,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def command(self, words: str) -> str:
         """A command of ours that works when it is pasted: with the directory and the API that were named here."""
         api = "" if self.api_url is None else f" --api-url {shlex.quote(self.api_url)}"
-        return f"{program()}{self._dir_option()}{api} {words}"
+        env = "" if self.env is None else f" --env {self.env}"
+        return f"{program()}{self._dir_option()}{api}{env} {words}"
 
     def resume_command(self, flow: str) -> str:
         """The command that goes on with a flow."""
@@ -84,8 +96,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             words = [word for word in words if not word.startswith(f"{option}=")] + [option, value]
         return f"{program()} {shlex.join(words)}"
 
-    def mended(self, hint: str) -> str:
-        """A hint whose commands are made to work here, see `command`."""
+    def mended(self, hint: str, environ: Mapping[str, str] = os.environ) -> str:
+        """A hint that works here: commands as `command` has them, and no login while the environment holds a token."""
+        from ..io.environment import API_TOKEN, fresh_token_hint
+
+        if hint in _LOG_IN and environ.get(API_TOKEN):
+            return fresh_token_hint()
         if "--api-url" in hint:
             return hint.replace(f"{CLI} ", f"{program()}{self._dir_option()} ")
         return hint.replace(f"{CLI} ", self.command(""))
@@ -221,7 +237,7 @@ def refuse_untrusted(settings: Settings, url: str, file: str) -> None:
         return
     raise UntrustedApi(
         f"{file} names the API {url}; it may have come with the project, so nobody is sent there to log in",
-        hint=f"If you trust it, name it yourself: {settings.command(f'--api-url {shlex.quote(url)}')} …",
+        hint=settings.mended(f"If you trust it, name it yourself: {CLI} --api-url {shlex.quote(url)} …"),
     )
 
 

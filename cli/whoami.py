@@ -32,11 +32,10 @@ def whoami(
     from ..io.environment import (
         API_TOKEN,
         environment_credentials,
-        fresh_token_hint,
         in_container,
         no_login_in_container,
     )
-    from ..io.tokens import token_expiry
+    from ..io.tokens import token_expiry, why_spent
 
     now = datetime.now(UTC)
     pending, trouble = _pending(settings)
@@ -55,9 +54,10 @@ def whoami(
         expiry = token_expiry(found.api_token)
     except JwtDecode:
         expiry = None
-    expired = found.is_token_expired(now)
+    why = why_spent(found.api_token, now)
+    expired = bool(why)
     if check and not expired:
-        _check(settings)
+        _check(settings, found.user_email)
     if settings.json:
         shown: dict[str, Any] = {
             "user_email": found.user_email,
@@ -79,15 +79,15 @@ def whoami(
         put(f"Token: {_validity(expiry, now, expired)}{kept}{', accepted by the API just now' if check else ''}")
         _say_rest(settings, pending)
     if expired:
-        if handed:
-            raise TokenExpired(f"the token in {API_TOKEN} has expired", hint=fresh_token_hint())
-        raise TokenExpired(f"the token in {settings.paths.credentials} has expired")
+        raise TokenExpired(f"the token in {API_TOKEN if handed else settings.paths.credentials} {why}")
     if trouble is not None:  # it was told above
         raise typer.Exit(exit_code(trouble))
 
 
-def _check(settings: Settings) -> None:
-    ask_api(settings, lambda api: api.me())
+def _check(settings: Settings, email: str) -> None:
+    known = ask_api(settings, lambda api: api.me()).user.email
+    if known.casefold() != email.casefold():
+        say(f"Warning: the API knows this token as {clean(known)}'s, not as {clean(email)}'s.")
 
 
 def _validity(expiry: datetime | None, now: datetime, expired: bool) -> str:

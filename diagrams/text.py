@@ -198,6 +198,7 @@ class _Drawing:
     def _within(self, kind: str, happened: Sequence[Change], depth: int) -> None:
         glyphs, last = self._glyphs, happened[-1]
         rail = Span(f"{glyphs.line} ", "dim")
+        count = f"{len(happened)} {glyphs.times} " if len(happened) > 1 else ""
         if kind == "intent":
             # The key is `flow:visit:effect`; flow and visit are on the page already.
             effects = ", ".join(change.event.rpartition(":")[2] for change in happened)
@@ -206,10 +207,9 @@ class _Drawing:
             said = f": {last.message}" if last.message else ""
             self._line(last, depth, rail, Span(f"{glyphs.parked} parked, {last.event}{said}", "warn"))
         elif kind == "resumed":
-            self._line(last, depth, rail, Span(f"{glyphs.resumed} resumed", "warn"))
+            self._line(last, depth, rail, Span(f"{glyphs.resumed} {count}resumed", "warn"))
         else:
             messages = list(dict.fromkeys(change.message for change in happened if change.message))
-            count = f"{len(happened)} {glyphs.times} " if len(happened) > 1 else ""
             said = ": " + glyphs.dot.join(messages) if messages else ""
             self._line(last, depth, rail, Span(f"{count}{last.event}", "event"), Span(said))
 

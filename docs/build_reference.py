@@ -46,7 +46,7 @@ One JSON object a line on stdout, and nothing else there. `?` marks a field that
 | line | fields |
 | --- | --- |
 | a committed change of a flow | `flow`, `seq`, `at`, `machine`, `event`, `from`, `to`, `message`? |
-| the end of a flow | `flow`, `machine`, `state`, `verdict`, `result`, `problem`?; `result` holds no secret |
+| the end of a flow | `flow`, `machine`, `state`, `verdict`, `result`, `problem`?, `hint`?; `result` holds no secret |
 | interrupted | `flow`, `machine`, `state`, `verdict` (`pending`), `resume`: the command that goes on |
 | an error | `error` (its kind), `message`, `hint`, `exit_code`; about a flow also the fields of "interrupted" |
 
@@ -74,7 +74,9 @@ URL, flow or option), `recovery_hint` (what mends it), `requires_login`, `requir
 may succeed a moment later by itself), `exit_code`, and `request_id`, which also ends the message, when it is about a
 request the API's operators can find; `kind` is its name, for `--json` and the journal. Below stands each kind's own
 hint; a single error may carry a better one. Words in capitals stand for what the error names. The exit code is what
-the command line ends with.
+the command line ends with, unless the error stops a flow: that parks the flow (`FlowParked`), and the command ends with
+8, or with 4 where a login is needed, whatever the kind. The kind `UsageError` in a line of `--json` (exit code 2) is no
+`CloudError`: the command line was mistyped.
 
 """
 

@@ -29,6 +29,7 @@ from .environment import API_TOKEN, environment_credentials, fresh_token_hint, i
 from .log import logger
 from .paths import CloudPaths, resolve_cloud_paths
 from .project import current_directory
+from .tokens import why_spent
 
 
 def find_credentials(
@@ -46,7 +47,7 @@ def find_credentials(
 
     Raises:
         NotAuthenticated: Neither the environment nor a file holds a login.
-        TokenExpired: The token's time is over (in the container that is a warning). Log in again.
+        TokenExpired: The token's time is over, or it cannot be read (in the container that is a warning). Log in again.
         CredentialsCorrupted: The file or the variables do not hold what they must; the message says what.
         UnsafeFile: The file is a symbolic link or belongs to somebody else.
         Io: The file is there and cannot be read, or the current directory was removed.
@@ -57,8 +58,8 @@ def find_credentials(
     if in_container(env):
         return found
     if found is not None:
-        if found.is_token_expired(moment):
-            raise TokenExpired(f"the token in {API_TOKEN} has expired", hint=fresh_token_hint())
+        if why := why_spent(found.api_token, moment):
+            raise TokenExpired(f"the token in {API_TOKEN} {why}", hint=fresh_token_hint())
         return found
     where = resolve_cloud_paths(None, env, current_directory()) if paths is None else paths
     return CloudCredentials.load_and_validate_from_path(where.credentials, moment)

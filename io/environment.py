@@ -11,12 +11,14 @@ An empty variable counts as unset. Nothing here reads the process's environment 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
-from ..errors import CredentialsCorrupted, NotAuthenticated
+from ..errors import CredentialsCorrupted, JwtDecode, NotAuthenticated
 from .credentials import WARN_BEFORE_EXPIRY, CloudCredentials
 from .log import logger
+from .tokens import token_expiry
 from .wire import PRODUCTION_URL
 
 API_URL: Final = "SYSTEMPROMPT_API_URL"
@@ -76,6 +78,8 @@ def environment_credentials(environ: Mapping[str, str], now: datetime) -> CloudC
             f"the login in the environment ({API_TOKEN}, {USER_EMAIL}, {API_URL}) cannot be used: {exc}",
             hint=f"Set {USER_EMAIL} to the address {API_TOKEN} belongs to, or unset {API_TOKEN}.",
         ) from exc
-    if found.expires_within(WARN_BEFORE_EXPIRY, now) and not environ.get(CLI_REMOTE):
-        logger.warning("the token in {} has expired, or expires in less than an hour", API_TOKEN)
+    with suppress(JwtDecode):  # whoever uses the token says that it cannot be read
+        expiry = token_expiry(token)
+        if expiry is not None and expiry < now + WARN_BEFORE_EXPIRY and not environ.get(CLI_REMOTE):
+            logger.warning("the token in {} has expired, or expires in less than an hour", API_TOKEN)
     return found

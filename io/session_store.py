@@ -181,13 +181,16 @@ class SessionStore(msgspec.Struct, kw_only=True):
         self.sessions[key.as_storage_key()] = session
         self._changed()
 
-    def remove_session(self, key: SessionKey) -> CliSession | None:
+    def remove_session(self, key: SessionKey | str) -> CliSession | None:
         """Take out the session of this key, readable or not; it is no longer the active one either.
+
+        Args:
+            key: Also as text, as the file has it: one of a newer version may have a form that is not known here.
 
         Returns:
             What was there; None when that was nothing, or not read.
         """
-        name = key.as_storage_key()
+        name = key if isinstance(key, str) else key.as_storage_key()
         found, unread = self.sessions.pop(name, None), self.unread.pop(name, None)
         if self.active_key == name:
             self.active_key = self.active_profile_name = None

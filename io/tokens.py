@@ -78,11 +78,16 @@ def is_token_expired(token: str, now: datetime) -> bool:
     Returns:
         True when `exp` is before now, and when the token cannot be decoded. A token without `exp` does not expire.
     """
+    return bool(why_spent(token, now))
+
+
+def why_spent(token: str, now: datetime) -> str:
+    """The same question, answered with how a sentence about the token goes on; empty when it is worth sending."""
     try:
         expiry = token_expiry(token)
     except JwtDecode:
-        return True
-    return expiry is not None and expiry < now
+        return "is not a readable token"
+    return "has expired" if expiry is not None and expiry < now else ""
 
 
 def is_sandbox_token(token: str) -> bool:

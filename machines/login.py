@@ -187,7 +187,7 @@ LOGIN: Final = Machine(
     context=LoginContext,
     result=_result,
     states=[
-        State("requesting_authorization", "asking the API where to log in"),
+        State("requesting_authorization", "preparing the login"),
         State("awaiting_callback", "waiting for the browser to come back", timeout="timeout"),
         State("verifying_token", "asking the API whose token this is"),
         State("confirming_account", "waiting for a person to confirm the account", timeout="timeout"),

@@ -97,6 +97,7 @@ class Running:
         self._said = ["", ""]
         self._heard = threading.Condition()
         self._speaking = 2
+        self._trouble: Exception | None = None
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         self._streams = (self.process.stdout, self.process.stderr)
@@ -141,6 +142,8 @@ class Running:
                 while self._browser is not None and stream is self.process.stderr and seen < len(self.urls):
                     seen += 1
                     trio.run(self._browser.visit, self.urls[seen - 1])
+        except Exception as exc:  # noqa: BLE001 whatever it is, whoever waits is told
+            self._trouble = exc
         finally:
             self._hear(number, decoder.decode(b"", final=True), last=1)
 
@@ -159,14 +162,19 @@ class Running:
             seconds: How long that may take.
 
         Raises:
-            AssertionError: It finished without, or did not do it in that time; it was killed, and the message holds
-                what it has said.
+            AssertionError: It finished without, or did not do it in that time, or its browser failed; it was killed,
+                and the message holds what it has said.
         """
         with self._heard:
-            self._heard.wait_for(lambda: holds() or self.finished, seconds)
+            self._heard.wait_for(lambda: self._trouble or holds() or self.finished, seconds)
+        if self._trouble is not None:
+            raise self._failed(f"the browser failed: {self._trouble!r}") from self._trouble
         if not holds():
-            self.process.kill()
-            raise AssertionError(f"did not {do} within {seconds:g} s\n{self.out}\n{self.err}")
+            raise self._failed(f"did not {do} {'before it ended' if self.finished else f'within {seconds:g} s'}")
+
+    def _failed(self, how: str) -> AssertionError:
+        self.process.kill()
+        return AssertionError(f"{how}\n{self.out}\n{self.err}")
 
     def wait_for(self, text: str) -> None:
         """Wait until it has said `text`."""
@@ -185,7 +193,10 @@ class Running:
     def wait(self, seconds: float = SECONDS) -> Ran:
         """Wait until it has ended and everything it said was read."""
         self.wait_until(lambda: self.finished, "end", seconds)
-        return Ran(self.process.wait(seconds), self.out, self.err)
+        try:
+            return Ran(self.process.wait(seconds), self.out, self.err)
+        except subprocess.TimeoutExpired as exc:
+            raise self._failed(f"said all it can, and did not end within {seconds:g} s") from exc
 
     def say(self, text: str) -> None:
         """Write to its stdin, and close it; a command that does not listen to the end is let be."""

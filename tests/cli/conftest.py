@@ -11,7 +11,9 @@ import subprocess
 from collections.abc import Callable, Generator
 from pathlib import Path
 
+import httpx
 import pytest
+from systemprompt_cloud.testing.browser import FormReader
 from systemprompt_cloud.testing.command import COMMAND, SECONDS, CommandLine, Ran, clean_environ
 
 Clouds = Callable[..., str]
@@ -64,6 +66,33 @@ def at_terminal(cli: CommandLine, *words: str, typed: bytes = b"") -> Ran:
         os.close(leader)
         os.close(follower)
     return Ran(ended.returncode, ended.stdout, ended.stderr)
+
+
+def decide_elsewhere(url: str, decision: str) -> str:
+    """Press a button in a browser on another computer: the way back ends nowhere. Its address is the answer."""
+    with httpx.Client(trust_env=False) as client:
+        page = client.get(url)
+        reader = FormReader()
+        reader.feed(page.text)
+        form = next(form for form in reader.forms if ("decision", decision) in form.buttons)
+        here = f"{page.url.scheme}://{page.url.netloc.decode()}"
+        answer = client.post(
+            page.url.join(form.action),
+            data=form.fields | {"decision": decision},
+            headers={"Origin": here, "Referer": url},
+        )
+        return answer.headers["location"]
+
+
+def offered(cli: CommandLine, *words: str) -> list[str]:
+    """What bash is offered after these words, of which the last is unfinished."""
+    ran = cli(
+        _SYSTEMPROMPT_CLOUD_COMPLETE="complete_bash",
+        COMP_WORDS=" ".join(("systemprompt-cloud", *words)),
+        COMP_CWORD=str(len(words)),
+    ).ended(0)
+    assert ran.err == ""
+    return ran.out.split()
 
 
 Up = ("up", "--plan", "plan_sandbox_starter", "--region", "fra", "--login-port", "0", "--checkout-port", "0")

@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from systemprompt_cloud.testing.command import CommandLine
 
-
-def offered(cli: CommandLine, *words: str) -> list[str]:
-    """What bash is offered after these words, of which the last is unfinished."""
-    ran = cli(
-        _SYSTEMPROMPT_CLOUD_COMPLETE="complete_bash",
-        COMP_WORDS=" ".join(("systemprompt-cloud", *words)),
-        COMP_CWORD=str(len(words)),
-    ).ended(0)
-    assert ran.err == ""
-    return ran.out.split()
+from .conftest import offered
 
 
 def test_tenants(owner: tuple[CommandLine, str]) -> None:

@@ -80,7 +80,7 @@ def test_failed(cli: CommandLine, clouds: Clouds) -> None:
     cli.environ["SYSTEMPROMPT_API_URL"] = clouds("--step", "0.5", "--fault", "deploy-failure")
     buy(cli)
     ran = cli("deploy", IMAGE).ended(1)
-    assert "Error: deployment deployment_failed: The image did not start" in ran.err
+    assert "Error: deployment failed: The image did not start" in ran.err
     late = cli("deploy", IMAGE, "--timeout", "1").ended(8)
     assert f"{IMAGE} does not run after 1 s" in late.err
     assert "flows resume" in late.err

@@ -8,14 +8,13 @@ import socket
 import sqlite3
 import stat
 import threading
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import httpx
-import trio
-from systemprompt_cloud.testing.browser import FormReader, ScriptedBrowser
+from systemprompt_cloud.testing.browser import ScriptedBrowser
 from systemprompt_cloud.testing.command import CommandLine
+
+from .conftest import Clouds, decide_elsewhere
 
 LOGIN = ("login", "--port", "0", "--no-browser")
 UNBOUND = "anybody on this computer could answer"
@@ -114,7 +113,7 @@ def test_token_from_stdin(cli: CommandLine) -> None:
 def test_pasted_address(cli: CommandLine) -> None:
     """With the browser elsewhere the address it ended on is pasted; one of another login is refused and asked again."""
     running = cli.begin("login", "--port", "0", "--paste", listening=True)
-    where = trio.run(wanderer, running.wait_invited())
+    where = decide_elsewhere(running.wait_invited(), "approve")
     running.say("".join(f"{address}\n" for address in ("nonsense", where.replace("state=", "state=x"), where)))
     ran = running.wait().ended(0)
     assert "not an address that begins with http://127.0.0.1:" in ran.err
@@ -129,22 +128,6 @@ def test_nothing_to_paste(cli: CommandLine) -> None:
     assert ran.err.count("paste the address") == 1
     ran = cli(*LOGIN, "--paste", "--no-input").ended(2)
     assert "--no-input forbids to ask" in ran.err
-
-
-async def wanderer(url: str) -> str:
-    """Approve in a browser on another computer: the way back ends nowhere. Its address is the answer."""
-    async with httpx.AsyncClient() as client:
-        page = await client.get(url)
-        reader = FormReader()
-        reader.feed(page.text)
-        form = next(form for form in reader.forms if ("decision", "approve") in form.buttons)
-        here = f"{page.url.scheme}://{page.url.netloc.decode()}"
-        answer = await client.post(
-            page.url.join(form.action),
-            data=form.fields | {"decision": "approve"},
-            headers={"Origin": here, "Referer": url},
-        )
-        return answer.headers["location"]
 
 
 def test_unbound_callback_waits_for_a_person(cli: CommandLine) -> None:
@@ -332,7 +315,7 @@ def test_port_taken(cli: CommandLine) -> None:
     assert last["hint"].endswith("systemprompt-cloud --json login --no-browser --port 0")
 
 
-def test_api_that_speaks_html(cli: CommandLine, clouds: Callable[..., str]) -> None:
+def test_api_that_speaks_html(cli: CommandLine, clouds: Clouds) -> None:
     """A captive portal's page is recognised, and the login can go on later."""
     url = clouds("--fault", "content-type:path=/oauth/")
     ran = cli(*LOGIN, "--api-url", url).ended(8)
@@ -362,7 +345,7 @@ def test_proxy_that_refuses(cli: CommandLine) -> None:
     assert "--unbound-callback" not in ran.err
 
 
-def test_token_that_is_refused_midway(cli: CommandLine, clouds: Callable[..., str]) -> None:
+def test_token_that_is_refused_midway(cli: CommandLine, clouds: Clouds) -> None:
     """A 401 in the middle parks the flow with 4: log in, then go on."""
     url = clouds("--fault", "unauthorized:after=0,path=/plans")
     ran = cli.play("up", "--plan", "Sandbox Starter", "--login-port", "0", "--checkout-port", "0", "--api-url", url)

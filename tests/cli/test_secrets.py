@@ -23,12 +23,16 @@ def test_set_list_unset(owner: Owner) -> None:
     listed = cli("secrets", "list").ended(0)
     assert "TOKEN_A" in listed.out.splitlines()
     assert "hunter2" not in ran.out + ran.err + listed.out + listed.err
-    assert "--yes" in cli("secrets", "unset", "TOKEN_A").ended(2).err
+    asked = cli("secrets", "unset", "TOKEN_A").ended(2).err
+    assert f"Error: Remove the secret TOKEN_A of {tenant}? " in asked
+    assert "Nobody can be asked here; if you mean it give --yes." in asked
     assert {"tenant": tenant, "key": "TOKEN_A"} in cli("secrets", "list", "--json").ended(0).lines
     assert cli("secrets", "unset", "TOKEN_A", "--yes", "--json").ended(0).lines == [
         {"tenant": tenant, "unset": ["TOKEN_A"]}
     ]
     assert "TOKEN_A" not in cli("secrets", "list").ended(0).out
+    gone = cli("secrets", "unset", "TOKEN_A", "--yes").ended(1).err
+    assert "See what there is: systemprompt-cloud secrets list" in gone
 
 
 def test_several_at_once(owner: Owner) -> None:
@@ -128,9 +132,9 @@ def test_domain(owner: Owner) -> None:
     assert line["dns_instructions"]["record_type"]
     assert "--yes" in cli("domain", "delete").ended(2).err
     assert cli("domain", "delete", "--yes", "--json").ended(0).lines == [{"tenant": tenant, "deleted": True}]
-    ran = cli("domain", "show").ended(1)
-    assert "domain_not_found" in ran.err
-    assert "The API itself refused this" in ran.err
+    assert f"{tenant} has no domain. Give it one: systemprompt-cloud domain set DOMAIN" in cli("domain", "show").err
+    assert cli("domain", "show", "--json").ended(0).lines == [{"tenant": tenant, "domain": None}]
+    assert "There is nothing to take away" in cli("domain", "delete", "--yes").ended(1).err
 
 
 def test_domain_is_asked_for_again(cli: CommandLine, clouds: Clouds) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,6 +11,8 @@ from systemprompt_cloud.cli.sessions import session_key
 from systemprompt_cloud.io.session_store import SessionStore
 from systemprompt_cloud.io.sessions import CliSession, SessionKey
 from systemprompt_cloud.testing.command import CommandLine
+
+from .conftest import offered
 
 TOKEN = "session-token-of-somebody"
 
@@ -59,7 +62,7 @@ def test_show(kept: CommandLine) -> None:
     """A session is named by its key in either form or by its tenant; without a name the active one is meant."""
     assert "key: local\n" in kept("sessions", "show").ended(0).out
     for name in ("tenant_t1", "tenant:t1", "t1"):
-        assert session_key(name) == SessionKey.tenant("t1")
+        assert session_key(SessionStore.new(), name) == SessionKey.tenant("t1")
     ran = kept("sessions", "show", "t1").ended(0)
     assert "user email: ada@example.com" in ran.out
     assert TOKEN not in ran.out
@@ -117,7 +120,23 @@ def test_a_session_of_a_newer_version(kept: CommandLine) -> None:
     assert [line["status"] for line in findings if line["message"] == told] == ["warning"]
     assert kept("sessions", "show", "t1", "--json").ended(1).lines[0]["error"] == "SessionVersionMismatch"
     assert json.loads(path.read_bytes()) == whole
+    assert "there is local, tenant:t2, tenant:t1" in " ".join(kept("sessions", "show", "t9").ended(2).err.split())
+    assert offered(kept, "sessions", "remove", "tenant_") == ["tenant_t2", "tenant_t1"]
     assert kept("sessions", "remove", "t1", "--yes", "--json").ended(0).lines[0]["removed"] is True
+    assert keys(kept) == ["local", "tenant_t2"]
+
+
+def test_a_session_of_an_older_version_under_any_key(kept: CommandLine) -> None:
+    """What the hint says removes it, whatever it is called; until then it can be named, not shown."""
+    path = kept.directory / "sessions/index.json"
+    whole = json.loads(path.read_bytes())
+    whole["sessions"]["we ird"] = whole["sessions"].pop("tenant_t1") | {"version": 2}
+    path.write_text(json.dumps(whole))
+    shown = kept("sessions", "show", "we ird", "--json").ended(1).lines[0]
+    assert shown["error"] == "SessionVersionMismatch"
+    assert "there is local, tenant:t2, we ird" in " ".join(kept("sessions", "switch", "t1").ended(2).err.split())
+    _, *words = shlex.split(shown["hint"].partition(": ")[2])
+    assert kept(*words, "--yes", "--json").ended(0).lines == [{"key": "we ird", "removed": True}]
     assert keys(kept) == ["local", "tenant_t2"]
 
 

@@ -10,6 +10,7 @@ import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from systemprompt_cloud.cli.settings import (
     Settings,
     choose_api,
@@ -191,3 +192,6 @@ def test_printed_commands_name_directory_and_api(tmp_path: Path) -> None:
     there = settings.mended("Log in there: systemprompt-cloud login --api-url https://b.example")
     assert there.count("--api-url") == 1
     assert "--dir" in there
+    local = replace(settings, api_url=None, env="local")
+    assert shlex.split(local.command("plans"))[3:] == ["--env", "local", "plans"]
+    assert "--env" not in local.mended("Log in there: systemprompt-cloud login --api-url https://b.example")

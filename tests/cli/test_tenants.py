@@ -192,7 +192,7 @@ def test_what_destroys_asks(owner: Owner) -> None:
     cli, tenant = owner
     before = stored(cli)
     for command in ("delete", "rotate-credentials", "rotate-sync-token", "cancel-subscription"):
-        assert "--yes" in cli("tenants", command, tenant).ended(2).err
+        assert "Nobody can be asked here; if you mean it give --yes." in cli("tenants", command, tenant).ended(2).err
     assert stored(cli) == before
     assert cli("tenants", "status", tenant).ended(0).out.startswith(f"{tenant}: ready")
 

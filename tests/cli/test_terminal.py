@@ -138,6 +138,15 @@ def test_stdout_that_cannot_be_written(cli: CommandLine, words: list[str]) -> No
     assert file.exists() is (words[0] == "login")
 
 
+def test_stdout_that_is_closed(owner: tuple[CommandLine, str]) -> None:
+    """What is said there is lost: a line on stderr, and 1. Who says nothing there ends as ever."""
+    cli, _ = owner
+    cli.before = ("sh", "-c", 'exec "$@" >&-', "sh")
+    for words in (["--version"], ["diagram"], ["plans", "--json"]):
+        assert cli(*words).ended(1).err == "Error: cannot write to stdout: Bad file descriptor\n"
+    cli("logout").ended(0)
+
+
 def at_a_terminal(
     cli: CommandLine,
     *words: str,
@@ -217,6 +226,13 @@ def test_token_is_asked_for_unseen(cli: CommandLine) -> None:
     )
     assert code == 4
     assert "not-a-jwt-but-secret" not in shown
+
+
+def test_nothing_is_typed_unseen(owner: tuple[CommandLine, str]) -> None:
+    """Enter alone is no value, and it is said as what it was."""
+    code, shown = at_a_terminal(owner[0], "secrets", "set", "ZED", until="it is not shown", keys=b"\n")
+    assert code == 2
+    assert "there is no value for ZED: nothing was typed" in shown
 
 
 @pytest.mark.parametrize(

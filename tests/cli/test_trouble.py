@@ -177,6 +177,14 @@ def test_api_that_is_down(cli: CommandLine, cloud: str, words: tuple[str, ...]) 
     assert (cli.directory / "credentials.json").read_bytes() == before
 
 
+def test_path_that_is_not_the_apis(cli: CommandLine, cloud: str) -> None:
+    """Who answers that there is nothing like this is not the API that was meant, whatever it says of itself."""
+    cli.login()
+    ran = cli("plans", "--api-url", f"{cloud}/api").ended(1)
+    assert f"{cloud}/api/api/v1/" in ran.err
+    assert "Check --api-url" in ran.err
+
+
 @pytest.mark.parametrize("words", NEEDS_API, ids=lambda words: words[0])
 def test_api_that_speaks_html(cli: CommandLine, cloud: str, clouds: Callable[..., str], words: tuple[str, ...]) -> None:
     """A captive portal's page is recognised, nothing of it is taken for an answer, and the login stands."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
 import httpx
 import pytest
-import trio
 from systemprompt_cloud.sandbox.provisioning import MESSAGES
-from systemprompt_cloud.testing.browser import FormReader, ScriptedBrowser
+from systemprompt_cloud.testing.browser import ScriptedBrowser
 from systemprompt_cloud.testing.command import CommandLine
+
+from .conftest import Clouds, decide_elsewhere
 
 PLAN = ("--plan", "plan_sandbox_starter", "--region", "fra")
 UP = ("up", *PLAN, "--login-port", "0", "--checkout-port", "0", "--no-browser")
@@ -43,7 +43,7 @@ def test_json(cli: CommandLine) -> None:
         assert secret not in ran.out + ran.err
 
 
-def test_stream_that_stays_away(cli: CommandLine, clouds: Callable[..., str]) -> None:
+def test_stream_that_stays_away(cli: CommandLine, clouds: Clouds) -> None:
     """When the stream drops and stays away the person reads that, and that polling took over; nothing is said twice."""
     url = clouds("--step", "0.4", "--fault", "drop-stream:after=1,outage=30,path=/tenants/")
     ran = cli.play(*UP, "--api-url", url).ended(0)
@@ -53,7 +53,7 @@ def test_stream_that_stays_away(cli: CommandLine, clouds: Callable[..., str]) ->
     assert_told_forward(ran.err)
 
 
-def test_stream_that_comes_and_goes(cli: CommandLine, clouds: Callable[..., str]) -> None:
+def test_stream_that_comes_and_goes(cli: CommandLine, clouds: Clouds) -> None:
     """Each connection breaks after three events, and each is back at once: nobody is told, and every step is."""
     url = clouds("--step", "0.7", "--fault", "drop-stream:after=3,times=0,path=/tenants/")
     ran = cli.play(*UP, "--api-url", url).ended(0)
@@ -62,7 +62,7 @@ def test_stream_that_comes_and_goes(cli: CommandLine, clouds: Callable[..., str]
     assert assert_told_forward(ran.err) == list(MESSAGES.values())
 
 
-def test_stream_that_repeats_itself(cli: CommandLine, clouds: Callable[..., str]) -> None:
+def test_stream_that_repeats_itself(cli: CommandLine, clouds: Clouds) -> None:
     """Everything told again on every connection, events doubled and out of order: a program reads each step once."""
     faults = ("drop-stream:after=4,times=3", "duplicate:times=0", "replay-all:times=0", "reorder:after=2")
     path = ",path=/tenants/"
@@ -96,6 +96,14 @@ def test_declined(cli: CommandLine) -> None:
     assert last["hint"] == f"Try another card: systemprompt-cloud --json {' '.join(CHECKOUT)}"
 
 
+def test_refused_token(cli: CommandLine, clouds: Clouds) -> None:
+    """A token the API does not take ends it as it ends `login`: with 4, and with what to do, for a watcher too."""
+    url = clouds("--fault", "error:status=401,path=/auth/me,times=0")
+    last = cli.play(*UP, "--api-url", url, "--json").ended(4).lines[-1]
+    assert (last["state"], last["hint"]) == ("failed", f"Log in: systemprompt-cloud --api-url {url} login")
+    cli("flows", "watch", last["flow"]).ended(4)
+
+
 def test_interrupted_while_paying(cli: CommandLine, cloud: str) -> None:
     """Interrupted at the payment and gone on with: one checkout, one tenant."""
     cli.login()
@@ -117,28 +125,12 @@ def test_unbound_payment(cli: CommandLine, words: tuple[str, ...]) -> None:
     """The payment page is given an address without a query when that is asked for, with a warning; it is taken."""
     cli.login()
     running = cli.begin(*words, "--unbound-callback")
-    back = trio.run(pay_elsewhere, running.wait_invited())
+    back = decide_elsewhere(running.wait_invited(), "pay")
     assert back.startswith("http://127.0.0.1:")
     assert "state=" not in back
     assert httpx.get(back, trust_env=False).status_code == 200
     ran = running.wait().ended(0)
     assert "anybody on this computer could answer" in ran.err[: ran.err.index("Open this to pay:")]
-
-
-async def pay_elsewhere(url: str) -> str:
-    """Pay, and give the address the browser is sent back to instead of going there."""
-    async with httpx.AsyncClient(trust_env=False) as client:
-        page = await client.get(url)
-        reader = FormReader()
-        reader.feed(page.text)
-        form = next(form for form in reader.forms if ("decision", "pay") in form.buttons)
-        here = f"{page.url.scheme}://{page.url.netloc.decode()}"
-        answer = await client.post(
-            page.url.join(form.action),
-            data=form.fields | {"decision": "pay"},
-            headers={"Origin": here, "Referer": url},
-        )
-        return answer.headers["location"]
 
 
 def test_options_that_come_too_late(cli: CommandLine) -> None:

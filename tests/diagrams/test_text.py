@@ -61,6 +61,12 @@ def test_a_path_is_drawn_as_written_here() -> None:
     )
 
 
+def test_what_repeats_is_counted() -> None:
+    """A flow that was resumed twice in a row is drawn so, as an event that came twice is."""
+    twice = tell(PROVISIONING, ("#resumed", "resumed"), ("#resumed", "resumed"))
+    assert "2 x resumed" in draw_path(PROVISIONING, twice, ascii_only=True)
+
+
 def test_a_path_can_be_drawn_in_ascii() -> None:
     """A terminal without Unicode gets the same picture in ASCII."""
     drawing = draw_path(PROVISIONING, PROVISIONED, ascii_only=True)
@@ -135,7 +141,7 @@ def test_children_are_drawn_inside_the_state_that_ran_them() -> None:
            ▼ CredentialsMissing
    1.00 s  ● logging_in  logging in
            │   ╭ login  01abc.login-2, 1.00 s
-   1.00 s  │   ● requesting_authorization  asking the API where to log in
+   1.00 s  │   ● requesting_authorization  preparing the login
            │   ▼ CancelRequested: enough
    2.00 s  │   ⊘ cancelled  the login was cancelled  (cancelled)
            ▼ ChildCancelled: enough

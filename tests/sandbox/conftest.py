@@ -13,6 +13,14 @@ import pytest
 from systemprompt_cloud.sandbox import Sandbox
 from systemprompt_cloud.sandbox.state import PLANS, Checkout, Tenant
 
+Bearer = Callable[..., dict[str, str]]
+Buy = Callable[[Sandbox], Checkout]
+Paid = Callable[[Sandbox], Tenant]
+
+
+def events_url(sandbox: Sandbox, tenant: Tenant) -> str:
+    return f"{sandbox.url}/api/v1/tenants/{tenant.id}/events"
+
 
 @pytest.fixture
 async def http() -> AsyncGenerator[httpx.AsyncClient, None]:
@@ -22,7 +30,7 @@ async def http() -> AsyncGenerator[httpx.AsyncClient, None]:
 
 
 @pytest.fixture
-def bearer() -> Callable[[Sandbox], dict[str, str]]:
+def bearer() -> Bearer:
     """The headers of somebody logged in, without going through the page."""
 
     def headers(sandbox: Sandbox, person: int = 0) -> dict[str, str]:
@@ -33,7 +41,7 @@ def bearer() -> Callable[[Sandbox], dict[str, str]]:
 
 
 @pytest.fixture
-def buy() -> Callable[[Sandbox], Checkout]:
+def buy() -> Buy:
     """A checkout of the first account, not yet paid."""
 
     def checkout(sandbox: Sandbox) -> Checkout:
@@ -43,7 +51,7 @@ def buy() -> Callable[[Sandbox], Checkout]:
 
 
 @pytest.fixture
-def paid(buy: Callable[[Sandbox], Checkout]) -> Callable[[Sandbox], Tenant]:
+def paid(buy: Buy) -> Paid:
     """A tenant of the first account, just paid for."""
 
     def tenant(sandbox: Sandbox) -> Tenant:

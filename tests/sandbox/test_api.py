@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
-from systemprompt_cloud.sandbox import Sandbox, serve_sandbox
-from systemprompt_cloud.sandbox.state import Checkout, Tenant
+from systemprompt_cloud.sandbox import serve_sandbox
 from systemprompt_cloud.testing.clock import WorldClock
 
-Bearer = Callable[..., dict[str, str]]
+from .conftest import Bearer, Buy, Paid
+
 ORDER = {"price_id": "pri_sandbox_team", "region": "iad", "redirect_uri": "http://127.0.0.1:8766/callback?state=n"}
 
 TOKEN_CALLS = [
@@ -147,9 +146,7 @@ async def test_bodies_are_json_and_bounded(http: httpx.AsyncClient, bearer: Bear
         assert error_of(await http.post(url, headers=as_json, content=b" " * 70_000)) == (413, "too_large")
 
 
-async def test_a_tenant_from_payment_to_ready(
-    http: httpx.AsyncClient, bearer: Bearer, paid: Callable[[Sandbox], Tenant]
-) -> None:
+async def test_a_tenant_from_payment_to_ready(http: httpx.AsyncClient, bearer: Bearer, paid: Paid) -> None:
     """Status, secrets, `/auth/me` and the list follow one clock: working, then ready with its addresses."""
     clock = WorldClock()
     async with serve_sandbox(now=clock, step_seconds=1.0) as sandbox:
@@ -215,9 +212,7 @@ async def test_a_tenant_from_payment_to_ready(
         assert set(listed["data"][0]) == {"id", "name", "fly_app_name", "fly_hostname", "hostname"}
 
 
-async def test_external_access_moves_the_database_host(
-    http: httpx.AsyncClient, bearer: Bearer, paid: Callable[[Sandbox], Tenant]
-) -> None:
+async def test_external_access_moves_the_database_host(http: httpx.AsyncClient, bearer: Bearer, paid: Paid) -> None:
     """Enabling answers with the public host and required TLS, disabling with the inner one again."""
     async with serve_sandbox(step_seconds=0) as sandbox:
         url = f"{sandbox.url}/api/v1/tenants/{paid(sandbox).id}/external-db-access"
@@ -234,9 +229,7 @@ async def test_external_access_moves_the_database_host(
         assert error_of(await http.put(url, headers=bearer(sandbox), json={"enabled": "yes"})) == (422, "invalid_body")
 
 
-async def test_external_access_waits_for_the_tenant(
-    http: httpx.AsyncClient, bearer: Bearer, paid: Callable[[Sandbox], Tenant]
-) -> None:
+async def test_external_access_waits_for_the_tenant(http: httpx.AsyncClient, bearer: Bearer, paid: Paid) -> None:
     """There is no database to open while it is being made."""
     async with serve_sandbox(step_seconds=1000) as sandbox:
         url = f"{sandbox.url}/api/v1/tenants/{paid(sandbox).id}/external-db-access"
@@ -275,9 +268,7 @@ async def test_an_activity_that_cannot_be_is_refused(
         assert sandbox.cloud.ledger.activities == []
 
 
-async def test_nobody_sees_what_is_another_accounts(
-    http: httpx.AsyncClient, bearer: Bearer, buy: Callable[[Sandbox], Checkout]
-) -> None:
+async def test_nobody_sees_what_is_another_accounts(http: httpx.AsyncClient, bearer: Bearer, buy: Buy) -> None:
     """A tenant and a checkout of somebody else are as absent as ones that never were."""
     async with serve_sandbox(step_seconds=0) as sandbox:
         checkout = buy(sandbox)

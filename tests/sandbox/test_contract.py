@@ -20,9 +20,10 @@ from systemprompt_cloud.io.api import CloudApiClient
 from systemprompt_cloud.io.sse import EventStream
 from systemprompt_cloud.sandbox import Sandbox, serve_sandbox
 from systemprompt_cloud.sandbox.provisioning import timeline
-from systemprompt_cloud.sandbox.state import Checkout, Tenant
+from systemprompt_cloud.sandbox.state import Tenant
 
-Bearer = Callable[..., dict[str, str]]
+from .conftest import Bearer, Buy, Paid
+
 METHODS: Final = {"get", "put", "post", "delete", "patch", "head", "options", "trace"}
 
 
@@ -158,7 +159,7 @@ async def described(http: httpx.AsyncClient, sandbox: Sandbox) -> dict[str, str]
 
 
 async def test_every_described_operation_is_called_through_the_client(
-    http: httpx.AsyncClient, bearer: Bearer, paid: Callable[[Sandbox], Tenant]
+    http: httpx.AsyncClient, bearer: Bearer, paid: Paid
 ) -> None:
     """What the cloud describes is what the client can call, each call is answered, and none reaches another one."""
     async with serve_sandbox(step_seconds=0) as sandbox:
@@ -177,7 +178,7 @@ async def test_every_described_operation_is_called_through_the_client(
 
 
 async def test_what_a_client_sees_of_a_refusal_is_the_described_body(
-    http: httpx.AsyncClient, bearer: Bearer, buy: Callable[[Sandbox], Checkout]
+    http: httpx.AsyncClient, bearer: Bearer, buy: Buy
 ) -> None:
     """A tenant that is not there: status, code and message come through the client as the cloud sent them."""
     async with serve_sandbox() as sandbox:

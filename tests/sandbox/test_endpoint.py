@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
 import httpx
 import pytest
 import trio
 from systemprompt_cloud.sandbox import Sandbox, serve_sandbox
-from systemprompt_cloud.sandbox.state import Tenant
 
-Bearer = Callable[..., dict[str, str]]
+from .conftest import Bearer, Paid
+
 ORDER = {"price_id": "pri_sandbox_team", "region": "iad"}
 
 
@@ -75,9 +74,7 @@ async def test_a_key_must_be_one(http: httpx.AsyncClient, bearer: Bearer) -> Non
             assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_idempotency_key")
 
 
-async def test_activity_and_external_access_honour_keys(
-    http: httpx.AsyncClient, bearer: Bearer, paid: Callable[[Sandbox], Tenant]
-) -> None:
+async def test_activity_and_external_access_honour_keys(http: httpx.AsyncClient, bearer: Bearer, paid: Paid) -> None:
     """A repeated report stands once in the ledger; a replayed PUT does not undo what came after it."""
     async with serve_sandbox(step_seconds=0) as sandbox:
         tenant, headers = paid(sandbox), bearer(sandbox)

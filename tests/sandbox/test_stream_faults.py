@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 
@@ -14,10 +14,10 @@ from systemprompt_cloud.io.api import CloudApiClient
 from systemprompt_cloud.io.event_source import EventSource, Open, Waiting
 from systemprompt_cloud.io.polling import Backoff
 from systemprompt_cloud.io.sse import EventStream, ServerSentEvent
-from systemprompt_cloud.sandbox import Sandbox, serve_sandbox
-from systemprompt_cloud.sandbox.state import Tenant
+from systemprompt_cloud.sandbox import serve_sandbox
 
-Paid = Callable[[Sandbox], Tenant]
+from .conftest import Paid
+
 TEN = [str(number) for number in range(1, 11)]
 
 

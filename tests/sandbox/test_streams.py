@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import httpx
 import pytest
 import trio
-from systemprompt_cloud.sandbox import Sandbox, serve_sandbox
-from systemprompt_cloud.sandbox.state import Checkout, Tenant
+from systemprompt_cloud.sandbox import serve_sandbox
 from systemprompt_cloud.sandbox.streams import last_event_id
 from systemprompt_cloud.testing.bare_stream import Event, read_to_the_end, reading
 from systemprompt_cloud.testing.clock import WorldClock
 
-Bearer = Callable[..., dict[str, str]]
-Paid = Callable[[Sandbox], Tenant]
-Buy = Callable[[Sandbox], Checkout]
-
-
-def events_url(sandbox: Sandbox, tenant: Tenant) -> str:
-    return f"{sandbox.url}/api/v1/tenants/{tenant.id}/events"
+from .conftest import Bearer, Buy, Paid, events_url
 
 
 async def test_a_tenants_stream_tells_all_ten_steps_and_ends(bearer: Bearer, paid: Paid) -> None:

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
 import httpx
 import pytest
 import trio
-from systemprompt_cloud.sandbox import Sandbox, serve_sandbox
-from systemprompt_cloud.sandbox.state import Tenant
+from systemprompt_cloud.sandbox import serve_sandbox
 from systemprompt_cloud.testing.bare_stream import read_to_the_break, read_to_the_end, reading
 from systemprompt_cloud.testing.clock import WorldClock
 
-Bearer = Callable[..., dict[str, str]]
-Paid = Callable[[Sandbox], Tenant]
-
-
-def events_url(sandbox: Sandbox, tenant: Tenant) -> str:
-    return f"{sandbox.url}/api/v1/tenants/{tenant.id}/events"
+from .conftest import Bearer, Paid, events_url
 
 
 async def test_drop_stream_breaks_after_the_event_and_replay_mends_it(bearer: Bearer, paid: Paid) -> None:

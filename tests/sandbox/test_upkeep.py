@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -13,8 +12,7 @@ from systemprompt_cloud.sandbox import Sandbox, serve_sandbox
 from systemprompt_cloud.sandbox.state import Tenant
 from systemprompt_cloud.testing.clock import WorldClock
 
-Bearer = Callable[..., dict[str, str]]
-Paid = Callable[[Sandbox], Tenant]
+from .conftest import Bearer, Paid
 
 
 class Asking:

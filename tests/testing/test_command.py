@@ -6,6 +6,8 @@ import sys
 from collections.abc import Generator
 
 import pytest
+from systemprompt_cloud.errors import Network
+from systemprompt_cloud.testing.browser import ScriptedBrowser
 from systemprompt_cloud.testing.command import Running
 
 TICKS = 65_536
@@ -27,11 +29,31 @@ def test_waiting_for_a_command_that_hangs_ends(silent: Running) -> None:
     assert silent.process.wait(5) < 0
 
 
+def test_waiting_for_a_command_that_only_falls_silent_ends() -> None:
+    """Both its pipes are closed, and it lives on: the same."""
+    code = "import os, sys; print('out', flush=True); os.close(1); os.close(2); sys.stdin.read()"
+    with Running([sys.executable, "-c", code], listening=True) as running:
+        with pytest.raises(AssertionError, match=r"did not end within 1 s\nout\n"):
+            running.wait(1)
+        assert running.process.wait(5) < 0
+
+
+def test_a_browser_that_fails_is_told_of() -> None:
+    """Whoever waits need not wait longer: the failure has its cause, and quotes what the command said."""
+    code = "import sys; print('  http://127.0.0.1:9/', file=sys.stderr, flush=True); sys.stdin.read()"
+    argv = [sys.executable, "-c", code]
+    with Running(argv, listening=True, browser=ScriptedBrowser()) as running:
+        with pytest.raises(AssertionError, match=r"cannot load 127\.0\.0\.1:9(.*\n)+  http://127") as caught:
+            running.wait()
+        assert isinstance(caught.value.__cause__, Network)
+        assert running.process.wait(5) < 0
+
+
 def test_waiting_for_words_that_never_come_ends_with_the_command(silent: Running) -> None:
     """What it says is there at once; what it can say no more is not waited for, and the failure quotes what it said."""
     assert silent.wait_line() == "out"
     silent.say("")
-    with pytest.raises(AssertionError, match=r"did not say 'more' within 60 s\nout\n\nerr\n"):
+    with pytest.raises(AssertionError, match=r"did not say 'more' before it ended\nout\n\nerr\n"):
         silent.wait_for("more")
 
 
