@@ -38,8 +38,8 @@ Connect = Callable[[str], AbstractAsyncContextManager[EventStream]]
 Interpret = Callable[[ServerSentEvent], Event | None]
 """What an event of the stream means; None for nothing."""
 
-OPEN_SECONDS = 2.0
-"""How long the stream may take to open before polling answers: nobody shall wait longer for a first word."""
+OPEN_SECONDS = 1.5
+"""How long the stream may take to open before polling answers: nobody shall wait two seconds for a first word."""
 
 CATCH_UP_SECONDS = 10.0
 """How long a stream that is open again, and has not come as far as polling, is waited for while neither says anything
