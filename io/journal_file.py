@@ -41,6 +41,10 @@ COMPANIONS: Final = (LOG, SHARED_MEMORY)
 HEAD_BYTES: Final = 100
 """The header of an SQLite file (https://sqlite.org/fileformat.html, 1.3)."""
 
+_FORMAT_AT: Final = 18
+_FORMAT_WAL: Final = b"\2\2"
+"""Where the header says that the file has a log, for writers and for readers (the same, 1.3.3)."""
+
 TICK_NS: Final = 50_000_000
 """Longer than the times of files stand still: 1 to 10 ms on Linux, by `CONFIG_HZ`."""
 COARSE_TICK_NS: Final = 3_000_000_000
@@ -298,11 +302,14 @@ def _create(path: Path) -> None:
             # SQLite gives the companions the mode of the file.
             with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
                 connection.execute("PRAGMA journal_mode = MEMORY")  # nothing beside it: nobody misses half of it
-                connection.execute("PRAGMA synchronous = FULL")
                 connection.executescript(
                     f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
                     f"{SCHEMA} COMMIT;"
                 )
+            # Born in WAL mode: of several processes that open a new file and change its mode, SQLite refuses all but
+            # one at once, however long they would wait.
+            os.pwrite(fd, _FORMAT_WAL, _FORMAT_AT)
+            os.fsync(fd)
             with contextlib.suppress(FileExistsError):  # no locks there, and another process was quicker
                 os.link(fresh, path)
         finally:

@@ -1,16 +1,18 @@
-"""`InPlace`: what is written is found by whoever opens the journal next, or it is not written."""
+"""A new journal can be opened by many at once; what is written is found by whoever opens it next, or not written."""
 
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from systemprompt_cloud.errors import JournalMoved
 from systemprompt_cloud.io.journal import Journal
-from systemprompt_cloud.io.journal_file import COMPANIONS, TICK_NS, InPlace, companion
+from systemprompt_cloud.io.journal_file import COMPANIONS, TICK_NS, InPlace, companion, make_ready
 
 NAMES = ("", *COMPANIONS)
 
@@ -20,6 +22,16 @@ def path(tmp_path: Path) -> Iterator[Path]:
     """An open journal's file."""
     with Journal(tmp_path / "state" / "journal.sqlite3") as journal:
         yield journal.path
+
+
+def test_a_new_journal_opens_while_another_process_already_writes_in_it(tmp_path: Path) -> None:
+    """Of several processes that start together none is told that the journal is locked."""
+    path = tmp_path / "state" / "journal.sqlite3"
+    make_ready(path, create=True)
+    with closing(sqlite3.connect(path, isolation_level=None)) as quicker:
+        quicker.execute("BEGIN IMMEDIATE")
+        with Journal(path) as journal:
+            assert journal.flows() == []
 
 
 def looked_at_for(in_place: InPlace, nanoseconds: int) -> None:
