@@ -31,13 +31,12 @@ from ..errors import (
     SignalTaken,
 )
 from .journal_check import check_whole, explain
-from .journal_file import FileId, Held, InPlace, make_ready, set_journal_aside
+from .journal_file import SETTLE_SECONDS, FileId, Held, InPlace, log_ahead, make_ready, set_journal_aside
 from .owners import OwnerName
 from .records import APPLICATION_ID, FlowRow, Record, Signal, Status, standing_intents
 from .schema import CURRENT, Schema, upgrade
 
 BUSY_SECONDS: Final = 10.0
-SETTLE_SECONDS: Final = 0.02
 TRIES: Final = 3
 """How often a journal must look damaged before it is."""
 
@@ -340,7 +339,7 @@ class Journal:
                 raise JournalTooNew(
                     f"the journal {self.path} has schema {version}; this version reads up to {self._schema.version}"
                 )
-            connection.execute("PRAGMA journal_mode = WAL")
+            log_ahead(connection, BUSY_SECONDS)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA secure_delete = ON")
             # Touch every table, so that a cut-off file is noticed now and not in the middle of a flow.

@@ -41,9 +41,8 @@ COMPANIONS: Final = (LOG, SHARED_MEMORY)
 HEAD_BYTES: Final = 100
 """The header of an SQLite file (https://sqlite.org/fileformat.html, 1.3)."""
 
-_FORMAT_AT: Final = 18
-_FORMAT_WAL: Final = b"\2\2"
-"""Where the header says that the file has a log, for writers and for readers (the same, 1.3.3)."""
+SETTLE_SECONDS: Final = 0.02
+"""What another process does to a journal in a moment is over after this long."""
 
 TICK_NS: Final = 50_000_000
 """Longer than the times of files stand still: 1 to 10 ms on Linux, by `CONFIG_HZ`."""
@@ -302,14 +301,11 @@ def _create(path: Path) -> None:
             # SQLite gives the companions the mode of the file.
             with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
                 connection.execute("PRAGMA journal_mode = MEMORY")  # nothing beside it: nobody misses half of it
+                connection.execute("PRAGMA synchronous = FULL")
                 connection.executescript(
                     f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
                     f"{SCHEMA} COMMIT;"
                 )
-            # Born in WAL mode: of several processes that open a new file and change its mode, SQLite refuses all but
-            # one at once, however long they would wait.
-            os.pwrite(fd, _FORMAT_WAL, _FORMAT_AT)
-            os.fsync(fd)
             with contextlib.suppress(FileExistsError):  # no locks there, and another process was quicker
                 os.link(fresh, path)
         finally:
@@ -321,6 +317,30 @@ def _create(path: Path) -> None:
         raise Io(f"cannot make the journal {path}: {exc.strerror or exc}") from exc
     except sqlite3.Error as exc:
         raise JournalError(f"cannot make the journal {path}: {exc}") from exc
+
+
+def log_ahead(connection: sqlite3.Connection, patience: float) -> None:
+    """Put the file of a connection into WAL mode, which a new or restored one is not in.
+
+    Of several connections that change the mode SQLite refuses all but one at once, however long they would wait.
+
+    Args:
+        connection: To the journal, without a transaction.
+        patience: Seconds to try for.
+
+    Raises:
+        sqlite3.OperationalError: Somebody held it all the time, or the disk fails.
+    """
+    until = time.monotonic() + patience
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        else:
+            return
+        time.sleep(SETTLE_SECONDS)
 
 
 # --- setting aside --------------------------------------------------------------------------------------------------

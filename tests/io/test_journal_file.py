@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from systemprompt_cloud.errors import JournalMoved
 from systemprompt_cloud.io.journal import Journal
-from systemprompt_cloud.io.journal_file import COMPANIONS, TICK_NS, InPlace, companion, make_ready
+from systemprompt_cloud.io.journal_file import COMPANIONS, TICK_NS, InPlace, companion, log_ahead
 
 NAMES = ("", *COMPANIONS)
 
@@ -24,14 +26,25 @@ def path(tmp_path: Path) -> Iterator[Path]:
         yield journal.path
 
 
-def test_a_new_journal_opens_while_another_process_already_writes_in_it(tmp_path: Path) -> None:
-    """Of several processes that start together none is told that the journal is locked."""
-    path = tmp_path / "state" / "journal.sqlite3"
-    make_ready(path, create=True)
-    with closing(sqlite3.connect(path, isolation_level=None)) as quicker:
+def test_a_file_that_another_process_changes_is_waited_for(tmp_path: Path) -> None:
+    """SQLite itself waits for nobody who changes the mode: of those who open a new file together it refuses most."""
+    file = tmp_path / "new.sqlite3"
+    tried = threading.Semaphore(0)
+    with (
+        closing(sqlite3.connect(file, isolation_level=None)) as quicker,
+        closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as ours,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        ours.set_trace_callback(lambda _sql: tried.release())
         quicker.execute("BEGIN IMMEDIATE")
-        with Journal(path) as journal:
-            assert journal.flows() == []
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            log_ahead(ours, 0.0)
+        waiting = thread.submit(log_ahead, ours, 60.0)
+        for _ in range(3):  # two in vain, then the one under way
+            assert tried.acquire(timeout=60)
+        quicker.execute("COMMIT")
+        waiting.result(timeout=60)
+        assert ours.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def looked_at_for(in_place: InPlace, nanoseconds: int) -> None:
