@@ -36,6 +36,7 @@ from .flow import Change, Flow, Outcome
 from .ids import child_flow_id, new_flow_id
 from .inbox import Inbox
 from .live import LiveFlow, first_lines
+from .nursery import open_plain_nursery
 from .visit import Program, Visit, run_state
 
 P = ParamSpec("P")
@@ -367,11 +368,10 @@ async def open_engine(
     if not trio.lowlevel.in_trio_task():
         way = 'a portal\'s thread of its own, anyio.from_thread.start_blocking_portal("trio")'
         raise RuntimeError(f"the flows run in trio: trio.run(main), or beside asyncio {way} (docs/guides/embed.md)")
-    failure: BaseException | None = None
     with Journal(paths.journal) as journal:
         owner = Owner(paths.owners_directory)
         try:
-            async with trio.open_nursery() as nursery:
+            async with open_plain_nursery() as nursery:
                 engine = Engine(
                     paths=paths,
                     programs=programs,
@@ -384,15 +384,6 @@ async def open_engine(
                 engine.claims.tidy()
                 await engine.endings.cancel_orphans()
                 nursery.start_soon(engine.inbox.watch)
-                try:
-                    yield engine
-                except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001 raised below as it is, not in a group
-                    failure = exc
-                finally:
-                    nursery.cancel_scope.cancel()
-        except* KeyboardInterrupt:  # Ctrl-C is raised in whichever task runs; to the caller it is one all the same
-            failure = KeyboardInterrupt()
+                yield engine
         finally:
             owner.release()
-    if failure is not None:
-        raise failure

@@ -16,6 +16,7 @@ from systemprompt_cloud.flows.visit import Program, Visit, await_signal
 from systemprompt_cloud.io.paths import CloudPaths
 from systemprompt_cloud.machines.machine import Machine
 from systemprompt_cloud.testing.parcel import PARCEL, Fails, Oops, Packed, Parcel, Stamped, deliver, parcel
+from trio.testing import wait_all_tasks_blocked
 
 
 async def test_a_key_makes_starting_idempotent(paths: CloudPaths) -> None:
@@ -75,7 +76,7 @@ async def test_closing_leaves_every_flow_resumable(paths: CloudPaths) -> None:
         flow = await engine.start(PARCEL, Parcel())
         await flow.send(Stamped())
         nursery.start_soon(wait, flow)
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
     assert flow.id in told[0]
     async with open_engine(paths, [parcel()]) as engine:
         with pytest.raises(EngineClosed, match="nobody drives"):
@@ -117,7 +118,7 @@ async def test_changes_are_complete_for_whoever_comes_late(paths: CloudPaths) ->
         with trio.fail_after(10):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(follow)
-                await trio.testing.wait_all_tasks_blocked()
+                await wait_all_tasks_blocked()
                 for _ in range(5):
                     await flow.send(Stamped())
                     await other.send(Stamped())
@@ -203,6 +204,55 @@ async def test_ctrl_c_in_an_activity_is_ctrl_c_to_the_caller(paths: CloudPaths) 
             "started",
             "resumed",
         ]
+
+
+async def test_ctrl_c_is_ctrl_c_although_something_fails_while_it_ends(paths: CloudPaths) -> None:
+    """Neither an error of the tidying up nor a cancellation from outside hides it."""
+
+    async def interrupted(_visit: Visit[Parcel]) -> None:
+        await trio.sleep(1)
+        raise KeyboardInterrupt
+
+    async def fails_when_left() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise Oops
+
+    async def use(outside: trio.CancelScope) -> None:
+        async with open_engine(paths, [parcel(interrupted)]) as engine, trio.open_nursery() as nursery:
+            await engine.start(PARCEL, Parcel())
+            nursery.start_soon(fails_when_left)
+            try:
+                await trio.sleep_forever()
+            finally:
+                outside.cancel()
+
+    with trio.CancelScope() as outside, pytest.raises(KeyboardInterrupt) as found:
+        await use(outside)
+    what_else = cast("BaseExceptionGroup[BaseException]", found.value.__cause__)
+    assert what_else.subgroup(Oops) is not None, "it is not hidden, either"
+
+
+async def test_an_error_of_the_block_is_not_hidden_by_one_of_a_task(paths: CloudPaths) -> None:
+    """Both come out, in a group."""
+
+    async def fails_when_left(_visit: Visit[Parcel]) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise SystemExit
+
+    async def use() -> None:
+        async with open_engine(paths, [parcel(fails_when_left)]) as engine:
+            await engine.start(PARCEL, Parcel())
+            await wait_all_tasks_blocked()
+            raise Oops
+
+    with pytest.raises(BaseExceptionGroup) as found:
+        await use()
+    assert found.value.subgroup(Oops) is not None
+    assert found.value.subgroup(SystemExit) is not None
 
 
 async def test_asyncio_is_told_what_to_do(paths: CloudPaths) -> None:
