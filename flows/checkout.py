@@ -39,7 +39,7 @@ from ..machines.checkout import (
 )
 from ..machines.machine import Event
 from ..machines.vocabulary import OutcomeUnknown
-from ..machines.watching import StepObserved, unsaid
+from ..machines.watching import StepObserved
 from .callbacks import LONGEST_DESCRIPTION, Reply, await_browser, free_port
 from .effects import ask_for, ask_whether_to_repeat
 from .engine import Engine
@@ -115,14 +115,14 @@ def our_tenant(context: CheckoutContext, tenants: Sequence[TenantInfo]) -> Tenan
     return fitting[0] if len(fitting) == 1 else None
 
 
-def stream_meaning(context: CheckoutContext, event: CheckoutEvent, event_id: str) -> Event:
+def stream_meaning(event: CheckoutEvent, event_id: str) -> Event:
     """The event an observation of the checkout's stream becomes."""
     if event.event_type == "provisioning_failed":
         return CheckoutFailed(redact(event.message or "the server gave no reason"))
     if event.event_type in BUILT:
         return TenantAnnounced(
             step=event.event_type,
-            message=unsaid(context, redact(event.message or "")),
+            message=redact(event.message or ""),
             tenant_id=event.tenant_id,
             tenant_name=event.tenant_name,
             needs_deploy=event.event_type == "infrastructure_ready",
@@ -141,7 +141,7 @@ class _Checkout(Following[CheckoutContext]):
     @override
     def interpret(self, context: CheckoutContext, sse: ServerSentEvent) -> Event | None:
         event = decode(sse, STREAM_EVENTS, CheckoutEvent)
-        return None if event is None else stream_meaning(context, event, sse.id)
+        return None if event is None else stream_meaning(event, sse.id)
 
     @override
     async def ask(self, api: CloudApiClient, context: CheckoutContext) -> Event | None:
@@ -157,7 +157,7 @@ class _Checkout(Following[CheckoutContext]):
             return CheckoutFailed(said or "the server gave no reason")
         if status.status in {"ready", "infrastructure_ready"}:
             step = "tenant_ready" if status.status == "ready" else status.status
-            return TenantAnnounced(step, unsaid(context, said), tenant_id, name, step != "tenant_ready")
+            return TenantAnnounced(step, said, tenant_id, name, step != "tenant_ready")
         return StepObserved("", said, "polling", tenant_id=tenant_id)
 
     # --- before the money ------------------------------------------------------------------------------------------
@@ -232,8 +232,9 @@ class _Checkout(Following[CheckoutContext]):
             except (ApiError, Network, StreamLost, TooLarge) as exc:
                 if refusal(exc) is not None:
                     return None  # a server without this stream before the payment: the browser brings the news
+                self.pauses.note(visit.flow, "stream", exc)
             failures += 1
-            await trio.sleep(self.services.backoff.delay(failures))
+            await trio.sleep(self.services.backoff.delay(failures, self.pauses.left(visit.flow, "stream")))
 
     # --- after the money -------------------------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ from ..machines.provisioning import (
     TenantSaved,
 )
 from ..machines.vocabulary import StillWorking
-from ..machines.watching import StepObserved, unsaid
+from ..machines.watching import StepObserved, untold
 from .engine import Engine
 from .flow import Flow
 from .following import Following, ended_by_refusal
@@ -88,7 +88,7 @@ def meaning(
     if step == FAILED:
         return ProvisioningFailed(message or "the server gave no reason")
     if step == READY or (step == INFRASTRUCTURE and context.until == INFRASTRUCTURE):
-        return TenantBecameReady(step, unsaid(context, message), source, event_id, app_url)
+        return TenantBecameReady(step, message, source, event_id, app_url)
     return StepObserved(step, message, source, event_id, context.tenant_id)
 
 
@@ -120,7 +120,7 @@ class _Provisioning(Following[ProvisioningContext]):
     @ended_by_refusal
     async def ask_once_more(self, visit: ProvisioningVisit) -> Event:
         event = await self.ask(await self.api(visit), visit.context)
-        return StillWorking(event.message) if isinstance(event, StepObserved) else event
+        return StillWorking(event.message) if isinstance(event, StepObserved) else untold(visit.context, event)
 
     @ended_by_refusal
     async def fetch_secrets(self, visit: ProvisioningVisit) -> Event:

@@ -13,7 +13,6 @@ is not told.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -40,6 +39,9 @@ Interpret = Callable[[ServerSentEvent], Event | None]
 
 OPEN_SECONDS = 1.5
 """How long the stream may take to open before polling answers: nobody shall wait two seconds for a first word."""
+
+REOPEN_SECONDS = 5.0
+"""The same for one that was opened beside polling just now, however long that took: it may be a slow one."""
 
 CATCH_UP_SECONDS = 10.0
 """How long a stream that is open again, and has not come as far as polling, is waited for while neither says anything
@@ -106,12 +108,12 @@ class _Following:
     async def tell(self, visit: Visit[Any]) -> None:
         """Tell what was listened to: progress, as far as it is news, and then the end if it came to that.
 
-        What it has not caught up with is recorded as past: nobody reads it late, and nothing is lost.
+        What it has not caught up with is recorded as past: nobody reads it late.
         """
         for progress in catch_up(visit.context, self._progress):
             await visit.send(progress)
         if self._end is not None:
-            await visit.send(self._end)
+            await send_news(visit, self._end)
 
     def loss(self, exc: CloudError, services: Services) -> StreamWasLost:
         """The loss of the stream, as an event."""
@@ -141,15 +143,15 @@ async def follow_and_look(
             if is_open:  # what happens between an answer and the opening might be told by nobody
                 break
         if end is not None:
-            await visit.send(end)
+            await send_news(visit, end)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(look)
-        await visit.send(await follow_stream(visit, services, connect, interpret, opened))
+        await visit.send(await follow_stream(visit, services, connect, interpret, pauses, opened))
 
 
 async def follow_stream(
-    visit: Visit[Any], services: Services, connect: Connect, interpret: Interpret, opened: trio.Event
+    visit: Visit[Any], services: Services, connect: Connect, interpret: Interpret, pauses: Pauses, opened: trio.Event
 ) -> Event:
     """As `follow_and_look`, without asking; sets `opened` when the stream is, and returns its loss.
 
@@ -161,19 +163,19 @@ async def follow_stream(
         await trio.lowlevel.checkpoint()
         return StreamWasLost("polling is ahead of the event stream")
     following = _Following(context.last_event_id, interpret)
+    patience = REOPEN_SECONDS if context.stream_failures and not visit.resumed else OPEN_SECONDS
     try:
         async with AsyncExitStack() as stack:
-            # Polling is waiting. Once it has been lost the stream is only opened here after it was opened beside
-            # polling: however long that took is no news.
-            with trio.fail_after(math.inf if context.stream_failures else OPEN_SECONDS):
+            with trio.fail_after(patience):  # polling is waiting
                 following.stream = await stack.enter_async_context(connect(context.last_event_id))
             opened.set()
             while True:
                 if (event := await following.next_meaning()) is not None:
                     await send_news(visit, event)
     except trio.TooSlowError:
-        return StreamWasLost(f"the event stream did not open within {OPEN_SECONDS:g} s")
+        return StreamWasLost(f"the event stream did not open within {patience:g} s")
     except (ApiError, Network, StreamLost, TooLarge) as exc:
+        pauses.note(visit.flow, "stream", exc)
         return refusal(exc) or following.loss(exc, services)
 
 
@@ -189,7 +191,7 @@ async def poll_without_stream(
         NotAuthenticated: The token is no longer accepted.
         ApiError: What answers is not the API; polling longer will not help.
     """
-    returning = _Returning(visit, services, connect, interpret)
+    returning = _Returning(visit, services, connect, interpret, pauses)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(returning.get_stream_back)
         end = await poll(visit, services, ask, tell=returning.tell, pauses=pauses)
@@ -199,8 +201,11 @@ async def poll_without_stream(
 class _Returning:
     """A stream on its way back, and polling that waits its turn beside it."""
 
-    def __init__(self, visit: Visit[Any], services: Services, connect: Connect, interpret: Interpret) -> None:
+    def __init__(
+        self, visit: Visit[Any], services: Services, connect: Connect, interpret: Interpret, pauses: Pauses
+    ) -> None:
         self._visit = visit
+        self._pauses = pauses
         self._services = services
         self._connect = connect
         self._interpret = interpret
@@ -222,7 +227,7 @@ class _Returning:
         """The end, as polling learned of it; what the stream has told before it is recorded."""
         async with self._turn:
             await self._following.tell(self._visit)
-            await self._visit.send(end)
+            await send_news(self._visit, end)
 
     async def get_stream_back(self) -> None:
         """Try to open the stream again and again, waiting longer each time, until it has caught up or is refused.
@@ -231,15 +236,15 @@ class _Returning:
             NotAuthenticated: The token is no longer accepted.
         """
         visit, backoff = self._visit, self._services.backoff
-        retry_after: float | None = None
         while not visit.left:
-            await trio.sleep(backoff.delay(max(visit.context.stream_failures - 1, 0), retry_after))
+            failures, pause = visit.context.stream_failures, self._pauses.left(visit.flow, "stream")
+            await trio.sleep(backoff.delay(max(failures - 1, 0), pause))
             after = visit.context.last_event_id
             self._following = following = _Following(after, self._interpret)
             try:
                 await self._catch_up(following, after)
             except (ApiError, Network, StreamLost, TooLarge) as exc:
-                retry_after = exc.retry_after if isinstance(exc, ApiError) else None
+                self._pauses.note(visit.flow, "stream", exc)
                 async with self._turn:
                     await following.tell(visit)
                     await visit.send(refusal(exc) or following.loss(exc, self._services))

@@ -11,7 +11,7 @@ state and with it every question and every wait.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 
 import trio
 
@@ -19,7 +19,7 @@ from ..errors import ApiError, CloudError, Network, StillPending
 from ..io.log import logger
 from ..io.polling import LONGEST_RETRY_AFTER, Pace
 from ..machines.machine import Event
-from ..machines.watching import ORDER, AccessRefused, StepObserved, WaitResumed, WatchingContext, news
+from ..machines.watching import ORDER, AccessRefused, StepObserved, WaitResumed, WatchingContext, news, untold
 from .services import Services
 from .visit import Visit
 
@@ -34,14 +34,18 @@ FINISH_SECONDS = 1.0
 
 
 async def send_news(visit: Visit[Any], event: Event) -> bool:
-    """Give the flow what is new of an observation; returns whether anything was. Other events are always new."""
-    told = news(visit.context, event) if isinstance(event, StepObserved) else event
+    """Give the flow what is new of an event at this moment; returns whether anything was. An end always is."""
+    told = news(visit.context, event) if isinstance(event, StepObserved) else untold(visit.context, event)
     return told is not None and await visit.send(told)
 
 
 def refusal(exc: CloudError) -> Event | None:
     """The end of the wait, when the API says the thing is not ours or not there."""
     return AccessRefused(exc.user_message) if isinstance(exc, ApiError) and exc.status in GONE else None
+
+
+Wanted = Literal["status", "stream"]
+"""What a server is asked for: an answer, or its event stream. It may put us off for the one and not for the other."""
 
 
 class Pauses:
@@ -51,18 +55,26 @@ class Pauses:
     """
 
     def __init__(self) -> None:
-        self._until: dict[str, float] = {}
+        self._until: dict[tuple[str, Wanted], float] = {}
 
-    def note(self, flow: str, seconds: float | None) -> None:
-        """The server asked for so many seconds from now; None for nothing."""
+    def note(self, flow: str, wanted: Wanted, exc: CloudError) -> float | None:
+        """What the server said to a question; the seconds it asked for, if it did."""
         now = trio.current_time()
         self._until = {each: until for each, until in self._until.items() if until > now}
-        if seconds is not None:
-            self._until[flow] = now + min(seconds, LONGEST_RETRY_AFTER)
+        if not isinstance(exc, ApiError) or exc.retry_after is None:
+            return None
+        seconds = min(exc.retry_after, LONGEST_RETRY_AFTER)
+        self._until[flow, wanted] = now + seconds
+        return seconds
 
-    async def wait_over(self, flow: str) -> None:
+    def left(self, flow: str, wanted: Wanted) -> float | None:
+        """The seconds until the server may be asked again; None when it may."""
+        until = self._until.get((flow, wanted), 0.0) - trio.current_time()
+        return until if until > 0 else None
+
+    async def wait_over(self, flow: str, wanted: Wanted) -> None:
         """Wait until the server may be asked again."""
-        await trio.sleep_until(max(self._until.get(flow, 0.0), trio.current_time()))
+        await trio.sleep(self.left(flow, wanted) or 0.0)
 
 
 async def pause_after(
@@ -75,8 +87,7 @@ async def pause_after(
     at_least: float = 0.0,
 ) -> None:
     """Wait after so many questions in a row that failed, and let everybody else wait whom the server asked to."""
-    retry_after = exc.retry_after if isinstance(exc, ApiError) else None
-    pauses.note(visit.flow, retry_after)
+    retry_after = pauses.note(visit.flow, "status", exc)
     await trio.sleep(max(at_least, services.backoff.delay(failures, retry_after)))
 
 
@@ -90,7 +101,7 @@ async def look_once(visit: Visit[Any], services: Services, ask: Ask, pauses: Pau
     """
     event, failures = None, 0
     while True:
-        await pauses.wait_over(visit.flow)
+        await pauses.wait_over(visit.flow, "status")
         try:
             event = await ask()
             break
@@ -135,7 +146,7 @@ async def poll(
     """
     pace, pauses, failures = Pace(services.poll_seconds, services.backoff.rng), pauses or Pauses(), 0
     while True:
-        await pauses.wait_over(visit.flow)
+        await pauses.wait_over(visit.flow, "status")
         before: WatchingContext = visit.context
         try:
             event = await ask()

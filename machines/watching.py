@@ -106,14 +106,16 @@ class WaitResumed(Event, frozen=True):
 
 
 W = TypeVar("W", bound=WatchingContext)
+E = TypeVar("E", bound=Event)
 
 
 # --- what is told ------------------------------------------------------------------------------------------------
 
 
-def unsaid(context: WatchingContext, message: str) -> str:
-    """The message, or nothing when it was told before."""
-    return "" if message in context.messages else message
+def untold(context: WatchingContext, end: E) -> E:
+    """An event that ends the wait, without its words when they were told before."""
+    told_before = getattr(end, "message", "") in context.messages
+    return msgspec.structs.replace(end, message="") if told_before else end
 
 
 def is_past(context: WatchingContext, step: str) -> bool:
@@ -137,7 +139,7 @@ def news(context: WatchingContext, observed: StepObserved, *, past: bool = False
     new_step = observed.step != "" and observed.step not in context.steps
     # An id alone is not believed where there is a new step: servers have begun to count anew before.
     repeated = observed.event_id != "" and observed.event_id in context.event_ids and not new_step
-    message = "" if repeated else unsaid(context, observed.message)
+    message = "" if repeated or observed.message in context.messages else observed.message
     if not new_step and not message:
         return None
     if past:

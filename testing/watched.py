@@ -22,7 +22,7 @@ from ..flows.visit import Visit, run_state
 from ..flows.watching import Ask, Pauses
 from ..io.sse import EventStream, ServerSentEvent
 from ..machines.machine import Context, Event
-from ..machines.provisioning import PROVISIONING, ProvisioningContext, ProvisioningFailed
+from ..machines.provisioning import PROVISIONING, ProvisioningContext, ProvisioningFailed, TenantBecameReady
 from ..machines.watching import ORDER, StepObserved
 from ..machines.watching import StreamLost as StreamWasLost
 from .clock import VirtualClock
@@ -56,12 +56,13 @@ class InMemory(Memory):
     @property
     def told(self) -> list[str]:
         """The words somebody who looks on has read."""
-        return [event.message for event in self.events if isinstance(event, StepObserved) and event.message]
+        told = [event for event in self.events if isinstance(event, StepObserved | TenantBecameReady)]
+        return [event.message for event in told if event.message]
 
-    def enter(self) -> None:
-        """Begin a visit of the state it stands in."""
+    def enter(self, *, resumed: bool = False) -> None:
+        """Begin a visit of the state it stands in, or go on with one that was interrupted."""
         self.visit = Visit(
-            self, flow="f", state=self.state, incarnation=1, resumed=False, deadline=None, clock=VirtualClock()
+            self, flow="f", state=self.state, incarnation=1, resumed=resumed, deadline=None, clock=VirtualClock()
         )
 
     @override
@@ -193,9 +194,9 @@ async def nothing_new() -> Event | None:
     return None
 
 
-async def follow(host: InMemory, services: Services, streams: Streams) -> Event:
+async def follow(host: InMemory, services: Services, streams: Streams, pauses: Pauses | None = None) -> Event:
     """Follow a stream to its loss."""
-    return await follow_stream(host.visit, services, streams, progress, trio.Event())
+    return await follow_stream(host.visit, services, streams, progress, pauses or Pauses(), trio.Event())
 
 
 async def lose(host: InMemory, *, silent: bool = False) -> None:
@@ -204,15 +205,11 @@ async def lose(host: InMemory, *, silent: bool = False) -> None:
     host.enter()
 
 
-async def without_stream(host: InMemory, services: Services, streams: Streams, ask: Ask) -> None:
+async def without_stream(
+    host: InMemory, services: Services, streams: Streams, ask: Ask, pauses: Pauses | None = None
+) -> None:
     """One visit of the polling state."""
-    trouble = await run_state(
-        host.visit,
-        [
-            partial(
-                poll_without_stream, services=services, connect=streams, interpret=progress, ask=ask, pauses=Pauses()
-            )
-        ],
-    )
+    outside = {"services": services, "connect": streams, "interpret": progress, "ask": ask}
+    trouble = await run_state(host.visit, [partial(poll_without_stream, **outside, pauses=pauses or Pauses())])
     if trouble is not None:
         raise trouble

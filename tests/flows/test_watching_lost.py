@@ -10,7 +10,7 @@ import trio
 from systemprompt_cloud.errors import NotAuthenticated
 from systemprompt_cloud.flows.services import Services
 from systemprompt_cloud.flows.streaming import CATCH_UP_SECONDS
-from systemprompt_cloud.flows.watching import send_news
+from systemprompt_cloud.flows.watching import Pauses, send_news
 from systemprompt_cloud.io.sse import ServerSentEvent
 from systemprompt_cloud.machines.machine import Event
 from systemprompt_cloud.machines.provisioning import (
@@ -56,6 +56,18 @@ async def test_the_server_says_when_to_try_again(autojump_clock: trio.testing.Mo
     started = trio.current_time()
     await without_stream(host, services, Streams(BUSY, []), nothing_new)
     assert 1 + 7 <= trio.current_time() - started <= 1 + 7 + 1
+
+
+async def test_it_says_so_too_to_whom_follows_it(autojump_clock: trio.testing.MockClock, services: Services) -> None:
+    """What was said in the one state holds in the other; the status may be asked meanwhile."""
+    host, pauses, started = InMemory(), Pauses(), trio.current_time()
+    ask, moments = asking(*[None] * 9)
+    await host.deliver(await follow(host, services, Streams(BUSY), pauses), 1)
+    host.enter()
+    await without_stream(host, services, Streams([]), ask, pauses)
+    assert host.state == "streaming"
+    assert 7 <= trio.current_time() - started <= 7 + 1
+    assert moments[0] == started
 
 
 async def test_a_stream_that_was_mute_must_speak(autojump_clock: trio.testing.MockClock, services: Services) -> None:

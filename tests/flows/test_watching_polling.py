@@ -68,11 +68,12 @@ async def test_a_pause_the_server_asked_for_outlives_the_visit(
     ask, moments = asking(READY)
     await poll(host.visit, services, ask, pauses=pauses)
     assert moments == [pytest.approx(started + 7)]
-    pauses.note("f", 1e9)
+    pauses.note("f", "status", ApiError("busy", status=429, retry_after=1e9))
     with trio.fail_after(1):
-        await pauses.wait_over("another")
+        await pauses.wait_over("another", "status")
+        await pauses.wait_over("f", "stream")
     with trio.fail_after(LONGEST_RETRY_AFTER + 1):
-        await pauses.wait_over("f")
+        await pauses.wait_over("f", "status")
 
 
 @pytest.mark.parametrize(
