@@ -131,6 +131,11 @@ def stream_meaning(event: CheckoutEvent, event_id: str) -> Event:
 
 
 class _Checkout(Following[CheckoutContext]):
+    def __init__(self, services: Services) -> None:
+        super().__init__(services)
+        self._watched: set[str] = set()
+        """Flows whose waiting page has asked, in whichever visit."""
+
     @override
     def open_stream(
         self, api: CloudApiClient, context: CheckoutContext, after: str | None
@@ -257,11 +262,11 @@ class _Checkout(Following[CheckoutContext]):
     async def serve_waiting_page(self, visit: CheckoutVisit) -> None:
         context = visit.context
         nonce = await visit.reveal(context.nonce)
-        watched, told = False, trio.Event()
+        told = trio.Event()
 
         def look() -> StatusView:
-            nonlocal watched
-            watched, view = True, status_view(visit.context)
+            self._watched.add(visit.flow)
+            view = status_view(visit.context)
             if view.status in PAGE_ENDS:
                 told.set()
             return view
@@ -276,7 +281,9 @@ class _Checkout(Following[CheckoutContext]):
                         waiting = visit.context.tenant_id or context.checkout_session_id
                         hit.answer(200, self.services.checkout_pages.waiting_page(waiting))
                 finally:
-                    if visit.left and watched and status_view(visit.context).status in PAGE_ENDS:
+                    ended = visit.left and status_view(visit.context).status in PAGE_ENDS
+                    if ended and visit.flow in self._watched:
+                        self._watched.discard(visit.flow)
                         # The page asks once a second; it shall hear the end, too, before nobody answers any more.
                         with trio.move_on_after(LAST_LOOK_SECONDS, shield=True):
                             await told.wait()

@@ -75,8 +75,10 @@ class _Process:
         return self._running.poll() if self._running is not None else None
 
     def resident_bytes(self) -> int | None:
-        """Its resident set; None where nobody tells (Linux does)."""
+        """Its resident set; None before it is at work, and where nobody tells (Linux does)."""
         try:
+            if int((self._plan.place / "at-work").read_text()) != (self._running.pid if self._running else 0):
+                return None
             statm = Path(f"/proc/{self._running.pid if self._running else 0}/statm").read_text()
             return int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE")
         except (OSError, IndexError, ValueError):

@@ -220,9 +220,8 @@ def _is_forward(story: Sequence[str]) -> bool:
 
 
 def _memory(plan: Plan, sizes: Sequence[tuple[float, int]]) -> tuple[float, float]:
-    """The median size in the two halves of the time in which nobody is killed and tenants still begin."""
+    """The median size in the two halves of what was seen while nobody is killed and tenants still begin."""
     begin, end = plan.kills_until + 0.05 * plan.seconds, 0.95 * plan.seconds
-    middle = (begin + end) / 2
-    first = [size for at, size in sizes if begin <= at < middle]
-    last = [size for at, size in sizes if middle <= at < end]
-    return statistics.median(first or [0]), statistics.median(last or [0])
+    seen = [size for at, size in sizes if begin <= at < end]
+    middle = len(seen) // 2
+    return statistics.median(seen[:middle] or [0]), statistics.median(seen[middle:] if middle else [0])

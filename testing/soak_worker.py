@@ -7,6 +7,7 @@ the journal, so it may be killed at any instruction and started again. It ends b
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -39,7 +40,12 @@ async def run_worker(plan: Plan) -> None:
     allow_open_files(2 * plan.flows + SPARE_FILES)
     _, tenants = build_world(plan)
     planned = list(zip(plan.tenants(), tenants, strict=True))
-    async with soak_services(plan) as services, open_engine(plan.paths, all_programs(services)) as engine:
+    async with (
+        soak_services(plan) as services,
+        open_engine(plan.paths, all_programs(services)) as engine,
+        trio.open_nursery() as nursery,
+    ):
+        await nursery.start(_note_work, plan, engine)
         known = {row.key for row in engine.journal.flows(limit=EVERY_FLOW)}
         looked = 0.0
         for each, tenant in planned:
@@ -59,6 +65,17 @@ async def run_worker(plan: Plan) -> None:
         while engine.journal.flows(statuses=("running", "parked"), limit=1):
             await trio.sleep(LOOK_SECONDS)
             await _take_up(engine)
+        nursery.cancel_scope.cancel()
+
+
+async def _note_work(plan: Plan, engine: Engine, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Write this process's id down once a server's word has come through: all that is needed is loaded by then."""
+    with engine.feed.subscribe() as feed:
+        task_status.started()
+        async for change in feed:
+            if change.kind == "event":
+                (plan.place / "at-work").write_text(str(os.getpid()))
+                return
 
 
 async def _take_up(engine: Engine) -> None:

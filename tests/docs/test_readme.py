@@ -51,6 +51,15 @@ def leave_a_login_behind(cli: CommandLine) -> None:
     running.wait()
 
 
+FREE_PORTS = {
+    "sandbox": ["--port", "0"],
+    "login": ["--port", "0"],
+    "checkout": ["--port", "0"],
+    "up": ["--login-port", "0", "--checkout-port", "0"],
+}
+"""The ports a page names, or leaves as they are, may be somebody else's on this computer: the last option counts."""
+
+
 def follow(cli: CommandLine, line: list[str]) -> None:
     """Do what a line of a page says, as a reader would; AssertionError if it does not end well."""
     given = ""
@@ -65,7 +74,7 @@ def follow(cli: CommandLine, line: list[str]) -> None:
     assert program == "systemprompt-cloud", line
     if words[:2] == ["flows", "resume"]:
         leave_a_login_behind(cli)
-    running = cli.begin(*words, browser=ScriptedBrowser(), listening=True)
+    running = cli.begin(*words, *FREE_PORTS.get(words[0], []), browser=ScriptedBrowser(), listening=True)
     running.say(given)
     if words[0] == "sandbox":
         running.wait_for("http://127.0.0.1:")

@@ -260,10 +260,11 @@ async def test_the_browser_is_heard_before_the_stream(tmp_path: Path) -> None:
         assert (await rehearsal.wait_tab()).status == 200
 
 
-async def test_a_waiting_page_hears_the_end(tmp_path: Path) -> None:
-    """The listener stays until the page, which asks once a second, has been told `ready`."""
+@pytest.mark.parametrize("faults", [[], ["drop-stream:after=5,outage=1000,path=/events"]], ids=["", "polled"])
+async def test_a_waiting_page_hears_the_end(tmp_path: Path, faults: list[str]) -> None:
+    """The listener stays until the page, which asks once a second, has been told `ready`, whoever finds that out."""
     async with (
-        open_rehearsal(tmp_path, browser=PENDING, step_seconds=0.1) as rehearsal,
+        open_rehearsal(tmp_path, browser=PENDING, faults=faults, step_seconds=0.1) as rehearsal,
         rehearsal.open_engine() as engine,
     ):
         rehearsal.log_in()
@@ -276,8 +277,10 @@ async def test_a_waiting_page_hears_the_end(tmp_path: Path) -> None:
             assert (await load(page, url)).json()["status"] != "ready"
             await wait_for_state(flow, "completed")
             said = (await page.get(url)).json()
-        assert said == {"status": "ready", "message": "Infrastructure ready", "app_url": None}
         assert (await flow.wait()).succeeded
+        context = flow.context
+        assert isinstance(context, CheckoutContext)
+        assert said == {"status": "ready", "message": context.messages[-1], "app_url": None}
 
 
 # --- an answer that is lost ----------------------------------------------------------------------------------------

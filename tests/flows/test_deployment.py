@@ -40,7 +40,7 @@ async def test_an_end_that_was_not_there_before_is_the_new_images(desk: Desk, ol
 async def test_a_rollout_too_quick_to_be_seen_is_believed_after_a_while(desk: Desk) -> None:
     """`ready` before and `ready` ever after: counted as the new image's when it has settled."""
     desk.cloud.after = ["ready"]
-    outcome, happened = await desk.deploy_and_tell(settle=0.1)
+    outcome, happened = await desk.deploy_and_tell(settle=2.0)
     assert outcome.state == "deployed"
     assert happened[-2:] == ["DeadlinePassed", "Deployed"]
     assert len(desk.cloud.looks) > 3

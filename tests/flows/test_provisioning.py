@@ -55,7 +55,7 @@ def known_steps(flow: Flow) -> list[str]:
 
 async def test_a_tenant_becomes_ready_and_is_stored(tmp_path: Path) -> None:
     """Every step is seen once, in order; the tenant stands in tenants.json, 0600, with its secrets."""
-    async with open_rehearsal(tmp_path) as rehearsal, rehearsal.open_engine() as engine:
+    async with open_rehearsal(tmp_path) as rehearsal, rehearsal.open_engine(idle_seconds=60.0) as engine:
         flow = await begin(engine, rehearsal)
         outcome = await flow.wait()
         (tenant,) = rehearsal.cloud.tenants.values()
@@ -113,9 +113,19 @@ async def test_whatever_becomes_of_the_stream_the_tenant_is_stored(tmp_path: Pat
 async def test_a_lost_stream_is_said_and_comes_back(tmp_path: Path) -> None:
     """`streaming` to `polling` and back again, each a change a person can see."""
     faults = [f"drop-stream:after=3,{EVENTS}"]
-    async with open_rehearsal(tmp_path, faults=faults) as rehearsal, rehearsal.open_engine() as engine:
-        flow = await begin(engine, rehearsal)
-        await flow.wait()
+    async with (
+        open_rehearsal(tmp_path, faults=faults, step_seconds=1000.0) as rehearsal,
+        rehearsal.open_engine(idle_seconds=60.0) as engine,
+    ):
+        rehearsal.log_in()
+        tenant = rehearsal.buy()
+        tenant.started -= 3 * 1000.0
+        flow = await start_provisioning(engine, rehearsal.provisioning(tenant.id))
+        # The rest of the story waits for the stream: polling shall not come to the end before it is back.
+        await wait_for_change(flow, lambda change: change.event == "StreamReturned")
+        tenant.started -= 7 * 1000.0
+        rehearsal.cloud.wake()
+        assert (await flow.wait()).succeeded
         assert events(flow).count("StreamLost") == 1
         assert events(flow).count("StreamReturned") == 1
         # What was seen before the break is not sent again: the stream goes on after the last event's id.

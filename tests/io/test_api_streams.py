@@ -83,8 +83,8 @@ async def test_what_is_no_stream_is_told_on_entering(
 
 async def test_stream_outlives_the_timeout_of_a_request(server: ScriptedServer) -> None:
     """A stream has no deadline, only a watchdog; reads are not bounded by the request's timeout."""
-    server.plan(event_stream(*[b"data: %d\n\n" % number for number in range(6)], every=0.1))
-    async with client_of(server, timeout=0.25) as client, client.tenant_events("t") as stream:
+    server.plan(event_stream(*[b"data: %d\n\n" % number for number in range(6)], every=0.5))
+    async with client_of(server, timeout=2.0) as client, client.tenant_events("t") as stream:
         assert [(await anext(stream)).data for _ in range(6)] == ["0", "1", "2", "3", "4", "5"]
 
 
@@ -156,7 +156,7 @@ async def test_errors_of_the_readers_own_block_pass_through(server: ScriptedServ
 async def test_many_streams_do_not_starve_a_call(server: ScriptedServer) -> None:
     """Open streams hold connections; calls beside them still get one."""
     server.plan(*[event_stream(b"data: a\n\n", hold=True)] * 120, JSONResponse(ME))
-    async with client_of(server) as client, trio.open_nursery() as nursery:
+    async with client_of(server, timeout=60.0) as client, trio.open_nursery() as nursery:
         opened = 0
 
         async def hold() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import statistics
 import subprocess
 import sys
 import threading
@@ -192,7 +191,7 @@ async def test_an_event_reaches_a_flow_of_another_process_within_250_ms(place: P
         }
     waits = [taken[nonce] - moment for nonce, moment in posted.items()]
     # One in twenty may meet a machine that is busy with something else.
-    assert statistics.quantiles(waits, n=20)[-1] < 0.25, waits
+    assert sorted(waits)[-2] < 0.25, waits
 
 
 async def test_an_event_for_a_flow_nobody_drives_is_taken_on_resume(place: Place, drive: Drive) -> None:
