@@ -122,15 +122,18 @@ class _Deployment:
         except CloudError as exc:
             if refusal(exc) is not None:  # where nothing more can be seen, that is the end
                 return (OutcomeUnknown if intent.uncertain else DeploymentRefused)(exc.user_message)
-            if not intent.uncertain:
-                visit.withdraw(intent)  # what was noted for a withdrawn intent must not speak for this one
             raise
         if not intent.uncertain:
             await visit.send(StatusNoted(redact(status.status or "unknown")))
         elif not api.honours_idempotency:
             return OutcomeUnknown("interrupted while the deployment was being asked for")
         call = partial(api.deploy, context.tenant_id, context.image)
-        answer = await ask_for(visit, api, intent, call, DeploymentRefused)
+        try:
+            answer = await ask_for(visit, api, intent, call, DeploymentRefused)
+        except CloudError:
+            if intent.key in visit.withdrawn:  # nothing happened: the note must not speak for the next announcement
+                await visit.send(StatusNoted(""))
+            raise
         if isinstance(answer, Event):
             return answer
         if answer.status == "ready":

@@ -5,7 +5,7 @@ was announced with. What comes of it is the first of these that fits:
 
 - An answer: it has happened.
 - A conflict with an earlier process's request under the same key: nobody here knows.
-- The API refuses what was asked for: it has not happened, and asking again will not help.
+- The API refuses what was asked for, for good (4xx): it has not happened, and asking again will not help.
 - It fails, and this server honours idempotency keys: the flow is parked; the same key may be sent again, whatever
   happened.
 - It fails in a way that proves that nothing happened (`io/polling.py:may_have_happened`). The intent is withdrawn, and
@@ -68,11 +68,12 @@ async def ask_for(
     except (NotAuthenticated, ApiError, Network, TooLarge) as exc:
         if is_conflict_with_itself(intent, exc):
             return OutcomeUnknown(exc.user_message)
-        if isinstance(exc, ApiError) and exc.status is not None and not exc.retryable:
+        happened = may_have_happened(exc)
+        if isinstance(exc, ApiError) and not (happened or exc.retryable):
             return refused(exc.user_message)
         if api.honours_idempotency:
             raise
-        if may_have_happened(exc):
+        if happened:
             return OutcomeUnknown(exc.user_message)
         visit.withdraw(intent)
         raise

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
 import trio
 
@@ -25,6 +24,7 @@ from ..io.keyring_entries import note_of
 from ..io.pages import OUR_CHECKOUT_PAGES, OUR_LOGIN_PAGES, CheckoutTemplates, OAuthTemplates
 from ..io.paths import CloudPaths
 from ..io.polling import Backoff
+from ..io.urls import Origin
 
 ShowUrl = Callable[[str, str, bool], None]
 """Called with what the URL is for ("log in", "pay"), the URL, and whether a tab may be open from before."""
@@ -130,7 +130,7 @@ class Services:
         found = find_credentials(environ, self.paths, self.clock.now())
         if found is None:
             raise no_login_in_container()
-        if origin(found.api_url) == origin(api_url):
+        if Origin.parse(found.api_url) == Origin.parse(api_url):
             return found
         if environ.get(API_TOKEN):
             raise NotAuthenticated(
@@ -163,10 +163,3 @@ class Services:
         if again:
             return BrowserOutcome(opened=False, reason="a tab may still be open from before")
         return await self.open_browser(url)
-
-
-def origin(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port: what makes two URLs the same place (RFC 6454 section 4)."""
-    parts = urlsplit(url)
-    default = {"https": 443, "http": 80}.get(parts.scheme)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or default

@@ -34,13 +34,14 @@ jitter as a part of the wait."""
 def may_have_happened(failure: Exception) -> bool:
     """Whether what was asked for may have been done although its one try failed.
 
-    It was not if nothing was sent, the token was not accepted, or the API refused: with 408 (RFC 9110 section 15.5.9:
-    it had not all of the request), 425 (RFC 8470 section 5.2) and 429 (RFC 6585 section 4) only for now.
+    It was not if nothing was sent, the token was not accepted, or the API refused (4xx): with 408 (RFC 9110 section
+    15.5.9: it had not all of the request), 425 (RFC 8470 section 5.2) and 429 (RFC 6585 section 4) only for now. A
+    redirect refuses nothing: 303 may say that what was asked for was done (RFC 9110 section 15.4.4).
     """
     if isinstance(failure, Network):
         return failure.sent
     if isinstance(failure, ApiError):
-        return failure.status is None or failure.status >= 500
+        return failure.status is None or not 400 <= failure.status < 500
     return not isinstance(failure, NotAuthenticated)
 
 

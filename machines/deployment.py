@@ -77,7 +77,7 @@ class RegistryOpened(Event, frozen=True):
 
 
 class StatusNoted(Event, frozen=True):
-    """What the status said right before the deployment was asked for."""
+    """What the status said right before the deployment was asked for; empty when that has come to nothing."""
 
     status: str
 

@@ -353,6 +353,15 @@ def small_disk(place: Path, size: str = "64m") -> Generator[SmallDisk]:
         _command("umount", str(place))
 
 
+def fill(place: Path) -> Path:
+    """Leave not a byte free on the disk a directory is on; the file that takes the space, to be cut or removed."""
+    filler = place / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"\0" * 4096)
+    return filler
+
+
 def _command(*words: str) -> None:
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, check=False)  # noqa: S603 our own

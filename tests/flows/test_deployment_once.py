@@ -72,14 +72,34 @@ async def test_a_no_leaves_it_at_that(desk: Desk) -> None:
     assert len(desk.cloud.asked) == 1
 
 
-async def left_after(desk: Desk, event: str) -> None:
-    """A first run that ends right after something was committed."""
+@pytest.mark.parametrize("status", [301, 303, 307])
+async def test_a_redirect_is_no_refusal(desk: Desk, status: int) -> None:
+    """It does not say that nothing was done (303 says the opposite): with keys it is asked again under the same one."""
+    desk.cloud.refuses = {"deploy": [status]}
+    with pytest.raises(FlowParked, match="redirect") as parked:
+        await desk.deploy()
+    assert parked.value.kind == "ApiError"
+    assert (await desk.deploy()).state == "deployed"
+    assert [key for _, key in desk.cloud.asked] == [f"{parked.value.flow}:2:deploy"]
+
+
+async def test_a_redirect_without_keys_is_for_a_person_to_judge(desk: Desk) -> None:
+    """The status shows nothing new, so nobody here knows: parked with 8, and not asked again by itself."""
+    desk.cloud.keys, desk.cloud.refuses = False, {"deploy": [303]}
+    with pytest.raises(FlowParked) as parked:
+        await desk.deploy(settle=0.05)
+    assert (parked.value.kind, parked.value.code) == ("EffectUncertain", EXIT_PENDING)
+    assert desk.cloud.asked == []
+
+
+async def left_after(desk: Desk, *events: str) -> None:
+    """A run that ends right after these were committed, one after the other."""
     async with desk.open() as engine:
         with engine.feed.subscribe() as feed:
             await start_deployment(engine, desk.wanted())
-            async for change in feed:
-                if change.event.endswith(event):
-                    return
+            for event in events:
+                while not (await feed.receive()).event.endswith(event):
+                    pass
 
 
 async def test_an_interruption_before_anything_was_asked_for_is_no_question(desk: Desk) -> None:
@@ -87,6 +107,24 @@ async def test_an_interruption_before_anything_was_asked_for_is_no_question(desk
     desk.cloud.keys = False
     await left_after(desk, ":deploy")
     assert desk.cloud.asked == []
+    assert (await desk.deploy()).state == "deployed"
+    assert len(desk.cloud.asked) == 1
+
+
+async def test_what_was_noted_for_a_request_that_came_to_nothing_is_no_sign_of_the_next(desk: Desk) -> None:
+    """Turned away, resumed, announced again and killed: that nothing was asked for is certain, and nobody is asked."""
+    desk.cloud.keys, desk.cloud.refuses = False, {"deploy": [429]}
+    await left_after(desk, "StatusNoted", "ApiError")
+    await left_after(desk, ":deploy")
+    assert desk.cloud.asked == []
+    assert (await desk.deploy()).state == "deployed"
+    assert len(desk.cloud.asked) == 1
+
+
+async def test_turned_away_and_killed_before_that_was_written_down_is_no_question_either(desk: Desk) -> None:
+    """The note is taken back first, the announcement with the parking: between the two nothing is open."""
+    desk.cloud.keys, desk.cloud.refuses = False, {"deploy": [429]}
+    await left_after(desk, "StatusNoted", "StatusNoted")
     assert (await desk.deploy()).state == "deployed"
     assert len(desk.cloud.asked) == 1
 

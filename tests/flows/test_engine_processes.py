@@ -30,6 +30,7 @@ from systemprompt_cloud.machines.machine import (
     Verdict,
     on,
 )
+from systemprompt_cloud.testing.storage import fill
 
 # The same text makes the machine here and in the child process: they must have the same fingerprint.
 TABLE = """
@@ -268,18 +269,6 @@ def small_disk(mounted: Callable[[str], Path]) -> CloudPaths:
     return CloudPaths(directory=directory, state_directory=directory, origin="explicit")
 
 
-def fill(paths: CloudPaths) -> Path:
-    """Leave not a byte free."""
-    filler = paths.directory.parent / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"\0" * 4096)
-        except OSError:
-            pass
-    return filler
-
-
 BIG = Counted("x" * 50_000)
 
 
@@ -288,7 +277,7 @@ async def test_a_full_disk_refuses_the_event_and_keeps_the_flow(small_disk: Clou
     async with open_engine(small_disk, [WAITING]) as engine:
         flow = await engine.start(COUNT, Count())
         await flow.send(Counted())
-        filler = fill(small_disk)
+        filler = fill(small_disk.directory.parent)
         with pytest.raises(JournalError, match=r"journal\.sqlite3: .*full") as caught:
             await flow.send(BIG)
         assert "Free some space" in caught.value.recovery_hint
@@ -312,7 +301,7 @@ async def test_a_flow_whose_disk_filled_up_goes_on_later(small_disk: CloudPaths)
     program: Program[Any] = Program(COUNT, {"counting": [count]})
     async with open_engine(small_disk, [program]) as engine:
         flow = await engine.start(COUNT, Count(), key="k")
-        filler = fill(small_disk)
+        filler = fill(small_disk.directory.parent)
         begin.set()
         with pytest.raises((JournalError, FlowParked), match="full"), trio.fail_after(30):
             await flow.wait()
@@ -336,7 +325,7 @@ async def test_a_failed_resume_leaves_the_flow_to_be_resumed_again(small_disk: C
     async with open_engine(small_disk, [WAITING]) as engine:
         flow = await engine.start(COUNT, Count())
     async with open_engine(small_disk, [WAITING]) as engine:
-        filler = fill(small_disk)
+        filler = fill(small_disk.directory.parent)
         failures: list[str] = []
         while True:  # with a page more each time: sometimes there is room for taking it over and not for the rest
             try:

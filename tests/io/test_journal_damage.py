@@ -13,6 +13,7 @@ from systemprompt_cloud.errors import Io, JournalCorrupted, JournalError, Journa
 from systemprompt_cloud.io.journal import Journal
 from systemprompt_cloud.io.records import SCHEMA_VERSION
 from systemprompt_cloud.testing.rows import begin_flow
+from systemprompt_cloud.testing.storage import fill
 
 
 @pytest.fixture
@@ -119,18 +120,6 @@ def test_a_directory_in_its_place_is_named(journal_path: Path) -> None:
 def small_disk(mounted: Callable[[str], Path]) -> Path:
     """A real file system of 1 MiB."""
     return mounted("1m")
-
-
-def fill(place: Path) -> Path:
-    """Leave not a byte free."""
-    filler = place / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"\0" * 4096)
-        except OSError:
-            pass
-    return filler
 
 
 def test_a_full_disk_refuses_the_write_and_keeps_the_rest(small_disk: Path) -> None:

@@ -7,11 +7,31 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from systemprompt_cloud.io.polling import LONGEST_RETRY_AFTER, Backoff, Pace
+from systemprompt_cloud.errors import ApiError, Network, NotAuthenticated, TooLarge
+from systemprompt_cloud.io.polling import LONGEST_RETRY_AFTER, Backoff, Pace, may_have_happened
 
 
 def seeded(seed: int) -> random.Random:
     return random.Random(seed)  # noqa: S311 -- jitter is no secret
+
+
+@pytest.mark.parametrize(
+    ("failure", "open_question"),
+    [
+        *((ApiError("refused", status=status), False) for status in (400, 404, 408, 409, 425, 429, 499)),
+        *((ApiError("not done, or done", status=status), True) for status in (101, 301, 303, 307, 500, 503, 599)),
+        (ApiError("done, and the answer makes no sense"), True),
+        (TooLarge("done, and the answer is too large"), True),
+        (Network("broke", sent=True), True),
+        (Network("never connected", sent=False), False),
+        (NotAuthenticated("401"), False),
+    ],
+)
+def test_only_a_refusal_and_a_request_that_never_left_prove_that_nothing_happened(
+    failure: Exception, open_question: bool
+) -> None:
+    """4xx says so; a redirect does not: 303 may answer what was done (RFC 9110 section 15.4.4)."""
+    assert may_have_happened(failure) is open_question
 
 
 @given(st.integers(0, 10_000), st.integers())

@@ -13,6 +13,7 @@ from systemprompt_cloud.io.urls import LISTENER_NAMES, LOOPBACK_NAMES, Origin
     [
         ("https://api.systemprompt.io", "https://API.systemprompt.io:443/v1?x=y#z", True),
         ("http://127.0.0.1", "http://127.0.0.1:80/", True),
+        ("http://127.0.0.1", "http://127.0.0.1:0", False),
         ("http://[::1]:8080/a", "http://[::1]:8080/b", True),
         ("https://api.systemprompt.io", "http://api.systemprompt.io", False),
         ("https://api.systemprompt.io", "https://api.systemprompt.io:8443", False),
