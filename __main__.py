@@ -14,9 +14,8 @@ from pathlib import Path
 
 from ._version import __version__
 
-_CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
-"""What a disk says that takes no more, and a closed stdout; every other file of ours has its errors translated where it
-is written."""
+_CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What a disk says that takes no more; every other file of ours has its errors translated where it is written."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,9 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            _reopen(number, name)
     arguments = sys.argv[1:] if argv is None else list(argv)
-    if sys.stdout is None:
-        _reopen_stdout()
     try:
         if not any(name.endswith("_COMPLETE") and name.startswith("_S") for name in os.environ):
             if arguments == ["--version"]:
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _forget_stdout()
         return 1
     except OSError as exc:
-        if exc.errno not in _CANNOT_WRITE or exc.filename is not None:
+        if exc.filename is not None or not (exc.errno in _CANNOT_WRITE or _stdout_is_closed(exc)):
             raise
         _forget_stdout()
         sys.stderr.write(f"Error: cannot write to stdout: {exc.strerror or exc}\n")
@@ -61,16 +61,27 @@ def _answer(text: str) -> int:
     return 0
 
 
-def _reopen_stdout() -> None:
-    """Put something in place of a stdout that was closed before we came: every write fails, as it should.
+def _reopen(number: int, name: str) -> None:
+    """Put /dev/null in place of a standard stream that was closed before we came.
 
-    Python would drop what is written; and the next file to be opened, the journal say, would get stdout's number.
+    Left closed, its number would go to the next file to be opened, the journal say, and with it whatever is said there.
+    Stdin is at its end and stderr takes everything; stdout cannot be written, so that no data is lost unnoticed.
     """
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 1)
-    if nothing != 1:
+    nothing = os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)
+    os.dup2(nothing, number)
+    if nothing != number:
         os.close(nothing)
-    sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w", encoding="utf-8", closefd=False))
+
+
+def _stdout_is_closed(exc: OSError) -> bool:
+    """Whether a bad descriptor is that of stdout: it says so of writing nothing, too."""
+    if exc.errno == errno.EBADF:
+        try:
+            os.write(sys.stdout.fileno(), b"")
+        except OSError:
+            return True
+    return False
 
 
 def _forget_stdout() -> None:

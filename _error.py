@@ -6,18 +6,38 @@ An error carries `user_message` (what happened, to which file or URL), `recovery
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar, Final
 
 CLI: Final = "systemprompt-cloud"
 
 REFUSED: Final = "The API itself refused this: what it says has to change before it is asked again."
 HINT_OF_CODE: Final = {
-    "not_found": "Check --api-url; if it is right, try again later.",  # no such path: this is not the API's address
+    "not_found": "Check --api-url: there is no such call at that address.",
     "tenant_not_found": f"See what is stored here: {CLI} tenants list. Read it from the API again: {CLI} tenants sync",
     "domain_not_found": f"There is nothing to take away; give the tenant one: {CLI} domain set DOMAIN",
     "secret_not_found": f"See what there is: {CLI} secrets list",
 }
 """What mends the API's refusals that name what is missing, by the API's own code; any other is `REFUSED`."""
+
+_REFUSAL = re.compile(r"[A-Z]+ \S+: (\S+): ")
+
+
+def refusal_in_words(where: str, code: str, said: str) -> str:
+    """A refusal of the API in a sentence, which is what the history of a flow keeps of it.
+
+    Args:
+        where: The call: its method and URL.
+        code: The API's own code.
+        said: What the API says for people.
+    """
+    return f"{where}: {code}: {said}"
+
+
+def code_of_refusal(problem: str) -> str:
+    """The code `refusal_in_words` put into a sentence; empty when the sentence is about anything else."""
+    found = _REFUSAL.match(problem)
+    return found[1] if found else ""
 
 
 class CloudError(Exception):

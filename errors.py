@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from ._error import CLI, HINT_OF_CODE, REFUSED, CloudError
+from ._error import CLI, HINT_OF_CODE, REFUSED, CloudError, code_of_refusal, refusal_in_words
 
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
@@ -155,7 +155,7 @@ class InvalidImage(CloudError, code=EXIT_USAGE, hint="Name it as it was pushed, 
 # --- the world -----------------------------------------------------------------------------------------
 
 
-class ApiError(CloudError, hint=HINT_OF_CODE["not_found"]):
+class ApiError(CloudError, hint="Check --api-url; if it is right, try again later."):
     """The API, or a proxy before it, answered with an error or with something that is not the API's.
 
     Attributes:
@@ -163,6 +163,9 @@ class ApiError(CloudError, hint=HINT_OF_CODE["not_found"]):
         code: The API's own error code, when it sent one.
         retry_after: Seconds the server asked us to wait (RFC 9110 section 10.2.3), when it did.
     """
+
+    in_words = staticmethod(refusal_in_words)
+    code_in = staticmethod(code_of_refusal)
 
     def __init__(
         self,

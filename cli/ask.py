@@ -21,7 +21,7 @@ STDIN = 0
 
 def somebody_is_there(settings: Settings) -> bool:
     """Whether a person can be asked: stdin is a terminal, and nobody said otherwise."""
-    return not settings.no_input and sys.stdin is not None and sys.stdin.isatty()
+    return not settings.no_input and sys.stdin.isatty()
 
 
 async def ask_yes_or_no(question: str) -> bool:
@@ -38,7 +38,7 @@ async def ask(question: str) -> str | None:
     """Ask, and give the line that is typed, without its end; None at the end of the input."""
     sys.stderr.write(f"{clean(question)} ")
     sys.stderr.flush()
-    return await read_line(STDIN) if sys.stdin is not None else None
+    return await read_line(STDIN)
 
 
 async def read_line(descriptor: int) -> str | None:

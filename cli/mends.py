@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from ..errors import CLI, CloudError, TenantNotFound
+from ..errors import CLI, HINT_OF_CODE, ApiError, CloudError
 from ..flows.flow import Outcome
 from ..io.records import FlowRow
 from .settings import Settings
@@ -54,8 +54,8 @@ def mend(settings: Settings, outcome: Outcome, family: Sequence[FlowRow]) -> str
         if command := settings.again(option, "0"):
             return f"Take any free port: {command}"
         return f"Start it again with {option} 0, for any free one."
-    if ": tenant_not_found: " in said:
-        return settings.mended(TenantNotFound.default_hint)
+    if hint := HINT_OF_CODE.get(ApiError.code_in(said)):
+        return settings.mended(hint)
     if said.startswith("there is no plan"):
         return f"See what there is: {settings.mended(f'{CLI} plans')}"
     if child == "checkout" and outcome.state in {"declined", "denied"}:

@@ -26,7 +26,7 @@ from .lines import invitation
 from .mends import in_words, mend_stuck
 from .settings import Settings
 from .steady import Steady
-from .terminal import clean, mark, say, shortened
+from .terminal import clean, mark, say, shortened, wants_colour
 
 MACHINES: Mapping[str, Machine[Any]] = {each.name: each for each in every.MACHINES}
 
@@ -258,8 +258,6 @@ def reached(settings: Settings, machine: str, result: Mapping[str, str]) -> list
 
 def presenter(settings: Settings) -> People:
     """People's view of a flow: moving on a terminal, plain lines elsewhere."""
-    from .terminal import wants_colour
-
     if wants_colour(sys.stderr):
         from .live import LivePeople
 

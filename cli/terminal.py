@@ -67,9 +67,9 @@ def prepare_streams() -> None:
             reconfigure(errors="replace")
 
 
-def wants_colour(stream: TextIO | None, environ: Mapping[str, str] = os.environ) -> bool:
+def wants_colour(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
     """Whether the stream is a terminal that likes colour and movement (https://no-color.org, `TERM=dumb`)."""
-    return stream is not None and stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
 def speaks_unicode(stream: TextIO) -> bool:
@@ -114,9 +114,7 @@ def shortened(flow: str) -> str:
     return flow if "." in flow else flow[:12]
 
 
-def _write(stream: TextIO | None, text: str) -> None:
-    if stream is None:  # closed by whoever started us
-        return
+def _write(stream: TextIO, text: str) -> None:
     try:
         stream.write(text + "\n")
         stream.flush()

@@ -25,7 +25,7 @@ def read_typed(settings: Settings, prompts: list[str], option: str) -> list[str]
     Raises:
         typer.BadParameter: It is a terminal, and nobody may be asked; or what was typed is no text.
     """
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not sys.stdin.isatty():
         return None
     if settings.no_input:
         raise typer.BadParameter("--no-input forbids to ask; pipe it in by stdin", param_hint=option)
@@ -47,9 +47,12 @@ def read_piped(longest: int, option: str) -> str:
         option: What the person gave to get here, for the message.
 
     Raises:
-        typer.BadParameter: It is longer, or no text.
+        typer.BadParameter: It cannot be read, is longer, or no text.
     """
-    found = b"" if sys.stdin is None else sys.stdin.buffer.read(longest + 1)
+    try:
+        found = sys.stdin.buffer.read(longest + 1)
+    except OSError as exc:
+        raise typer.BadParameter(f"stdin cannot be read: {exc.strerror or exc}", param_hint=option) from exc
     if len(found) > longest:
         raise typer.BadParameter(f"stdin holds more than {longest} bytes", param_hint=option)
     try:

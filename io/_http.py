@@ -281,7 +281,8 @@ def refusal(response: httpx.Response, body: bytes, where: str, now: datetime) ->
             said = f": {quoted}" if quoted else ""
         return ApiError(f"{where} answered {status}{said}", status=status, retry_after=retry_after, request_id=named)
     code, message = _quote(error.code.encode()), _quote(error.message.encode())
-    return ApiError(f"{where}: {code}: {message}", status=status, code=code, retry_after=retry_after, request_id=named)
+    said = ApiError.in_words(where, code, message)
+    return ApiError(said, status=status, code=code, retry_after=retry_after, request_id=named)
 
 
 def login_refusal(response: httpx.Response, where: str, *, expired: bool, skew: timedelta | None) -> NotAuthenticated:

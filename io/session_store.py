@@ -37,6 +37,9 @@ from .unknown import Moment, plain_record, read_record
 STORE_VERSION: Final = 1
 SESSIONS_DIRECTORY: Final = "sessions"
 
+_OURS: Final = ("unread",)
+"""The fields of `SessionStore` that are no fields of the file."""
+
 
 class UnreadSession(msgspec.Struct, frozen=True):
     """A session of a version that is not read here.
@@ -100,7 +103,7 @@ class SessionStore(msgspec.Struct, kw_only=True):
     def _from_plain(cls, raw: dict[str, Any], path: Path) -> Self:
         check_version(raw, (STORE_VERSION,), path)
         listed = msgspec.convert(raw, _Listed).sessions
-        store = read_record({**raw, "sessions": {}}, cls)
+        store = read_record({**raw, "sessions": {}}, cls, ours=_OURS)
         for key, each in listed.items():
             try:
                 with part(f"session {key}"):
@@ -152,7 +155,8 @@ class SessionStore(msgspec.Struct, kw_only=True):
     def _write(self, path: Path) -> None:
         sessions = {key: unread.content for key, unread in self.unread.items()}
         read = {key: plain_record(session) for key, session in self.sessions.items()}
-        write_plain(path, {**plain_record(self), "sessions": sessions | read, "active_key": self.active_key})
+        plain = plain_record(self, ours=_OURS)
+        write_plain(path, {**plain, "sessions": sessions | read, "active_key": self.active_key})
 
     # --- sessions ------------------------------------------------------------------------------------------
 
@@ -202,13 +206,9 @@ class SessionStore(msgspec.Struct, kw_only=True):
     def remove_tenant_sessions(self) -> list[str]:
         """Take out every session but the local one, readable or not, and choose no tenant; their storage keys."""
         gone = [name for name in (*self.sessions, *self.unread) if name != LOCAL_SESSION_KEY]
-        for name in gone:
-            self.sessions.pop(name, None)
-            self.unread.pop(name, None)
-        if self.active_session_key not in {None, SessionKey.local()}:
-            self.active_key = self.active_profile_name = None
-        if gone:
-            self._changed()
+        chosen = [] if self.active_key is None else [self.active_key]  # it may be one without a session
+        for name in {*gone, *chosen} - {LOCAL_SESSION_KEY}:
+            self.remove_session(name)
         return gone
 
     def prune_expired(self, now: datetime | None = None) -> int:

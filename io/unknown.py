@@ -11,6 +11,7 @@ A null is the same as nothing. Words of enumerations are plain strings (see `wir
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
@@ -19,9 +20,6 @@ import msgspec
 
 UNKNOWN: Final = "unknown_fields"
 """The name of the field that holds the rest."""
-
-UNREAD: Final = "unread"
-"""The name of a field for what stands in a list or table of the file and is of a version that is not read here."""
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises: no JSON or not of the shape, no UTF-8 inside a string, nested deeper than the decoder goes."""
@@ -35,17 +33,18 @@ _T = TypeVar("_T", bound=msgspec.Struct)
 _FINE: Final = re.compile(r"(.+\.\d{6})(\d*[1-9]\d*)([Zz]|[+-]\d\d:\d\d)")
 
 
-def read_record(raw: dict[str, Any], kind: type[_T]) -> _T:
+def read_record(raw: dict[str, Any], kind: type[_T], *, ours: Collection[str] = ()) -> _T:
     """Build a record from the fields it knows, and hand it the rest to keep.
 
     Args:
         raw: The decoded object; left as it is.
         kind: A struct with a field `unknown_fields`.
+        ours: Names of other fields of the struct that are no fields of the file either; they are left at their default.
 
     Raises:
         msgspec.ValidationError: A field is missing or breaks its rule; the message names it.
     """
-    fields = frozenset(kind.__struct_fields__) - {UNKNOWN, UNREAD}
+    fields = frozenset(kind.__struct_fields__) - {UNKNOWN, *ours}
     known = {name: value for name, value in raw.items() if name in fields and value is not None}
     rest = {name: value for name, value in raw.items() if name not in fields}
     record = msgspec.convert(known, kind, dec_hook=_read_path)
@@ -69,15 +68,15 @@ def _read_path(kind: type, value: Any) -> Any:
     raise ValueError(f"expected a path, got {type(value).__name__}")
 
 
-def plain_record(record: msgspec.Struct) -> dict[str, Any]:
+def plain_record(record: msgspec.Struct, *, ours: Collection[str] = ()) -> dict[str, Any]:
     """What the file holds of a record: absent optionals left out, moments in UTC, and the rest as it was read.
 
     Args:
         record: A struct with a field `unknown_fields`, and no records inside it.
+        ours: As for `read_record`.
     """
-    known = msgspec.structs.asdict(record)
+    known = {name: value for name, value in msgspec.structs.asdict(record).items() if name not in ours}
     rest: dict[str, Any] = known.pop(UNKNOWN)
-    known.pop(UNREAD, None)
     shown = {name: _plain(value, rest.get(name)) for name, value in known.items() if value is not None}
     return {**rest, **shown}
 

@@ -138,10 +138,11 @@ def test_stdout_that_cannot_be_written(cli: CommandLine, words: list[str]) -> No
     assert file.exists() is (words[0] == "login")
 
 
-def test_stdout_that_is_closed(owner: tuple[CommandLine, str]) -> None:
+@pytest.mark.parametrize("how", [">&-", "1</dev/null"], ids=["closed", "for reading"])
+def test_stdout_that_is_closed(owner: tuple[CommandLine, str], how: str) -> None:
     """What is said there is lost: a line on stderr, and 1. Who says nothing there ends as ever."""
     cli, _ = owner
-    cli.before = ("sh", "-c", 'exec "$@" >&-', "sh")
+    cli.before = ("sh", "-c", f'exec "$@" {how}', "sh")
     for words in (["--version"], ["diagram"], ["plans", "--json"]):
         assert cli(*words).ended(1).err == "Error: cannot write to stdout: Bad file descriptor\n"
     cli("logout").ended(0)

@@ -291,6 +291,18 @@ def test_the_sessions_of_all_tenants_are_removed_with_those_of_other_versions(pa
         assert left.active_key == (None if chosen == "tenant_1" else "local")
 
 
+@pytest.mark.parametrize("sessions", [{}, {"org_7": {"version": 9}}], ids=["none", "of a newer version"])
+@pytest.mark.parametrize("chosen", ["tenant_1", "org_7"])
+def test_without_the_sessions_of_tenants_no_tenant_is_chosen(path: Path, sessions: dict[str, Any], chosen: str) -> None:
+    """Whether the chosen one had a session, and whether its key is understood here; and that is a change."""
+    put(path, sessions=sessions, active_key=chosen, active_profile_name="p", updated_at="2026-01-01T00:00:00Z")
+    with SessionStore.updating(path) as store:
+        assert store.remove_tenant_sessions() == list(sessions)
+    left = SessionStore.load_or_create(path)
+    assert (left.sessions, left.unread, left.active_key, left.active_profile_name) == ({}, {}, None, None)
+    assert left.updated_at > datetime(2026, 1, 1, tzinfo=UTC)
+
+
 def update(path: Path) -> None:
     """Change something."""
     with SessionStore.updating(path) as store:

@@ -1,0 +1,49 @@
+"""What a person is told to do about a flow that did not end well."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from systemprompt_cloud.errors import ApiError, TenantNotFound
+from systemprompt_cloud.testing.command import CommandLine
+
+CODES = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1)
+
+
+@given(CODES, st.text())
+def test_a_refusal_keeps_its_code_in_words(code: str, said: str) -> None:
+    """The history of a flow has only the sentence; the API's code is found in it again, whatever was said."""
+    assert ApiError.code_in(ApiError.in_words("GET https://h.example:8/a/b", code, said)) == code
+
+
+@pytest.mark.parametrize(
+    "problem",
+    ["", "paid, but no tenant within 5 s", "there is no plan 'GET x: tenant_not_found: '", "GET https://h: no answer"],
+)
+def test_a_sentence_about_anything_else_has_no_code(problem: str) -> None:
+    """What the API did not refuse is not taken for a refusal."""
+    assert ApiError.code_in(problem) == ""
+
+
+def test_a_tenant_that_is_not_there(cli: CommandLine) -> None:
+    """Whoever waits for it in vain is told how to see which there are."""
+    cli.login()
+    ran = cli("provision", "tnt_none").ended(1)
+    assert ran.err.splitlines()[-1] == TenantNotFound.default_hint
+
+
+def test_a_plan_that_is_called_like_a_refusal(cli: CommandLine) -> None:
+    """What somebody typed says nothing about tenants: told are the plans."""
+    cli.login()
+    ran = cli("checkout", "--plan", "x: tenant_not_found: y", "--no-browser").ended(1)
+    assert "See what there is: systemprompt-cloud plans" in ran.err
+    assert TenantNotFound.default_hint not in ran.err
+
+
+def test_no_such_call_is_another_matter_than_no_good_answer() -> None:
+    """Both may be a wrong address; only where the API is at fault may a later moment be better."""
+    missing = ApiError("no", status=404, code="not_found").recovery_hint
+    broken = ApiError("no", status=502).recovery_hint
+    assert ("--api-url" in missing, "--api-url" in broken) == (True, True)
+    assert ("later" in missing, "later" in broken) == (False, True)
