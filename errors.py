@@ -215,6 +215,10 @@ class UnsafeFile(Io, hint="Remove it, or point --dir at a directory of your own.
     """A private file is a symbolic link, or belongs to somebody else; it is neither read nor written."""
 
 
+class DirectoryInUse(UnsafeFile, code=EXIT_USAGE, hint="Name a directory of its own, say --dir DIR/.systemprompt"):
+    """The directory that was named holds other things and nothing of ours; it is left as it is."""
+
+
 class VaultMissing(CloudError, hint="Cancel the flow and start again."):
     """The secrets of a running flow are gone; the flow cannot go on from here."""
 
@@ -366,9 +370,7 @@ class UnexpectedFailure(
     """An exception nobody planned for; the flow is kept and its traceback is in the log."""
 
 
-class IncompatibleFlow(
-    CloudError, hint=f"Finish it with the version that started it, or end it: {CLI} flows cancel ID"
-):
+class IncompatibleFlow(CloudError, hint="Finish it with the program and the version that started it, or cancel it."):
     """The flow was written by another version of its machine and no migration is registered."""
 
 

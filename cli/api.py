@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import Network
-from .settings import Settings, choose_api
+from .settings import Settings, usable_api
 
 if TYPE_CHECKING:
     from ..io.api import CloudApiClient
@@ -35,7 +35,7 @@ def require_login(settings: Settings) -> str:
     """
     from ..flows.services import Services
 
-    checked = checked_api(choose_api(settings).url)
+    checked = checked_api(usable_api(settings).url)
     Services(settings.paths, environ=os.environ).credentials(checked)
     return checked
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from .._version import __version__
-from ..errors import CLI, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, CloudError
+from ..errors import CLI, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, CloudError, Io
 from . import (
     checkout,
     demo,
@@ -36,10 +37,10 @@ from . import (
     up,
     whoami,
 )
-from .arguments import hoist
-from .errors import report
+from .arguments import hoist, known_text
+from .errors import in_short, report
 from .settings import ENVIRONMENTS, Settings, named_api_url
-from .terminal import clean, prepare_streams, put_json, stdout_failed
+from .terminal import prepare_streams, put_json, say, stdout_failed
 
 EPILOG = (
     "Global options may stand before or after the command. Exit codes: 0 done, 1 failed, 2 usage, 4 login needed, "
@@ -59,13 +60,19 @@ app = typer.Typer(
 _typed: list[str] = []
 """The arguments of this run, the global options first."""
 
+_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
+"""Every mistake in the usage; Typer gives only this kind of it a public name, and has what is used here in its base."""
+
 _seen: list[Settings] = []
 """The settings of this run, for the errors that come after them."""
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(f"{CLI} {__version__}")
+        if "--json" in _typed:
+            put_json({"version": __version__})
+        else:
+            print(f"{CLI} {__version__}")
         raise typer.Exit
 
 
@@ -75,15 +82,32 @@ def _known_environment(value: str | None) -> str | None:
     return value
 
 
+def _named_directory(value: str | None) -> str | None:
+    if value == "":  # an unset variable of a shell's, more likely than the current directory
+        raise typer.BadParameter("it is empty; the current directory is '.'")
+    return value
+
+
+def _refuse_too_long(directory: Path) -> None:
+    """Before any command meets it: no file system takes it, so it is a mistake in the usage."""
+    try:
+        directory.lstat()
+    except OSError as exc:
+        if exc.errno == errno.ENAMETOOLONG:
+            raise
+        # whatever else it is, the commands that need the directory say so
+
+
 @app.callback()
 def program(
     context: typer.Context,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout, nothing else.")] = False,
     directory: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--dir",
             metavar="DIR",
+            callback=_named_directory,
             help="The .systemprompt directory to use. [default: SYSTEMPROMPT_DIR, the project's, yours]",
         ),
     ] = None,
@@ -125,11 +149,15 @@ def program(
 
     if api_url is not None and env is not None:
         raise typer.BadParameter("give either --env or --api-url", param_hint="--env")
+    named = None if directory is None else Path(directory)
+    paths = resolve_cloud_paths(named, os.environ, current_directory())
+    if paths.origin == "explicit":
+        _refuse_too_long(paths.directory)
     settings = Settings(
-        paths=resolve_cloud_paths(directory, os.environ, current_directory()),
+        paths=paths,
         json=json,
         no_input=no_input,
-        directory=directory,
+        directory=named,
         api_url=None if api_url is None else named_api_url(api_url, "--api-url"),
         env=env,
         verbosity=verbose,
@@ -175,24 +203,36 @@ def run(argv: Sequence[str], *, name: str = CLI) -> int:
 def _run(argv: Sequence[str], name: str) -> int:
     _typed[:] = hoist(argv)
     try:
-        app(list(_typed), prog_name=name)
-    except SystemExit as exc:
-        if exc.code == EXIT_USAGE and "--json" in _typed:
-            _put_usage_error(exc.__context__)
+        return app(known_text(_typed), prog_name=name, standalone_mode=False) or EXIT_DONE
+    except _UsageError as exc:
+        _tell_usage_error(exc)
+        return exc.exit_code
+    except SystemExit as exc:  # completion ends the program itself
         return exc.code if isinstance(exc.code, int) else 0 if exc.code is None else 1
+    except typer.Abort:
+        say("Aborted!")
+        return EXIT_FAILED
     except CloudError as exc:
         return report(_seen[0] if _seen else None, exc)
+    except OSError as exc:
+        if exc.filename is None:
+            raise  # of a stream; `__main__` knows those
+        problem = Io(f"cannot use {exc.filename}: {exc.strerror}")
+        if exc.errno != errno.ENAMETOOLONG:
+            return report(_seen[0] if _seen else None, problem)
+        _tell_usage_error(typer.BadParameter(problem.user_message))
+        return EXIT_USAGE
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         return EXIT_INTERRUPTED
-    return 0
 
 
-def _put_usage_error(problem: BaseException | None) -> None:
-    """A mistake in the usage as an object on stdout; the words for people are on stderr already."""
-    # Typer ends the program while it handles its own exception, and says nowhere else what that was.
-    told: Callable[[], str] | None = getattr(problem, "format_message", None)
-    where: str = getattr(getattr(problem, "ctx", None), "command_path", CLI)
-    message = "" if told is None else clean(told())
-    shown = {"error": "UsageError", "message": message, "hint": f"See {where} --help", "exit_code": EXIT_USAGE}
-    put_json(shown)
+def _tell_usage_error(problem: typer.BadParameter) -> None:
+    """A mistake in the usage: in words on stderr, for programs also as an object on stdout."""
+    # Line by line: where nothing but the name of a group was typed, the message is its help.
+    problem.message = "\n".join(map(in_short, problem.message.splitlines()))
+    problem.show()
+    if "--json" in _typed:
+        where: str = getattr(problem.ctx, "command_path", CLI)
+        message, hint = in_short(problem.format_message()), f"See {where} --help"
+        put_json({"error": "UsageError", "message": message, "hint": hint, "exit_code": problem.exit_code})

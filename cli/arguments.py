@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import typer
+
 FLAGS: Final = frozenset({"--json", "--no-input", "--version", "--verbose"})
 VALUED: Final = frozenset({"--dir", "--api-url", "--env", "--log-file"})
 
@@ -38,6 +40,21 @@ def hoist(argv: Sequence[str]) -> list[str]:
         else:
             rest.append(word)
     return front + rest
+
+
+def known_text(argv: Sequence[str]) -> list[str]:
+    """The same arguments, if all are text: half characters can neither be sent nor stored nor be said again.
+
+    Raises:
+        typer.BadParameter: One holds bytes that are not UTF-8.
+    """
+    for word in argv:
+        try:
+            word.encode()
+        except UnicodeEncodeError as exc:
+            shown = word.encode(errors="surrogateescape").decode(errors="backslashreplace")
+            raise typer.BadParameter(f"'{shown}' is not UTF-8 text") from exc
+    return list(argv)
 
 
 def _is_verbosity(word: str) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import Io
+from ..io.cloud_dir import ensure_cloud_dir
 from ..io.files import ensure_private_dir, write_private
 from ..io.log import logger
 from ..io.owners import anybody_drives
@@ -32,7 +33,7 @@ def new_demo_directory(base: Path) -> Path:
         base: Where demos' directories are; made when it is not there.
 
     Returns:
-        The directory, empty but for the marker.
+        The directory, empty but for the marker and what makes it ours.
 
     Raises:
         Io: It cannot be made. One that cannot be removed is only mentioned in the log.
@@ -42,6 +43,7 @@ def new_demo_directory(base: Path) -> Path:
         directory = Path(tempfile.mkdtemp(prefix="", dir=base))
     except OSError as exc:
         raise Io(f"cannot make a directory in {base}: {exc.strerror or exc}") from exc
+    ensure_cloud_dir(directory)
     write_private(directory / MARKER, _SAYS)
     others = sorted((made, path) for path in base.iterdir() if path != directory and (made := _made_at(path)))
     for _, path in others[: max(len(others) - (KEPT - 1), 0)]:

@@ -11,7 +11,7 @@ import typer
 
 from ..errors import CLI, FlowNotFound
 from .settings import Settings, settings_of
-from .terminal import put, say, stream_style
+from .terminal import DrawingStyle, clean, put, put_done, put_json, stream_style
 
 if TYPE_CHECKING:
     from ..machines.machine import Machine
@@ -35,34 +35,45 @@ def diagram(
 ) -> None:
     """Draw a machine, or the path of a flow. Without either, the onboarding machine."""
     settings = settings_of(context)
-    text = _flow(settings, flow, machine, how) if flow is not None else _machine(machine or "onboarding", how)
-    if output is None:
+    style = stream_style(sys.stdout)
+    if settings.json or output is not None:
+        style["color"] = False
+    if flow is not None:
+        text = _flow(settings, flow, machine, how, style)
+    else:
+        text = _machine(machine or "onboarding", how, style)
+    if output is not None:
+        _save(output, text)
+        put_done(settings, {"format": how, "file": str(output)}, f"Wrote {clean(str(output))}")
+    elif settings.json:
+        put_json({"format": how, "diagram": text})
+    else:
         put(text.rstrip("\n"))
-        return
-    _save(output, text)
-    say(f"Wrote {output}")
 
 
-def _machine(name: str, how: Format) -> str:
+def _machine(name: str, how: Format, style: DrawingStyle) -> str:
     from ..diagrams.mermaid import mermaid
     from ..diagrams.text import draw_table
 
     machine = known_machine(name)
-    return mermaid(machine) if how is Format.MERMAID else draw_table(machine, **stream_style(sys.stdout))
+    return mermaid(machine) if how is Format.MERMAID else draw_table(machine, **style)
 
 
-def _flow(settings: Settings, flow: str, machine: str | None, how: Format) -> str:
+def _flow(settings: Settings, flow: str, machine: str | None, how: Format, style: DrawingStyle) -> str:
     from ..diagrams.mermaid import mermaid
+    from ..flows.ways_on import is_ours
     from ..io.log import redact
     from .history import draw, histories_of
 
     histories = histories_of(settings, flow)
     if how is Format.TEXT:
-        return draw(histories)
+        return draw(histories, style)
     wanted = machine or histories[0][0].machine
     changes = next((changes for changes in histories if changes[0].machine == wanted), None)
     if changes is None:
         raise FlowNotFound(f"flow {flow} ran no {wanted}")
+    if not is_ours(wanted):
+        raise typer.BadParameter(f"the table of {wanted} is not here; its path is drawn without by --format text")
     return redact(mermaid(known_machine(wanted), changes=changes))
 
 

@@ -13,12 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from ..errors import CLI, CloudError, FlowNotFound, NotAuthenticated, TenantsNotSynced
+from ..errors import CLI, CloudError, FlowNotFound, Io, NotAuthenticated, TenantsNotSynced
+from ..io.cloud_dir import refuse_foreign
 from .findings import Finding
 from .settings import Settings
 
 ROOM_WANTED: Final = 50_000_000
 """Bytes free on a disk below which it is worth a word: SQLite's log alone may take a few million."""
+ROOM_NEEDED: Final = 500_000
+"""Bytes free on a disk below which a first `up` does not come to its end, and below a fifth of it nothing starts."""
 
 
 def directory_findings(settings: Settings) -> list[Finding]:
@@ -37,7 +40,13 @@ def _directory(path: Path) -> Finding:
         return Finding("directory", "failed", f"{path} cannot be looked at: {exc.strerror}", f"See: ls -ld {path}")
     if stat.S_ISLNK(found.st_mode) or not stat.S_ISDIR(found.st_mode):
         return Finding("directory", "failed", f"{path} is not a directory", "Move it away, or give --dir another.")
-    return _rights("directory", path, found, 0o700)
+    rights = _rights("directory", path, found, 0o700)
+    if rights.status != "failed":
+        try:
+            refuse_foreign(path)
+        except Io as exc:
+            return _trouble("directory", exc)
+    return rights
 
 
 def _rights(check: str, path: Path, found: os.stat_result, wanted: int) -> Finding:
@@ -61,12 +70,13 @@ def _room(path: Path) -> Finding:
         free = shutil.disk_usage(there).free
     except OSError as exc:
         return Finding("disk", "warning", f"the room for {path} cannot be told: {exc.strerror}")
-    message = f"{free / 1_000_000:,.0f} MB free for {path}"
-    if free < ROOM_WANTED:
-        return Finding("disk", "warning", message, "Free some space: what cannot be written is refused, not lost.")
     if not os.access(there, os.W_OK):
         return Finding("disk", "failed", f"{there} cannot be written", f"See who may: ls -ld {shlex.quote(str(there))}")
-    return Finding("disk", "ok", message)
+    hint = "Free some space: what cannot be written is refused, not lost."
+    if free < ROOM_NEEDED:
+        return Finding("disk", "failed", f"only {free // 1000} kB free for {path}", hint)
+    message = f"{free / 1_000_000:,.0f} MB free for {path}"
+    return Finding("disk", "warning", message, hint) if free < ROOM_WANTED else Finding("disk", "ok", message)
 
 
 def file_findings(settings: Settings) -> list[Finding]:
@@ -153,6 +163,7 @@ def _trouble(check: str, exc: CloudError) -> Finding:
 
 def journal_findings(settings: Settings) -> list[Finding]:
     """The journal: whole, and what in it waits to go on."""
+    from ..flows.ways_on import is_ours
     from ..io.journal import Journal
 
     path = settings.paths.journal
@@ -170,7 +181,8 @@ def journal_findings(settings: Settings) -> list[Finding]:
         found = [Finding("journal", "failed", f"{path}: {problem}", hint) for problem in problems]
         found = found or [Finding("journal", "ok", f"{path} is whole")]
         if waiting:
-            hint = f"See them: {CLI} flows list. Go on with the newest: {CLI} flows resume"
+            ours = any(is_ours(row.machine) for row in waiting)
+            hint = f"See them: {CLI} flows list{f'. Go on with the newest: {CLI} flows resume' if ours else ''}"
             found.append(Finding("flows", "warning", f"{len(waiting)} unfinished", hint))
     if settings.paths.state_directory != settings.paths.directory:
         hint = "Unfinished flows may be in it; keep it until you know."

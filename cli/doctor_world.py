@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from ..errors import CLI, CloudError, JwtDecode, Network, NotAuthenticated, PortBusy
 from .findings import Finding
-from .settings import Settings, choose_api
+from .settings import Settings, choose_api, usable_api
 
 PORTS: Final = {8765: "login", 8766: "checkout"}
 SOON: Final = timedelta(hours=1)
@@ -131,7 +131,10 @@ def api_findings(settings: Settings) -> list[Finding]:
     from ..io.api import CloudApiClient
     from .signals import run
 
-    url = choose_api(settings).url
+    try:
+        url = usable_api(settings).url
+    except CloudError as exc:
+        return [Finding("api", "failed", exc.user_message, exc.recovery_hint)]
     try:
         token = Services(settings.paths, environ=os.environ).credentials(url).api_token
     except CloudError:

@@ -9,9 +9,8 @@ import typer
 
 from ..errors import CLI, ApiError
 from .api import ask_api, ask_once
-from .options import Yes, confirm
 from .settings import Settings, settings_of
-from .tenant_choice import TenantOption, chosen_tenant
+from .tenant_choice import TenantOption, TenantYes, chosen_tenant, confirmed_tenant
 from .terminal import clean, put, put_done, put_json, say, table
 
 if TYPE_CHECKING:
@@ -56,12 +55,12 @@ def set_domain(
     _put(settings, ask_once(settings, lambda api, key: api.set_custom_domain(chosen, name, idempotency_key=key)))
 
 
-@app.command("delete", epilog=f"Example: {CLI} domain delete --yes")
-def delete(context: typer.Context, tenant: TenantOption = None, yes: Yes = False) -> None:
+@app.command("delete", epilog=f"Example: {CLI} domain delete --tenant tenant_4f2a --yes")
+def delete(context: typer.Context, tenant: TenantOption = None, yes: TenantYes = False) -> None:
     """Take a tenant's domain away; asks first. Needs a login."""
     settings = settings_of(context)
-    chosen = chosen_tenant(settings, tenant)
-    confirm(settings, f"Take the domain of {chosen} away? It stops answering there.", yes=yes)
+    question = "Take the domain of {} away? It stops answering there."
+    chosen = confirmed_tenant(settings, tenant, question, yes=yes)
     ask_api(settings, lambda api: api.delete_custom_domain(chosen))
     done = {"tenant": chosen, "deleted": True}
     put_done(settings, done, f"{clean(chosen)} has no domain of its own any more.")

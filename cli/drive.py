@@ -32,6 +32,7 @@ from .signals import until_interrupted
 from .terminal import say
 
 TICK_SECONDS = 0.125
+NO_PASTE = "\nNothing can be pasted any more: the input has ended. A browser on this computer is still waited for."
 
 Begin = Callable[[Engine], Awaitable[Flow]]
 """Starts a flow, or goes on with one."""
@@ -157,7 +158,7 @@ async def run_flow(
         with shown.paused():
             line = await ask(question)
             if line is None:
-                say()  # nothing can be pasted any more; the wait for a browser here goes on
+                say(NO_PASTE)
             return line
 
     services = Services(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from ..errors import EXIT_FAILED, EXIT_PENDING, CloudError, FlowParked
 from ..io.records import FlowRow
 from .settings import Settings
 from .terminal import clean, put_json, say
+
+LONGEST_MESSAGE: Final = 2000
+"""Characters of a message that are shown: somebody's mistake may hold a whole file."""
 
 
 def report(settings: Settings | None, error: CloudError) -> int:
@@ -27,14 +30,20 @@ def report(settings: Settings | None, error: CloudError) -> int:
 
 def as_json(error: CloudError, hint: str, code: int) -> dict[str, Any]:
     """An error for programs."""
-    return {"error": error.kind, "message": clean(error.user_message), "hint": clean(hint), "exit_code": code}
+    return {"error": error.kind, "message": in_short(error.user_message), "hint": clean(hint), "exit_code": code}
 
 
 def tell(message: str, hint: str) -> None:
     """An error in two lines, on stderr."""
-    say(f"Error: {clean(message)}")
+    say(f"Error: {in_short(message)}")
     if hint:
         say(clean(hint))
+
+
+def in_short(message: str) -> str:
+    """A message on a line that is safe to show; of a very long one the beginning and the end."""
+    line, half = clean(message), LONGEST_MESSAGE // 2
+    return line if len(line) <= LONGEST_MESSAGE else f"{line[:half]} … {line[-half:]}"
 
 
 def stuck_code(row: FlowRow | None, error: CloudError) -> int:

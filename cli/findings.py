@@ -27,11 +27,16 @@ class Finding(msgspec.Struct, frozen=True):
     hint: str = ""
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of something."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def put_problems(settings: Settings, found: dict[str, Any], summary: str) -> int:
     """What a check found, its problems among it, and the exit code."""
     problems: list[str] = found["problems"]
     if not settings.json:
         for problem in problems:
             put(problem)
-    put_done(settings, found, f"{summary}, {len(problems)} problems.")
+    put_done(settings, found, f"{summary}, {counted(len(problems), 'problem')}.")
     return EXIT_FAILED if problems else EXIT_DONE

@@ -7,18 +7,31 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import msgspec
 import typer
 
-from ..errors import CLI, EXIT_PENDING, FlowNotFound
+from ..errors import CLI, EXIT_DONE, EXIT_FAILED, EXIT_PENDING, FlowNotFound, IncompatibleFlow
 from .asides import mention_journals_set_aside
 from .completion import complete_flows
-from .findings import put_problems
+from .findings import counted, put_problems
 from .options import NoBrowser, warn_unbound
 from .settings import Settings, choose_api, refuse_untrusted, settings_of
+from .standing import (
+    STORED,
+    Known,
+    as_json,
+    doing_of,
+    driver_of,
+    ended_as,
+    problem_of,
+    resume_of,
+    standing_of,
+    way_on_of,
+)
 from .terminal import clean, put, put_done, put_json, say, shortened, table
 
 if TYPE_CHECKING:
@@ -26,10 +39,6 @@ if TYPE_CHECKING:
     from ..flows.flow import Flow
     from ..io.journal import Journal
     from ..io.records import FlowRow, Status
-
-STATUSES = ("running", "parked", "ended", "interrupted")
-"""What a flow is doing; one that runs and that nobody drives was interrupted."""
-_INTERRUPTED = {"interrupted": "running"}
 
 CANCEL_SECONDS = 5.0
 CANCEL_TICK = 0.1
@@ -50,13 +59,6 @@ IdOrNewest = Annotated[
 ]
 
 
-class Context(msgspec.Struct):
-    """The part of every flow's context that says where it may send a person, and who may answer in their place."""
-
-    api_url: str = ""
-    bound: bool = True
-
-
 def open_journal(settings: Settings) -> Journal:
     """The journal, if there is one. Raises `FlowNotFound`."""
     from ..io.journal import Journal
@@ -64,27 +66,14 @@ def open_journal(settings: Settings) -> Journal:
     return Journal(settings.paths.journal, create=False)
 
 
-def as_json(row: FlowRow) -> dict[str, Any]:
-    """A flow for programs; its context holds references to secrets, and is left out."""
-    return {
-        "flow": row.id,
-        "machine": row.machine,
-        "state": row.state,
-        "status": row.status,
-        "verdict": row.verdict,
-        "parent": row.parent,
-        "created": row.created,
-        "updated": row.updated,
-        "deadline": row.deadline,
-    }
-
-
-@app.command("list", epilog=f"Example: {CLI} flows list --status parked --status running")
+@app.command("list", epilog=f"Example: {CLI} flows list --status parked --status interrupted")
 def list_flows(
     context: typer.Context,
     status: Annotated[
         list[str] | None,
-        typer.Option("--status", metavar="STATUS", help="running, parked, ended, or interrupted; repeatable."),
+        typer.Option(
+            "--status", metavar="STATUS", help="running (somebody is at it), interrupted, parked or ended; repeatable."
+        ),
     ] = None,
     machine: Annotated[str | None, typer.Option("--machine", metavar="NAME", help="Only this machine's.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="At most so many.")] = 20,
@@ -93,9 +82,9 @@ def list_flows(
     """List flows, the newest first."""
     settings = settings_of(context)
     wanted = {_known_status(each) for each in status or ()}
-    statuses = {_INTERRUPTED.get(each, each) for each in wanted}
+    statuses = {STORED[each] for each in wanted}
     # Whether somebody drives a flow is not in the journal, so all that run are looked at.
-    looking = "interrupted" in wanted and "running" not in wanted
+    looking = len(wanted & {"running", "interrupted"}) == 1
     try:
         with open_journal(settings) as journal:
             rows = journal.flows(
@@ -106,33 +95,26 @@ def list_flows(
             )
     except FlowNotFound:
         rows = []
-    driven = {row.id for row in rows if driver_of(settings, row)}
     if looking:
-        rows = [row for row in rows if row.status != "running" or row.id not in driven][:limit]
+        rows = [row for row in rows if doing_of(settings, row) in wanted][:limit]
     mention_journals_set_aside(settings)
     if settings.json:
         for row in rows:
-            put_json(as_json(row) | {"driven": row.id in driven})
+            shown = as_json(settings, row)
+            put_json(shown | {"driven": shown["status"] == "running"})
         return
     if not rows:
         filtered = wanted or machine is not None
         say(f"There are no such flows in {settings.paths.journal}." if filtered else "There are no flows yet.")
         return
     head = ("ID", "MACHINE", "STATE", "STATUS", "CHANGED (UTC)")
-    shown = ((shortened(r.id), r.machine, r.state, _status_words(settings, r), _when(r.updated)) for r in rows)
-    put(table([head, *shown]))
-
-
-def _status_words(settings: Settings, row: FlowRow) -> str:
-    """The verdict, or what the flow is doing: a running flow that nobody drives was interrupted."""
-    if row.verdict is not None:
-        return row.verdict
-    return "interrupted" if row.status == "running" and not driver_of(settings, row) else row.status
+    lines = ((shortened(r.id), r.machine, r.state, standing_of(settings, r), _when(r.updated)) for r in rows)
+    put(table([head, *lines]))
 
 
 def _known_status(value: str) -> str:
-    if value not in STATUSES:
-        raise typer.BadParameter(f"{value!r} is not one of {', '.join(STATUSES)}", param_hint="--status")
+    if value not in STORED:
+        raise typer.BadParameter(f"{value!r} is not one of {', '.join(STORED)}", param_hint="--status")
     return value
 
 
@@ -149,42 +131,39 @@ def show(context: typer.Context, flow: IdOrNewest = None) -> None:
     with open_journal(settings) as journal:
         row = find_or_newest(journal, flow)
         children = journal.children(row.id)
+        problems = {each.id: problem_of(journal, each) for each in (row, *children)}
     trouble: dict[str, Any] | None = None if row.trouble is None else msgspec.json.decode(row.trouble)
+    says_way_on = False
+    if trouble:
+        from ..flows.ways_on import fitting
+
+        hint = fitting(str(trouble["hint"]), row)
+        trouble["hint"], says_way_on = hint, hint != trouble["hint"]
     driver = driver_of(settings, row)
     if settings.json:
-        shown = as_json(row) | {
-            "trouble": trouble,
-            "driver": driver,
-            "children": [as_json(child) for child in children],
-            "resume": settings.resume_command(row.id) if row.status != "ended" else None,
-        }
-        put_json(shown)
+        shown, *inside = (as_json(settings, each) | {"problem": problems[each.id]} for each in (row, *children))
+        resume = resume_of(settings, row)
+        put_json(shown | {"trouble": trouble, "driver": driver, "children": inside, "resume": resume})
         return
-    from .render import meaning
+    from .render import place
 
     put(f"{row.machine} {row.id}")
-    put(f"State:    {row.state}: {meaning(row.machine, row.state)}")
-    put(f"Status:   {_status_words(settings, row)}{f', driven by process {driver}' if driver else ''}")
+    put(f"State:    {place(row.machine, row.state)}")
+    put(f"Status:   {standing_of(settings, row)}{f', driven by process {driver}' if driver else ''}")
     put(f"Started:  {_when(row.created)} UTC    changed: {_when(row.updated)} UTC    records: {row.seq}")
     if row.deadline and row.status != "ended":
         put(f"Deadline: {_when(row.deadline)} UTC")
+    if problem := problems[row.id]:
+        put(f"Problem:  {problem}")
     for child in children:
-        put(f"Child:    {child.machine} {child.state} ({child.verdict or child.status})  {child.id}")
+        put(f"Child:    {child.machine} {child.state} ({standing_of(settings, child)})  {child.id}")
+        if problem := problems[child.id]:
+            put(f"          {problem}")
     if trouble:
         put(f"Trouble:  {clean(str(trouble.get('message', '')))}")
         put(f"          {clean(settings.mended(str(trouble.get('hint', ''))))}")
-    if row.status != "ended" and not driver:
-        say(f"Go on with it: {settings.resume_command(shortened(row.id))}")
-
-
-def driver_of(settings: Settings, row: FlowRow) -> str | None:
-    """The process that drives a flow at this moment, if one does."""
-    from ..io.owners import OwnerName, owner_is_alive
-
-    if row.owner is None or not owner_is_alive(settings.paths.owners_directory, row.owner):
-        return None
-    owner = OwnerName.parse(row.owner)
-    return f"{owner.pid} on {owner.host}"
+    if row.status != "ended" and not driver and not says_way_on:
+        say(way_on_of(settings, row))
 
 
 @app.command(epilog=f"Example: {CLI} flows history 01jq")
@@ -218,8 +197,15 @@ def resume(
     settings = settings_of(context)
     with open_journal(settings) as journal:
         row = journal.find(flow) if flow is not None else _newest(settings, journal)
+    from ..flows.ways_on import is_ours, way_on
+
+    if not is_ours(row.machine):
+        if row.status == "ended":
+            _tell_cancelled(settings, row, already=True)
+            raise typer.Exit(EXIT_DONE if row.verdict == "success" else EXIT_FAILED)
+        raise IncompatibleFlow(f"the machine {row.machine} is not known here", hint=way_on(row.machine, row.id))
     if row.status != "ended":
-        goes = msgspec.json.decode(row.context, type=Context)
+        goes = msgspec.json.decode(row.context, type=Known)
         refuse_untrusted(settings, goes.api_url, str(settings.paths.journal))
         if not goes.bound:
             warn_unbound()
@@ -244,9 +230,11 @@ def _with_own_api(settings: Settings, own: str) -> Settings:
 
 
 def _newest(settings: Settings, journal: Journal) -> FlowRow:
-    rows = journal.flows(statuses=("running", "parked"), roots_only=True)
+    from ..flows.ways_on import is_ours
+
+    rows = [row for row in journal.flows(statuses=("running", "parked"), roots_only=True) if is_ours(row.machine)]
     if not rows:
-        raise FlowNotFound(f"no flow in {journal.path} is waiting to go on")
+        raise FlowNotFound(f"no flow in {journal.path} is waiting to go on by this command")
     return next((row for row in rows if driver_of(settings, row) is None), rows[0])
 
 
@@ -297,13 +285,13 @@ async def _wait_ended(engine: Engine, flow: str) -> None:
 
 def _tell_cancelled(settings: Settings, row: FlowRow, *, already: bool) -> None:
     if settings.json:
-        put_json(as_json(row))
+        put_json(as_json(settings, row))
     elif row.status != "ended":
         say(f"{row.machine} {shortened(row.id)} has not stopped yet; it stands at {row.state}.")
     elif already:
-        say(f"{row.machine} {shortened(row.id)} had ended already: {row.state}.")
+        say(f"{row.machine} {shortened(row.id)} had ended already: {ended_as(row)}.")
     else:
-        say(f"{row.machine} {shortened(row.id)} is {row.state}.")
+        say(f"{row.machine} {shortened(row.id)} has ended: {ended_as(row)}.")
 
 
 @app.command(epilog=f"Example: {CLI} flows check")
@@ -320,21 +308,26 @@ def check(
         from .against import check_against
 
         raise typer.Exit(check_against(settings, against))
-    from ..flows.fold import check_flow
+    from ..flows.fold import check_flow, is_table_of
     from ..flows.onboarding import all_programs
     from ..flows.services import Services
 
-    found: dict[str, Any] = {"journal": str(settings.paths.journal), "flows": 0, "problems": []}
+    found: dict[str, Any] = {"journal": str(settings.paths.journal), "flows": 0, "unchecked": {}, "problems": []}
     try:
         journal = open_journal(settings)
     except FlowNotFound as exc:
         put_done(settings, found, exc.user_message)
         return
     programs = all_programs(Services(settings.paths, open_browser=None))
+    tables = {program.machine.name: program.machine for program in programs}
     with journal:
         problems = journal.integrity_problems()
         rows = journal.flows(limit=sys.maxsize)
         for row in rows:
             problems += check_flow(journal, programs, row)
-    found |= {"flows": len(rows), "problems": [clean(problem) for problem in problems]}
-    raise typer.Exit(put_problems(settings, found, f"{settings.paths.journal}: {len(rows)} flows"))
+    # Of these only the order of the records was looked at: what they mean, only their own table knows.
+    unchecked = Counter(row.machine for row in rows if not is_table_of(tables.get(row.machine), row))
+    found |= {"flows": len(rows), "unchecked": unchecked, "problems": [clean(problem) for problem in problems]}
+    left = ", ".join(f"{number} of {clean(name)}" for name, number in sorted(unchecked.items()))
+    said = f"{counted(len(rows), 'flow')}{f' (without their table not checked: {left})' if left else ''}"
+    raise typer.Exit(put_problems(settings, found, f"{settings.paths.journal}: {said}"))

@@ -15,8 +15,9 @@ import msgspec
 import typer
 
 from ..errors import CLI, EXIT_PENDING, EventNotAccepted, IncompatibleFlow
-from .flows import Id, as_json, driver_of, open_journal
+from .flows import Id, open_journal
 from .settings import settings_of
+from .standing import as_json, driver_of, way_on_of
 from .terminal import clean, put_json, say, shortened
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def send(
     Ends with 8 when nobody drives it: it takes the event as soon as it goes on.
     """
     settings = settings_of(context)
+    from ..flows.ways_on import way_on
     from ..io.records import moment_text
     from .render import MACHINES
 
@@ -46,7 +48,8 @@ def send(
         row = journal.find(flow)
         machine = MACHINES.get(row.machine)
         if machine is None:
-            raise IncompatibleFlow(f"flow {row.id} is of the machine {row.machine}, which is not known here")
+            unknown = f"flow {row.id} is of the machine {row.machine}, which is not known here"
+            raise IncompatibleFlow(unknown, hint=way_on(row.machine, row.id))
         sent = _event(machine, event, data)
         if type(sent) not in machine.accepts(row.state):
             raise EventNotAccepted(row.state, event, machine=row.machine)
@@ -62,14 +65,14 @@ def send(
     if fate == "refused":
         raise EventNotAccepted(after.state, event, machine=row.machine)
     if settings.json:
-        put_json(as_json(after) | {"event": event, "taken": fate == "taken"})
+        put_json(as_json(settings, after) | {"event": event, "taken": fate == "taken"})
     elif fate == "taken":
         say(f"{row.machine} {shortened(row.id)} took {event}; it stands at {after.state}.")
     elif driver := driver_of(settings, after):
         say(f"{row.machine} {shortened(row.id)} has not taken {event} yet; process {driver} drives it.")
     else:
-        say(f"Nobody drives {row.machine} {shortened(row.id)}; it takes {event} when it goes on:")
-        say(f"  {settings.resume_command(shortened(row.id))}")
+        say(f"Nobody drives {row.machine} {shortened(row.id)}; it takes {event} when it goes on.")
+        say(way_on_of(settings, row))
     if fate == "waiting":
         raise typer.Exit(EXIT_PENDING)
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import CLI, EXIT_DONE, EXIT_FAILED, EXIT_PENDING
-from .flows import as_json, driver_of, open_journal
+from .flows import open_journal
 from .settings import Settings, settings_of
+from .standing import as_json, driver_of, resume_of, way_on_of
 from .terminal import clean, put, put_json, say, shortened
 
 if TYPE_CHECKING:
@@ -114,9 +115,9 @@ def _show(settings: Settings, change: Change) -> None:
 
 
 def _words(change: Change) -> str:
-    from .render import meaning
+    from .render import place
 
-    where = f"{change.to_state}: {meaning(change.machine, change.to_state)}"
+    where = place(change.machine, change.to_state)
     match change.kind:
         case "started":
             return f"{change.machine} started, {where}"
@@ -140,16 +141,16 @@ def _tell_end(settings: Settings, family: Sequence[FlowRow]) -> int:
         from .render import MACHINES
 
         if settings.json:
-            put_json(as_json(row))
+            put_json(as_json(settings, row))
         machine = MACHINES.get(row.machine)
         if machine is None:
             return EXIT_DONE if row.verdict == "success" else EXIT_FAILED
         return code_of(outcome_of(machine, row, machine.decode_context(row.context)), family)
     if settings.json:
-        put_json(as_json(row) | {"resume": settings.resume_command(row.id)})
+        put_json(as_json(settings, row) | {"resume": resume_of(settings, row)})
     else:
-        say(f"Nobody drives it any more; it stands at {row.state}. Go on with it:")
-        say(f"  {settings.resume_command(shortened(row.id))}")
+        say(f"Nobody drives it any more; it stands at {row.state}.")
+        say(way_on_of(settings, row))
     return EXIT_PENDING
 
 

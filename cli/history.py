@@ -13,7 +13,7 @@ from ..io.log import redact
 from ..io.records import FlowRow
 from .render import MACHINES
 from .settings import Settings
-from .terminal import stream_style
+from .terminal import DrawingStyle, stream_style
 
 
 def histories_of(settings: Settings, flow: str | None) -> list[list[Change]]:
@@ -44,6 +44,6 @@ def find_or_newest(journal: Journal, flow: str | None) -> FlowRow:
     return newest[0]
 
 
-def draw(histories: Sequence[Sequence[Change]]) -> str:
-    """The path of a flow and of its children, for stdout."""
-    return redact(draw_tree(MACHINES.values(), histories, **stream_style(sys.stdout)))
+def draw(histories: Sequence[Sequence[Change]], style: DrawingStyle | None = None) -> str:
+    """The path of a flow and of its children, for stdout; those of other programs' machines without their tables."""
+    return redact(draw_tree(MACHINES.values(), histories, tableless=True, **(style or stream_style(sys.stdout))))

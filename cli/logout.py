@@ -26,11 +26,13 @@ def logout(context: typer.Context) -> None:
     stay, and can go on after the next login. So does the local session: it is no login of this API.
     """
     settings = settings_of(context)
+    from ..io.cloud_dir import refuse_foreign
     from ..io.credentials import CloudCredentials
     from ..io.files import locked, remove_private
     from ..io.keyring_entries import note_of
 
     paths = settings.paths
+    refuse_foreign(paths.directory)
     note = note_of(paths.credentials)
     found = _readable(settings)
     removed: list[str] = []

@@ -58,6 +58,11 @@ def mend(settings: Settings, outcome: Outcome, family: Sequence[FlowRow]) -> str
         return settings.mended(hint)
     if said.startswith("there is no plan"):
         return f"See what there is: {settings.mended(f'{CLI} plans')}"
+    if child == "login" and outcome.state == "timed_out":
+        # The page may have been answered while nobody listened: the tab that knew is gone, a new login asks anew.
+        if command := settings.again():
+            return f"Start it again, and you get a new page: {command}"
+        return "Start it again: you get a new page."
     if child == "checkout" and outcome.state in {"declined", "denied"}:
         if command := settings.again():
             return f"Try another card: {command}"
@@ -69,5 +74,5 @@ def mend_stuck(settings: Settings, error: CloudError) -> str:
     """The hint of an error that stopped a flow on its way."""
     if error.kind == "PortBusy":
         # The redirect URI that the API was given names the port: another one is no choice any more.
-        return "The browser comes back to this very port: end the program that holds it."
+        return "The browser comes back to this very port: end the program, or the flow of yours, that holds it."
     return settings.mended(error.recovery_hint)

@@ -15,7 +15,6 @@ from .terminal import say
 
 Provider = Annotated[OAuthProvider, typer.Option("--provider", help="Who you log in with.")]
 NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Only show addresses; open no browser.")]
-Plan = Annotated[str, typer.Option("--plan", metavar="ID", help="The plan: its id, name or price id; see `plans`.")]
 Unbound = Annotated[
     bool,
     typer.Option(
@@ -27,7 +26,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 ExternalDb = Annotated[bool, typer.Option("--external-db", help="Open the database to the outside.")]
 
 
-class _Unasked(typer.BadParameter):
+class Unasked(typer.BadParameter):
     """A question nobody could be asked. No value was wrong, so the words stand alone."""
 
     @override
@@ -53,7 +52,7 @@ def confirm(settings: Settings, question: str, *, yes: bool) -> None:
     from .signals import run
 
     if not somebody_is_there(settings):
-        raise _Unasked(f"{question} Nobody can be asked here; if you mean it give --yes.", param_hint="--yes")
+        raise Unasked(f"{question} Nobody can be asked here; if you mean it give --yes.", param_hint="--yes")
     if not run(functools.partial(ask_yes_or_no, question)):
         say("Nothing was changed.")
         raise typer.Exit(EXIT_FAILED)
@@ -65,6 +64,28 @@ def warn_unbound() -> None:
         "Warning: the way back is not bound to your browser: anybody on this computer could answer in your place. "
         "Look closely at the account, or the tenant, that is found."
     )
+
+
+def known_id(value: str) -> str:
+    """The id, if the API could have given it. Raises `typer.BadParameter`."""
+    from ..io.urls import may_be_an_id
+
+    if not may_be_an_id(value):
+        raise typer.BadParameter(f"{value!r} is not an id the API gives")
+    return value
+
+
+def known_plan(value: str) -> str:
+    """The plan, if anything could be called that. Raises `typer.BadParameter`."""
+    if not value.strip():
+        raise typer.BadParameter("it is empty; `plans` lists what there is")
+    return value
+
+
+Plan = Annotated[
+    str,
+    typer.Option("--plan", metavar="ID", callback=known_plan, help="The plan: its id, name or price id; see `plans`."),
+]
 
 
 def known_region(value: str) -> str:

@@ -8,7 +8,7 @@ import typer
 
 from ..errors import CLI
 from .api import require_login
-from .options import ExternalDb, seconds_option
+from .options import ExternalDb, known_id, seconds_option
 from .settings import settings_of
 
 OPTIONS = {"timeout": "--timeout", "external_db": "--external-db"}
@@ -17,7 +17,9 @@ OPTIONS = {"timeout": "--timeout", "external_db": "--external-db"}
 
 def provision(
     context: typer.Context,
-    tenant_id: Annotated[str, typer.Argument(metavar="TENANT_ID", help="The tenant, as `checkout` named it.")],
+    tenant_id: Annotated[
+        str, typer.Argument(metavar="TENANT_ID", callback=known_id, help="The tenant, as `checkout` named it.")
+    ],
     timeout: Annotated[float, seconds_option("--timeout", "the tenant")] = 600.0,
     external_db: ExternalDb = False,
 ) -> None:

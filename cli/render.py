@@ -59,6 +59,12 @@ def meaning(machine: str, state: str) -> str:
     return table.states[state].meaning if table is not None and state in table.states else state
 
 
+def place(machine: str, state: str) -> str:
+    """A state by its name, and in words where its table is known."""
+    words = meaning(machine, state)
+    return state if words == state else f"{state}: {words}"
+
+
 def source_of(state: str) -> str:
     """Where a state that watches the server gets its news from; empty for the others."""
     return "polling" if "polling" in state else "stream" if "streaming" in state else ""

@@ -10,9 +10,8 @@ import typer
 
 from ..errors import CLI
 from .api import ask_api
-from .options import Yes, confirm
 from .settings import Settings, settings_of
-from .tenant_choice import TenantOption, chosen_tenant
+from .tenant_choice import TenantOption, TenantYes, chosen_tenant, confirmed_tenant
 from .terminal import clean, put, put_done, put_json, say
 
 LONGEST_INPUT = 1024 * 1024
@@ -79,18 +78,18 @@ def set_secrets(
     put_done(settings, {"tenant": chosen, "set": names}, f"Set {', '.join(names)} of {clean(chosen)}.")
 
 
-@app.command("unset", epilog=f"Example: {CLI} secrets unset OPENAI_API_KEY --yes")
+@app.command("unset", epilog=f"Example: {CLI} secrets unset OPENAI_API_KEY --tenant tenant_4f2a --yes")
 def unset_secret(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="KEY", help="Its name.")],
     tenant: TenantOption = None,
-    yes: Yes = False,
+    yes: TenantYes = False,
 ) -> None:
     """Remove a secret of a tenant; asks first. Needs a login."""
     settings = settings_of(context)
     known_names([name])
-    chosen = chosen_tenant(settings, tenant)
-    confirm(settings, f"Remove the secret {name} of {chosen}? It cannot be read back.", yes=yes)
+    question = f"Remove the secret {name} of {{}}? It cannot be read back."
+    chosen = confirmed_tenant(settings, tenant, question, yes=yes)
     ask_api(settings, lambda api: api.unset_secret(chosen, name))
     put_done(settings, {"tenant": chosen, "unset": [name]}, f"Removed {name} of {clean(chosen)}.")
 

@@ -208,15 +208,35 @@ def stored_api_url(paths: CloudPaths) -> str | None:
         return None  # whoever needs them says so; a login sets aside what is no use
 
 
+def usable_api(settings: Settings, environ: Mapping[str, str] = os.environ) -> ApiChoice:
+    """Which API is meant, for commands that will call it.
+
+    Raises:
+        UnsafeUrl: The stored credentials name one that no token may be sent to.
+        UnsafeFile: As `choose_api`.
+    """
+    from ..io.urls import check_api_url
+
+    choice = choose_api(settings, environ)
+    if choice.source == "stored":
+        file = settings.paths.credentials
+        try:
+            check_api_url(choice.url, f"the api_url in {file}")
+        except UnsafeUrl as exc:
+            raise UnsafeUrl(exc.user_message, hint=f"Remove it, then log in: rm {shlex.quote(str(file))}") from exc
+    return choice
+
+
 def trusted_api_url(settings: Settings, environ: Mapping[str, str] = os.environ) -> str:
     """Which API is meant, for commands that may send a person there to log in.
 
     Raises:
         UntrustedApi: Only a file of the project names it, and it is neither ours nor on this computer.
+        UnsafeUrl: As `usable_api`.
         UnsafeFile: The login could not be stored: what is in its place is a symbolic link or somebody else's.
     """
     stored_api_url(settings.paths)  # a person should not go through a login that cannot be kept
-    choice = choose_api(settings, environ)
+    choice = usable_api(settings, environ)
     if choice.source == "stored":
         refuse_untrusted(settings, choice.url, str(settings.paths.credentials))
     return choice.url

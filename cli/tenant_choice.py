@@ -1,7 +1,8 @@
 """Which tenant a command is about.
 
 A tenant is named by its id, or by its name where that fits one stored tenant only. Where none is named it is the
-selected one (`tenants select`), else the only one that is stored; a guess between several is never made.
+selected one (`tenants select`), else the only one that is stored; a guess between several is never made. What destroys
+without asking (`--yes`) does not mean the only one either: a script that is run again would destroy the next one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import CLI, CloudError, TenantNotConfigured, TenantNotFound, TenantsNotSynced
+from .options import Unasked, confirm, known_id
 from .settings import Settings
 from .terminal import clean
 
@@ -48,6 +50,12 @@ TenantArgument = Annotated[
         help="Its id or name; without it the selected tenant, or the only one.",
     ),
 ]
+TenantYes = Annotated[
+    bool,
+    typer.Option(
+        "--yes", "-y", help="Do not ask. The tenant must then be named or selected: the only one is not meant."
+    ),
+]
 
 
 def stored_tenants(settings: Settings) -> tuple[StoredTenant, ...]:
@@ -77,30 +85,36 @@ def selected_tenant(settings: Settings) -> str | None:
     return None if key is None else key.tenant_id
 
 
-def chosen_tenant(settings: Settings, named: str | None) -> str:
+def chosen_tenant(settings: Settings, named: str | None, *, alone: bool = True) -> str:
     """The id of the tenant that is meant.
 
     Args:
         settings: Where the tenants are stored.
         named: What the person typed: an id, or a stored tenant's name. An id that is not stored is taken as it is.
+        alone: Whether the only one that is stored may be meant.
 
     Raises:
         TenantNotFound: The name fits several.
         TenantNotConfigured: None was named, and it is not clear which is meant.
+        typer.BadParameter: What was named can be no id, or none was named and the only one may not be meant.
     """
     tenants = stored_tenants(settings)
     if named is not None:
-        if not named or any(tenant.id == named for tenant in tenants):
-            return named or _nothing_named()
-        fitting = [tenant.id for tenant in tenants if tenant.name == named]
+        if any(tenant.id == named for tenant in tenants):
+            return named
+        fitting = [tenant.id for tenant in tenants if named and tenant.name == named]
         if len(fitting) > 1:
             raise TenantNotFound(f"{len(fitting)} tenants are called {named!r}: name one of {', '.join(fitting)}")
-        return fitting[0] if fitting else named
+        return fitting[0] if fitting else known_id(named)
     if (selected := selected_tenant(settings)) is not None:
         return selected
     cloud = [tenant for tenant in tenants if tenant.is_cloud]
     if len(cloud) == 1:
-        return cloud[0].id
+        if alone:
+            return cloud[0].id
+        raise Unasked(
+            f"No tenant is named or selected; --yes does not mean the only one. Name it if you do: {cloud[0].id}"
+        )
     if not cloud:
         raise TenantNotConfigured(
             "no tenant is named, and none is stored here",
@@ -112,5 +126,20 @@ def chosen_tenant(settings: Settings, named: str | None) -> str:
     )
 
 
-def _nothing_named() -> str:
-    raise typer.BadParameter("the tenant's id is empty")
+def confirmed_tenant(settings: Settings, named: str | None, question: str, *, yes: bool) -> str:
+    """The id of the tenant something is taken from, once that is confirmed.
+
+    Args:
+        settings: Where the tenants are stored.
+        named: As `chosen_tenant`.
+        question: What is about to happen, as a question with `{}` for the tenant.
+        yes: `--yes` was given; nothing is asked, and the only tenant has to be named like any other.
+
+    Raises:
+        CloudError: As `chosen_tenant`.
+        typer.BadParameter: As `chosen_tenant` and `confirm`.
+        typer.Exit: The answer is no.
+    """
+    chosen = chosen_tenant(settings, named, alone=not yes)
+    confirm(settings, question.format(chosen), yes=yes)
+    return chosen

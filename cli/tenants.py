@@ -135,12 +135,13 @@ def select(
     from ..io.sessions import SessionKey
 
     if tenant == "local":
-        key = SessionKey.local()
+        key, meant = SessionKey.local(), "local, which is no tenant"
     else:
-        key = SessionKey.tenant(_stored(settings, chosen_tenant(settings, tenant)).id)
+        found = _stored(settings, chosen_tenant(settings, tenant))
+        key, meant = SessionKey.tenant(found.id), f"the tenant {found.name} ({found.id})"
     with SessionStore.updating(settings.paths.sessions_index) as store:
         store.set_active(key)
-    put_done(settings, {"selected": key.tenant_id}, f"Selected {clean(str(key))}.")
+    put_done(settings, {"selected": key.tenant_id}, f"Selected {clean(meant)}.")
 
 
 @app.command("sync", epilog=f"Example: {CLI} tenants sync")

@@ -15,9 +15,8 @@ from msgspec.structs import replace
 
 from ..errors import CLI, ApiError, TenantNotFound
 from .api import ask_once
-from .options import Yes, confirm
 from .settings import Settings, settings_of
-from .tenant_choice import TenantArgument, chosen_tenant
+from .tenant_choice import TenantArgument, TenantYes, chosen_tenant, confirmed_tenant
 from .terminal import clean, put_done, say
 
 if TYPE_CHECKING:
@@ -42,11 +41,12 @@ def one_at_a_time(settings: Settings, *, seconds: float = 60.0) -> Generator[Non
     Raises:
         Io: It took longer; nothing was asked for.
     """
-    from ..io.files import ensure_cloud_dir, locked
+    from ..io.cloud_dir import ensure_cloud_dir
+    from ..io.files import locked
 
-    directory = settings.paths.tenants.parent
-    ensure_cloud_dir(directory)
-    with locked(directory / "rotation", timeout=seconds):
+    tenants = settings.paths.tenants
+    ensure_cloud_dir(tenants.parent, tenants.name)
+    with locked(tenants.parent / "rotation", timeout=seconds):
         yield
 
 
@@ -68,15 +68,15 @@ def retry(context: typer.Context, tenant: TenantArgument = None) -> None:
         say(f"To wait for it: {settings.command(f'provision {chosen}')}")
 
 
-def delete(context: typer.Context, tenant: TenantArgument = None, yes: Yes = False) -> None:
+def delete(context: typer.Context, tenant: TenantArgument = None, yes: TenantYes = False) -> None:
     """Delete a tenant and everything in it; asks first. Needs a login."""
     settings = settings_of(context)
     from ..io.session_store import SessionStore
     from ..io.sessions import SessionKey
     from ..io.tenants import TenantStore
 
-    chosen = chosen_tenant(settings, tenant)
-    confirm(settings, f"Delete the tenant {chosen}, with its database? This cannot be undone.", yes=yes)
+    question = "Delete the tenant {}, with its database? This cannot be undone."
+    chosen = confirmed_tenant(settings, tenant, question, yes=yes)
     try:
         ask_once(settings, lambda api, key: api.delete_tenant(chosen, idempotency_key=key))
     except ApiError as exc:
@@ -91,14 +91,14 @@ def delete(context: typer.Context, tenant: TenantArgument = None, yes: Yes = Fal
     put_done(settings, {"tenant": chosen, "deleted": True}, f"Deleted {clean(chosen)}.")
 
 
-def rotate_credentials(context: typer.Context, tenant: TenantArgument = None, yes: Yes = False) -> None:
+def rotate_credentials(context: typer.Context, tenant: TenantArgument = None, yes: TenantYes = False) -> None:
     """Give a tenant's database a new password; asks first. Needs a login.
 
     It is stored here. What uses the old password loses its connection.
     """
     settings = settings_of(context)
-    chosen = chosen_tenant(settings, tenant)
-    confirm(settings, f"Give the database of {chosen} a new password? The old one stops working.", yes=yes)
+    question = "Give the database of {} a new password? The old one stops working."
+    chosen = confirmed_tenant(settings, tenant, question, yes=yes)
     with one_at_a_time(settings):
         found = ask_once(settings, lambda api, key: api.rotate_credentials(chosen, idempotency_key=key))
 
@@ -115,14 +115,13 @@ def rotate_credentials(context: typer.Context, tenant: TenantArgument = None, ye
     _say_stored(settings, chosen, stored)
 
 
-def rotate_sync_token(context: typer.Context, tenant: TenantArgument = None, yes: Yes = False) -> None:
+def rotate_sync_token(context: typer.Context, tenant: TenantArgument = None, yes: TenantYes = False) -> None:
     """Give a tenant a new sync token; asks first. Needs a login.
 
     It is stored here, and the old one stops working.
     """
     settings = settings_of(context)
-    chosen = chosen_tenant(settings, tenant)
-    confirm(settings, f"Give {chosen} a new sync token? The old one stops working.", yes=yes)
+    chosen = confirmed_tenant(settings, tenant, "Give {} a new sync token? The old one stops working.", yes=yes)
     with one_at_a_time(settings):
         token = ask_once(settings, lambda api, key: api.rotate_sync_token(chosen, idempotency_key=key))
         stored = _store(settings, chosen, lambda old: replace(old, sync_token=token))
@@ -175,11 +174,11 @@ def external_db(
     put_done(settings, done, f"The database of {clean(chosen)} is {words} the outside.")
 
 
-def cancel_subscription(context: typer.Context, tenant: TenantArgument = None, yes: Yes = False) -> None:
+def cancel_subscription(context: typer.Context, tenant: TenantArgument = None, yes: TenantYes = False) -> None:
     """Cancel the subscription of a tenant; asks first. Needs a login."""
     settings = settings_of(context)
-    chosen = chosen_tenant(settings, tenant)
-    confirm(settings, f"Cancel the subscription of {chosen}? It stops when the paid time is over.", yes=yes)
+    question = "Cancel the subscription of {}? It stops when the paid time is over."
+    chosen = confirmed_tenant(settings, tenant, question, yes=yes)
     ask_once(settings, lambda api, key: api.cancel_subscription(chosen, idempotency_key=key))
     put_done(
         settings, {"tenant": chosen, "subscription": "canceled"}, f"The subscription of {clean(chosen)} is cancelled."
@@ -191,7 +190,7 @@ def register(group: typer.Typer) -> None:
     group.command("restart", epilog=f"Example: {CLI} tenants restart")(restart)
     group.command("retry", epilog=f"Example: {CLI} tenants retry tenant_4f2a")(retry)
     group.command("delete", epilog=f"Example: {CLI} tenants delete tenant_4f2a")(delete)
-    group.command("rotate-credentials", epilog=f"Example: {CLI} tenants rotate-credentials --yes")(rotate_credentials)
-    group.command("rotate-sync-token", epilog=f"Example: {CLI} tenants rotate-sync-token --yes")(rotate_sync_token)
+    group.command("rotate-credentials", epilog=f"Example: {CLI} tenants rotate-credentials")(rotate_credentials)
+    group.command("rotate-sync-token", epilog=f"Example: {CLI} tenants rotate-sync-token")(rotate_sync_token)
     group.command("external-db", epilog=f"Example: {CLI} tenants external-db on")(external_db)
     group.command("cancel-subscription", epilog=f"Example: {CLI} tenants cancel-subscription")(cancel_subscription)

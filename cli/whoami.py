@@ -123,12 +123,12 @@ def _pending(settings: Settings) -> tuple[list[FlowRow], CloudError | None]:
 
 
 def _say_rest(settings: Settings, pending: list[FlowRow]) -> None:
-    from .flows import driver_of
+    from .standing import driver_of, way_on_of
 
     for row in pending:
         driver = driver_of(settings, row)
         say(f"Unfinished: {row.machine} {shortened(row.id)} stands at {row.state}")
-        say(f"  process {driver} is at it" if driver else f"  {settings.resume_command(shortened(row.id))}")
+        say(f"  process {driver} is at it" if driver else f"  {way_on_of(settings, row)}")
     say(settings.directory_line)
 
 

@@ -2,7 +2,8 @@
 
 A history is a list of changes; some of them lead into a state, the others (progress, announced effects, parking,
 resuming) happen within one. Which is which stands in the machine's table, so that a state entered again and a state
-that was never left can be told apart although both changes name the same state twice.
+that was never left can be told apart although both changes name the same state twice. Without the table, a state is
+entered where the state changes.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ class Visit(NamedTuple):
     exit: Change | None
 
 
-def rows_taken(machine: Machine[Any], change: Change) -> list[Row]:
+def rows_taken(machine: Machine[Any] | None, change: Change) -> list[Row]:
     """The rows of the table that agree with the change: one, or several when only their guards tell them apart.
 
-    Empty when the change is no event, or the table (of another version) has no such row.
+    Empty when the change is no event, or the table (of another version) has no such row, or is not known.
     """
-    if change.kind != "event":
+    if change.kind != "event" or machine is None:
         return []
     return [
         row
@@ -46,7 +47,7 @@ def rows_taken(machine: Machine[Any], change: Change) -> list[Row]:
     ]
 
 
-def leads_on(machine: Machine[Any], change: Change) -> bool:
+def leads_on(machine: Machine[Any] | None, change: Change) -> bool:
     """Whether the change entered a state, rather than happening within one."""
     if change.kind != "event":
         return False
@@ -56,13 +57,13 @@ def leads_on(machine: Machine[Any], change: Change) -> bool:
     return bool(rows) and all(row.to is not None for row in rows)
 
 
-def event_label(machine: Machine[Any], change: Change) -> str:
+def event_label(machine: Machine[Any] | None, change: Change) -> str:
     """The event as it stands on the drawn arrow: with its guard, when it is certain which row was taken."""
     rows = rows_taken(machine, change)
     return rows[0].label if len(rows) == 1 else change.event
 
 
-def visits(machine: Machine[Any], changes: Sequence[Change]) -> list[Visit]:
+def visits(machine: Machine[Any] | None, changes: Sequence[Change]) -> list[Visit]:
     """The path, visit by visit; empty for an empty history."""
     path: list[Visit] = []
     if not changes:

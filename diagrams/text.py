@@ -59,6 +59,7 @@ def draw_tree(
     width: int = 100,
     color: bool = False,
     ascii_only: bool = False,
+    tableless: bool = False,
 ) -> str:
     """Draw a flow's path with the paths of its child flows inside the states that ran them.
 
@@ -69,12 +70,13 @@ def draw_tree(
         width: Columns there are; longer lines are folded, and only very long ones cut.
         color: Whether to style with ANSI sequences; off for anything that is not a terminal.
         ascii_only: Whether to draw without any character outside ASCII.
+        tableless: Whether to draw histories of machines that are not given, too: by the names their records have.
 
     Returns:
         The drawing, ending with a newline.
 
     Raises:
-        ValueError: The first history is of none of the machines.
+        ValueError: The first history is of none of the machines, and not to be drawn without.
     """
     paper = Paper(width=width, color=color, ascii_only=ascii_only)
     tables = {machine.name: machine for machine in machines}
@@ -82,9 +84,10 @@ def draw_tree(
     if not first:
         paper.write(Span("nothing has happened yet", "dim"))
         return paper.text()
-    if first[0].machine not in tables:
+    if first[0].machine not in tables and not tableless:
         raise ValueError(f"these changes are of {first[0].machine}, not of {' or '.join(tables)}")
-    _Drawing(paper, tables, [history for history in others if history], _moment(first[0])).flow(first, depth=0)
+    children = [history for history in others if history and (tableless or history[0].machine in tables)]
+    _Drawing(paper, tables, children, _moment(first[0])).flow(first, depth=0)
     return paper.text()
 
 
@@ -156,7 +159,7 @@ class _Drawing:
 
     def flow(self, changes: Sequence[Change], depth: int) -> None:
         """Draw one flow and its children, `depth` levels in."""
-        machine = self._machines[changes[0].machine]
+        machine = self._machines.get(changes[0].machine)
         path = visits(machine, changes)
         self._head(changes, depth)
         inside = self._children_by_visit(changes[0].flow, path)
@@ -173,6 +176,8 @@ class _Drawing:
         took = elapsed((_moment(changes[-1]) - _moment(changes[0])).total_seconds())
         opening = f"{self._glyphs.branch} " if depth else ""
         when = "" if depth else f", from {_moment(changes[0]):%Y-%m-%d %H:%M:%S} UTC"
+        if changes[0].machine not in self._machines:
+            when += ", drawn without its table"
         self._line(
             None,
             depth,
@@ -182,11 +187,18 @@ class _Drawing:
             rail=False,
         )
 
-    def _state(self, machine: Machine[Any], visit: Visit, depth: int, *, last: Change) -> None:
-        state = machine.states.get(visit.state) or State(visit.state, "not in this version of the machine")
-        here = visit.exit is None and not state.final
+    def _state(self, machine: Machine[Any] | None, visit: Visit, depth: int, *, last: Change) -> None:
+        if machine is None:
+            # Which states are ends, only the table knows; a flow that is parked has not come to one.
+            state, here = State(visit.state, ""), last.kind == "parked"
+        else:
+            state = machine.states.get(visit.state) or State(visit.state, "not in this version of the machine")
+            here = not state.final and last.kind != "abandoned"
+        here = here and visit.exit is None
         mark = self._glyphs.here if here else _mark(self._glyphs, state)
-        spans = [Span(f"{mark} {state.name}", "warn" if here else _state_style(state)), Span(f"  {state.meaning}")]
+        spans = [Span(f"{mark} {state.name}", "warn" if here else _state_style(state))]
+        if state.meaning:
+            spans.append(Span(f"  {state.meaning}"))
         if here:
             until = f", until {_text_moment(last.deadline)}" if last.deadline else ""
             stands = "parked" if last.kind == "parked" else "stands"
@@ -228,14 +240,14 @@ class _Drawing:
         """The children of one flow by the number of the visit that ran them: the last one begun before they were."""
         inside: dict[int, list[Sequence[Change]]] = {}
         for child in sorted(self._children, key=lambda history: _moment(history[0])):
-            table = self._machines.get(child[0].machine)
-            if table is None or child[0].flow.rpartition(".")[0] != flow:
+            if child[0].flow.rpartition(".")[0] != flow:
                 continue
-            parent = self._machines[path[0].entry.machine]
+            parent = self._machines.get(path[0].entry.machine)
             running = [
                 number
                 for number, visit in enumerate(path)
-                if visit.state in parent.states and parent.states[visit.state].child == table.name
+                if parent is None
+                or (visit.state in parent.states and parent.states[visit.state].child == child[0].machine)
             ]
             begun = [number for number in running if _moment(path[number].entry) <= _moment(child[0])]
             if begun or running:

@@ -21,6 +21,7 @@ from .flow import Change, Outcome
 from .live import LiveFlow, Trouble
 from .versions import bring
 from .visit import Program
+from .ways_on import fitting
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -44,12 +45,14 @@ class Claims:
             raise FlowNotFound(f"no flow has the id {flow!r} in {self._engine.journal.path}")
         return row
 
-    def program(self, machine: str) -> Program[Any]:
-        """What to do for the flows of a machine. Raises `IncompatibleFlow`."""
+    def program(self, machine: str, flow: str = "") -> Program[Any]:
+        """What to do for the flows of a machine, or for this one. Raises `IncompatibleFlow`."""
         program = self._programs.get(machine)
         if program is None:
+            end = f", or end the flow: {CLI} flows cancel {flow}" if flow else "."
             raise IncompatibleFlow(
-                f"the machine {machine} is not known here: the engine was opened without its program"
+                f"the machine {machine} is not known here: the engine was opened without its program",
+                hint=f"Open the engine with it{end}",
             )
         return program
 
@@ -59,7 +62,7 @@ class Claims:
         Raises:
             IncompatibleFlow: Another version wrote it, and no migration leads from there.
         """
-        program = self.program(row.machine)
+        program = self.program(row.machine, row.id)
         brought = bring(program.machine, row, self._engine.journal, self._engine.clock.now())
         return LiveFlow(self._engine, program, brought.row, brought.context), brought.record
 
@@ -69,11 +72,11 @@ class Claims:
         Raises:
             EffectUncertain: The flow is driven here, or stands in a state that asks nothing.
         """
-        policy = self.program(row.machine).machine.states[row.state].resume
+        policy = self.program(row.machine, row.id).machine.states[row.state].resume
         if policy is not ResumePolicy.ASK or self._engine.driven(row.id) is not None:
             raise EffectUncertain(
                 f"flow {row.id} stands in {row.state}, where nothing waits for such a decision",
-                hint=f"Go on with it without --repeat: {CLI} flows resume {row.id}",
+                hint=fitting(f"Go on with it without --repeat: {CLI} flows resume {row.id}", row),
             )
 
     def outcome(self, flow: str) -> Outcome:

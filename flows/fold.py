@@ -70,6 +70,11 @@ def own_part(records: Sequence[Record]) -> int:
     return next((at for at in reversed(range(len(records))) if records[at].kind == "migrated"), 0)
 
 
+def is_table_of(machine: Machine[Any] | None, row: FlowRow) -> bool:
+    """Whether the flow's records can be replayed with this table: it is the one that wrote the last of them."""
+    return machine is not None and (machine.version, machine.fingerprint) == (row.version, row.fingerprint)
+
+
 def check_flow(journal: Journal, programs: Iterable[Program[Any]], row: FlowRow) -> list[str]:
     """Compare a flow's stored row with the fold of its records.
 
@@ -98,7 +103,7 @@ def check_records(machine: Machine[Any] | None, row: FlowRow, records: Sequence[
         row: The flow as it is stored.
         records: Its history up to there.
     """
-    if machine is None or (machine.version, machine.fingerprint) != (row.version, row.fingerprint):
+    if machine is None or not is_table_of(machine, row):
         return [f"flow {row.id}: {problem}" for problem in _chain_problems(records, row)]
     try:
         folded = fold(machine, records)

@@ -21,6 +21,7 @@ from ..io.records import FlowRow, Record, moment_text, parse_moment
 from ..machines.machine import Context, DeadlinePassed, Event, Machine, ResumePolicy
 from .flow import Change, Outcome
 from .visit import Intent, Program, Visit
+from .ways_on import fitting
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -52,7 +53,8 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def error(self, row: FlowRow) -> FlowParked:
         """The error whoever waits for the flow gets."""
-        return FlowParked(row.id, row.state, kind=self.kind, message=self.message, hint=self.hint, exit_code=self.code)
+        hint = fitting(self.hint, row)
+        return FlowParked(row.id, row.state, kind=self.kind, message=self.message, hint=hint, exit_code=self.code)
 
 
 class LiveFlow:

@@ -28,7 +28,7 @@ import trio
 from ..errors import ApiError, Network, NotAuthenticated, TokenExpired, TooLarge, UnsafeUrl
 from .log import printable, redact, register_secret
 from .unknown import UNREADABLE
-from .urls import LOOPBACK_NAMES, Origin, check_api_url
+from .urls import LOOPBACK_NAMES, Origin, check_api_url, may_be_an_id
 from .wire import ErrorBody, Record
 
 SKEW_WORTH_SAYING: Final = timedelta(minutes=5)
@@ -117,16 +117,11 @@ def path_segment(value: str) -> str:
     """Percent-encode an id as one segment of a path.
 
     Raises:
-        ApiError: The id is empty, no Unicode text, or a dot segment, which would name another path (RFC 3986 section
-            5.2.4).
+        ApiError: It can be none (`urls.may_be_an_id`).
     """
-    try:
-        segment = quote(value, safe="")
-    except UnicodeEncodeError:
-        segment = ""  # what somebody typed was no text
-    if segment in {"", ".", ".."}:
+    if not may_be_an_id(value):
         raise ApiError(f"{value!r} is not an id the API gives", hint="Check the id.")
-    return segment
+    return quote(value, safe="")
 
 
 def without_query(url: httpx.URL) -> str:

@@ -38,7 +38,7 @@ import stamina
 import trio
 from typing_extensions import override
 
-from ..errors import ApiError, JwtDecode, Network, NotAuthenticated
+from ..errors import ApiError, JwtDecode, Network, NotAuthenticated, UnsafeUrl
 from . import _http
 from ._lanes import CLOSING_TIME, LANE_WIDTH, Lane, Lanes
 from .bodies import may_be_left
@@ -333,7 +333,10 @@ class Transport:
         """Put a request together and reserve its place; NotAuthenticated when it needs a token and there is none."""
         if self._lanes is None:
             raise RuntimeError("the client is used outside its `async with` block")
-        url = link if isinstance(link, httpx.URL) else httpx.URL(f"{self.base}{link}")
+        try:
+            url = link if isinstance(link, httpx.URL) else httpx.URL(f"{self.base}{link}")
+        except httpx.InvalidURL as exc:  # each of the two is good, but httpx takes no more than 65536 characters
+            raise UnsafeUrl(f"{method}: the API's URL and a path under it make none: {exc}") from exc
         where = f"{method} {_http.without_query(url)}"
         every = {**headers, b"X-Request-Id": secrets.token_hex(8).encode()}
         if authorized:

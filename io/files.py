@@ -46,7 +46,7 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _IS_LINK: Final = frozenset({errno.ELOOP, errno.EMLINK})
 
 
-def _fail(action: str, path: Path, exc: OSError, *, consequence: str = "") -> NoReturn:
+def fail(action: str, path: Path, exc: OSError, *, consequence: str = "") -> NoReturn:
     """Translate an OSError: what could not be done, to which path, why, and what that leaves behind."""
     if exc.errno in _IS_LINK:
         raise UnsafeFile(f"cannot {action} {path}: it is a symbolic link") from exc
@@ -79,7 +79,7 @@ def _existing(path: Path, action: str) -> os.stat_result | None:
     except FileNotFoundError:
         return None
     except OSError as exc:
-        _fail(action, path, exc)
+        fail(action, path, exc)
     _refuse_foreign(path, found)
     if not stat.S_ISREG(found.st_mode):
         what = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
@@ -114,7 +114,7 @@ def ensure_private_dir(path: Path) -> None:
             if mode & 0o077:
                 logger.warning("{} was open to others (mode {:04o}); it is 0700 now", path, mode)
     except OSError as exc:
-        _fail("prepare the directory", path, exc)
+        fail("prepare the directory", path, exc)
 
 
 def _make_dirs(path: Path) -> None:
@@ -126,22 +126,6 @@ def _make_dirs(path: Path) -> None:
         _make_dirs(path.parent)
         # Another process may have been faster.
         path.mkdir(PRIVATE_DIR, exist_ok=True)
-
-
-def ensure_cloud_dir(path: Path) -> None:
-    """`ensure_private_dir`, and a `.gitignore` holding `*` inside, so that no secret in it is ever committed.
-
-    Args:
-        path: The `.systemprompt` directory or the like. A `.gitignore` that is already there is left as it is.
-
-    Raises:
-        UnsafeFile: The directory is a symbolic link or belongs to somebody else.
-        Io: The directory or its `.gitignore` cannot be written.
-    """
-    ensure_private_dir(path)
-    ignore = path / ".gitignore"
-    if not os.path.lexists(ignore):
-        write_private(ignore, b"*\n")
 
 
 def sync_dir(path: Path) -> None:
@@ -228,11 +212,11 @@ def write_private(path: Path, data: bytes) -> None:
             temp.unlink(missing_ok=True)
             raise
     except OSError as exc:
-        _fail("write", path, exc, consequence="; what was there before still stands")
+        fail("write", path, exc, consequence="; what was there before still stands")
     try:
         sync_dir(path.parent)
     except OSError as exc:
-        _fail("force to disk", path, exc, consequence="; the new content is in place but a power cut may undo it")
+        fail("force to disk", path, exc, consequence="; the new content is in place but a power cut may undo it")
     sweep_temps(path)
 
 
@@ -259,11 +243,11 @@ def read_private(path: Path, *, limit: int = READ_LIMIT) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as exc:
-        _fail("read", path, exc)
+        fail("read", path, exc)
     try:
         return _read_open(path, fd, limit)
     except OSError as exc:
-        _fail("read", path, exc)
+        fail("read", path, exc)
     finally:
         os.close(fd)
 
@@ -332,7 +316,7 @@ def locked(path: Path, *, timeout: float = LOCK_SECONDS) -> Generator[None]:
             hint=f"Wait for the other process, or find it with: lsof {lock_path}",
         ) from exc
     except OSError as exc:
-        _fail("lock", lock_path, exc)
+        fail("lock", lock_path, exc)
     try:
         yield
     finally:
@@ -363,7 +347,7 @@ def set_aside(path: Path) -> Path:
         path.rename(aside)
         sync_dir(path.parent)
     except OSError as exc:
-        _fail("set aside", path, exc)
+        fail("set aside", path, exc)
     return aside
 
 
@@ -386,6 +370,6 @@ def remove_private(path: Path) -> bool:
             path.unlink(missing_ok=True)
             sync_dir(path.parent)
         except OSError as exc:
-            _fail("remove", path, exc)
+            fail("remove", path, exc)
     sweep_temps(path)
     return found is not None

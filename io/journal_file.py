@@ -31,7 +31,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ..errors import Io, JournalCorrupted, JournalError, JournalMoved, UnsafeFile
-from .files import ensure_cloud_dir, ensure_private_dir, open_temp, set_aside, sweep_temps, sync_dir
+from .cloud_dir import ensure_cloud_dir
+from .files import ensure_private_dir, open_temp, set_aside, sweep_temps, sync_dir
 from .log import logger
 from .records import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 
@@ -252,6 +253,7 @@ def make_ready(path: Path, *, create: bool) -> bool:
 
     Raises:
         JournalCorrupted: It is missing and its log is there; nothing was touched.
+        DirectoryInUse: It is missing, and its directory is in use for something else; nothing was touched.
         UnsafeFile: Its directory is a symbolic link or belongs to somebody else.
         Io: It cannot be made.
     """

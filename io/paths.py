@@ -161,9 +161,8 @@ def resolve_cloud_paths(directory: Path | None, environ: Mapping[str, str], cwd:
     project = DiscoveredProject.discover_from(cwd)
     if project is not None:
         return CloudPaths.from_project_context(ProjectContext(project.root), environ)
-    return CloudPaths(
-        directory=_user_directory("data", environ), state_directory=_user_directory("state", environ), origin="user"
-    )
+    data, state = user_directories(environ)
+    return CloudPaths(directory=data, state_directory=state, origin="user")
 
 
 def get_cloud_paths() -> CloudPaths:
@@ -183,6 +182,15 @@ def _project_state(directory: Path, environ: Mapping[str, str]) -> Path:
     project = named.parent if named.name == PROJECT_DIRECTORY else named
     digest = hashlib.sha256(os.fsencode(os.path.realpath(project))).hexdigest()[:12]
     return _user_directory("state", environ) / "projects" / f"{project.name or 'root'}-{digest}"
+
+
+def user_directories(environ: Mapping[str, str]) -> tuple[Path, Path]:
+    """The user's own directories: for what the Rust CLI shares, and for the state of flows.
+
+    Args:
+        environ: As for `resolve_cloud_paths`.
+    """
+    return _user_directory("data", environ), _user_directory("state", environ)
 
 
 def _user_directory(kind: Literal["data", "state"], environ: Mapping[str, str]) -> Path:

@@ -133,7 +133,7 @@ def bind_loopback(port: int) -> socket.socket:
     except OSError as exc:
         sock.close()
         if exc.errno == errno.EADDRINUSE:
-            raise PortBusy(f"port {port} on {LOOPBACK} is taken by another program") from exc
+            raise PortBusy(f"port {port} on {LOOPBACK} is taken, by another program or a flow of yours") from exc
         raise PortBusy(f"port {port} on {LOOPBACK} cannot be used: {exc.strerror}") from exc
     return sock
 

@@ -29,7 +29,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from ..errors import SessionsCorrupted, SessionVersionMismatch
-from .files import ensure_cloud_dir
+from .cloud_dir import ensure_cloud_dir
 from .sessions import LOCAL_SESSION_KEY, CliSession, SessionKey, check_version
 from .stores import held, part, read_shared, write_plain
 from .unknown import Moment, plain_record, read_record

@@ -25,7 +25,8 @@ from ..errors import (
     TenantsStoreInvalid,
     UnsafeFile,
 )
-from .files import ensure_cloud_dir, locked, read_private, set_aside, write_private
+from .cloud_dir import ensure_cloud_dir
+from .files import locked, read_private, set_aside, write_private
 from .log import logger
 from .unknown import UNREADABLE
 
@@ -89,11 +90,12 @@ def held(path: Path, load: Callable[[Path], _T | None]) -> Generator[_T | None]:
         What `load` returned; None as well when the file could not be read and was set aside.
 
     Raises:
+        DirectoryInUse: The directory is in use for something else.
         UnsafeFile: The file or its directory is a symbolic link or belongs to somebody else.
         Io: The directory or the lock cannot be had.
         CloudError: What else `load` refuses, and must stay where it is.
     """
-    ensure_cloud_dir(path.parent)
+    ensure_cloud_dir(path.parent, path.name)
     with locked(path):
         try:
             found = load(path)

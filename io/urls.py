@@ -3,6 +3,7 @@
 Theory: a token goes only where it came from (RFC 6750 section 5.3), and in the clear only within this computer. Both
 rules compare hosts, and two comparisons that differ a little are a hole; so they are made here, and nowhere else. Of
 an API's URL only what every parser reads alike is taken: a host in plain letters (an international one as `xn--...`).
+And under it an id that somebody typed is one segment of a path, or no id.
 
 Nothing here asks a resolver. `localhost` is taken at its word because browsers do (RFC 8252 section 8.3 only forbids to
 *listen* on the name); what is served is bound to the address.
@@ -28,6 +29,8 @@ LOOPBACK_NAMES: Final = LISTENER_NAMES | {"::1"}
 URL_CHARACTERS: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
 # A name as it can be looked up (RFC 1035 section 2.3.4; `_` is used all the same), or an IPv6 address.
 _HOST: Final = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?|[0-9a-f:]+:[0-9a-f:.]*")
+LONGEST_ID: Final = 255
+"""Characters of an id, many more than the API gives one: a longer one may make a path no server or client takes."""
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 
 
@@ -59,6 +62,18 @@ class Origin(NamedTuple):
         host = f"[{self.host}]" if ":" in self.host else self.host
         own = self.port is None or self.port == _DEFAULT_PORTS.get(self.scheme)
         return f"{self.scheme}://{host}" + ("" if own else f":{self.port}")
+
+
+def may_be_an_id(value: str) -> bool:
+    """Whether it can be an id the API gave: short Unicode text that stays one segment of a path.
+
+    That is neither empty nor a dot segment, which would name another path (RFC 3986 section 5.2.4).
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False  # what somebody typed was no text
+    return value not in {"", ".", ".."} and len(value) <= LONGEST_ID
 
 
 def check_api_url(url: str, called: str = "the API URL") -> Origin:

@@ -99,6 +99,9 @@ def test_what_cannot_be_meant(cli: CommandLine) -> None:
     assert usage(cli("deploy", "--json", "App"))
     assert "login" in cli("deploy", IMAGE, "--tenant", "tnt_x").ended(4).err
     cli.login()
+    for tenant in ("", "x" * 70_000):
+        assert "is not an id" in usage(cli("deploy", IMAGE, "--tenant", tenant))
+    assert {line["machine"] for line in cli("flows", "list", "--json").ended(0).lines} == {"login"}
     nothing = cli("deploy", IMAGE, "--json").ended(1).lines[-1]
     assert nothing["error"] == "TenantNotConfigured"
     assert "tenant_not_found" in cli("deploy", IMAGE, "--tenant", "tnt_nobody").ended(1).err

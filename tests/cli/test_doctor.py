@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from systemprompt_cloud.cli.doctor_world import login_findings, port_findings, p
 from systemprompt_cloud.cli.settings import Settings
 from systemprompt_cloud.io.paths import CloudPaths
 from systemprompt_cloud.testing.command import CommandLine, Ran
+from systemprompt_cloud.testing.storage import SmallDisk, fill
 
 Owner = tuple[CommandLine, str]
 FAR = "https://api.example.com"
@@ -62,6 +64,34 @@ def test_loose_modes(bought: tuple[Path, str], settings: Settings) -> None:
     (warned,) = [each for each in file_findings(settings) if each.status == "warning"]
     assert warned.message == f"{credentials} is open to others (mode 0644); it is closed now"
     assert stat.S_IMODE(credentials.stat().st_mode) == 0o600
+
+
+def test_full_disk(cli: CommandLine, mounted: Callable[[str], Path]) -> None:
+    """Where nothing can be written, something stands in the way; where little can, it is worth a word."""
+    place = mounted("64m")
+    filler = fill(place)
+    ran = cli("--dir", str(place / "here"), "doctor", "--offline").ended(1)
+    assert f"✗ disk: only 0 kB free for {place}/here\n  Free some space" in ran.out
+    assert ran.err.endswith("1 to be mended.\n")
+    disk = SmallDisk(place)
+    disk.leave(200 * 1024)
+    (found,) = findings(cli("--dir", str(place / "here"), "doctor", "--offline", "--json").ended(1), "disk")
+    assert (found["status"], found["message"]) == ("failed", f"only 204 kB free for {place}/here")
+    disk.leave(2**20)
+    (found,) = findings(cli("--dir", str(place / "here"), "doctor", "--offline", "--json").ended(0), "disk")
+    assert (found["status"], found["message"]) == ("warning", f"1 MB free for {place}/here")
+    filler.unlink()
+
+
+def test_read_only_disk(settings: Settings, mounted: Callable[[str], Path]) -> None:
+    """A small disk that cannot be written is no smaller trouble than a large one."""
+    place = mounted("64m")
+    disk = SmallDisk(place)
+    disk.leave(2**20)
+    disk.freeze()
+    there = CloudPaths(directory=place / "data", state_directory=place / "data", origin="explicit")
+    (found,) = [each for each in directory_findings(replace(settings, paths=there)) if each.check == "disk"]
+    assert (found.status, found.message) == ("failed", f"{place} cannot be written")
 
 
 def test_damage(owner: Owner) -> None:

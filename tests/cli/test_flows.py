@@ -14,6 +14,8 @@ from systemprompt_cloud.errors import CloudError
 from systemprompt_cloud.testing.browser import ScriptedBrowser
 from systemprompt_cloud.testing.command import CommandLine
 
+from .conftest import Up
+
 LOGIN = ("login", "--port", "0", "--no-browser")
 
 
@@ -40,7 +42,7 @@ def test_nothing_there(cli: CommandLine) -> None:
 def test_list_and_show(cli: CommandLine) -> None:
     """A flow is listed with a short id, and shown under any beginning of it with what its state means."""
     flow = begun(cli)
-    ran = cli("flows", "list", "--status", "running", "--machine", "login").ended(0)
+    ran = cli("flows", "list", "--status", "interrupted", "--machine", "login").ended(0)
     assert ran.out.splitlines()[1].split()[:4] == [flow[:12], "login", "awaiting_callback", "interrupted"]
     assert cli("flows", "list", "--status", "ended").ended(0).out == ""
     assert [row["driven"] for row in cli("flows", "list", "--status", "interrupted", "--json").ended(0).lines] == [
@@ -53,6 +55,36 @@ def test_list_and_show(cli: CommandLine) -> None:
     (as_json,) = cli("flows", "show", flow, "--json").ended(0).lines
     assert (as_json["flow"], as_json["driver"]) == (flow, None)
     assert "context" not in as_json
+
+
+def test_one_status_everywhere(cli: CommandLine) -> None:
+    """After kill -9 a flow and the one inside it are interrupted: for people and programs, shown, listed, filtered."""
+    running = cli.begin(*Up, "--no-browser")
+    running.wait_invited()
+    driven = cli("flows", "show", "--json").ended(0).lines[0]
+    assert [each["status"] for each in (driven, *driven["children"])] == ["running", "running"]
+    running.kill()
+    (shown,) = cli("flows", "show", "--json").ended(0).lines
+    assert [each["status"] for each in (shown, *shown["children"])] == ["interrupted", "interrupted"]
+    assert "login awaiting_callback (interrupted)" in cli("flows", "show").ended(0).out
+    listed = cli("flows", "list", "--children", "--status", "interrupted", "--json").ended(0).lines
+    assert [each["status"] for each in listed] == ["interrupted", "interrupted"]
+    assert "no such flows" in cli("flows", "list", "--children", "--status", "running").ended(0).err
+    both = cli("flows", "list", "--children", "--status", "running", "--status", "interrupted", "--json").ended(0)
+    assert both.lines == listed
+
+
+def test_show_says_why_a_flow_failed(cli: CommandLine) -> None:
+    """The flow, and the one inside it: the reason, and not only that there was one."""
+    cli.play(*Up, "--no-browser", browser=ScriptedBrowser(consent="deny")).ended(5)
+    shown = cli("flows", "show").ended(0).out.splitlines()
+    child = next(number for number, line in enumerate(shown) if line.startswith("Child:    login denied (failure)"))
+    (as_json,) = cli("flows", "show", "--json").ended(0).lines
+    reason, inside = (each["problem"] for each in (as_json, *as_json["children"]))
+    assert "said no" in inside
+    assert reason == f"login: {inside}"
+    assert f"Problem:  {reason}" in shown
+    assert shown[child + 1] == f"          {inside}"
 
 
 def test_history_text_and_json(cli: CommandLine) -> None:
@@ -124,7 +156,7 @@ def test_disk_that_fills_up_on_the_way(cli: CommandLine) -> None:
 def test_check(cli: CommandLine) -> None:
     """A sound journal has no problems; a row that is not what its records say is named, exit 1."""
     flow = begun(cli)
-    assert "1 flows, 0 problems" in cli("flows", "check").ended(0).err
+    assert "1 flow, 0 problems" in cli("flows", "check").ended(0).err
     with sqlite3.connect(cli.journal) as journal:
         journal.execute("UPDATE flows SET state = 'verifying_token'")
     journal.close()
@@ -170,10 +202,16 @@ def test_diagram(cli: CommandLine, tmp_path: Path) -> None:
     ran = cli("diagram", "-o", str(file)).ended(0)
     assert ran.out == ""
     assert "checking_credentials" in file.read_text()
+    (drawn,) = cli("diagram", "--json").ended(0).lines
+    assert drawn == {"format": "mermaid", "diagram": file.read_text()}
+    text = cli("diagram", "--format", "text").ended(0).out
+    assert cli("diagram", "--format", "text", "--json").ended(0).lines == [{"format": "text", "diagram": text}]
+    written = cli("diagram", "-o", str(file), "--json").ended(0).lines
+    assert written == [{"format": "mermaid", "file": str(file)}]
     assert "cannot write" in cli("diagram", "-o", str(tmp_path)).ended(1).err
     flow = begun(cli)
-    drawn = cli("diagram", "--flow", flow[:8]).ended(0).out
-    assert "awaiting_callback" in drawn
-    assert drawn != cli("diagram", "login").ended(0).out
+    path = cli("diagram", "--flow", flow[:8]).ended(0).out
+    assert "awaiting_callback" in path
+    assert path != cli("diagram", "login").ended(0).out
     assert "AuthorizationOffered" in cli("diagram", "--flow", flow, "--format", "text").ended(0).out
     assert cli("diagram", "checkout", "--flow", flow, "--json").ended(1).lines[-1]["error"] == "FlowNotFound"

@@ -123,9 +123,9 @@ def test_pasted_address(cli: CommandLine) -> None:
 
 
 def test_nothing_to_paste(cli: CommandLine) -> None:
-    """The end of stdin ends the reading only: a browser here is still waited for. Nobody may be asked and asked."""
+    """The end of stdin ends the reading only, and that is said: a browser here is still waited for. Nobody asks on."""
     ran = cli.play("login", "--port", "0", "--paste").ended(0)
-    assert ran.err.count("paste the address") == 1
+    assert [ran.err.count(words) for words in ("paste the address", "browser on this computer is still")] == [1, 1]
     ran = cli(*LOGIN, "--paste", "--no-input").ended(2)
     assert "--no-input forbids to ask" in ran.err
 
@@ -307,7 +307,7 @@ def test_port_taken(cli: CommandLine) -> None:
         ran = cli("login", "--no-browser", "--port", str(port)).ended(1)
         up = cli("up", "--plan", "x", "--login-port", str(port), "--no-browser").ended(1)
         (*_, last) = cli("login", "--no-browser", f"--port={port}", "--json").ended(1).lines
-    assert str(port) in ran.err
+    assert f"port {port} on 127.0.0.1 is taken, by another program or a flow of yours" in ran.err
     assert "another port" in ran.err
     assert "Open this" not in ran.err
     assert "Take any free port: systemprompt-cloud login --no-browser --port 0\n" in ran.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -22,6 +23,9 @@ except SystemExit as exc:
     code = exc.code
 print(json.dumps([code, sorted(name for name in sys.modules if "." not in name)]), file=sys.stderr)
 """
+
+HUGE = "x" * 70_000
+NO_TEXT = os.fsdecode(b"a\xff")
 
 
 def imports(cli: CommandLine, *words: str) -> tuple[int, set[str]]:
@@ -65,6 +69,7 @@ def test_version(cli: CommandLine) -> None:
     """`--version` names the version, before and after a command."""
     for words in (["--version"], ["login", "--version"]):
         assert cli(*words).ended(0).out == f"systemprompt-cloud {__version__}\n"
+        assert cli(*words, "--json").ended(0).lines == [{"version": __version__}]
 
 
 def test_no_arguments_is_help(cli: CommandLine) -> None:
@@ -124,6 +129,14 @@ def test_help_everywhere_with_an_example(cli: CommandLine, words: tuple[str, ...
         (["flows", "list", "--status", "odd"], "running, parked, ended"),
         (["diagram", "toaster"], "onboarding"),
         (["login", "--token-stdin"], "no token"),
+        (["up", "--plan", ""], "it is empty; `plans` lists"),
+        (["checkout", "--plan", " "], "it is empty; `plans` lists"),
+        (["provision", ""], "'' is not an id"),
+        (["provision", ".."], "'..' is not an id"),
+        (["provision", HUGE], "is not an id"),
+        (["tenants", "status", ""], "'' is not an id"),
+        (["tenants", "status", HUGE], "is not an id"),
+        (["domain", "show", "--tenant", HUGE], "is not an id"),
     ],
 )
 def test_usage_errors_say_what_there_is(cli: CommandLine, words: list[str], said: str) -> None:
@@ -142,6 +155,10 @@ def test_usage_errors_say_what_there_is(cli: CommandLine, words: list[str], said
         (["whoami", "--json", "--api-url", "ftp://x"], "--api-url must be https"),
         (["--json", "nonsense"], "nonsense"),
         (["--json", "--env"], "--env"),
+        (["flows", "show", NO_TEXT, "--json"], r"'a\xff' is not UTF-8 text"),
+        (["--json", "up", "--plan", NO_TEXT], r"'a\xff' is not UTF-8 text"),
+        (["--json", "--dir", NO_TEXT, "whoami"], r"'a\xff' is not UTF-8 text"),
+        (["--json", NO_TEXT], r"'a\xff' is not UTF-8 text"),
     ],
 )
 def test_usage_error_for_programs(cli: CommandLine, words: list[str], said: str) -> None:
@@ -152,3 +169,36 @@ def test_usage_error_for_programs(cli: CommandLine, words: list[str], said: str)
     assert said in found["message"]
     assert found["hint"].startswith("See systemprompt-cloud")
     assert "Error:" in ran.err
+    assert not cli.journal.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["up", "--plan", "x", "--region", HUGE], 2),
+        (["domain", "set", HUGE], 2),
+        ([f"--{HUGE}"], 2),
+        ([HUGE], 2),
+        (["flows", "show", HUGE], 1),
+    ],
+    ids=["value", "argument", "option", "command", "no mistake of usage"],
+)
+def test_a_huge_mistake_is_told_in_short(owner: tuple[CommandLine, str], words: list[str], code: int) -> None:
+    """What was wrong is shown by its beginning and its end, to people as to programs."""
+    cli, _ = owner
+    ran = cli("--json", *words).ended(code)
+    assert len(ran.err) < 3000
+    (found,) = ran.lines
+    assert len(found["message"]) < 2100
+    assert "xxx … xxx" in found["message"]
+    assert "xxx … xxx" in ran.err
+
+
+def test_a_group_alone_is_answered_with_its_whole_help(cli: CommandLine) -> None:
+    """That answer is a message too, and is not cut or put on one line."""
+    assert cli("flows").ended(2).err.strip() == cli("flows", "--help").ended(0).out.strip()
+
+
+def test_a_file_that_was_written_is_named_on_one_line(cli: CommandLine) -> None:
+    """A name with escape sequences in it repaints no terminal."""
+    assert cli("diagram", "-o", "a\x1b[31m\nb").ended(0).err == "Wrote a [31m b\n"

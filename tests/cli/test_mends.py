@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from systemprompt_cloud.errors import ApiError, TenantNotFound
 from systemprompt_cloud.testing.command import CommandLine
+
+from .conftest import decide_elsewhere
 
 CODES = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1)
 
@@ -39,6 +43,28 @@ def test_a_plan_that_is_called_like_a_refusal(cli: CommandLine) -> None:
     ran = cli("checkout", "--plan", "x: tenant_not_found: y", "--no-browser").ended(1)
     assert "See what there is: systemprompt-cloud plans" in ran.err
     assert TenantNotFound.default_hint not in ran.err
+
+
+def test_nobody_came_back_from_the_login(cli: CommandLine) -> None:
+    """The next command starts a new login, whose page can be answered, whatever became of the old one."""
+    ran = cli("login", "--port", "0", "--no-browser", "--timeout", "1").ended(1)
+    mend = "Start it again, and you get a new page: systemprompt-cloud login --port 0 --no-browser --timeout 1"
+    assert mend in ran.err.splitlines()
+    up = cli("up", "--plan", "x", "--login-port", "0", "--no-browser", "--login-timeout", "1").ended(1)
+    assert "Start it again, and you get a new page: systemprompt-cloud up --plan x" in up.err
+
+
+def test_a_port_that_a_flow_must_come_back_to(cli: CommandLine) -> None:
+    """Two logins of one's own on one port: the one that has an address for it cannot take another, and says so."""
+    first = cli.begin("login", "--port", "0", "--no-browser", "--json")
+    port = urlsplit(decide_elsewhere(first.wait_invited(), "approve")).port
+    first.interrupt()
+    first.wait().ended(130)
+    second = cli.begin("login", "--port", str(port), "--provider", "google", "--no-browser")
+    second.wait_invited()
+    ran = cli("login", "--port", "0", "--no-browser").ended(8)
+    assert f"port {port} on 127.0.0.1 is taken, by another program or a flow of yours" in ran.err
+    assert "end the program, or the flow of yours, that holds it" in ran.err
 
 
 def test_no_such_call_is_another_matter_than_no_good_answer() -> None:

@@ -27,11 +27,10 @@ def test_set_list_unset(owner: Owner) -> None:
     assert f"Error: Remove the secret TOKEN_A of {tenant}? " in asked
     assert "Nobody can be asked here; if you mean it give --yes." in asked
     assert {"tenant": tenant, "key": "TOKEN_A"} in cli("secrets", "list", "--json").ended(0).lines
-    assert cli("secrets", "unset", "TOKEN_A", "--yes", "--json").ended(0).lines == [
-        {"tenant": tenant, "unset": ["TOKEN_A"]}
-    ]
+    unset = ("secrets", "unset", "TOKEN_A", "--tenant", tenant, "--yes")
+    assert cli(*unset, "--json").ended(0).lines == [{"tenant": tenant, "unset": ["TOKEN_A"]}]
     assert "TOKEN_A" not in cli("secrets", "list").ended(0).out
-    gone = cli("secrets", "unset", "TOKEN_A", "--yes").ended(1).err
+    gone = cli(*unset).ended(1).err
     assert "See what there is: systemprompt-cloud secrets list" in gone
 
 
@@ -131,10 +130,11 @@ def test_domain(owner: Owner) -> None:
     assert line["domain"] == "shop.example.com"
     assert line["dns_instructions"]["record_type"]
     assert "--yes" in cli("domain", "delete").ended(2).err
-    assert cli("domain", "delete", "--yes", "--json").ended(0).lines == [{"tenant": tenant, "deleted": True}]
+    delete = ("domain", "delete", "--tenant", tenant, "--yes")
+    assert cli(*delete, "--json").ended(0).lines == [{"tenant": tenant, "deleted": True}]
     assert f"{tenant} has no domain. Give it one: systemprompt-cloud domain set DOMAIN" in cli("domain", "show").err
     assert cli("domain", "show", "--json").ended(0).lines == [{"tenant": tenant, "domain": None}]
-    assert "There is nothing to take away" in cli("domain", "delete", "--yes").ended(1).err
+    assert "There is nothing to take away" in cli(*delete).ended(1).err
 
 
 def test_domain_is_asked_for_again(cli: CommandLine, clouds: Clouds) -> None:

@@ -88,7 +88,9 @@ def test_unreadable_store(owner: Owner) -> None:
 def test_select(owner: Owner) -> None:
     """The selected tenant is the one that commands mean; `local` takes the choice back."""
     cli, tenant = owner
-    assert f"Selected tenant:{tenant}." in cli("tenants", "select", tenant).ended(0).err
+    (stored,) = json.loads((cli.directory / "tenants.json").read_text())["tenants"]
+    said = cli("tenants", "select", tenant).ended(0).err
+    assert said == f"Selected the tenant {stored['name']} ({tenant}).\n"
     assert cli("tenants", "list").ended(0).out.splitlines()[1].startswith(f"*  {tenant}")
     index = cli.directory / "sessions/index.json"
     assert json.loads(index.read_text())["active_key"] == f"tenant_{tenant}"
@@ -213,7 +215,7 @@ def test_rotating(owner: Owner, tmp_path: Path) -> None:
     before = stored(cli)[0]
     said = ""
     for command in ("rotate-credentials", "rotate-sync-token"):
-        ran = cli("tenants", command, "--yes", "-vv", "--log-file", str(log)).ended(0)
+        ran = cli("tenants", command, tenant, "--yes", "-vv", "--log-file", str(log)).ended(0)
         assert f"Stored in {cli.directory / 'tenants.json'}" in ran.err
         said += ran.out + ran.err
     after = stored(cli)[0]
@@ -221,7 +223,7 @@ def test_rotating(owner: Owner, tmp_path: Path) -> None:
     for name in ("internal_database_url", "sync_token"):
         assert after[name] != before[name]
         assert after[name] not in said + log.read_text()
-    (line,) = cli("tenants", "rotate-sync-token", "--yes", "--json").ended(0).lines
+    (line,) = cli("tenants", "rotate-sync-token", tenant, "--yes", "--json").ended(0).lines
     assert line == {"tenant": tenant, "rotated": True, "stored": True}
 
 
@@ -249,6 +251,43 @@ def test_external_database(owner: Owner) -> None:
     (line,) = cli("tenants", "external-db", "off", "--json").ended(0).lines
     assert line["external_db_access"] is False
     assert "database_url" not in stored(cli)[0]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("tenants", "delete"),
+        ("tenants", "cancel-subscription"),
+        ("tenants", "rotate-credentials"),
+        ("tenants", "rotate-sync-token"),
+        ("domain", "delete"),
+        ("secrets", "unset", "KEY"),
+    ],
+    ids=" ".join,
+)
+def test_yes_never_means_the_only_one(owner: Owner, words: tuple[str, ...]) -> None:
+    """What destroys without asking wants its tenant named or selected; the question names it, so there it may be."""
+    cli, tenant = owner
+    before = stored(cli)
+    (line,) = cli(*words, "--yes", "--json").ended(2).lines
+    assert line["message"].startswith("No tenant is named or selected; --yes does not mean the only one.")
+    assert f"Name it if you do: {tenant}" in line["message"]
+    assert tenant in cli(*words).ended(2).err
+    assert stored(cli) == before
+    assert cli("tenants", "status", tenant).ended(0).out.startswith(f"{tenant}: ready")
+
+
+def test_deleting_again_deletes_nothing_else(cli: CommandLine) -> None:
+    """A script that deletes the selected tenant and is run again leaves the one that remains alone."""
+    tenant = buy(cli)
+    path = cli.directory / "tenants.json"
+    held = json.loads(path.read_text())
+    held["tenants"].append(held["tenants"][0] | {"id": "tenant_other", "name": "Other"})
+    path.write_text(json.dumps(held))
+    cli("tenants", "select", tenant).ended(0)
+    cli("tenants", "delete", "--yes").ended(0)
+    assert "Name it if you do: tenant_other" in cli("tenants", "delete", "--yes").ended(2).err
+    assert [each["id"] for each in stored(cli)] == ["tenant_other"]
 
 
 def test_cancelling_and_deleting(cli: CommandLine) -> None:

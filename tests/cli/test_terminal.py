@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 import trio
@@ -218,6 +219,16 @@ def test_terminal_moves_unless_told_not_to(cli: CommandLine, environ: dict[str, 
     assert "Traceback" not in shown
     if environ == {}:
         assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is back
+
+
+def test_a_drawing_for_a_file_or_a_program_has_no_colour(cli: CommandLine, tmp_path: Path) -> None:
+    """Only what the terminal itself shows is coloured for it."""
+    drawing = ("diagram", "login", "--format", "text")
+    file = tmp_path / "login.txt"
+    assert "\x1b[" in at_a_terminal(cli, *drawing, until="", keys=b"")[1]
+    assert "u001b" not in at_a_terminal(cli, *drawing, "--json", until="", keys=b"")[1]
+    at_a_terminal(cli, *drawing, "-o", str(file), until="", keys=b"")
+    assert "\x1b[" not in file.read_text()
 
 
 def test_token_is_asked_for_unseen(cli: CommandLine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -43,6 +44,24 @@ def test_a_directory_that_was_removed(cli: CommandLine) -> None:
         _SYSTEMPROMPT_CLOUD_COMPLETE="complete_bash", COMP_WORDS="systemprompt-cloud tenants show ", COMP_CWORD="3"
     ).ended(0)
     assert (offered.out.strip(), offered.err) == ("", "")
+
+
+def test_unsafe_api_that_is_stored(cli: CommandLine) -> None:
+    """Who named no API is not told to check what they named: the file is named that did, and what mends it does."""
+    cli.login()
+    file = cli.directory / "credentials.json"
+    stored = json.loads(file.read_text()) | {"api_url": "http://cloud.example"}
+    file.write_text(json.dumps(stored))
+    del cli.environ["SYSTEMPROMPT_API_URL"]
+    for words in (["plans"], LOGIN, ("up", "--plan", "x"), ["tenants", "sync"]):
+        told = cli(*words, "--json").ended(1).lines[-1]
+        assert told["error"] == "UnsafeUrl"
+        assert told["message"].startswith(f"the api_url in {file} must be https, or http on this machine")
+        assert told["hint"] == f"Remove it, then log in: rm {file}"
+    (api,) = (line for line in cli("doctor", "--json").ended(1).lines if line["check"] == "api")
+    assert (api["status"], api["hint"]) == ("failed", told["hint"])
+    file.unlink()
+    assert "Log in: systemprompt-cloud login" in cli("plans").ended(4).err
 
 
 def test_journal_on_a_read_only_disk(cli: CommandLine) -> None:

@@ -222,3 +222,31 @@ def test_narrow_page_keeps_ids_and_messages_whole() -> None:
     assert flow in drawing
     assert "…" not in drawing
     assert "was all" in drawing
+
+
+def test_a_history_without_its_table_is_drawn_by_its_records() -> None:
+    """States, events, effects and parking have names there; which states are ends, and what they mean, is not told."""
+    lines = (("logging_in", "Begun"), ("#intent", "01abc:2:upload"), ("#parked", "Io", "no space"))
+    child = tell(LOGIN, ("cancelled", "CancelRequested", "enough"), flow="01abc.login-2", start=1.0)
+    assert (
+        draw_tree([], [tell(ONBOARDING, *lines), child], tableless=True)
+        == """\
+           onboarding  01abc, 3.00 s, from 2026-03-01 12:00:00 UTC, drawn without its table
+   0.00 s  ● checking_credentials
+           ▼ Begun
+   1.00 s  ◉ logging_in  (parked here)
+           │ ◦ announced upload
+   3.00 s  │ ‖ parked, Io: no space
+           │   ╭ login  01abc.login-2, 1.00 s, drawn without its table
+   1.00 s  │   ● requesting_authorization
+           │   ▼ CancelRequested: enough
+   2.00 s  │   ● cancelled
+"""
+    )
+
+
+def test_an_abandoned_flow_does_not_stand_anywhere() -> None:
+    """It ended where its table could not say so; nobody waits for it any more."""
+    drawing = draw_path(LOGIN, tell(LOGIN, ("#abandoned", "abandoned", "its version is not known here")))
+    assert "abandoned: its version is not known here" in drawing
+    assert "stands here" not in drawing

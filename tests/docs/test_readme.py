@@ -91,17 +91,12 @@ async def test_every_command_of_a_page_works_in_order(page: Path, tmp_path: Path
                 await along(partial(follow, cli, line))
 
 
-@pytest.mark.parametrize(
-    ("page", "number"),
-    [(page, number) for page in PAGES for number in range(len(blocks(page, "python")))],
-    ids=lambda value: value.name if isinstance(value, Path) else str(value),
-)
-async def test_every_snippet_of_a_page_runs(page: Path, number: int, tmp_path: Path) -> None:
-    """A snippet, copied into a file, runs to its end."""
-    script = tmp_path / "snippet.py"
+async def run_snippet(page: Path, number: int, home: Path, browser: ScriptedBrowser) -> str:
+    """Copy a snippet into a file and run that to its end, with somebody at the browser; what it prints."""
+    script = home / "snippet.py"
     script.write_text(blocks(page, "python")[number])
     async with serve_sandbox(step_seconds=0.05) as sandbox, trio.open_nursery() as tabs:
-        with Running([sys.executable, str(script)], environ=at_home(tmp_path, sandbox.url).environ) as running:
+        with Running([sys.executable, str(script)], environ=at_home(home, sandbox.url).environ) as running:
             seen: set[str] = set()
 
             def shown() -> set[str]:
@@ -111,9 +106,27 @@ async def test_every_snippet_of_a_page_runs(page: Path, number: int, tmp_path: P
                 await along(lambda: running.wait_until(lambda: running.finished or bool(shown()), "show an address"))
                 for url in shown():
                     seen.add(url)
-                    tabs.start_soon(ScriptedBrowser().visit, url)
-            assert running.wait().ended(0).out
+                    tabs.start_soon(browser.visit, url)
+            ran = running.wait().ended(0)
         tabs.cancel_scope.cancel()
+    return ran.out
+
+
+@pytest.mark.parametrize(
+    ("page", "number"),
+    [(page, number) for page in PAGES for number in range(len(blocks(page, "python")))],
+    ids=lambda value: value.name if isinstance(value, Path) else str(value),
+)
+async def test_every_snippet_of_a_page_runs(page: Path, number: int, tmp_path: Path) -> None:
+    """A snippet, copied into a file, runs to its end."""
+    assert await run_snippet(page, number, tmp_path, ScriptedBrowser())
+
+
+async def test_the_example_of_embedding_tells_of_a_declined_payment(tmp_path: Path) -> None:
+    """Who copies it has a program that does not break when somebody changes their mind."""
+    out = await run_snippet(ROOT / "docs/guides/embed.md", 0, tmp_path, ScriptedBrowser(payment="decline"))
+    assert out.splitlines()[-1].startswith("failure ")
+    assert "the tenant is" not in out
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

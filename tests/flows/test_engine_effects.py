@@ -145,7 +145,7 @@ async def test_where_only_a_person_can_know_the_flow_waits_for_one(paths: CloudP
             error = await wait_parked(await engine.resume(flow.id))
             assert (error.kind, error.code) == ("EffectUncertain", 8)
             assert "pays" in error.user_message
-            assert "--repeat" in error.recovery_hint
+            assert "Engine.resume(flow, repeat=True)" in error.recovery_hint
     assert len(shop.intents) == 1
 
 

@@ -20,7 +20,7 @@ from systemprompt_cloud.testing.parcel import PARCEL, Fails, Oops, Packed, Parce
             NotAuthenticated("the API refused it"), "NotAuthenticated", 4, "systemprompt-cloud login", id="login"
         ),
         pytest.param(Network("no route", hint="plug it in"), "Network", 8, "plug it in", id="network"),
-        pytest.param(Oops("what?"), "UnexpectedFailure", 8, "flows resume", id="bug"),
+        pytest.param(Oops("what?"), "UnexpectedFailure", 8, "Engine.resume(flow)", id="bug"),
         pytest.param(ActivitiesRanDry("dry"), "ActivitiesRanDry", 8, "bug", id="dry"),
     ],
 )

@@ -114,7 +114,7 @@ async def test_ids_are_percent_encoded_and_dot_segments_refused(server: Scripted
     server.plan(JSONResponse({"data": {"status": "x"}}))
     async with client_of(server) as client:
         await client.tenant_status("a/../b?c#d é")
-        for bad in ("", ".", ".."):
+        for bad in ("", ".", "..", "\udcff", "x" * 256):
             with pytest.raises(ApiError, match="not an id"):
                 await client.tenant_status(bad)
             with pytest.raises(ApiError, match="not an id"):
@@ -122,6 +122,14 @@ async def test_ids_are_percent_encoded_and_dot_segments_refused(server: Scripted
                     pass
     (request,) = server.requests
     assert request.scope["raw_path"] == b"/api/v1/tenants/a%2F..%2Fb%3Fc%23d%20%C3%A9/status"
+
+
+async def test_a_base_url_that_leaves_no_room_for_a_path(server: ScriptedServer) -> None:
+    """httpx takes URLs of 65536 characters at most; what is longer is an error of ours, and nothing is sent."""
+    async with CloudApiClient(f"{server.url}/{'a' * 65_510}", TOKEN) as client:
+        with pytest.raises(UnsafeUrl, match="make none"):
+            await client.me()
+    assert server.requests == []
 
 
 async def test_base_url_may_have_a_path(server: ScriptedServer) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from systemprompt_cloud.errors import Io, UnsafeFile
 from systemprompt_cloud.io.files import (
-    ensure_cloud_dir,
     ensure_private_dir,
     locked,
     read_private,
@@ -96,15 +95,6 @@ def test_a_file_in_the_directorys_place_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(Io, match=f"{path}.*[Nn]ot a directory"):
             ensure_private_dir(path)
-
-
-def test_a_cloud_directory_keeps_itself_out_of_git(tmp_path: Path) -> None:
-    """The .gitignore holds `*`; one that is there is somebody's decision and stays."""
-    ensure_cloud_dir(tmp_path / "new")
-    assert (tmp_path / "new" / ".gitignore").read_text() == "*\n"
-    (tmp_path / "new" / ".gitignore").write_text("*.json\n")
-    ensure_cloud_dir(tmp_path / "new")
-    assert (tmp_path / "new" / ".gitignore").read_text() == "*.json\n"
 
 
 # --- writing -------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ ClockWrong                 ---  8
 CredentialsBootstrapError  ---  1
 CredentialsCorrupted       l--  4
 DeploymentUnfinished       ---  1
+DirectoryInUse             ---  2
 EffectUncertain            ---  8
 EngineClosed               ---  8
 EventNotAccepted           ---  1

@@ -1,0 +1,144 @@
+"""Flows of machines the command line has no table for: an embedder's own. It tells what is true, and ends them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+from systemprompt_cloud.errors import EffectUncertain, FlowParked, IncompatibleFlow
+from systemprompt_cloud.flows.engine import open_engine
+from systemprompt_cloud.flows.visit import Program
+from systemprompt_cloud.io.paths import CloudPaths
+from systemprompt_cloud.testing.command import CommandLine
+from systemprompt_cloud.testing.parcel import PARCEL, Fails, Oops, Packed, Parcel, deliver, parcel
+
+Own = tuple[CommandLine, Path]
+
+
+@pytest.fixture
+def own(cli: CommandLine, tmp_path: Path) -> Own:
+    """The command line, and the directory of an embedder's program."""
+    return cli, tmp_path / "parcels"
+
+
+def sent(directory: Path, program: Program[Parcel]) -> tuple[str, FlowParked | None]:
+    """Run a parcel's flow in the directory, as its own program does; its id, and what parked it."""
+    paths = CloudPaths(directory=directory, state_directory=directory, origin="explicit")
+
+    async def main() -> tuple[str, FlowParked | None]:
+        async with open_engine(paths, [program]) as engine:
+            flow = await engine.start(PARCEL, Parcel())
+            if not isinstance(program.activities["packing"][0], Fails):
+                await flow.send(Packed())
+            try:
+                await flow.wait()
+            except FlowParked as parked:
+                return flow.id, parked
+            return flow.id, None
+
+    return trio.run(main)
+
+
+def parked(directory: Path, failure: Exception) -> str:
+    return sent(directory, parcel(Fails(failure)))[0]
+
+
+def test_its_history_is_drawn_by_its_records(own: Own) -> None:
+    """The states it went through have names, though nobody here knows what they mean."""
+    cli, directory = own
+    sent(directory, parcel(travelling=deliver))
+    drawn = cli("flows", "history", "--dir", str(directory)).ended(0).out
+    assert [line.split()[-1] for line in drawn.splitlines() if "●" in line] == ["packing", "travelling", "delivered"]
+    assert "Delivered" in drawn
+    again = cli("diagram", "--flow", "0", "--format", "text", "--dir", str(directory)).ended(0).out
+    assert again == drawn
+    assert "--format text" in cli("diagram", "--flow", "0", "--dir", str(directory)).ended(2).err
+
+
+@pytest.mark.parametrize(
+    ("failure", "call"),
+    [
+        pytest.param(EffectUncertain("sent?"), "`Engine.resume(flow, repeat=True)`", id="asks"),
+        pytest.param(Oops("what?"), "`Engine.resume(flow)`", id="bug"),
+    ],
+)
+def test_its_own_program_goes_on_with_it(own: Own, failure: Exception, call: str) -> None:
+    """Nobody is sent to a command that cannot: the library and every view name its program, and how to end it."""
+    cli, directory = own
+    flow, error = sent(directory, parcel(Fails(failure)))
+    assert error is not None
+    at = ("--dir", str(directory))
+    said = [
+        error.recovery_hint,
+        cli("flows", "resume", flow, *at).ended(1).err,
+        cli("flows", "resume", flow, "--repeat", *at).ended(1).err,
+        cli("flows", "watch", flow, *at).ended(8).err,
+        cli("flows", "send", flow, "Packed", *at).ended(1).err,
+        cli("whoami", *at).ended(4).err,
+    ]
+    shown = cli("flows", "show", flow, *at).ended(0)
+    said.append(shown.out + shown.err)
+    (line,) = cli("flows", "show", flow, "--json", *at).ended(0).lines
+    said.append(line["trouble"]["hint"])
+    for words in said:
+        assert "program it belongs to goes on with it" in words
+        assert f"flows cancel {flow[:12]}" in words
+        assert "flows resume" not in words
+    assert call in error.recovery_hint
+    assert call in said[-2]
+    assert call in said[-1]
+    assert line["resume"] is None
+    assert cli("flows", "watch", flow, "--json", *at).ended(8).lines[-1]["resume"] is None
+    doctor = cli("doctor", *at).out
+    assert "1 unfinished" in doctor
+    assert "flows resume" not in doctor
+    assert "waiting to go on by this command" in cli("flows", "resume", *at).ended(1).err
+
+
+def test_cancelled_says_what_became_of_it(own: Own) -> None:
+    """It ended where it stood; the name of that state alone would sound as if it went on."""
+    cli, directory = own
+    flow = parked(directory, Oops("what?"))
+    at = ("--dir", str(directory))
+    assert f"parcel {flow[:12]} has ended: cancelled, at packing." in cli("flows", "cancel", flow, *at).ended(0).err
+    for words in ("cancel", "resume"):
+        code = 0 if words == "cancel" else 1
+        said = cli("flows", words, flow, *at).ended(code).err
+        assert said == f"parcel {flow[:12]} had ended already: cancelled, at packing.\n"
+    (line,) = cli("flows", "resume", flow, "--json", *at).ended(1).lines
+    assert (line["status"], line["verdict"]) == ("ended", "cancelled")
+    assert "stands here" not in cli("flows", "history", *at).ended(0).out
+
+
+def test_its_reason_is_told(own: Own) -> None:
+    """Why it was given up stands in its last record, where its context does not say it."""
+    cli, directory = own
+    flow = parked(directory, Oops("what?"))
+    cli("flows", "cancel", flow, "--reason", "wrong address", "--dir", str(directory)).ended(0)
+    assert "Problem:  wrong address" in cli("flows", "show", "--dir", str(directory)).ended(0).out
+
+
+def test_check_says_what_it_could_not_check(own: Own) -> None:
+    """A flow whose table is not here was not replayed; to call it sound would be a guess."""
+    cli, directory = own
+    sent(directory, parcel(travelling=deliver))
+    at = ("--dir", str(directory))
+    said = "1 flow (without their table not checked: 1 of parcel), 0 problems."
+    assert said in cli("flows", "check", *at).ended(0).err
+    (line,) = cli("flows", "check", "--json", *at).ended(0).lines
+    assert (line["flows"], line["unchecked"], line["problems"]) == (1, {"parcel": 1}, [])
+
+
+async def test_an_engine_without_its_program_says_so(tmp_path: Path) -> None:
+    """With the flow's own id in the command that ends it."""
+    paths = CloudPaths(directory=tmp_path, state_directory=tmp_path, origin="explicit")
+    async with open_engine(paths, [parcel(Fails(Oops("what?")))]) as engine:
+        flow = await engine.start(PARCEL, Parcel())
+        with pytest.raises(FlowParked):
+            await flow.wait()
+    async with open_engine(paths, []) as engine:
+        with pytest.raises(IncompatibleFlow, match="parcel is not known here") as refused:
+            await engine.resume(flow.id)
+    assert "Open the engine with it" in refused.value.recovery_hint
+    assert refused.value.recovery_hint.endswith(f"flows cancel {flow.id}")
