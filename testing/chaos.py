@@ -25,12 +25,13 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import timedelta
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -42,7 +43,7 @@ from ..flows.engine import open_engine
 from ..flows.flow import Flow
 from ..flows.fold import check_flow
 from ..io.journal import Journal
-from ..io.records import FlowRow, Record, parse_moment
+from ..io.records import FlowRow, Record
 from .audit import orphans
 from .chaos_worker import Ack, Packed, Place, Poked, programs, work
 
@@ -167,6 +168,8 @@ def examine(
     with Journal(place.paths.journal) as journal:
         rows = {row.id: row for row in journal.flows(limit=ALL)}
         histories = {flow: journal.records(flow) for flow in rows}
+        with closing(sqlite3.connect(journal.path)) as connection:
+            begun = [flow for (flow,) in connection.execute("SELECT id FROM flows ORDER BY rowid")]
         problems: list[str] = [*place.lines("problems"), *left, *journal.integrity_problems()]
         problems += [f"flow {row.id} goes on without its parent" for row in orphans(journal)]
         for row in rows.values():
@@ -178,7 +181,7 @@ def examine(
         ]
     problems += _broken_promises(acks, rows, histories)
     problems += [problem for history in histories.values() for problem in _second_drivers(history)]
-    problems += _same_keys(rows.values())
+    problems += _same_keys((rows[flow] for flow in begun), histories)
     problems += _repeated(place.lines("effects"))
     return Report(
         processes=processes,
@@ -229,20 +232,16 @@ def _second_drivers(history: Sequence[Record]) -> Iterator[str]:
         driver = found
 
 
-def _same_keys(rows: Iterable[FlowRow]) -> Iterator[str]:
-    keyed: dict[tuple[str, str], list[FlowRow]] = {}
-    for row in rows:
-        if row.key is not None:
-            keyed.setdefault((row.machine, row.key), []).append(row)
-    for alike in keyed.values():
-        for before, after in pairwise(sorted(alike, key=lambda row: row.created)):
-            # A start is stamped before it is written, so its stamp may be a moment older than the end it waited for.
-            if after.created < before.updated and not _close(after.created, before.updated):
-                yield f"flow {after.id} began while {before.id} of the same key was unfinished"
-
-
-def _close(one: str, other: str) -> bool:
-    return abs(parse_moment(one) - parse_moment(other)) < timedelta(seconds=2)
+def _same_keys(begun: Iterable[FlowRow], histories: dict[str, list[Record]]) -> Iterator[str]:
+    """Of the flows in the order they were written first; a start is stamped before it is written, however long."""
+    latest: dict[tuple[str, str], FlowRow] = {}
+    for row in begun:
+        if row.key is None:
+            continue
+        before, latest[row.machine, row.key] = latest.get((row.machine, row.key)), row
+        # Its second record was stamped when the first was on disk; and the other's end when that was not yet.
+        if before is not None and any(record.at < before.updated for record in histories[row.id][1:2]):
+            yield f"flow {row.id} began while {before.id} of the same key was unfinished"
 
 
 def _repeated(effects: Sequence[str]) -> Iterator[str]:

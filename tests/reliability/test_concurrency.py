@@ -85,6 +85,24 @@ def test_eight_processes_and_kills_at_random_lose_and_double_nothing() -> None:
     assert min(report.kills, report.taken_up, report.refused, report.posted, report.effects) >= 10, table(report)
 
 
+async def test_chaos_sees_two_unfinished_flows_of_one_key(place: Place) -> None:
+    """However late a start was written after it was stamped, and never mind the stamp."""
+    async with open_engine(place.paths, [WAITING]) as engine:
+        first = await engine.start(ERRAND, Errand(), key="k")
+        await first.cancel()
+        second = await engine.start(ERRAND, Errand(), key="k")
+        await second.cancel()
+    with sqlite3.connect(place.paths.journal) as connection:  # stamped long before, as by a process that was stopped
+        connection.execute("UPDATE flows SET created = '2020' WHERE id = ?", (second.id,))
+        connection.execute("UPDATE events SET at = '2020' WHERE flow = ? AND seq = 1", (second.id,))
+    assert examine(place).problems == []
+    with connection:
+        connection.execute("UPDATE flows SET updated = '2999' WHERE id = ?", (first.id,))
+        connection.execute("UPDATE events SET at = '2999' WHERE flow = ? AND seq = 2", (first.id,))
+    connection.close()
+    assert examine(place).problems == [f"flow {second.id} began while {first.id} of the same key was unfinished"]
+
+
 async def test_what_chaos_looks_for_it_finds(place: Place) -> None:
     """Each promise, broken on purpose in the traces of a good run, is a problem by name."""
     convoy: Program[Any] = Program(CONVOY, {"sending": [await_signal]})
