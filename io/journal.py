@@ -291,6 +291,10 @@ class Journal:
         ended = "(SELECT 1 FROM flows AS p WHERE p.id = flows.parent AND p.status = 'ended')"
         return self._rows(f"WHERE parent IS NOT NULL AND status <> 'ended' AND EXISTS {ended} ORDER BY id", ())
 
+    def begun(self) -> list[str]:
+        """The ids of all flows, in the order they were written first."""
+        return [flow for (flow,) in self._read("SELECT id FROM flows ORDER BY rowid", ())]
+
     def records(self, flow: str) -> list[Record]:
         """A flow's whole history, in order."""
         return self._records("WHERE flow = ?", (flow,))

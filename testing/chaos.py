@@ -25,13 +25,11 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -168,8 +166,7 @@ def examine(
     with Journal(place.paths.journal) as journal:
         rows = {row.id: row for row in journal.flows(limit=ALL)}
         histories = {flow: journal.records(flow) for flow in rows}
-        with closing(sqlite3.connect(journal.path)) as connection:
-            begun = [flow for (flow,) in connection.execute("SELECT id FROM flows ORDER BY rowid")]
+        begun = [rows[flow] for flow in journal.begun()]
         problems: list[str] = [*place.lines("problems"), *left, *journal.integrity_problems()]
         problems += [f"flow {row.id} goes on without its parent" for row in orphans(journal)]
         for row in rows.values():
@@ -181,7 +178,7 @@ def examine(
         ]
     problems += _broken_promises(acks, rows, histories)
     problems += [problem for history in histories.values() for problem in _second_drivers(history)]
-    problems += _same_keys((rows[flow] for flow in begun), histories)
+    problems += _same_keys(begun, histories)
     problems += _repeated(place.lines("effects"))
     return Report(
         processes=processes,
