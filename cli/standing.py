@@ -63,7 +63,10 @@ def problem_of(journal: Journal, row: FlowRow) -> str:
 
     if row.verdict in {None, "success"}:
         return ""
-    known = msgspec.json.decode(row.context, type=Known).problem
+    try:
+        known = msgspec.json.decode(row.context, type=Known).problem
+    except msgspec.ValidationError:
+        known = ""  # another program's context means something else by the name
     last = [] if known else journal.records(row.id)[-1:]
     return clean(in_words(known or "".join(Change.of(row.machine, record).message for record in last)))
 

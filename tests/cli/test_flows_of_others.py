@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -117,6 +119,17 @@ def test_its_reason_is_told(own: Own) -> None:
     flow = parked(directory, Oops("what?"))
     cli("flows", "cancel", flow, "--reason", "wrong address", "--dir", str(directory)).ended(0)
     assert "Problem:  wrong address" in cli("flows", "show", "--dir", str(directory)).ended(0).out
+
+
+def test_a_context_may_mean_something_else_by_problem(own: Own) -> None:
+    """A field of that name is a reason in our machines; in another program's it may be anything."""
+    cli, directory = own
+    flow = parked(directory, Oops("what?"))
+    at = ("--dir", str(directory))
+    cli("flows", "cancel", flow, *at).ended(0)
+    with closing(sqlite3.connect(directory / "journal.sqlite3")) as journal, journal:
+        journal.execute("UPDATE flows SET context = ?", ('{"problem":{"severity":7}}',))
+    assert "cancelled" in cli("flows", "show", flow, *at).ended(0).out
 
 
 def test_check_says_what_it_could_not_check(own: Own) -> None:
