@@ -70,7 +70,7 @@ def _is_foreign(path: Path, files: tuple[str, ...]) -> bool:
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
             return False  # `ensure_private_dir` says what it is
         # What could not be read is ours under the name it got when it was set aside, too.
-        names = {name.partition(".unreadable-")[0] for name in os.listdir(path)}  # noqa: PTH208 names are all it takes
+        names = {entry.name.partition(".unreadable-")[0] for entry in path.iterdir()}
         paths = CloudPaths(directory=path, state_directory=path, origin="explicit")
         shared = (paths.credentials, paths.tenants, paths.session, paths.journal)
         ours = {*(each.name for each in shared), ProfilePath.CONFIG.filename, *files}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import subprocess
@@ -32,7 +33,10 @@ def untracked(cli: CommandLine, path: Path) -> list[str]:
     return subprocess.run(asked, check=True, env=cli.environ, capture_output=True, text=True).stdout.splitlines()
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
+@pytest.mark.skipif(
+    shutil.which("git") is None and os.environ.get("CI") != "true",
+    reason="there is no git; in CI its absence is a failure",
+)
 def test_no_command_takes_a_project_over(cli: CommandLine, repository: Path) -> None:
     """Neither do the credentials get into its root, nor do its sources vanish from git; below it is a place."""
     before = untracked(cli, repository)
