@@ -1,6 +1,21 @@
-"""The names the Rust crate offers its users are all here, under `import systemprompt_cloud`."""
+"""The names the Rust crate offers its users are all under `import systemprompt_cloud`; so is every name we offered.
+
+`public_names.txt` lists what was public. Names may be added to it and none taken away. To write it again:
+
+    python tests/repository/test_public_names.py > tests/repository/public_names.txt
+"""
 
 from __future__ import annotations
+
+import ast
+import enum
+import functools
+import inspect
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import systemprompt_cloud
@@ -46,6 +61,62 @@ MEMBERS = {
     "has_tenants has_session has_profile project cloud_paths",
 }
 
+LISTED = Path(__file__).with_name("public_names.txt")
+
+
+def public_names() -> list[str]:
+    """Every public name with what it is, and every public member of each class, one a line."""
+    lines: list[str] = []
+    for name in dir(systemprompt_cloud):
+        value = getattr(systemprompt_cloud, name)
+        if inspect.isclass(value):
+            lines.append(f"{name} class")
+            lines += {f"{name}.{member} {kind}" for member, kind in _members(value)}
+        else:
+            lines.append(f"{name} {'function' if inspect.isroutine(value) else 'constant'}")
+    return sorted(lines)
+
+
+def _members(kind: type[Any]) -> Iterator[tuple[str, str]]:
+    """What users of a class see of it and of those it inherits from, as far as these are ours."""
+    for each in reversed(kind.__mro__):
+        if not each.__module__.startswith(systemprompt_cloud.__name__):
+            continue
+        for name in {*each.__annotations__, *_set_at_birth(each), *vars(each)}:
+            if not name.startswith("_"):
+                # What the class itself makes of a name it inherits, so that each name is listed once.
+                yield name, _kind(next((vars(one)[name] for one in kind.__mro__ if name in vars(one)), None))
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, property | functools.cached_property):
+        return "property"
+    if isinstance(value, classmethod):
+        return "classmethod"
+    if isinstance(value, staticmethod):
+        return "staticmethod"
+    if isinstance(value, enum.Enum):
+        return "member"
+    return "method" if inspect.isfunction(value) else "attribute"
+
+
+def _set_at_birth(kind: type[Any]) -> Iterator[str]:
+    """The attributes that `__init__` sets: they are not in the class, and users read them all the same."""
+    init = vars(kind).get("__init__")
+    if inspect.isfunction(init) and init.__module__ == kind.__module__:
+        for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(init)))):
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.ctx, ast.Store)
+                and ast.unparse(node.value) == "self"
+            ):
+                yield node.attr
+
+
+def test_no_public_name_has_vanished() -> None:
+    """Every name and every member that was listed is still there, and still the same kind of thing."""
+    assert sorted(set(LISTED.read_text().splitlines()) - set(public_names())) == []
+
 
 @pytest.mark.parametrize("name", NAMES.split())
 def test_a_name_of_the_rust_crate_is_public(name: str) -> None:
@@ -65,3 +136,7 @@ def test_every_public_name_loads() -> None:
     """The list of names and what is behind them agree."""
     for name in dir(systemprompt_cloud):
         assert hasattr(systemprompt_cloud, name), name
+
+
+if __name__ == "__main__":
+    sys.stdout.write("\n".join(public_names()) + "\n")
