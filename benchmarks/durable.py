@@ -34,8 +34,8 @@ ROUND_SECONDS: Final = 0.7
 FIRST_GUESS: Final = 40
 MOST: Final = 50_000
 
-LEAVING: Final = Contestant("ours, leaving", "benchmarks.ours", "leaving")
-STAYING: Final = Contestant("ours, staying", "benchmarks.ours", "staying")
+LEAVING: Final = Contestant("ours, leaving", "benchmarks.driven_ours", "leaving")
+STAYING: Final = Contestant("ours, staying", "benchmarks.driven_ours", "staying")
 RAW: Final = Contestant(
     "raw SQLite",
     "benchmarks.raw",

@@ -17,13 +17,13 @@ MANY: Final = 1_000
 QUICK_MANY: Final = 20
 
 RAW: Final = Contestant("one raw commit", "benchmarks.raw", "latencies", note="WAL, synchronous=FULL, one thread.")
-ALONE: Final = Contestant("one flow alone", "benchmarks.ours", "latencies")
+ALONE: Final = Contestant("one flow alone", "benchmarks.driven_ours", "latencies")
 AMONG: Final = Contestant(
-    "one at a time, among many", "benchmarks.ours", "latencies", note="the other flows stand and wait."
+    "one at a time, among many", "benchmarks.driven_ours", "latencies", note="the other flows stand and wait."
 )
 TOGETHER: Final = Contestant(
     "all at once, of many",
-    "benchmarks.ours",
+    "benchmarks.driven_ours",
     "latencies",
     arguments={"together": True},
     note="every flow is sent an event at the same moment, so the last ones wait for all before them.",

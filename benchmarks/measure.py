@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import statistics
 import subprocess
 import sys
@@ -52,6 +53,7 @@ class Contestant(msgspec.Struct, frozen=True):
         needs: The modules that must be installed.
         note: What a reader should know about how it was set up.
         arguments: Handed to the function besides what the table hands to everybody.
+        imports: A directory to import from before any other; empty for none.
     """
 
     label: str
@@ -60,6 +62,7 @@ class Contestant(msgspec.Struct, frozen=True):
     needs: tuple[str, ...] = ()
     note: str = ""
     arguments: Mapping[str, Any] = msgspec.field(default_factory=dict[str, Any])
+    imports: str = ""
 
 
 class ContestantFailed(Exception):
@@ -123,6 +126,7 @@ class Workers:
         process = subprocess.Popen(  # noqa: S603 our own module
             [sys.executable, "-m", "benchmarks.worker", contestant.module],
             cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": contestant.imports} if contestant.imports else None,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
