@@ -28,14 +28,14 @@ bench: $(VENV)/.bench
 
 # Every crash point of every flow, and eight processes against each other; the long forms of what `make test` shortens.
 crash: setup-dev
-	$(BIN)/python -m systemprompt_cloud.testing.crash
+	$(BIN)/python -m tests.faults.crash
 
 chaos: setup-dev
-	$(BIN)/python -m systemprompt_cloud.testing.chaos --seconds 60
+	$(BIN)/python -m tests.faults.chaos --seconds 60
 
 # 200 flows for ten minutes, while streams break, calls fail and both the worker and the cloud are killed.
 soak: setup-dev
-	$(BIN)/python -m systemprompt_cloud.testing.soak --flows 200 --minutes 10
+	$(BIN)/python -m tests.faults.soak --flows 200 --minutes 10
 
 setup: $(VENV)/.runtime
 setup-dev: $(VENV)/.dev

@@ -1,10 +1,8 @@
-"""The one error tree: every failure a caller can meet, with what happened and the command that mends it.
+"""The cloud's kinds of errors: what can go wrong with logins, tenants, the API and the browser, and what fixes it.
 
-`CloudError` (`_error.py`) is the root. The head of each kind says what sets it apart: the exit code, the hint, what it
-requires. Foreign exceptions are translated at the edge, in `io/`, with their cause kept.
-
-Two families stand apart, as in any protocol library: errors of *this use* of the library (`EventNotAccepted`,
-`MachineInvalid`, `FlowNotFound`) and errors of *the world* (`Network`, `ApiError`, `Io`, a refused callback).
+`CloudError` (`base/errors.py`) is the root; the engine's kinds are in `engine/errors.py`. The head of each kind names
+what sets it apart: the exit code, the hint, what it requires. Foreign exceptions are translated where they enter, in
+`io/`, with their cause kept.
 
 Exit codes: 0 done, 1 failed, 2 usage, 4 login needed, 5 refused or denied, 8 still pending (resumable),
 130 interrupted (resumable).
@@ -12,20 +10,45 @@ Exit codes: 0 done, 1 failed, 2 usage, 4 login needed, 5 refused or denied, 8 st
 
 from __future__ import annotations
 
+import re
 from typing import Final, Literal
 
-from ._error import CLI, HINT_OF_CODE, REFUSED, CloudError, code_of_refusal, refusal_in_words
-
-EXIT_DONE: Final = 0
-EXIT_FAILED: Final = 1
-EXIT_USAGE: Final = 2
-EXIT_LOGIN_NEEDED: Final = 4
-EXIT_REFUSED: Final = 5
-EXIT_PENDING: Final = 8
-EXIT_INTERRUPTED: Final = 130
+from .base.errors import CLI, EXIT_LOGIN_NEEDED, EXIT_PENDING, EXIT_REFUSED, EXIT_USAGE, CloudError
 
 BootstrapReason = Literal["not_initialized", "already_initialized", "not_available"]
 _LOOK: Final = "Look at the file; the next save sets it aside and writes a new one."
+
+REFUSED: Final = "The API itself refused this: what it says has to change before it is asked again."
+
+
+HINT_OF_CODE: Final = {
+    "not_found": "Check --api-url: there is no such call at that address.",
+    "tenant_not_found": f"See what is stored here: {CLI} tenants list. Read it from the API again: {CLI} tenants sync",
+    "domain_not_found": f"There is nothing to take away; give the tenant one: {CLI} domain set DOMAIN",
+    "secret_not_found": f"See what there is: {CLI} secrets list",
+}
+"""What mends the API's refusals that name what is missing, by the API's own code; any other is `REFUSED`."""
+
+
+_REFUSAL = re.compile(r"[A-Z]+ \S+: (\S+): ")
+
+
+def refusal_in_words(where: str, code: str, said: str) -> str:
+    """A refusal of the API in a sentence, which is what the history of a flow keeps of it.
+
+    Args:
+        where: The call: its method and URL.
+        code: The API's own code.
+        said: What the API says for people.
+    """
+    return f"{where}: {code}: {said}"
+
+
+def code_of_refusal(problem: str) -> str:
+    """The code `refusal_in_words` put into a sentence; empty when the sentence is about anything else."""
+    found = _REFUSAL.match(problem)
+    return found[1] if found else ""
+
 
 # --- who is asking -------------------------------------------------------------------------------------
 
@@ -207,22 +230,6 @@ class TooLarge(CloudError, hint="This is not what the API sends; check --api-url
     """A body, line or event is over its bound; refused before it fills the memory."""
 
 
-class Io(CloudError, hint="Check the path, its owner and the free space, then run the same command again."):
-    """A file or directory could not be read or written."""
-
-
-class UnsafeFile(Io, hint="Remove it, or point --dir at a directory of your own."):
-    """A private file is a symbolic link, or belongs to somebody else; it is neither read nor written."""
-
-
-class DirectoryInUse(UnsafeFile, code=EXIT_USAGE, hint="Name a directory of its own, say --dir DIR/.systemprompt"):
-    """The directory that was named holds other things and nothing of ours; it is left as it is."""
-
-
-class VaultMissing(CloudError, hint="Cancel the flow and start again."):
-    """The secrets of a running flow are gone; the flow cannot go on from here."""
-
-
 class CallbackRejected(
     CloudError, code=EXIT_REFUSED, hint="Go on in the browser, from the page the login or payment opened."
 ):
@@ -237,61 +244,7 @@ class UnsafeUrl(CloudError, hint="Check --api-url: this is not an address the AP
     """A URL that must not be opened in a browser or called: not https, and not http on loopback."""
 
 
-# --- flows ---------------------------------------------------------------------------------------------
-
-
-class MachineInvalid(CloudError, hint="Mend the line of the table that the message names."):
-    """A machine's table breaks a rule; raised while the machine is built."""
-
-
-class EventNotAccepted(CloudError):
-    """The event has no row for this state; nothing was changed.
-
-    Attributes:
-        state: The state the flow stands in.
-        event: The event's name.
-    """
-
-    def __init__(self, state: str, event: str, *, machine: str = "") -> None:
-        where = f"{machine} in state {state}" if machine else f"state {state}"
-        hint = f"See what it accepts: {CLI} diagram {machine}".strip()
-        super().__init__(f"{where} does not accept {event}", hint=hint)
-        self.state, self.event = state, event
-
-
-class FlowNotFound(CloudError, hint=f"See what there is: {CLI} flows list"):
-    """No flow has this id, or the shortened id fits several."""
-
-
-class FlowBusy(CloudError):
-    """Another process drives this flow.
-
-    Attributes:
-        flow: The flow's id.
-        pid: The process that drives it.
-        host: The machine that process runs on.
-    """
-
-    def __init__(self, flow: str, *, pid: int, host: str) -> None:
-        super().__init__(
-            f"flow {flow} is driven by process {pid} on {host}",
-            hint=f"Let it finish, look at it with `{CLI} flows show {flow}`, or stop it: {CLI} flows cancel {flow}",
-        )
-        self.flow, self.pid, self.host = flow, pid, host
-
-
-class FlowExists(CloudError):
-    """An unfinished flow of the same machine has the same key; resume that one.
-
-    Attributes:
-        flow: The id of the flow there is.
-    """
-
-    def __init__(self, flow: str) -> None:
-        super().__init__(
-            f"the same flow is unfinished already: {flow}", hint=f"Go on with it: {CLI} flows resume {flow}"
-        )
-        self.flow = flow
+# --- flows of the cloud ----------------------------------------------------------------------------------
 
 
 class DeploymentUnfinished(CloudError):
@@ -309,88 +262,5 @@ class DeploymentUnfinished(CloudError):
         self.flow = flow
 
 
-class FlowFailed(CloudError, hint="Nothing is left to resume: start again."):
-    """A flow ended, and not with what it was started for.
-
-    Attributes:
-        flow: The flow's id.
-        state: The state it ended in.
-    """
-
-    def __init__(self, message: str, *, flow: str, state: str) -> None:
-        super().__init__(message)
-        self.flow, self.state = flow, state
-
-
-class SignalTaken(CloudError, hint="Nothing to do: the flow has the event."):
-    """An event from the inbox was taken already, by a process that drove the flow before; nothing was changed."""
-
-
-class EngineClosed(CloudError, code=EXIT_PENDING, hint=f"Go on with it: {CLI} flows resume"):
-    """The engine was closed while somebody waited for a flow; the flow can be resumed."""
-
-
 class StillPending(CloudError, code=EXIT_PENDING, hint=f"Wait on: {CLI} flows resume"):
     """The time is up and the server is still at it; what is paid for is not given up."""
-
-
-class EffectUncertain(
-    CloudError,
-    code=EXIT_PENDING,
-    hint=f"Look at the other side; then `{CLI} flows resume --repeat` does it again, or cancel the flow.",
-):
-    """An outward effect was announced, the process died, and only a person can say whether it happened."""
-
-
-class FlowParked(CloudError, code=EXIT_PENDING):
-    """A flow stopped in a state it can go on from; somebody has to mend something first.
-
-    Attributes:
-        flow: The flow's id.
-        state: The state it stands in.
-        kind: The kind of error that parked it.
-        code: The exit code the command line ends with: 4 when a login is needed, else 8.
-    """
-
-    def __init__(self, flow: str, state: str, *, kind: str, message: str, hint: str, exit_code: int) -> None:
-        super().__init__(message, hint=hint)
-        self.flow, self.state = flow, state
-        self._kind, self.code = kind, exit_code
-
-
-class ActivitiesRanDry(
-    CloudError, hint="This is a bug in the flow's activities; the flow is kept and can be resumed once it is mended."
-):
-    """Every activity of a state ended and none led out of it: a bug in the flow, not in what the user did."""
-
-
-class UnexpectedFailure(
-    CloudError, hint=f"The flow is kept: `{CLI} flows resume`. Run with -v --log-file FILE to see the traceback."
-):
-    """An exception nobody planned for; the flow is kept and its traceback is in the log."""
-
-
-class IncompatibleFlow(CloudError, hint="Finish it with the program and the version that started it, or cancel it."):
-    """The flow was written by another version of its machine and no migration is registered."""
-
-
-class JournalError(Io):
-    """The journal could not be written or read; nothing that was acknowledged is lost."""
-
-
-class JournalBusy(JournalError):
-    """Another process holds the journal for writing and does not let go."""
-
-
-class JournalMoved(JournalError):
-    """The journal was moved, removed or replaced while it was open; what was acknowledged before is where it is now."""
-
-
-class JournalCorrupted(
-    JournalError, hint="The damaged file is kept beside the new one; `sqlite3 FILE .recover` may read it."
-):
-    """The journal is not a readable SQLite database, or a row of it cannot be understood."""
-
-
-class JournalTooNew(JournalError, hint="Upgrade systemprompt-cloud."):
-    """The journal was written by a newer version of this package."""

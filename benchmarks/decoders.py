@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Final, NamedTuple
 
-from systemprompt_cloud.io.sse import EventDecoder
+from systemprompt_cloud.io.sse.decoder import EventDecoder
 
 from .results import Seconds
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 import trio
 import trio.testing
-from systemprompt_cloud.flows.engine import open_engine
-from systemprompt_cloud.flows.ids import new_flow_id
-from systemprompt_cloud.flows.live import first_lines
-from systemprompt_cloud.io.journal import Journal
+from systemprompt_cloud.engine.engine import open_engine
+from systemprompt_cloud.engine.history import first_lines
+from systemprompt_cloud.engine.ids import new_flow_id
+from systemprompt_cloud.engine.journal.journal import Journal
 
 from .driven_ours import STAYING, STAYING_PROGRAM, Counted, paths_at, start_all
 from .resident import resident_bytes

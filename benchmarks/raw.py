@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from systemprompt_cloud.io.records import SCHEMA
+from systemprompt_cloud.engine.journal.records import SCHEMA
 
 from .results import Latencies, Run, Seconds
 
@@ -21,7 +21,7 @@ INSERT INTO flows (id, machine, version, fingerprint, key, parent, state, incarn
     context, trouble, created, updated, owner)
 VALUES (?, 'bench', 1, '0123456789abcdef', NULL, NULL, 'even', 1, 1, 'running', NULL, NULL, ?, NULL, ?, ?, ?)
 """
-# The two statements of every durable transition of ours, see `io/journal.py`.
+# The two statements of every durable transition of ours, see `engine/journal/journal.py`.
 UPDATE_FLOW: Final = """
 UPDATE flows SET state = ?, incarnation = ?, seq = ?, verdict = ?, deadline = ?, context = ?, trouble = ?, updated = ?,
     owner = ? WHERE id = ? AND seq = ? AND owner IS ?

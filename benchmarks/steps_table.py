@@ -6,7 +6,8 @@ import time
 from typing import Final
 
 import msgspec
-from systemprompt_cloud.machines.machine import Context, Event, Machine, State, Verdict, on
+from systemprompt_cloud.engine.machine.machine import Machine
+from systemprompt_cloud.engine.machine.parts import Context, Event, State, Verdict, on
 
 from .results import Seconds
 

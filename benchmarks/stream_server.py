@@ -88,7 +88,7 @@ def stream_server(every: float, *, hold: bool = False) -> Generator[str, None, N
 
 
 if __name__ == "__main__":
-    from systemprompt_cloud.io.open_files import allow_open_files
+    from systemprompt_cloud.io.http.open_files import allow_open_files
 
     allow_open_files(4096)
     trio.run(_serve, float(sys.argv[1]), sys.argv[2] == "1")

@@ -14,13 +14,13 @@ from typing import Final
 import httpx
 import msgspec
 import trio
-from systemprompt_cloud.flows.engine import Engine, open_engine
+from systemprompt_cloud.engine.engine import Engine, open_engine
+from systemprompt_cloud.engine.visit import Program, await_signal
 from systemprompt_cloud.flows.provisioning import provisioning_program, start_provisioning
 from systemprompt_cloud.flows.services import Services
-from systemprompt_cloud.flows.visit import Program, await_signal
-from systemprompt_cloud.io.credentials import CloudCredentials
-from systemprompt_cloud.io.open_files import allow_open_files
-from systemprompt_cloud.io.paths import CloudPaths
+from systemprompt_cloud.io.http.open_files import allow_open_files
+from systemprompt_cloud.io.local.credentials import CloudCredentials
+from systemprompt_cloud.io.local.paths import CloudPaths
 from systemprompt_cloud.machines.provisioning import PROVISIONING, ProvisioningContext
 from systemprompt_cloud.sandbox import World
 

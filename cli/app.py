@@ -12,35 +12,20 @@ from typing import Annotated, cast
 import typer
 
 from .._version import __version__
-from ..errors import CLI, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, CloudError, Io
-from . import (
-    checkout,
-    demo,
-    deploy,
-    diagram,
-    doctor,
-    domain,
-    flows,
-    flows_keep,
-    flows_send,
-    flows_watch,
-    login,
-    logout,
-    plans,
-    provision,
-    registry_token,
-    sandbox,
-    secrets,
-    sessions,
-    tenants,
-    tenants_change,
-    up,
-    whoami,
-)
-from .arguments import hoist, known_text
-from .errors import in_short, report
-from .settings import ENVIRONMENTS, Settings, named_api_url
-from .terminal import prepare_streams, put_json, say, stdout_failed
+from ..base.errors import CLI, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, CloudError, Io
+from .account import login, logout, sessions, whoami
+from .flows import flows
+from .flows import keep as flows_keep
+from .flows import send as flows_send
+from .flows import watch as flows_watch
+from .run import checkout, deploy, plans, provision, up
+from .screen.errors import in_short, report
+from .screen.terminal import prepare_streams, put_json, say, stdout_failed
+from .shared.arguments import hoist, known_text
+from .shared.settings import ENVIRONMENTS, Settings, named_api_url
+from .tenants import change as tenants_change
+from .tenants import domain, registry_token, secrets, tenants
+from .tools import demo, diagram, doctor, sandbox
 
 EPILOG = (
     "Global options may stand before or after the command. Exit codes: 0 done, 1 failed, 2 usage, 4 login needed, "
@@ -144,8 +129,8 @@ def program(
 
     Login, checkout and provisioning as flows that survive anything: kill them, and go on where they stood.
     """
-    from ..io.paths import resolve_cloud_paths
-    from ..io.project import current_directory
+    from ..io.local.paths import resolve_cloud_paths
+    from ..io.local.project import current_directory
 
     if api_url is not None and env is not None:
         raise typer.BadParameter("give either --env or --api-url", param_hint="--env")

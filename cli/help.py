@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import typer.main
 
-from ..errors import CLI
+from ..base.errors import CLI
 from .app import app
 
 FILE: Final = Path(__file__).with_name("help.txt")

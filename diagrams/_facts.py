@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..machines.machine import ANY, Machine, ResumePolicy, Row, State
+from ..engine.machine.machine import Machine
+from ..engine.machine.parts import ANY, ResumePolicy, Row, State
 
 ANY_STATE: Final = "any state that is not final"
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..flows.flow import Change
-from ..machines.machine import Machine, Row
+from ..engine.history import Change
+from ..engine.machine.machine import Machine
+from ..engine.machine.parts import Row
 
 
 class Visit(NamedTuple):

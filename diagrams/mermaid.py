@@ -17,8 +17,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from ..flows.flow import Change
-from ..machines.machine import ANY, Machine, Row, State
+from ..engine.history import Change
+from ..engine.machine.machine import Machine
+from ..engine.machine.parts import ANY, Row, State
 from ._facts import ANY_STATE, exceptions_to, facts, rows_from
 from ._path import leads_on, rows_taken
 

@@ -16,8 +16,9 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any, Final
 
-from ..flows.flow import Change
-from ..machines.machine import ANY, Machine, Row, State
+from ..engine.history import Change
+from ..engine.machine.machine import Machine
+from ..engine.machine.parts import ANY, Row, State
 from ._facts import ANY_STATE, exceptions_to, facts, rows_from
 from ._ink import Glyphs, Paper, Span, Style, elapsed, measure, padded
 from ._path import Visit, event_label, visits

@@ -12,13 +12,17 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import msgspec
 import typer.main
 from systemprompt_cloud import errors
+from systemprompt_cloud.base import errors as base_errors
+from systemprompt_cloud.base.errors import CLI, CloudError
 from systemprompt_cloud.cli.app import app
-from systemprompt_cloud.errors import CLI, CloudError
+from systemprompt_cloud.engine import errors as engine_errors
+from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.sandbox.faults import FAULTS, fault_syntax
 from systemprompt_cloud.sandbox.openapi import description
 
@@ -123,15 +127,21 @@ def _commands(command: Any, words: str, parent: Any) -> Iterator[str]:
 
 def errors_page() -> str:
     """The text of `errors.md`."""
-    # The families stand in the source as comments that draw a line.
-    _, *families = re.split(r"^# --- (.+?) -+$", inspect.getsource(errors), flags=re.MULTILINE)
     parts = [_ERRORS_HEAD]
-    for title, source in zip(families[::2], families[1::2], strict=True):
-        kinds = [getattr(errors, name) for name in re.findall(r"^class (\w+)\(", source, re.MULTILINE)]
+    for module, title, source in _families():
+        kinds = [getattr(module, name) for name in re.findall(r"^class (\w+)\(", source, re.MULTILINE)]
         parts.append(f"## {title[:1].upper()}{title[1:]}\n\n")
         parts.append(_table(["kind", "what happened", "hint", "requires", "retryable", "exit code"], map(_row, kinds)))
         parts.append("\n")
     return "".join(parts).rstrip("\n") + "\n"
+
+
+def _families() -> Iterator[tuple[ModuleType, str, str]]:
+    """The families of errors, which are comments in the sources that draw a line: module, title, source."""
+    for module in (errors, base_errors, engine_errors):
+        _, *families = re.split(r"^# --- (.+?) -+$", inspect.getsource(module), flags=re.MULTILINE)
+        for title, source in zip(families[::2], families[1::2], strict=True):
+            yield module, title, source
 
 
 def _row(kind: type[CloudError]) -> list[str]:
@@ -141,10 +151,10 @@ def _row(kind: type[CloudError]) -> list[str]:
     return [
         f"`{kind.__name__}`" + ("" if kind.__base__ is CloudError else f", a kind of `{kind.__mro__[1].__name__}`"),
         what + (f" Carries {', '.join(f'`{name}`' for name in carried)}." if carried else ""),
-        "that of what parked it" if kind is errors.FlowParked else example.recovery_hint,
+        "that of what parked it" if kind is FlowParked else example.recovery_hint,
         ", ".join(word for word, wanted in (("login", kind.requires_login), ("setup", kind.requires_setup)) if wanted),
         "by its status" if kind is errors.ApiError else "yes" if example.retryable else "",
-        "its `code`" if kind is errors.FlowParked else f"`{kind.exit_code}`",
+        "its `code`" if kind is FlowParked else f"`{kind.exit_code}`",
     ]
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import trio
 from rich.console import Console
 from rich.text import Text
-from systemprompt_cloud.testing.command import COMMAND
-from systemprompt_cloud.testing.terminal import open_window
+
+from tests.support.command import COMMAND
+from tests.support.terminal import open_window
 
 PICTURE = Path(__file__).with_name("demo.svg")
 COLUMNS, LINES = 104, 34

@@ -14,14 +14,18 @@ from functools import partial
 import trio
 from typing_extensions import override
 
+from ..base.redaction import redact
+from ..engine.engine import Engine
+from ..engine.flow import Flow
+from ..engine.machine.parts import Event
+from ..engine.visit import Program, Visit
 from ..errors import ApiError, CallbackRejected, Network, PortBusy, StreamLost, TooLarge
-from ..io.api import CloudApiClient
-from ..io.browser import check_openable
-from ..io.callback import StatusView, callback_uri, listen_for_callback, new_nonce
-from ..io.log import redact
-from ..io.pages import OUR_CHECKOUT_PAGES, CheckoutTemplates
-from ..io.sse import EventStream, ServerSentEvent
-from ..io.wire import REGIONS, CheckoutEvent, Plan, TenantInfo
+from ..io.cloud.api import CloudApiClient
+from ..io.cloud.wire import REGIONS, CheckoutEvent, Plan, TenantInfo
+from ..io.loopback.browser import check_openable
+from ..io.loopback.callback import StatusView, callback_uri, listen_for_callback, new_nonce
+from ..io.loopback.pages import OUR_CHECKOUT_PAGES, CheckoutTemplates
+from ..io.sse.decoder import EventStream, ServerSentEvent
 from ..machines.checkout import (
     CHECKOUT,
     CheckoutContext,
@@ -37,18 +41,14 @@ from ..machines.checkout import (
     TenantAnnounced,
     TenantConfirmed,
 )
-from ..machines.machine import Event
-from ..machines.vocabulary import OutcomeUnknown
-from ..machines.watching import StepObserved
-from .callbacks import LONGEST_DESCRIPTION, Reply, await_browser, free_port
-from .effects import ask_for, ask_whether_to_repeat
-from .engine import Engine
-from .flow import Flow
-from .following import Following
+from ..machines.parts.vocabulary import OutcomeUnknown
+from ..machines.parts.watching import StepObserved
 from .services import Services
-from .streaming import decode
-from .visit import Program, Visit
-from .watching import poll, refusal, stand_by
+from .steps.callbacks import LONGEST_DESCRIPTION, Reply, await_browser, free_port
+from .steps.effects import ask_for, ask_whether_to_repeat
+from .steps.following import Following
+from .steps.streaming import decode
+from .steps.watching import poll, refusal, stand_by
 
 CheckoutVisit = Visit[CheckoutContext]
 STREAM_EVENTS = frozenset({"provisioning"})

@@ -15,10 +15,12 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from ..io.environment import environment_api_url
-from ..io.paths import CloudPaths, resolve_cloud_paths
-from ..io.project import current_directory
-from ..io.wire import PRODUCTION_URL, OAuthProvider
+from ..engine.engine import Engine, open_engine
+from ..engine.flow import Flow
+from ..io.cloud.wire import PRODUCTION_URL, OAuthProvider
+from ..io.local.environment import environment_api_url
+from ..io.local.paths import CloudPaths, resolve_cloud_paths
+from ..io.local.project import current_directory
 from ..machines.checkout import CheckoutContext
 from ..machines.deployment import DeploymentContext
 from ..machines.login import LoginContext
@@ -26,8 +28,6 @@ from ..machines.onboarding import OnboardingContext
 from ..machines.provisioning import ProvisioningContext
 from .checkout import start_checkout
 from .deployment import start_deployment
-from .engine import Engine, open_engine
-from .flow import Flow
 from .login import start_login
 from .onboarding import all_programs, start_onboarding
 from .provisioning import start_provisioning

@@ -12,11 +12,16 @@ from functools import partial
 import msgspec
 import trio
 
-from ..errors import CloudError, DeploymentUnfinished
-from ..io.api import CloudApiClient
-from ..io.images import check_image
-from ..io.log import redact
-from ..io.wire import TenantStatus
+from ..base.errors import CloudError
+from ..base.redaction import redact
+from ..engine.engine import Engine
+from ..engine.flow import Flow
+from ..engine.machine.parts import Event
+from ..engine.visit import Program, Visit
+from ..errors import DeploymentUnfinished
+from ..io.cloud.api import CloudApiClient
+from ..io.cloud.images import check_image
+from ..io.cloud.wire import TenantStatus
 from ..machines.deployment import (
     DEPLOYMENT,
     Deployed,
@@ -29,16 +34,12 @@ from ..machines.deployment import (
     StatusNoted,
     shows_rollout,
 )
-from ..machines.machine import Event
-from ..machines.vocabulary import OutcomeUnknown, StillWorking
-from ..machines.watching import StepObserved
-from .effects import ask_for, ask_whether_to_repeat
-from .engine import Engine
-from .flow import Flow
-from .following import ended_by_refusal
+from ..machines.parts.vocabulary import OutcomeUnknown, StillWorking
+from ..machines.parts.watching import StepObserved
 from .services import Services
-from .visit import Program, Visit
-from .watching import poll, refusal, stand_by
+from .steps.effects import ask_for, ask_whether_to_repeat
+from .steps.following import ended_by_refusal
+from .steps.watching import poll, refusal, stand_by
 
 DeploymentVisit = Visit[DeploymentContext]
 REGISTRY_TOKEN = "registry_token"  # noqa: S105 its name in the vault

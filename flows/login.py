@@ -8,22 +8,18 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from ..errors import (
-    AccountNotConfirmed,
-    ApiError,
-    CallbackRejected,
-    ClockWrong,
-    CloudError,
-    JwtDecode,
-    NotAuthenticated,
-    PortBusy,
-)
-from ..io.browser import check_openable
-from ..io.callback import callback_uri, new_nonce
-from ..io.credentials import CloudCredentials
-from ..io.log import redact
-from ..io.records import moment_text, parse_moment
-from ..io.tokens import token_expiry
+from ..base.errors import CloudError
+from ..base.moments import moment_text, parse_moment
+from ..base.redaction import redact
+from ..engine.engine import Engine
+from ..engine.flow import Flow
+from ..engine.machine.parts import Event
+from ..engine.visit import Program, Visit
+from ..errors import AccountNotConfirmed, ApiError, CallbackRejected, ClockWrong, JwtDecode, NotAuthenticated, PortBusy
+from ..io.http.tokens import token_expiry
+from ..io.local.credentials import CloudCredentials
+from ..io.loopback.browser import check_openable
+from ..io.loopback.callback import callback_uri, new_nonce
 from ..machines.login import (
     LOGIN,
     AccountConfirmed,
@@ -41,12 +37,8 @@ from ..machines.login import (
     TokenProvided,
     TokenRefused,
 )
-from ..machines.machine import Event
-from .callbacks import LONGEST_DESCRIPTION, Reply, await_browser, free_port
-from .engine import Engine
-from .flow import Flow
 from .services import Services
-from .visit import Program, Visit
+from .steps.callbacks import LONGEST_DESCRIPTION, Reply, await_browser, free_port
 
 LoginVisit = Visit[LoginContext]
 GIVEN = "given_token"

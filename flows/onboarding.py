@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
+from ..engine.engine import Engine
+from ..engine.flow import Flow
+from ..engine.machine.parts import Context, Event
+from ..engine.visit import Program, Visit
 from ..errors import CredentialsCorrupted, NotAuthenticated
 from ..machines.checkout import CheckoutContext
 from ..machines.login import LoginContext
-from ..machines.machine import Context, Event
 from ..machines.onboarding import (
     ONBOARDING,
     CheckoutSucceeded,
@@ -28,12 +31,9 @@ from ..machines.onboarding import (
 from ..machines.provisioning import INFRASTRUCTURE, READY, ProvisioningContext
 from .checkout import checkout_program
 from .deployment import deployment_program
-from .engine import Engine
-from .flow import Flow
 from .login import login_program
 from .provisioning import provisioning_program
 from .services import Services
-from .visit import Program, Visit
 
 OnboardingVisit = Visit[OnboardingContext]
 C = TypeVar("C", bound=Context)

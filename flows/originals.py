@@ -21,19 +21,25 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 from typing_extensions import override
 
-from ..errors import FlowFailed, LoginDenied, UnsafeUrl
-from ..io.api import CloudApiClient
-from ..io.browser import check_openable, open_browser
-from ..io.callback import callback_uri, new_nonce
-from ..io.log import logger
-from ..io.pages import OUR_CHECKOUT_PAGES, OUR_LOGIN_PAGES, CheckoutTemplates, OAuthTemplates
-from ..io.paths import CloudPaths, resolve_cloud_paths
-from ..io.project import current_directory
-from ..io.urls import LISTENER_NAMES
-from ..io.wire import CheckoutResponse, OAuthProvider, ProvisioningEvent
+from ..base.log import logger
+from ..engine.engine import Engine, open_engine
+from ..engine.errors import FlowFailed
+from ..engine.flow import Flow
+from ..engine.history import Outcome
+from ..engine.machine.parts import Event
+from ..engine.visit import Program, Visit
+from ..errors import LoginDenied, UnsafeUrl
+from ..io.cloud.api import CloudApiClient
+from ..io.cloud.wire import CheckoutResponse, OAuthProvider, ProvisioningEvent
+from ..io.http.urls import LISTENER_NAMES
+from ..io.local.paths import CloudPaths, resolve_cloud_paths
+from ..io.local.project import current_directory
+from ..io.loopback.browser import check_openable, open_browser
+from ..io.loopback.callback import callback_uri, new_nonce
+from ..io.loopback.pages import OUR_CHECKOUT_PAGES, OUR_LOGIN_PAGES, CheckoutTemplates, OAuthTemplates
 from ..machines.checkout import CHECKOUT, CheckoutContext, CheckoutCreated, OrderValidated
 from ..machines.login import LoginContext
-from ..machines.machine import Event
+from ..machines.parts.watching import StepObserved
 from ..machines.provisioning import (
     FAILED,
     PROVISIONING,
@@ -42,15 +48,11 @@ from ..machines.provisioning import (
     ProvisioningFailed,
     TenantBecameReady,
 )
-from ..machines.watching import StepObserved
-from .callbacks import free_port
 from .checkout import checkout_program
-from .engine import Engine, open_engine
-from .flow import Flow, Outcome
 from .login import login_program, start_login
 from .provisioning import provisioning_program, start_provisioning
 from .services import OpenBrowser, Services, ShowUrl, show_nothing
-from .visit import Program, Visit
+from .steps.callbacks import free_port
 
 LOGIN_PORT: Final = 8765
 CHECKOUT_PORT: Final = 8766

@@ -14,13 +14,19 @@ import msgspec
 import trio
 from typing_extensions import override
 
-from ..errors import CloudError, NotAuthenticated, TenantNotFound
-from ..io.api import CloudApiClient
-from ..io.log import redact
-from ..io.sse import EventStream, ServerSentEvent
-from ..io.tenants import StoredTenant, external_database_url, store_tenant
-from ..io.wire import ProvisioningEvent, TenantSecrets, TenantStatus
-from ..machines.machine import Event
+from ..base.errors import CloudError
+from ..base.redaction import redact
+from ..engine.engine import Engine
+from ..engine.flow import Flow
+from ..engine.machine.parts import Event
+from ..engine.visit import Program, Visit
+from ..errors import NotAuthenticated, TenantNotFound
+from ..io.cloud.api import CloudApiClient
+from ..io.cloud.wire import ProvisioningEvent, TenantSecrets, TenantStatus
+from ..io.local.tenants import StoredTenant, external_database_url, store_tenant
+from ..io.sse.decoder import EventStream, ServerSentEvent
+from ..machines.parts.vocabulary import StillWorking
+from ..machines.parts.watching import StepObserved, untold
 from ..machines.provisioning import (
     FAILED,
     INFRASTRUCTURE,
@@ -34,15 +40,10 @@ from ..machines.provisioning import (
     TenantBecameReady,
     TenantSaved,
 )
-from ..machines.vocabulary import StillWorking
-from ..machines.watching import StepObserved, untold
-from .engine import Engine
-from .flow import Flow
-from .following import Following, ended_by_refusal
 from .services import Services
-from .streaming import decode
-from .visit import Program, Visit
-from .watching import stand_by
+from .steps.following import Following, ended_by_refusal
+from .steps.streaming import decode
+from .steps.watching import stand_by
 
 ProvisioningVisit = Visit[ProvisioningContext]
 STREAM_EVENTS = frozenset({"provisioning", "message"})

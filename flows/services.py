@@ -13,18 +13,18 @@ from typing import Self
 
 import trio
 
+from ..base.clock import Clock, SystemClock
 from ..errors import NotAuthenticated
-from ..io.api import CloudApiClient
-from ..io.bootstrap import find_credentials
-from ..io.browser import BrowserOutcome, check_openable, open_browser
-from ..io.clock import Clock, SystemClock
-from ..io.credentials import CloudCredentials
-from ..io.environment import API_TOKEN, API_URL, no_login_in_container
-from ..io.keyring_entries import note_of
-from ..io.pages import OUR_CHECKOUT_PAGES, OUR_LOGIN_PAGES, CheckoutTemplates, OAuthTemplates
-from ..io.paths import CloudPaths
-from ..io.polling import Backoff
-from ..io.urls import Origin
+from ..io.cloud.api import CloudApiClient
+from ..io.http.polling import Backoff
+from ..io.http.urls import Origin
+from ..io.local.bootstrap import find_credentials
+from ..io.local.credentials import CloudCredentials
+from ..io.local.environment import API_TOKEN, API_URL, no_login_in_container
+from ..io.local.keyring_entries import note_of
+from ..io.local.paths import CloudPaths
+from ..io.loopback.browser import BrowserOutcome, check_openable, open_browser
+from ..io.loopback.pages import OUR_CHECKOUT_PAGES, OUR_LOGIN_PAGES, CheckoutTemplates, OAuthTemplates
 
 ShowUrl = Callable[[str, str, bool], None]
 """Called with what the URL is for ("log in", "pay"), the URL, and whether a tab may be open from before."""
@@ -58,7 +58,7 @@ class Services:
         make_client: Makes an API client from a base URL and a token.
         login_pages: What a browser sees after a login.
         checkout_pages: What a browser sees after a payment.
-        environ: Where a login may be that goes before the stored one (`io/environment.py`); None looks for none.
+        environ: Where a login may be that goes before the stored one (`io/local/environment.py`); None looks for none.
     """
 
     def __init__(

@@ -30,8 +30,9 @@ from typing import Final
 
 import msgspec
 
-from .machine import ANY, STAY, CancelRequested, DeadlinePassed, Event, Machine, ResumePolicy, State, Verdict, on
-from .vocabulary import (
+from ..engine.machine.machine import Machine
+from ..engine.machine.parts import ANY, STAY, CancelRequested, DeadlinePassed, Event, ResumePolicy, State, Verdict, on
+from .parts.vocabulary import (
     BrowserNotOpened,
     BrowserOpened,
     OutcomeUnknown,
@@ -41,7 +42,7 @@ from .vocabulary import (
     explained,
     invited,
 )
-from .watching import (
+from .parts.watching import (
     AccessRefused,
     StepObserved,
     StreamLost,

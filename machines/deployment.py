@@ -39,9 +39,10 @@ from typing import Final
 
 import msgspec
 
-from .machine import ANY, STAY, CancelRequested, DeadlinePassed, Event, Machine, ResumePolicy, State, Verdict, on
-from .vocabulary import OutcomeUnknown, RepeatConfirmed, RepeatDeclined, StillWorking, cancelled, explained
-from .watching import AccessRefused, StepObserved, WaitResumed, WatchingContext, observe, refuse_access, wait_on
+from ..engine.machine.machine import Machine
+from ..engine.machine.parts import ANY, STAY, CancelRequested, DeadlinePassed, Event, ResumePolicy, State, Verdict, on
+from .parts.vocabulary import OutcomeUnknown, RepeatConfirmed, RepeatDeclined, StillWorking, cancelled, explained
+from .parts.watching import AccessRefused, StepObserved, WaitResumed, WatchingContext, observe, refuse_access, wait_on
 
 AT_REST: Final = frozenset({"ready", "failed", "infrastructure_ready"})
 """A tenant's words when the server does nothing to it; the third one waits for its first image."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from ..engine.machine.machine import Machine
 from .checkout import CHECKOUT
 from .deployment import DEPLOYMENT
 from .login import LOGIN
-from .machine import Machine
 from .onboarding import ONBOARDING
 from .provisioning import PROVISIONING
 

@@ -26,20 +26,20 @@ from typing import Final
 
 import msgspec
 
-from .machine import (
+from ..engine.machine.machine import Machine
+from ..engine.machine.parts import (
     ANY,
     STAY,
     CancelRequested,
     Context,
     DeadlinePassed,
     Event,
-    Machine,
     ResumePolicy,
     State,
     Verdict,
     on,
 )
-from .vocabulary import BrowserNotOpened, BrowserOpened, cancelled, explained, invited
+from .parts.vocabulary import BrowserNotOpened, BrowserOpened, cancelled, explained, invited
 
 
 class LoginContext(Context, frozen=True, kw_only=True):

@@ -16,8 +16,9 @@ from typing import Final
 
 import msgspec
 
-from .machine import ANY, CancelRequested, Context, Event, Machine, State, Verdict, on
-from .vocabulary import cancelled
+from ..engine.machine.machine import Machine
+from ..engine.machine.parts import ANY, CancelRequested, Context, Event, State, Verdict, on
+from .parts.vocabulary import cancelled
 
 
 class OnboardingContext(Context, frozen=True, kw_only=True):

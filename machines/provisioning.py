@@ -25,9 +25,10 @@ from typing import Final, Literal
 
 import msgspec
 
-from .machine import ANY, STAY, CancelRequested, DeadlinePassed, Event, Machine, ResumePolicy, State, Verdict, on
-from .vocabulary import StillWorking, cancelled, explained
-from .watching import (
+from ..engine.machine.machine import Machine
+from ..engine.machine.parts import ANY, STAY, CancelRequested, DeadlinePassed, Event, ResumePolicy, State, Verdict, on
+from .parts.vocabulary import StillWorking, cancelled, explained
+from .parts.watching import (
     AccessRefused,
     StepObserved,
     StreamLost,

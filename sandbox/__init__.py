@@ -24,7 +24,7 @@ from typing import Final
 import msgspec
 import trio
 
-from ..io.serving import serve_loopback
+from ..io.loopback.serving import serve_loopback
 from .app import build_app
 from .faults import FAULTS, Fault, fault_syntax
 from .tokens import LIFETIME

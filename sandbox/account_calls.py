@@ -8,7 +8,7 @@ from datetime import datetime
 import msgspec
 from starlette.responses import Response
 
-from ..io.wire import REGIONS, ActivityEvent, AuthorizeResponse, CheckoutResponse, Data, OAuthProvider
+from ..io.cloud.wire import REGIONS, ActivityEvent, AuthorizeResponse, CheckoutResponse, Data, OAuthProvider
 from . import views
 from .answers import WireError, json_answer, no_content
 from .call import Call

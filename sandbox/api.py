@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..io.wire import (
+from ..io.cloud.wire import (
     AuthorizeResponse,
     CheckoutEvent,
     CheckoutResponse,

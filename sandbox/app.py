@@ -20,7 +20,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..io.urls import LISTENER_NAMES
+from ..io.http.urls import LISTENER_NAMES
 from .answers import WireError, error_answer, json_answer, name_request
 from .api import API
 from .call import ApiCall

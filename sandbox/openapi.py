@@ -19,7 +19,8 @@ from typing import Any, Final, cast, get_args, get_origin
 
 import msgspec
 
-from ..io.wire import Data, ErrorBody, OAuthProvider
+from ..io.cloud.wire import Data, OAuthProvider
+from ..io.http.records import ErrorBody
 from .answers import IDEMPOTENCY_SUPPORTED, REQUEST_ID
 from .api import API
 from .call import ApiCall

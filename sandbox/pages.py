@@ -20,7 +20,7 @@ from typing import Final
 
 from starlette.responses import HTMLResponse
 
-from ..io.wire import REGIONS
+from ..io.cloud.wire import REGIONS
 from .faults import Fault
 from .redirects import origin_of
 from .state import Account, Checkout, Consent

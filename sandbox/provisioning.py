@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from ..io.wire import ProvisioningEventType as Event
+from ..io.cloud.wire import ProvisioningEventType as Event
 
 MESSAGES: Final[dict[Event, str]] = {
     Event.SUBSCRIPTION_CREATED: "Sandbox subscription created",

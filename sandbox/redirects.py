@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import SplitResult, urlencode, urlsplit
 
-from ..io.urls import Origin
+from ..io.http.urls import Origin
 from .answers import WireError
 
 LONGEST: Final = 2048

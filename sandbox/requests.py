@@ -1,9 +1,9 @@
 r"""The bodies the local cloud takes: the wire's records with the bounds this server sets on their values.
 
-A client must be able to send what a later cloud allows, so `io/wire.py` bounds nothing; a server has to. The bounds
-are written once, as constraints of the fields: reading a body applies them, and the description (`openapi.py`) shows
-them. Where a refusal has a code of its own (`unknown_region` says more than `invalid_body`), the handler makes it and
-the field only describes the same rule.
+A client must be able to send what a later cloud allows, so `io/cloud/wire.py` bounds nothing; a server has to. The
+bounds are written once, as constraints of the fields: reading a body applies them, and the description (`openapi.py`)
+shows them. Where a refusal has a code of its own (`unknown_region` says more than `invalid_body`), the handler makes it
+and the field only describes the same rule.
 
 A pattern has to mean the same to Python, which checks it, and to JSON Schema, which takes ECMA-262: hence no `\d`, no
 `\Z`, and behind each `$` a `(?!\n)`, because Python's `$` also matches before a last line break.
@@ -16,7 +16,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from ..io import wire
+from ..io.cloud import wire
 from .redirects import LONGEST, REDIRECT_URI
 from .state import PLANS
 

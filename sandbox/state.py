@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from ..io.wire import OAuthProvider, Plan
+from ..io.cloud.wire import OAuthProvider, Plan
 from .answers import WireError
 from .provisioning import Step
 

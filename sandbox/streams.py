@@ -20,9 +20,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
-from ..io.serving import reset_connection
-from ..io.wire import CheckoutEvent, ProvisioningEvent
-from ..io.wire import ProvisioningEventType as Event
+from ..io.cloud.wire import CheckoutEvent, ProvisioningEvent
+from ..io.cloud.wire import ProvisioningEventType as Event
+from ..io.loopback.serving import reset_connection
 from .faults import Fault
 from .provisioning import Step
 from .state import Checkout, Tenant

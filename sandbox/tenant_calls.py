@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from ..io.wire import Data, DeployResponse, ListSecretsResponse, RotateSyncTokenResponse, StatusResponse
+from ..io.cloud.wire import Data, DeployResponse, ListSecretsResponse, RotateSyncTokenResponse, StatusResponse
 from . import upkeep, views
 from .answers import WireError, json_answer, no_content
 from .call import Call

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from ..io.wire import ProvisioningEventType as Event
+from ..io.cloud.wire import ProvisioningEventType as Event
 from .answers import WireError
 from .provisioning import deployed
 from .requests import MOST_SECRETS

@@ -1,4 +1,4 @@
-"""What the API shows of the world: records of `io/wire.py`, made from the world's state at this moment.
+"""What the API shows of the world: records of `io/cloud/wire.py`, made from the world's state at this moment.
 
 Nothing here changes anything. Values that look like secrets are derived from the seed and mean nothing; hosts are
 under names reserved for examples (RFC 2606), except the database's public name, which clients compute themselves and
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..io.wire import (
+from ..io.cloud.wire import (
     CheckoutEvent,
     CustomDomainResponse,
     Customer,
@@ -27,8 +27,8 @@ from ..io.wire import (
     UserInfo,
     UserMeResponse,
 )
-from ..io.wire import ProvisioningEventType as Event
-from ..io.wire import Tenant as TenantRecord
+from ..io.cloud.wire import ProvisioningEventType as Event
+from ..io.cloud.wire import Tenant as TenantRecord
 from .answers import WireError
 from .provisioning import Step
 from .state import Account, Checkout, Tenant, Work

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable
 
 import trio
 
-from ..io.wire import OAuthProvider, Plan
-from ..io.wire import ProvisioningEventType as Event
+from ..io.cloud.wire import OAuthProvider, Plan
+from ..io.cloud.wire import ProvisioningEventType as Event
 from .answers import WireError, unauthorized
 from .faults import Fault, FaultPlan
 from .provisioning import Step, continued, reached, timeline

@@ -1,6 +1,6 @@
 """What must be true of any journal after anything: checked from the records alone, by other means than the engine's.
 
-`flows/fold.py` replays a history and compares it with the stored row. This goes on where that ends: deadlines are what
+`engine/fold.py` replays a history and compares it with the stored row. This goes on where that ends: deadlines are what
 the table says they are, an effect is announced once, nothing is stamped earlier than what it follows, no child outlives
 the visit it belongs to. Moments are compared exactly, so the records must come from a clock that stands still between
 the steps (`testing.clock.VirtualClock`).
@@ -16,12 +16,14 @@ from typing import Any
 
 import msgspec
 
-from ..flows.fold import check_flow, fold, own_part
-from ..flows.ids import visit_of_child
-from ..flows.visit import Program
-from ..io.journal import Journal
-from ..io.records import FlowRow, Record, moment_text, parse_moment
-from ..machines.machine import Context, DeadlinePassed, Machine
+from ..base.moments import moment_text, parse_moment
+from ..engine.fold import check_flow, fold, own_part
+from ..engine.ids import visit_of_child
+from ..engine.journal.journal import Journal
+from ..engine.journal.records import FlowRow, Record
+from ..engine.machine.machine import Machine
+from ..engine.machine.parts import Context, DeadlinePassed
+from ..engine.visit import Program
 
 EVERY_FLOW = 100_000
 

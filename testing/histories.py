@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from ..flows.flow import Change
-from ..machines.machine import Machine
+from ..engine.history import Change
+from ..engine.machine.machine import Machine
 
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

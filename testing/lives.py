@@ -19,15 +19,17 @@ import msgspec
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from ..errors import EventNotAccepted, FlowNotFound
-from ..flows.engine import Engine
-from ..flows.flow import Change
-from ..flows.visit import Program
-from ..io.journal import Journal
-from ..io.owners import owner_is_alive
-from ..io.paths import CloudPaths
-from ..io.records import FlowRow, Status, moment_text
-from ..machines.machine import CancelRequested, Event, Machine
+from ..base.moments import moment_text
+from ..engine.engine import Engine
+from ..engine.errors import EventNotAccepted, FlowNotFound
+from ..engine.history import Change
+from ..engine.journal.journal import Journal
+from ..engine.journal.owners import owner_is_alive
+from ..engine.journal.records import FlowRow, Status
+from ..engine.machine.machine import Machine
+from ..engine.machine.parts import CancelRequested, Event
+from ..engine.visit import Program
+from ..io.local.paths import CloudPaths
 from .audit import audit_journal, orphans
 from .clock import VirtualClock
 from .stage import Order, Puppet, Stage
@@ -136,7 +138,7 @@ class Lives:
 
     def is_driven(self, row: FlowRow) -> bool:
         """Whether somebody drives a flow; here that can only be the open engine."""
-        owners = self.paths.owners_directory
+        owners = self.paths.owners
         return row.status == "running" and row.owner is not None and owner_is_alive(owners, row.owner)
 
     def puppets(self, flow: str) -> list[Puppet]:
@@ -190,7 +192,7 @@ class Lives:
         def write() -> None:
             self.journal.post_signal(flow, at, name, body)
 
-        self.call(self.engine.commits.write, write)
+        self.call(self.engine.ledger.commits.write, write)
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass."""

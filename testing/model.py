@@ -22,12 +22,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from typing_extensions import override
 
-from ..errors import EffectUncertain, EventNotAccepted
-from ..flows.engine import open_engine
-from ..flows.inbox import INBOX_SECONDS
-from ..flows.visit import Program
-from ..io.records import FlowRow, moment_text, parse_moment
-from ..machines.machine import CancelRequested, DeadlinePassed, Event, ResumePolicy, Row
+from ..base.moments import moment_text, parse_moment
+from ..engine.engine import open_engine
+from ..engine.errors import EffectUncertain, EventNotAccepted
+from ..engine.inbox import INBOX_SECONDS
+from ..engine.journal.records import FlowRow
+from ..engine.machine.parts import CancelRequested, DeadlinePassed, Event, ResumePolicy, Row
+from ..engine.visit import Program
 from .audit import audit_journal, orphans
 from .lives import Lives, Opens, Subject, machine_of
 from .stage import PUPPETS, contexts_of, simplest_context

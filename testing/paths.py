@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, Phase, find, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
-from ..machines.machine import Context, Event, Machine, Row
+from ..engine.machine.machine import Machine
+from ..engine.machine.parts import Context, Event, Row
 from .stage import contexts_of, simplest_context
 from .tables import example, row_taken, structs
 

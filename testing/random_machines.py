@@ -11,14 +11,14 @@ from typing import Final, Literal
 import msgspec
 from hypothesis import strategies as st
 
-from ..machines.machine import (
+from ..engine.machine.machine import Machine
+from ..engine.machine.parts import (
     ANY,
     STAY,
     CancelRequested,
     Context,
     DeadlinePassed,
     Event,
-    Machine,
     ResumePolicy,
     Row,
     State,

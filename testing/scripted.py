@@ -20,9 +20,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from typing_extensions import override
 
-from ..io.api import CloudApiClient
-from ..io.polling import Backoff
-from ..io.serving import serve_loopback
+from ..io.cloud.api import CloudApiClient
+from ..io.http.polling import Backoff
+from ..io.loopback.serving import serve_loopback
 
 Handler = Callable[[Request], Awaitable[Response]]
 

@@ -21,15 +21,17 @@ import trio
 from hypothesis import strategies as st
 from typing_extensions import override
 
-from ..errors import EffectUncertain, Network
-from ..flows.engine import Engine
-from ..flows.feed import Feed
-from ..flows.flow import Change
-from ..flows.visit import Activity, Intent, Program, Visit
-from ..io.commits import Commits
-from ..io.journal import Journal
-from ..io.records import Record
-from ..machines.machine import Event, Machine
+from ..engine.engine import Engine
+from ..engine.errors import EffectUncertain
+from ..engine.feed import Feed
+from ..engine.history import Change
+from ..engine.journal.commits import Commits
+from ..engine.journal.journal import Journal
+from ..engine.journal.records import Record
+from ..engine.machine.machine import Machine
+from ..engine.machine.parts import Event
+from ..engine.visit import Activity, Intent, Program, Visit
+from ..errors import Network
 from .tables import example, structs
 
 PUPPETS: Final = 2
@@ -115,8 +117,8 @@ class Stage:
         self.puppets.clear()
         self.finished.clear()
         self.published.clear()
-        engine.feed = Witness(self._changed)
-        engine.commits = _LastingCommits(engine.journal)
+        engine.ledger.feed = Witness(self._changed)
+        engine.ledger.commits = _LastingCommits(engine.journal)
 
     async def _puppet(self, visit: Visit[Any]) -> None:
         puppet = Puppet(visit)

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 from msgspec import inspect
 
-from ..machines.machine import Context, Event, Machine, Row
+from ..engine.machine.machine import Machine
+from ..engine.machine.parts import Context, Event, Row
 
 MAX_TRIES: Final = 2000
 _SETTINGS: Final = settings(

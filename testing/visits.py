@@ -14,9 +14,10 @@ from typing import Any, ParamSpec, TypeVar
 import trio
 from typing_extensions import override
 
-from ..flows.flow import Outcome
-from ..flows.visit import Activity, Intent, Program, Visit, run_state
-from ..machines.machine import Context, Event
+from ..engine.history import Outcome
+from ..engine.machine.parts import Context, Event
+from ..engine.run import Run, run_state
+from ..engine.visit import Activity, Intent, Program, Visit
 from .clock import VirtualClock
 
 P = ParamSpec("P")
@@ -39,7 +40,7 @@ class Memory:
     def __init__(self, *, takes: float = 0) -> None:
         self.events: list[Event] = []
         self.takes = takes
-        self.visit: Visit[Any]
+        self.run: Run
 
     def current_context(self) -> Context:
         """How much was seen, in words."""
@@ -47,12 +48,12 @@ class Memory:
 
     async def deliver(self, event: Event, incarnation: int) -> bool:
         """Take it, and lead out when it is the way out."""
-        assert incarnation == self.visit.incarnation
+        assert incarnation == self.run.visit.incarnation
         with trio.CancelScope(shield=True):
             await trio.sleep(self.takes)
         self.events.append(event)
         if not isinstance(event, Seen):
-            self.visit.leave()
+            self.run.leave()
         return True
 
     async def announce(self, effect: str) -> Intent:
@@ -92,7 +93,7 @@ class Leaving(Memory):
         """Take it; then somebody else leads out."""
         await super().deliver(event, incarnation)
         if len(self.events) == self.after:
-            self.visit.leave()
+            self.run.leave()
         return True
 
 
@@ -110,7 +111,7 @@ async def run_visit(
         The events it gave, and what stopped it: None when it was left.
     """
     host, clock = host or Memory(), VirtualClock()
-    host.visit = Visit(
+    visit: Visit[Any] = Visit(
         host,
         flow="f",
         state="here",
@@ -120,7 +121,8 @@ async def run_visit(
         clock=clock,
     )
     with trio.fail_after(1000):
-        trouble = await run_state(host.visit, activities)
+        host.run = Run(visit)
+        trouble = await run_state(host.run, activities)
     return host.events, trouble
 
 

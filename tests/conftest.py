@@ -1,4 +1,4 @@
-"""What several rooms' tests share: the log is on, and one headless Chromium, driven by Selenium."""
+"""What several rooms' tests share: the log, a headless Chromium, directories, and time that can be skipped."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
-from collections.abc import Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,16 @@ import hypothesis
 import loguru
 import pytest
 from hypothesis import strategies
-from systemprompt_cloud.errors import Io
-from systemprompt_cloud.io.log import PACKAGE, forget_secrets
-from systemprompt_cloud.testing.secret_service import SecretService, missing_programs, open_secret_service
-from systemprompt_cloud.testing.storage import small_disk
+from systemprompt_cloud.base.errors import Io
+from systemprompt_cloud.base.log import PACKAGE
+from systemprompt_cloud.base.redaction import forget_secrets
+from systemprompt_cloud.engine.journal.journal import Journal
+from systemprompt_cloud.io.local.paths import CloudPaths
+from systemprompt_cloud.testing.clock import VirtualClock
+from systemprompt_cloud.testing.scripted import ScriptedServer, serve_scripted
+
+from tests.faults.storage import small_disk
+from tests.support.secret_service import SecretService, missing_programs, open_secret_service
 
 # Selenium ships no complete types; `Any` keeps its gaps in one place.
 Browser = Any
@@ -135,3 +141,57 @@ def keyring(dbus: None, monkeypatch: pytest.MonkeyPatch) -> Generator[SecretServ
         for name, value in service.environ.items():
             monkeypatch.setenv(name, value)
         yield service
+
+
+# --- directories, time, the log, a journal ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> CloudPaths:
+    """Directories nobody else uses."""
+    directory = tmp_path / ".systemprompt"
+    return CloudPaths(directory=directory, state_directory=directory, origin="explicit")
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    """A clock that follows trio's, on New Year 2026."""
+    return VirtualClock()
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """Every line of the log, tracebacks too."""
+    lines: list[str] = []
+    sink = loguru.logger.add(lines.append, level="DEBUG", format="{message}\n{exception}")
+    yield lines
+    loguru.logger.remove(sink)
+
+
+@pytest.fixture
+def warned() -> Iterator[list[str]]:
+    """Every warning logged during the test."""
+    messages: list[str] = []
+    sink = loguru.logger.add(lambda message: messages.append(message.record["message"]), level="WARNING")
+    yield messages
+    loguru.logger.remove(sink)
+
+
+@pytest.fixture
+def journal_path(tmp_path: Path) -> Path:
+    """Where a journal is to be."""
+    return tmp_path / "state" / "journal.sqlite3"
+
+
+@pytest.fixture
+def journal(journal_path: Path) -> Iterator[Journal]:
+    """A new journal, open."""
+    with Journal(journal_path) as journal:
+        yield journal
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ScriptedServer]:
+    """A real server on loopback that gives the planned answers."""
+    async with serve_scripted() as scripted:
+        yield scripted

@@ -19,12 +19,13 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.wait import WebDriverWait
-from systemprompt_cloud.errors import FlowParked
+from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.flows.login import start_login
 from systemprompt_cloud.flows.onboarding import start_onboarding
-from systemprompt_cloud.io.callback import MAX_HELD, listen_for_callback, new_nonce
-from systemprompt_cloud.io.pages import success_page
-from systemprompt_cloud.testing.fixtures import open_rehearsal
+from systemprompt_cloud.io.loopback.callback import MAX_HELD, listen_for_callback, new_nonce
+from systemprompt_cloud.io.loopback.pages import success_page
+
+from tests.support.rehearsal import open_rehearsal
 
 pytestmark = pytest.mark.browser
 

@@ -9,8 +9,8 @@ import pytest
 import trio
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
-from systemprompt_cloud.io.callback import CallbackListener, StatusView, listen_for_callback
-from systemprompt_cloud.io.pages import CheckoutTemplates
+from systemprompt_cloud.io.loopback.callback import CallbackListener, StatusView, listen_for_callback
+from systemprompt_cloud.io.loopback.pages import CheckoutTemplates
 
 pytestmark = pytest.mark.browser
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from systemprompt_cloud.testing.browser import FormReader
-from systemprompt_cloud.testing.command import COMMAND, SECONDS, CommandLine, Ran, clean_environ
+from systemprompt_cloud.sandbox.browser import FormReader
+
+from tests.support.command import COMMAND, SECONDS, CommandLine, Ran, clean_environ
 
 Clouds = Callable[..., str]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from systemprompt_cloud.testing.command import CommandLine
+from tests.support.command import CommandLine
 
 HISTORIES = Path(__file__).parents[1] / "histories"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from systemprompt_cloud.cli.arguments import FLAGS, VALUED, hoist
+from systemprompt_cloud.cli.shared.arguments import FLAGS, VALUED, hoist
 
 GLOBALS = st.one_of(
     st.sampled_from(sorted(FLAGS)).map(lambda name: [name]),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from systemprompt_cloud.cli.ask import LONGEST_LINE, read_line
+from systemprompt_cloud.cli.screen.ask import LONGEST_LINE, read_line
 
 
 class Pipe:

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from systemprompt_cloud.testing.command import CommandLine
+
+from tests.support.command import CommandLine
 
 BROKEN = """
 import os, sys

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from systemprompt_cloud.testing.command import CommandLine
+from tests.support.command import CommandLine
 
 from .conftest import offered
 

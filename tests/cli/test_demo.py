@@ -7,7 +7,8 @@ import signal
 import stat
 
 import httpx
-from systemprompt_cloud.testing.command import CommandLine
+
+from tests.support.command import CommandLine
 
 
 def test_demo(cli: CommandLine) -> None:

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from systemprompt_cloud.cli.demo_directories import KEPT, MARKER, new_demo_directory
-from systemprompt_cloud.io.owners import Owner
+from systemprompt_cloud.cli.tools.demo_directories import KEPT, MARKER, new_demo_directory
+from systemprompt_cloud.engine.journal.owners import Owner
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import httpx
-from systemprompt_cloud.io.tenants import StoredTenant, TenantType, store_tenant
-from systemprompt_cloud.testing.command import CommandLine, Ran
+from systemprompt_cloud.io.local.tenants import StoredTenant, TenantType, store_tenant
+
+from tests.support.command import CommandLine, Ran
 
 from .conftest import buy
 

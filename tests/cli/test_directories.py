@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from systemprompt_cloud.testing.command import CommandLine
+
+from tests.support.command import CommandLine
 
 LOGIN = ("login", "--port", "0", "--no-browser")
 LONG = "x" * 300

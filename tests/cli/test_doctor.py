@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from systemprompt_cloud.cli.doctor_files import directory_findings, file_findings
-from systemprompt_cloud.cli.doctor_world import login_findings, port_findings, proxy_findings
-from systemprompt_cloud.cli.settings import Settings
-from systemprompt_cloud.io.paths import CloudPaths
-from systemprompt_cloud.testing.command import CommandLine, Ran
-from systemprompt_cloud.testing.storage import SmallDisk, fill
+from systemprompt_cloud.cli.shared.settings import Settings
+from systemprompt_cloud.cli.tools.doctor_files import directory_findings, file_findings
+from systemprompt_cloud.cli.tools.doctor_world import login_findings, port_findings, proxy_findings
+from systemprompt_cloud.io.local.paths import CloudPaths
+
+from tests.faults.storage import SmallDisk, fill
+from tests.support.command import CommandLine, Ran
 
 Owner = tuple[CommandLine, str]
 FAR = "https://api.example.com"

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import trio
-from systemprompt_cloud.errors import CloudError
-from systemprompt_cloud.testing.browser import ScriptedBrowser
-from systemprompt_cloud.testing.command import CommandLine
+from systemprompt_cloud.base.errors import CloudError
+from systemprompt_cloud.sandbox.browser import ScriptedBrowser
+
+from tests.support.command import CommandLine
 
 from .conftest import Up
 

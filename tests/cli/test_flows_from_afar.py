@@ -7,7 +7,7 @@ import sqlite3
 import stat
 from pathlib import Path
 
-from systemprompt_cloud.testing.command import CommandLine
+from tests.support.command import CommandLine
 
 from .conftest import at_terminal
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import systemprompt_cloud
 import typer.main
+from systemprompt_cloud.base.errors import CLI, CloudError
 from systemprompt_cloud.cli.app import app
-from systemprompt_cloud.errors import CLI, CloudError, EventNotAccepted, FlowBusy, FlowExists
+from systemprompt_cloud.engine.errors import EventNotAccepted, FlowBusy, FlowExists
 
 ROOT = Path(systemprompt_cloud.__file__).parent
 COMMAND = re.compile(rf"(?:{CLI}|\{{CLI\}}) ((?:[a-z][a-z-]*)(?: [a-z][a-z-]*)?)")

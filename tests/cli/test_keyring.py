@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from systemprompt_cloud.testing.command import CommandLine
-from systemprompt_cloud.testing.secret_service import SecretService
+
+from tests.support.command import CommandLine
+from tests.support.secret_service import SecretService
 
 LOGIN = ("login", "--port", "0", "--no-browser")
 NO_BUS = {"DBUS_SESSION_BUS_ADDRESS": "unix:path=/nonexistent/bus"}

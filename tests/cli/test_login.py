@@ -11,8 +11,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from systemprompt_cloud.testing.browser import ScriptedBrowser
-from systemprompt_cloud.testing.command import CommandLine
+from systemprompt_cloud.sandbox.browser import ScriptedBrowser
+
+from tests.support.command import CommandLine
 
 from .conftest import Clouds, decide_elsewhere
 

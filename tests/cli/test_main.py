@@ -11,7 +11,8 @@ import pytest
 from systemprompt_cloud import __version__
 from systemprompt_cloud.cli.app import app
 from systemprompt_cloud.cli.help import FILE, live_help
-from systemprompt_cloud.testing.command import CommandLine
+
+from tests.support.command import CommandLine
 
 HEAVY = {"trio", "httpx", "hypercorn", "starlette", "rich", "typer", "loguru", "msgspec", "transitions", "stamina"}
 WATCH = """

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from systemprompt_cloud.errors import ApiError, TenantNotFound
-from systemprompt_cloud.testing.command import CommandLine
+
+from tests.support.command import CommandLine
 
 from .conftest import decide_elsewhere
 

@@ -6,9 +6,10 @@ import subprocess
 
 import pytest
 import typer
-from systemprompt_cloud.cli.domain import known_domain
-from systemprompt_cloud.cli.secrets import LONGEST_INPUT, known_names, parted
-from systemprompt_cloud.testing.command import COMMAND, CommandLine
+from systemprompt_cloud.cli.tenants.domain import known_domain
+from systemprompt_cloud.cli.tenants.secrets import LONGEST_INPUT, known_names, parted
+
+from tests.support.command import COMMAND, CommandLine
 
 from .conftest import Clouds, at_terminal, buy
 

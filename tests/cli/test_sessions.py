@@ -7,10 +7,11 @@ import shlex
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from systemprompt_cloud.cli.sessions import session_key
-from systemprompt_cloud.io.session_store import SessionStore
-from systemprompt_cloud.io.sessions import CliSession, SessionKey
-from systemprompt_cloud.testing.command import CommandLine
+from systemprompt_cloud.cli.account.sessions import session_key
+from systemprompt_cloud.io.local.session_store import SessionStore
+from systemprompt_cloud.io.local.sessions import CliSession, SessionKey
+
+from tests.support.command import CommandLine
 
 from .conftest import offered
 

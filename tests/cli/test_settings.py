@@ -11,7 +11,7 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from systemprompt_cloud.cli.settings import (
+from systemprompt_cloud.cli.shared.settings import (
     Settings,
     choose_api,
     is_well_known,
@@ -20,10 +20,10 @@ from systemprompt_cloud.cli.settings import (
     trusted_api_url,
 )
 from systemprompt_cloud.errors import UnsafeUrl, UntrustedApi
-from systemprompt_cloud.io.api import CloudApiClient
-from systemprompt_cloud.io.paths import CloudPaths
-from systemprompt_cloud.io.urls import Origin, check_api_url
-from systemprompt_cloud.io.wire import PRODUCTION_URL, SANDBOX_URL
+from systemprompt_cloud.io.cloud.api import CloudApiClient
+from systemprompt_cloud.io.cloud.wire import PRODUCTION_URL, SANDBOX_URL
+from systemprompt_cloud.io.http.urls import Origin, check_api_url
+from systemprompt_cloud.io.local.paths import CloudPaths
 
 FOREIGN = "https://cloud.example"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from systemprompt_cloud.cli.steady import SETTLE_SECONDS, Steady
-from systemprompt_cloud.flows.flow import Change
+from systemprompt_cloud.cli.screen.steady import SETTLE_SECONDS, Steady
+from systemprompt_cloud.engine.history import Change
 
 
 class Time:

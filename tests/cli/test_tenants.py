@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from systemprompt_cloud.cli.settings import Settings
-from systemprompt_cloud.cli.tenants_change import one_at_a_time
-from systemprompt_cloud.errors import Io
-from systemprompt_cloud.io.paths import CloudPaths
-from systemprompt_cloud.testing.command import CommandLine
+from systemprompt_cloud.base.errors import Io
+from systemprompt_cloud.cli.shared.settings import Settings
+from systemprompt_cloud.cli.tenants.change import one_at_a_time
+from systemprompt_cloud.io.local.paths import CloudPaths
+
+from tests.support.command import CommandLine
 
 from .conftest import at_terminal, buy
 

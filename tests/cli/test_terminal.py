@@ -17,12 +17,13 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
-from systemprompt_cloud.cli.render import clock
-from systemprompt_cloud.cli.terminal import clean, shortened, table
-from systemprompt_cloud.cli.whoami import relative
-from systemprompt_cloud.io.records import parse_moment
-from systemprompt_cloud.testing.browser import ScriptedBrowser
-from systemprompt_cloud.testing.command import COMMAND, SECONDS, CommandLine
+from systemprompt_cloud.base.moments import parse_moment
+from systemprompt_cloud.cli.account.whoami import relative
+from systemprompt_cloud.cli.screen.render import clock
+from systemprompt_cloud.cli.screen.terminal import clean, shortened, table
+from systemprompt_cloud.sandbox.browser import ScriptedBrowser
+
+from tests.support.command import COMMAND, SECONDS, CommandLine
 
 
 @given(st.text())

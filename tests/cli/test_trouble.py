@@ -8,9 +8,10 @@ import shutil
 from collections.abc import Callable
 
 import pytest
-from systemprompt_cloud.errors import Io
-from systemprompt_cloud.testing.command import CommandLine
-from systemprompt_cloud.testing.storage import small_disk
+from systemprompt_cloud.base.errors import Io
+
+from tests.faults.storage import small_disk
+from tests.support.command import CommandLine
 
 LOGIN = ("login", "--port", "0", "--no-browser")
 DOWN = "http://127.0.0.1:9"

@@ -6,9 +6,10 @@ import json
 
 import httpx
 import pytest
+from systemprompt_cloud.sandbox.browser import ScriptedBrowser
 from systemprompt_cloud.sandbox.provisioning import MESSAGES
-from systemprompt_cloud.testing.browser import ScriptedBrowser
-from systemprompt_cloud.testing.command import CommandLine
+
+from tests.support.command import CommandLine
 
 from .conftest import Clouds, decide_elsewhere
 

@@ -6,8 +6,9 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from systemprompt_cloud.testing.command import CommandLine
 from systemprompt_cloud.testing.scripted import make_token
+
+from tests.support.command import CommandLine
 
 FRESH = "Set a fresh one, or unset SYSTEMPROMPT_API_TOKEN."
 

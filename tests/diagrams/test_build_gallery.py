@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from systemprompt_cloud.diagrams.build_gallery import GALLERY, gallery, main
 from systemprompt_cloud.machines.every import MACHINES
+
+from docs.build_gallery import GALLERY, gallery, main
 
 
 def test_the_committed_gallery_is_current() -> None:

@@ -7,20 +7,11 @@ from typing import Any, Final
 
 import pytest
 from systemprompt_cloud.diagrams.mermaid import escape, mermaid
+from systemprompt_cloud.engine.machine.machine import Machine
+from systemprompt_cloud.engine.machine.parts import ANY, STAY, CancelRequested, Context, Event, State, Verdict, on
 from systemprompt_cloud.machines.checkout import CHECKOUT
 from systemprompt_cloud.machines.every import MACHINES
 from systemprompt_cloud.machines.login import LOGIN
-from systemprompt_cloud.machines.machine import (
-    ANY,
-    STAY,
-    CancelRequested,
-    Context,
-    Event,
-    Machine,
-    State,
-    Verdict,
-    on,
-)
 from systemprompt_cloud.machines.provisioning import PROVISIONING
 from systemprompt_cloud.testing.histories import tell
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from systemprompt_cloud.diagrams._path import event_label, leads_on, visits
+from systemprompt_cloud.engine.machine.machine import Machine
+from systemprompt_cloud.engine.machine.parts import STAY, Context, Event, State, Verdict, on
 from systemprompt_cloud.machines.login import LOGIN
-from systemprompt_cloud.machines.machine import STAY, Context, Event, Machine, State, Verdict, on
 from systemprompt_cloud.testing.histories import tell
 
 

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from systemprompt_cloud.diagrams._ink import measure
 from systemprompt_cloud.diagrams.text import draw_path, draw_table, draw_tree
+from systemprompt_cloud.engine.machine.machine import Machine
+from systemprompt_cloud.engine.machine.parts import CancelRequested, Context, State, Verdict, on
 from systemprompt_cloud.machines.checkout import CHECKOUT
 from systemprompt_cloud.machines.every import MACHINES
 from systemprompt_cloud.machines.login import LOGIN
-from systemprompt_cloud.machines.machine import CancelRequested, Context, Machine, State, Verdict, on
 from systemprompt_cloud.machines.onboarding import ONBOARDING
 from systemprompt_cloud.machines.provisioning import PROVISIONING
 from systemprompt_cloud.testing.histories import tell, walks

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import trio
 from systemprompt_cloud.sandbox import serve_sandbox
-from systemprompt_cloud.testing.browser import ScriptedBrowser
-from systemprompt_cloud.testing.command import CommandLine, Running, along, clean_environ
+from systemprompt_cloud.sandbox.browser import ScriptedBrowser
+
+from tests.support.command import CommandLine, Running, along, clean_environ
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("diagrams/**/*.md")])

@@ -1,41 +1,17 @@
-"""What every test of the engine needs: directories of its own, and time it can skip."""
+"""What every test of the flows needs."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
-from pathlib import Path
+from collections.abc import AsyncGenerator
 
-import loguru
 import pytest
 import trio
 from systemprompt_cloud.flows.services import Services
-from systemprompt_cloud.io.paths import CloudPaths
-from systemprompt_cloud.io.polling import Backoff
-from systemprompt_cloud.testing.clock import VirtualClock
-from systemprompt_cloud.testing.deploying import Desk, open_desk
-from systemprompt_cloud.testing.watched import Longest
+from systemprompt_cloud.io.http.polling import Backoff
+from systemprompt_cloud.io.local.paths import CloudPaths
 
-
-@pytest.fixture
-def paths(tmp_path: Path) -> CloudPaths:
-    """Directories nobody else uses."""
-    directory = tmp_path / ".systemprompt"
-    return CloudPaths(directory=directory, state_directory=directory, origin="explicit")
-
-
-@pytest.fixture
-def clock() -> VirtualClock:
-    """A clock that follows trio's, on New Year 2026."""
-    return VirtualClock()
-
-
-@pytest.fixture
-def logged() -> Iterator[list[str]]:
-    """Every line of the log, tracebacks too."""
-    lines: list[str] = []
-    sink = loguru.logger.add(lines.append, level="DEBUG", format="{message}\n{exception}")
-    yield lines
-    loguru.logger.remove(sink)
+from tests.support.deploying import Desk, open_desk
+from tests.support.watched import Longest
 
 
 @pytest.fixture

@@ -20,15 +20,16 @@ import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from systemprompt_cloud.errors import FlowParked
+from systemprompt_cloud.engine.engine import open_engine
+from systemprompt_cloud.engine.errors import FlowParked
+from systemprompt_cloud.engine.history import Change, Outcome
+from systemprompt_cloud.engine.machine.parts import Event
+from systemprompt_cloud.engine.visit import Program, Visit
 from systemprompt_cloud.flows.checkout import checkout_program
-from systemprompt_cloud.flows.engine import open_engine
-from systemprompt_cloud.flows.flow import Change, Outcome
 from systemprompt_cloud.flows.provisioning import provisioning_program
-from systemprompt_cloud.flows.visit import Program, Visit
-from systemprompt_cloud.io.paths import CloudPaths
-from systemprompt_cloud.io.polling import Backoff
-from systemprompt_cloud.io.tenants import TenantStore
+from systemprompt_cloud.io.http.polling import Backoff
+from systemprompt_cloud.io.local.paths import CloudPaths
+from systemprompt_cloud.io.local.tenants import TenantStore
 from systemprompt_cloud.machines.checkout import (
     CHECKOUT,
     CheckoutContext,
@@ -36,13 +37,13 @@ from systemprompt_cloud.machines.checkout import (
     OrderValidated,
     PaymentPending,
 )
-from systemprompt_cloud.machines.machine import Event
+from systemprompt_cloud.machines.parts.watching import ORDER, WatchingContext
 from systemprompt_cloud.machines.provisioning import ProvisioningContext
-from systemprompt_cloud.machines.watching import ORDER, WatchingContext
 from systemprompt_cloud.testing.audit import audit_journal
 from systemprompt_cloud.testing.clock import VirtualClock
 from systemprompt_cloud.testing.stage import Witness
-from systemprompt_cloud.testing.story import (
+
+from tests.support.story import (
     APP_URL,
     NAME,
     SESSION,
@@ -207,7 +208,7 @@ async def _live(
         known: WatchingContext | None = None
         with scope:
             async with open_engine(paths, [program], clock=clock, inline=True) as engine:
-                engine.feed = Witness(saw)
+                engine.ledger.feed = Witness(saw)
                 flow = await engine.start(program.machine, context, key="k")
                 while outcome is None:
                     try:

@@ -17,15 +17,16 @@ import httpx
 import loguru
 import pytest
 import trio
-from systemprompt_cloud.flows.flow import Flow
+from systemprompt_cloud.base.log import configure_logging
+from systemprompt_cloud.engine.flow import Flow
+from systemprompt_cloud.engine.journal.vault import Vault
 from systemprompt_cloud.flows.login import start_login
 from systemprompt_cloud.flows.onboarding import start_onboarding
-from systemprompt_cloud.io.log import configure_logging
-from systemprompt_cloud.io.vault import Vault
 from systemprompt_cloud.machines.login import LoginContext
 from systemprompt_cloud.sandbox import views
-from systemprompt_cloud.testing.browser import ScriptedBrowser
-from systemprompt_cloud.testing.fixtures import Rehearsal, open_rehearsal, wait_for_change
+from systemprompt_cloud.sandbox.browser import ScriptedBrowser
+
+from tests.support.rehearsal import Rehearsal, open_rehearsal, wait_for_change
 
 
 class Waiting:
@@ -222,7 +223,7 @@ async def test_no_secret_stands_where_it_should_not(tmp_path: Path, payment: str
     configure_logging(2, log)
     person = ScriptedBrowser(payment="pay" if payment == "pay" else "pending", patience=5)
     async with open_rehearsal(tmp_path, browser=person, faults=["drop-stream:after=2", "malformed"]) as rehearsal:
-        cloud, vault = rehearsal.cloud, rehearsal.paths.vault_directory
+        cloud, vault = rehearsal.cloud, rehearsal.paths.vault
         middles = tmp_path / "middles"
 
         async def scan(name: str, secrets: dict[str, str]) -> None:
@@ -273,7 +274,7 @@ async def test_a_failure_does_not_quote_a_secret(tmp_path: Path) -> None:
 
     async def broken(_question: str) -> bool:
         await trio.lowlevel.checkpoint()
-        token = Vault(rehearsal.paths.vault_directory).get(flow.id, "vault:access_token")
+        token = Vault(rehearsal.paths.vault).get(flow.id, "vault:access_token")
         raise RuntimeError(f"a bug that quotes {token}")
 
     async with open_rehearsal(tmp_path) as rehearsal, rehearsal.open_engine(confirm=broken) as engine:
@@ -283,4 +284,4 @@ async def test_a_failure_does_not_quote_a_secret(tmp_path: Path) -> None:
         (token,) = parse_qs(urlsplit(page.location or "").query)["access_token"]
         assert "a bug that quotes ***" in parked.message
         assert "RuntimeError" in log.read_text()
-        assert files_with(tmp_path, {"token": token}, besides=rehearsal.paths.vault_directory) == []
+        assert files_with(tmp_path, {"token": token}, besides=rehearsal.paths.vault) == []

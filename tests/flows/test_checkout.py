@@ -11,18 +11,20 @@ import httpx
 import pytest
 import trio
 from starlette.responses import JSONResponse
-from systemprompt_cloud.errors import EXIT_LOGIN_NEEDED, EXIT_PENDING, FlowParked
+from systemprompt_cloud.base.errors import EXIT_LOGIN_NEEDED, EXIT_PENDING
+from systemprompt_cloud.engine.engine import Engine
+from systemprompt_cloud.engine.errors import FlowParked
+from systemprompt_cloud.engine.history import Outcome
 from systemprompt_cloud.flows.checkout import find_plan, start_checkout
-from systemprompt_cloud.flows.engine import Engine
-from systemprompt_cloud.flows.flow import Outcome
-from systemprompt_cloud.io.credentials import CloudCredentials
-from systemprompt_cloud.io.serving import bind_loopback
-from systemprompt_cloud.io.wire import REGIONS
+from systemprompt_cloud.io.cloud.wire import REGIONS
+from systemprompt_cloud.io.local.credentials import CloudCredentials
+from systemprompt_cloud.io.loopback.serving import bind_loopback
 from systemprompt_cloud.machines.checkout import CheckoutContext
+from systemprompt_cloud.sandbox.browser import ScriptedBrowser
 from systemprompt_cloud.sandbox.state import PLANS
-from systemprompt_cloud.testing.browser import ScriptedBrowser
-from systemprompt_cloud.testing.fixtures import PLAN, Rehearsal, open_rehearsal, wait_for_state
 from systemprompt_cloud.testing.scripted import serve_scripted
+
+from tests.support.rehearsal import PLAN, Rehearsal, open_rehearsal, wait_for_state
 
 PAYS = ScriptedBrowser(payment="pay", patience=5)
 PENDING = ScriptedBrowser(payment="pending", patience=5)

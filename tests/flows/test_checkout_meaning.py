@@ -5,11 +5,11 @@ from __future__ import annotations
 from urllib.parse import parse_qs
 
 import pytest
+from systemprompt_cloud.engine.visit import Intent
 from systemprompt_cloud.errors import ApiError, CallbackRejected, Network
 from systemprompt_cloud.flows.checkout import read_callback, status_view, stream_meaning
-from systemprompt_cloud.flows.effects import is_conflict_with_itself
-from systemprompt_cloud.flows.visit import Intent
-from systemprompt_cloud.io.wire import CheckoutEvent
+from systemprompt_cloud.flows.steps.effects import is_conflict_with_itself
+from systemprompt_cloud.io.cloud.wire import CheckoutEvent
 from systemprompt_cloud.machines.checkout import (
     CheckoutContext,
     CheckoutFailed,
@@ -18,8 +18,9 @@ from systemprompt_cloud.machines.checkout import (
     PaymentPending,
     TenantAnnounced,
 )
-from systemprompt_cloud.machines.watching import StepObserved
-from systemprompt_cloud.testing.fixtures import PLAN
+from systemprompt_cloud.machines.parts.watching import StepObserved
+
+from tests.support.rehearsal import PLAN
 
 CONTEXT = CheckoutContext(api_url="http://127.0.0.1:1", plan=PLAN, region="fra", checkout_session_id="cs_1")
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import trio
-from systemprompt_cloud.errors import EXIT_LOGIN_NEEDED, EXIT_PENDING, FlowParked
+from systemprompt_cloud.base.errors import EXIT_LOGIN_NEEDED, EXIT_PENDING
+from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.flows.deployment import start_deployment
-from systemprompt_cloud.testing.deploying import APP_URL, TENANT, Desk, events
-from systemprompt_cloud.testing.fixtures import IMAGE, wait_for_state
+
+from tests.support.deploying import APP_URL, TENANT, Desk, events
+from tests.support.rehearsal import IMAGE, wait_for_state
 
 # --- whose "ready" it is -------------------------------------------------------------------------------------------
 

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 import trio
-from systemprompt_cloud.errors import EXIT_PENDING, DeploymentUnfinished, FlowParked, InvalidImage
+from systemprompt_cloud.base.errors import EXIT_PENDING
+from systemprompt_cloud.engine.errors import FlowParked
+from systemprompt_cloud.errors import DeploymentUnfinished, InvalidImage
 from systemprompt_cloud.flows.deployment import start_deployment
 from systemprompt_cloud.machines.deployment import DeploymentContext
-from systemprompt_cloud.testing.deploying import TENANT, TOKEN, Desk
-from systemprompt_cloud.testing.fixtures import IMAGE, wait_for_state
+
+from tests.support.deploying import TENANT, TOKEN, Desk
+from tests.support.rehearsal import IMAGE, wait_for_state
 
 OTHER = "registry.example/team/other:2"
 
@@ -216,7 +219,7 @@ async def test_the_registry_token_stays_in_the_vault(desk: Desk) -> None:
         context = flow.context
         assert isinstance(context, DeploymentContext)
         assert context.registry_token == "vault:registry_token"
-        assert TOKEN.encode() in everything_in(desk.paths.vault_directory)
+        assert TOKEN.encode() in everything_in(desk.paths.vault)
         assert TOKEN.encode() not in everything_in(desk.paths.directory, leaving_out=["vault"])
         assert TOKEN not in str(flow.history)
     desk.cloud.after = ["ready"]

@@ -11,19 +11,20 @@ from pathlib import Path
 
 import pytest
 import trio
+from systemprompt_cloud.engine.engine import Engine
+from systemprompt_cloud.engine.flow import Flow
+from systemprompt_cloud.engine.fold import check_flow
 from systemprompt_cloud.flows.checkout import start_checkout
 from systemprompt_cloud.flows.deployment import start_deployment
-from systemprompt_cloud.flows.engine import Engine
-from systemprompt_cloud.flows.flow import Flow
-from systemprompt_cloud.flows.fold import check_flow
 from systemprompt_cloud.flows.login import start_login
 from systemprompt_cloud.flows.onboarding import all_programs, start_onboarding
 from systemprompt_cloud.flows.provisioning import start_provisioning
 from systemprompt_cloud.flows.services import Services
-from systemprompt_cloud.io.credentials import CloudCredentials
-from systemprompt_cloud.io.tenants import TenantStore
-from systemprompt_cloud.testing.browser import ScriptedBrowser
-from systemprompt_cloud.testing.fixtures import Rehearsal, interrupt_after, open_rehearsal
+from systemprompt_cloud.io.local.credentials import CloudCredentials
+from systemprompt_cloud.io.local.tenants import TenantStore
+from systemprompt_cloud.sandbox.browser import ScriptedBrowser
+
+from tests.support.rehearsal import Rehearsal, interrupt_after, open_rehearsal
 
 Start = Callable[[Engine], Awaitable[Flow]]
 Prepare = Callable[[Rehearsal], Start]
@@ -82,7 +83,7 @@ def check_witnesses(name: str, rehearsal: Rehearsal) -> None:
         assert tenant.id in rehearsal.cloud.tenants
         assert tenant.sync_token
         assert "sslmode=require" in (tenant.database_url or "")
-    assert not [path for path in rehearsal.paths.vault_directory.rglob("*") if path.is_file()]
+    assert not [path for path in rehearsal.paths.vault.rglob("*") if path.is_file()]
 
 
 def check_journal(engine: Engine, services: Services) -> None:

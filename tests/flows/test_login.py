@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 import trio
 from starlette.responses import JSONResponse
-from systemprompt_cloud.errors import EXIT_PENDING, FlowParked
-from systemprompt_cloud.flows.flow import Outcome
+from systemprompt_cloud.base.errors import EXIT_PENDING
+from systemprompt_cloud.engine.errors import FlowParked
+from systemprompt_cloud.engine.history import Outcome
 from systemprompt_cloud.flows.login import start_login
-from systemprompt_cloud.io.browser import BrowserOutcome
-from systemprompt_cloud.io.credentials import CloudCredentials
-from systemprompt_cloud.io.serving import bind_loopback
+from systemprompt_cloud.io.local.credentials import CloudCredentials
+from systemprompt_cloud.io.loopback.browser import BrowserOutcome
+from systemprompt_cloud.io.loopback.serving import bind_loopback
 from systemprompt_cloud.machines.login import LoginContext
-from systemprompt_cloud.testing.browser import ScriptedBrowser
-from systemprompt_cloud.testing.fixtures import Rehearsal, open_rehearsal, wait_for_state
+from systemprompt_cloud.sandbox.browser import ScriptedBrowser
 from systemprompt_cloud.testing.scripted import serve_scripted
+
+from tests.support.rehearsal import Rehearsal, open_rehearsal, wait_for_state
 
 Captured = pytest.CaptureFixture[str]
 DAY = 24 * 60 * 60.0
@@ -53,7 +55,7 @@ async def test_a_person_who_approves_is_logged_in(tmp_path: Path) -> None:
         assert (saved.user_email, saved.api_url) == ("grace@sandbox.example", rehearsal.url)
         assert rehearsal.paths.credentials.stat().st_mode & 0o777 == 0o600
         assert [told["event"] for told in rehearsal.cloud.ledger.activities] == ["cloud_login"]
-        assert not [path for path in rehearsal.paths.vault_directory.rglob("*") if path.is_file()]
+        assert not [path for path in rehearsal.paths.vault.rglob("*") if path.is_file()]
 
 
 async def test_the_url_is_shown_before_a_browser_is_opened(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 from systemprompt_cloud.flows.checkout import start_checkout
 from systemprompt_cloud.flows.cloud import Cloud
 from systemprompt_cloud.flows.services import Services
-from systemprompt_cloud.io.credentials import CloudCredentials
-from systemprompt_cloud.testing.fixtures import open_rehearsal
-from systemprompt_cloud.testing.secret_service import SecretService
+from systemprompt_cloud.io.local.credentials import CloudCredentials
+
+from tests.support.rehearsal import open_rehearsal
+from tests.support.secret_service import SecretService
 
 
 async def test_a_flow_saves_into_the_keyring_and_the_next_one_reads_from_it(

@@ -12,13 +12,15 @@ import httpx
 import loguru
 import pytest
 from starlette.responses import HTMLResponse, JSONResponse
-from systemprompt_cloud.errors import EXIT_LOGIN_NEEDED, EXIT_PENDING, FlowParked
-from systemprompt_cloud.flows.flow import Outcome
+from systemprompt_cloud.base.errors import EXIT_LOGIN_NEEDED, EXIT_PENDING
+from systemprompt_cloud.base.log import configure_logging
+from systemprompt_cloud.engine.errors import FlowParked
+from systemprompt_cloud.engine.history import Outcome
 from systemprompt_cloud.flows.login import start_login
-from systemprompt_cloud.io.credentials import CloudCredentials
-from systemprompt_cloud.io.log import configure_logging
-from systemprompt_cloud.testing.fixtures import CLIENT_ATTEMPTS, Rehearsal, open_rehearsal
+from systemprompt_cloud.io.local.credentials import CloudCredentials
 from systemprompt_cloud.testing.scripted import serve_scripted
+
+from tests.support.rehearsal import CLIENT_ATTEMPTS, Rehearsal, open_rehearsal
 
 Captured = pytest.CaptureFixture[str]
 DAY = 24 * 60 * 60.0

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from systemprompt_cloud.engine.engine import Engine, open_engine
+from systemprompt_cloud.engine.flow import Flow
+from systemprompt_cloud.engine.visit import Program, await_signal
 from systemprompt_cloud.flows.checkout import checkout_program, start_checkout
 from systemprompt_cloud.flows.deployment import deployment_program, start_deployment
-from systemprompt_cloud.flows.engine import Engine, open_engine
-from systemprompt_cloud.flows.flow import Flow
 from systemprompt_cloud.flows.services import Services
-from systemprompt_cloud.flows.visit import Program, await_signal
 from systemprompt_cloud.sandbox.faults import FaultPlan
-from systemprompt_cloud.testing.deploying import events
-from systemprompt_cloud.testing.fixtures import CLIENT_ATTEMPTS, Rehearsal, open_rehearsal, wait_for_state, wait_parked
+
+from tests.support.deploying import events
+from tests.support.rehearsal import CLIENT_ATTEMPTS, Rehearsal, open_rehearsal, wait_for_state, wait_parked
 
 Start = Callable[[Engine], Awaitable[Flow]]
 

@@ -8,15 +8,18 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
-from systemprompt_cloud.errors import EXIT_LOGIN_NEEDED, EXIT_PENDING, FlowBusy, FlowParked
-from systemprompt_cloud.flows.engine import Engine
-from systemprompt_cloud.flows.flow import Flow, Outcome
+from systemprompt_cloud.base.errors import EXIT_LOGIN_NEEDED, EXIT_PENDING
+from systemprompt_cloud.engine.engine import Engine
+from systemprompt_cloud.engine.errors import FlowBusy, FlowParked
+from systemprompt_cloud.engine.flow import Flow
+from systemprompt_cloud.engine.history import Outcome
 from systemprompt_cloud.flows.onboarding import start_onboarding
-from systemprompt_cloud.io.credentials import CloudCredentials
-from systemprompt_cloud.io.serving import bind_loopback
-from systemprompt_cloud.io.tenants import TenantStore
-from systemprompt_cloud.testing.browser import ScriptedBrowser
-from systemprompt_cloud.testing.fixtures import CLIENT_ATTEMPTS, Rehearsal, open_rehearsal, wait_for_state
+from systemprompt_cloud.io.local.credentials import CloudCredentials
+from systemprompt_cloud.io.local.tenants import TenantStore
+from systemprompt_cloud.io.loopback.serving import bind_loopback
+from systemprompt_cloud.sandbox.browser import ScriptedBrowser
+
+from tests.support.rehearsal import CLIENT_ATTEMPTS, Rehearsal, open_rehearsal, wait_for_state
 
 
 async def run(engine: Engine, rehearsal: Rehearsal, **changes: object) -> Outcome:

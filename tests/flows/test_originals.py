@@ -9,24 +9,26 @@ from pathlib import Path
 import httpx
 import pytest
 import trio
-from systemprompt_cloud.errors import FlowFailed, FlowParked, LoginDenied, UnsafeUrl
+from systemprompt_cloud.engine.errors import FlowFailed, FlowParked
+from systemprompt_cloud.engine.journal.journal import Journal
+from systemprompt_cloud.errors import LoginDenied, UnsafeUrl
 from systemprompt_cloud.flows.originals import (
     checkout_redirect_uri,
     run_checkout_callback_flow,
     run_oauth_flow,
     wait_for_provisioning,
 )
-from systemprompt_cloud.io.api import CloudApiClient
-from systemprompt_cloud.io.credentials import CloudCredentials
-from systemprompt_cloud.io.journal import Journal
-from systemprompt_cloud.io.pages import CheckoutTemplates, OAuthTemplates
-from systemprompt_cloud.io.serving import bind_loopback
-from systemprompt_cloud.io.tenants import TenantStore
-from systemprompt_cloud.io.wire import CheckoutResponse, ProvisioningEvent
+from systemprompt_cloud.io.cloud.api import CloudApiClient
+from systemprompt_cloud.io.cloud.wire import CheckoutResponse, ProvisioningEvent
+from systemprompt_cloud.io.local.credentials import CloudCredentials
+from systemprompt_cloud.io.local.tenants import TenantStore
+from systemprompt_cloud.io.loopback.pages import CheckoutTemplates, OAuthTemplates
+from systemprompt_cloud.io.loopback.serving import bind_loopback
+from systemprompt_cloud.sandbox.browser import ScriptedBrowser
 from systemprompt_cloud.sandbox.provisioning import MESSAGES
 from systemprompt_cloud.sandbox.state import PLANS
-from systemprompt_cloud.testing.browser import ScriptedBrowser
-from systemprompt_cloud.testing.fixtures import REGION, Rehearsal, open_rehearsal, quick_client
+
+from tests.support.rehearsal import REGION, Rehearsal, open_rehearsal, quick_client
 
 LOGIN_PAGES = OAuthTemplates(
     success_html="<!doctype html><title>Ours</title><p>Welcome: {{MESSAGE}}</p>",

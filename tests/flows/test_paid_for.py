@@ -7,14 +7,15 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
-from systemprompt_cloud.errors import FlowParked
+from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.flows.checkout import our_tenant, start_checkout
 from systemprompt_cloud.flows.provisioning import meaning, start_provisioning
-from systemprompt_cloud.io.wire import TenantInfo, TenantPlan
+from systemprompt_cloud.io.cloud.wire import TenantInfo, TenantPlan
 from systemprompt_cloud.machines.checkout import CheckoutContext
 from systemprompt_cloud.machines.provisioning import ProvisioningContext
-from systemprompt_cloud.testing.browser import ScriptedBrowser
-from systemprompt_cloud.testing.fixtures import open_rehearsal, wait_for_state
+from systemprompt_cloud.sandbox.browser import ScriptedBrowser
+
+from tests.support.rehearsal import open_rehearsal, wait_for_state
 
 EVENTS = "path=/events"
 ORDER = CheckoutContext(

@@ -8,15 +8,18 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import trio
-from systemprompt_cloud.errors import EXIT_LOGIN_NEEDED, EXIT_PENDING, FlowParked
-from systemprompt_cloud.flows.engine import Engine
-from systemprompt_cloud.flows.flow import Flow, Outcome
+from systemprompt_cloud.base.errors import EXIT_LOGIN_NEEDED, EXIT_PENDING
+from systemprompt_cloud.engine.engine import Engine
+from systemprompt_cloud.engine.errors import FlowParked
+from systemprompt_cloud.engine.flow import Flow
+from systemprompt_cloud.engine.history import Outcome
 from systemprompt_cloud.flows.provisioning import start_provisioning
-from systemprompt_cloud.io.tenants import StoredTenant, TenantStore
+from systemprompt_cloud.io.local.tenants import StoredTenant, TenantStore
 from systemprompt_cloud.machines.provisioning import ProvisioningContext
 from systemprompt_cloud.sandbox import views
 from systemprompt_cloud.sandbox.provisioning import MESSAGES, timeline
-from systemprompt_cloud.testing.fixtures import CLIENT_ATTEMPTS, Rehearsal, open_rehearsal, wait_for_change
+
+from tests.support.rehearsal import CLIENT_ATTEMPTS, Rehearsal, open_rehearsal, wait_for_change
 
 EVENTS = "path=/events"
 
@@ -69,7 +72,7 @@ async def test_a_tenant_becomes_ready_and_is_stored(tmp_path: Path) -> None:
         assert kept.internal_database_url == secrets.internal_database_url
         assert kept.sync_token == secrets.sync_token
         assert kept.database_url is None
-        assert not [path for path in rehearsal.paths.vault_directory.rglob("*") if path.is_file()]
+        assert not [path for path in rehearsal.paths.vault.rglob("*") if path.is_file()]
 
 
 async def test_other_tenants_stay(tmp_path: Path) -> None:
@@ -357,7 +360,7 @@ async def test_secrets_that_are_gone_are_said_to_be(tmp_path: Path) -> None:
         flow = await begin(engine, rehearsal)
         with pytest.raises(FlowParked):
             await flow.wait()
-        shutil.rmtree(rehearsal.paths.vault_directory)
+        shutil.rmtree(rehearsal.paths.vault)
         again = await engine.resume(flow.id)
         with pytest.raises(FlowParked) as parked:
             await again.wait()

@@ -10,21 +10,22 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from systemprompt_cloud.engine.machine.parts import Context
 from systemprompt_cloud.flows.provisioning import meaning, start_provisioning, status_meaning
-from systemprompt_cloud.io.tenants import TenantStore
-from systemprompt_cloud.io.wire import ProvisioningEventType, TenantStatus
-from systemprompt_cloud.machines.machine import Context
+from systemprompt_cloud.io.cloud.wire import ProvisioningEventType, TenantStatus
+from systemprompt_cloud.io.local.tenants import TenantStore
+from systemprompt_cloud.machines.parts.watching import StepObserved, StreamLost, StreamReturned, news
 from systemprompt_cloud.machines.provisioning import (
     PROVISIONING,
     ProvisioningContext,
     ProvisioningFailed,
     TenantBecameReady,
 )
-from systemprompt_cloud.machines.watching import StepObserved, StreamLost, StreamReturned, news
 from systemprompt_cloud.sandbox import views
 from systemprompt_cloud.sandbox.provisioning import MESSAGES
-from systemprompt_cloud.testing.fixtures import open_rehearsal, wait_for_state
 from trio.testing import MockClock
+
+from tests.support.rehearsal import open_rehearsal, wait_for_state
 
 EVENTS = "path=/events"
 STEPS = list(ProvisioningEventType)[:10]

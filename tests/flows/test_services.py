@@ -10,10 +10,10 @@ import pytest
 import trio
 from systemprompt_cloud.errors import CredentialsCorrupted, NotAuthenticated, TokenExpired, UnsafeUrl
 from systemprompt_cloud.flows.services import Services
-from systemprompt_cloud.io.api import CloudApiClient
-from systemprompt_cloud.io.browser import BrowserOutcome
-from systemprompt_cloud.io.credentials import CloudCredentials
-from systemprompt_cloud.io.paths import CloudPaths
+from systemprompt_cloud.io.cloud.api import CloudApiClient
+from systemprompt_cloud.io.local.credentials import CloudCredentials
+from systemprompt_cloud.io.local.paths import CloudPaths
+from systemprompt_cloud.io.loopback.browser import BrowserOutcome
 from systemprompt_cloud.sandbox.tokens import Keyring, TokenOffice
 
 NOW = datetime.now(UTC)

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from systemprompt_cloud.errors import FlowParked
-from systemprompt_cloud.flows.engine import Engine, open_engine
+from systemprompt_cloud.engine.engine import Engine, open_engine
+from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.flows.provisioning import provisioning_program
-from systemprompt_cloud.io.paths import CloudPaths
+from systemprompt_cloud.io.local.paths import CloudPaths
 from systemprompt_cloud.machines.provisioning import PROVISIONING, ProvisioningContext
 from systemprompt_cloud.testing.clock import VirtualClock
-from systemprompt_cloud.testing.story import TENANT, Happening, LastingServices, StoryServer, Telling
+
+from tests.support.story import TENANT, Happening, LastingServices, StoryServer, Telling
 
 API = "http://127.0.0.1:1"
 

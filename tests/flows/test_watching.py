@@ -9,18 +9,19 @@ from functools import partial
 
 import pytest
 import trio
+from systemprompt_cloud.engine.machine.parts import Event
+from systemprompt_cloud.engine.run import run_state
 from systemprompt_cloud.errors import ApiError, NotAuthenticated, StreamLost, TooLarge
 from systemprompt_cloud.flows.services import Services
-from systemprompt_cloud.flows.streaming import OPEN_SECONDS, REOPEN_SECONDS, decode, follow_and_look
-from systemprompt_cloud.flows.visit import run_state
-from systemprompt_cloud.flows.watching import FINISH_SECONDS, Pauses, look_once, refusal, send_news
-from systemprompt_cloud.io.sse import ServerSentEvent
-from systemprompt_cloud.io.wire import ProvisioningEvent
-from systemprompt_cloud.machines.machine import Event
+from systemprompt_cloud.flows.steps.streaming import OPEN_SECONDS, REOPEN_SECONDS, decode, follow_and_look
+from systemprompt_cloud.flows.steps.watching import FINISH_SECONDS, Pauses, look_once, refusal, send_news
+from systemprompt_cloud.io.cloud.wire import ProvisioningEvent
+from systemprompt_cloud.io.sse.decoder import ServerSentEvent
+from systemprompt_cloud.machines.parts.watching import AccessRefused, StepObserved
+from systemprompt_cloud.machines.parts.watching import StreamLost as StreamWasLost
 from systemprompt_cloud.machines.provisioning import ProvisioningFailed, TenantBecameReady
-from systemprompt_cloud.machines.watching import AccessRefused, StepObserved
-from systemprompt_cloud.machines.watching import StreamLost as StreamWasLost
-from systemprompt_cloud.testing.watched import (
+
+from tests.support.watched import (
     BUSY,
     GONE,
     SERVER,
@@ -189,7 +190,7 @@ async def test_an_end_found_beside_a_stream_waits_for_what_led_there(
     ask, moments = asking(ProvisioningFailed("no"))
     look = partial(follow_and_look, services=services, connect=streams, interpret=progress, ask=ask, pauses=Pauses())
     started = trio.current_time()
-    assert await run_state(host.visit, [look]) is None
+    assert await run_state(host.run, [look]) is None
     assert host.told == (["word 1", "word 2", "word 3"] if pause else [])
     assert host.events[-1] == ProvisioningFailed("no")
     assert trio.current_time() - started == pytest.approx(4 * pause if pause else FINISH_SECONDS)
@@ -204,7 +205,7 @@ async def test_an_end_repeats_no_word_that_the_stream_told_while_it_waited(
     host, ready = InMemory(), TenantBecameReady("tenant_ready", "word 9", "polling")
     streams, (ask, _) = Streams([After(0.5, said(8)), After(0.2, said(9))]), asking(ready)
     look = partial(follow_and_look, services=services, connect=streams, interpret=progress, ask=ask, pauses=Pauses())
-    assert await run_state(host.visit, [look]) is None
+    assert await run_state(host.run, [look]) is None
     assert (host.state, host.told) == ("fetching_secrets", ["word 8", "word 9"])
 
 
@@ -216,7 +217,7 @@ async def test_nothing_is_asked_before_the_stream_is_open(
     ask, moments = asking()
     streams = Streams(After(1.0, SERVER))
     look = partial(follow_and_look, services=services, connect=streams, interpret=progress, ask=ask, pauses=Pauses())
-    assert await run_state(host.visit, [look]) is None
+    assert await run_state(host.run, [look]) is None
     assert (host.state, moments) == ("polling", [])
 
 
@@ -231,6 +232,6 @@ async def test_a_stream_that_takes_long_to_open_hides_no_end(
     ask, moments = asking(StepObserved("", "booting", "polling"), ProvisioningFailed("no"))
     streams, started = Streams(After(30.0, SERVER)), trio.current_time()
     look = partial(follow_and_look, services=services, connect=streams, interpret=progress, ask=ask, pauses=Pauses())
-    assert await run_state(host.visit, [look]) is None
+    assert await run_state(host.run, [look]) is None
     assert host.state == "failed"
     assert [moment - started for moment in moments] == pytest.approx([1.5, 3.0])

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import pytest
 import trio
+from systemprompt_cloud.engine.machine.parts import Event
 from systemprompt_cloud.errors import NotAuthenticated
 from systemprompt_cloud.flows.services import Services
-from systemprompt_cloud.flows.streaming import CATCH_UP_SECONDS
-from systemprompt_cloud.flows.watching import Pauses, send_news
-from systemprompt_cloud.io.sse import ServerSentEvent
-from systemprompt_cloud.machines.machine import Event
-from systemprompt_cloud.machines.provisioning import (
-    ProvisioningFailed,
-)
-from systemprompt_cloud.machines.watching import ORDER, AccessRefused, StepObserved, StreamReturned
-from systemprompt_cloud.machines.watching import StreamLost as StreamWasLost
-from systemprompt_cloud.testing.watched import (
+from systemprompt_cloud.flows.steps.streaming import CATCH_UP_SECONDS
+from systemprompt_cloud.flows.steps.watching import Pauses, send_news
+from systemprompt_cloud.io.sse.decoder import ServerSentEvent
+from systemprompt_cloud.machines.parts.watching import ORDER, AccessRefused, StepObserved, StreamReturned
+from systemprompt_cloud.machines.parts.watching import StreamLost as StreamWasLost
+from systemprompt_cloud.machines.provisioning import ProvisioningFailed
+
+from tests.support.watched import (
     BUSY,
     GONE,
     HEARTBEAT,

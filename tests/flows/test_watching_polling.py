@@ -11,23 +11,12 @@ import pytest
 import trio
 from systemprompt_cloud.errors import ApiError, NotAuthenticated
 from systemprompt_cloud.flows.services import Services
-from systemprompt_cloud.flows.watching import (
-    Pauses,
-    look_once,
-    poll,
-)
-from systemprompt_cloud.io.polling import LONGEST_RETRY_AFTER
-from systemprompt_cloud.machines.provisioning import (
-    TenantBecameReady,
-)
-from systemprompt_cloud.machines.watching import AccessRefused, StepObserved
-from systemprompt_cloud.testing.watched import (
-    BUSY,
-    GONE,
-    SERVER,
-    InMemory,
-    asking,
-)
+from systemprompt_cloud.flows.steps.watching import Pauses, look_once, poll
+from systemprompt_cloud.io.http.polling import LONGEST_RETRY_AFTER
+from systemprompt_cloud.machines.parts.watching import AccessRefused, StepObserved
+from systemprompt_cloud.machines.provisioning import TenantBecameReady
+
+from tests.support.watched import BUSY, GONE, SERVER, InMemory, asking
 
 READY = TenantBecameReady("tenant_ready", "", "polling")
 

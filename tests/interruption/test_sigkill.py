@@ -8,8 +8,9 @@ from typing import Literal
 import pytest
 import trio
 from systemprompt_cloud.sandbox import serve_sandbox
-from systemprompt_cloud.testing.browser import ScriptedBrowser
-from systemprompt_cloud.testing.command import COMMAND, Ran, Running, along
+from systemprompt_cloud.sandbox.browser import ScriptedBrowser
+
+from tests.support.command import COMMAND, Ran, Running, along
 
 KILLS = 20
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import trio
 from systemprompt_cloud.sandbox import serve_sandbox
-from systemprompt_cloud.testing.browser import ScriptedBrowser
-from systemprompt_cloud.testing.command import COMMAND, URL, CommandLine, along, clean_environ
-from systemprompt_cloud.testing.terminal import open_window
+from systemprompt_cloud.sandbox.browser import ScriptedBrowser
+
+from tests.support.command import COMMAND, URL, CommandLine, along, clean_environ
+from tests.support.terminal import open_window
 
 PORTS = ("--login-port", "0", "--checkout-port", "0")
 UP = ("up", "--plan", "plan_sandbox_starter", "--region", "iad", *PORTS, "--no-browser")

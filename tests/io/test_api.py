@@ -7,14 +7,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from starlette.responses import JSONResponse, Response
-from systemprompt_cloud.errors import (
-    ApiError,
-    Network,
-    NotAuthenticated,
-    UnsafeUrl,
-)
-from systemprompt_cloud.io import wire
-from systemprompt_cloud.io.api import CloudApiClient
+from systemprompt_cloud.errors import ApiError, Network, NotAuthenticated, UnsafeUrl
+from systemprompt_cloud.io.cloud import wire
+from systemprompt_cloud.io.cloud.api import CloudApiClient
 from systemprompt_cloud.testing.scripted import ME, TOKEN, ScriptedServer, client_of, make_token
 
 

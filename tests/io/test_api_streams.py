@@ -7,15 +7,10 @@ import pytest
 import trio
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from systemprompt_cloud.errors import (
-    ApiError,
-    CloudError,
-    Network,
-    NotAuthenticated,
-    StreamLost,
-)
-from systemprompt_cloud.io import wire
-from systemprompt_cloud.io.api import CloudApiClient
+from systemprompt_cloud.base.errors import CloudError
+from systemprompt_cloud.errors import ApiError, Network, NotAuthenticated, StreamLost
+from systemprompt_cloud.io.cloud import wire
+from systemprompt_cloud.io.cloud.api import CloudApiClient
 from systemprompt_cloud.testing.scripted import (
     ME,
     TOKEN,

@@ -8,7 +8,7 @@ import httpx
 import pytest
 import trio
 from starlette.responses import Response
-from systemprompt_cloud.io.bodies import WholeBody, may_be_left
+from systemprompt_cloud.io.http.bodies import WholeBody, may_be_left
 from systemprompt_cloud.testing.scripted import serve_scripted
 
 

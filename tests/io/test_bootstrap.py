@@ -14,19 +14,20 @@ from typing import Any
 import jwt
 import pytest
 import trio
+from systemprompt_cloud.base.errors import CloudError
 from systemprompt_cloud.errors import (
-    CloudError,
     CredentialsBootstrapError,
     CredentialsCorrupted,
     Network,
     NotAuthenticated,
     TokenExpired,
 )
-from systemprompt_cloud.io.bootstrap import Bootstrap, find_credentials
-from systemprompt_cloud.io.credentials import CloudCredentials
-from systemprompt_cloud.io.paths import CloudPaths
-from systemprompt_cloud.testing.fixtures import Rehearsal, open_rehearsal
+from systemprompt_cloud.io.local.bootstrap import Bootstrap, find_credentials
+from systemprompt_cloud.io.local.credentials import CloudCredentials
+from systemprompt_cloud.io.local.paths import CloudPaths
 from typing_extensions import override
+
+from tests.support.rehearsal import Rehearsal, open_rehearsal
 
 NOW = datetime.now(UTC)
 CONTAINER = {"FLY_APP_NAME": "app"}

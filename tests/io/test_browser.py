@@ -13,7 +13,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from systemprompt_cloud.errors import UnsafeUrl
-from systemprompt_cloud.io.browser import browser_command, check_openable, open_browser
+from systemprompt_cloud.io.loopback.browser import browser_command, check_openable, open_browser
 
 URL = "https://auth.example/login?redirect_uri=http%3A%2F%2F127.0.0.1%3A8765%2Fcallback%3Fstate%3DNONCEVALUE&b=1"
 

@@ -10,8 +10,9 @@ import pytest
 import trio
 import trio.testing
 from systemprompt_cloud.errors import CallbackRejected, PortBusy
-from systemprompt_cloud.io.callback import MAX_HELD, listen_for_callback, new_nonce
-from systemprompt_cloud.testing.tab import DONE, NONCE, ask, exchange, request, status_of, still_waiting
+from systemprompt_cloud.io.loopback.callback import MAX_HELD, listen_for_callback, new_nonce
+
+from tests.support.tab import DONE, NONCE, ask, exchange, request, status_of, still_waiting
 
 # --- the good way ----------------------------------------------------------------------------------------
 

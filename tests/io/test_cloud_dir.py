@@ -7,12 +7,14 @@ import stat
 from pathlib import Path
 
 import pytest
-from systemprompt_cloud.errors import DirectoryInUse, FlowNotFound, Io
-from systemprompt_cloud.io.cloud_dir import ensure_cloud_dir
-from systemprompt_cloud.io.files import write_private
-from systemprompt_cloud.io.journal import Journal
-from systemprompt_cloud.io.paths import CloudPaths, user_directories
-from systemprompt_cloud.io.stores import held
+from systemprompt_cloud.base.errors import DirectoryInUse, Io
+from systemprompt_cloud.base.files import write_private
+from systemprompt_cloud.engine.errors import FlowNotFound
+from systemprompt_cloud.engine.journal.journal import Journal
+from systemprompt_cloud.io.local.cloud_dir import ensure_cloud_dir
+from systemprompt_cloud.io.local.paths import CloudPaths
+from systemprompt_cloud.io.local.stores import held
+from systemprompt_cloud.io.local.user_directories import user_directories
 
 
 def seen(directory: Path) -> dict[str, tuple[int, bytes | None]]:
@@ -56,7 +58,7 @@ def test_a_directory_in_use_is_left_as_it_is(repository: Path, ignore: str | Non
     for attempt in (
         lambda: ensure_cloud_dir(repository),
         store,
-        lambda: Journal(repository / "journal.sqlite3"),
+        lambda: Journal(repository / "journal.sqlite3", make_directory=ensure_cloud_dir),
     ):
         with pytest.raises(DirectoryInUse, match=f"{repository} holds other things") as caught:
             attempt()

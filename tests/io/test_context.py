@@ -14,10 +14,11 @@ from systemprompt_cloud.errors import (
     TenantNotFound,
     TenantsNotSynced,
 )
-from systemprompt_cloud.io.context import CloudContext, ResolvedTenant, UnifiedContext
-from systemprompt_cloud.io.paths import CloudPaths
-from systemprompt_cloud.io.tenants import NewCloudTenantParams, StoredTenant, store_tenant
-from systemprompt_cloud.testing.fixtures import open_rehearsal
+from systemprompt_cloud.io.local.context import CloudContext, ResolvedTenant, UnifiedContext
+from systemprompt_cloud.io.local.paths import CloudPaths
+from systemprompt_cloud.io.local.tenants import NewCloudTenantParams, StoredTenant, store_tenant
+
+from tests.support.rehearsal import open_rehearsal
 
 TENANT = StoredTenant.new_cloud(
     NewCloudTenantParams(

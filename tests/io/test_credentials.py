@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from freezegun import freeze_time
 from starlette.responses import JSONResponse
-from systemprompt_cloud.errors import CredentialsCorrupted, Io, NotAuthenticated, TokenExpired, UnsafeFile
-from systemprompt_cloud.io.credentials import CloudCredentials
-from systemprompt_cloud.io.log import redact
+from systemprompt_cloud.base.errors import Io, UnsafeFile
+from systemprompt_cloud.base.redaction import redact
+from systemprompt_cloud.errors import CredentialsCorrupted, NotAuthenticated, TokenExpired
+from systemprompt_cloud.io.local.credentials import CloudCredentials
 from systemprompt_cloud.testing.scripted import make_token, serve_scripted
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from systemprompt_cloud.errors import CredentialsCorrupted
-from systemprompt_cloud.io.environment import environment_api_url, environment_credentials, in_container
-from systemprompt_cloud.io.wire import PRODUCTION_URL
+from systemprompt_cloud.io.cloud.wire import PRODUCTION_URL
+from systemprompt_cloud.io.local.environment import environment_api_url, environment_credentials, in_container
 from systemprompt_cloud.testing.scripted import make_token
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -14,9 +14,9 @@ import httpx
 import pytest
 import trio
 from systemprompt_cloud.errors import ApiError, Network, TooLarge, UnsafeUrl
-from systemprompt_cloud.io.event_source import Closed, Connecting, EventSource, Open, SourceState, Waiting
-from systemprompt_cloud.io.polling import Backoff
-from systemprompt_cloud.io.sse import ServerSentEvent
+from systemprompt_cloud.io.http.polling import Backoff
+from systemprompt_cloud.io.sse.decoder import ServerSentEvent
+from systemprompt_cloud.io.sse.event_source import Closed, Connecting, EventSource, Open, SourceState, Waiting
 from systemprompt_cloud.testing.streams import Answer, ScriptedTransport, answer, events
 from trio.testing import MockClock
 

@@ -16,9 +16,9 @@ import trio
 import trio.testing
 from starlette.responses import Response
 from systemprompt_cloud.errors import ApiError
-from systemprompt_cloud.io.api import CloudApiClient
-from systemprompt_cloud.io.event_source import Closed, Connecting, EventSource, Waiting
-from systemprompt_cloud.io.polling import Backoff
+from systemprompt_cloud.io.cloud.api import CloudApiClient
+from systemprompt_cloud.io.http.polling import Backoff
+from systemprompt_cloud.io.sse.event_source import Closed, Connecting, EventSource, Waiting
 from systemprompt_cloud.testing.scripted import event_stream, serve_scripted
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"

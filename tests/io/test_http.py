@@ -9,14 +9,8 @@ from email.utils import format_datetime
 import pytest
 import trio
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
-from systemprompt_cloud.errors import (
-    ApiError,
-    Network,
-    NotAuthenticated,
-    TokenExpired,
-    TooLarge,
-)
-from systemprompt_cloud.io.api import CloudApiClient
+from systemprompt_cloud.errors import ApiError, Network, NotAuthenticated, TokenExpired, TooLarge
+from systemprompt_cloud.io.cloud.api import CloudApiClient
 from systemprompt_cloud.testing.scripted import (
     ME,
     TOKEN,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from systemprompt_cloud.errors import EXIT_USAGE, InvalidImage
-from systemprompt_cloud.io.images import LONGEST, LONGEST_NAME, check_image
+from systemprompt_cloud.base.errors import EXIT_USAGE
+from systemprompt_cloud.errors import InvalidImage
+from systemprompt_cloud.io.cloud.images import LONGEST, LONGEST_NAME, check_image
 
 HEX = "0123456789abcdef" * 4
 GOOD = [

@@ -12,13 +12,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from systemprompt_cloud.base.redaction import redact
 from systemprompt_cloud.errors import CredentialsCorrupted, KeyringUnavailable, NotAuthenticated
-from systemprompt_cloud.io.credentials import CloudCredentials
-from systemprompt_cloud.io.keyring_entries import note_of
-from systemprompt_cloud.io.keyring_store import KeyringStore
-from systemprompt_cloud.io.log import redact
+from systemprompt_cloud.io.local.credentials import CloudCredentials
+from systemprompt_cloud.io.local.keyring_entries import note_of
+from systemprompt_cloud.io.local.keyring_store import KeyringStore
 from systemprompt_cloud.testing.scripted import make_token
-from systemprompt_cloud.testing.secret_service import SecretService, open_silent_bus
+
+from tests.support.secret_service import SecretService, open_silent_bus
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 ADDRESS = "DBUS_SESSION_BUS_ADDRESS"
@@ -227,7 +228,7 @@ import os, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from test_keyring_entries import login
-from systemprompt_cloud.io.keyring_store import KeyringStore
+from systemprompt_cloud.io.local.keyring_store import KeyringStore
 
 class Dying(KeyringStore):
     def set(self, account, secret):

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from systemprompt_cloud.errors import KeyringUnavailable
-from systemprompt_cloud.io import keyring_store
-from systemprompt_cloud.io.keyring_store import KeyringStore
-from systemprompt_cloud.testing.secret_service import SecretService, open_bus, open_silent_bus
+from systemprompt_cloud.io.local import keyring_store
+from systemprompt_cloud.io.local.keyring_store import KeyringStore
+
+from tests.support.secret_service import SecretService, open_bus, open_silent_bus
 
 TOKEN = "eyJ-something-long-and-secret"
 

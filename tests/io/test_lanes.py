@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 import httpx
 import pytest
 import trio
-from systemprompt_cloud.io._lanes import CLOSING_TIME, LANE_WIDTH, Lane, Lanes
+from systemprompt_cloud.io.http.lanes import CLOSING_TIME, LANE_WIDTH, Lane, Lanes
 from trio.testing import MockClock
 from typing_extensions import override
 

@@ -11,8 +11,8 @@ SCRIPT = """
 import resource, sys
 soft, hard, count = map(int, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-from systemprompt_cloud.errors import Io
-from systemprompt_cloud.io.open_files import allow_open_files
+from systemprompt_cloud.base.errors import Io
+from systemprompt_cloud.io.http.open_files import allow_open_files
 try:
     allow_open_files(count)
 except Io as exc:

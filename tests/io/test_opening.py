@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from systemprompt_cloud.errors import ApiError, CloudError, UnsafeUrl
-from systemprompt_cloud.io.event_source import EventSource
+from systemprompt_cloud.base.errors import CloudError
+from systemprompt_cloud.errors import ApiError, UnsafeUrl
+from systemprompt_cloud.io.sse.event_source import EventSource
 from systemprompt_cloud.testing.streams import ScriptedTransport, answer, events
 from trio.testing import MockClock
 

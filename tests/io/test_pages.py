@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from systemprompt_cloud.io.pages import (
+from systemprompt_cloud.io.loopback.pages import (
     CheckoutTemplates,
     OAuthTemplates,
     error_page,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import platformdirs
 import pytest
-from systemprompt_cloud.io.paths import expand_home, resolve_cloud_paths, resolve_path
+from systemprompt_cloud.io.local.paths import expand_home, resolve_cloud_paths, resolve_path
 
 
 def test_every_file_has_its_place(tmp_path: Path) -> None:
@@ -18,8 +18,8 @@ def test_every_file_has_its_place(tmp_path: Path) -> None:
     assert paths.tenants == tmp_path / "tenants.json"
     assert paths.sessions_index == tmp_path / "sessions" / "index.json"
     assert paths.journal == tmp_path / "journal.sqlite3"
-    assert paths.vault_directory == tmp_path / "vault"
-    assert paths.owners_directory == tmp_path / "owners"
+    assert paths.vault == tmp_path / "vault"
+    assert paths.owners == tmp_path / "owners"
 
 
 def test_dir_beats_the_environment_beats_the_project_beats_the_user(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_what_came_with_a_clone_is_never_gone_on_with(tmp_path: Path) -> None:
         (tmp_path / place / ".systemprompt").mkdir(parents=True)
         found = resolve_cloud_paths(None, environ, tmp_path / place)
         assert found.credentials.is_relative_to(tmp_path / place)
-        for private in (found.journal, found.vault_directory, found.owners_directory):
+        for private in (found.journal, found.vault, found.owners):
             assert private.is_relative_to(tmp_path / "home")
         states.add(found.state_directory)
     assert len(states) == 2

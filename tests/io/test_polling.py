@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from systemprompt_cloud.errors import ApiError, Network, NotAuthenticated, TooLarge
-from systemprompt_cloud.io.polling import LONGEST_RETRY_AFTER, Backoff, Pace, may_have_happened
+from systemprompt_cloud.io.http.polling import LONGEST_RETRY_AFTER, Backoff, Pace, may_have_happened
 
 
 def seeded(seed: int) -> random.Random:

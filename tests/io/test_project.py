@@ -8,9 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from systemprompt_cloud.errors import Io, ProfileRequired
-from systemprompt_cloud.io.paths import CloudPaths, get_cloud_paths, resolve_cloud_paths
-from systemprompt_cloud.io.project import (
+from systemprompt_cloud.base.errors import Io
+from systemprompt_cloud.errors import ProfileRequired
+from systemprompt_cloud.io.local.paths import CloudPaths, get_cloud_paths, resolve_cloud_paths
+from systemprompt_cloud.io.local.project import (
     CloudPath,
     DiscoveredProject,
     Place,

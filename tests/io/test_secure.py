@@ -21,8 +21,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from systemprompt_cloud.errors import ApiError, Network
-from systemprompt_cloud.io.api import CloudApiClient
-from systemprompt_cloud.io.polling import Backoff
+from systemprompt_cloud.io.cloud.api import CloudApiClient
+from systemprompt_cloud.io.http.polling import Backoff
 
 HOST = "api.cloud.test"
 ME = {"user": {"id": "u1", "email": "ada@example.com"}}

@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 from systemprompt_cloud.errors import PortBusy
-from systemprompt_cloud.io.serving import MAX_CONNECTIONS, MAX_HEAD, serve_loopback
+from systemprompt_cloud.io.loopback.serving import MAX_CONNECTIONS, MAX_HEAD, serve_loopback
 
 GOOD = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 WEBSOCKET = (

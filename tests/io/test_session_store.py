@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 from freezegun import freeze_time
-from systemprompt_cloud.errors import CloudError, Io, SessionsCorrupted, SessionVersionMismatch, UnsafeFile
-from systemprompt_cloud.io.session_store import SessionStore
-from systemprompt_cloud.io.sessions import CliSession, SessionKey
+from systemprompt_cloud.base.errors import CloudError, Io, UnsafeFile
+from systemprompt_cloud.errors import SessionsCorrupted, SessionVersionMismatch
+from systemprompt_cloud.io.local.session_store import SessionStore
+from systemprompt_cloud.io.local.sessions import CliSession, SessionKey
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 LOCAL = SessionKey.local()

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from freezegun import freeze_time
-from systemprompt_cloud.errors import NotAuthenticated, SessionsCorrupted, SessionVersionMismatch, UnsafeFile
-from systemprompt_cloud.io.log import redact
-from systemprompt_cloud.io.sessions import LOCAL_SESSION_KEY, CliSession, SessionKey, UserType
+from systemprompt_cloud.base.errors import UnsafeFile
+from systemprompt_cloud.base.redaction import redact
+from systemprompt_cloud.errors import NotAuthenticated, SessionsCorrupted, SessionVersionMismatch
+from systemprompt_cloud.io.local.sessions import LOCAL_SESSION_KEY, CliSession, SessionKey, UserType
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 DAY = timedelta(hours=24)

@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 from systemprompt_cloud.errors import StreamLost, TooLarge
-from systemprompt_cloud.io.sse import EventDecoder, EventStream, ServerSentEvent
+from systemprompt_cloud.io.sse.decoder import EventDecoder, EventStream, ServerSentEvent
 from systemprompt_cloud.testing.streams import Script, Step
 
 Event = ServerSentEvent

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from systemprompt_cloud.errors import TooLarge
-from systemprompt_cloud.io.sse import EventDecoder, ServerSentEvent
+from systemprompt_cloud.io.sse.decoder import EventDecoder, ServerSentEvent
 
 
 class Quirk(Enum):

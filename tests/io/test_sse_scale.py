@@ -14,7 +14,7 @@ from time import thread_time
 
 import pytest
 from systemprompt_cloud.errors import TooLarge
-from systemprompt_cloud.io.sse import EventDecoder
+from systemprompt_cloud.io.sse.decoder import EventDecoder
 
 KIB = 1024
 MIB = 1024 * KIB

@@ -21,11 +21,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from systemprompt_cloud.io.credentials import CloudCredentials
-from systemprompt_cloud.io.session_store import SessionStore
-from systemprompt_cloud.io.sessions import CliSession, SessionKey, UserType
-from systemprompt_cloud.io.tenants import StoredTenant, TenantStore, TenantType
-from systemprompt_cloud.io.unknown import Moment, plain_record, read_record
+from systemprompt_cloud.io.local.credentials import CloudCredentials
+from systemprompt_cloud.io.local.session_store import SessionStore
+from systemprompt_cloud.io.local.sessions import CliSession, SessionKey, UserType
+from systemprompt_cloud.io.local.tenants import StoredTenant, TenantStore, TenantType
+from systemprompt_cloud.io.local.unknown import Moment, plain_record, read_record
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = [

@@ -18,12 +18,12 @@ import trio
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from systemprompt_cloud.errors import ApiError, Network, NotAuthenticated, StreamLost
-from systemprompt_cloud.io.api import CloudApiClient
-from systemprompt_cloud.io.blocking import SyncEventSource, SyncEventStream
-from systemprompt_cloud.io.event_source import Closed, Connecting, EventSource, Open, Waiting
-from systemprompt_cloud.io.polling import Backoff
-from systemprompt_cloud.io.sse import EventStream, ServerSentEvent
-from systemprompt_cloud.io.sync_api import SyncCloudApiClient
+from systemprompt_cloud.io.cloud.api import CloudApiClient
+from systemprompt_cloud.io.cloud.sync_api import SyncCloudApiClient
+from systemprompt_cloud.io.http.polling import Backoff
+from systemprompt_cloud.io.sse.blocking import SyncEventSource, SyncEventStream
+from systemprompt_cloud.io.sse.decoder import EventStream, ServerSentEvent
+from systemprompt_cloud.io.sse.event_source import Closed, Connecting, EventSource, Open, Waiting
 from systemprompt_cloud.testing.scripted import ME, ScriptedServer, event_stream
 
 STREAMS = {

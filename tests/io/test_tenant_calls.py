@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 from starlette.responses import JSONResponse, Response
+from systemprompt_cloud.base.redaction import redact
 from systemprompt_cloud.errors import ApiError
-from systemprompt_cloud.io import wire
-from systemprompt_cloud.io.api import CloudApiClient
-from systemprompt_cloud.io.log import redact
-from systemprompt_cloud.io.polling import Backoff
+from systemprompt_cloud.io.cloud import wire
+from systemprompt_cloud.io.cloud.api import CloudApiClient
+from systemprompt_cloud.io.http.polling import Backoff
 from systemprompt_cloud.testing.scripted import serve_scripted
 
 DOMAIN = wire.CustomDomainResponse(

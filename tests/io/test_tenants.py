@@ -11,22 +11,16 @@ from typing import Any
 
 import pytest
 from freezegun import freeze_time
-from systemprompt_cloud.errors import (
-    CloudError,
-    Io,
-    TenantsNotSynced,
-    TenantsStoreCorrupted,
-    TenantsStoreInvalid,
-    UnsafeFile,
-)
-from systemprompt_cloud.io.tenants import (
+from systemprompt_cloud.base.errors import CloudError, Io, UnsafeFile
+from systemprompt_cloud.errors import TenantsNotSynced, TenantsStoreCorrupted, TenantsStoreInvalid
+from systemprompt_cloud.io.cloud.wire import TenantInfo
+from systemprompt_cloud.io.local.tenants import (
     NewCloudTenantParams,
     StoredTenant,
     TenantStore,
     TenantType,
     store_tenant,
 )
-from systemprompt_cloud.io.wire import TenantInfo
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 URL = "postgres://app:pw@db.internal:5432/t1"

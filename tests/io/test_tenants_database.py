@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from systemprompt_cloud.io.tenants import external_database_url
+from systemprompt_cloud.io.local.tenants import external_database_url
 
 
 @pytest.mark.parametrize(

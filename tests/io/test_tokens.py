@@ -13,7 +13,7 @@ from freezegun import freeze_time
 from hypothesis import given
 from hypothesis import strategies as st
 from systemprompt_cloud.errors import JwtDecode
-from systemprompt_cloud.io.tokens import is_sandbox_token, is_token_expired, token_claims, token_expiry
+from systemprompt_cloud.io.http.tokens import is_sandbox_token, is_token_expired, token_claims, token_expiry
 
 KEY = "a test key of more than thirty-two bytes"
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)

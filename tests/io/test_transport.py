@@ -9,15 +9,11 @@ import httpx
 import pytest
 import trio
 from starlette.responses import JSONResponse, Response
-from systemprompt_cloud.errors import (
-    ApiError,
-    Network,
-    NotAuthenticated,
-)
-from systemprompt_cloud.io import _http
-from systemprompt_cloud.io._transport import Answer
-from systemprompt_cloud.io.api import CloudApiClient
-from systemprompt_cloud.io.polling import Backoff
+from systemprompt_cloud.errors import ApiError, Network, NotAuthenticated
+from systemprompt_cloud.io.cloud.api import CloudApiClient
+from systemprompt_cloud.io.http.answers import parse_retry_after
+from systemprompt_cloud.io.http.polling import Backoff
+from systemprompt_cloud.io.http.transport import Answer
 from systemprompt_cloud.testing.scripted import ME, TOKEN, ScriptedServer, api_error, client_of, serve_bytes
 from typing_extensions import override
 
@@ -96,7 +92,7 @@ def test_retry_after_reads_both_forms() -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
 
     def read(value: str, **more: str) -> float | None:
-        return _http.parse_retry_after(httpx.Headers({"Retry-After": value} | more), now)
+        return parse_retry_after(httpx.Headers({"Retry-After": value} | more), now)
 
     assert read("120") == 120.0
     assert read("Thu, 01 Jan 2026 00:01:30 GMT") == 90.0

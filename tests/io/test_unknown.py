@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from systemprompt_cloud.io.unknown import plain_record, read_record
+from systemprompt_cloud.io.local.unknown import plain_record, read_record
 
 
 class Letter(msgspec.Struct, kw_only=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from systemprompt_cloud.io.urls import LISTENER_NAMES, LOOPBACK_NAMES, Origin
+from systemprompt_cloud.io.http.urls import LISTENER_NAMES, LOOPBACK_NAMES, Origin
 
 
 @pytest.mark.parametrize(

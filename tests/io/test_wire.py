@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from systemprompt_cloud.io import wire
+from systemprompt_cloud.io.cloud import wire
 
 ME = b"""{
   "user": {"id": "u1", "email": "ada@example.com", "name": null, "avatar": "x"},

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from systemprompt_cloud.errors import EventNotAccepted
+from systemprompt_cloud.engine.errors import EventNotAccepted
+from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.machines.every import MACHINES
-from systemprompt_cloud.machines.machine import Machine
 from systemprompt_cloud.testing.tables import IllegalCase, RowCase, illegal_cases, row_cases, row_taken, structs
 
 ROWS: Final = [pytest.param(m, case, id=f"{m.name}-{case.id}") for m in MACHINES for case in row_cases(m)]

@@ -9,8 +9,8 @@ from typing import Final, Literal, get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
-from systemprompt_cloud.io.wire import ProvisioningEventType
-from systemprompt_cloud.machines.watching import (
+from systemprompt_cloud.io.cloud.wire import ProvisioningEventType
+from systemprompt_cloud.machines.parts.watching import (
     MESSAGES_KEPT,
     ORDER,
     StepObserved,

@@ -17,24 +17,25 @@ from typing import Any
 import msgspec
 import pytest
 import trio
-from systemprompt_cloud.errors import EventNotAccepted, FlowNotFound, SignalTaken
-from systemprompt_cloud.flows.engine import open_engine
-from systemprompt_cloud.flows.visit import Program, await_signal
-from systemprompt_cloud.io.journal import Journal
-from systemprompt_cloud.io.owners import Owner, OwnerName, owner_is_alive
-from systemprompt_cloud.io.records import parse_moment
-from systemprompt_cloud.machines.machine import CancelRequested, Context, DeadlinePassed
-from systemprompt_cloud.testing.chaos import Report, examine, table
-from systemprompt_cloud.testing.chaos_worker import CONVOY, ERRAND, Ack, Arrived, Errand, Packed, Place, Poked
-from systemprompt_cloud.testing.command import Running, along
+from systemprompt_cloud.base.moments import parse_moment
+from systemprompt_cloud.engine.engine import open_engine
+from systemprompt_cloud.engine.errors import EventNotAccepted, FlowNotFound, SignalTaken
+from systemprompt_cloud.engine.journal.journal import Journal
+from systemprompt_cloud.engine.journal.owners import Owner, OwnerName, owner_is_alive
+from systemprompt_cloud.engine.machine.parts import CancelRequested, Context, DeadlinePassed
+from systemprompt_cloud.engine.visit import Program, await_signal
+
+from tests.faults.chaos import Report, examine, table
+from tests.faults.chaos_worker import CONVOY, ERRAND, Ack, Arrived, Errand, Packed, Place, Poked
+from tests.support.command import Running, along
 
 WAITING: Program[Any] = Program(ERRAND, {"packing": [await_signal], "resting": [await_signal]})
 DRIVER = """
 import pathlib, sys
 import trio
-from systemprompt_cloud.flows.engine import open_engine
-from systemprompt_cloud.flows.visit import Program, await_signal
-from systemprompt_cloud.testing.chaos_worker import ERRAND, Errand, Place
+from systemprompt_cloud.engine.engine import open_engine
+from systemprompt_cloud.engine.visit import Program, await_signal
+from tests.faults.chaos_worker import ERRAND, Errand, Place
 
 async def main():
     program = Program(ERRAND, {"packing": [await_signal], "resting": [await_signal]})
@@ -75,7 +76,7 @@ def drive(tmp_path: Path) -> Iterator[Drive]:
 
 def test_eight_processes_and_kills_at_random_lose_and_double_nothing() -> None:
     """They start, resume, cancel and signal the same and different flows; each is killed again and again."""
-    command = [sys.executable, "-m", "systemprompt_cloud.testing.chaos", "--seconds", "6", "--json"]
+    command = [sys.executable, "-m", "tests.faults.chaos", "--seconds", "6", "--json"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ended.stdout, ended.stderr
     report = msgspec.json.decode(ended.stdout, type=Report)
@@ -283,8 +284,8 @@ def test_signals_nobody_can_take_hide_no_others(place: Place) -> None:
 
 def _rows(journal: Journal) -> dict[str, str]:
     """A flow nobody drives, one of ours, one that has ended: their ids by these names."""
-    from systemprompt_cloud.flows.live import first_lines
-    from systemprompt_cloud.io.clock import SystemClock
+    from systemprompt_cloud.base.clock import SystemClock
+    from systemprompt_cloud.engine.history import first_lines
 
     for name in ("idle", "mine", "over"):
         row, record = first_lines(

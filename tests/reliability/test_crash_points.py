@@ -4,17 +4,10 @@ import time
 from pathlib import Path
 
 import pytest
-from systemprompt_cloud.testing.crash import (
-    NO_KEYS,
-    STATUS_FAULTS,
-    STREAM_FAULTS,
-    Tally,
-    enumerate_points,
-    table,
-    try_points,
-)
-from systemprompt_cloud.testing.crash_probe import Point
-from systemprompt_cloud.testing.crash_stage import Scenario, Stage, open_zygote
+
+from tests.faults.crash import NO_KEYS, STATUS_FAULTS, STREAM_FAULTS, Tally, enumerate_points, table, try_points
+from tests.faults.crash_probe import Point
+from tests.faults.crash_stage import Scenario, Stage, open_zygote
 
 EVERY = 4
 """`make crash` tries every point of everything; here a fourth of the long flow's, and not the same ones each time."""

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from systemprompt_cloud.flows.engine import open_engine
-from systemprompt_cloud.flows.ids import child_flow_id
-from systemprompt_cloud.flows.visit import Program, await_signal
-from systemprompt_cloud.io.housekeeping import compact, prune
-from systemprompt_cloud.io.journal import Journal
-from systemprompt_cloud.io.records import parse_moment
-from systemprompt_cloud.io.vault import Vault
-from systemprompt_cloud.testing.chaos_worker import CONVOY, ERRAND, Errand, Place
+from systemprompt_cloud.base.moments import parse_moment
+from systemprompt_cloud.engine.engine import open_engine
+from systemprompt_cloud.engine.ids import child_flow_id
+from systemprompt_cloud.engine.journal.housekeeping import compact, prune
+from systemprompt_cloud.engine.journal.journal import Journal
+from systemprompt_cloud.engine.journal.vault import Vault
+from systemprompt_cloud.engine.visit import Program, await_signal
+
+from tests.faults.chaos_worker import CONVOY, ERRAND, Errand, Place
 
 MANY = 100_000
 QUICK = 0.05
@@ -141,12 +142,12 @@ def test_pruning_takes_whole_trees_and_compaction_the_room(crowded: Place) -> No
         moment = parse_moment(rows[len(rows) * 9 // 10].updated)
         inside = child_flow_id(rows[-1].id, "errand", 1)
         assert journal.flow(inside) is not None
-        done = prune(journal, Vault(crowded.paths.vault_directory), moment)
+        done = prune(journal, Vault(crowded.paths.vault), moment)
         assert done.flows == done.children > MANY / 25
         assert done.records == 8 * done.flows
         assert journal.flow(inside) is None
         assert len(journal.flows(limit=MANY * 2)) == len(rows) - 2 * done.flows
-        compacted = compact(journal, crowded.paths.owners_directory)
+        compacted = compact(journal, crowded.paths.owners)
         assert (compacted.outcome, compacted.after < compacted.before) == ("done", True)
         assert took(lambda: other.flows(roots_only=True)) < QUICK
         assert journal.integrity_problems() == []

@@ -13,10 +13,11 @@ from types import FrameType
 import pytest
 import trio
 import trio.testing
-from systemprompt_cloud.io._transport import CONNECTS_AT_ONCE
-from systemprompt_cloud.io.api import CloudApiClient
-from systemprompt_cloud.io.open_files import allow_open_files
-from systemprompt_cloud.testing import soak
+from systemprompt_cloud.io.cloud.api import CloudApiClient
+from systemprompt_cloud.io.http.open_files import allow_open_files
+from systemprompt_cloud.io.http.transport import CONNECTS_AT_ONCE
+
+from tests.faults import soak
 
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nid: 1\ndata: {}\n\n"
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from systemprompt_cloud.testing import soak
-from systemprompt_cloud.testing.soak_plan import Plan, build_world
-from systemprompt_cloud.testing.soak_verdict import Report, examine
+
+from tests.faults import soak
+from tests.faults.soak_plan import Plan, build_world
+from tests.faults.soak_verdict import Report, examine
 
 FLOWS = 20
 SECONDS = 12.0

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from systemprompt_cloud.errors import Io
-from systemprompt_cloud.io.journal import Journal
-from systemprompt_cloud.testing.storage import (
+from systemprompt_cloud.base.errors import Io
+from systemprompt_cloud.engine.journal.journal import Journal
+
+from tests.faults.storage import (
     HOWS,
     How,
     Ran,

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from systemprompt_cloud.errors import JournalCorrupted
-from systemprompt_cloud.io.journal import Journal
-from systemprompt_cloud.testing.storage import missing, quick_directory
-from systemprompt_cloud.testing.wreck import Lived, live, log_of
+from systemprompt_cloud.engine.errors import JournalCorrupted
+from systemprompt_cloud.engine.journal.journal import Journal
+
+from tests.faults.storage import missing, quick_directory
+from tests.faults.wreck import Lived, live, log_of
 
 PAGE = 4096
 LOG_HEAD = 32

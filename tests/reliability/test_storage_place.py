@@ -13,24 +13,18 @@ from pathlib import Path
 import loguru
 import pytest
 import trio
-from systemprompt_cloud.errors import Io, JournalCorrupted, JournalMoved, UnsafeFile
-from systemprompt_cloud.flows.engine import open_engine
-from systemprompt_cloud.flows.visit import Program, await_signal
-from systemprompt_cloud.io.journal import Journal
-from systemprompt_cloud.io.journal_file import FileId, set_journal_aside
-from systemprompt_cloud.io.paths import CloudPaths
-from systemprompt_cloud.machines.machine import (
-    ANY,
-    CancelRequested,
-    Context,
-    Event,
-    Machine,
-    State,
-    Verdict,
-    on,
-)
-from systemprompt_cloud.testing.storage import missing, quick_directory, write_flow
-from systemprompt_cloud.testing.wreck import live, log_of
+from systemprompt_cloud.base.errors import Io, UnsafeFile
+from systemprompt_cloud.engine.engine import open_engine
+from systemprompt_cloud.engine.errors import JournalCorrupted, JournalMoved
+from systemprompt_cloud.engine.journal.file import FileId, set_journal_aside
+from systemprompt_cloud.engine.journal.journal import Journal
+from systemprompt_cloud.engine.machine.machine import Machine
+from systemprompt_cloud.engine.machine.parts import ANY, CancelRequested, Context, Event, State, Verdict, on
+from systemprompt_cloud.engine.visit import Program, await_signal
+from systemprompt_cloud.io.local.paths import CloudPaths
+
+from tests.faults.storage import missing, quick_directory, write_flow
+from tests.faults.wreck import live, log_of
 
 
 @pytest.fixture
@@ -203,7 +197,7 @@ def test_loose_modes_are_repaired_with_a_warning(place: Path) -> None:
 OPEN_AND_CLOSE = """
 import sys
 from pathlib import Path
-from systemprompt_cloud.io.journal import Journal
+from systemprompt_cloud.engine.journal.journal import Journal
 Journal(Path(sys.argv[1])).close()
 """
 

@@ -1,7 +1,7 @@
 """Eight processes at once on the three shared stores, some killed at any moment: nothing is lost, torn or left open.
 
 What is checked within a process, and how a lost update is told from the files alone, stands in
-`testing/store_worker.py`. Here is who starts and kills them, and a reader that looks all along.
+`tests/faults/store_worker.py`. Here is who starts and kills them, and a reader that looks all along.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from pathlib import Path
 
 import pytest
 from systemprompt_cloud.errors import NotAuthenticated, TenantsNotSynced
-from systemprompt_cloud.io.credentials import CloudCredentials
-from systemprompt_cloud.io.session_store import SessionStore
-from systemprompt_cloud.io.tenants import TenantStore
-from systemprompt_cloud.testing.store_worker import (
+from systemprompt_cloud.io.local.credentials import CloudCredentials
+from systemprompt_cloud.io.local.session_store import SessionStore
+from systemprompt_cloud.io.local.tenants import TenantStore
+
+from tests.faults.store_worker import (
     ITEMS,
     KINDS,
     Place,
@@ -89,7 +90,7 @@ class Crowd:
     def _start(self, name: str) -> None:
         self.lives += 1
         arguments = [str(self.place.directory), name, str(OPERATIONS), str(self.rng.random())]
-        module = [sys.executable, "-m", "systemprompt_cloud.testing.store_worker"]
+        module = [sys.executable, "-m", "tests.faults.store_worker"]
         self.running[name] = subprocess.Popen([*module, *arguments], stderr=subprocess.PIPE)
 
     def _lines(self, name: str) -> int:

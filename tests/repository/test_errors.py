@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 from systemprompt_cloud import errors
-from systemprompt_cloud.errors import ApiError, CloudError, Network, NotAuthenticated
+from systemprompt_cloud.base import errors as base_errors
+from systemprompt_cloud.base.errors import EXIT_LOGIN_NEEDED, CloudError
+from systemprompt_cloud.engine import errors as engine_errors
+from systemprompt_cloud.engine.errors import FlowParked
+from systemprompt_cloud.errors import ApiError, Network, NotAuthenticated
 
 # The kind; whether it requires a (l)ogin or (s)etup, and may be (r)etried as it is; the exit code.
 TABLE = """
@@ -68,8 +72,10 @@ VaultMissing               ---  1
 ROWS = {name: (marks, int(code)) for name, marks, code in (line.split() for line in TABLE.split("\n") if line)}
 KINDS = [
     each
-    for each in vars(errors).values()
+    for module in (errors, base_errors, engine_errors)
+    for each in vars(module).values()
     if isinstance(each, type) and issubclass(each, CloudError) and each is not CloudError
+    if each.__module__ == module.__name__
 ]
 
 
@@ -95,13 +101,13 @@ def test_a_kind_says_what_the_table_says(kind: type[CloudError]) -> None:
     assert str(error) == error.user_message
     assert error.recovery_hint
     assert error.request_id is None
-    assert error.kind == ("KIND" if kind is errors.FlowParked else kind.__name__)
+    assert error.kind == ("KIND" if kind is FlowParked else kind.__name__)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_what_a_kind_requires_fits_its_exit_code(kind: type[CloudError]) -> None:
     """A script that only sees the exit code is told of a needed login; nothing that needs somebody retries itself."""
-    assert kind.requires_login == (kind.exit_code == errors.EXIT_LOGIN_NEEDED)
+    assert kind.requires_login == (kind.exit_code == EXIT_LOGIN_NEEDED)
     assert not (example(kind).retryable and (kind.requires_login or kind.requires_setup))
     assert inspect.getdoc(kind) != inspect.getdoc(kind.__base__), "each kind says itself what happened"
 

@@ -90,7 +90,7 @@ def _members(kind: type[Any]) -> Iterator[tuple[str, str]]:
 
 def _kind(value: object) -> str:
     if isinstance(value, property | functools.cached_property):
-        return "property"
+        return "attribute"
     if isinstance(value, classmethod):
         return "classmethod"
     if isinstance(value, staticmethod):

@@ -15,9 +15,9 @@ import httpx
 import msgspec
 import pytest
 from systemprompt_cloud.errors import ApiError
-from systemprompt_cloud.io import wire
-from systemprompt_cloud.io.api import CloudApiClient
-from systemprompt_cloud.io.sse import EventStream
+from systemprompt_cloud.io.cloud import wire
+from systemprompt_cloud.io.cloud.api import CloudApiClient
+from systemprompt_cloud.io.sse.decoder import EventStream
 from systemprompt_cloud.sandbox import Sandbox, serve_sandbox
 from systemprompt_cloud.sandbox.provisioning import timeline
 from systemprompt_cloud.sandbox.state import Tenant

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from systemprompt_cloud.errors import EXIT_USAGE, InvalidFault
+from systemprompt_cloud.base.errors import EXIT_USAGE
+from systemprompt_cloud.errors import InvalidFault
 from systemprompt_cloud.sandbox import FAULTS, Fault, fault_syntax
 from systemprompt_cloud.sandbox.faults import FaultPlan
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
-from systemprompt_cloud.io.wire import OAuthProvider
+from systemprompt_cloud.io.cloud.wire import OAuthProvider
 from systemprompt_cloud.sandbox import Sandbox, World, serve_sandbox
 from systemprompt_cloud.sandbox.state import PLANS, Account, Checkout
 from typing_extensions import override

@@ -20,8 +20,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
-from systemprompt_cloud.io.serving import serve_loopback
-from systemprompt_cloud.io.wire import OAuthProvider
+from systemprompt_cloud.io.cloud.wire import OAuthProvider
+from systemprompt_cloud.io.loopback.serving import serve_loopback
 from systemprompt_cloud.sandbox import Sandbox, serve_sandbox
 from systemprompt_cloud.sandbox.state import PLANS, Checkout
 

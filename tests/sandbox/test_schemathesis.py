@@ -17,7 +17,8 @@ from systemprompt_cloud.sandbox import Sandbox, serve_sandbox
 from systemprompt_cloud.sandbox.provisioning import timeline
 from systemprompt_cloud.sandbox.state import PLANS
 from systemprompt_cloud.sandbox.upkeep import set_domain
-from systemprompt_cloud.testing.command import clean_environ
+
+from tests.support.command import clean_environ
 
 SECRETS: Final = ["A", "B", "C", "D", "E"]
 TENANTS: Final = 30

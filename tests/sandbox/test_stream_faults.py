@@ -10,10 +10,10 @@ import httpx
 import pytest
 import trio
 from systemprompt_cloud.errors import ApiError, StreamLost, TooLarge
-from systemprompt_cloud.io.api import CloudApiClient
-from systemprompt_cloud.io.event_source import EventSource, Open, Waiting
-from systemprompt_cloud.io.polling import Backoff
-from systemprompt_cloud.io.sse import EventStream, ServerSentEvent
+from systemprompt_cloud.io.cloud.api import CloudApiClient
+from systemprompt_cloud.io.http.polling import Backoff
+from systemprompt_cloud.io.sse.decoder import EventStream, ServerSentEvent
+from systemprompt_cloud.io.sse.event_source import EventSource, Open, Waiting
 from systemprompt_cloud.sandbox import serve_sandbox
 
 from .conftest import Paid

@@ -7,8 +7,9 @@ import pytest
 import trio
 from systemprompt_cloud.sandbox import serve_sandbox
 from systemprompt_cloud.sandbox.streams import last_event_id
-from systemprompt_cloud.testing.bare_stream import Event, read_to_the_end, reading
 from systemprompt_cloud.testing.clock import WorldClock
+
+from tests.support.bare_stream import Event, read_to_the_end, reading
 
 from .conftest import Bearer, Buy, Paid, events_url
 

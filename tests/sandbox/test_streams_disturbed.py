@@ -8,8 +8,9 @@ import httpx
 import pytest
 import trio
 from systemprompt_cloud.sandbox import serve_sandbox
-from systemprompt_cloud.testing.bare_stream import read_to_the_break, read_to_the_end, reading
 from systemprompt_cloud.testing.clock import WorldClock
+
+from tests.support.bare_stream import read_to_the_break, read_to_the_end, reading
 
 from .conftest import Bearer, Paid, events_url
 

@@ -16,27 +16,29 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
-from systemprompt_cloud.flows import claims as claims_module
-from systemprompt_cloud.flows import engine as engine_module
-from systemprompt_cloud.flows.endings import Endings
-from systemprompt_cloud.flows.live import LiveFlow, Trouble
-from systemprompt_cloud.flows.visit import Intent, Program, Visit
-from systemprompt_cloud.machines.checkout import CHECKOUT
-from systemprompt_cloud.machines.deployment import DEPLOYMENT
-from systemprompt_cloud.machines.login import LOGIN
-from systemprompt_cloud.machines.machine import (
+from systemprompt_cloud.engine import drive as drive_module
+from systemprompt_cloud.engine import engine as engine_module
+from systemprompt_cloud.engine.endings import Endings
+from systemprompt_cloud.engine.history import Change, Trouble
+from systemprompt_cloud.engine.live import LiveFlow
+from systemprompt_cloud.engine.machine.machine import Machine
+from systemprompt_cloud.engine.machine.parts import (
     ANY,
     STAY,
     CancelRequested,
     Context,
     DeadlinePassed,
     Event,
-    Machine,
     ResumePolicy,
     State,
     Verdict,
     on,
 )
+from systemprompt_cloud.engine.run import Run
+from systemprompt_cloud.engine.visit import Intent, Program, Visit
+from systemprompt_cloud.machines.checkout import CHECKOUT
+from systemprompt_cloud.machines.deployment import DEPLOYMENT
+from systemprompt_cloud.machines.login import LOGIN
 from systemprompt_cloud.machines.onboarding import ONBOARDING
 from systemprompt_cloud.machines.provisioning import PROVISIONING
 from systemprompt_cloud.testing.model import flow_state_machine
@@ -191,8 +193,10 @@ class TakesEventsOfLeftVisits(LiveFlow):
 class ShowsBeforeTheCommit(LiveFlow):
     @override
     async def record(self, kind: Any, name: str, body: str, **changes: Any) -> None:
-        shown = msgspec.structs.replace(self.engine.history(self.row.id)[-1], seq=self.row.seq + 1, event=name)
-        self.engine.feed.publish(shown)
+        shown = msgspec.structs.replace(
+            Change.of(self.row.machine, self._ledger.journal.records(self.row.id)[-1]), seq=self.row.seq + 1, event=name
+        )
+        self._ledger.feed.publish(shown)
         await super().record(kind, name, body, **changes)
 
 
@@ -225,7 +229,7 @@ class ForgetsWhatCameToNothing(LiveFlow):
     @override
     async def resume(self, owner: str, *, repeat: bool = False) -> None:
         await super().resume(owner, repeat=repeat)
-        announced = [each for each in self.engine.journal.records(self.row.id) if each.kind == "intent"]
+        announced = [each for each in self._ledger.journal.records(self.row.id) if each.kind == "intent"]
         self.inherited = frozenset(each.name for each in announced if each.incarnation == self.row.incarnation)
 
 
@@ -270,21 +274,20 @@ def hunt() -> None:
 @pytest.mark.parametrize(("mutant", "noticed"), MUTANTS, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_broken_engine_is_found_out(mutant: type[LiveFlow], noticed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One mistake in what makes a step durable, and a story is found that shows it."""
-    for module in (engine_module, claims_module):  # started here, and taken up
-        monkeypatch.setattr(module, "LiveFlow", mutant)
+    monkeypatch.setattr(engine_module, "LiveFlow", mutant)
     with pytest.raises(AssertionError, match=noticed):
         hunt()
 
 
-class StaysWhenLeft(Visit[Any]):
+class StaysWhenLeft(Run):
     @override
     def leave(self) -> None:
-        self.left = True
+        self.visit.left = True
 
 
 def test_an_engine_that_leaves_activities_running_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """A state that was left and whose nursery lives on is seen."""
-    monkeypatch.setattr(engine_module, "Visit", StaysWhenLeft)
+    monkeypatch.setattr(drive_module, "Run", StaysWhenLeft)
     with pytest.raises(AssertionError, match="at work are"):
         hunt()
 

@@ -7,22 +7,22 @@ from typing import Any
 
 import msgspec
 import pytest
-from systemprompt_cloud.flows.engine import open_engine
-from systemprompt_cloud.flows.visit import Program, await_signal
-from systemprompt_cloud.io.paths import CloudPaths
-from systemprompt_cloud.machines.every import MACHINES
-from systemprompt_cloud.machines.login import LOGIN
-from systemprompt_cloud.machines.machine import (
+from systemprompt_cloud.engine.engine import open_engine
+from systemprompt_cloud.engine.machine.machine import Machine
+from systemprompt_cloud.engine.machine.parts import (
     STAY,
     CancelRequested,
     Context,
     DeadlinePassed,
     Event,
-    Machine,
     State,
     Verdict,
     on,
 )
+from systemprompt_cloud.engine.visit import Program, await_signal
+from systemprompt_cloud.io.local.paths import CloudPaths
+from systemprompt_cloud.machines.every import MACHINES
+from systemprompt_cloud.machines.login import LOGIN
 from systemprompt_cloud.testing.clock import VirtualClock
 from systemprompt_cloud.testing.paths import covering_paths, paths
 

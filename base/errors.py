@@ -1,0 +1,86 @@
+"""The root of the error tree, the exit codes, and the errors of files, which every room can meet.
+
+An error carries `user_message` (what happened, to which file or URL), `recovery_hint` (the command that fixes it),
+`requires_login`, `requires_setup`, and the exit code the command line ends with. The engine's kinds are in
+`engine/errors.py`, the cloud's in `errors.py`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+CLI: Final = "systemprompt-cloud"
+
+EXIT_DONE: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_LOGIN_NEEDED: Final = 4
+EXIT_REFUSED: Final = 5
+EXIT_PENDING: Final = 8
+EXIT_INTERRUPTED: Final = 130
+
+
+class CloudError(Exception):
+    """The root of every error this package raises on purpose.
+
+    Args:
+        message: What happened, naming the file, URL, flow or option it happened to. Never holds a secret.
+        hint: The command or step that mends it; each kind has a default.
+        request_id: Under which name the API's operators find the request in their log, when it was one that failed.
+            It ends the message.
+    """
+
+    exit_code: ClassVar[int] = 1
+    requires_login: ClassVar[bool] = False
+    requires_setup: ClassVar[bool] = False
+    default_hint: ClassVar[str] = ""
+    _kind: str = ""
+    retryable: bool = False
+    """True when the same call may succeed a moment later without anybody doing anything."""
+
+    def __init_subclass__(
+        cls,
+        *,
+        code: int | None = None,
+        login: bool = False,
+        setup: bool = False,
+        retryable: bool = False,
+        hint: str | None = None,
+    ) -> None:
+        """Take what the head of a kind says: exit code, what it requires, whether a retry may mend it, default hint.
+
+        What it leaves out is as with the kind it is one of.
+        """
+        super().__init_subclass__()
+        cls.exit_code = cls.exit_code if code is None else code
+        cls.requires_login = cls.requires_login or login
+        cls.requires_setup = cls.requires_setup or setup
+        cls.retryable = cls.retryable or retryable
+        cls.default_hint = cls.default_hint if hint is None else hint
+
+    def __init__(self, message: str, *, hint: str | None = None, request_id: str | None = None) -> None:
+        shown = message if request_id is None else f"{message} (request {request_id})"
+        super().__init__(shown)
+        self.user_message = shown
+        self.recovery_hint = self.default_hint if hint is None else hint
+        self.request_id = request_id
+
+    @property
+    def kind(self) -> str:
+        """The stable name of this kind of error, used in `--json` and in the journal."""
+        return self._kind or type(self).__name__
+
+
+# --- files ---------------------------------------------------------------------------------------------
+
+
+class Io(CloudError, hint="Check the path, its owner and the free space, then run the same command again."):
+    """A file or directory could not be read or written."""
+
+
+class UnsafeFile(Io, hint="Remove it, or point --dir at a directory of your own."):
+    """A private file is a symbolic link, or belongs to somebody else; it is neither read nor written."""
+
+
+class DirectoryInUse(UnsafeFile, code=EXIT_USAGE, hint="Name a directory of its own, say --dir DIR/.systemprompt"):
+    """The directory that was named holds other things and nothing of ours; it is left as it is."""

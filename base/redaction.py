@@ -1,0 +1,126 @@
+"""The one redactor: everything that becomes text passes through it.
+
+Theory: a secret leaks by being quoted, not by being used. So nothing relies on callers to leave secrets out: whatever
+becomes text (a log line, an error's message, a traceback, an export) goes through `redact`, which knows two things.
+The *shapes* of secrets: JWTs, `Bearer` headers, callback parameters (also percent-encoded inside another URL),
+passwords in URLs, database URLs. And the *values* the process has met: the vault and the API client hand every secret
+they touch to `register_secret`, so an opaque token with no shape at all is still found.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from typing import Final
+from urllib.parse import quote, quote_plus
+
+REDACTED: Final = "***"
+
+
+SHORTEST_SECRET: Final = 6
+"""Values shorter than this are not registered: replacing them would blot out ordinary words."""
+
+
+_NAMES: Final = r"(?:[a-z0-9_-]*token|[a-z0-9_-]*secret|state|code)"
+
+
+_QUOTED_NAMES: Final = r"(?:[a-z0-9_-]*token|[a-z0-9_-]*secret|[a-z0-9_]*password|[a-z0-9_]*api_key|database_url)"
+
+
+_VALUE: Final = r"[^&\s\"'#<>,;)\]}]+"
+
+
+_SHAPES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
+    # RFC 7519: the header is a JSON object, so its base64url starts with eyJ. The signature may be empty, and a JWE has
+    # five parts. One dot is enough: a message may have been cut in the middle of a token. The upper bound keeps hostile
+    # text from costing quadratic time.
+    (re.compile(r"eyJ[A-Za-z0-9_-]{4,1024}(?:\.[A-Za-z0-9_-]*){1,4}"), REDACTED),
+    # RFC 6750 section 2.1: b64token.
+    (re.compile(r"(?i)\b(bearer(?:\s+|%20))[A-Za-z0-9._~+/=-]+"), rf"\1{REDACTED}"),
+    # A database URL is a secret as a whole: host and name included (SECURITY 8).
+    (
+        re.compile(r"(?i)\b((?:postgres(?:ql)?|mysql|mariadb|mongodb|redis)(?:[+a-z0-9]*)://)[^\s\"'<>]+"),
+        rf"\1{REDACTED}",
+    ),
+    # user:password@; a password may hold an unescaped slash, but digits and then a slash are a port and a path.
+    (
+        re.compile(r"(://[^\s/?#:@\"'\[<>]*:)(?!\d{1,5}(?:[/?#\s\"'<>]|$))[^\s\"'<>]{1,1024}@"),
+        rf"\1{REDACTED}@",
+    ),
+    (re.compile(r"(://)[^\s/?#:@\"'<>]+@"), rf"\1{REDACTED}@"),
+    # name=value, in a query string or alone.
+    (re.compile(rf"(?i)(?<![a-z0-9_-])({_NAMES}=){_VALUE}"), rf"\1{REDACTED}"),
+    # The same inside another URL's parameter: redirect_uri=http%3A%2F%2F127.0.0.1%2Fcallback%3Fstate%3D...
+    (re.compile(rf"(?i)(%3F|%26)({_NAMES}%3D)(?:(?!%26|%23)[^&\s\"'#<>])+"), rf"\1\2{REDACTED}"),
+    # JSON and Python reprs. `state` and `code` are left out: there they are a flow's state and an error's code.
+    (
+        re.compile(rf"(?i)(?<![a-z0-9_-])((?:\\?[\"'])?{_QUOTED_NAMES}(?:\\?[\"'])?\s*[:=]\s*b?\\?)([\"'])[^\"'\\]+"),
+        rf"\1\2{REDACTED}",
+    ),
+)
+
+
+_registered: set[str] = set()
+
+
+_by_head: dict[str, set[str]] = {}
+"""Every form of every secret by its first characters: what is looked for depends on the text, not on how many there
+are. A process that drives a thousand flows knows the secrets of a thousand tenants."""
+
+
+_lock: Final = threading.Lock()
+
+
+def register_secret(value: str) -> None:
+    """Make `redact` hide this value wherever it turns up, also percent-encoded or escaped for JSON.
+
+    Args:
+        value: The secret. Shorter than 6 characters it is left alone: it would blot out ordinary text.
+    """
+    if len(value) < SHORTEST_SECRET or value in _registered:
+        return
+    forms = {value, quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1], repr(value)[1:-1]}
+    with _lock:
+        for form in forms:
+            _by_head.setdefault(form[:SHORTEST_SECRET], set()).add(form)
+        _registered.add(value)  # last: whoever finds it here relies on its forms
+
+
+def forget_secrets() -> None:
+    """Let `redact` know no values any more, as in a new process; for tests, which would otherwise share them."""
+    with _lock:
+        _registered.clear()
+        _by_head.clear()
+
+
+def redact(text: str) -> str:
+    """Return the text with everything that is, or looks like, a secret replaced by `***`.
+
+    Args:
+        text: Anything about to be shown, logged or stored outside the vault.
+
+    Returns:
+        The same text when there was nothing to hide. Redacting twice changes nothing more.
+    """
+    heads = {text[start : start + SHORTEST_SECRET] for start in range(len(text) - SHORTEST_SECRET + 1)}
+    found = [secret for head in heads if head in _by_head for secret in tuple(_by_head[head])]
+    # Longest first: a secret that is part of another must not leave the rest of the longer one standing.
+    for secret in sorted(found, key=len, reverse=True):
+        text = text.replace(secret, REDACTED)
+    for shape, replacement in _SHAPES:
+        text = shape.sub(replacement, text)
+    return text
+
+
+def printable(text: str) -> str:
+    """Return the text on one line, with everything that cannot be seen made a space.
+
+    That is Unicode's categories Cc, Cf, Cs, Co, Cn, Zl, Zp and Zs: escape sequences, with which a server could drive
+    somebody's terminal, but also bidirectional overrides and zero-width characters, with which a name or an address
+    could be made to look like another (Unicode Technical Report 36, section 2.5).
+
+    Args:
+        text: Anything that was written elsewhere and is about to be shown.
+    """
+    return "".join(char if char.isprintable() else " " for char in text)

@@ -1,0 +1,96 @@
+"""`login`: from nothing to stored credentials."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Annotated
+
+import typer
+
+from ...base.errors import CLI
+from ...io.cloud.wire import OAuthProvider
+from ..screen.terminal import say
+from ..shared.api import checked_api
+from ..shared.options import NoBrowser, Provider, Unbound, port_option, seconds_option, warn_unbound
+from ..shared.settings import Settings, settings_of, trusted_api_url
+
+LONGEST_TOKEN = 65_536
+"""Bytes read from stdin."""
+
+
+OPTIONS = {"timeout": "--timeout"}
+"""The fields of the flow's context that never change, and the options that set them."""
+
+
+def login(
+    context: typer.Context,
+    provider: Provider = OAuthProvider.GITHUB,
+    port: Annotated[int, port_option("--port", "the browser")] = 8765,
+    timeout: Annotated[float, seconds_option("--timeout", "the browser")] = 300.0,
+    no_browser: NoBrowser = False,
+    unbound_callback: Unbound = False,
+    paste: Annotated[
+        bool, typer.Option("--paste", help="The browser is elsewhere: paste the address it ends on here.")
+    ] = False,
+    keyring: Annotated[
+        bool | None,
+        typer.Option(
+            "--keyring/--no-keyring",
+            show_default=False,
+            help="Keep the token in the system's keyring, or in the file; by default where the last one was.",
+        ),
+    ] = None,
+    token_stdin: Annotated[bool, typer.Option("--token-stdin", help="Read a token from stdin; no browser.")] = False,
+) -> None:
+    """Log in with a browser, or with a token from stdin.
+
+    A login that was interrupted goes on; a tab that is still open is accepted.
+    """
+    settings = settings_of(context)
+    if paste and settings.no_input:
+        raise typer.BadParameter("--paste asks for an address, and --no-input forbids to ask", param_hint="--paste")
+    api_url = trusted_api_url(settings)
+    token = read_token(settings) if token_stdin else None
+    from ...flows.login import start_login
+    from ...io.local.environment import API_TOKEN
+    from ...machines.login import LoginContext
+    from ..run.start import start
+
+    if unbound_callback:
+        warn_unbound()
+    wanted = LoginContext(
+        api_url=checked_api(api_url),
+        provider=provider.value,
+        port=port,
+        timeout=timeout,
+        bound=not unbound_callback,
+        keyring=keyring,
+    )
+    options = OPTIONS | {"keyring": "--no-keyring" if keyring is False else "--keyring"}
+    if os.environ.get(API_TOKEN):
+        say(f"{API_TOKEN} is set: while it is, it goes before the login that is stored now.")
+    starting = functools.partial(start_login, token=token)
+    start(settings, starting, wanted, {} if token else options, no_browser=no_browser, paste=paste)
+
+
+def read_token(settings: Settings) -> str:
+    """A token from stdin: typed unseen at a terminal, or piped in.
+
+    Raises:
+        typer.BadParameter: There is none.
+    """
+    from ...base.redaction import register_secret
+    from .secret_input import read_piped, read_typed
+
+    typed = read_typed(settings, ["Token"], "--token-stdin")
+    token = (read_piped(LONGEST_TOKEN, "--token-stdin") if typed is None else typed[0]).strip()
+    if not token or len(token.split()) != 1:
+        raise typer.BadParameter("stdin holds no token, or more than one word", param_hint="--token-stdin")
+    register_secret(token)
+    return token
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=f"Example: {CLI} login --provider google --no-browser")(login)

@@ -1,0 +1,136 @@
+"""`logout`: forget who is logged in here."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import TYPE_CHECKING
+
+import typer
+
+from ...base.errors import CLI, CloudError, Io
+from ..screen.terminal import clean, put_json, say
+from ..shared.settings import Settings, settings_of
+
+if TYPE_CHECKING:
+    from ...io.local.credentials import CloudCredentials
+
+REPORT_SECONDS = 5.0
+IN_KEYRING = "the token in the system's keyring"
+
+
+def logout(context: typer.Context) -> None:
+    """Remove the login, the stored tenants and their sessions.
+
+    The API is told. Files that could not be read and were set aside go too: a token may be in them. Running flows
+    stay, and can go on after the next login. So does the local session: it is no login of this API.
+    """
+    settings = settings_of(context)
+    from ...base.files import locked, remove_private
+    from ...io.local.cloud_dir import refuse_foreign
+    from ...io.local.credentials import CloudCredentials
+    from ...io.local.keyring_entries import note_of
+
+    paths = settings.paths
+    refuse_foreign(paths.directory)
+    note = note_of(paths.credentials)
+    found = _readable(settings)
+    removed: list[str] = []
+    was_in_keyring = note.exists()
+    if CloudCredentials.delete_from_path(paths.credentials):
+        removed.append(str(paths.credentials))
+    kept = [IN_KEYRING] if note.exists() else []  # it was warned of
+    if was_in_keyring and not kept:
+        removed.append(IN_KEYRING)
+    shared = (paths.credentials, paths.tenants, paths.sessions_index)
+    for aside in (each for path in shared for each in sorted(path.parent.glob(f"{path.name}.unreadable-*"))):
+        try:
+            if remove_private(aside):  # it was set aside as it was: there may be a token in it that still counts
+                removed.append(str(aside))
+        except Io as exc:
+            kept.append(str(aside))
+            say(f"Not removed: {aside}; {clean(exc.user_message)}")
+    if paths.tenants.parent.is_dir():
+        with locked(paths.tenants):
+            if remove_private(paths.tenants):
+                removed.append(str(paths.tenants))
+    sessions, trouble = _remove_tenant_sessions(settings)
+    reported = found is not None and not found.is_token_expired() and _report(found)
+    if settings.json:
+        shown = {"removed": removed, "sessions": sessions, "reported": reported} | ({"kept": kept} if kept else {})
+        put_json(shown)
+    else:
+        _say_what(settings, removed, sessions, found, reported)
+    if trouble is not None:
+        raise trouble
+
+
+def _say_what(
+    settings: Settings, removed: list[str], sessions: list[str], found: CloudCredentials | None, reported: bool
+) -> None:
+    from ...io.local.environment import API_TOKEN
+
+    for path in removed:
+        say(f"Removed {path}")
+    if sessions:
+        say(f"Removed {len(sessions)} tenant sessions from {settings.paths.sessions_index}")
+    if found is not None:
+        say(f"Logged out {found.user_email}.")
+        if not reported:
+            say("The API could not be told; the token stays valid there until it expires.")
+    elif not removed and not sessions:
+        say(f"Nobody was logged in. {settings.directory_line}")
+    if os.environ.get(API_TOKEN):
+        say(f"{API_TOKEN} is set, and stays a login for every command that sees it; to end that, unset it.")
+
+
+def _readable(settings: Settings) -> CloudCredentials | None:
+    from ...io.local.credentials import CloudCredentials
+
+    try:
+        return CloudCredentials.load_from_path(settings.paths.credentials)
+    except CloudError:
+        return None  # removing them is the point; whether they can be read is not
+
+
+def _remove_tenant_sessions(settings: Settings) -> tuple[list[str], CloudError | None]:
+    """Remove the sessions of tenants, the local one stays; their storage keys, and what stood in the way."""
+    from ...io.local.session_store import SessionStore
+
+    path = settings.paths.sessions_index
+    try:
+        if SessionStore.load(path) is None:
+            return [], None
+    except CloudError as exc:  # the rest is removed all the same
+        return [], exc
+    with SessionStore.updating(path) as store:
+        return store.remove_tenant_sessions(), None
+
+
+def _report(credentials: CloudCredentials) -> bool:
+    """Tell the API, within a few seconds; whether it was told."""
+    import trio
+
+    from ...base.clock import SystemClock
+    from ...io.cloud.api import CloudApiClient
+    from ..shared.signals import run
+
+    async def main() -> bool:
+        with trio.move_on_after(REPORT_SECONDS):
+            async with CloudApiClient(credentials.api_url, credentials.api_token) as api:
+                me = await api.me()
+                await api.report_activity(
+                    "cloud_logout", me.user.id, SystemClock().now(), idempotency_key=secrets.token_hex(16)
+                )
+                return True
+        return False
+
+    try:
+        return run(main)
+    except CloudError:
+        return False
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=f"Example: {CLI} logout")(logout)

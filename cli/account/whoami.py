@@ -1,0 +1,134 @@
+"""`whoami`: who is logged in, where, for how long, and what is unfinished."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ...base.errors import CLI, CloudError
+from ...engine.errors import FlowNotFound
+from ...errors import JwtDecode, TokenExpired
+from ..screen.asides import mention_journals_set_aside
+from ..screen.errors import exit_code, report, tell
+from ..screen.terminal import clean, put, put_json, say, shortened
+from ..shared.api import ask_api
+from ..shared.settings import Settings, settings_of
+
+if TYPE_CHECKING:
+    from ...engine.journal.records import FlowRow
+
+
+def whoami(
+    context: typer.Context,
+    check: Annotated[bool, typer.Option("--check", help="Ask the API whether it still accepts the token.")] = False,
+) -> None:
+    """Say who is logged in, where, and for how long.
+
+    Also which flows are unfinished, and how to go on with them.
+    """
+    settings = settings_of(context)
+    from ...io.http.tokens import token_expiry, why_spent
+    from ...io.local.credentials import CloudCredentials
+    from ...io.local.environment import API_TOKEN, environment_credentials, in_container, no_login_in_container
+
+    now = datetime.now(UTC)
+    pending, trouble = _pending(settings)
+    mention_journals_set_aside(settings)
+    try:
+        handed = environment_credentials(os.environ, now)
+        if handed is None and in_container(os.environ):
+            raise no_login_in_container()
+        found = handed or CloudCredentials.load_from_path(settings.paths.credentials)
+        in_keyring = not handed and CloudCredentials.peek_at_path(settings.paths.credentials).in_keyring
+    except CloudError as exc:
+        if not settings.json:
+            _say_rest(settings, pending)
+        raise typer.Exit(report(settings, exc)) from exc
+    try:
+        expiry = token_expiry(found.api_token)
+    except JwtDecode:
+        expiry = None
+    why = why_spent(found.api_token, now)
+    expired = bool(why)
+    if check and not expired:
+        _check(settings, found.user_email)
+    if settings.json:
+        shown: dict[str, Any] = {
+            "user_email": found.user_email,
+            "api_url": found.api_url,
+            "source": API_TOKEN if handed else str(settings.paths.credentials),
+            "keyring": in_keyring,
+            "authenticated_at": None if handed else found.authenticated_at,
+            "expires_at": expiry,
+            "expired": expired,
+            "checked": check and not expired,
+            "directory": str(settings.paths.directory),
+            "origin": settings.paths.origin,
+            "pending": [{"flow": row.id, "machine": row.machine, "state": row.state} for row in pending],
+        }
+        put_json(shown)
+    else:
+        put(f"{clean(found.user_email)} at {clean(found.api_url)}{f', by {API_TOKEN}' if handed else ''}")
+        kept = ", in the system's keyring" if in_keyring else ""
+        put(f"Token: {_validity(expiry, now, expired)}{kept}{', accepted by the API just now' if check else ''}")
+        _say_rest(settings, pending)
+    if expired:
+        raise TokenExpired(f"the token in {API_TOKEN if handed else settings.paths.credentials} {why}")
+    if trouble is not None:  # it was told above
+        raise typer.Exit(exit_code(trouble))
+
+
+def _check(settings: Settings, email: str) -> None:
+    known = ask_api(settings, lambda api: api.me()).user.email
+    if known.casefold() != email.casefold():
+        say(f"Warning: the API knows this token as {clean(known)}'s, not as {clean(email)}'s.")
+
+
+def _validity(expiry: datetime | None, now: datetime, expired: bool) -> str:
+    if expiry is None:
+        return "not readable" if expired else "does not expire"
+    return f"{'expired' if expired else 'expires'} {expiry:%Y-%m-%d %H:%M:%S} UTC ({relative(expiry, now)})"
+
+
+def relative(moment: datetime, now: datetime) -> str:
+    """How far a moment is, in the largest two units that matter."""
+    seconds = int(abs((moment - now).total_seconds()))
+    days, hours, minutes = seconds // 86_400, seconds // 3600 % 24, seconds // 60 % 60
+    if days:
+        size = f"{days} d {hours} h"
+    elif hours:
+        size = f"{hours} h {minutes} min"
+    else:
+        size = f"{minutes} min" if minutes else f"{seconds} s"
+    return f"in {size}" if moment > now else f"{size} ago"
+
+
+def _pending(settings: Settings) -> tuple[list[FlowRow], CloudError | None]:
+    from ...engine.journal.journal import Journal
+
+    try:
+        with Journal(settings.paths.journal, create=False) as journal:
+            return journal.flows(statuses=("running", "parked"), roots_only=True), None
+    except FlowNotFound:
+        return [], None
+    except CloudError as exc:  # who is logged in can be said all the same
+        tell(exc.user_message, settings.mended(exc.recovery_hint))
+        return [], exc
+
+
+def _say_rest(settings: Settings, pending: list[FlowRow]) -> None:
+    from ..flows.standing import driver_of, way_on_of
+
+    for row in pending:
+        driver = driver_of(settings, row)
+        say(f"Unfinished: {row.machine} {shortened(row.id)} stands at {row.state}")
+        say(f"  process {driver} is at it" if driver else f"  {way_on_of(settings, row)}")
+    say(settings.directory_line)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=f"Example: {CLI} whoami --check")(whoami)

@@ -1,0 +1,334 @@
+"""`flows`: what the journal knows, and going on with it.
+
+`list`, `show` and `history` only read the file. `resume` and `cancel` open an engine.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import msgspec
+import typer
+
+from ...base.errors import CLI, EXIT_DONE, EXIT_FAILED, EXIT_PENDING
+from ...engine.errors import FlowNotFound, IncompatibleFlow
+from ..screen.asides import mention_journals_set_aside
+from ..screen.terminal import clean, put, put_done, put_json, say, shortened, table
+from ..shared.completion import complete_flows
+from ..shared.options import NoBrowser, warn_unbound
+from ..shared.settings import Settings, choose_api, refuse_untrusted, settings_of
+from ..tools.findings import counted, put_problems
+from .standing import (
+    STORED,
+    Known,
+    as_json,
+    doing_of,
+    driver_of,
+    ended_as,
+    problem_of,
+    resume_of,
+    standing_of,
+    way_on_of,
+)
+
+if TYPE_CHECKING:
+    from ...engine.engine import Engine
+    from ...engine.flow import Flow
+    from ...engine.journal.journal import Journal
+    from ...engine.journal.records import FlowRow, Status
+
+CANCEL_SECONDS = 5.0
+CANCEL_TICK = 0.1
+
+app = typer.Typer(
+    help="List flows, go on with them, cancel them. An ID may be shortened while it fits one flow only.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog=f"Example: {CLI} flows resume",
+)
+
+Id = Annotated[
+    str, typer.Argument(metavar="ID", autocompletion=complete_flows, help="The flow's id, or its beginning.")
+]
+IdOrNewest = Annotated[
+    str | None,
+    typer.Argument(metavar="ID", autocompletion=complete_flows, help="The flow; without it the newest."),
+]
+
+
+def open_journal(settings: Settings) -> Journal:
+    """The journal, if there is one. Raises `FlowNotFound`."""
+    from ...engine.journal.journal import Journal
+
+    return Journal(settings.paths.journal, create=False)
+
+
+@app.command("list", epilog=f"Example: {CLI} flows list --status parked --status interrupted")
+def list_flows(
+    context: typer.Context,
+    status: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--status", metavar="STATUS", help="running (somebody is at it), interrupted, parked or ended; repeatable."
+        ),
+    ] = None,
+    machine: Annotated[str | None, typer.Option("--machine", metavar="NAME", help="Only this machine's.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="At most so many.")] = 20,
+    children: Annotated[bool, typer.Option("--children", help="Also those that run inside another flow.")] = False,
+) -> None:
+    """List flows, the newest first."""
+    settings = settings_of(context)
+    wanted = {_known_status(each) for each in status or ()}
+    statuses = {STORED[each] for each in wanted}
+    # Whether somebody drives a flow is not in the journal, so all that run are looked at.
+    looking = len(wanted & {"running", "interrupted"}) == 1
+    try:
+        with open_journal(settings) as journal:
+            rows = journal.flows(
+                statuses=cast("list[Status]", sorted(statuses)),
+                machine=machine,
+                roots_only=not children and machine is None,
+                limit=sys.maxsize if looking else limit,
+            )
+    except FlowNotFound:
+        rows = []
+    if looking:
+        rows = [row for row in rows if doing_of(settings, row) in wanted][:limit]
+    mention_journals_set_aside(settings)
+    if settings.json:
+        for row in rows:
+            shown = as_json(settings, row)
+            put_json(shown | {"driven": shown["status"] == "running"})
+        return
+    if not rows:
+        filtered = wanted or machine is not None
+        say(f"There are no such flows in {settings.paths.journal}." if filtered else "There are no flows yet.")
+        return
+    head = ("ID", "MACHINE", "STATE", "STATUS", "CHANGED (UTC)")
+    lines = ((shortened(r.id), r.machine, r.state, standing_of(settings, r), _when(r.updated)) for r in rows)
+    put(table([head, *lines]))
+
+
+def _known_status(value: str) -> str:
+    if value not in STORED:
+        raise typer.BadParameter(f"{value!r} is not one of {', '.join(STORED)}", param_hint="--status")
+    return value
+
+
+def _when(moment: str) -> str:
+    return moment[:19].replace("T", " ")
+
+
+@app.command(epilog=f"Example: {CLI} flows show 01jq")
+def show(context: typer.Context, flow: IdOrNewest = None) -> None:
+    """Show where a flow stands, what its state means, and how to go on."""
+    settings = settings_of(context)
+    from .history import find_or_newest
+
+    with open_journal(settings) as journal:
+        row = find_or_newest(journal, flow)
+        children = journal.children(row.id)
+        problems = {each.id: problem_of(journal, each) for each in (row, *children)}
+    trouble: dict[str, Any] | None = None if row.trouble is None else msgspec.json.decode(row.trouble)
+    says_way_on = False
+    if trouble:
+        from .ways_on import fitting
+
+        hint = fitting(str(trouble["hint"]), row)
+        trouble["hint"], says_way_on = hint, hint != trouble["hint"]
+    driver = driver_of(settings, row)
+    if settings.json:
+        shown, *inside = (as_json(settings, each) | {"problem": problems[each.id]} for each in (row, *children))
+        resume = resume_of(settings, row)
+        put_json(shown | {"trouble": trouble, "driver": driver, "children": inside, "resume": resume})
+        return
+    from ..screen.render import place
+
+    put(f"{row.machine} {row.id}")
+    put(f"State:    {place(row.machine, row.state)}")
+    put(f"Status:   {standing_of(settings, row)}{f', driven by process {driver}' if driver else ''}")
+    put(f"Started:  {_when(row.created)} UTC    changed: {_when(row.updated)} UTC    records: {row.seq}")
+    if row.deadline and row.status != "ended":
+        put(f"Deadline: {_when(row.deadline)} UTC")
+    if problem := problems[row.id]:
+        put(f"Problem:  {problem}")
+    for child in children:
+        put(f"Child:    {child.machine} {child.state} ({standing_of(settings, child)})  {child.id}")
+        if problem := problems[child.id]:
+            put(f"          {problem}")
+    if trouble:
+        put(f"Trouble:  {clean(str(trouble.get('message', '')))}")
+        put(f"          {clean(settings.mended(str(trouble.get('hint', ''))))}")
+    if row.status != "ended" and not driver and not says_way_on:
+        say(way_on_of(settings, row))
+
+
+@app.command(epilog=f"Example: {CLI} flows history 01jq")
+def history(context: typer.Context, flow: IdOrNewest = None) -> None:
+    """Show everything that happened to a flow and to the flows inside it."""
+    settings = settings_of(context)
+    from .history import draw, histories_of
+
+    histories = histories_of(settings, flow)
+    if settings.json:
+        from ..screen.lines import put_change
+
+        for change in sorted((change for changes in histories for change in changes), key=lambda each: each.at):
+            put_change(change)
+        return
+    put(draw(histories).rstrip("\n"))
+
+
+@app.command(epilog=f"Example: {CLI} flows resume")
+def resume(
+    context: typer.Context,
+    flow: Annotated[
+        str | None, typer.Argument(metavar="ID", help="The flow; without it the newest that can go on.")
+    ] = None,
+    repeat: Annotated[
+        bool, typer.Option("--repeat", help="Do its outward effect again, after you made sure that is right.")
+    ] = False,
+    no_browser: NoBrowser = False,
+) -> None:
+    """Go on with a flow where it stands."""
+    settings = settings_of(context)
+    with open_journal(settings) as journal:
+        row = journal.find(flow) if flow is not None else _newest(settings, journal)
+    from .ways_on import is_ours, way_on
+
+    if not is_ours(row.machine):
+        if row.status == "ended":
+            _tell_cancelled(settings, row, already=True)
+            raise typer.Exit(EXIT_DONE if row.verdict == "success" else EXIT_FAILED)
+        raise IncompatibleFlow(f"the machine {row.machine} is not known here", hint=way_on(row.machine, row.id))
+    if row.status != "ended":
+        goes = msgspec.json.decode(row.context, type=Known)
+        refuse_untrusted(settings, goes.api_url, str(settings.paths.journal))
+        if not goes.bound:
+            warn_unbound()
+        settings = _with_own_api(settings, goes.api_url)
+    from ..run.drive import drive
+
+    async def begin(engine: Engine) -> Flow:
+        return await engine.resume(row.id, repeat=repeat)
+
+    raise typer.Exit(drive(settings, begin, no_browser=no_browser))
+
+
+def _with_own_api(settings: Settings, own: str) -> Settings:
+    """The settings without an API that a flow which has its own cannot be moved to; the person is told."""
+    if settings.api_url is None and settings.env is None:
+        return settings
+    if choose_api(settings).url == own:
+        return settings
+    option = "--api-url" if settings.api_url is not None else "--env"
+    say(f"The flow goes on with its own API, {clean(own)}; {option} does not apply.")
+    return msgspec.structs.replace(settings, api_url=None, env=None)
+
+
+def _newest(settings: Settings, journal: Journal) -> FlowRow:
+    from .ways_on import is_ours
+
+    rows = [row for row in journal.flows(statuses=("running", "parked"), roots_only=True) if is_ours(row.machine)]
+    if not rows:
+        raise FlowNotFound(f"no flow in {journal.path} is waiting to go on by this command")
+    return next((row for row in rows if driver_of(settings, row) is None), rows[0])
+
+
+@app.command(epilog=f"Example: {CLI} flows cancel 01jq --reason 'wrong plan'")
+def cancel(
+    context: typer.Context,
+    flow: Id,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the history.")] = "",
+) -> None:
+    """Stop a flow for good. One that another process drives is told to stop."""
+    settings = settings_of(context)
+    with open_journal(settings) as journal:
+        row = journal.find(flow)
+    if row.status == "ended":
+        _tell_cancelled(settings, row, already=True)
+        return
+    from ...engine.engine import open_engine
+    from ...flows.onboarding import all_programs
+    from ...flows.services import Services
+    from ..shared.signals import run
+
+    async def main() -> FlowRow:
+        async with (
+            Services(settings.paths, open_browser=None, environ=os.environ) as services,
+            open_engine(settings.paths, all_programs(services)) as engine,
+        ):
+            if not await engine.cancel(row.id, reason):
+                if not settings.json:
+                    say(f"Another process drives it ({driver_of(settings, row)}); it was told to stop.")
+                await _wait_ended(engine, row.id)
+            return engine.row(row.id)
+
+    after = run(main)
+    _tell_cancelled(settings, after, already=False)
+    if after.status != "ended":
+        raise typer.Exit(EXIT_PENDING)
+
+
+async def _wait_ended(engine: Engine, flow: str) -> None:
+    """Look at a flow that another process drives until it has ended, for a few seconds."""
+    import trio
+
+    for _ in range(int(CANCEL_SECONDS / CANCEL_TICK)):
+        if engine.row(flow).status == "ended":
+            return
+        await trio.sleep(CANCEL_TICK)
+
+
+def _tell_cancelled(settings: Settings, row: FlowRow, *, already: bool) -> None:
+    if settings.json:
+        put_json(as_json(settings, row))
+    elif row.status != "ended":
+        say(f"{row.machine} {shortened(row.id)} has not stopped yet; it stands at {row.state}.")
+    elif already:
+        say(f"{row.machine} {shortened(row.id)} had ended already: {ended_as(row)}.")
+    else:
+        say(f"{row.machine} {shortened(row.id)} has ended: {ended_as(row)}.")
+
+
+@app.command(epilog=f"Example: {CLI} flows check")
+def check(
+    context: typer.Context,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", metavar="DIR", help="Check recorded histories of other releases instead."),
+    ] = None,
+) -> None:
+    """Check the journal: the file, and every flow against its history."""
+    settings = settings_of(context)
+    if against is not None:
+        from .replay import check_against
+
+        raise typer.Exit(check_against(settings, against))
+    from ...engine.fold import check_flow, is_table_of
+    from ...flows.onboarding import all_programs
+    from ...flows.services import Services
+
+    found: dict[str, Any] = {"journal": str(settings.paths.journal), "flows": 0, "unchecked": {}, "problems": []}
+    try:
+        journal = open_journal(settings)
+    except FlowNotFound as exc:
+        put_done(settings, found, exc.user_message)
+        return
+    programs = all_programs(Services(settings.paths, open_browser=None))
+    tables = {program.machine.name: program.machine for program in programs}
+    with journal:
+        problems = journal.integrity_problems()
+        rows = journal.flows(limit=sys.maxsize)
+        for row in rows:
+            problems += check_flow(journal, programs, row)
+    # Of these only the order of the records was looked at: what they mean, only their own table knows.
+    unchecked = Counter(row.machine for row in rows if not is_table_of(tables.get(row.machine), row))
+    found |= {"flows": len(rows), "unchecked": unchecked, "problems": [clean(problem) for problem in problems]}
+    left = ", ".join(f"{number} of {clean(name)}" for name, number in sorted(unchecked.items()))
+    said = f"{counted(len(rows), 'flow')}{f' (without their table not checked: {left})' if left else ''}"
+    raise typer.Exit(put_problems(settings, found, f"{settings.paths.journal}: {said}"))

@@ -1,0 +1,49 @@
+"""What the journal has of a flow, for the commands that only look."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from ...base.redaction import redact
+from ...diagrams.text import draw_tree
+from ...engine.errors import FlowNotFound
+from ...engine.history import Change
+from ...engine.journal.journal import Journal
+from ...engine.journal.records import FlowRow
+from ..screen.render import MACHINES
+from ..screen.terminal import DrawingStyle, stream_style
+from ..shared.settings import Settings
+
+
+def histories_of(settings: Settings, flow: str | None) -> list[list[Change]]:
+    """A flow's history and then those of its children, each in order.
+
+    Args:
+        settings: Where the journal is.
+        flow: The flow's id, or a beginning of it that fits no other; the newest flow when not given.
+
+    Raises:
+        FlowNotFound: There is none, or several.
+    """
+    with Journal(settings.paths.journal, create=False) as journal:
+        family = journal.family(find_or_newest(journal, flow))
+        return [[Change.of(row.machine, record) for record in journal.records(row.id)] for row in family]
+
+
+def find_or_newest(journal: Journal, flow: str | None) -> FlowRow:
+    """The flow with this id, or beginning of one; without it the one that was started last.
+
+    Raises:
+        FlowNotFound: There is none, or several begin so.
+    """
+    if flow is not None:
+        return journal.find(flow)
+    if not (newest := journal.flows(roots_only=True, limit=1)):
+        raise FlowNotFound(f"there are no flows yet in {journal.path}")
+    return newest[0]
+
+
+def draw(histories: Sequence[Sequence[Change]], style: DrawingStyle | None = None) -> str:
+    """The path of a flow and of its children, for stdout; those of other programs' machines without their tables."""
+    return redact(draw_tree(MACHINES.values(), histories, tableless=True, **(style or stream_style(sys.stdout))))

@@ -1,0 +1,117 @@
+"""`flows export`, `prune` and `backup`: taking a copy of what the journal knows, and keeping it small."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from ...base.errors import CLI
+from ..screen.terminal import put, put_done, put_json, say
+from ..shared.options import Yes, confirm
+from ..shared.settings import Settings, settings_of
+from .flows import Id, open_journal
+
+if TYPE_CHECKING:
+    from ...engine.journal.housekeeping import Pruned
+
+_AGE = re.compile(r"(\d{1,5})([mhdw])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def export(context: typer.Context, flow: Id) -> None:
+    """Write a flow and its history as JSON, without any secret.
+
+    The flows inside it are there, too.
+    """
+    settings = settings_of(context)
+    from ...engine.export import export_flow
+    from ...engine.journal.vault import Vault
+
+    with open_journal(settings) as journal:
+        document = export_flow(journal, Vault(settings.paths.vault), flow, datetime.now(UTC))
+    data = msgspec.json.encode(document)
+    put((data if settings.json else msgspec.json.format(data, indent=2)).decode())
+
+
+def parse_age(value: str) -> timedelta:
+    """An age such as `30d`; a usage error says what it may be."""
+    if (found := _AGE.fullmatch(value)) is None:
+        raise typer.BadParameter(f"{value!r} is not an age: a number and m, h, d or w, for instance 30d")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def prune(
+    context: typer.Context,
+    older_than: Annotated[
+        str, typer.Option("--older-than", metavar="AGE", help="Only what ended longer ago: 90m, 12h, 30d, 8w.")
+    ] = "30d",
+    keep: Annotated[int, typer.Option("--keep", min=0, metavar="N", help="Keep the newest N however old.")] = 0,
+    yes: Yes = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+) -> None:
+    """Remove flows that ended long ago, with their histories.
+
+    The room goes back to the disk. Flows that have not ended stay. Credentials and tenants are not touched.
+    """
+    settings = settings_of(context)
+    before = datetime.now(UTC) - parse_age(older_than)
+    from ...engine.journal.housekeeping import compact
+    from ...engine.journal.housekeeping import prune as remove
+    from ...engine.journal.vault import Vault
+
+    with open_journal(settings) as journal:
+        vault = Vault(settings.paths.vault)
+        found = remove(journal, vault, before, keep=keep, dry_run=True)
+        if dry_run or not found.flows:
+            _tell_pruned(settings, found, removed=False)
+            return
+        question = f"Remove {found.flows} flows that ended more than {older_than} ago, with their histories?"
+        confirm(settings, question, yes=yes)
+        done = remove(journal, vault, before, keep=keep)
+        compacted = compact(journal, settings.paths.owners)
+    _tell_pruned(settings, done, removed=True, freed=compacted.before - compacted.after)
+    if compacted.outcome == "driven" and not settings.json:
+        say("Flows are being driven, so the file keeps its size for now; new flows use the room.")
+
+
+def _tell_pruned(settings: Settings, found: Pruned, *, removed: bool, freed: int = 0) -> None:
+    if settings.json:
+        put_json({"removed": removed, **msgspec.structs.asdict(found), "freed": freed})
+        return
+    did = "Removed" if removed else "To remove:"
+    inside = f" and {found.children} inside them" if found.children else ""
+    say(f"{did} {found.flows} flows{inside}, {found.records} records.")
+    if found.kept:
+        say(f"{found.kept} stay: a flow inside them has not ended.")
+    if freed > 0:
+        say(f"{freed / 1_000_000:.1f} MB are free again.")
+
+
+def backup(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The new file; nothing may be there.")],
+) -> None:
+    """Copy the journal, also while flows are driven.
+
+    Secrets are not in it: a flow that waits for a browser or a token goes on only where its vault is.
+    """
+    settings = settings_of(context)
+    from ...engine.journal.housekeeping import backup as copy
+
+    with open_journal(settings) as journal:
+        size = copy(journal, file)
+        path = journal.path
+    done = {"journal": str(path), "backup": str(file), "bytes": size}
+    put_done(settings, done, f"{path} was copied to {file}, {size} bytes, only readable by you.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(epilog=f"Example: {CLI} flows export 01jq > flow.json")(export)
+    app.command(epilog=f"Example: {CLI} flows prune --older-than 30d --dry-run")(prune)
+    app.command(epilog=f"Example: {CLI} flows backup journal-copy.sqlite3")(backup)

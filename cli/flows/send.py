@@ -1,0 +1,117 @@
+"""`flows send`: an event for a flow, from another terminal.
+
+The event goes into the flow's inbox, on disk. A process that drives the flow takes it from there within a quarter of a
+second; when nobody does, whoever resumes the flow takes it. What the table cannot take is refused here already, where
+somebody is there to read why.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+import typer
+
+from ...base.errors import CLI, EXIT_PENDING
+from ...engine.errors import EventNotAccepted, IncompatibleFlow
+from ..screen.terminal import clean, put_json, say, shortened
+from ..shared.settings import settings_of
+from .flows import Id, open_journal
+from .standing import as_json, driver_of, way_on_of
+
+if TYPE_CHECKING:
+    from ...engine.journal.journal import Journal
+    from ...engine.journal.records import FlowRow
+    from ...engine.machine.machine import Machine
+    from ...engine.machine.parts import Event
+
+WAIT_SECONDS = 5.0
+TICK_SECONDS = 0.05
+
+
+def send(
+    context: typer.Context,
+    flow: Id,
+    event: Annotated[str, typer.Argument(metavar="EVENT", help="The event's name, as `diagram` shows it.")],
+    data: Annotated[str, typer.Option("--data", metavar="JSON", help="Its fields, as a JSON object.")] = "{}",
+) -> None:
+    """Send a flow an event, whoever drives it.
+
+    Ends with 8 when nobody drives it: it takes the event as soon as it goes on.
+    """
+    settings = settings_of(context)
+    from ...base.moments import moment_text
+    from ..screen.render import MACHINES
+    from .ways_on import way_on
+
+    with open_journal(settings) as journal:
+        row = journal.find(flow)
+        machine = MACHINES.get(row.machine)
+        if machine is None:
+            unknown = f"flow {row.id} is of the machine {row.machine}, which is not known here"
+            raise IncompatibleFlow(unknown, hint=way_on(row.machine, row.id))
+        sent = _event(machine, event, data)
+        if type(sent) not in machine.accepts(row.state):
+            raise EventNotAccepted(row.state, event, machine=row.machine)
+        body = msgspec.json.encode(sent).decode()
+        now = moment_text(datetime.now(UTC))
+        journal.write([lambda: journal.post_signal(row.id, now, event, body)])
+        until = time.monotonic() + WAIT_SECONDS
+        while (fate := _fate(journal, row, event, body)) == "waiting":
+            if time.monotonic() > until or not driver_of(settings, journal.flow(row.id) or row):
+                break
+            time.sleep(TICK_SECONDS)
+        after = journal.flow(row.id) or row
+    if fate == "refused":
+        raise EventNotAccepted(after.state, event, machine=row.machine)
+    if settings.json:
+        put_json(as_json(settings, after) | {"event": event, "taken": fate == "taken"})
+    elif fate == "taken":
+        say(f"{row.machine} {shortened(row.id)} took {event}; it stands at {after.state}.")
+    elif driver := driver_of(settings, after):
+        say(f"{row.machine} {shortened(row.id)} has not taken {event} yet; process {driver} drives it.")
+    else:
+        say(f"Nobody drives {row.machine} {shortened(row.id)}; it takes {event} when it goes on.")
+        say(way_on_of(settings, row))
+    if fate == "waiting":
+        raise typer.Exit(EXIT_PENDING)
+
+
+def _event(machine: Machine[Any], name: str, data: str) -> Event:
+    """The event that is meant; a usage error says what there is."""
+    from ...base.redaction import redact
+
+    kind = machine.events.get(name)
+    if kind is None:
+        names = ", ".join(sorted(machine.events))
+        raise typer.BadParameter(f"{machine.name} knows no event {name!r}; it knows {names}", param_hint="EVENT")
+    fields = ", ".join(kind.__struct_fields__) or "none"
+    try:
+        given = msgspec.json.decode(data, type=dict[str, Any])
+        found = machine.decode_event(msgspec.json.encode({**given, "event": name}))
+    except (msgspec.DecodeError, UnicodeError) as exc:
+        raise typer.BadParameter(f"{clean(str(exc))}; the fields of {name}: {fields}", param_hint="--data") from exc
+    if unknown := sorted(set(given) - set(kind.__struct_fields__)):
+        raise typer.BadParameter(f"{name} has no field {', '.join(unknown)}; its fields: {fields}", param_hint="--data")
+    if redact(data) != data:
+        raise typer.BadParameter(
+            "this looks like a secret; an event is written to the journal, which keeps none", param_hint="--data"
+        )
+    return found
+
+
+def _fate(journal: Journal, before: FlowRow, name: str, body: str) -> Literal["waiting", "taken", "refused"]:
+    """What has become of an event so far."""
+    waiting = any(signal.body == body for signal in journal.signals(flow=before.id))
+    # Looked at after the inbox: an event leaves it in the transaction that writes its record.
+    new = (record for record in journal.records(before.id) if record.seq > before.seq)
+    if any((record.name, record.body) == (name, body) for record in new):
+        return "taken"
+    return "waiting" if waiting else "refused"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=f'Example: {CLI} flows send 01jq CancelRequested --data \'{{"reason": "wrong plan"}}\'')(send)

@@ -1,0 +1,100 @@
+"""Where a flow stands, for people and for programs: what it is doing, who is at it, how it ended, how it goes on.
+
+The journal says of a flow that it runs until something else is written. Whether it does, only the lock of its driver
+tells; so one function decides, and every view of a flow asks it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import msgspec
+
+from ..screen.terminal import clean, shortened
+from ..shared.settings import Settings
+
+if TYPE_CHECKING:
+    from ...engine.journal.journal import Journal
+    from ...engine.journal.records import FlowRow
+
+Doing = Literal["running", "parked", "ended", "interrupted"]
+
+STORED: Final = {"running": "running", "parked": "parked", "ended": "ended", "interrupted": "running"}
+"""What a flow may be doing, and what the journal says of it then."""
+
+
+class Known(msgspec.Struct):
+    """The part of every flow's context that says where it may send a person, who may answer, and why it ended badly."""
+
+    api_url: str = ""
+    bound: bool = True
+    problem: str = ""
+
+
+def driver_of(settings: Settings, row: FlowRow) -> str | None:
+    """The process that drives a flow at this moment, if one does."""
+    from ...engine.journal.owners import OwnerName, owner_is_alive
+
+    if row.owner is None or not owner_is_alive(settings.paths.owners, row.owner):
+        return None
+    owner = OwnerName.parse(row.owner)
+    return f"{owner.pid} on {owner.host}"
+
+
+def doing_of(settings: Settings, row: FlowRow) -> Doing:
+    """What a flow is doing: one that the journal says is running and that nobody drives was interrupted."""
+    return "interrupted" if row.status == "running" and driver_of(settings, row) is None else row.status
+
+
+def standing_of(settings: Settings, row: FlowRow) -> str:
+    """The verdict of a flow that has ended, else what it is doing."""
+    return row.verdict or doing_of(settings, row)
+
+
+def ended_as(row: FlowRow) -> str:
+    """How a flow ended: by its state, or by its verdict where the state does not say it."""
+    return row.state if row.state == row.verdict else f"{row.verdict}, at {row.state}"
+
+
+def problem_of(journal: Journal, row: FlowRow) -> str:
+    """Why a flow ended other than well, as far as it knows itself or its last record says; empty when it did not."""
+    from ...engine.history import Change
+    from ..screen.hints import in_words
+
+    if row.verdict in {None, "success"}:
+        return ""
+    try:
+        known = msgspec.json.decode(row.context, type=Known).problem
+    except msgspec.ValidationError:
+        known = ""  # another program's context means something else by the name
+    last = [] if known else journal.records(row.id)[-1:]
+    return clean(in_words(known or "".join(Change.of(row.machine, record).message for record in last)))
+
+
+def way_on_of(settings: Settings, row: FlowRow) -> str:
+    """How to go on with a flow that has not ended, in a sentence with a command to paste."""
+    from .ways_on import way_on
+
+    return settings.mended(way_on(row.machine, shortened(row.id)))
+
+
+def resume_of(settings: Settings, row: FlowRow) -> str | None:
+    """The command that goes on with a flow, for programs; None where none does."""
+    from .ways_on import is_ours
+
+    return settings.resume_command(row.id) if row.status != "ended" and is_ours(row.machine) else None
+
+
+def as_json(settings: Settings, row: FlowRow) -> dict[str, Any]:
+    """A flow for programs; its context holds references to secrets, and is left out."""
+    return {
+        "flow": row.id,
+        "machine": row.machine,
+        "state": row.state,
+        "status": doing_of(settings, row),
+        "verdict": row.verdict,
+        "parent": row.parent,
+        "created": row.created,
+        "updated": row.updated,
+        "deadline": row.deadline,
+    }

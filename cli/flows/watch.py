@@ -1,0 +1,159 @@
+"""`flows watch`: what happens to flows that other processes drive, as it happens.
+
+It only reads the journal, ten times a second, and disturbs nobody; no engine is opened.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ...base.errors import CLI, EXIT_DONE, EXIT_FAILED, EXIT_PENDING
+from ..screen.terminal import clean, put, put_json, say, shortened
+from ..shared.settings import Settings, settings_of
+from .flows import open_journal
+from .standing import as_json, driver_of, resume_of, way_on_of
+
+if TYPE_CHECKING:
+    from ...engine.history import Change
+    from ...engine.journal.journal import Journal
+    from ...engine.journal.records import FlowRow
+
+TICK_SECONDS = 0.1
+NEWEST = 100
+
+
+class Watched:
+    """What has been shown of a journal's flows, and what is new.
+
+    Args:
+        journal: The journal.
+        root: The flow to watch with those inside it; None for all, from now on.
+    """
+
+    def __init__(self, journal: Journal, root: str | None) -> None:
+        self._journal = journal
+        self._root = root
+        self._seen: dict[str, int] = {}
+        self._newest = ""
+        if root is None:
+            self._newest = next((row.id for row in journal.flows(limit=1)), "")
+            self._seen = {row.id: row.seq for row in self._unfinished()}
+
+    def news(self) -> list[Change]:
+        """Every change since the last time, in the order they were written."""
+        from ...engine.history import Change
+
+        found: list[Change] = []
+        for row in self._rows():
+            seen = self._seen.get(row.id, 0)
+            if row.seq > seen:
+                records = [record for record in self._journal.records(row.id) if seen < record.seq <= row.seq]
+                found += [Change.of(row.machine, record) for record in records]
+                self._seen[row.id] = row.seq
+            elif self._root is None and row.status == "ended":
+                del self._seen[row.id]
+        return sorted(found, key=lambda change: change.at)
+
+    def _rows(self) -> Iterator[FlowRow]:
+        if self._root is not None:
+            if (row := self._journal.flow(self._root)) is not None:
+                yield from self._journal.family(row)
+            return
+        rows = {row.id: row for row in self._unfinished()}
+        # What began and ended between two looks, and what has ended since the last one.
+        new = [row for row in self._journal.flows(limit=NEWEST) if row.id > self._newest]
+        rows |= {row.id: row for row in new}
+        self._newest = max([self._newest, *(row.id for row in new)])
+        for flow in self._seen.keys() - rows.keys():
+            if (row := self._journal.flow(flow)) is not None:
+                rows[flow] = row
+        yield from rows.values()
+
+    def _unfinished(self) -> list[FlowRow]:
+        return self._journal.flows(statuses=("running", "parked"), limit=sys.maxsize)
+
+
+def watch(
+    context: typer.Context,
+    flow: Annotated[str | None, typer.Argument(metavar="ID", help="The flow; without it all, from now on.")] = None,
+) -> None:
+    """Show what happens to flows that other processes drive.
+
+    With an ID: what happened so far, then what happens, until it has ended (with its exit code) or nobody drives it
+    any more (8). Without: until Ctrl-C.
+    """
+    settings = settings_of(context)
+    with open_journal(settings) as journal:
+        root = None if flow is None else journal.find(flow).id
+        watched = Watched(journal, root)
+        if root is None:
+            say(f"Watching {journal.path}; Ctrl-C ends it.")
+        while True:
+            standing = None if root is None else journal.flow(root)
+            idle = standing is not None and standing.status != "ended" and not driver_of(settings, standing)
+            for change in watched.news():
+                _show(settings, change)
+            if root is not None and (standing is None or idle or standing.status == "ended"):
+                break
+            time.sleep(TICK_SECONDS)
+        if standing is not None:
+            raise typer.Exit(_tell_end(settings, journal.family(standing)))
+
+
+def _show(settings: Settings, change: Change) -> None:
+    if settings.json:
+        from ..screen.lines import put_change
+
+        put_change(change)
+        return
+    put(clean(f"{change.at[11:19]}  {shortened(change.flow)}  {_words(change)}"))
+
+
+def _words(change: Change) -> str:
+    from ..screen.render import place
+
+    where = place(change.machine, change.to_state)
+    match change.kind:
+        case "started":
+            return f"{change.machine} started, {where}"
+        case "resumed":
+            return f"{change.machine} goes on, {where}"
+        case "parked":
+            return f"{change.machine} stopped at {where}; {change.message}"
+        case "intent":
+            return f"about to do what can be seen outside: {change.event.rpartition(':')[2]}"
+        case _:
+            said = f"{change.event}{f' ({change.message})' if change.message else ''}"
+            return said if change.from_state == change.to_state else f"{said} -> {where}"
+
+
+def _tell_end(settings: Settings, family: Sequence[FlowRow]) -> int:
+    """The last line and the exit code, as the flow's own process gives them."""
+    row = family[0]
+    if row.status == "ended":
+        from ...engine.history import outcome_of
+        from ..run.drive import code_of
+        from ..screen.render import MACHINES
+
+        if settings.json:
+            put_json(as_json(settings, row))
+        machine = MACHINES.get(row.machine)
+        if machine is None:
+            return EXIT_DONE if row.verdict == "success" else EXIT_FAILED
+        return code_of(outcome_of(machine, row, machine.decode_context(row.context)), family)
+    if settings.json:
+        put_json(as_json(settings, row) | {"resume": resume_of(settings, row)})
+    else:
+        say(f"Nobody drives it any more; it stands at {row.state}.")
+        say(way_on_of(settings, row))
+    return EXIT_PENDING
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=f"Example: {CLI} flows watch 01jq")(watch)

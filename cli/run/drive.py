@@ -1,0 +1,226 @@
+"""Running one flow to its end: the one place of the command line where trio runs flows.
+
+The engine, its feed and the signals meet here. Ctrl-C and SIGTERM leave the engine, which stops every flow where it
+stands, resumable.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+import msgspec
+import trio
+
+from ...base.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LOGIN_NEEDED, EXIT_REFUSED, CloudError
+from ...engine.engine import Engine, open_engine
+from ...engine.flow import Flow
+from ...engine.history import Change, Outcome
+from ...engine.journal.records import FlowRow
+from ...flows.onboarding import all_programs
+from ...flows.services import OpenBrowser, Services
+from ...io.http.polling import Backoff
+from ...io.loopback.browser import open_browser
+from ..screen.ask import ask, ask_yes_or_no, somebody_is_there
+from ..screen.errors import stuck_code
+from ..screen.hints import mend, token_was_refused
+from ..screen.lines import Lines
+from ..screen.presenter import presenter
+from ..screen.terminal import say
+from ..shared.settings import Settings
+from ..shared.signals import until_interrupted
+
+TICK_SECONDS = 0.125
+NO_PASTE = "\nNothing can be pasted any more: the input has ended. A browser on this computer is still waited for."
+
+Begin = Callable[[Engine], Awaitable[Flow]]
+"""Starts a flow, or goes on with one."""
+
+
+class Presenter(Protocol):
+    """Who is told."""
+
+    def invite(self, purpose: str, url: str, again: bool) -> None: ...
+    def change(self, change: Change) -> None: ...
+    def tick(self) -> None: ...
+    def paused(self) -> AbstractContextManager[None]: ...
+    def note(self, text: str) -> None: ...
+    def ended(self, outcome: Outcome, hint: str) -> None: ...
+    def interrupted(self, row: FlowRow | None) -> None: ...
+    def stuck(self, row: FlowRow | None, error: CloudError) -> None: ...
+
+
+class End(msgspec.Struct):
+    """How a run of the engine ended: with an outcome, an error, or neither when it was stopped.
+
+    `family` is the flow that came to an outcome, with those inside it.
+    """
+
+    row: FlowRow | None = None
+    outcome: Outcome | None = None
+    family: Sequence[FlowRow] = ()
+    error: CloudError | None = None
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        if self.outcome is not None:
+            return code_of(self.outcome, self.family)
+        return EXIT_INTERRUPTED if self.error is None else stuck_code(self.row, self.error)
+
+
+def code_of(outcome: Outcome, family: Sequence[FlowRow]) -> int:
+    """The exit code of a flow's end, which its row, and those of the flows inside it, tell more about."""
+    if outcome.succeeded:
+        return EXIT_DONE
+    if token_was_refused(family):
+        return EXIT_LOGIN_NEEDED
+    return EXIT_REFUSED if outcome.state in {"denied", "declined"} else EXIT_FAILED
+
+
+def drive(settings: Settings, begin: Begin, *, no_browser: bool = False, paste: bool = False) -> int:
+    """Run a flow to its end, or to a signal, and tell about it.
+
+    Args:
+        settings: The global options.
+        begin: Starts the flow, or goes on with it.
+        no_browser: Only show addresses.
+        paste: Also take the address a browser elsewhere ended on, from stdin.
+
+    Returns:
+        The exit code.
+    """
+    end = End()
+
+    async def main() -> None:
+        with showing(settings) as shown:
+
+            async def work() -> None:
+                browser = None if no_browser or paste else open_browser
+                await run_flow(settings, begin, shown, end, browser=browser, paste=paste)
+
+            await until_interrupted(work)
+            tell_end(settings, shown, end)
+
+    trio.run(main)
+    return end.code
+
+
+@contextmanager
+def showing(settings: Settings) -> Generator[Presenter, None, None]:
+    """Whoever is to be told: a program, or a person."""
+    with Lines(settings) if settings.json else presenter(settings) as shown:
+        yield shown
+
+
+def tell_end(settings: Settings, shown: Presenter, end: End) -> None:
+    """Say how it ended."""
+    if end.outcome is not None:
+        shown.ended(end.outcome, mend(settings, end.outcome, end.family))
+    elif end.error is not None:
+        shown.stuck(end.row, end.error)
+    else:
+        shown.interrupted(end.row)
+
+
+async def run_flow(
+    settings: Settings,
+    begin: Begin,
+    shown: Presenter,
+    end: End,
+    *,
+    browser: OpenBrowser | None,
+    paste: bool = False,
+    poll_seconds: float = 2.0,
+    backoff: Backoff | None = None,
+    until: Callable[[Change], bool] | None = None,
+) -> None:
+    """Open an engine, run one flow in it, and note in `end` what became of it.
+
+    Args:
+        settings: The global options.
+        begin: Starts the flow.
+        shown: Who is told.
+        end: Filled in, also when the run is cancelled.
+        browser: Opens addresses; None only shows them.
+        paste: Also take the address a browser elsewhere ended on, from stdin.
+        poll_seconds: Between two questions about a tenant's status.
+        backoff: Waits between attempts to get a lost stream back.
+        until: Stop at the first change this is true of, as a signal would.
+    """
+
+    async def confirm(question: str) -> bool:
+        with shown.paused():
+            return await ask_yes_or_no(question)
+
+    async def ask_line(question: str) -> str | None:
+        with shown.paused():
+            line = await ask(question)
+            if line is None:
+                say(NO_PASTE)
+            return line
+
+    services = Services(
+        settings.paths,
+        show_url=shown.invite,
+        open_browser=browser,
+        read_line=ask_line if paste else None,
+        confirm=confirm if somebody_is_there(settings) else None,
+        poll_seconds=poll_seconds,
+        backoff=backoff,
+        environ=os.environ,
+    )
+    scope = trio.CancelScope()
+    try:
+        with scope:
+            async with services, open_engine(settings.paths, all_programs(services)) as engine:
+                await _run_in(engine, begin, shown, end, scope, until)
+    except CloudError as exc:
+        end.error = exc
+
+
+async def _run_in(
+    engine: Engine,
+    begin: Begin,
+    shown: Presenter,
+    end: End,
+    scope: trio.CancelScope,
+    until: Callable[[Change], bool] | None,
+) -> None:
+    flow: Flow | None = None
+
+    def tell(change: Change) -> None:
+        shown.change(change)
+        if until is not None and until(change):
+            scope.cancel()
+
+    try:
+        with engine.feed.subscribe() as changes:
+            flow = await begin(engine)
+            async with trio.open_nursery() as nursery:
+
+                async def follow() -> None:
+                    async for change in changes:
+                        tell(change)
+
+                nursery.start_soon(follow)
+                nursery.start_soon(_tick, shown)
+                try:
+                    end.outcome = await flow.wait()
+                    end.family = engine.journal.family(flow.row)
+                except CloudError as exc:
+                    end.error = exc
+                nursery.cancel_scope.cancel()
+            for _ in range(changes.statistics().current_buffer_used):
+                tell(changes.receive_nowait())
+    finally:
+        if flow is not None:
+            end.row = flow.row
+
+
+async def _tick(shown: Presenter) -> None:
+    while True:
+        shown.tick()
+        await trio.sleep(TICK_SECONDS)

@@ -1,0 +1,83 @@
+"""`up`: from nothing to a running tenant."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ...base.errors import CLI
+from ...io.cloud.wire import OAuthProvider
+from ..shared.api import checked_api
+from ..shared.options import (
+    ExternalDb,
+    NoBrowser,
+    Plan,
+    Provider,
+    Region,
+    Unbound,
+    port_option,
+    seconds_option,
+    warn_unbound,
+)
+from ..shared.settings import settings_of, trusted_api_url
+
+OPTIONS = {
+    "provider": "--provider",
+    "login_port": "--login-port",
+    "checkout_port": "--checkout-port",
+    "login_timeout": "--login-timeout",
+    "payment_timeout": "--payment-timeout",
+    "tenant_timeout": "--tenant-timeout",
+    "external_db": "--external-db",
+    "bound": "--unbound-callback",
+}
+"""The fields of the flow's context that never change, and the options that set them."""
+
+
+def up(
+    context: typer.Context,
+    plan: Plan,
+    region: Region = "iad",
+    provider: Provider = OAuthProvider.GITHUB,
+    login_port: Annotated[int, port_option("--login-port", "the login")] = 8765,
+    checkout_port: Annotated[int, port_option("--checkout-port", "the payment")] = 8766,
+    login_timeout: Annotated[float, seconds_option("--login-timeout", "the login")] = 300.0,
+    payment_timeout: Annotated[float, seconds_option("--payment-timeout", "the payment")] = 300.0,
+    tenant_timeout: Annotated[float, seconds_option("--tenant-timeout", "the tenant")] = 600.0,
+    external_db: ExternalDb = False,
+    no_browser: NoBrowser = False,
+    unbound_callback: Unbound = False,
+) -> None:
+    """Log in if needed, pay, wait for the tenant and store it.
+
+    Interrupt it whenever you like: the same command goes on where it stood.
+    """
+    settings = settings_of(context)
+    api_url = trusted_api_url(settings)
+    from ...flows.onboarding import start_onboarding
+    from ...machines.onboarding import OnboardingContext
+    from .start import start
+
+    if unbound_callback:
+        warn_unbound()
+    wanted = OnboardingContext(
+        api_url=checked_api(api_url),
+        plan=plan,
+        region=region,
+        provider=provider.value,
+        login_port=login_port,
+        checkout_port=checkout_port,
+        bound=not unbound_callback,
+        external_db=external_db,
+        login_timeout=login_timeout,
+        payment_timeout=payment_timeout,
+        tenant_timeout=tenant_timeout,
+    )
+
+    start(settings, start_onboarding, wanted, OPTIONS, no_browser=no_browser)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=f"Example: {CLI} up --plan plan_sandbox_starter --region fra")(up)

@@ -1,0 +1,79 @@
+"""What a person can do about a flow that did not end well: a command to paste, where there is one.
+
+A flow knows what happened, not how it was started; which option mends it is the command line's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from ...base.errors import CLI, CloudError
+from ...engine.history import Outcome
+from ...engine.journal.records import FlowRow
+from ...errors import HINT_OF_CODE, ApiError
+from ..shared.settings import Settings
+
+_SENTENCES: Final = {"payment_declined": "the payment was declined", "access_denied": "the login was refused"}
+"""Codes that come back in a browser's address, for people."""
+
+
+def in_words(problem: str) -> str:
+    """A problem as a sentence: a bare code becomes what it means, with the child flow it comes from left before it."""
+    head, colon, last = problem.rpartition(": ")
+    return f"{head}{colon}{_SENTENCES.get(last, last)}"
+
+
+class _Login(msgspec.Struct):
+    token: str = ""
+
+
+def token_was_refused(family: Sequence[FlowRow]) -> bool:
+    """Whether a login among these failed because the API did not take its token: only then one that failed has one."""
+    logins = (row for row in family if (row.machine, row.state) == ("login", "failed"))
+    return any(msgspec.json.decode(row.context, type=_Login).token for row in logins)
+
+
+def mend(settings: Settings, outcome: Outcome, family: Sequence[FlowRow]) -> str:
+    """What to do about a flow's end; empty where nothing is known.
+
+    Args:
+        settings: The global options, and what was typed.
+        outcome: How it ended.
+        family: The flow and those inside it, as the journal has them.
+    """
+    if outcome.succeeded:
+        return ""
+    if token_was_refused(family):
+        return f"Log in: {settings.command('login')}"
+    inside = outcome.machine == "onboarding"
+    child, _, said = outcome.problem.partition(": ") if inside else (outcome.machine, "", outcome.problem)
+    if "choose another port" in said:
+        option = f"--{child}-port" if inside else "--port"
+        if command := settings.again(option, "0"):
+            return f"Take any free port: {command}"
+        return f"Start it again with {option} 0, for any free one."
+    if hint := HINT_OF_CODE.get(ApiError.code_in(said)):
+        return settings.mended(hint)
+    if said.startswith("there is no plan"):
+        return f"See what there is: {settings.mended(f'{CLI} plans')}"
+    if child == "login" and outcome.state == "timed_out":
+        # The page may have been answered while nobody listened: the tab that knew is gone, a new login asks anew.
+        if command := settings.again():
+            return f"Start it again, and you get a new page: {command}"
+        return "Start it again: you get a new page."
+    if child == "checkout" and outcome.state in {"declined", "denied"}:
+        if command := settings.again():
+            return f"Try another card: {command}"
+        return "Start it again to try another card."
+    return ""
+
+
+def mend_stuck(settings: Settings, error: CloudError) -> str:
+    """The hint of an error that stopped a flow on its way."""
+    if error.kind == "PortBusy":
+        # The redirect URI that the API was given names the port: another one is no choice any more.
+        return "The browser comes back to this very port: end the program, or the flow of yours, that holds it."
+    return settings.mended(error.recovery_hint)

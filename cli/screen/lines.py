@@ -1,0 +1,113 @@
+"""A flow for programs: one JSON object a line on stdout, nothing else there, every line flushed.
+
+A line for each committed change, then a last line that says how it ended, or how to go on. Addresses for a person to
+open go to stderr: they hold the nonce of the wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, Self
+
+from ...base.errors import CloudError
+from ...base.redaction import redact
+from ...engine.history import Change, Outcome
+from ...engine.journal.records import FlowRow
+from ..shared.settings import Settings
+from .errors import as_json, stuck_code, tell
+from .hints import in_words, mend_stuck
+from .terminal import clean, put_json, say
+
+
+class Lines:
+    """Shows a flow to a program."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to tidy up."""
+
+    def invite(self, purpose: str, url: str, again: bool) -> None:
+        """Where a person is wanted."""
+        say(invitation(purpose, again))
+        say(f"  {url}")
+
+    def change(self, change: Change) -> None:
+        """A committed change."""
+        put_change(change)
+
+    def tick(self) -> None:
+        """Time passes; nothing to say."""
+
+    @contextmanager
+    def paused(self) -> Generator[None, None, None]:
+        """While somebody is asked something."""
+        yield
+
+    def note(self, text: str) -> None:
+        """A word beside the flow."""
+        say(text)
+
+    def ended(self, outcome: Outcome, hint: str) -> None:
+        """The flow reached an end."""
+        fields: dict[str, Any] = {
+            "flow": outcome.flow,
+            "machine": outcome.machine,
+            "state": outcome.state,
+            "verdict": outcome.verdict,
+            "result": dict(outcome.result),
+        }
+        if outcome.problem:
+            fields["problem"] = redact(in_words(outcome.problem))
+        if hint:
+            fields["hint"] = clean(hint)
+        put_json(fields)
+
+    def interrupted(self, row: FlowRow | None) -> None:
+        """A signal stopped it."""
+        if row is not None:
+            put_json(self._pending(row))
+
+    def stuck(self, row: FlowRow | None, error: CloudError) -> None:
+        """It cannot go on as things are."""
+        hint = mend_stuck(self._settings, error)
+        standing: dict[str, Any] = {} if row is None else self._pending(row)
+        put_json(standing | as_json(error, hint, stuck_code(row, error)))
+        tell(error.user_message, hint)
+
+    def _pending(self, row: FlowRow) -> dict[str, Any]:
+        return {
+            "flow": row.id,
+            "machine": row.machine,
+            "state": row.state,
+            "verdict": "pending",
+            "resume": self._settings.resume_command(row.id),
+        }
+
+
+def invitation(purpose: str, again: bool) -> str:
+    """The line before an address."""
+    if again:
+        return f"Go on in the tab that is already open to {purpose}, or open:"
+    return f"Open this to {purpose}:"
+
+
+def put_change(change: Change) -> None:
+    """A committed change, as a line of JSON."""
+    fields: dict[str, Any] = {
+        "flow": change.flow,
+        "seq": change.seq,
+        "at": change.at,
+        "machine": change.machine,
+        "event": change.event,
+        "from": change.from_state,
+        "to": change.to_state,
+    }
+    if change.message:
+        fields["message"] = redact(change.message)
+    put_json(fields)

@@ -1,0 +1,262 @@
+"""A flow for people: what happens, as it happens, on stderr.
+
+`People` says a line for each change worth telling, on or off a terminal. `live.LivePeople` adds a moving last line on
+terminals. What a state means comes from the machine's own table, so nothing is named twice.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, Self
+
+import msgspec
+
+from ...base.errors import CloudError
+from ...engine.history import Change, Outcome
+from ...engine.journal.records import FlowRow
+from ...engine.machine.machine import Machine
+from ...engine.machine.parts import Verdict
+from ...machines import every
+from ..shared.settings import Settings
+from .errors import tell
+from .hints import in_words, mend_stuck
+from .lines import invitation
+from .steady import Steady
+from .terminal import clean, mark, say, shortened
+
+MACHINES: Mapping[str, Machine[Any]] = {each.name: each for each in every.MACHINES}
+
+_CALL = re.compile(r"^[A-Z]+ \S+: ")
+"""The call at the beginning of a network error; a person wants to know what happened."""
+
+Tone = Literal["plain", "good", "bad", "quiet"]
+
+
+class Told(msgspec.Struct, frozen=True):
+    """A line about a change: its words, and how they are meant."""
+
+    text: str
+    tone: Tone = "plain"
+    sign: str = ""
+
+
+class Standing(msgspec.Struct):
+    """Where a running flow stands, and since when (monotonic seconds)."""
+
+    machine: str
+    state: str
+    since: float
+    steps: int = 0
+
+
+def meaning(machine: str, state: str) -> str:
+    """A state in words."""
+    table = MACHINES.get(machine)
+    return table.states[state].meaning if table is not None and state in table.states else state
+
+
+def place(machine: str, state: str) -> str:
+    """A state by its name, and in words where its table is known."""
+    words = meaning(machine, state)
+    return state if words == state else f"{state}: {words}"
+
+
+def source_of(state: str) -> str:
+    """Where a state that watches the server gets its news from; empty for the others."""
+    return "polling" if "polling" in state else "stream" if "streaming" in state else ""
+
+
+def clock(seconds: float) -> str:
+    """Elapsed time as minutes and seconds."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02}"
+
+
+class People:
+    """Shows a flow to a person, a line at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._began = time.monotonic()
+        self._root: str | None = None
+        self._said: set[str] = set()
+        self._steady = Steady()
+        self.running: dict[str, Standing] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to tidy up."""
+
+    # --- on the way -------------------------------------------------------------------------------------------------
+
+    def invite(self, purpose: str, url: str, again: bool) -> None:
+        """Where the person is wanted; said before any browser is opened."""
+        self.show("")
+        self.show(f"  {invitation(purpose, again)}")
+        self.show_address(f"  {url}")
+        if again and self._root:
+            # The page may have done its part, and its answer been lost with the tab: only a new flow gets a new page.
+            cancel = self._settings.command(f"flows cancel {shortened(self._root)}")
+            self.show(f"  If that page has nothing left for you: {cancel}")
+            self.show("  and then the same command again.")
+        self.show("")
+
+    def change(self, change: Change) -> None:
+        """A committed change."""
+        self._root = self._root or change.flow
+        if self._steady.offer(change):
+            self._tell(change)
+
+    def _tell(self, change: Change) -> None:
+        for told in self._told(change):
+            self.line(change.machine, told)
+        table = MACHINES.get(change.machine)
+        if (table is not None and table.states[change.to_state].final) or change.kind == "parked":
+            self.running.pop(change.flow, None)
+        elif change.from_state != change.to_state or change.flow not in self.running:
+            steps = self.running[change.flow].steps if change.flow in self.running else 0
+            self.running[change.flow] = Standing(change.machine, change.to_state, time.monotonic(), steps)
+
+    def tick(self) -> None:
+        """Time passes; what has lasted is told."""
+        for change in self._steady.settled():
+            self._tell(change)
+
+    @contextmanager
+    def paused(self) -> Generator[None, None, None]:
+        """While the person is asked something."""
+        yield
+
+    def note(self, text: str) -> None:
+        """A word beside the flow."""
+        self.show(text)
+
+    def line(self, machine: str, told: Told) -> None:
+        """One change in words, with the time since the start."""
+        sign = f"{told.sign} " if told.sign else ""
+        self.show(f"{self.elapsed:>6}  {machine:<12}  {sign}{told.text}")
+
+    def show(self, text: str) -> None:
+        """A line of talk."""
+        say(text)
+
+    def show_address(self, text: str) -> None:
+        """An address to open."""
+        say(text)
+
+    @property
+    def elapsed(self) -> str:
+        """Time since the command began."""
+        return clock(time.monotonic() - self._began)
+
+    def _told(self, change: Change) -> list[Told]:
+        message = clean(change.message)
+        where = meaning(change.machine, change.to_state)
+        told: list[Told] = []
+        match change.kind, change.event:
+            case "resumed", _ if change.flow == self._root:
+                told.append(
+                    Told(f"going on with {change.machine} {shortened(change.flow)} ({change.to_state}): {where}")
+                )
+            case (("started" | "resumed"), _):
+                told.append(Told(where))
+            case "event", ("StepObserved" | "TenantBecameReady" | "TenantAnnounced"):
+                # Not by flow: a checkout and the provisioning after it watch the same tenant.
+                if message and message not in self._said:
+                    self._said.add(message)
+                    if standing := self.running.get(change.flow):
+                        standing.steps += 1
+                    source = "" if self._steady.holds(change.flow) else source_of(change.from_state)
+                    told.append(Told(message + (f"  ({source})" if source else ""), "good", mark(good=True)))
+            case "event", "StreamLost" if change.from_state != change.to_state:
+                why = _CALL.sub("", message)
+                said = why if why.startswith("the event stream") else f"the event stream is lost: {why}"
+                told.append(Told(said, "bad", "!"))
+            case "event", "StreamReturned":
+                told.append(Told("the event stream is back", "good", mark(good=True)))
+            case "event", "BrowserNotOpened" if message != "no browser was asked for":
+                told.append(Told(f"no browser was opened: {message}", "quiet"))
+            case _:
+                pass
+        if change.kind == "event" and change.from_state != change.to_state:
+            told.append(self._arrival(change, where))
+        return told
+
+    @staticmethod
+    def _arrival(change: Change, where: str) -> Told:
+        verdict = MACHINES[change.machine].states[change.to_state].verdict if change.machine in MACHINES else None
+        if verdict is None:
+            return Told(where)
+        good = verdict is Verdict.SUCCESS
+        return Told(where, "good" if good else "bad", mark(good))
+
+    # --- at the end -------------------------------------------------------------------------------------------------
+
+    def ended(self, outcome: Outcome, hint: str) -> None:
+        """The flow reached an end."""
+        say()
+        result = {name: clean(str(value)) for name, value in outcome.result.items() if value}
+        if not outcome.succeeded:
+            problem = in_words(outcome.problem) or meaning(outcome.machine, outcome.state)
+            tell(
+                # A state may begin with its machine's name, to differ from the others in a drawing of all.
+                f"{outcome.machine} {outcome.state.removeprefix(f'{outcome.machine}_')}: {problem}",
+                f"See what happened: {self._settings.command(f'flows history {shortened(outcome.flow)}')}",
+            )
+            if hint:
+                say(clean(hint))
+            return
+        for text in reached(self._settings, outcome.machine, result):
+            say(text)
+
+    def interrupted(self, row: FlowRow | None) -> None:
+        """A signal stopped it."""
+        say()
+        if row is None:
+            say("Interrupted before anything was started.")
+            return
+        say(f"Interrupted. {row.machine} {shortened(row.id)} is {meaning(row.machine, row.state)}. Go on with it:")
+        say(f"  {self._settings.resume_command(row.id)}")
+
+    def stuck(self, row: FlowRow | None, error: CloudError) -> None:
+        """It cannot go on as things are."""
+        say()
+        tell(error.user_message, mend_stuck(self._settings, error))
+        if row is not None and row.status != "ended":
+            say(f"Nothing is lost: {row.machine} stands at {row.state}. Then go on with it:")
+            say(f"  {self._settings.resume_command(row.id)}")
+
+
+def reached(settings: Settings, machine: str, result: Mapping[str, str]) -> list[str]:
+    """What a flow reached and where it was saved, in lines."""
+    lines: list[str] = []
+    if machine == "login":
+        lines.append(f"Logged in as {result.get('user_email')} at {result.get('api_url')}.")
+        lines.append(f"Credentials: {result.get('credentials')} (only you can read it)")
+    elif machine == "checkout":
+        lines.append(f"Paid: tenant {result.get('tenant_name') or ''} ({result.get('tenant_id')}).")
+        tenant_id = result.get("tenant_id", "")
+        lines.append(f"Wait for it: {settings.command('provision ' + shlex.quote(tenant_id))}")
+    elif machine == "deployment":
+        at = f" at {result['app_url']}" if result.get("app_url") else ""
+        lines.append(f"The tenant {result.get('tenant_id')} runs {result.get('image')}{at}.")
+    else:
+        tenant = f"{result.get('tenant_name')} ({result.get('tenant_id')})"
+        if result.get("needs_deploy"):
+            lines.append(f"The tenant {tenant} is paid and built; it waits for an image to run.")
+        else:
+            at = f" at {result['app_url']}" if result.get("app_url") else ""
+            lines.append(f"The tenant {tenant} is running{at}.")
+        lines.append(f"Tenants: {result.get('tenants')} (only you can read it)")
+        if machine == "onboarding":
+            lines.append(f"Credentials: {settings.paths.credentials} (only you can read it)")
+    if result.get("warning"):
+        lines.append(f"Warning: the database is not open to the outside: {result['warning']}")
+    lines.append(settings.directory_line)
+    return lines

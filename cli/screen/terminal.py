@@ -1,0 +1,150 @@
+"""The two streams: data on stdout, talk on stderr, one flushed line at a time.
+
+Nothing reaches a terminal as it came from a server: secrets are redacted, and what cannot be seen becomes a space,
+since an escape sequence in a message could repaint the screen, and a bidirectional override turn an address around. A
+reader who went away (`| head`) does not end a flow: what would have been written to them is dropped. Nor does a stdout
+that cannot be written (a full disk): that is said once, and the program ends with 1 where it would have ended with 0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TextIO, TypedDict
+
+import msgspec
+
+from ..shared.settings import Settings
+
+_unwritable: list[TextIO] = []
+"""Stdout, once it could not be written."""
+
+
+def stdout_failed() -> bool:
+    """Whether data was lost because stdout could not be written."""
+    return bool(_unwritable)
+
+
+def clean(text: str) -> str:
+    """A single line that is safe to show: no secret, and nothing that cannot be seen."""
+    from ...base.redaction import printable, redact
+
+    return printable(redact(text))
+
+
+def put(text: str) -> None:
+    """A line of data, on stdout."""
+    _write(sys.stdout, text)
+
+
+def put_json(shown: object) -> None:
+    """An object of data as a line of JSON, on stdout."""
+    put(msgspec.json.encode(shown).decode())
+
+
+def put_done(settings: Settings, shown: object, words: str) -> None:
+    """What a command did: an object for programs, or a sentence for people."""
+    if settings.json:
+        put_json(shown)
+    else:
+        say(words)
+
+
+def say(text: str = "") -> None:
+    """A line of talk, on stderr."""
+    _write(sys.stderr, text)
+
+
+def prepare_streams() -> None:
+    """Make both streams take any text: what their encoding does not have becomes a question mark."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+
+
+def wants_colour(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether the stream is a terminal that likes colour and movement (https://no-color.org, `TERM=dumb`)."""
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+
+def speaks_unicode(stream: TextIO) -> bool:
+    """Whether ticks and arrows survive the stream's encoding."""
+    try:
+        "✓✗│▼".encode(stream.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def mark(good: bool) -> str:
+    """A tick or a cross, for stderr."""
+    # The real stream: a live display puts its own in place of sys.stderr.
+    if speaks_unicode(sys.__stderr__ or sys.stderr):
+        return "✓" if good else "✗"
+    return "+" if good else "x"
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """Rows in columns, two spaces apart; the first row is the head."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(lines)
+
+
+def fields(shown: Mapping[str, object]) -> str:
+    """Names and values, a line each, for people; what is unknown is a dash, a moment is in UTC."""
+    return "\n".join(f"{name.replace('_', ' ')}: {_said(value)}" for name, value in shown.items())
+
+
+def _said(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else clean(str(value))
+
+
+def shortened(flow: str) -> str:
+    """The beginning of a flow's id, for people; any beginning that fits one flow only is taken as its id."""
+    return flow if "." in flow else flow[:12]
+
+
+def _write(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(text + "\n")
+        stream.flush()
+    except BrokenPipeError:
+        _forget(stream)
+    except OSError as exc:
+        _forget(stream)
+        if stream is sys.stdout:
+            _unwritable.append(stream)
+            say(f"Error: cannot write to stdout: {exc.strerror or exc}")
+
+
+def _forget(stream: TextIO) -> None:
+    # The buffer still holds the line; with the descriptor on /dev/null it can be flushed, now and at the end.
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, stream.fileno())
+    os.close(nothing)
+    with contextlib.suppress(OSError):
+        stream.flush()
+
+
+class DrawingStyle(TypedDict):
+    """What a stream can show of a drawing."""
+
+    width: int
+    color: bool
+    ascii_only: bool
+
+
+def stream_style(stream: TextIO) -> DrawingStyle:
+    """How wide and how colourful a drawing may be on a stream."""
+    width = shutil.get_terminal_size((100, 24)).columns if stream.isatty() else 100
+    return {"width": max(width, 40), "color": wants_colour(stream), "ascii_only": not speaks_unicode(stream)}

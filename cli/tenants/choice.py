@@ -1,0 +1,146 @@
+"""Which tenant a command is about.
+
+A tenant is named by its id, or by its name where that fits one stored tenant only. Where none is named it is the
+selected one (`tenants select`), else the only one that is stored; a guess between several is never made. What destroys
+without asking (`--yes`) does not mean the only one either: a script that is run again would destroy the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ...base.errors import CLI, CloudError
+from ...errors import TenantNotConfigured, TenantNotFound, TenantsNotSynced
+from ..screen.terminal import clean
+from ..shared.options import Unasked, confirm, known_id
+from ..shared.settings import Settings
+
+if TYPE_CHECKING:
+    from ...io.local.tenants import StoredTenant
+
+
+def complete_tenants(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
+    """The stored tenants whose id begins like this, with their names; nothing where they cannot be read."""
+    from ...io.local.tenants import TenantStore
+    from ..shared.completion import completing_paths
+
+    try:
+        tenants = TenantStore.load_from_path(completing_paths(ctx).tenants).tenants
+    except CloudError:
+        return
+    yield from ((tenant.id, clean(tenant.name)) for tenant in tenants if tenant.id.startswith(incomplete))
+
+
+TenantOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tenant",
+        metavar="ID",
+        autocompletion=complete_tenants,
+        help="The tenant: its id or name. [default: the selected one, or the only one]",
+    ),
+]
+TenantArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="TENANT",
+        autocompletion=complete_tenants,
+        help="Its id or name; without it the selected tenant, or the only one.",
+    ),
+]
+TenantYes = Annotated[
+    bool,
+    typer.Option(
+        "--yes", "-y", help="Do not ask. The tenant must then be named or selected: the only one is not meant."
+    ),
+]
+
+
+def stored_tenants(settings: Settings) -> tuple[StoredTenant, ...]:
+    """What is stored; nothing when nothing is.
+
+    Raises:
+        TenantsStoreCorrupted: The file cannot be understood (TenantsStoreInvalid: one of its fields).
+        Io: It cannot be read.
+    """
+    from ...io.local.tenants import TenantStore
+
+    try:
+        return TenantStore.load_from_path(settings.paths.tenants).tenants
+    except TenantsNotSynced:
+        return ()
+
+
+def selected_tenant(settings: Settings) -> str | None:
+    """The id of the tenant whose session is the active one; None when that is the local session, or none.
+
+    Raises:
+        CloudError: The sessions cannot be read.
+    """
+    from ...io.local.session_store import SessionStore
+
+    key = SessionStore.load_or_create(settings.paths.sessions_index).active_session_key
+    return None if key is None else key.tenant_id
+
+
+def chosen_tenant(settings: Settings, named: str | None, *, alone: bool = True) -> str:
+    """The id of the tenant that is meant.
+
+    Args:
+        settings: Where the tenants are stored.
+        named: What the person typed: an id, or a stored tenant's name. An id that is not stored is taken as it is.
+        alone: Whether the only one that is stored may be meant.
+
+    Raises:
+        TenantNotFound: The name fits several.
+        TenantNotConfigured: None was named, and it is not clear which is meant.
+        typer.BadParameter: What was named can be no id, or none was named and the only one may not be meant.
+    """
+    tenants = stored_tenants(settings)
+    if named is not None:
+        if any(tenant.id == named for tenant in tenants):
+            return named
+        fitting = [tenant.id for tenant in tenants if named and tenant.name == named]
+        if len(fitting) > 1:
+            raise TenantNotFound(f"{len(fitting)} tenants are called {named!r}: name one of {', '.join(fitting)}")
+        return fitting[0] if fitting else known_id(named)
+    if (selected := selected_tenant(settings)) is not None:
+        return selected
+    cloud = [tenant for tenant in tenants if tenant.is_cloud]
+    if len(cloud) == 1:
+        if alone:
+            return cloud[0].id
+        raise Unasked(
+            f"No tenant is named or selected; --yes does not mean the only one. Name it if you do: {cloud[0].id}"
+        )
+    if not cloud:
+        raise TenantNotConfigured(
+            "no tenant is named, and none is stored here",
+            hint=f"Read yours from the API: {CLI} tenants sync. To buy one: {CLI} up --help",
+        )
+    there = ", ".join(f"{tenant.id} ({tenant.name})" for tenant in cloud)
+    raise TenantNotConfigured(
+        f"no tenant is named, and there are {len(cloud)}: {there}", hint=f"Name one, or run: {CLI} tenants select ID"
+    )
+
+
+def confirmed_tenant(settings: Settings, named: str | None, question: str, *, yes: bool) -> str:
+    """The id of the tenant something is taken from, once that is confirmed.
+
+    Args:
+        settings: Where the tenants are stored.
+        named: As `chosen_tenant`.
+        question: What is about to happen, as a question with `{}` for the tenant.
+        yes: `--yes` was given; nothing is asked, and the only tenant has to be named like any other.
+
+    Raises:
+        CloudError: As `chosen_tenant`.
+        typer.BadParameter: As `chosen_tenant` and `confirm`.
+        typer.Exit: The answer is no.
+    """
+    chosen = chosen_tenant(settings, named, alone=not yes)
+    confirm(settings, question.format(chosen), yes=yes)
+    return chosen

@@ -1,0 +1,65 @@
+"""`registry-token`: where a tenant's images are pushed, and, only when it is asked for, what lets you push.
+
+A secret is never printed along the way (SECURITY 8), but `docker login` wants to read this one from its stdin. So the
+token is printed by `--print-token` and by nothing else, alone on its line. `--json`, which is for programs that keep
+what they read, is refused beside it. That stdout is no terminal does not count as having asked: a build log is none,
+either.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import Annotated
+
+import typer
+
+from ...base.errors import CLI
+from ..screen.terminal import clean, put, put_json, say, table
+from ..shared.api import ask_api
+from ..shared.settings import settings_of
+from .choice import TenantOption, chosen_tenant
+
+
+def registry_token(
+    context: typer.Context,
+    tenant: TenantOption = None,
+    print_token: Annotated[
+        bool,
+        typer.Option("--print-token", help="Print the token, and only it: for a pipe to `docker login`, never a log."),
+    ] = False,
+) -> None:
+    """Say where a tenant's images are pushed. Needs a login.
+
+    The token is a secret, fetched anew each time, and printed only by --print-token.
+    """
+    settings = settings_of(context)
+    if print_token and settings.json:
+        raise typer.BadParameter("the token is never part of --json; give one or the other", param_hint="--print-token")
+    chosen = chosen_tenant(settings, tenant)
+    found = ask_api(settings, lambda api: api.registry_token(chosen))
+    if print_token:
+        put(found.token)
+        return
+    shown = {
+        "tenant": chosen,
+        "registry": clean(found.registry),
+        "username": clean(found.username),
+        "repository": clean(found.repository),
+        "tag": clean(found.tag),
+    }
+    if settings.json:
+        put_json(shown)
+        return
+    put(table(list(shown.items())))
+    login = ["docker", "login", "--username", shown["username"], "--password-stdin", shown["registry"]]
+    image = f"{shown['registry']}/{shown['repository']}:{shown['tag']}"
+    named = f" --tenant {shlex.quote(chosen)}"
+    say("Log in there, push, and deploy:")
+    say(f"  {settings.command(f'registry-token{named} --print-token')} | {shlex.join(login)}")
+    say(f"  docker push {shlex.quote(image)}")
+    say(f"  {settings.command(f'deploy {shlex.quote(image)}{named}')}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("registry-token", epilog=f"Example: {CLI} registry-token --json")(registry_token)

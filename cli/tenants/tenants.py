@@ -1,0 +1,197 @@
+"""`tenants`: the tenants that are stored here, and what the API says of them.
+
+What is stored is a cache with one part that is not: the credentials of a tenant are given out once. `sync` therefore
+takes over what the API lists and keeps the credentials it does not tell.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ...base.errors import CLI
+from ...errors import TenantNotFound, TenantsNotSynced
+from ..screen.terminal import clean, fields, put, put_done, put_json, say, table
+from ..shared.api import ask_api
+from ..shared.settings import Settings, settings_of
+from .choice import TenantArgument, chosen_tenant, complete_tenants, selected_tenant, stored_tenants
+
+if TYPE_CHECKING:
+    from ...io.local.tenants import StoredTenant, TenantStore
+
+STALE_DAYS = 1
+"""After how many days `list` mentions that the list is old."""
+
+app = typer.Typer(
+    help="The tenants stored here, and changing them in the cloud.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog=f"Example: {CLI} tenants list",
+)
+
+
+def as_json(tenant: StoredTenant, selected: str | None) -> dict[str, Any]:
+    """A tenant for programs; whether it has its credentials is told, they are not."""
+    return {
+        "tenant": tenant.id,
+        "name": tenant.name,
+        "type": tenant.tenant_type,
+        "selected": tenant.id == selected,
+        "app_id": tenant.app_id,
+        "hostname": tenant.hostname,
+        "region": tenant.region,
+        "external_db_access": tenant.external_db_access,
+        "has_database_url": tenant.has_database_url,
+        "missing_credentials": tenant.has_missing_credentials,
+    }
+
+
+@app.command("list", epilog=f"Example: {CLI} tenants list --json")
+def list_tenants(context: typer.Context) -> None:
+    """List the tenants stored here.
+
+    `sync` reads them from the API again.
+    """
+    settings = settings_of(context)
+    from ...io.local.tenants import TenantStore
+
+    try:
+        store = TenantStore.load_from_path(settings.paths.tenants)
+    except TenantsNotSynced:
+        store = None
+    _put_tenants(settings, () if store is None else store.tenants)
+    if not settings.json:
+        _say_age(settings, store)
+
+
+def _put_tenants(settings: Settings, tenants: tuple[StoredTenant, ...]) -> None:
+    selected = selected_tenant(settings)
+    if settings.json:
+        for tenant in tenants:
+            put_json(as_json(tenant, selected))
+        return
+    rows = [("", "ID", "NAME", "TYPE", "REGION", "HOSTNAME")]
+    rows += [
+        (
+            "*" if tenant.id == selected else "",
+            clean(tenant.id),
+            clean(tenant.name),
+            str(tenant.tenant_type),
+            clean(tenant.region or "-"),
+            clean(tenant.hostname or "-"),
+        )
+        for tenant in tenants
+    ]
+    if tenants:
+        put(table(rows))
+
+
+def _say_age(settings: Settings, store: TenantStore | None) -> None:
+    sync = settings.command("tenants sync")
+    if store is None:
+        say(f"No tenants are stored yet. Read them from the API: {sync}")
+        return
+    age = datetime.now(UTC) - store.synced_at
+    if not store.tenants:
+        say(f"There are no tenants. To read them from the API again: {sync}")
+    elif age.days >= STALE_DAYS:
+        say(f"The list was read {age.days} d ago. To read it from the API again: {sync}")
+
+
+@app.command("show", epilog=f"Example: {CLI} tenants show tenant_4f2a")
+def show(context: typer.Context, tenant: TenantArgument = None) -> None:
+    """Show what is stored of a tenant.
+
+    Of its credentials only whether they are here.
+    """
+    settings = settings_of(context)
+    found = _stored(settings, chosen_tenant(settings, tenant))
+    shown = as_json(found, selected_tenant(settings))
+    if settings.json:
+        put_json(shown)
+        return
+    put(fields(shown))
+
+
+def _stored(settings: Settings, tenant_id: str) -> StoredTenant:
+    for tenant in stored_tenants(settings):
+        if tenant.id == tenant_id:
+            return tenant
+    raise TenantNotFound(f"{settings.paths.tenants} holds no tenant {tenant_id}")
+
+
+@app.command("select", epilog=f"Example: {CLI} tenants select tenant_4f2a")
+def select(
+    context: typer.Context,
+    tenant: Annotated[
+        str,
+        typer.Argument(metavar="TENANT", autocompletion=complete_tenants, help="Its id or name, or `local` for none."),
+    ],
+) -> None:
+    """Choose the tenant that is meant where none is named."""
+    settings = settings_of(context)
+    from ...io.local.session_store import SessionStore
+    from ...io.local.sessions import SessionKey
+
+    if tenant == "local":
+        key, meant = SessionKey.local(), "local, which is no tenant"
+    else:
+        found = _stored(settings, chosen_tenant(settings, tenant))
+        key, meant = SessionKey.tenant(found.id), f"the tenant {found.name} ({found.id})"
+    with SessionStore.updating(settings.paths.sessions_index) as store:
+        store.set_active(key)
+    put_done(settings, {"selected": key.tenant_id}, f"Selected {clean(meant)}.")
+
+
+@app.command("sync", epilog=f"Example: {CLI} tenants sync")
+def sync(
+    context: typer.Context,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Also drop those that are not listed and whose credentials are stored here.")
+    ] = False,
+) -> None:
+    """Read the tenants from the API and store them. Needs a login.
+
+    The credentials stored here stay.
+    """
+    settings = settings_of(context)
+    from ...io.local.tenants import TenantStore
+
+    me = ask_api(settings, lambda api: api.me())
+    with TenantStore.updating(settings.paths.tenants) as store:
+        gone = store.sync(me.tenants)
+        # Another account's login lists none of them, and their credentials are stored nowhere else.
+        kept = [] if prune else [tenant for tenant in gone if not tenant.has_missing_credentials]
+        for tenant in kept:
+            store.upsert_tenant(tenant)
+    _put_tenants(settings, store.tenants)
+    if settings.json:
+        return
+    drop = settings.command("tenants sync --prune")
+    for tenant in gone:
+        stays = f"its credentials stay here; to drop them: {drop}" if tenant in kept else "and no longer stored"
+        whose = f"{clean(tenant.id)} ({clean(tenant.name)}) is not {clean(me.user.email)}'s there"
+        say(f"{whose}, {stays}.")
+    for tenant in store.tenants:
+        if tenant.has_missing_credentials:
+            say(f"{clean(tenant.id)} lacks its credentials here. To make new ones:")
+            say(f"  {settings.command(f'tenants rotate-credentials {tenant.id}')}")
+            say(f"  {settings.command(f'tenants rotate-sync-token {tenant.id}')}")
+    say(f"Stored {len(store.tenants)} in {settings.paths.tenants}")
+
+
+@app.command("status", epilog=f"Example: {CLI} tenants status")
+def status(context: typer.Context, tenant: TenantArgument = None) -> None:
+    """Ask the API how a tenant is. Needs a login."""
+    settings = settings_of(context)
+    chosen = chosen_tenant(settings, tenant)
+    found = ask_api(settings, lambda api: api.tenant_status(chosen))
+    if settings.json:  # without `secrets_url`: whoever holds it may be given the secrets
+        shown = {"tenant": chosen, "status": found.status, "message": found.message, "app_url": found.app_url}
+        put_json(shown)
+        return
+    put(f"{clean(chosen)}: {clean(found.status)}{f', {clean(found.message)}' if found.message else ''}")
+    if found.app_url:
+        put(clean(found.app_url))

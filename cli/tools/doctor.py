@@ -1,0 +1,59 @@
+"""`doctor`: what could stand in the way, looked at one by one, each with what to do about it.
+
+It only looks; what it reads is treated as by any command, though: a loose mode is narrowed, and a journal that is no
+journal is set aside. Every check says what it found; a warning does not stop the work, a failure does, or soon will.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ...base.errors import CLI, EXIT_DONE, EXIT_FAILED
+from ..screen.terminal import clean, mark, put, put_json, say
+from ..shared.settings import Settings, settings_of
+from .findings import Finding
+
+
+def doctor(
+    context: typer.Context,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not ask the API.")] = False,
+) -> None:
+    """Look at everything that could stand in the way.
+
+    Directories, files, the journal, ports, the browser, proxy and certificates, the login, the API and the clock, each
+    with what to do about it. Ends with 1 when something has to be mended.
+    """
+    settings = settings_of(context)
+    from .doctor_files import directory_findings, file_findings, journal_findings
+    from .doctor_world import api_findings, browser_findings, login_findings, port_findings, proxy_findings
+
+    bad = 0
+    looks = [directory_findings, file_findings, journal_findings, port_findings, browser_findings, proxy_findings]
+    looks += [login_findings] if offline else [login_findings, api_findings]
+    for look in looks:
+        for finding in look(settings):
+            bad += finding.status == "failed"
+            _put(settings, finding)
+    if not settings.json:
+        say("Nothing stands in the way." if not bad else f"{bad} to be mended.")
+    raise typer.Exit(EXIT_FAILED if bad else EXIT_DONE)
+
+
+def _put(settings: Settings, finding: Finding) -> None:
+    hint = clean(settings.mended(finding.hint))
+    message = clean(finding.message)
+    if settings.json:
+        shown = {"check": finding.check, "status": finding.status, "message": message, "hint": hint}
+        put_json(shown)
+        return
+    sign = "!" if finding.status == "warning" else mark(finding.status == "ok")
+    put(f"{sign} {finding.check}: {message}")
+    if hint:
+        put(f"  {hint}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=f"Example: {CLI} doctor --offline")(doctor)

@@ -1,0 +1,194 @@
+"""What `doctor` looks at on the disk: directories and their modes, the shared files, the journal.
+
+Modes are looked at before anything is read: reading a private file narrows it, and the finding would be gone.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from ...base.errors import CLI, CloudError, Io
+from ...engine.errors import FlowNotFound
+from ...errors import NotAuthenticated, TenantsNotSynced
+from ...io.local.cloud_dir import refuse_foreign
+from ..shared.settings import Settings
+from .findings import Finding
+
+ROOM_WANTED: Final = 50_000_000
+"""Bytes free on a disk below which it is worth a word: SQLite's log alone may take a few million."""
+ROOM_NEEDED: Final = 500_000
+"""Bytes free on a disk below which a first `up` does not come to its end, and below a fifth of it nothing starts."""
+
+
+def directory_findings(settings: Settings) -> list[Finding]:
+    """The two directories: there, ours, closed to others, with room on their disks."""
+    paths = settings.paths
+    both = dict.fromkeys((paths.directory, paths.state_directory))
+    return [_directory(path) for path in both] + [_room(path) for path in both]
+
+
+def _directory(path: Path) -> Finding:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return Finding("directory", "ok", f"{path} is not there yet; the first command that needs it makes it")
+    except OSError as exc:
+        return Finding("directory", "failed", f"{path} cannot be looked at: {exc.strerror}", f"See: ls -ld {path}")
+    if stat.S_ISLNK(found.st_mode) or not stat.S_ISDIR(found.st_mode):
+        return Finding("directory", "failed", f"{path} is not a directory", "Move it away, or give --dir another.")
+    rights = _rights("directory", path, found, 0o700)
+    if rights.status != "failed":
+        try:
+            refuse_foreign(path)
+        except Io as exc:
+            return _trouble("directory", exc)
+    return rights
+
+
+def _rights(check: str, path: Path, found: os.stat_result, wanted: int) -> Finding:
+    mode = stat.S_IMODE(found.st_mode)
+    quoted = shlex.quote(str(path))
+    if found.st_uid != os.geteuid():
+        owner = f"{path} belongs to user {found.st_uid}, not to user {os.geteuid()} who runs this"
+        return Finding(
+            check, "failed", owner, f"Give --dir another, or change its owner: chown {os.geteuid()} {quoted}"
+        )
+    if mode & 0o077:
+        return Finding(check, "warning", f"{path} is open to others (mode {mode:04o})", f"chmod {wanted:o} {quoted}")
+    if mode & wanted & 0o600 != 0o600:
+        return Finding(check, "failed", f"{path} cannot be used (mode {mode:04o})", f"chmod {wanted:o} {quoted}")
+    return Finding(check, "ok", f"{path} (mode {mode:04o})")
+
+
+def _room(path: Path) -> Finding:
+    there = next(folder for folder in (path, *path.parents) if os.path.exists(folder))  # noqa: PTH110 `Path.exists` raises EACCES
+    try:
+        free = shutil.disk_usage(there).free
+    except OSError as exc:
+        return Finding("disk", "warning", f"the room for {path} cannot be told: {exc.strerror}")
+    if not os.access(there, os.W_OK):
+        return Finding("disk", "failed", f"{there} cannot be written", f"See who may: ls -ld {shlex.quote(str(there))}")
+    hint = "Free some space: what cannot be written is refused, not lost."
+    if free < ROOM_NEEDED:
+        return Finding("disk", "failed", f"only {free // 1000} kB free for {path}", hint)
+    message = f"{free / 1_000_000:,.0f} MB free for {path}"
+    return Finding("disk", "warning", message, hint) if free < ROOM_WANTED else Finding("disk", "ok", message)
+
+
+def file_findings(settings: Settings) -> list[Finding]:
+    """The files shared with the Rust CLI: private, and readable as what they are; and what was set aside."""
+    from ...io.local.credentials import CloudCredentials
+    from ...io.local.session_store import SessionStore
+    from ...io.local.tenants import TenantStore
+
+    paths = settings.paths
+    found: list[Finding] = []
+    for path, load in (
+        (paths.credentials, CloudCredentials.load_from_path),
+        (paths.tenants, TenantStore.load_from_path),
+        (paths.sessions_index, SessionStore.load),
+    ):
+        found += _file(path, load)
+    found += _unread_sessions(paths.sessions_index)
+    found += _keyring(paths.credentials)
+    kept = (
+        aside for folder in dict.fromkeys((paths.directory, paths.sessions_index.parent)) for aside in _aside(folder)
+    )
+    hint = "Look whether you need anything in it, then remove it; it may hold a token."
+    return found + [Finding("set aside", "warning", f"{path} could not be read", hint) for path in kept]
+
+
+def _file(path: Path, load: Callable[[Path], object]) -> list[Finding]:
+    try:
+        seen = path.lstat()
+    except FileNotFoundError:
+        return [Finding("file", "ok", f"{path} is not there")]
+    except OSError as exc:
+        return [Finding("file", "failed", f"{path} cannot be looked at: {exc.strerror}")]
+    found = [] if stat.S_ISLNK(seen.st_mode) else [_rights("file", path, seen, 0o600)]
+    try:
+        load(path)
+    except (NotAuthenticated, TenantsNotSynced):  # removed this instant
+        return []
+    except CloudError as exc:
+        return [*(_as_it_is_now(path, each) for each in found if each.status == "warning"), _trouble("file", exc)]
+    return [_as_it_is_now(path, each) for each in found]
+
+
+def _as_it_is_now(path: Path, found: Finding) -> Finding:
+    """What was found before the file was read, after that: reading a private file narrows it."""
+    if found.status != "warning" or path.lstat().st_mode & 0o077:
+        return found
+    hint = "Others may have read what is in it: log in anew, or rotate the credentials of your tenants."
+    return Finding("file", "warning", f"{found.message}; it is closed now", hint)
+
+
+def _unread_sessions(index: Path) -> list[Finding]:
+    from ...io.local.session_store import SessionStore
+
+    try:
+        store = SessionStore.load_or_create(index)
+    except CloudError:
+        return []  # told above
+    told = (unread.refusal for unread in store.unread.values())
+    return [Finding("session", "warning", each.user_message, each.recovery_hint) for each in told]
+
+
+def _keyring(credentials: Path) -> list[Finding]:
+    from ...io.local.credentials import CloudCredentials
+    from ...io.local.keyring_entries import note_of
+
+    if not note_of(credentials).exists():
+        return []
+    try:
+        if CloudCredentials.peek_at_path(credentials).in_keyring:
+            return [Finding("keyring", "ok", "the token is in the system's keyring, not in the file")]
+    except CloudError:
+        pass  # told above
+    left = "the system's keyring may hold the token of an earlier login"
+    return [Finding("keyring", "warning", left, f"Remove it: {CLI} logout. The next login removes it, too.")]
+
+
+def _aside(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.unreadable-*"))
+
+
+def _trouble(check: str, exc: CloudError) -> Finding:
+    return Finding(check, "failed", exc.user_message, exc.recovery_hint)
+
+
+def journal_findings(settings: Settings) -> list[Finding]:
+    """The journal: whole, and what in it waits to go on."""
+    from ...engine.journal.journal import Journal
+    from ..flows.ways_on import is_ours
+
+    path = settings.paths.journal
+    found: list[Finding] = []
+    try:
+        with Journal(path, create=False) as journal:
+            problems = journal.integrity_problems()
+            waiting = journal.flows(statuses=("running", "parked"), roots_only=True)
+    except FlowNotFound:
+        found = [Finding("journal", "ok", f"{path} is not there yet; the first flow makes it")]
+    except CloudError as exc:
+        found = [_trouble("journal", exc)]
+    else:
+        hint = f"Copy it away first: {CLI} flows backup FILE. Then look closer: {CLI} flows check"
+        found = [Finding("journal", "failed", f"{path}: {problem}", hint) for problem in problems]
+        found = found or [Finding("journal", "ok", f"{path} is whole")]
+        if waiting:
+            ours = any(is_ours(row.machine) for row in waiting)
+            hint = f"See them: {CLI} flows list{f'. Go on with the newest: {CLI} flows resume' if ours else ''}"
+            found.append(Finding("flows", "warning", f"{len(waiting)} unfinished", hint))
+    if settings.paths.state_directory != settings.paths.directory:
+        hint = "Unfinished flows may be in it; keep it until you know."
+        for aside in _aside(settings.paths.state_directory):
+            if not aside.name.endswith(("-wal", "-shm")):
+                found.append(Finding("set aside", "warning", f"{aside} was damaged", hint))
+    return found

@@ -1,0 +1,171 @@
+"""What `doctor` looks at around us: ports, the browser, proxy and certificates, the login, the API, the clock."""
+
+from __future__ import annotations
+
+import os
+import urllib.request
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from ...base.errors import CLI, CloudError
+from ...errors import JwtDecode, Network, NotAuthenticated, PortBusy
+from ..shared.settings import Settings, choose_api, usable_api
+from .findings import Finding
+
+PORTS: Final = {8765: "login", 8766: "checkout"}
+SOON: Final = timedelta(hours=1)
+"""A token with less left than this is worth a word (docs/reference/wire.md)."""
+API_SECONDS: Final = 15.0
+
+
+def port_findings(_settings: Settings) -> list[Finding]:
+    """The two ports a browser comes back to, free now."""
+    from ...io.loopback.serving import bind_loopback
+
+    found: list[Finding] = []
+    for port, command in PORTS.items():
+        try:
+            bind_loopback(port).close()
+        except PortBusy as exc:
+            option = "--port 0" if command == "login" else "--port 0 (with `up`: --checkout-port 0)"
+            found.append(Finding("port", "warning", exc.user_message, f"Let {command} take any free one: {option}"))
+        except CloudError as exc:
+            found.append(Finding("port", "failed", exc.user_message, exc.recovery_hint))
+        else:
+            found.append(Finding("port", "ok", f"{port} is free for {command}"))
+    return found
+
+
+def browser_findings(_settings: Settings) -> list[Finding]:
+    """Whether a browser can be opened here; without one the address is still shown."""
+    from ...io.loopback.browser import browser_command
+
+    command = browser_command(os.environ)
+    if command.argv is not None:
+        return [Finding("browser", "ok", f"opened with {Path(command.argv[0]).name}")]
+    hint = "The address is printed: open it yourself. On another computer use `login --paste`."
+    return [Finding("browser", "warning", f"none is opened: {command.reason}", hint)]
+
+
+def proxy_findings(settings: Settings) -> list[Finding]:
+    """The proxy and the certificates that the environment names for this API."""
+    from ...io.http.urls import LOOPBACK_NAMES
+
+    found: list[Finding] = []
+    parts = urlsplit(choose_api(settings).url)
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    host = parts.hostname or ""
+    # What happens on loopback is no proxy's business (io/http/transport.py).
+    if proxy and host not in LOOPBACK_NAMES and not urllib.request.proxy_bypass(host):
+        found.append(_proxy(parts.scheme, proxy))
+    else:
+        found.append(Finding("proxy", "ok", f"none for {host}"))
+    for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        if (named := os.environ.get(variable)) and not Path(named).exists():
+            hint = f"Unset {variable}, or name what is there."
+            found.append(Finding("certificates", "failed", f"{variable} names {named}, which does not exist", hint))
+        elif named:
+            found.append(Finding("certificates", "ok", f"from {named} ({variable})"))
+    return found
+
+
+def _proxy(scheme: str, proxy: str) -> Finding:
+    """A proxy without what it may hold of a user and a password."""
+    named = f"{scheme.upper()}_PROXY or ALL_PROXY"
+    try:
+        shown = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        if shown.hostname:
+            at = f"{shown.hostname}:{shown.port}" if shown.port else shown.hostname
+            return Finding("proxy", "ok", f"{scheme} calls go through {at}")
+    except ValueError:
+        pass
+    return Finding("proxy", "failed", f"{named} names no proxy", "Set it to http://HOST:PORT, or unset it.")
+
+
+def login_findings(settings: Settings) -> list[Finding]:
+    """Who is logged in, and for how long."""
+    from ...io.http.tokens import token_expiry
+    from ...io.local.credentials import CloudCredentials
+    from ...io.local.environment import (
+        API_TOKEN,
+        environment_credentials,
+        fresh_token_hint,
+        in_container,
+        no_login_in_container,
+    )
+
+    mend = fresh_token_hint() if os.environ.get(API_TOKEN) else f"Run: {CLI} login"
+    try:
+        handed = environment_credentials(os.environ, datetime.now(UTC))
+        if handed is None and in_container(os.environ):
+            raise no_login_in_container()
+        stored = handed or CloudCredentials.load_from_path(settings.paths.credentials)
+        expiry = token_expiry(stored.api_token)
+    except NotAuthenticated as exc:
+        if in_container(os.environ):
+            return [Finding("login", "warning", exc.user_message, exc.recovery_hint)]
+        return [Finding("login", "warning", "nobody is logged in here", mend)]
+    except JwtDecode as exc:
+        return [Finding("login", "failed", exc.user_message, mend)]
+    except CloudError as exc:
+        return [Finding("login", "failed", exc.user_message, exc.recovery_hint)]
+    who = f"{stored.user_email} at {stored.api_url}{f', by {API_TOKEN}' if handed else ''}"
+    if expiry is None:
+        return [Finding("login", "ok", f"{who}; the token does not expire")]
+    until = f"{expiry:%Y-%m-%d %H:%M} UTC"
+    left = expiry - datetime.now(UTC)
+    if left <= timedelta(0):
+        return [Finding("login", "failed", f"{who}; the token expired {until}", mend)]
+    if left < SOON:
+        return [Finding("login", "warning", f"{who}; the token expires {until}", mend)]
+    return [Finding("login", "ok", f"{who}; the token expires {until}")]
+
+
+def api_findings(settings: Settings) -> list[Finding]:
+    """Whether the API answers and takes the token, and whether this computer's clock agrees with its."""
+    import trio
+
+    from ...flows.services import Services
+    from ...io.cloud.api import CloudApiClient
+    from ..shared.signals import run
+
+    try:
+        url = usable_api(settings).url
+    except CloudError as exc:
+        return [Finding("api", "failed", exc.user_message, exc.recovery_hint)]
+    try:
+        token = Services(settings.paths, environ=os.environ).credentials(url).api_token
+    except CloudError:
+        token = None
+
+    async def ask() -> list[Finding]:
+        async with CloudApiClient(url, token, attempts=1) as api:
+            with trio.move_on_after(API_SECONDS):
+                try:
+                    if token is None:  # the one call that needs none: the first of a login
+                        await api.authorize_url("github", "http://127.0.0.1:8765/callback")
+                    else:
+                        await api.me()
+                except CloudError as exc:
+                    # A server that did not answer has not told its time either.
+                    skew = [] if isinstance(exc, Network) else _clock(api.clock_skew)
+                    return [Finding("api", "failed", exc.user_message, exc.recovery_hint), *skew]
+                took = "and takes the token" if token is not None else "(asked without a token)"
+                return [Finding("api", "ok", f"{url} answers {took}"), *_clock(api.clock_skew)]
+        return [Finding("api", "failed", f"{url} did not answer within {API_SECONDS:g} s", "Try again later.")]
+
+    try:
+        return run(ask)
+    except CloudError as exc:
+        return [Finding("api", "failed", exc.user_message, exc.recovery_hint)]
+
+
+def _clock(skew: timedelta | None) -> list[Finding]:
+    if skew is None:
+        return [Finding("clock", "ok", "agrees with the API's")]
+    ahead = "ahead of" if skew > timedelta(0) else "behind"
+    message = f"this computer's clock is {abs(skew)} {ahead} the API's"
+    return [Finding("clock", "failed", message, "Set it right: tokens expire too early or too late.")]

@@ -1,0 +1,71 @@
+"""`sandbox`: the local cloud on its own, for development and tests."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+from typing_extensions import override
+
+from ...base.errors import CLI
+from ..screen.terminal import put, put_json, say
+from ..shared.settings import program, settings_of
+
+
+class _ListingFaults(TyperCommand):
+    """The help of this command ends with the faults there are; they are looked up only when it is asked for."""
+
+    @override
+    def get_help(self, ctx: Any) -> str:
+        from ...sandbox.faults import FAULTS, fault_syntax
+
+        listed = "\n".join(f"  {fault_syntax(name)}\n      {what}" for name, what in FAULTS.items())
+        return f"{super().get_help(ctx)}\n\nFaults, with their defaults:\n{listed}"
+
+
+def sandbox(
+    context: typer.Context,
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535, metavar="PORT", help="0 for any free one.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", metavar="N", help="Equal seeds give equal ids and keys. [default: fresh ones]"),
+    ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option("--fault", metavar="NAME:KEY=VALUE,...", help="Something that goes wrong, see below; repeatable."),
+    ] = None,
+    step: Annotated[
+        float, typer.Option("--step", min=0.0, max=3600.0, metavar="SECONDS", help="Per step of provisioning.")
+    ] = 0.3,
+) -> None:
+    """Run a local cloud on loopback until Ctrl-C.
+
+    Its address is the first line on stdout. It needs no account, no money and no network, and forgets
+    everything when it ends.
+    """
+    settings = settings_of(context)
+    import trio
+
+    from ...sandbox import serve_sandbox
+    from ..shared.signals import until_interrupted
+
+    async def work() -> None:
+        async with serve_sandbox(port, seed=seed, faults=fault or (), step_seconds=step) as cloud:
+            if settings.json:
+                put_json({"url": cloud.url})
+            else:
+                put(cloud.url)
+            if sys.stderr.isatty():
+                say(f"Use it: {program()} up --plan plan_sandbox_starter --region iad --api-url {cloud.url}")
+                say("Ctrl-C ends it.")
+            await trio.sleep_forever()
+
+    trio.run(until_interrupted, work)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    epilog = f"Example: {CLI} sandbox --port 8800 --fault drop-stream:after=3 --fault slow:seconds=2"
+    app.command(cls=_ListingFaults, epilog=epilog)(sandbox)

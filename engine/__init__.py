@@ -1,0 +1,85 @@
+"""A durable state-machine engine for any program: it knows no cloud, no HTTP and no command line.
+
+    from systemprompt_cloud.engine import EnginePaths, Machine, Program, State, on, open_engine
+
+Every public name of the engine is importable from here, and is loaded when it is first used: a table needs no trio.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..base.clock import Clock as Clock
+    from ..base.clock import SystemClock as SystemClock
+    from ..base.errors import CloudError as CloudError
+    from ..base.errors import Io as Io
+    from .engine import Engine as Engine
+    from .engine import open_engine as open_engine
+    from .errors import ActivitiesRanDry as ActivitiesRanDry
+    from .errors import EffectUncertain as EffectUncertain
+    from .errors import EngineClosed as EngineClosed
+    from .errors import EventNotAccepted as EventNotAccepted
+    from .errors import FlowBusy as FlowBusy
+    from .errors import FlowFailed as FlowFailed
+    from .errors import FlowNotFound as FlowNotFound
+    from .errors import FlowParked as FlowParked
+    from .errors import IncompatibleFlow as IncompatibleFlow
+    from .errors import JournalCorrupted as JournalCorrupted
+    from .errors import JournalError as JournalError
+    from .errors import JournalTooNew as JournalTooNew
+    from .errors import MachineInvalid as MachineInvalid
+    from .errors import UnexpectedFailure as UnexpectedFailure
+    from .errors import VaultMissing as VaultMissing
+    from .flow import Flow as Flow
+    from .history import Change as Change
+    from .history import Outcome as Outcome
+    from .machine.machine import Machine as Machine
+    from .machine.migrations import Migration as Migration
+    from .machine.parts import ANY as ANY
+    from .machine.parts import STAY as STAY
+    from .machine.parts import CancelRequested as CancelRequested
+    from .machine.parts import Context as Context
+    from .machine.parts import DeadlinePassed as DeadlinePassed
+    from .machine.parts import Event as Event
+    from .machine.parts import ResumePolicy as ResumePolicy
+    from .machine.parts import Row as Row
+    from .machine.parts import State as State
+    from .machine.parts import Step as Step
+    from .machine.parts import Verdict as Verdict
+    from .machine.parts import on as on
+    from .paths import EnginePaths as EnginePaths
+    from .visit import Activity as Activity
+    from .visit import Intent as Intent
+    from .visit import Program as Program
+    from .visit import Visit as Visit
+    from .visit import await_signal as await_signal
+
+_ROOMS = {
+    "..base.clock": "Clock SystemClock",
+    "..base.errors": "CloudError Io",
+    ".engine": "Engine open_engine",
+    ".errors": "ActivitiesRanDry EffectUncertain EngineClosed EventNotAccepted FlowBusy FlowFailed FlowNotFound "
+    "FlowParked IncompatibleFlow JournalCorrupted JournalError JournalTooNew MachineInvalid UnexpectedFailure "
+    "VaultMissing",
+    ".flow": "Flow",
+    ".history": "Change Outcome",
+    ".machine.machine": "Machine",
+    ".machine.migrations": "Migration",
+    ".machine.parts": "ANY STAY CancelRequested Context DeadlinePassed Event ResumePolicy Row State Step Verdict on",
+    ".paths": "EnginePaths",
+    ".visit": "Activity Intent Program Visit await_signal",
+}
+_WHERE = {name: room for room, names in _ROOMS.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_WHERE[name], __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(_WHERE)

@@ -1,0 +1,28 @@
+"""Calls that wait for the disk, kept off the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import trio
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Disk:
+    """Where blocking calls go.
+
+    Args:
+        inline: Call on the loop's own thread, for tests on a virtual clock.
+    """
+
+    def __init__(self, *, inline: bool) -> None:
+        self._inline = inline
+
+    async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call something that waits for the disk, in a thread."""
+        if self._inline:
+            return function(*args, **kwargs)
+        return await trio.to_thread.run_sync(lambda: function(*args, **kwargs))

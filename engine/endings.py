@@ -1,0 +1,102 @@
+"""Stopping flows for good: cancelled by their own table, or abandoned where no table is known any more.
+
+The leaf goes first, always. A crash between two of these writes then leaves a parent that learns that its child was
+cancelled, and never a child that works for nobody; and what a crash left behind all the same is found by
+`cancel_orphans`.
+"""
+
+from __future__ import annotations
+
+from ..base.errors import CloudError
+from ..base.log import logger
+from .claims import Claims
+from .driven import Driven
+from .errors import EngineClosed, EventNotAccepted, FlowBusy, IncompatibleFlow
+from .ids import visit_of_child
+from .journal.records import FlowRow
+from .journal.vault import Vault
+from .ledger import Ledger
+from .leftovers import discard_secrets
+from .live import LiveFlow
+from .machine.parts import CancelRequested
+from .versions import abandon
+
+
+class Endings:
+    """How one engine stops flows before they end by themselves.
+
+    Args:
+        ledger: The journal, and how it is written.
+        claims: Which flows may be ended here.
+        driven: Which are driven here.
+        vault: Where their secrets are.
+    """
+
+    def __init__(self, ledger: Ledger, claims: Claims, driven: Driven, vault: Vault) -> None:
+        self._ledger = ledger
+        self._claims = claims
+        self._driven = driven
+        self._vault = vault
+
+    async def cancel(self, flow: str, reason: str) -> bool:
+        """Stop a flow, whoever drives it; see `Engine.cancel`."""
+        row = self._claims.existing(flow)
+        if row.status == "ended":
+            return True
+        live = self._driven.driven(flow)
+        if live is not None:
+            await self.cancel_driven(live, reason)
+            return True
+        try:
+            live = await self._driven.take_over(row)
+        except FlowBusy:
+            await self._ledger.post(flow, CancelRequested(reason))
+            return False
+        except IncompatibleFlow:
+            await self._abandon(row, reason)
+            return True
+        failure: Exception | None = EngineClosed(f"flow {flow} could not be cancelled; it stands in {live.row.state}")
+        try:
+            await self.cancel_driven(live, reason)
+            failure = None
+        finally:
+            self._driven.finish(live, failure)
+        return True
+
+    async def cancel_driven(self, live: LiveFlow, reason: str, *, signal: int | None = None) -> None:
+        """Stop a flow that this engine has taken over; `signal` leaves the inbox with the step."""
+        for child in self._ledger.journal.children(live.row.id):
+            if child.status != "ended":
+                driven = self._driven.driven(child.id)
+                await self.cancel(child.id, reason)
+                if driven is not None:
+                    await driven.settled.wait()  # its port is free and its tasks are gone before the parent ends
+        try:
+            if not live.ended:
+                await live.step(CancelRequested(reason), signal=signal)
+        except EventNotAccepted:
+            if not live.ended:  # a parent that follows its child may have ended meanwhile: that is what was asked for
+                raise
+
+    async def cancel_strays(self, live: LiveFlow) -> None:
+        """Stop the children of visits that are over: a state left by another way than its child's end leaves them."""
+        for child in self._ledger.journal.children(live.row.id):
+            if child.status != "ended" and visit_of_child(child.id) != live.row.incarnation:
+                await self.cancel(child.id, f"{live.machine.name} went on to {live.row.state}")
+
+    async def cancel_orphans(self) -> None:
+        """Stop the children of flows that ended in a process that was killed before it could: nobody resumes them."""
+        try:
+            for orphan in self._ledger.journal.orphans():
+                await self.cancel(orphan.id, "the flow it belonged to has ended")
+        except CloudError as exc:  # they can wait; what the engine was opened for need not
+            logger.warning("a child of a flow that has ended still stands where it was: {}", exc)
+
+    async def _abandon(self, row: FlowRow, reason: str) -> None:
+        # Cancelling without a table: whatever version wrote the flow, it must not stand in anybody's way for ever.
+        for child in self._ledger.journal.children(row.id):
+            if child.status != "ended":
+                await self.cancel(child.id, reason)
+        after, record = abandon(row, reason, self._ledger.clock.now())
+        await self._ledger.advance(row, after, record)
+        discard_secrets(self._vault, row.id)

@@ -1,0 +1,355 @@
+"""The engine: the only loop. It drives flows from state to state, each visit in a nursery of its own.
+
+    async with open_engine(paths, programs) as engine:
+        flow = await engine.start(LOGIN, LoginContext(api_url=...), key="...")
+        outcome = await flow.wait()
+
+The journal is the truth. A step counts when it is on disk; nothing is shown, sent or started because of it before.
+Leaving the `async with` stops every flow where it stands, resumable: that is what Ctrl-C does. A flow is driven by one
+process at a time; another one gets `FlowBusy`, and can reach it through the inbox.
+
+What stops a flow from going on (no login, a full disk, a bug) *parks* it: it keeps its state, says why, and `resume`
+goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from ..base.clock import Clock, SystemClock
+from ..base.errors import CloudError
+from .claims import Claims
+from .disk import Disk
+from .drive import drive
+from .driven import Driven
+from .endings import Endings
+from .errors import EngineClosed, EventNotAccepted, FlowExists, IncompatibleFlow
+from .feed import Feed, follow
+from .flow import Flow
+from .history import Change, Outcome, first_lines
+from .ids import child_flow_id, new_flow_id
+from .inbox import Inbox
+from .journal.journal import Journal
+from .journal.owners import Owner
+from .journal.records import FlowRow
+from .journal.vault import Vault
+from .ledger import Ledger
+from .leftovers import discard_secrets, sweep
+from .live import LiveFlow
+from .machine.machine import Machine
+from .machine.parts import Context, Event
+from .nursery import open_plain_nursery
+from .paths import Places, directory_maker
+from .visit import Program
+
+
+class Engine:
+    """Drives the flows of one journal. Made by `open_engine`."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        programs: Iterable[Program[Any]],
+        vault: Vault,
+        owner: Owner,
+        owners: Path,
+        nursery: trio.Nursery,
+        disk: Disk,
+    ) -> None:
+        self.ledger = ledger
+        self.vault = vault
+        self._disk = disk
+        self._owners = owners
+        self._nursery = nursery
+        self._claims = Claims(ledger, programs, owner, owners, self._enliven)
+        self._driven = Driven(self._claims, vault)
+        self._endings = Endings(ledger, self._claims, self._driven, vault)
+        self._taking = trio.Lock()
+        self._repeating: set[str] = set()
+
+    @property
+    def journal(self) -> Journal:
+        """The journal, to look at."""
+        return self.ledger.journal
+
+    @property
+    def feed(self) -> Feed:
+        """The changes of every flow that is driven here."""
+        return self.ledger.feed
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+        return self.ledger.clock
+
+    async def begin(self) -> None:
+        """What `open_engine` does before anything else: tidy up after processes that were killed, then listen."""
+        sweep(self.journal, self.vault, self._owners)
+        await self._endings.cancel_orphans()
+        inbox = Inbox(self.ledger, self._claims.owner.name, self._driven, self._endings)
+        self._nursery.start_soon(inbox.watch)
+
+    # --- starting and going on --------------------------------------------------------------------------------------
+
+    async def start(
+        self,
+        machine: Machine[Any],
+        context: Context,
+        *,
+        key: str | None = None,
+        secrets: Mapping[str, str] | None = None,
+    ) -> Flow:
+        """Start a flow, or go on with the unfinished one of the same machine and key.
+
+        Args:
+            machine: Its table; its program must be among those the engine was opened with.
+            context: What it is to do.
+            key: Makes starting idempotent while the flow is unfinished.
+            secrets: Put in the flow's vault first; the context may refer to them as `vault:<name>`.
+
+        Raises:
+            FlowBusy: Another process drives the flow with this key.
+            JournalError: It could not be written; nothing was started.
+        """
+        if key is not None and (found := self.journal.unfinished_with_key(machine.name, key)):
+            return await self.resume(found.id)
+        flow = new_flow_id(self.clock.now())
+        try:
+            return await self._begin(flow, machine, context, key=key, parent=None, secrets=secrets or {})
+        except FlowExists as exc:  # another process was quicker
+            return await self.resume(exc.flow)
+
+    async def resume(self, flow: str, *, repeat: bool = False) -> Flow:
+        """Go on with a flow where it stands; a child is resumed by resuming the flow that runs it.
+
+        Args:
+            flow: Its id.
+            repeat: Do the outward effect it waits for a decision about again; this flow's, not its children's.
+
+        Raises:
+            EffectUncertain: `repeat` was asked for where nothing waits for a decision.
+            FlowNotFound: There is none.
+            FlowBusy: Another process drives it.
+            IncompatibleFlow: Another version of its machine wrote it, and no migration leads from there.
+        """
+        row = leaf = self._claims.existing(flow)
+        if repeat:
+            self._claims.must_await_decision(row, driven=self.driven(row.id) is not None)
+        while row.parent is not None and (parent := self.journal.flow(row.parent)) and parent.status != "ended":
+            row = parent
+        if repeat:
+            self._repeating.add(leaf.id)
+        try:
+            await self._go_on(row.id)
+        except BaseException:  # a decision holds for this once: the next resume must not repeat anything by itself
+            self._repeating.discard(leaf.id)
+            raise
+        return Flow(self, row.id)
+
+    async def _run_child(self, parent: LiveFlow, program: Program[Any], context: Context) -> Outcome:
+        """Run the child flow of the parent's current visit to its end; found again by its id after a crash."""
+        flow = child_flow_id(parent.row.id, program.machine.name, parent.row.incarnation)
+        if self.journal.flow(flow) is None:
+            await self._begin(flow, program.machine, context, key=None, parent=parent.row.id, secrets={})
+        else:
+            await self._go_on(flow)
+        return await self.wait(flow)
+
+    async def _go_on(self, flow: str) -> None:
+        async with self._taking:  # two callers at once in one process share the one drive
+            if self.driven(flow) is not None:
+                return
+            live = await self._driven.take_over(self._claims.existing(flow))
+            if live.ended:
+                return
+            try:
+                await live.resume(self._claims.owner.name, repeat=flow in self._repeating)
+                self._repeating.discard(flow)
+                await self._endings.cancel_strays(live)
+            except BaseException:
+                # Taken over and not driven: it must not look as if it were, or nobody could take it up again.
+                self._driven.finish(
+                    live, EngineClosed(f"flow {flow} was not taken up again; it stands in {live.row.state}")
+                )
+                raise
+            self._nursery.start_soon(self._drive, live, True, name=f"flow {flow}")
+
+    # --- looking ----------------------------------------------------------------------------------------------------
+
+    def row(self, flow: str) -> FlowRow:
+        """A flow as it stands. Raises `FlowNotFound`."""
+        live = self._driven.known(flow)
+        return live.row if live else self._claims.existing(flow)
+
+    def context(self, flow: str) -> Context:
+        """What a flow knows. Raises `FlowNotFound`."""
+        live = self._driven.known(flow)
+        return live.context if live else self._claims.load(self._claims.existing(flow))[0].context
+
+    def history(self, flow: str) -> list[Change]:
+        """Everything that happened to a flow, in order. Raises `FlowNotFound`."""
+        row = self._claims.existing(flow)
+        return [Change.of(row.machine, record) for record in self.journal.records(flow)]
+
+    async def changes(self, flow: str, *, children: bool = False) -> AsyncGenerator[Change]:
+        """A flow's changes, from its first to its last; see `Flow.changes`."""
+        with self.feed.subscribe() as channel:
+            row = self._claims.existing(flow)
+            past = [self.history(each.id) for each in (self.journal.family(row) if children else [row])]
+            async with aclosing(follow(channel, past, self._driven.known(flow), children=children)) as changes:
+                async for change in changes:
+                    yield change
+
+    async def wait(self, flow: str) -> Outcome:
+        """Wait until a flow driven here has ended; see `Flow.wait`."""
+        live = self._driven.known(flow)
+        if live is None:
+            return self._claims.outcome(flow)
+        await live.settled.wait()
+        if live.failure is not None:
+            raise live.failure
+        return live.outcome()
+
+    def driven(self, flow: str) -> LiveFlow | None:
+        """The flow, if it is driven here and not stopped."""
+        return self._driven.driven(flow)
+
+    # --- steering ---------------------------------------------------------------------------------------------------
+
+    async def send(self, flow: str, event: Event) -> bool:
+        """Give a flow an event; returns when it is durable. See `Flow.send`.
+
+        A flow that is not driven here finds the event in its inbox: its driver takes it at once, and if nobody drives
+        it, whoever resumes it does.
+
+        Returns:
+            True when the flow took it; False when it was left in its inbox.
+
+        Raises:
+            FlowNotFound: There is none.
+            EventNotAccepted: The state of a flow driven here has no row for it; or the flow has ended; or its machine
+                knows no such event. What only the driver can know it does not raise here, but warns of in its log.
+            JournalError: It could not be written; nothing changed.
+        """
+        live = self.driven(flow)
+        if live is not None:
+            await live.step(event)
+            return True
+        row = self._claims.existing(flow)
+        if row.status == "ended" or type(event).__name__ not in self._claims.program(row.machine).machine.events:
+            raise EventNotAccepted(row.state, type(event).__name__, machine=row.machine)
+        await self.ledger.post(flow, event)
+        return False
+
+    async def cancel(self, flow: str, reason: str = "") -> bool:
+        """Stop a flow for good, its children first. One that another process drives is sent a signal.
+
+        A flow whose version of the machine is not known here cannot be told; it is abandoned where it stands.
+
+        Returns:
+            True when it has ended; False when its driver was asked to end it.
+
+        Raises:
+            FlowNotFound: There is none.
+        """
+        return await self._endings.cancel(flow, reason)
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _enliven(self, program: Program[Any], row: FlowRow, context: Context) -> LiveFlow:
+        return LiveFlow(
+            program, row, context, ledger=self.ledger, vault=self.vault, disk=self._disk, run_child=self._run_child
+        )
+
+    async def _drive(self, live: LiveFlow, resumed: bool) -> None:
+        failure: Exception | None = EngineClosed(f"the engine was closed while flow {live.row.id} was running")
+        try:
+            failure = await drive(live, self.clock, resumed=resumed, cancel_strays=self._endings.cancel_strays)
+        except CloudError as exc:
+            # The journal itself cannot be written: nothing changed, and whoever waits is told so.
+            failure = exc
+        finally:
+            live.run = None
+            self._driven.finish(live, failure)
+
+    async def _begin(
+        self,
+        flow: str,
+        machine: Machine[Any],
+        context: Context,
+        *,
+        key: str | None,
+        parent: str | None,
+        secrets: Mapping[str, str],
+    ) -> Flow:
+        program = self._claims.program(machine.name)
+        if program.machine is not machine:
+            raise IncompatibleFlow(f"the engine was opened with another machine of the name {machine.name}")
+        row, record = first_lines(
+            flow, machine, context, now=self.clock.now(), key=key, parent=parent, owner=self._claims.owner.name
+        )
+        try:
+            for name, secret in secrets.items():
+                await self._disk.run(self.vault.put, flow, name, secret)
+            await self.ledger.begin(row, record)
+        except BaseException:  # also when it was cancelled between the two: no flow, no secrets
+            if secrets:
+                discard_secrets(self.vault, flow)
+            raise
+        live = self._enliven(program, row, context)
+        self._driven.add(live)
+        self._nursery.start_soon(self._drive, live, False, name=f"flow {flow}")
+        return Flow(self, flow)
+
+
+@asynccontextmanager
+async def open_engine(
+    paths: Places,
+    programs: Iterable[Program[Any]],
+    *,
+    clock: Clock | None = None,
+    inline: bool = False,
+) -> AsyncGenerator[Engine]:
+    """An engine on the journal of `paths`, for as long as the block runs.
+
+    Leaving the block stops every flow that is still running where it is; all of them can be resumed.
+
+    Args:
+        paths: Where the journal, the vault and the lock files are.
+        programs: Every machine that may run, with its activities.
+        clock: The time; this machine's when not given.
+        inline: Write on the calling thread, for tests on a virtual clock.
+
+    Raises:
+        JournalCorrupted: The journal is damaged; it was set aside.
+        JournalTooNew: A newer version wrote it.
+        Io: A directory or file cannot be made.
+        RuntimeError: It is not trio that runs here; nothing was opened.
+    """
+    if not trio.lowlevel.in_trio_task():
+        way = 'a portal\'s thread of its own, anyio.from_thread.start_blocking_portal("trio")'
+        raise RuntimeError(f"the flows run in trio: trio.run(main), or beside asyncio {way} (docs/guides/embed.md)")
+    with Journal(paths.journal, make_directory=directory_maker(paths)) as journal:
+        owner = Owner(paths.owners)
+        try:
+            async with open_plain_nursery() as nursery:
+                ledger = Ledger(journal, Feed(), clock or SystemClock(), inline=inline)
+                engine = Engine(
+                    ledger=ledger,
+                    programs=programs,
+                    vault=Vault(paths.vault),
+                    owner=owner,
+                    owners=paths.owners,
+                    nursery=nursery,
+                    disk=Disk(inline=inline),
+                )
+                await engine.begin()
+                yield engine
+        finally:
+            owner.release()

@@ -1,0 +1,153 @@
+"""What can go wrong with a machine, a flow or its journal, and what fixes it.
+
+Two families, as in any protocol library: errors of this use of the engine (`EventNotAccepted`, `MachineInvalid`,
+`FlowNotFound`) and errors of the world (`JournalError`, `VaultMissing`). `CloudError` (`base/errors.py`) is the root.
+"""
+
+from __future__ import annotations
+
+from ..base.errors import CLI, EXIT_PENDING, CloudError, Io
+
+# --- machines and flows --------------------------------------------------------------------------------
+
+
+class MachineInvalid(CloudError, hint="Mend the line of the table that the message names."):
+    """A machine's table breaks a rule; raised while the machine is built."""
+
+
+class EventNotAccepted(CloudError):
+    """The event has no row for this state; nothing was changed.
+
+    Attributes:
+        state: The state the flow stands in.
+        event: The event's name.
+    """
+
+    def __init__(self, state: str, event: str, *, machine: str = "") -> None:
+        where = f"{machine} in state {state}" if machine else f"state {state}"
+        hint = f"See what it accepts: {CLI} diagram {machine}".strip()
+        super().__init__(f"{where} does not accept {event}", hint=hint)
+        self.state, self.event = state, event
+
+
+class FlowNotFound(CloudError, hint=f"See what there is: {CLI} flows list"):
+    """No flow has this id, or the shortened id fits several."""
+
+
+class FlowBusy(CloudError):
+    """Another process drives this flow.
+
+    Attributes:
+        flow: The flow's id.
+        pid: The process that drives it.
+        host: The machine that process runs on.
+    """
+
+    def __init__(self, flow: str, *, pid: int, host: str) -> None:
+        super().__init__(
+            f"flow {flow} is driven by process {pid} on {host}",
+            hint=f"Let it finish, look at it with `{CLI} flows show {flow}`, or stop it: {CLI} flows cancel {flow}",
+        )
+        self.flow, self.pid, self.host = flow, pid, host
+
+
+class FlowExists(CloudError):
+    """An unfinished flow of the same machine has the same key; resume that one.
+
+    Attributes:
+        flow: The id of the flow there is.
+    """
+
+    def __init__(self, flow: str) -> None:
+        super().__init__(
+            f"the same flow is unfinished already: {flow}", hint=f"Go on with it: {CLI} flows resume {flow}"
+        )
+        self.flow = flow
+
+
+class FlowFailed(CloudError, hint="Nothing is left to resume: start again."):
+    """A flow ended, and not with what it was started for.
+
+    Attributes:
+        flow: The flow's id.
+        state: The state it ended in.
+    """
+
+    def __init__(self, message: str, *, flow: str, state: str) -> None:
+        super().__init__(message)
+        self.flow, self.state = flow, state
+
+
+class SignalTaken(CloudError, hint="Nothing to do: the flow has the event."):
+    """An event from the inbox was taken already, by a process that drove the flow before; nothing was changed."""
+
+
+class EngineClosed(CloudError, code=EXIT_PENDING, hint="Resume the flow: `Engine.resume(flow)`."):
+    """The engine was closed while somebody waited for a flow; the flow can be resumed."""
+
+
+class EffectUncertain(
+    CloudError,
+    code=EXIT_PENDING,
+    hint="Check whether it happened. To do it again: `Engine.resume(flow, repeat=True)`; else cancel the flow.",
+):
+    """An outward effect was announced, the process died, and only a person can say whether it happened."""
+
+
+class FlowParked(CloudError, code=EXIT_PENDING):
+    """A flow stopped in a state it can go on from; somebody has to mend something first.
+
+    Attributes:
+        flow: The flow's id.
+        state: The state it stands in.
+        kind: The kind of error that parked it.
+        code: The exit code the command line ends with: 4 when a login is needed, else 8.
+    """
+
+    def __init__(self, flow: str, state: str, *, kind: str, message: str, hint: str, exit_code: int) -> None:
+        super().__init__(message, hint=hint)
+        self.flow, self.state = flow, state
+        self._kind, self.code = kind, exit_code
+
+
+class ActivitiesRanDry(
+    CloudError, hint="This is a bug in the flow's activities; the flow is kept and can be resumed once it is mended."
+):
+    """Every activity of a state ended and none led out of it: a bug in the flow, not in what the user did."""
+
+
+class UnexpectedFailure(CloudError, hint="The flow is kept: `Engine.resume(flow)`. The traceback is in the log."):
+    """An exception nobody planned for; the flow is kept and its traceback is in the log."""
+
+
+class IncompatibleFlow(CloudError, hint="Finish it with the program and the version that started it, or cancel it."):
+    """The flow was written by another version of its machine and no migration is registered."""
+
+
+# --- the journal and the vault -------------------------------------------------------------------------
+
+
+class JournalError(Io):
+    """The journal could not be written or read; nothing that was acknowledged is lost."""
+
+
+class JournalBusy(JournalError):
+    """Another process holds the journal for writing and does not let go."""
+
+
+class JournalMoved(JournalError):
+    """The journal was moved, removed or replaced while it was open; what was acknowledged before is where it is now."""
+
+
+class JournalCorrupted(
+    JournalError, hint="The damaged file is kept beside the new one; `sqlite3 FILE .recover` may read it."
+):
+    """The journal is not a readable SQLite database, or a row of it cannot be understood."""
+
+
+class JournalTooNew(JournalError, hint="Upgrade systemprompt-cloud."):
+    """The journal was written by a newer version of this package."""
+
+
+class VaultMissing(CloudError, hint="Cancel the flow and start again."):
+    """The secrets of a running flow are gone; the flow cannot go on from here."""

@@ -1,0 +1,151 @@
+"""A flow as a document: where it stands, what it knows, and everything that happened to it, for people and programs.
+
+The document is made to leave this computer (a bug report, an audit), so it holds no secret: the journal keeps only
+references to them, and every text passes the redactor besides, with the values in the flow's vault made known to it
+first. Bodies are JSON inside it, not JSON in a string, so `jq` can look into them.
+"""
+
+from __future__ import annotations
+
+import functools
+from datetime import datetime
+from typing import Any, Final, cast
+
+import msgspec
+
+from ..base.errors import CloudError
+from ..base.moments import moment_text
+from ..base.redaction import REDACTED, redact
+from .journal.journal import Journal
+from .journal.records import FlowRow, Record
+from .journal.vault import PREFIX, Vault
+
+FORMAT: Final = "systemprompt-cloud flow 1"
+
+
+class ExportedRecord(msgspec.Struct, frozen=True, kw_only=True, rename={"from_state": "from", "to_state": "to"}):
+    """A line of a flow's history; see `io.records.Record`."""
+
+    seq: int
+    at: str
+    kind: str
+    name: str
+    body: Any
+    from_state: str
+    to_state: str
+    incarnation: int
+    deadline: str | None
+
+
+class ExportedFlow(msgspec.Struct, frozen=True, kw_only=True):
+    """A flow and its history; see `io.records.FlowRow`."""
+
+    id: str
+    machine: str
+    version: int
+    fingerprint: str
+    key: str | None
+    parent: str | None
+    state: str
+    incarnation: int
+    seq: int
+    status: str
+    verdict: str | None
+    deadline: str | None
+    context: Any
+    trouble: Any
+    created: str
+    updated: str
+    records: list[ExportedRecord]
+
+
+class Export(msgspec.Struct, frozen=True, kw_only=True):
+    """The document: a flow, and then the flows inside it.
+
+    Attributes:
+        format: `FORMAT`; another number after another change of the document's shape.
+        exported: When (RFC 3339, UTC).
+        flows: The flow that was asked for first, each parent before its children.
+    """
+
+    format: str
+    exported: str
+    flows: list[ExportedFlow]
+
+
+def export_flow(journal: Journal, vault: Vault, flow: str, now: datetime) -> Export:
+    """A flow with everything inside it, without secrets.
+
+    Args:
+        journal: Where it is.
+        vault: Where its secrets are, so that they can be left out by value, too.
+        flow: Its id, or a beginning of it that fits no other.
+        now: The moment, for the document.
+
+    Raises:
+        FlowNotFound: There is none, or several.
+        JournalError: The journal cannot be read.
+    """
+    found = [
+        (row, [record for record in journal.records(row.id) if record.seq <= row.seq])
+        for row in journal.family(journal.find(flow))
+    ]
+    for row, records in found:
+        for body in (row.context, *(record.body for record in records)):
+            _make_known(vault, row.id, msgspec.json.decode(body))
+    return Export(format=FORMAT, exported=moment_text(now), flows=[_exported(row, records) for row, records in found])
+
+
+def _exported(row: FlowRow, records: list[Record]) -> ExportedFlow:
+    fields = msgspec.structs.asdict(row)
+    del fields["owner"]  # which process drove it says nothing elsewhere
+    fields["context"] = _without_secrets(msgspec.json.decode(row.context))
+    fields["trouble"] = None if row.trouble is None else _without_secrets(msgspec.json.decode(row.trouble))
+    fields["key"] = None if row.key is None else redact(row.key)
+    return ExportedFlow(**fields, records=[_exported_record(record) for record in records])
+
+
+def _exported_record(record: Record) -> ExportedRecord:
+    fields = msgspec.structs.asdict(record)
+    del fields["flow"]
+    fields["body"] = _without_secrets(msgspec.json.decode(record.body))
+    return ExportedRecord(**fields)
+
+
+def _without_secrets(value: Any, name: str = "") -> Any:
+    match value:
+        case str():
+            if value and not value.startswith(PREFIX) and _names_a_secret(name):
+                return REDACTED
+            return redact(value)
+        case dict():
+            members = cast("dict[str, Any]", value)
+            return {key: _without_secrets(member, key) for key, member in members.items()}
+        case list():
+            return [_without_secrets(member, name) for member in cast("list[Any]", value)]
+        case _:
+            return value
+
+
+@functools.cache
+def _names_a_secret(name: str) -> bool:
+    # The redactor decides, so that there is one list of such names.
+    return REDACTED in redact(f'"{name}": "x"')
+
+
+def _make_known(vault: Vault, flow: str, value: Any) -> None:
+    """Have the vault reveal every secret referred to: it tells the redactor its value."""
+    match value:
+        case str() if value.startswith(PREFIX):
+            try:
+                vault.has(flow, value)
+            except CloudError:
+                return  # a vault that cannot be read hides its secrets well enough
+        case dict():
+            for member in cast("dict[str, Any]", value).values():
+                _make_known(vault, flow, member)
+        case list():
+            for member in cast("list[Any]", value):
+                _make_known(vault, flow, member)
+        case _:
+            pass

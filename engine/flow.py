@@ -1,0 +1,90 @@
+"""The handle a caller holds on a flow."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+from .history import Change, Outcome
+from .journal.records import FlowRow
+from .machine.parts import Context, Event
+
+
+class Steering(Protocol):
+    """What a handle asks of the engine behind it; see `Engine` for what each does."""
+
+    def row(self, flow: str) -> FlowRow: ...
+    def context(self, flow: str) -> Context: ...
+    def history(self, flow: str) -> list[Change]: ...
+    def changes(self, flow: str, *, children: bool = False) -> AsyncGenerator[Change]: ...
+    async def send(self, flow: str, event: Event) -> bool: ...
+    async def cancel(self, flow: str, reason: str = "") -> bool: ...
+    async def wait(self, flow: str) -> Outcome: ...
+
+
+class Flow:
+    """A running flow. Made by `Engine.start` and `Engine.resume`."""
+
+    def __init__(self, engine: Steering, flow: str) -> None:
+        self._engine = engine
+        self.id = flow
+
+    @property
+    def row(self) -> FlowRow:
+        """The flow as it stands, as the journal has it."""
+        return self._engine.row(self.id)
+
+    @property
+    def state(self) -> str:
+        """The state it stands in."""
+        return self.row.state
+
+    @property
+    def context(self) -> Context:
+        """What it knows."""
+        return self._engine.context(self.id)
+
+    @property
+    def history(self) -> list[Change]:
+        """Everything that happened to it, in order."""
+        return self._engine.history(self.id)
+
+    async def send(self, event: Event) -> bool:
+        """Give it an event; returns when the event is durable.
+
+        Returns:
+            True when the flow took it; False when this process does not drive the flow and left it in its inbox.
+
+        Raises:
+            EventNotAccepted: The state it stands in has no row for the event; nothing changed.
+            JournalError: The event could not be written; nothing changed.
+        """
+        return await self._engine.send(self.id, event)
+
+    async def cancel(self, reason: str = "") -> None:
+        """Stop it for good, children first.
+
+        Raises:
+            JournalError: It could not be written; nothing changed.
+        """
+        await self._engine.cancel(self.id, reason)
+
+    def changes(self, *, children: bool = False) -> AsyncGenerator[Change]:
+        """Every change, from the first there ever was to the last; ends when the flow ends or is parked.
+
+        Left early, it must be closed (`contextlib.aclosing`): trio collects no asynchronous generator for you.
+
+        Args:
+            children: Also those of the flows that run inside it; each change names its flow and machine.
+        """
+        return self._engine.changes(self.id, children=children)
+
+    async def wait(self) -> Outcome:
+        """Wait until it has ended.
+
+        Raises:
+            FlowParked: It cannot go on until somebody mends something; the message and the hint say what.
+            JournalError: The journal cannot be written; the flow stands where it stood.
+            EngineClosed: The engine was closed meanwhile; the flow can be resumed.
+        """
+        return await self._engine.wait(self.id)

@@ -1,0 +1,256 @@
+"""The journal checked against itself: the rows of `events` are the truth, the row in `flows` only their fold.
+
+`fold` takes a flow's records and replays them, every event through `Machine.step`, and so says where the flow must
+stand. `check_flow` compares that with the row that is stored, and tells every difference in words. Nothing here writes.
+
+What another version of the machine wrote is not replayed: its table is gone. The replay begins where the flow was
+carried over to today's, with what the `migrated` record says it knew; before that, every record must lead to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from .errors import EventNotAccepted, JournalCorrupted
+from .journal.journal import Journal
+from .journal.records import FlowRow, Record, Status
+from .machine.machine import Machine
+from .machine.parts import Context, Verdict
+from .versions import MigratedBody
+from .visit import Program
+
+C = TypeVar("C", bound=Context)
+
+
+class Folded(msgspec.Struct, Generic[C], frozen=True, kw_only=True):
+    """Where a flow must stand, by its records.
+
+    Attributes:
+        state: The state.
+        context: What it knows.
+        incarnation: The number of the visit.
+        seq: The number of the last record.
+        deadline: When the visit runs out, as the last record has it (RFC 3339), or None.
+        status: `running`, `parked` or `ended`.
+    """
+
+    state: str
+    context: C
+    incarnation: int
+    seq: int
+    deadline: str | None
+    status: Status
+
+
+def fold(machine: Machine[C], records: Sequence[Record]) -> Folded[C]:
+    """Replay a flow's whole history.
+
+    Args:
+        machine: Its table.
+        records: Everything the journal has of it, in order.
+
+    Raises:
+        JournalCorrupted: The records are not a history this machine can have: one is missing, cannot be read, is not
+            accepted where it stands, or says something else than the table. The message names the flow and the record.
+    """
+    if not records:
+        raise JournalCorrupted("there is not one record")
+    begin = own_part(records)
+    folded = _carried(machine, records[: begin + 1]) if begin else _begun(machine, records[0])
+    for record in records[begin + 1 :]:
+        folded = _after(machine, folded, record)
+    return folded
+
+
+def own_part(records: Sequence[Record]) -> int:
+    """Where the part of a history begins that the newest of its tables wrote: at its last migration, else at 0."""
+    return next((at for at in reversed(range(len(records))) if records[at].kind == "migrated"), 0)
+
+
+def is_table_of(machine: Machine[Any] | None, row: FlowRow) -> bool:
+    """Whether the flow's records can be replayed with this table: it is the one that wrote the last of them."""
+    return machine is not None and (machine.version, machine.fingerprint) == (row.version, row.fingerprint)
+
+
+def check_flow(journal: Journal, programs: Iterable[Program[Any]], row: FlowRow) -> list[str]:
+    """Compare a flow's stored row with the fold of its records.
+
+    Args:
+        journal: Where both are.
+        programs: What is known of machines. A flow of an unknown machine, or of another version of a known one, is not
+            replayed; that its records are complete and lead to the stored state is checked all the same.
+        row: The flow as it is stored. Records younger than the row are left out: the flow may be running meanwhile.
+
+    Returns:
+        Every difference, in words; empty when all is well.
+
+    Raises:
+        JournalError: The journal cannot be read.
+    """
+    records = [record for record in journal.records(row.id) if record.seq <= row.seq]
+    machine = next((program.machine for program in programs if program.machine.name == row.machine), None)
+    return check_records(machine, row, records)
+
+
+def check_records(machine: Machine[Any] | None, row: FlowRow, records: Sequence[Record]) -> list[str]:
+    """Compare a flow's row with the fold of its records, wherever they were kept; see `check_flow`.
+
+    Args:
+        machine: Its table, None when it is not known.
+        row: The flow as it is stored.
+        records: Its history up to there.
+    """
+    if machine is None or not is_table_of(machine, row):
+        return [f"flow {row.id}: {problem}" for problem in _chain_problems(records, row)]
+    try:
+        folded = fold(machine, records)
+    except JournalCorrupted as exc:
+        return [f"flow {row.id}: {exc.user_message}"]
+    return [f"flow {row.id}: {problem}" for problem in _row_problems(machine, folded, records, row)]
+
+
+def _begun(machine: Machine[C], record: Record) -> Folded[C]:
+    if record.kind != "started" or record.seq != 1:
+        raise _broken(record, "the history does not begin with its start")
+    if record.to_state != machine.initial:
+        raise _broken(record, f"it starts in {record.to_state}, not in {machine.initial}")
+    try:
+        context = machine.decode_context(record.body)
+    except msgspec.DecodeError as exc:
+        raise _broken(record, f"its context cannot be read: {exc}") from exc
+    return Folded(
+        state=machine.initial, context=context, incarnation=1, seq=1, deadline=record.deadline, status="running"
+    )
+
+
+def _carried(machine: Machine[C], records: Sequence[Record]) -> Folded[C]:
+    for before, record in pairwise(records):
+        if record.seq != before.seq + 1:
+            raise _broken(record, f"it follows record {before.seq}")
+        if record.from_state != before.to_state:
+            raise _broken(record, f"it goes on from {record.from_state}; the one before led to {before.to_state}")
+    first, record = records[0], records[-1]
+    if first.kind != "started" or first.seq != 1:
+        raise _broken(first, "the history does not begin with its start")
+    try:
+        body = msgspec.json.decode(record.body, type=MigratedBody)
+        context = machine.decode_context(bytes(body.context))
+    except msgspec.DecodeError as exc:
+        raise _broken(record, f"its context cannot be read: {exc}") from exc
+    if (body.here.version, body.here.fingerprint) != (machine.version, machine.fingerprint):
+        raise _broken(record, f"it leads to version {body.here.version} ({body.here.fingerprint})")
+    if record.to_state not in machine.states or machine.states[record.to_state].final:
+        raise _broken(record, f"it leads to {record.to_state}, in which no flow can go on")
+    last = next(each for each in reversed(records) if each.kind != "migrated")
+    return Folded(
+        state=record.to_state,
+        context=context,
+        incarnation=record.incarnation,
+        seq=record.seq,
+        deadline=record.deadline,
+        status="parked" if last.kind == "parked" else "running",
+    )
+
+
+def _after(machine: Machine[C], before: Folded[C], record: Record) -> Folded[C]:
+    if record.seq != before.seq + 1:
+        raise _broken(record, f"it follows record {before.seq}")
+    if before.status == "ended":
+        raise _broken(record, f"the flow had ended in {before.state}")
+    state, context, incarnation, status = before.state, before.context, before.incarnation, before.status
+    match record.kind:
+        case "event":
+            try:
+                step = machine.step(state, context, machine.decode_event(record.body))
+            except msgspec.DecodeError as exc:
+                raise _broken(record, f"it cannot be read: {exc}") from exc
+            except EventNotAccepted as exc:
+                raise _broken(record, exc.user_message) from exc
+            context = step.context
+            if step.entered:
+                state, incarnation = step.state, incarnation + 1
+                status = "ended" if machine.states[state].final else "running"
+        case "parked":
+            status = "parked"
+        case "resumed":
+            status = "running"
+            if record.incarnation == incarnation + 1:  # a person had the effect repeated: a visit of its own
+                incarnation += 1
+        case "abandoned":
+            status = "ended"
+        case "intent":
+            pass
+        case "started" | "migrated":  # `fold` begins with the last of these
+            raise _broken(record, "a flow starts only once")
+    if (record.from_state, record.to_state, record.incarnation) != (before.state, state, incarnation):
+        raise _broken(
+            record,
+            f"it says {record.from_state} to {record.to_state}, visit {record.incarnation}; "
+            f"the table says {before.state} to {state}, visit {incarnation}",
+        )
+    if incarnation == before.incarnation and record.kind != "resumed" and record.deadline != before.deadline:
+        raise _broken(record, f"it moves the deadline from {before.deadline} to {record.deadline}")
+    return Folded(
+        state=state,
+        context=context,
+        incarnation=incarnation,
+        seq=record.seq,
+        deadline=record.deadline,
+        status=status,
+    )
+
+
+def _broken(record: Record, why: str) -> JournalCorrupted:
+    return JournalCorrupted(f"record {record.seq} ({record.name}): {why}")
+
+
+def _row_problems(machine: Machine[C], folded: Folded[C], records: Sequence[Record], row: FlowRow) -> list[str]:
+    verdict = Verdict.CANCELLED if records[-1].kind == "abandoned" else machine.states[folded.state].verdict
+    parked = folded.status == "parked"
+    wanted: dict[str, tuple[object, object]] = {
+        "state": (row.state, folded.state),
+        "visit": (row.incarnation, folded.incarnation),
+        "last record": (row.seq, folded.seq),
+        "deadline": (row.deadline, folded.deadline),
+        "status": (row.status, folded.status),
+        "verdict": (row.verdict, None if verdict is None else str(verdict)),
+        "trouble": (row.trouble, _trouble(records) if parked else None),
+        "time of the last change": (row.updated, records[-1].at),
+    }
+    problems = [
+        f"the stored {what} is {stored}, its records say {true}"
+        for what, (stored, true) in wanted.items()
+        if stored != true
+    ]
+    try:
+        context = machine.decode_context(row.context)
+    except msgspec.DecodeError as exc:
+        problems.append(f"the stored context cannot be read: {exc}")
+    else:
+        # Which fields differ, and not their values: a context is made to hold no secret, and this makes sure.
+        names = [name for name in context.__struct_fields__ if getattr(context, name) != getattr(folded.context, name)]
+        if names:
+            problems.append(f"the stored context is not what its records say: {', '.join(names)}")
+    return problems
+
+
+def _trouble(records: Sequence[Record]) -> str | None:
+    return next((record.body for record in reversed(records) if record.kind == "parked"), None)
+
+
+def _chain_problems(records: Sequence[Record], row: FlowRow) -> list[str]:
+    """What can be said without the table: no record is missing, each goes on where the one before it ended."""
+    problems = [
+        f"record {record.seq} ({record.name}) goes on from {record.from_state}; the one before led to {last.to_state}"
+        for last, record in pairwise(records)
+        if record.from_state != last.to_state
+    ]
+    if [record.seq for record in records] != list(range(1, row.seq + 1)):
+        problems.append(f"records are missing: there are {len(records)} of {row.seq}")
+    elif records and records[-1].to_state != row.state:
+        problems.append(f"the stored state is {row.state}, its records say {records[-1].to_state}")
+    return problems

@@ -1,0 +1,174 @@
+"""What callers see of a flow: changes on the way, an outcome at the end, and why it is paused in between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final, cast
+
+import msgspec
+
+from ..base.errors import CloudError
+from ..base.moments import moment_text
+from ..base.redaction import redact
+from .deadlines import deadline_text
+from .errors import FlowParked, UnexpectedFailure
+from .journal.records import FlowRow, Record
+from .machine.machine import Machine
+from .machine.parts import Context
+
+NO_BODY: Final = "{}"
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One committed line of a flow's history, as people and programs may see it: it holds no secret.
+
+    Attributes:
+        flow: The flow's id.
+        seq: 1 for the first line of this flow, and so on without gaps.
+        at: RFC 3339, UTC.
+        machine: The machine's name.
+        kind: `started`, `event`, `intent`, `parked`, `resumed`, `migrated` or `abandoned`.
+        event: The event's name; for the other kinds what it is about.
+        from_state: Before.
+        to_state: After; the same for progress.
+        message: What happened in words, when there is something to say.
+        deadline: When the state it led to runs out (RFC 3339), when it does.
+    """
+
+    flow: str
+    seq: int
+    at: str
+    machine: str
+    kind: str
+    event: str
+    from_state: str
+    to_state: str
+    message: str = ""
+    deadline: str | None = None
+
+    @classmethod
+    def of(cls, machine: str, record: Record) -> Change:
+        """From the journal's record."""
+        body = msgspec.json.decode(record.body, type=dict[str, object])
+        words = next((str(body[name]) for name in ("message", "problem", "reason") if body.get(name)), "")
+        return cls(
+            flow=record.flow,
+            seq=record.seq,
+            at=record.at,
+            machine=machine,
+            kind=record.kind,
+            event=record.name,
+            from_state=record.from_state,
+            to_state=record.to_state,
+            message=words if record.kind in {"event", "parked", "abandoned"} else "",
+            deadline=record.deadline,
+        )
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How a flow ended.
+
+    Attributes:
+        flow: The flow's id.
+        machine: The machine's name.
+        state: The final state.
+        verdict: `success`, `failure` or `cancelled`.
+        problem: Why it did not end well, in a sentence; empty when it did.
+        result: What the flow hands out; holds no secret.
+    """
+
+    flow: str
+    machine: str
+    state: str
+    verdict: str
+    problem: str
+    result: Mapping[str, object]
+
+    @property
+    def succeeded(self) -> bool:
+        """True when the flow reached what it was started for."""
+        return self.verdict == "success"
+
+
+class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a flow is parked, and which of the intents it has announced came to nothing, as the journal keeps it."""
+
+    kind: str
+    message: str
+    hint: str
+    code: int
+    withdrawn: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, exc: Exception, withdrawn: frozenset[str] = frozenset()) -> Trouble:
+        """From what stopped the flow; anything unplanned becomes `UnexpectedFailure`."""
+        if not isinstance(exc, CloudError):
+            exc = UnexpectedFailure(f"{type(exc).__name__}: {redact(str(exc))}")
+        code = (
+            exc.code if isinstance(exc, FlowParked) else (exc.exit_code if exc.requires_login else FlowParked.exit_code)
+        )
+        return cls(exc.kind, redact(exc.user_message), redact(exc.recovery_hint), code, withdrawn)
+
+    def error(self, row: FlowRow) -> FlowParked:
+        """The error whoever waits for the flow gets."""
+        return FlowParked(row.id, row.state, kind=self.kind, message=self.message, hint=self.hint, exit_code=self.code)
+
+
+def first_lines(
+    flow: str,
+    machine: Machine[Any],
+    context: Context,
+    *,
+    now: datetime,
+    key: str | None,
+    parent: str | None,
+    owner: str,
+) -> tuple[FlowRow, Record]:
+    """What a new flow looks like in the journal: its row and its first record."""
+    moment, deadline = moment_text(now), deadline_text(machine, machine.initial, context, now)
+    body = msgspec.json.encode(context).decode()
+    row = FlowRow(
+        id=flow,
+        machine=machine.name,
+        version=machine.version,
+        fingerprint=machine.fingerprint,
+        key=key,
+        parent=parent,
+        state=machine.initial,
+        incarnation=1,
+        seq=1,
+        status="running",
+        verdict=None,
+        deadline=deadline,
+        context=body,
+        trouble=None,
+        created=moment,
+        updated=moment,
+        owner=owner,
+    )
+    record = Record(
+        flow=flow,
+        seq=1,
+        at=moment,
+        kind="started",
+        name="started",
+        body=body,
+        from_state=machine.initial,
+        to_state=machine.initial,
+        incarnation=1,
+        deadline=deadline,
+    )
+    return row, record
+
+
+def outcome_of(machine: Machine[Any], row: FlowRow, context: Context) -> Outcome:
+    """How a flow that has ended did so."""
+    return Outcome(
+        flow=row.id,
+        machine=row.machine,
+        state=row.state,
+        verdict=cast("str", row.verdict),
+        problem="" if row.verdict == "success" else context.problem,
+        result=machine.result(context),
+    )

@@ -1,0 +1,282 @@
+"""Is a journal whole? Asked by whoever opens it first after somebody stopped without closing it.
+
+Theory. SQLite finds damage when it reads a damaged page, and overlooks what it does not read. Worse, it takes a log for
+what is left of it: one that ends early, or whose header cannot be read, counts as short or empty, and is written over.
+A file whose last writer closed it has no log, and is looked at in no time. One with a log was left by a crash, and is
+worth some milliseconds before anybody writes:
+
+1. The header of the log must be whole: with a broken one SQLite would take the log for empty, and write over it.
+2. Every page that the last transaction counts must be in the file or in the log. A page that is in neither was cut off.
+   Only a file that looks too short is worth following the log's checksums from frame to frame
+   (https://sqlite.org/fileformat.html, 4.3).
+3. The flows must agree with their records, and the file without its log must not know more than with it. A log that
+   lost its end after the file had taken it in, or that belongs to another copy, makes a mixture of two moments.
+
+What no look can find: a log that lost its end, or was damaged in its middle, before the file had taken any of that in.
+What lies behind the end of a log proves nothing: writers that were killed leave whole transactions there that were
+never acknowledged. And of flows that have ended
+it is not asked where they went, because `flows prune` may have taken them.
+
+Nothing here writes. The connection of step 3 is read-only: a read-only connection folds nothing in when it closes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import struct
+from pathlib import Path
+from typing import Final, NamedTuple
+from urllib.parse import quote
+
+from ..errors import JournalBusy, JournalCorrupted, JournalError
+from .file import HEAD_BYTES, LOG, Held, companion
+from .records import APPLICATION_ID, SCHEMA_VERSION
+
+THOROUGH_BYTES: Final = 16 * 1024 * 1024
+"""In a larger journal not every page is looked at when it is opened, to save a second; `flows check` looks at all."""
+FULL_BYTES: Final = 64 * 1024
+"""Of some of its files SQLite says only that they failed; with less free than this, the disk is full."""
+
+_MAGIC: Final = 0x377F0682
+_LOG_HEAD: Final = struct.Struct(">8I")
+_FRAME_HEAD: Final = struct.Struct(">6I")
+_WORD: Final = 0xFFFFFFFF
+
+
+def check_whole(held: Held) -> None:
+    """Look at a journal that is about to be opened.
+
+    Args:
+        held: Its file.
+
+    Raises:
+        sqlite3.DatabaseError: It is damaged; the message says how. Look again before you believe it: another process
+            may have begun to write.
+        OSError: It cannot be read.
+    """
+    check_head(held.head)
+    # Somebody who has it open has looked at it; and what is being written cannot be judged.
+    if held.alone():
+        _check_pages(held)
+
+
+def explain(held: Held, exc: sqlite3.Error | OSError, verb: str) -> JournalError:
+    """Say what went wrong with an open journal: the file, the reason and the mend.
+
+    Args:
+        held: Its file.
+        exc: What SQLite, or the system, raised.
+        verb: What was tried: `open`, `read`, `write`.
+    """
+    path, text = held.path, str(exc)
+    if not isinstance(exc, sqlite3.OperationalError | OSError):
+        try:
+            held.read_all()
+        except OSError:
+            text = "disk I/O error"  # SQLite calls a file malformed that it could not read
+        else:
+            return JournalCorrupted(
+                f"cannot {verb} the journal {path}: {text}",
+                hint=f"Nothing was written over. Copy it and its {LOG} file; `sqlite3 {path} .recover` may read it. "
+                "When both are moved away, the next command starts with a new one.",
+            )
+    mend = f"Check the path, its owner and the free space of {path.parent}, then run the same command again."
+    if "ead-only" not in text and _disk_is_read_only(path.parent):
+        text += "; the file system is read-only"
+    elif "full" not in text and _disk_is_full(path.parent):
+        text += "; the disk is full"
+    if "full" in text:
+        mend = f"Free some space on the disk of {path.parent}; the flow goes on where it stands."
+    elif "I/O" in text or "Input/output" in text:
+        mend = (
+            f"The disk of {path.parent} fails: look at the system's log. Copy the directory to another disk and go on "
+            "there with --dir."
+        )
+    elif _disk_is_read_only(path.parent):
+        mend = (
+            f"Make the disk of {path.parent} writable again (mount -o remount,rw); every flow goes on where it stands."
+        )
+    elif "readonly" in text or "ead-only" in text:
+        mend = f"Make {path} and its directory writable: chmod u+w; the flow goes on where it stands."
+    elif "locked" in text:
+        mend = f"Another program holds {path} open for writing; close it and run the same command again."
+        return JournalBusy(f"cannot {verb} the journal {path}: {text}", hint=mend)
+    return JournalError(f"cannot {verb} the journal {path}: {text}", hint=mend)
+
+
+def _disk_is_read_only(directory: Path) -> bool:
+    # SQLite says "unable to open database file" there, of its shared memory, which tells nobody anything.
+    try:
+        return bool(os.statvfs(directory).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
+def _disk_is_full(directory: Path) -> bool:
+    try:
+        found = os.statvfs(directory)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize < FULL_BYTES
+
+
+def check_head(head: bytes) -> None:
+    """Look at the first bytes of a journal, before SQLite sees them: it would remove the log of an empty file.
+
+    Raises:
+        sqlite3.DatabaseError: They are not a journal's.
+    """
+    if len(head) < HEAD_BYTES or not head.startswith(b"SQLite format 3\0"):
+        raise sqlite3.DatabaseError("it is not an SQLite database")
+    if int.from_bytes(head[68:72], "big") != APPLICATION_ID:
+        raise sqlite3.DatabaseError("it is not a journal of this program")
+
+
+def _check_pages(held: Held) -> None:
+    head = held.head
+    page = int.from_bytes(head[16:18], "big") or 1
+    page = 65536 if page == 1 else page
+    log_path = companion(held.path, LOG)
+    has_log = _check_log_head(log_path, page) is not None
+    size = os.fstat(held.fd).st_size
+    pages = int.from_bytes(head[28:32], "big")
+    if size % page or size // page < pages:
+        _check_short(log_path, page, size, pages)
+    if has_log:
+        _check_flows(held.path, thorough=size <= THOROUGH_BYTES)
+
+
+def _check_short(log_path: Path, page: int, size: int, pages: int) -> None:
+    # The file is shorter than it says: fine if its log holds the rest.
+    log = read_log(log_path, page)
+    if log is None:
+        raise sqlite3.DatabaseError(f"it is cut off: {size} bytes of {pages * page}")
+    lost = [number for number in range(size // page + 1, log.pages + 1) if number not in log.holds]
+    if lost:
+        raise sqlite3.DatabaseError(f"it is cut off: {len(lost)} of {log.pages} pages are neither in it nor in its log")
+
+
+class Log(NamedTuple):
+    """What a write-ahead log holds: the size of the file after its last transaction, and which pages it has."""
+
+    pages: int
+    holds: frozenset[int]
+
+
+class _LogHead(NamedTuple):
+    order: str
+    salts: list[int]
+    checksum: tuple[int, int]
+
+
+def _check_log_head(path: Path, page: int) -> _LogHead | None:
+    """The header of a log; None when there is no log, or only the beginning of one."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LOG_HEAD.size + 1)
+    except FileNotFoundError:
+        return None
+    if len(data) <= _LOG_HEAD.size or not any(data[: _LOG_HEAD.size]):
+        return None  # it was being made, and nothing in it was acknowledged
+    magic, _version, size, _count, salt_1, salt_2, *stored = _LOG_HEAD.unpack_from(data)
+    order = ">" if magic & 1 else "<"
+    if magic & ~1 != _MAGIC or size != page or _sum(order, (0, 0), data[:24]) != tuple(stored):
+        raise sqlite3.DatabaseError("the header of its log is damaged")
+    return _LogHead(order, [salt_1, salt_2], (stored[0], stored[1]))
+
+
+def read_log(path: Path, page: int) -> Log | None:
+    """Follow a log as SQLite does when it recovers one.
+
+    Args:
+        path: The log.
+        page: Bytes in a page of the file it belongs to.
+
+    Returns:
+        None when there is no log, or no whole transaction in it.
+
+    Raises:
+        sqlite3.DatabaseError: Its header is damaged.
+    """
+    head = _check_log_head(path, page)
+    if head is None:
+        return None
+    data = path.read_bytes()
+    step = _FRAME_HEAD.size + page
+    holds: set[int] = set()
+    open_pages: list[int] = []
+    pages = 0
+    before = head.checksum
+    at = _LOG_HEAD.size
+    while at + step <= len(data):
+        number, commit, *salts, sum_1, sum_2 = _FRAME_HEAD.unpack_from(data, at)
+        if salts != head.salts:
+            break
+        begun = _sum(head.order, before, data[at : at + 8])
+        now = _sum(head.order, begun, data[at + _FRAME_HEAD.size : at + step])
+        if now != (sum_1, sum_2):
+            break
+        open_pages.append(number)
+        if commit:
+            holds.update(open_pages)
+            open_pages.clear()
+            pages = commit
+        before = now
+        at += step
+    return Log(pages, frozenset(holds)) if pages else None
+
+
+def _sum(order: str, before: tuple[int, int], data: bytes) -> tuple[int, int]:
+    """SQLite's running checksum over pairs of words (https://sqlite.org/fileformat.html, 4.2)."""
+    words = struct.unpack(f"{order}{len(data) // 4}I", data)
+    one, two = before
+    for first, second in zip(words[::2], words[1::2], strict=True):
+        one = (one + first + two) & _WORD
+        two = (two + second + one) & _WORD
+    return one, two
+
+
+def _check_flows(path: Path, *, thorough: bool) -> None:
+    address = f"file:{quote(str(path.absolute()))}"
+    try:
+        with contextlib.closing(sqlite3.connect(f"{address}?mode=ro", uri=True, isolation_level=None)) as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version != SCHEMA_VERSION:
+                return  # what its tables mean is not known here
+            found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(1)")] if thorough else ["ok"]
+            if found != ["ok"]:
+                raise sqlite3.DatabaseError(found[0])
+            if row := connection.execute(_DISAGREES).fetchone():
+                raise sqlite3.DatabaseError(f"flow {row[0]} stands at record {row[1]} and has {row[2]}")
+            try:
+                connection.execute("ATTACH ? AS bare", (f"{address}?immutable=1",))
+                row = connection.execute(_BEHIND).fetchone()
+            except sqlite3.DatabaseError:
+                return  # somebody died folding the log in: without it the file need not make sense
+            if row is not None:
+                raise sqlite3.DatabaseError(f"its log ends before record {row[1]} of flow {row[0]}, which the file has")
+    except sqlite3.OperationalError:
+        return  # not to be read like this (a read-only directory, say): opening it will tell why
+
+
+# A log is about what was written lately: the flows that go on, and the newest.
+_LATELY: Final = """
+WITH lately AS (SELECT * FROM {0}.flows WHERE status <> 'ended'
+    UNION SELECT * FROM (SELECT * FROM {0}.flows ORDER BY id DESC LIMIT 1000))
+"""
+_DISAGREES: Final = (
+    _LATELY.format("main")
+    + """
+SELECT id, lately.seq, count(events.seq) AS has FROM lately LEFT JOIN events ON flow = id GROUP BY id
+HAVING has <> lately.seq OR max(events.seq) <> lately.seq LIMIT 1
+"""
+)
+_BEHIND: Final = (
+    _LATELY.format("bare")
+    + """
+SELECT id, lately.seq FROM lately LEFT JOIN main.flows USING (id)
+WHERE main.flows.seq < lately.seq OR main.flows.id IS NULL AND lately.status <> 'ended' LIMIT 1
+"""
+)

@@ -1,0 +1,264 @@
+"""Keeping the journal small and safe: retention, compaction, backup.
+
+Theory. A journal only grows. What has ended is kept because somebody may ask what happened; after some weeks nobody
+does. So `prune` removes what ended before a moment, a root flow together with the flows inside it: half a history would
+be worse than none. It works in small transactions, so that flows that are being driven meanwhile hardly wait, and it
+may be stopped between any two of them. The room it makes is used again by new flows; `compact` gives it back to the
+disk, which rewrites the file and so is done only while nobody drives anything.
+
+`backup` copies a journal as it is at one moment, while others write to it, with SQLite's own backup: copying the file
+with `cp` would miss what still stands in the write-ahead log. Secrets are no part of a journal, so they are no part of
+its backup: a flow that needs one from the vault can only go on where the vault is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sqlite3
+import time
+from collections.abc import Generator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from ...base.errors import Io
+from ...base.moments import moment_text
+from ..errors import JournalCorrupted, JournalError
+from .journal import BUSY_SECONDS, Journal
+from .owners import anybody_drives
+from .vault import Vault
+
+BATCH: Final = 50
+"""Root flows removed in one transaction."""
+BREATH_SECONDS: Final = 0.002
+"""The shortest pause between two transactions. It is as long as the one before it was: SQLite lets waiting writers
+try again after some time and not in turn, so a driver that waits finds the file free at every other attempt."""
+
+_TREES: Final = """
+WITH RECURSIVE tree (root, id, status) AS (
+    SELECT id, id, status FROM flows WHERE id IN (SELECT value FROM json_each(?))
+    UNION ALL
+    SELECT tree.root, flows.id, flows.status FROM flows JOIN tree ON flows.parent = tree.id
+)
+SELECT root, id, status FROM tree
+"""
+_OLD: Final = """
+SELECT id FROM flows WHERE parent IS NULL AND status = 'ended' AND updated < ? AND id NOT IN (
+    SELECT id FROM flows WHERE parent IS NULL AND status = 'ended' ORDER BY id DESC LIMIT ?
+) ORDER BY id
+"""
+
+
+class Pruned(msgspec.Struct, frozen=True, kw_only=True):
+    """What `prune` removed, or would remove.
+
+    Attributes:
+        flows: Root flows.
+        children: The flows inside them.
+        records: Lines of history of both.
+        kept: Old root flows that were left alone, because a flow inside them has not ended.
+    """
+
+    flows: int = 0
+    children: int = 0
+    records: int = 0
+    kept: int = 0
+
+
+class Compacted(msgspec.Struct, frozen=True, kw_only=True):
+    """What `compact` did.
+
+    Attributes:
+        before: Bytes on disk, the write-ahead log included.
+        after: Bytes on disk now.
+        outcome: `done`; `driven` when flows are driven meanwhile and the file was not rewritten.
+    """
+
+    before: int
+    after: int
+    outcome: Literal["done", "driven"]
+
+
+def prune(journal: Journal, vault: Vault, before: datetime, *, keep: int = 0, dry_run: bool = False) -> Pruned:
+    """Remove root flows that ended before a moment, with every flow inside them and their histories.
+
+    Flows that have not ended are never touched, however old. It may be stopped anywhere, and run while others drive.
+
+    Args:
+        journal: The open journal.
+        vault: Where its flows' secrets are; a killed process may have left some of flows that have ended.
+        before: Only what ended earlier.
+        keep: The newest so many ended root flows stay, however old they are.
+        dry_run: Only count.
+
+    Raises:
+        JournalError: The journal cannot be read or written; what was removed so far stays removed.
+        Io: A left secret cannot be removed; its flow stays.
+    """
+    flows = children = records = kept = 0
+    lasted = 0.0
+    with _connected(journal, "prune") as connection:
+        old = [row[0] for row in connection.execute(_OLD, (moment_text(before), keep))]
+        for start in range(0, len(old), BATCH):
+            if start and not dry_run:
+                time.sleep(max(BREATH_SECONDS, lasted))
+            began = time.monotonic()
+            with _transaction(connection, write=not dry_run):
+                trees: dict[str, list[tuple[str, str]]] = {}
+                for root, flow, status in connection.execute(_TREES, (_array(old[start : start + BATCH]),)):
+                    trees.setdefault(root, []).append((flow, status))
+                ended = [tree for tree in trees.values() if all(status == "ended" for _, status in tree)]
+                doomed = [flow for tree in ended for flow, _ in tree]
+                flows += len(ended)
+                children += len(doomed) - len(ended)
+                kept += len(trees) - len(ended)
+                records += _count(connection, doomed) if dry_run else _remove(connection, vault, doomed)
+            lasted = time.monotonic() - began
+    return Pruned(flows=flows, children=children, records=records, kept=kept)
+
+
+def compact(journal: Journal, owners_directory: Path) -> Compacted:
+    """Give unused room back to the disk, unless flows are driven meanwhile.
+
+    Args:
+        journal: The open journal.
+        owners_directory: Where the lock files of the processes are that drive its flows.
+
+    Raises:
+        JournalError: It cannot be rewritten, for lack of room perhaps; it stands as it was.
+        Io: A lock file cannot be looked at.
+    """
+    size = journal_bytes(journal.path)
+    if anybody_drives(owners_directory):
+        return Compacted(before=size, after=size, outcome="driven")
+    with _connected(journal, "compact") as connection:
+        connection.execute("VACUUM")
+        # The new content stands in the log until it is moved; a reader may hold that up, and then it is done later.
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return Compacted(before=size, after=journal_bytes(journal.path), outcome="done")
+
+
+def journal_bytes(path: Path) -> int:
+    """Bytes a journal takes on disk, its write-ahead log included."""
+    return sum(each.stat().st_size for each in (path, path.with_name(f"{path.name}-wal")) if each.exists())
+
+
+def backup(journal: Journal, target: Path) -> int:
+    """Copy a journal as it is at this moment into a file of its own, while others go on writing.
+
+    Args:
+        journal: The open journal.
+        target: The new file, 0600; nothing may be there. It is there whole or not at all.
+
+    Returns:
+        Its size in bytes.
+
+    Raises:
+        Io: Something is there already, or the file cannot be written.
+        JournalError: The journal cannot be read.
+        JournalCorrupted: The copy does not pass SQLite's check, so the journal is damaged; no file was left.
+    """
+    if os.path.lexists(target):
+        raise Io(
+            f"cannot back up to {target}: it exists", hint="Name another file; a backup is never written over another."
+        )
+    fresh = target.with_name(f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}.new")
+    try:
+        fd = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(fd, 0o600)
+            _copy(journal, fresh, target)
+            os.fsync(fd)
+            size = os.fstat(fd).st_size
+            _put_in_place(fresh, target)
+        finally:
+            os.close(fd)
+            for suffix in ("", "-journal", "-wal", "-shm"):
+                fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
+    except OSError as exc:
+        raise Io(f"cannot back up to {target}: {exc.strerror or exc}") from exc
+    return size
+
+
+def _copy(journal: Journal, fresh: Path, target: Path) -> None:
+    with (
+        _connected(journal, "back up") as source,
+        contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as copy,
+    ):
+        try:
+            source.backup(copy)  # in one step: one moment, and in WAL mode no writer waits for it
+            # One file, with nothing beside it that could be forgotten when it is moved.
+            copy.execute("PRAGMA journal_mode = DELETE")
+            found = [str(row[0]) for row in copy.execute("PRAGMA quick_check")]
+        except sqlite3.OperationalError as exc:
+            raise JournalError(f"cannot back up {journal.path} to {target}: {exc}") from exc
+    if found != ["ok"]:
+        raise JournalCorrupted(f"the journal {journal.path} is damaged, no backup was made: {found[0]}")
+
+
+def _put_in_place(fresh: Path, target: Path) -> None:
+    try:
+        os.link(fresh, target)  # unlike a rename it never replaces anything
+    except OSError as exc:
+        if exc.errno not in {errno.EPERM, errno.ENOTSUP, errno.EMLINK}:
+            raise
+        fresh.rename(target)  # a file system without links: there was nothing at the beginning
+    directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+# --- inside ----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _connected(journal: Journal, verb: str) -> Generator[sqlite3.Connection, None, None]:
+    """A connection of its own, so that nothing here holds up the journal's two; never makes a file."""
+    try:
+        address = f"{journal.path.absolute().as_uri()}?mode=rw"
+        connection = sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        with contextlib.closing(connection):
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = ON")
+            yield connection
+    except sqlite3.Error as exc:
+        raise journal.failure(exc, verb) from exc
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection, *, write: bool) -> Generator[None, None, None]:
+    connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _array(flows: Sequence[str]) -> str:
+    return msgspec.json.encode(flows).decode()
+
+
+def _count(connection: sqlite3.Connection, flows: Sequence[str]) -> int:
+    sql = "SELECT count(*) FROM events WHERE flow IN (SELECT value FROM json_each(?))"
+    return int(connection.execute(sql, (_array(flows),)).fetchone()[0])
+
+
+def _remove(connection: sqlite3.Connection, vault: Vault, flows: Sequence[str]) -> int:
+    # Before the rows: a secret without a flow would never be found again.
+    left = {path.stem for path in vault.directory.glob("*.json")}
+    for flow in left.intersection(flows):
+        vault.discard(flow)
+    array = (_array(flows),)
+    count = connection.execute("DELETE FROM events WHERE flow IN (SELECT value FROM json_each(?))", array).rowcount
+    connection.execute("DELETE FROM inbox WHERE flow IN (SELECT value FROM json_each(?))", array)
+    connection.execute("DELETE FROM flows WHERE id IN (SELECT value FROM json_each(?))", array)
+    return count

@@ -1,0 +1,147 @@
+"""Looking into a journal: flows, records, signals."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from ..errors import FlowNotFound, JournalCorrupted
+from .check import explain
+from .file import Held
+from .records import FlowRow, Record, Signal, Status, standing_intents
+
+FLOW_COLUMNS: Final = ", ".join(FlowRow.__struct_fields__)
+RECORD_COLUMNS: Final = 'flow, seq, at, kind, name, body, "from", "to", incarnation, deadline'
+
+
+class Reading:
+    """The part of an open journal that only looks.
+
+    Attributes:
+        path: The file.
+    """
+
+    path: Path
+    _held: Held
+    _reader: sqlite3.Connection
+
+    def flow(self, flow: str) -> FlowRow | None:
+        """The flow with exactly this id."""
+        return self._one("WHERE id = ?", (flow,))
+
+    def find(self, prefix: str) -> FlowRow:
+        """The flow whose id is, or begins with, `prefix`; a flow goes before its own children.
+
+        Raises:
+            FlowNotFound: None does, or several do.
+        """
+        if exact := self.flow(prefix):
+            return exact
+        rows = self._rows("WHERE id >= ? AND id < ? ORDER BY id LIMIT 50", (prefix, prefix + "\U0010ffff"))
+        roots = [row for row in rows if row.parent is None] or rows
+        if not prefix or not roots:
+            raise FlowNotFound(f"no flow has the id {prefix!r} in {self.path}")
+        if len(roots) > 1:
+            raise FlowNotFound(f"{prefix!r} fits {len(roots)} flows: {', '.join(row.id for row in roots[:5])}")
+        return roots[0]
+
+    def flows(
+        self,
+        *,
+        statuses: Sequence[Status] = (),
+        machine: str | None = None,
+        roots_only: bool = False,
+        limit: int = 20,
+    ) -> list[FlowRow]:
+        """Flows, the newest first."""
+        clauses = ["1"]
+        values: list[object] = []
+        if statuses:
+            clauses.append(f"status IN ({', '.join('?' * len(statuses))})")
+            values += statuses
+            if "ended" not in statuses:
+                # Said twice, because only in this form SQLite sees that its index of the unfinished is enough.
+                clauses.append("status <> 'ended'")
+        if machine is not None:
+            clauses.append("machine = ?")
+            values.append(machine)
+        if roots_only:
+            clauses.append("parent IS NULL")
+        return self._rows(f"WHERE {' AND '.join(clauses)} ORDER BY id DESC LIMIT ?", (*values, limit))
+
+    def unfinished_with_key(self, machine: str, key: str) -> FlowRow | None:
+        """The one flow of this machine and key that has not ended."""
+        return self._one("WHERE machine = ? AND key = ? AND status <> 'ended'", (machine, key))
+
+    def children(self, flow: str) -> list[FlowRow]:
+        """The child flows of a flow, the oldest first."""
+        return self._rows("WHERE parent = ? ORDER BY created, id", (flow,))
+
+    def family(self, row: FlowRow) -> list[FlowRow]:
+        """A flow and every flow that runs inside it, parents before their children."""
+        return [row, *(inner for child in self.children(row.id) for inner in self.family(child))]
+
+    def orphans(self) -> list[FlowRow]:
+        """The unfinished children of flows that have ended: a process died between the one end and the other."""
+        ended = "(SELECT 1 FROM flows AS p WHERE p.id = flows.parent AND p.status = 'ended')"
+        return self._rows(f"WHERE parent IS NOT NULL AND status <> 'ended' AND EXISTS {ended} ORDER BY id", ())
+
+    def begun(self) -> list[str]:
+        """The ids of all flows, in the order they were written first."""
+        return [flow for (flow,) in self._read("SELECT id FROM flows ORDER BY rowid", ())]
+
+    def records(self, flow: str) -> list[Record]:
+        """A flow's whole history, in order."""
+        return self._records("WHERE flow = ?", (flow,))
+
+    def intents(self, flow: str, incarnation: int) -> frozenset[str]:
+        """The idempotency keys announced during one visit of a state, and not withdrawn since.
+
+        Raises:
+            JournalCorrupted: A record of the visit cannot be read.
+        """
+        where = "WHERE flow = ? AND incarnation = ? AND kind IN ('intent', 'parked')"
+        try:
+            return standing_intents(self._records(where, (flow, incarnation)))
+        except msgspec.DecodeError as exc:
+            raise JournalCorrupted(f"flow {flow}: why it was parked cannot be read in {self.path}: {exc}") from exc
+
+    def signals(self, *, flow: str | None = None, owner: str | None = None) -> list[Signal]:
+        """Signals that have not been taken, the oldest first; a thousand at most.
+
+        Args:
+            flow: Only this flow's.
+            owner: Leave out those of unfinished flows that somebody else drives, or nobody: they wait for another
+                process, and however many they are, they must not hide the others.
+        """
+        theirs = "SELECT 1 FROM flows f WHERE f.id = inbox.flow AND f.status <> 'ended' AND f.owner IS NOT :owner"
+        sql = f"""SELECT id, flow, at, name, body FROM inbox WHERE (:flow IS NULL OR flow = :flow)
+            AND (:owner IS NULL OR NOT EXISTS ({theirs})) ORDER BY id LIMIT 1000"""  # noqa: S608 our own words
+        rows = self._read(sql, {"flow": flow, "owner": owner})
+        return [Signal(**dict(zip(Signal.__struct_fields__, row, strict=True))) for row in rows]
+
+    def integrity_problems(self) -> list[str]:
+        """What SQLite's own check finds wrong with the file; empty when nothing is."""
+        found = [str(row[0]) for row in self._read("PRAGMA integrity_check", ())]
+        return [] if found == ["ok"] else found
+
+    def _read(self, sql: str, values: Sequence[object] | Mapping[str, object]) -> list[tuple[Any, ...]]:
+        try:
+            return self._reader.execute(sql, values).fetchall()
+        except sqlite3.Error as exc:
+            raise explain(self._held, exc, "read") from exc
+
+    def _rows(self, where: str, values: Sequence[object]) -> list[FlowRow]:
+        rows = self._read(f"SELECT {FLOW_COLUMNS} FROM flows {where}", values)  # noqa: S608 our own names
+        return [FlowRow(**dict(zip(FlowRow.__struct_fields__, row, strict=True))) for row in rows]
+
+    def _records(self, where: str, values: Sequence[object]) -> list[Record]:
+        rows = self._read(f"SELECT {RECORD_COLUMNS} FROM events {where} ORDER BY seq", values)  # noqa: S608 our own names
+        return [Record(**dict(zip(Record.__struct_fields__, row, strict=True))) for row in rows]
+
+    def _one(self, where: str, values: Sequence[object]) -> FlowRow | None:
+        return next(iter(self._rows(where, values)), None)

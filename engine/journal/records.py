@@ -1,0 +1,134 @@
+"""What the journal's tables hold: the schema, and one record type for each table's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Literal
+
+import msgspec
+
+SCHEMA_VERSION: Final = 1
+APPLICATION_ID: Final = 0x53504331  # "SPC1"
+
+SCHEMA: Final = """
+CREATE TABLE flows (
+    id TEXT PRIMARY KEY,
+    machine TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    fingerprint TEXT NOT NULL,
+    key TEXT,
+    parent TEXT,
+    state TEXT NOT NULL,
+    incarnation INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('running', 'parked', 'ended')),
+    verdict TEXT,
+    deadline TEXT,
+    context TEXT NOT NULL,
+    trouble TEXT,
+    created TEXT NOT NULL,
+    updated TEXT NOT NULL,
+    owner TEXT
+) STRICT;
+CREATE UNIQUE INDEX flows_by_key ON flows (machine, key) WHERE key IS NOT NULL AND status <> 'ended';
+CREATE INDEX flows_by_parent ON flows (parent) WHERE parent IS NOT NULL;
+CREATE INDEX flows_by_machine ON flows (machine, id);
+CREATE INDEX flows_unfinished ON flows (status, id) WHERE status <> 'ended';
+CREATE TABLE events (
+    flow TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    at TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('started', 'event', 'intent', 'parked', 'resumed',
+        'migrated', 'abandoned')),
+    name TEXT NOT NULL,
+    body TEXT NOT NULL,
+    "from" TEXT NOT NULL,
+    "to" TEXT NOT NULL,
+    incarnation INTEGER NOT NULL,
+    deadline TEXT,
+    PRIMARY KEY (flow, seq)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE inbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    flow TEXT NOT NULL,
+    at TEXT NOT NULL,
+    name TEXT NOT NULL,
+    body TEXT NOT NULL
+) STRICT;
+"""
+
+Status = Literal["running", "parked", "ended"]
+Kind = Literal["started", "event", "intent", "parked", "resumed", "migrated", "abandoned"]
+
+
+class FlowRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A flow as the journal caches it; `context` and `trouble` are JSON, moments are RFC 3339 in UTC."""
+
+    id: str
+    machine: str
+    version: int
+    fingerprint: str
+    key: str | None
+    parent: str | None
+    state: str
+    incarnation: int
+    seq: int
+    status: Status
+    verdict: str | None
+    deadline: str | None
+    context: str
+    trouble: str | None
+    created: str
+    updated: str
+    owner: str | None
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One line of a flow's history.
+
+    `kind` tells what it is: `started` (the body is the context), `event` (the body is the event), `intent` (an outward
+    effect is about to happen; the name is its idempotency key), `parked` (the body is the trouble, with the keys of
+    intents that came to nothing as `withdrawn`), `resumed`,
+    `migrated` (another version of the machine took it over; the body says which, and what the flow knows in its terms),
+    `abandoned` (ended without its machine, which is not there any more).
+    """
+
+    flow: str
+    seq: int
+    at: str
+    kind: Kind
+    name: str
+    body: str
+    from_state: str
+    to_state: str
+    incarnation: int
+    deadline: str | None
+
+
+class _Withdrawals(msgspec.Struct, frozen=True):
+    withdrawn: frozenset[str] = frozenset()
+
+
+def standing_intents(records: Iterable[Record]) -> frozenset[str]:
+    """The idempotency keys announced in the records of one visit, and not withdrawn since.
+
+    Raises:
+        msgspec.DecodeError: The body of a `parked` record cannot be read.
+    """
+    standing: set[str] = set()
+    for record in records:
+        if record.kind == "intent":
+            standing.add(record.name)
+        elif record.kind == "parked":
+            standing -= msgspec.json.decode(record.body, type=_Withdrawals).withdrawn
+    return frozenset(standing)
+
+
+class Signal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An event another process sent to a flow."""
+
+    id: int
+    flow: str
+    at: str
+    name: str
+    body: str

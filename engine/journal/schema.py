@@ -1,0 +1,172 @@
+"""Bringing a journal of an older schema up to today's: with a copy beside it, in one transaction, or not at all.
+
+A schema changes rarely, and a file that holds somebody's unfinished payment is not the place to be clever. So:
+
+- A journal is only taken up when every flow in it is at rest: a process of the older version that drives one is named.
+- Before anything is changed a whole copy is on disk, 0600, beside the journal: `journal.sqlite3.schema-1.<time>`.
+- All steps, the new version number and a check of the whole file are one transaction. Whatever fails, whenever the
+  process dies: the file is what it was, in the old schema.
+- A newer schema is never touched; `Journal` refuses it by number.
+
+`STEPS` is where a schema's change is written down. There is none yet: version 1 is the first.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ...base.log import logger
+from ..errors import JournalBusy, JournalError
+from .owners import OwnerName, owner_is_alive
+from .records import APPLICATION_ID, SCHEMA_VERSION
+
+WAIT_SECONDS: Final = 10.0
+
+Steps = Mapping[int, tuple[str, ...]]
+"""For each schema version the statements that lead from it to the next one."""
+
+STEPS: Final[Steps] = {}
+
+
+class Schema(msgspec.Struct, frozen=True):
+    """The schema a program reads and writes, and the way to it.
+
+    Args:
+        version: Its number, as `PRAGMA user_version` has it.
+        steps: From each older version to the one after it.
+    """
+
+    version: int = SCHEMA_VERSION
+    steps: Steps = STEPS
+
+
+CURRENT: Final = Schema()
+
+
+def upgrade(path: Path, schema: Schema = CURRENT) -> Path | None:
+    """Bring the journal at `path` to `schema`, if it is of an older one.
+
+    Args:
+        path: The journal; it exists and is an SQLite file.
+        schema: What to bring it to.
+
+    Returns:
+        The copy of the file as it was; None when there was nothing to do.
+
+    Raises:
+        JournalBusy: Another process holds it, or drives a flow in it; nothing was changed.
+        JournalError: There is no way from its schema, or a step failed; nothing was changed.
+        OSError: It cannot be read at all.
+        sqlite3.Error: It cannot be opened; `Journal` says what that means.
+    """
+    # The file's header tells; a connection opened just to look would fold in the log of a crash when it closes.
+    with path.open("rb") as file:
+        head = file.read(100)
+    if int.from_bytes(head[68:72]) != APPLICATION_ID or int.from_bytes(head[60:64]) >= schema.version:
+        return None
+    with closing(sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)) as db:
+        try:
+            db.execute("BEGIN IMMEDIATE")  # from here on nobody else writes
+            if _version(db) >= schema.version:  # another process was quicker, and its change is still in the log
+                db.execute("ROLLBACK")
+                return None
+            return _change(db, path, schema)
+        except sqlite3.OperationalError as exc:
+            if "locked" in str(exc):
+                raise JournalBusy(
+                    f"cannot bring the journal {path} to schema {schema.version}: {exc}",
+                    hint="Another process has it open for writing; close it and run the same command again.",
+                ) from exc
+            raise _failed(path, schema, str(exc)) from exc
+        except sqlite3.Error as exc:
+            raise _failed(path, schema, str(exc)) from exc
+
+
+def _version(db: sqlite3.Connection) -> int:
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    return version
+
+
+def _change(db: sqlite3.Connection, path: Path, schema: Schema) -> Path:
+    old = _version(db)
+    if missing := [number for number in range(old, schema.version) if number not in schema.steps]:
+        raise JournalError(
+            f"the journal {path} has schema {old}, and no way is known from {missing[0]} to {schema.version}",
+            hint="Upgrade in smaller steps, or point --dir at another directory.",
+        )
+    _refuse_driven(db, path)
+    copy = _copy(path, old)
+    try:
+        for number in range(old, schema.version):
+            for statement in schema.steps[number]:
+                db.execute(statement)
+        db.execute(f"PRAGMA user_version = {schema.version}")
+        found = [str(row[0]) for row in db.execute("PRAGMA integrity_check")]
+        if found != ["ok"]:
+            raise _failed(path, schema, found[0])
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        copy.unlink(missing_ok=True)  # the journal itself is as it was
+        raise
+    logger.warning("the journal {} was brought from schema {} to {}; as it was: {}", path, old, schema.version, copy)
+    return copy
+
+
+def _refuse_driven(db: sqlite3.Connection, path: Path) -> None:
+    """A process of the older version would go on writing what it knows."""
+    for (name,) in db.execute("SELECT DISTINCT owner FROM flows WHERE owner IS NOT NULL AND status <> 'ended'"):
+        if owner_is_alive(path.parent / "owners", name):
+            owner = OwnerName.parse(name)
+            raise JournalBusy(
+                f"the journal {path} has an older schema, and process {owner.pid} on {owner.host} is at work in it",
+                hint="Let that process finish, or stop it; then run the same command again.",
+            )
+
+
+def _copy(path: Path, version: int) -> Path:
+    """A whole copy of the journal, log and all, on disk before this returns. The caller keeps writers out."""
+    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    copy = path.with_name(f"{path.name}.schema-{version}.{moment}")
+    try:
+        os.close(os.open(copy, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+        try:
+            # A connection of its own: it sees what is committed, and that is all there is.
+            with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+                source.backup(target)
+                target.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
+            _sync(copy)
+            _sync(copy.parent)
+        except BaseException:
+            copy.unlink(missing_ok=True)
+            raise
+    except OSError as exc:
+        raise JournalError(
+            f"cannot copy the journal {path} before its schema is changed: {exc.strerror or exc}"
+        ) from exc
+    return copy
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        with suppress(OSError):
+            os.close(fd)
+
+
+def _failed(path: Path, schema: Schema, why: str) -> JournalError:
+    return JournalError(
+        f"cannot bring the journal {path} to schema {schema.version}: {why}; it is as it was",
+        hint=f"Check the free space of {path.parent}; the version of this program that wrote it still reads it.",
+    )

@@ -1,0 +1,125 @@
+"""The secrets of running flows: one 0600 file per flow, gone when the flow has ended.
+
+The journal is made to be read, copied and exported, so no secret may stand in it; yet a flow killed between "the
+browser brought a token" and "the token is saved" must find that token again. So the token goes here first, and the
+journal's event carries only the reference `vault:<name>`. The order is the whole promise: `put` returns when the
+secret is on disk, and only then is the event that refers to it written.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ...base.decoding import UNREADABLE
+from ...base.files import ensure_private_dir, read_private, remove_private, set_aside, write_private
+from ...base.log import logger
+from ...base.redaction import register_secret
+from ..errors import VaultMissing
+
+PREFIX: Final = "vault:"
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
+
+# A flow has one driver process, but its activities may put secrets from several threads: read, add and write as one.
+_one_writer: Final = threading.Lock()
+
+
+class Vault:
+    """The vault of one journal.
+
+    Args:
+        directory: Where the files are; created 0700 by the first `put`.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory: Final = directory
+
+    def _path(self, flow_id: str) -> Path:
+        if not _NAME.fullmatch(flow_id):
+            raise ValueError(f"not a flow id: {flow_id!r} (letters, digits, dot, dash and underscore only)")
+        return self.directory / f"{flow_id}.json"
+
+    def _read(self, path: Path) -> dict[str, str]:
+        """Read a flow's secrets; one of UNREADABLE when the file is not what we wrote."""
+        data = read_private(path)
+        return {} if data is None else msgspec.json.decode(data, type=dict[str, str])
+
+    def put(self, flow_id: str, name: str, secret: str) -> str:
+        """Keep a secret; it is on disk when this returns.
+
+        Args:
+            flow_id: Whose secret it is.
+            name: What it is called within the flow; a second put of the same name replaces the first.
+            secret: The secret. From now on the redactor hides it too.
+
+        Returns:
+            The reference `vault:<name>`, fit for the journal.
+
+        Raises:
+            ValueError: The flow id or name has other characters than letters, digits, dot, dash and underscore.
+            Io: The file cannot be written; nothing was kept.
+        """
+        path = self._path(flow_id)
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"not a secret's name: {name!r} (letters, digits, dot, dash and underscore only)")
+        register_secret(secret)
+        with _one_writer:
+            ensure_private_dir(self.directory)
+            try:
+                held = self._read(path)
+            except UNREADABLE:
+                held = {}
+                aside = set_aside(path)
+                logger.warning("the secrets of flow {} were unreadable; their file is {} now", flow_id, aside)
+            write_private(path, msgspec.json.encode({**held, name: secret}))
+        return f"{PREFIX}{name}"
+
+    def get(self, flow_id: str, reference: str) -> str:
+        """Return the secret a reference stands for.
+
+        Args:
+            flow_id: Whose secret it is.
+            reference: What `put` returned.
+
+        Raises:
+            VaultMissing: It is not there, or its file is unreadable. The flow cannot go on; cancel it and start again.
+            ValueError: The flow id has other characters than letters, digits, dot, dash and underscore.
+            Io: The file is there and cannot be read.
+        """
+        path = self._path(flow_id)
+        try:
+            held = self._read(path)
+        except UNREADABLE as exc:
+            raise VaultMissing(f"the secrets of flow {flow_id} in {path} are unreadable") from exc
+        secret = held.get(reference.removeprefix(PREFIX)) if reference.startswith(PREFIX) else None
+        if secret is None:
+            raise VaultMissing(f"flow {flow_id} refers to {reference}, and {path} does not hold it")
+        register_secret(secret)
+        return secret
+
+    def has(self, flow_id: str, reference: str) -> bool:
+        """Whether `get` would return a secret.
+
+        Raises:
+            ValueError: The flow id has other characters than letters, digits, dot, dash and underscore.
+            Io: The file is there and cannot be read.
+        """
+        try:
+            self.get(flow_id, reference)
+        except VaultMissing:
+            return False
+        return True
+
+    def discard(self, flow_id: str) -> None:
+        """Forget every secret of a flow; none there is fine.
+
+        Raises:
+            ValueError: The flow id has other characters than letters, digits, dot, dash and underscore.
+            Io: The file cannot be removed.
+        """
+        with _one_writer:
+            remove_private(self._path(flow_id))

@@ -1,0 +1,43 @@
+"""What processes that were killed could not remove: secrets of flows that ended or never began, lock files."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Final
+
+from ..base.errors import CloudError
+from ..base.log import logger
+from .journal.journal import Journal
+from .journal.owners import sweep_owners
+from .journal.vault import Vault
+
+ORPHANED_SECONDS: Final = 60.0
+"""Secrets without a flow are younger than this while a flow is being started; older ones belong to no flow."""
+
+
+def discard_secrets(vault: Vault, flow: str) -> None:
+    """Remove the secrets of a flow that has ended; when that fails, `sweep` tries again."""
+    try:
+        vault.discard(flow)
+    except CloudError as exc:  # the flow has ended all the same
+        logger.warning("the secrets of flow {} are still on disk: {}", flow, exc)
+
+
+def sweep(journal: Journal, vault: Vault, owners: Path) -> None:
+    """Remove what was left behind. What cannot be removed is logged.
+
+    Args:
+        journal: Says which flows there are.
+        vault: Where their secrets are.
+        owners: The directory of the lock files.
+    """
+    sweep_owners(owners)
+    for path in vault.directory.glob("*.json*"):
+        row = journal.flow(path.name.partition(".json")[0])
+        try:
+            orphaned = row is None and time.time() - path.lstat().st_mtime > ORPHANED_SECONDS
+            if orphaned or (row is not None and row.status == "ended"):
+                path.unlink()
+        except OSError as exc:
+            logger.warning("{} holds secrets no flow needs and cannot be removed: {}", path, exc)

@@ -1,0 +1,267 @@
+"""A flow while this process drives it: the one place where a step becomes a record.
+
+Every change of a flow is made by one function, `LiveFlow.record`: it writes the record and the flow's new row in one
+transaction, and only then takes them over. Steps are taken one at a time, under a lock, and from the accepted step to
+the commit nothing can cancel them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar
+
+import msgspec
+import trio
+
+from ..base.errors import CloudError
+from ..base.log import logger
+from ..base.moments import moment_text, parse_moment
+from .deadlines import deadline_on_entry, deadline_text
+from .disk import Disk
+from .errors import EffectUncertain, SignalTaken, UnexpectedFailure
+from .history import NO_BODY, Outcome, Trouble, outcome_of
+from .journal.records import FlowRow, Record
+from .journal.vault import Vault
+from .ledger import Ledger
+from .machine.machine import Machine
+from .machine.parts import Context, Event, ResumePolicy
+from .run import Run
+from .visit import Intent, Program
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+RunChild: TypeAlias = "Callable[[LiveFlow, Program[Any], Context], Awaitable[Outcome]]"
+"""Runs the child flow of a flow's current visit to its end."""
+
+
+class LiveFlow:
+    """One driven flow: its row, its context, and the visit it is in. The `Host` behind that visit.
+
+    Args:
+        program: Its machine and activities.
+        row: The flow as it is stored.
+        context: What it knows.
+        ledger: How it is written.
+        vault: Where its secrets are.
+        disk: Where blocking calls go.
+        run_child: Runs the child flow of a visit.
+    """
+
+    def __init__(
+        self,
+        program: Program[Any],
+        row: FlowRow,
+        context: Context,
+        *,
+        ledger: Ledger,
+        vault: Vault,
+        disk: Disk,
+        run_child: RunChild,
+    ) -> None:
+        self._ledger = ledger
+        self._vault = vault
+        self._disk = disk
+        self._run_child = run_child
+        self.program = program
+        self.row = row
+        self.context: Context = context
+        self.lock = trio.Lock()
+        self.run: Run | None = None
+        self.intents: frozenset[str] = frozenset()
+        self.inherited: frozenset[str] = frozenset()
+        self.settled = trio.Event()
+        self.failure: Exception | None = None
+
+    @property
+    def machine(self) -> Machine[Any]:
+        """The flow's table."""
+        return self.program.machine
+
+    @property
+    def ended(self) -> bool:
+        """True when the flow stands in a final state."""
+        return self.row.status == "ended"
+
+    # --- the one way anything changes -----------------------------------------------------------------------------
+
+    async def record(
+        self,
+        kind: Literal["event", "intent", "parked", "resumed"],
+        name: str,
+        body: str,
+        *,
+        context: Context | None = None,
+        signal: int | None = None,
+        **changes: Any,
+    ) -> None:
+        """Commit one record with the row that follows from it, then take both over. Never torn by cancellation."""
+        before, now = self.row, moment_text(self._ledger.clock.now())
+        if context is not None and context is not self.context:
+            changes["context"] = msgspec.json.encode(context).decode()
+        after = msgspec.structs.replace(before, seq=before.seq + 1, updated=now, **changes)
+        record = Record(
+            flow=before.id,
+            seq=after.seq,
+            at=now,
+            kind=kind,
+            name=name,
+            body=body,
+            from_state=before.state,
+            to_state=after.state,
+            incarnation=after.incarnation,
+            deadline=after.deadline,
+        )
+        await self._ledger.advance(before, after, record, signal)
+        self.row = after
+        if context is not None:
+            self.context = context
+
+    async def step(self, event: Event, *, incarnation: int | None = None, signal: int | None = None) -> bool:
+        """Follow an event: the table says where to, the journal makes it so, the visit that is left is ended.
+
+        Args:
+            event: The fact.
+            incarnation: The visit it comes from; None for events from outside.
+            signal: The inbox entry it comes from.
+
+        Returns:
+            False when the visit it comes from is over, or the inbox entry was taken already: the event is dropped then.
+
+        Raises:
+            EventNotAccepted: The state does not take it; nothing changed.
+            JournalError: It could not be written; nothing changed.
+        """
+        # Without company the lock is taken without a turn of the loop, which would cost as much as the step.
+        if self.lock.locked():
+            await self.lock.acquire()
+        else:
+            self.lock.acquire_nowait()
+        try:
+            if incarnation not in (None, self.row.incarnation):
+                logger.debug("{} dropped {}: visit {} is over", self.row.id, type(event).__name__, incarnation)
+                return False
+            step = self.machine.step(self.row.state, self.context, event)
+            changes: dict[str, Any] = {}
+            if step.entered:
+                state = self.machine.states[step.state]
+                changes = {
+                    "state": step.state,
+                    "incarnation": self.row.incarnation + 1,
+                    "deadline": self._deadline_on_entry(step.state, step.context, event),
+                    "status": "ended" if state.final else "running",
+                    "verdict": str(state.verdict) if state.verdict else None,
+                    "owner": None if state.final else self.row.owner,
+                    "trouble": None,
+                }
+            body = msgspec.json.encode(event).decode()
+            name = type(event).__name__
+            try:
+                await self.record("event", name, body, context=step.context, signal=signal, **changes)
+            except SignalTaken as exc:
+                logger.debug("{}", exc)
+                return False
+            if step.entered:
+                self.intents = self.inherited = frozenset()
+                if self.run is not None:
+                    self.run.leave()
+        finally:
+            self.lock.release()
+        return True
+
+    async def resume(self, owner: str, *, repeat: bool = False) -> None:
+        """Note that the flow goes on here; a person who is back gets the whole time again.
+
+        `repeat` starts the visit anew, with new idempotency keys, after a person decided so.
+        """
+        state = self.machine.states[self.row.state]
+        self.intents = self.inherited = self._ledger.journal.intents(self.row.id, self.row.incarnation)
+        deadline = self.row.deadline
+        if deadline is not None and state.late == "restart":
+            deadline = self._deadline_from_now(state.name, self.context)
+        changes: dict[str, Any] = {"status": "running", "trouble": None, "deadline": deadline, "owner": owner}
+        if repeat:
+            changes["incarnation"] = self.row.incarnation + 1
+            self.intents = self.inherited = frozenset()
+        async with self.lock:
+            await self.record("resumed", "resumed", NO_BODY, **changes)
+
+    async def park(self, exc: Exception) -> Trouble | None:
+        """Stop here, resumably, and write down why; None when an event from outside led out of the state meanwhile."""
+        if not isinstance(exc, CloudError):
+            logger.opt(exception=exc).error("{} met a failure nobody planned for in {}", self.row.id, self.row.state)
+        trouble = Trouble.of(exc, frozenset() if self.run is None else self.run.visit.withdrawn)
+        body = msgspec.json.encode(trouble).decode()
+        async with self.lock:
+            if self.run is not None and self.run.visit.left:
+                return None
+            await self.record("parked", trouble.kind, body, status="parked", trouble=body, owner=None)
+        return trouble
+
+    def outcome(self) -> Outcome:
+        """How it ended."""
+        return outcome_of(self.machine, self.row, self.context)
+
+    def settle(self, failure: Exception | None) -> None:
+        """Nobody drives it here any more; whoever waits is told."""
+        self.failure = failure
+        self.settled.set()
+
+    # --- the host of a visit --------------------------------------------------------------------------------------
+
+    def current_context(self) -> Context:
+        """The context after the last committed event."""
+        return self.context
+
+    def deliver(self, event: Event, incarnation: int) -> Awaitable[bool]:
+        """An event from an activity."""
+        return self.step(event, incarnation=incarnation)
+
+    async def announce(self, effect: str) -> Intent:
+        """Commit the intent of an effect, unless an earlier process did."""
+        state = self.machine.states[self.row.state]
+        if state.effect is None:
+            raise UnexpectedFailure(f"{self.machine.name}: {state.name} declares no effect, and announces {effect}")
+        key = f"{self.row.id}:{self.row.incarnation}:{effect}"
+        if key in self.inherited:
+            if state.resume is ResumePolicy.ASK:
+                raise EffectUncertain(f"{state.effect}: it is not known whether it happened before the interruption")
+            return Intent(key, uncertain=True)
+        if key not in self.intents:
+            async with self.lock:
+                await self.record("intent", key, NO_BODY)
+            self.intents |= {key}
+        return Intent(key, uncertain=False)
+
+    async def keep(self, name: str, secret: str) -> str:
+        """Put a secret in the flow's vault."""
+        return await self._disk.run(self._vault.put, self.row.id, name, secret)
+
+    async def reveal(self, reference: str) -> str:
+        """Get a secret out of the flow's vault."""
+        return await self._disk.run(self._vault.get, self.row.id, reference)
+
+    async def holds(self, reference: str) -> bool:
+        """Whether the flow's vault has this secret."""
+        return await self._disk.run(self._vault.has, self.row.id, reference)
+
+    async def on_disk(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call something that waits for the disk, off the loop."""
+        return await self._disk.run(function, *args, **kwargs)
+
+    async def run_child(self, program: Program[Any], context: Context) -> Outcome:
+        """Run, or go on with, the child flow of this visit."""
+        return await self._run_child(self, program, context)
+
+    # --- deadlines ------------------------------------------------------------------------------------------------
+
+    def _deadline_on_entry(self, state: str, context: Context, event: Event) -> str | None:
+        return deadline_on_entry(self.machine, self.row, state, context, event, self._ledger.clock.now())
+
+    def _deadline_from_now(self, state: str, context: Context) -> str | None:
+        return deadline_text(self.machine, state, context, self._ledger.clock.now())
+
+    def deadline(self) -> datetime | None:
+        """When the current visit runs out."""
+        return None if self.row.deadline is None else parse_moment(self.row.deadline)

@@ -1,0 +1,71 @@
+"""A flow of an older table, carried over to today's by the migrations beside it (`migrations` has the theory)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ...base.errors import CLI
+from ..errors import IncompatibleFlow
+from .machine import Machine
+from .migrations import Migration
+from .parts import Context
+
+
+class Carried(NamedTuple):
+    """Where a flow stands in the newer table."""
+
+    state: str
+    context: Context
+
+
+def carry(machine: Machine[Any], *, version: int, fingerprint: str, state: str, context: str) -> Carried:
+    """What a flow of an older table is in this one. Pure.
+
+    Args:
+        machine: The table of today, with its migrations.
+        version: The version of the table that wrote the flow.
+        fingerprint: Its fingerprint.
+        state: Where the flow stands in it.
+        context: What the flow knows, as the JSON it wrote.
+
+    Raises:
+        IncompatibleFlow: No migration leads here, or what it makes does not fit; the message says which.
+    """
+    written = f"it was written by {machine.name} version {version} ({fingerprint})"
+    here = f"this is version {machine.version} ({machine.fingerprint})"
+    if version > machine.version:
+        raise IncompatibleFlow(f"{written}; {here}, an older one", hint="Upgrade systemprompt-cloud.")
+    data: Any = msgspec.json.decode(context)
+    for migration in _way(machine, version, fingerprint):
+        if migration is None:
+            raise IncompatibleFlow(f"{written}; {here}, and no migration leads from the one to the other")
+        state = migration.states.get(state, state)
+        if migration.context is not None:
+            try:
+                data = migration.context(data)
+            except (LookupError, TypeError, ValueError, AttributeError) as exc:
+                raise IncompatibleFlow(
+                    f"{written}; the migration from version {migration.version} cannot take its context: {exc!r}",
+                    hint=f"The migration has to be mended; the flow is untouched. See `{CLI} flows check`.",
+                ) from exc
+    if state not in machine.states or machine.states[state].final:
+        raise IncompatibleFlow(f"{written} and stands in {state}, in which no flow can go on here; {here}")
+    try:
+        return Carried(state, machine.decode_context(msgspec.json.encode(data)))
+    except (msgspec.DecodeError, TypeError) as exc:
+        raise IncompatibleFlow(
+            f"{written}; its migrated context does not fit version {machine.version}: {exc}"
+        ) from exc
+
+
+def _way(machine: Machine[Any], version: int, fingerprint: str | None) -> Iterator[Migration | None]:
+    """The migrations a flow of that table goes through, one after the other; None where the next one is missing."""
+    known = {(each.version, each.fingerprint): each for each in machine.migrations}
+    while (version, fingerprint) not in {(machine.version, machine.fingerprint), (machine.version, None)}:
+        # One that was written for exactly this table goes before one for its whole version.
+        yield known.get((version, fingerprint)) or known.get((version, None))
+        # Where it leads to the next version's table is the newest of that version: its fingerprint is not asked for.
+        version, fingerprint = min(version + 1, machine.version), None

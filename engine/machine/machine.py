@@ -1,0 +1,221 @@
+"""A machine is a table.
+
+Theory
+------
+A flow (a login, a checkout) is at every moment in exactly one *state*: a situation, such as "awaiting the callback".
+*Events* are facts in the past tense ("callback received"). What a fact means in a situation is written in *rows*:
+
+    event, source state -> destination, guard, update
+
+`Machine.step(state, context, event)` looks up the row and returns the new state and the new context. It is pure: no
+clock, no I/O, no trio. What must be *done* while in a state belongs to the flow's activities, elsewhere; a step returns
+the new state and starts nothing. That is why the same table can be stepped, tested exhaustively, drawn, replayed from a
+journal and run by another engine.
+
+- A row whose destination is `STAY` records progress and leaves the state alone. A row that names the state it starts
+  from re-enters it: what was being done there starts anew.
+- `ANY` stands for every state that is not final. A row for one state goes before a row for `ANY`.
+- Rows for the same event and state are tried from the top; only guarded rows may have others after them.
+- A final state has a verdict and no rows. An event that no row takes raises `EventNotAccepted` and changes nothing.
+
+The stepping itself is done by a `transitions.Machine` that is built once for each table and shared by all flows: one
+throw-away cursor a step, no `add_model`, no callbacks on entering or leaving a state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from typing import Any, Generic, TypeVar, cast
+
+import msgspec
+import transitions
+
+from ..errors import EventNotAccepted
+from .migrations import Migration, check_migrations
+from .parts import Context, Event, Row, State, Step
+from .rules import check_paths, check_promises, check_states, expand
+
+C = TypeVar("C", bound=Context)
+T = TypeVar("T")
+
+
+class _Cursor:
+    """The model of one step: `transitions` moves its `state`, the row in hand its `context`."""
+
+    __slots__ = ("context", "row", "state")
+
+    def __init__(self, state: str, context: object) -> None:
+        self.state = state
+        self.context = context
+        self.row: Row | None = None
+
+
+class Machine(Generic[C]):
+    """A validated table that steps.
+
+    Args:
+        name: What the machine is called; it names the flow in the journal and on the command line.
+        version: Raised whenever flows of the old table could not go on in the new one.
+        initial: The state a flow starts in.
+        context: The context's type.
+        states: Every state.
+        rows: Every row.
+        result: What a finished flow hands out, from its context; the whole context when not given. Holds no secret.
+        migrations: How flows that older tables wrote go on in this one; see `engine/machine/migrations.py`.
+
+    Raises:
+        MachineInvalid: The table breaks a rule: duplicate or shadowed rows, unknown or unreachable states, a state that
+            cannot reach an end, a timeout nobody handles, an effect without a resume policy.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        version: int,
+        initial: str,
+        context: type[C],
+        states: Sequence[State],
+        rows: Sequence[Row],
+        result: Callable[[C], Mapping[str, object]] | None = None,
+        migrations: Sequence[Migration] = (),
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.initial = initial
+        self.context_type = context
+        self.rows = tuple(rows)
+        self._result = result
+        check_states(name, initial, [(s.name, s.final) for s in states])
+        self.states: dict[str, State] = {state.name: state for state in states}
+        self.expanded = expand(name, self.states, self.rows)
+        """(source, row) for every source a row holds in, `ANY` written out, in the order they are tried."""
+        check_paths(name, initial, self.states, self.expanded)
+        check_promises(name, context, self.states, self.expanded)
+        self.events: dict[str, type[Event]] = {row.event.__name__: row.event for row in self.rows}
+        union = cast("type[Event]", reduce(lambda left, right: left | right, self.events.values()))
+        self._event_decoder = msgspec.json.Decoder(union)
+        self._context_decoder = msgspec.json.Decoder(context)
+        self.fingerprint = hashlib.sha256(msgspec.json.encode(self._identity())).hexdigest()[:16]
+        self.migrations = tuple(migrations)
+        check_migrations(name, version, self.fingerprint, self.states, self.migrations)
+        self._engine = self._build()
+
+    def step(self, state: str, context: C, event: Event) -> Step[C]:
+        """What `event` means in `state`; changes nothing and starts nothing.
+
+        Raises:
+            EventNotAccepted: No row of this state takes the event, or every guard refused it.
+        """
+        trigger = self._engine.events.get(type(event).__name__)
+        cursor = _Cursor(state, context)
+        if trigger is None or state not in trigger.transitions or not trigger.trigger(cursor, event):
+            raise EventNotAccepted(state, type(event).__name__, machine=self.name)
+        # A row was taken, or trigger() would have been False.
+        entered = cursor.row is not None and cursor.row.to is not None
+        return Step(cursor.state, cast("C", cursor.context), entered)
+
+    def accepts(self, state: str) -> frozenset[type[Event]]:
+        """The events that have a row in `state`, whatever their guards say."""
+        return frozenset(row.event for source, row in self.expanded if source == state)
+
+    def decode_event(self, body: bytes | str) -> Event:
+        """An event from its JSON; `msgspec.DecodeError` if it is none of this machine's."""
+        return _decoded(self._event_decoder, body)
+
+    def decode_context(self, body: bytes | str) -> C:
+        """A context from its JSON; `msgspec.DecodeError` if it does not fit."""
+        return _decoded(self._context_decoder, body)
+
+    def timeout_of(self, state: str, context: C) -> float | None:
+        """Seconds a flow may stay in `state`, or None for as long as it likes."""
+        timeout = self.states[state].timeout
+        return float(getattr(context, timeout)) if isinstance(timeout, str) else timeout
+
+    def shares_deadline(self, left: str, entered: str) -> bool:
+        """Whether the deadline of the state that was left goes on in the one entered."""
+        timeout = self.states[entered].timeout
+        return isinstance(timeout, str) and self.states[left].timeout == timeout
+
+    def result(self, context: C) -> Mapping[str, object]:
+        """What a finished flow hands out."""
+        if self._result is not None:
+            return self._result(context)
+        return cast("dict[str, object]", msgspec.to_builtins(context))
+
+    def describe(self) -> dict[str, Any]:
+        """The whole table as plain data; its hash, words aside, is the fingerprint stored with every flow."""
+
+        def fields(struct: type[msgspec.Struct]) -> list[str]:
+            return list(struct.__struct_fields__)
+
+        return {
+            "name": self.name,
+            "version": self.version,
+            "initial": self.initial,
+            "context": fields(self.context_type),
+            "events": {name: fields(event) for name, event in sorted(self.events.items())},
+            "states": [msgspec.to_builtins(state) for state in self.states.values()],
+            "rows": [
+                [row.event.__name__, row.source, row.to, _name(row.guard), _name(row.update)] for row in self.rows
+            ],
+        }
+
+    def _identity(self) -> dict[str, Any]:
+        # Without the words for people: rewording a state must not lock out the flows of yesterday.
+        table = self.describe()
+        table["states"] = [{**state, "meaning": "", "effect": bool(state["effect"])} for state in table["states"]]
+        return table
+
+    def _build(self) -> transitions.Machine:
+        engine = _Stepper(
+            model=None,
+            states=[transitions.State(name) for name in self.states],
+            initial=self.initial,
+            auto_transitions=False,
+            send_event=True,
+        )
+        for source, row in self.expanded:
+            engine.add_transition(row.event.__name__, source, row.to, row=row)
+        return engine
+
+
+def _decoded(decoder: msgspec.json.Decoder[T], body: bytes | str) -> T:
+    try:
+        return decoder.decode(body)
+    except UnicodeError as exc:  # to whoever reads a damaged journal, one more kind of damage
+        raise msgspec.DecodeError(f"it is not UTF-8: {exc}") from exc
+
+
+class _RowTaken(transitions.Transition):
+    """A row, as `transitions` tries it.
+
+    What no table of ours has is left out: callbacks before the guards, after the change, on leaving and on entering,
+    and a line of debug log for each. They were most of the cost of a step.
+    """
+
+    def __init__(self, source: str, dest: str | None, *_callbacks: object, row: Row) -> None:
+        super().__init__(source, cast("str", dest))  # its own annotation forgets the rows that stay
+        self._row = row
+
+    def execute(self, event_data: transitions.EventData) -> bool:
+        cursor, (event,) = cast("_Cursor", event_data.model), event_data.args
+        row = self._row
+        if row.guard is not None and not row.guard(cursor.context, event):
+            return False
+        if row.update is not None:  # before the state changes: one that raises leaves the cursor as it was
+            cursor.context = row.update(cursor.context, event)
+        cursor.row = row
+        if row.to is not None:
+            cursor.state = row.to
+        return True
+
+
+class _Stepper(transitions.Machine):
+    transition_cls = _RowTaken
+
+
+def _name(function: Callable[..., object] | None) -> str | None:
+    return None if function is None else function.__name__

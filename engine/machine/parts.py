@@ -1,0 +1,137 @@
+"""What a table is made of: states, rows, events, contexts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
+
+import msgspec
+
+STAY: Final = None
+"""Destination of a row that records progress without leaving the state."""
+
+
+ANY: Final = "*"
+"""Source of a row that holds in every state that is not final."""
+
+
+class Event(msgspec.Struct, frozen=True, tag_field="event", tag=True, gc=False):
+    """A fact. Subclass it, list every field it carries, name it in the past tense; its class name is its tag."""
+
+
+class DeadlinePassed(Event, frozen=True):
+    """The state's deadline has passed; sent by the engine."""
+
+
+class CancelRequested(Event, frozen=True):
+    """Somebody asked to stop for good."""
+
+    reason: str = ""
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a flow knows besides its state. Subclass it; it holds no secret, only references to the vault."""
+
+    problem: str = ""
+    """Why the flow ended other than well, in a sentence for people."""
+
+
+E = TypeVar("E", bound=Event)
+C = TypeVar("C", bound=Context)
+
+
+class Verdict(StrEnum):
+    """What a final state means to whoever waits for it."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    CANCELLED = "cancelled"
+
+
+class ResumePolicy(StrEnum):
+    """What to do on resume about an outward effect that was announced and has no recorded result."""
+
+    RETRY = "retry"
+    """Doing it again is safe."""
+    RECONCILE = "reconcile"
+    """Ask the server what became of it before anything else."""
+    ASK = "ask"
+    """Tell the person and wait for an answer."""
+
+
+class State(msgspec.Struct, frozen=True):
+    """A situation a flow can be in.
+
+    Args:
+        name: What the situation is called, in lower_snake_case.
+        meaning: The situation in one line, for people.
+        timeout: Seconds until `DeadlinePassed`, or the name of the context field that holds them; None for none.
+            States that name the same field share one deadline: going from one to the other does not start it anew,
+            unless it was the deadline that led there.
+        late: On resume after the deadline: `restart` gives the time anew (a person is back), `continue` keeps the
+            moment it was set to (a server went on working).
+        verdict: Makes the state final.
+        effect: What is done to the outside world here, in a few words; None when nothing is.
+        resume: What to do about an effect whose result is not known; needed where there is an effect.
+        child: The machine that runs as a child flow here.
+    """
+
+    name: str
+    meaning: str
+    timeout: float | str | None = None
+    late: Literal["restart", "continue"] = "restart"
+    verdict: Verdict | None = None
+    effect: str | None = None
+    resume: ResumePolicy | None = None
+    child: str | None = None
+
+    @property
+    def final(self) -> bool:
+        """True when the flow ends here."""
+        return self.verdict is not None
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One line of the table; write it with `on`."""
+
+    event: type[Event]
+    source: str
+    to: str | None
+    guard: Callable[[Any, Any], bool] | None = None
+    update: Callable[[Any, Any], Any] | None = None
+
+    @property
+    def label(self) -> str:
+        """The event, with its guard in brackets, as it stands on a drawn arrow."""
+        guard = f" [{self.guard.__name__}]" if self.guard else ""
+        return self.event.__name__ + guard
+
+
+def on(
+    event: type[E],
+    source: str,
+    to: str | None,
+    *,
+    when: Callable[[C, E], bool] | None = None,
+    update: Callable[[C, E], C] | None = None,
+) -> Row:
+    """A row: `event` in `source` leads `to` a state (or `STAY`), if `when` holds, changing the context by `update`.
+
+    Both functions are pure. Give the guard a name that reads as a condition: it is drawn.
+    """
+    return Row(event, source, to, when, update)
+
+
+class Step(NamedTuple, Generic[C]):
+    """What an event led to.
+
+    Attributes:
+        state: The state after the event.
+        context: The context after the event.
+        entered: True when a state was entered (or re-entered), False when the event was only progress.
+    """
+
+    state: str
+    context: C
+    entered: bool

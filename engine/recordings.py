@@ -1,0 +1,157 @@
+"""Recorded histories: what the flows of a release really wrote, kept to try every later version on.
+
+A flow of yesterday may stand at any of its records when today's version takes it up. A recording holds a flow's whole
+history and, beside each record, what the flow knew then; so the flow can be set up again as it stood after any of them,
+without the table that wrote it. `check_recording` tries them all: flows of today's table must replay to what was
+stored, flows of an older one must be carried over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..base.errors import Io
+from ..base.moments import parse_moment
+from .errors import IncompatibleFlow
+from .fold import check_records, fold
+from .journal.journal import Journal
+from .journal.records import FlowRow, Record, standing_intents
+from .machine.machine import Machine
+from .versions import bring
+from .visit import Program
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """One record, and what the flow knew when it was written."""
+
+    record: Record
+    context: dict[str, Any]
+
+
+class RecordedFlow(msgspec.Struct, frozen=True):
+    """A flow from its start to where the recording ends.
+
+    Attributes:
+        row: As it stood at the end.
+        moments: Every record of it.
+    """
+
+    row: FlowRow
+    moments: tuple[Moment, ...]
+
+    @property
+    def records(self) -> list[Record]:
+        """Its history."""
+        return [moment.record for moment in self.moments]
+
+    def after(self, count: int) -> FlowRow:
+        """The flow as it stood after so many records, with nobody driving it."""
+        if count == len(self.moments):
+            return self.row
+        moment = self.moments[count - 1]
+        record, parked = moment.record, moment.record.kind == "parked"
+        return msgspec.structs.replace(
+            self.row,
+            state=record.to_state,
+            incarnation=record.incarnation,
+            seq=record.seq,
+            status="parked" if parked else "running",
+            verdict=None,
+            deadline=record.deadline,
+            context=msgspec.json.encode(moment.context).decode(),
+            trouble=record.body if parked else None,
+            updated=record.at,
+            owner=None,
+        )
+
+
+class Recording(msgspec.Struct, frozen=True):
+    """One story and every flow in it.
+
+    Attributes:
+        release: The version of this package that wrote it.
+        story: Its name.
+        tells: What happened, in a sentence.
+        flows: Parents before their children.
+    """
+
+    release: str
+    story: str
+    tells: str
+    flows: tuple[RecordedFlow, ...]
+
+
+def record_flow(journal: Journal, machine: Machine[Any], row: FlowRow) -> RecordedFlow:
+    """Take a flow of `machine` out of a journal. Raises `JournalCorrupted` if its records are no history of it."""
+    records = journal.records(row.id)
+    moments: list[Moment] = []
+    for count in range(1, len(records) + 1):
+        context = fold(machine, records[:count]).context
+        moments.append(Moment(records[count - 1], msgspec.to_builtins(context)))
+    return RecordedFlow(msgspec.structs.replace(row, owner=None), tuple(moments))
+
+
+def read_recordings(directory: Path) -> Iterator[Recording]:
+    """Every recording in a directory and below it, by path.
+
+    Raises:
+        Io: There are none, or one of them cannot be read; the message names it.
+    """
+    paths = sorted(directory.rglob("*.json"))
+    if not paths:
+        raise Io(f"there are no recorded histories in {directory}", hint="Name the directory that holds them.")
+    for path in paths:
+        try:
+            yield msgspec.json.decode(path.read_bytes(), type=Recording)
+        except OSError as exc:
+            raise Io(f"cannot read {path}: {exc.strerror or exc}") from exc
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            raise Io(f"{path} is no recorded history: {exc}", hint="Only recordings may lie there.") from exc
+
+
+def check_recording(recording: Recording, programs: Iterable[Program[Any]]) -> list[str]:
+    """Try today's machines on a recording, as it stood after each of its records.
+
+    Returns:
+        What would go wrong, in words; empty when every flow could be gone on with wherever it stood.
+    """
+    machines = {program.machine.name: program.machine for program in programs}
+    problems: list[str] = []
+    for flow in recording.flows:
+        machine = machines.get(flow.row.machine)
+        for count in range(1, len(flow.moments) + 1):
+            row = flow.after(count)
+            found = check_records(machine, row, flow.records[:count])
+            if machine is None:
+                found.append(f"flow {row.id}: the machine {row.machine} is not known here")
+            else:
+                try:
+                    bring(machine, row, _Begun(recording, flow, count), parse_moment(row.updated))
+                except IncompatibleFlow as exc:
+                    found.append(exc.user_message)
+            at = f"{recording.release} {recording.story}: after record {count}, in {row.state}"
+            problems += [f"{at}: {problem}" for problem in found]
+    return problems
+
+
+class _Begun:
+    """What the flows of a recording have begun when one of them has come so far."""
+
+    def __init__(self, recording: Recording, flow: RecordedFlow, count: int) -> None:
+        self._flows: Mapping[str, Sequence[Record]] = {flow.row.id: flow.records[:count]}
+        moment = flow.moments[count - 1].record.at
+        self._children = [
+            each.after(max(1, sum(record.at <= moment for record in each.records)))
+            for each in recording.flows
+            if each.row.parent == flow.row.id and each.row.created <= moment
+        ]
+
+    def intents(self, flow: str, incarnation: int, /) -> frozenset[str]:
+        return standing_intents(each for each in self._flows.get(flow, ()) if each.incarnation == incarnation)
+
+    def children(self, flow: str, /) -> Sequence[FlowRow]:
+        return [row for row in self._children if row.parent == flow]

@@ -1,0 +1,154 @@
+"""What becomes of a flow that another version of its machine wrote: it is carried over, or refused and abandoned.
+
+The rule for carrying is pure and is in `machine/carry.py`. Here it meets a stored flow: the row it has from now on, and
+the one record that says so. The record holds what the flow knows in today's terms, so that its history can be replayed
+from there without the old table.
+
+A flow that cannot be carried is refused by name and stays as it is. It can still be ended: `abandoned` frees its key,
+its secrets and its place in the list, without a table to ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from ..base.errors import CLI
+from ..base.moments import moment_text
+from .deadlines import deadline_text
+from .errors import IncompatibleFlow
+from .ids import visit_of_child
+from .journal.records import FlowRow, Record
+from .machine.carry import carry
+from .machine.machine import Machine
+from .machine.parts import Context
+
+
+class Table(msgspec.Struct, frozen=True):
+    """Which table: a machine's version and fingerprint."""
+
+    version: int
+    fingerprint: str
+
+
+class MigratedBody(msgspec.Struct, frozen=True, rename={"origin": "from", "here": "to"}):
+    """The body of a `migrated` record.
+
+    Attributes:
+        origin: The table that wrote everything before.
+        here: The table that everything after is of.
+        context: What the flow knows, in the terms of the latter.
+    """
+
+    origin: Table
+    here: Table
+    context: msgspec.Raw
+
+
+class Begun(Protocol):
+    """Whoever knows what flows have begun: the journal, or a recording."""
+
+    def intents(self, flow: str, incarnation: int, /) -> frozenset[str]:
+        """The idempotency keys announced during one visit of a state, and not withdrawn since."""
+        ...
+
+    def children(self, flow: str, /) -> Sequence[FlowRow]:
+        """The child flows of a flow."""
+        ...
+
+
+class Brought(NamedTuple):
+    """A stored flow in today's terms.
+
+    Attributes:
+        row: It, as it is from now on.
+        context: What it knows.
+        record: What has to be written before that is so; None when today's table wrote it.
+    """
+
+    row: FlowRow
+    context: Context
+    record: Record | None
+
+
+def bring(machine: Machine[Any], row: FlowRow, begun: Begun, now: datetime) -> Brought:
+    """A stored flow in today's terms; nothing is written.
+
+    Args:
+        machine: Today's table.
+        row: The flow as it is stored.
+        begun: Says what the flow has announced and which flows it runs.
+        now: The moment of the record, and of a deadline the old table did not have.
+
+    Raises:
+        IncompatibleFlow: No migration leads here, or the flow has begun something its new state knows nothing of.
+    """
+    if row.status == "ended" or (row.version, row.fingerprint) == (machine.version, machine.fingerprint):
+        try:
+            return Brought(row, machine.decode_context(row.context), None)
+        except msgspec.DecodeError as exc:
+            raise IncompatibleFlow(f"flow {row.id}: its context cannot be read: {exc}") from exc
+    try:
+        carried = carry(machine, version=row.version, fingerprint=row.fingerprint, state=row.state, context=row.context)
+        _refuse_forgotten(machine, row, carried.state, begun)
+    except IncompatibleFlow as exc:
+        own = exc.recovery_hint if exc.recovery_hint != IncompatibleFlow.default_hint else None
+        hint = own or f"Finish it with the version that started it, or end it: {CLI} flows cancel {row.id}"
+        raise IncompatibleFlow(f"flow {row.id}: {exc.user_message}", hint=hint) from exc
+    moment, context = moment_text(now), msgspec.json.encode(carried.context)
+    deadline = deadline_text(machine, carried.state, carried.context, now)
+    if deadline is not None and row.deadline is not None:
+        deadline = row.deadline  # the same visit goes on
+    after = msgspec.structs.replace(
+        row,
+        version=machine.version,
+        fingerprint=machine.fingerprint,
+        state=carried.state,
+        context=context.decode(),
+        deadline=deadline,
+        seq=row.seq + 1,
+        updated=moment,
+    )
+    body = MigratedBody(
+        Table(row.version, row.fingerprint), Table(machine.version, machine.fingerprint), msgspec.Raw(context)
+    )
+    name = f"version {row.version} to {machine.version}"
+    return Brought(after, carried.context, _record(row, after, "migrated", name, msgspec.json.encode(body)))
+
+
+def _refuse_forgotten(machine: Machine[Any], row: FlowRow, state: str, begun: Begun) -> None:
+    # Within one visit nothing that was begun may be lost sight of: an effect would be repeated, a child orphaned.
+    wanted = machine.states[state]
+    if wanted.effect is None and (announced := begun.intents(row.id, row.incarnation)):
+        names = ", ".join(sorted(key.rpartition(":")[2] for key in announced))
+        raise IncompatibleFlow(f"it has announced {names}, and {state} has no effect to account for it")
+    for child in begun.children(row.id):
+        if child.status != "ended" and visit_of_child(child.id) == row.incarnation and wanted.child != child.machine:
+            raise IncompatibleFlow(f"it runs the flow {child.id}, and {state} runs no {child.machine}")
+
+
+def abandon(row: FlowRow, reason: str, now: datetime) -> tuple[FlowRow, Record]:
+    """The end of a flow whose table is not there any more: its row, and the record that says why."""
+    after = msgspec.structs.replace(
+        row, seq=row.seq + 1, status="ended", verdict="cancelled", owner=None, trouble=None, updated=moment_text(now)
+    )
+    body = msgspec.json.encode({"reason": reason or "its version of the machine is not known here"})
+    return after, _record(row, after, "abandoned", "abandoned", body)
+
+
+def _record(before: FlowRow, after: FlowRow, kind: Any, name: str, body: bytes) -> Record:
+    return Record(
+        flow=before.id,
+        seq=after.seq,
+        at=after.updated,
+        kind=kind,
+        name=name,
+        body=body.decode(),
+        from_state=before.state,
+        to_state=after.state,
+        incarnation=after.incarnation,
+        deadline=after.deadline,
+    )

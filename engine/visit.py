@@ -1,0 +1,217 @@
+"""One visit of a flow to a state: what an activity is given, and what it may do.
+
+An activity is an async function of the visit. It returns an event, or None when it had only something to do; it may be
+an async generator that yields several; it may `send` when something must follow right after the event is durable; or it
+raises. Everything it started is cancelled and awaited when the state is left.
+
+What makes things durable is behind `Host`; what runs the activities is `run.Run`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+
+import msgspec
+import trio
+
+from ..base.clock import Clock
+from ..base.log import logger
+from .errors import MachineInvalid, UnexpectedFailure
+from .history import Outcome
+from .machine.machine import Machine
+from .machine.parts import Context, Event
+
+C = TypeVar("C", bound=Context)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Intent(msgspec.Struct, frozen=True):
+    """An outward effect that was announced in the journal.
+
+    Attributes:
+        key: Its idempotency key, `<flow>:<incarnation>:<name>`; the same however often the process dies.
+        uncertain: True when an earlier process announced it and died, or was stopped, before its result was recorded.
+    """
+
+    key: str
+    uncertain: bool
+
+
+class Host(Protocol):
+    """What stands behind a visit and makes things durable."""
+
+    def current_context(self) -> Context:
+        """The context after the last committed event."""
+        ...
+
+    def deliver(self, event: Event, incarnation: int) -> Awaitable[bool]:
+        """Make the event durable and follow it; False when the visit it comes from is over."""
+        ...
+
+    async def announce(self, effect: str) -> Intent:
+        """Commit the intent of an effect."""
+        ...
+
+    async def keep(self, name: str, secret: str) -> str:
+        """Put a secret in the flow's vault."""
+        ...
+
+    async def reveal(self, reference: str) -> str:
+        """Get a secret out of the flow's vault."""
+        ...
+
+    async def holds(self, reference: str) -> bool:
+        """Whether the flow's vault has this secret."""
+        ...
+
+    async def on_disk(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call something that waits for the disk."""
+        ...
+
+    async def run_child(self, program: Program[Any], context: Context) -> Outcome:
+        """Run, or go on with, the child flow of this visit."""
+        ...
+
+
+class Visit(Generic[C]):
+    """What an activity is given: where the flow stands, and how to move it.
+
+    Attributes:
+        flow: The flow's id.
+        state: The state being visited.
+        incarnation: The number of this visit; events of older visits are dropped.
+        resumed: True when the state was entered by an earlier process.
+        deadline: When the visit runs out, or None.
+        clock: The time.
+        left: True once an event led out: what is sent now is dropped.
+        withdrawn: The keys of announcements taken back in this visit.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        flow: str,
+        state: str,
+        incarnation: int,
+        resumed: bool,
+        deadline: datetime | None,
+        clock: Clock,
+    ) -> None:
+        self._host = host
+        self.flow = flow
+        self.state = state
+        self.incarnation = incarnation
+        self.resumed = resumed
+        self.deadline = deadline
+        self.clock = clock
+        self.left = False
+        self.withdrawn: frozenset[str] = frozenset()
+
+    @property
+    def context(self) -> C:
+        """What the flow knows now: it changes while the state is visited, with every event that stays."""
+        return cast("C", self._host.current_context())
+
+    async def send(self, event: Event) -> bool:
+        """Give the flow an event; returns when it is durable.
+
+        Returns False, and drops the event, when this visit is over already.
+
+        Raises:
+            EventNotAccepted: The table has no row for it here: a bug in the activity.
+            JournalError: It could not be written; nothing changed.
+        """
+        if self.left:
+            logger.debug("{} dropped {}: the visit of {} is over", self.flow, type(event).__name__, self.state)
+            return False
+        return await self._host.deliver(event, self.incarnation)
+
+    async def announce(self, effect: str) -> Intent:
+        """Write down that an outward effect is about to happen, before it does.
+
+        Args:
+            effect: A short name for it, unique within the state.
+
+        Raises:
+            EffectUncertain: The state's policy is `ask`, and an earlier process announced it and died.
+        """
+        await self._must_go_on(effect)
+        intent = await self._host.announce(effect)
+        self.withdrawn -= {intent.key}
+        return intent
+
+    def withdraw(self, intent: Intent) -> None:
+        """Take an announcement back: what is about to park the flow proves that the effect did not happen.
+
+        It is written down with why the flow is parked, so whoever resumes it announces anew. Until then it counts as
+        announced: a process that dies in between leaves the effect uncertain.
+        """
+        self.withdrawn |= {intent.key}
+
+    async def keep(self, name: str, secret: str) -> str:
+        """Put a secret in the vault, durably, and get the reference an event may carry."""
+        return await self._host.keep(name, secret)
+
+    async def reveal(self, reference: str) -> str:
+        """The secret a reference stands for. Raises `VaultMissing` if it is gone."""
+        return await self._host.reveal(reference)
+
+    async def holds(self, reference: str) -> bool:
+        """Whether the vault has the secret a reference stands for."""
+        return await self._host.holds(reference)
+
+    async def on_disk(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call something that waits for the disk without holding up other flows."""
+        return await self._host.on_disk(function, *args, **kwargs)
+
+    async def run_child(self, program: Program[Any], context: Context) -> Outcome:
+        """Run a child flow to its end, or go on with the one this visit started in an earlier process.
+
+        Raises:
+            FlowParked: The child cannot go on; the parent is parked with it.
+        """
+        await self._must_go_on(program.machine.name)
+        return await self._host.run_child(program, context)
+
+    async def _must_go_on(self, what: str) -> None:
+        # A visit can be over before its activities have taken their first step. What they begin then would belong to
+        # the next visit, and nobody would end it.
+        if self.left:
+            await trio.lowlevel.checkpoint()  # where they end, unless they shield themselves
+            raise UnexpectedFailure(f"{self.state} was left; {what} is not begun any more")
+
+
+Activity: TypeAlias = Callable[[Visit[Any]], Awaitable[Event | None] | AsyncGenerator[Event, None]]
+
+
+async def await_signal(_visit: Visit[Any]) -> None:
+    """The activity of a state that does nothing but wait for somebody to send it an event."""
+    await trio.sleep_forever()
+
+
+class Program(Generic[C]):
+    """A machine with what is to be done in each of its states.
+
+    Args:
+        machine: The table.
+        activities: For every state that is not final, what runs while the flow is in it.
+
+    Raises:
+        MachineInvalid: A state has no activities, or activities are given for a state there is not.
+    """
+
+    def __init__(self, machine: Machine[C], activities: Mapping[str, Sequence[Activity]]) -> None:
+        wanted = {name for name, state in machine.states.items() if not state.final}
+        if missing := sorted(name for name in wanted if not activities.get(name)):
+            raise MachineInvalid(
+                f"machine {machine.name}: nothing is done in {', '.join(missing)}",
+                hint="Give each an activity; `await_signal` for one that only waits to be sent an event.",
+            )
+        if extra := sorted(set(activities) - wanted):
+            raise MachineInvalid(f"machine {machine.name}: activities for {', '.join(extra)}, which can do nothing")
+        self.machine = machine
+        self.activities = {name: tuple(listed) for name, listed in activities.items()}

@@ -1,0 +1,113 @@
+"""Waiting for a browser: what login and checkout have in common.
+
+The listener is up before the URL is shown, and the URL is shown before a browser is opened. A browser that comes back
+hears "done" only when its event is on disk; if it cannot be written, the page says so and the same tab may be reloaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import trio
+
+from ...base.errors import CloudError
+from ...engine.machine.parts import Event
+from ...engine.visit import Visit
+from ...errors import CallbackRejected
+from ...io.loopback.callback import CallbackHit, StatusView, listen_for_callback
+from ...io.loopback.pages import error_page
+from ...io.loopback.serving import bind_loopback
+from ...machines.checkout import CheckoutContext
+from ...machines.login import LoginContext
+from ...machines.parts.vocabulary import BrowserNotOpened, BrowserOpened
+from ..services import ReadLine, Services
+
+LONGEST_DESCRIPTION = 300
+"""Characters of a provider's error description that are shown; it comes from a URL anybody could have made."""
+
+PASTE = "If the browser is on another computer, paste the address it ended on:"
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What a callback means: the event it becomes, and the page the browser gets once that is durable."""
+
+    event: Event
+    page: str
+
+
+Read = Callable[[dict[str, str]], Awaitable[Reply]]
+"""Makes a reply of a callback's parameters, or raises `CallbackRejected`: the wait goes on then."""
+
+
+def free_port(port: int) -> int:
+    """The port a callback can come to: `port`, or any free one for 0. Raises `PortBusy`."""
+    with bind_loopback(port) as sock:
+        return int(sock.getsockname()[1])
+
+
+async def await_browser(
+    visit: Visit[Any],
+    services: Services,
+    purpose: str,
+    read: Read,
+    *,
+    status: Callable[[], StatusView] | None = None,
+    read_line: ReadLine | None = None,
+) -> None:
+    """Listen, invite the person, and give the flow every callback that can be read; until the state is left.
+
+    Args:
+        visit: Of a login or a checkout.
+        services: Shows the URL, and opens it.
+        purpose: What the person is to do there ("log in", "pay").
+        read: Makes a reply of a callback.
+        status: What a page that asks for the status is told.
+        read_line: Asks for the address a browser on another computer ended on.
+
+    Raises:
+        PortBusy: Somebody else has the port. Nobody was invited.
+    """
+    context: LoginContext | CheckoutContext = visit.context
+    nonce, url = await visit.reveal(context.nonce), await visit.reveal(context.url)
+
+    async def invite() -> None:
+        outcome = await services.invite(purpose, url, again=context.invited)
+        await visit.send(BrowserOpened() if outcome.opened else BrowserNotOpened(outcome.reason))
+
+    async def take_pasted(ask: ReadLine) -> None:
+        question = PASTE
+        while (line := await ask(question)) is not None:
+            try:
+                await listener.take_pasted(line)
+            except CallbackRejected as exc:
+                question = f"{exc.user_message} {PASTE}"
+
+    async with (
+        listen_for_callback(port=context.port, nonce=nonce if context.bound else None, status_page=status) as listener,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(invite)
+        if read_line is not None:
+            nursery.start_soon(take_pasted, read_line)
+        while True:
+            await _take(visit, await listener.wait_hit(), read)
+
+
+async def _take(visit: Visit[Any], hit: CallbackHit, read: Read) -> None:
+    try:
+        reply = await read(hit.params)
+    except CallbackRejected as exc:
+        hit.refuse(error_page("Not what was expected", exc.user_message))
+        return
+    try:
+        recorded = await visit.send(reply.event)
+    except CloudError:
+        # Nothing holds what the browser brought but its address bar: the page must leave it there.
+        hit.refuse(error_page("Not recorded yet", "Your terminal says why. Then reload this page.", retry=True))
+        raise
+    if recorded:
+        hit.accept(reply.page)
+    else:
+        hit.refuse(error_page("Too late", "The command in your terminal has already gone on."))

@@ -1,0 +1,184 @@
+"""Asking a server how far it is, again and again or once: what watching its work comes down to without a stream.
+
+While the event stream lives it is the source (`streaming.py`), and asking beside it (`look_once`) only finds out
+whether all is over already. When it is lost the machine moves to its polling state, where `poll` is the source. Both go
+through the same reducer (`machines/parts/watching.py`), and an observation that is no news makes no event.
+
+What the flow waits for is bounded by nothing here. Its deadline is journaled; when it passes, the engine leaves the
+state and with it every question and every wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+import trio
+
+from ...base.errors import CloudError
+from ...base.log import logger
+from ...engine.machine.parts import Event
+from ...engine.visit import Visit
+from ...errors import ApiError, Network, StillPending
+from ...io.http.polling import LONGEST_RETRY_AFTER, Pace
+from ...machines.parts.watching import ORDER, AccessRefused, StepObserved, WaitResumed, WatchingContext, news, untold
+from ..services import Services
+
+Ask = Callable[[], Awaitable[Event | None]]
+"""Asks once; gives an event that leads out, an observation, or None."""
+
+GONE = frozenset({403, 404, 410})
+"""Statuses that waiting does not mend; 401 is not among them: a login mends it, so it parks the flow."""
+
+FINISH_SECONDS = 1.0
+"""How long a stream may say nothing new of a story whose end is known, before it is taken not to tell the end."""
+
+
+async def send_news(visit: Visit[Any], event: Event) -> bool:
+    """Give the flow what is new of an event at this moment; returns whether anything was. An end always is."""
+    told = news(visit.context, event) if isinstance(event, StepObserved) else untold(visit.context, event)
+    return told is not None and await visit.send(told)
+
+
+def refusal(exc: CloudError) -> Event | None:
+    """The end of the wait, when the API says the thing is not ours or not there."""
+    return AccessRefused(exc.user_message) if isinstance(exc, ApiError) and exc.status in GONE else None
+
+
+Wanted = Literal["status", "stream"]
+"""What a server is asked for: an answer, or its event stream. It may put us off for the one and not for the other."""
+
+
+class Pauses:
+    """What a server asked us to wait (`Retry-After`), by flow: it holds on when the state is left and entered again.
+
+    Only in this process: whoever starts the command again wants to know now.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[tuple[str, Wanted], float] = {}
+
+    def note(self, flow: str, wanted: Wanted, exc: CloudError) -> float | None:
+        """What the server said to a question; the seconds it asked for, if it did."""
+        now = trio.current_time()
+        self._until = {each: until for each, until in self._until.items() if until > now}
+        if not isinstance(exc, ApiError) or exc.retry_after is None:
+            return None
+        seconds = min(exc.retry_after, LONGEST_RETRY_AFTER)
+        self._until[flow, wanted] = now + seconds
+        return seconds
+
+    def left(self, flow: str, wanted: Wanted) -> float | None:
+        """The seconds until the server may be asked again; None when it may."""
+        until = self._until.get((flow, wanted), 0.0) - trio.current_time()
+        return until if until > 0 else None
+
+    async def wait_over(self, flow: str, wanted: Wanted) -> None:
+        """Wait until the server may be asked again."""
+        await trio.sleep(self.left(flow, wanted) or 0.0)
+
+
+async def pause_after(
+    exc: ApiError | Network,
+    failures: int,
+    visit: Visit[Any],
+    services: Services,
+    pauses: Pauses,
+    *,
+    at_least: float = 0.0,
+) -> None:
+    """Wait after so many questions in a row that failed, and let everybody else wait whom the server asked to."""
+    retry_after = pauses.note(visit.flow, "status", exc)
+    await trio.sleep(max(at_least, services.backoff.delay(failures, retry_after)))
+
+
+async def look_once(visit: Visit[Any], services: Services, ask: Ask, pauses: Pauses) -> Event | None:
+    """Get one answer, beside a stream that lives: it may have nothing more to say about what happened before.
+
+    Only the end counts. Progress is the stream's to tell, which may be about to tell what came before it.
+
+    Raises:
+        NotAuthenticated: The token is no longer accepted.
+    """
+    event, failures = None, 0
+    while True:
+        await pauses.wait_over(visit.flow, "status")
+        try:
+            event = await ask()
+            break
+        except (ApiError, Network) as exc:
+            logger.info("asking for the status failed, the stream goes on: {}", exc)
+            if not exc.retryable:
+                break
+            failures += 1
+            await pause_after(exc, failures, visit, services, pauses)
+    if event is None or isinstance(event, StepObserved):
+        return None
+    for _ in ORDER:
+        # The stream may be about to tell the same end, and what led to it: as long as it does it is let finish.
+        before = visit.context
+        await trio.sleep(FINISH_SECONDS)
+        if visit.context is before:
+            break
+    return event
+
+
+async def poll(
+    visit: Visit[Any],
+    services: Services,
+    ask: Ask,
+    *,
+    tell: Callable[[Event, WatchingContext], Awaitable[bool]] | None = None,
+    pauses: Pauses | None = None,
+) -> Event:
+    """Ask at once, and then again and again, until the answer ends the wait.
+
+    Args:
+        visit: The visit that waits.
+        services: How often to ask.
+        ask: Asks once; gives an event that leads out, an observation, or None.
+        tell: Takes an observation and what was known when it was asked for, and says whether it was news; when there is
+            no other source, every observation that is news is sent.
+        pauses: What the server asked us to wait; of this visit alone when it is not given.
+
+    Raises:
+        NotAuthenticated: The token is no longer accepted.
+        ApiError: What answers is not the API, or the question is wrong; asking again will not help.
+    """
+    pace, pauses, failures = Pace(services.poll_seconds, services.backoff.rng), pauses or Pauses(), 0
+    while True:
+        await pauses.wait_over(visit.flow, "status")
+        before: WatchingContext = visit.context
+        try:
+            event = await ask()
+        except (ApiError, Network) as exc:
+            if (over := refusal(exc)) is not None:
+                return over
+            if isinstance(exc, ApiError) and not exc.retryable:
+                raise
+            logger.info("asking for the status failed: {}", exc)
+            failures += 1
+            await pause_after(exc, failures, visit, services, pauses, at_least=pace.delay(news=False))
+            continue
+        failures = 0
+        if event is not None and not isinstance(event, StepObserved):
+            return event
+        if event is None:
+            was_news = False
+        elif tell is None:
+            was_news = await send_news(visit, event)
+        else:
+            was_news = await tell(event, before)
+        await trio.sleep(pace.delay(news=was_news))
+
+
+async def stand_by(visit: Visit[Any]) -> Event:
+    """Park the flow where the time ran out; go on waiting when somebody resumes it.
+
+    Raises:
+        StillPending: On the first visit; what the context says about it is the message.
+    """
+    if visit.resumed:
+        return WaitResumed()
+    context: WatchingContext = visit.context
+    raise StillPending(context.problem)

@@ -1,0 +1,217 @@
+"""What an answer means: an error for each status, how long to wait, a record from a body.
+
+Everything that comes back is untrusted. A proxy may answer in the API's place. So each rule is a small function that
+decides without doing I/O; messages name the request by method and URL, and whatever the server wrote in them is cut
+short, stripped of control characters and redacted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Final, TypeVar, cast
+
+import httpx
+import msgspec
+
+from ...base.decoding import UNREADABLE
+from ...base.redaction import printable, redact, register_secret
+from ...errors import ApiError, Network, NotAuthenticated, TokenExpired
+from .addresses import NOT_A_URL, without_query
+from .records import ErrorBody, Record
+
+SKEW_WORTH_SAYING: Final = timedelta(minutes=5)
+SHOWN_OF_A_BODY: Final = 500
+_DEEPEST_CAUSE: Final = 16
+# What a server's request id may be to be shown: one printable word. No standard says more.
+_REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
+
+T = TypeVar("T")
+R = TypeVar("R", bound=Record)
+
+
+def parse_retry_after(headers: httpx.Headers, now: datetime) -> float | None:
+    """Seconds a `Retry-After` asks to wait, from its two forms (RFC 9110 section 10.2.3).
+
+    Args:
+        headers: The answer's headers. A date is read against the answer's own `Date`, so a wrong clock here does no
+        harm. now: The present, used when there is no `Date`.
+
+    Returns:
+        Seconds, never negative; None when the header is absent or unreadable.
+    """
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        # Nobody waits 10**9 s; more digits than that only overflow a float.
+        return float(value[:10])
+    until = http_date(value)
+    if until is None:
+        return None
+    return max((until - (http_date(headers.get("date", "")) or now)).total_seconds(), 0.0)
+
+
+def http_date(value: str) -> datetime | None:
+    """Read an HTTP date (RFC 9110 section 5.6.7); None when it is not one."""
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def measure_skew(headers: httpx.Headers, now: datetime) -> timedelta | None:
+    """How far this computer's clock is ahead (negative: behind) of the server's, when it is over five minutes."""
+    server = http_date(headers.get("date", ""))
+    if server is None or abs(now - server) <= SKEW_WORTH_SAYING:
+        return None
+    return now - server
+
+
+def describe_skew(skew: timedelta | None) -> str:
+    """The skew as the end of a sentence, or nothing."""
+    if skew is None:
+        return ""
+    # Whole minutes: a `Date` is cut to the second and as old as the network made it.
+    amount = timedelta(minutes=round(abs(skew).total_seconds() / 60))
+    return f"; this computer's clock is {amount} {'ahead of' if skew > timedelta() else 'behind'} the server's"
+
+
+def network_reason(exc: BaseException) -> str:
+    """The most telling words in a chain of exceptions: the operating system's, when it said something."""
+    found: BaseException | None = exc
+    for _ in range(_DEEPEST_CAUSE):
+        if found is None:
+            break
+        if isinstance(found, OSError) and found.strerror:
+            # trio puts the address before the reason, and the message names it already.
+            number = found.errno if found.strerror.startswith("Error connecting to") else None
+            return redact(printable(found.strerror if number is None else os.strerror(number)))
+        if isinstance(found, BaseExceptionGroup):
+            found = cast("BaseExceptionGroup[BaseException]", found).exceptions[0]
+        else:
+            found = found.__cause__ or found.__context__
+    return redact(printable(str(exc))) or type(exc).__name__
+
+
+def request_id(response: httpx.Response) -> str | None:
+    """Under which name the server's operators know this request: the server's own word for it, else ours, if any."""
+    theirs = response.headers.get("x-request-id", "")
+    if _REQUEST_ID.fullmatch(theirs):
+        return redact(theirs)
+    return response.request.headers.get("x-request-id")
+
+
+def network_error(
+    exc: httpx.TransportError | httpx.InvalidURL | UnicodeError,
+    where: str,
+    *,
+    sent: bool,
+    request_id: str | None = None,
+) -> Network:
+    """Translate what httpx says about a connection; raise the result `from` the original."""
+    reason = network_reason(exc)
+    if isinstance(exc, NOT_A_URL):
+        # httpx reads a redirect's target also when it is not to follow it.
+        return Network(
+            f"{where} answered with a redirect to what is no URL: {reason}", sent=sent, request_id=request_id
+        )
+    # trio keeps the reason in the cause only.
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        error = Network(
+            f"{where}: the server's certificate is not trusted: {reason}",
+            sent=sent,
+            request_id=request_id,
+            hint="Check --api-url, the clock, and SSL_CERT_FILE when a proxy of yours signs certificates.",
+        )
+        error.retryable = False
+        return error
+    if isinstance(exc, httpx.ConnectTimeout):
+        return Network(f"{where}: the connection could not be made in time", sent=sent, request_id=request_id)
+    if isinstance(exc, httpx.ConnectError):
+        return Network(f"{where}: cannot connect: {reason}", sent=sent, request_id=request_id)
+    if isinstance(exc, httpx.TimeoutException):
+        return Network(f"{where}: no answer in time", sent=sent, request_id=request_id)
+    return Network(f"{where}: the connection broke: {reason}", sent=sent, request_id=request_id)
+
+
+def _is_html(headers: httpx.Headers, body: bytes) -> bool:
+    return "html" in headers.get("content-type", "").lower() or body.lstrip()[:1] == b"<"
+
+
+def _quote(body: bytes) -> str:
+    """The first 500 characters of a body, fit to be shown. Redacted before it is cut, or half a token would escape."""
+    text = redact(printable(body.decode("utf-8", "replace")).strip())
+    return text if len(text) <= SHOWN_OF_A_BODY else text[:SHOWN_OF_A_BODY] + "…"
+
+
+def refusal(response: httpx.Response, body: bytes, where: str, now: datetime) -> ApiError:
+    """The error an answer that is not 2xx, and not 401, stands for.
+
+    Args:
+        response: Its status and headers.
+        body: What was read of its body.
+        where: The request in words.
+        now: The present, for a `Retry-After` that is a date.
+    """
+    status, named = response.status_code, request_id(response)
+    retry_after = parse_retry_after(response.headers, now)
+    if response.is_redirect or 300 <= status < 400:
+        try:
+            target = response.url.join(response.headers.get("location", ""))
+            leads = f" to {without_query(target)}" if "location" in response.headers else ""
+        except httpx.InvalidURL:
+            leads = " to something that is not a URL"
+        return ApiError(
+            f"{where} answered {status}, a redirect{leads}; redirects are not followed", status=status, request_id=named
+        )
+    try:
+        error = msgspec.json.decode(body, type=ErrorBody).error
+    except UNREADABLE:
+        if _is_html(response.headers, body):
+            said = ": answered with an HTML page, not the API"
+        else:
+            quoted = _quote(body)
+            said = f": {quoted}" if quoted else ""
+        return ApiError(f"{where} answered {status}{said}", status=status, retry_after=retry_after, request_id=named)
+    code, message = _quote(error.code.encode()), _quote(error.message.encode())
+    said = ApiError.in_words(where, code, message)
+    return ApiError(said, status=status, code=code, retry_after=retry_after, request_id=named)
+
+
+def login_refusal(response: httpx.Response, where: str, *, expired: bool, skew: timedelta | None) -> NotAuthenticated:
+    """The error a 401 stands for (RFC 6750 section 3.1), saying so when a wrong clock may be the reason."""
+    kind, said = (TokenExpired, "has expired") if expired else (NotAuthenticated, "was not accepted")
+    return kind(f"{where} answered 401: the token {said}{describe_skew(skew)}", request_id=request_id(response))
+
+
+def decode_body(response: httpx.Response, body: bytes, shape: type[T], where: str) -> T:
+    """Decode the body of a 2xx answer.
+
+    Raises:
+        ApiError: It is not JSON, or not of this shape; the message names the field.
+    """
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except msgspec.ValidationError as exc:
+        raise ApiError(
+            f"{where} answered {response.status_code} with something else than expected: {exc}",
+            request_id=request_id(response),
+        ) from exc
+    except UNREADABLE as exc:
+        if _is_html(response.headers, body):
+            said = "answered with an HTML page, not the API"
+        elif not body:
+            said = f"answered {response.status_code} with an empty body"
+        else:
+            said = f"answered {response.status_code} with something that is not JSON"
+        raise ApiError(f"{where}: {said}", request_id=request_id(response)) from exc
+
+
+def keep_secret(record: R) -> R:
+    """Make the redactor know what the record's hidden fields hold; returns the record."""
+    for name in record.hidden:
+        if isinstance(value := getattr(record, name), str):
+            register_secret(value)
+    return record

@@ -1,0 +1,93 @@
+"""How much of an answer is read: everything that comes back is untrusted, and a body may never end.
+
+Refused: compressed bodies. They are asked for as `identity`, because the size of a decompressed body is known only once
+it is in memory, and these bodies are small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Final
+
+import httpx
+import trio
+
+from ...base.redaction import printable, redact
+from ...errors import ApiError, TooLarge
+from .answers import request_id
+
+_READ_OF_AN_ERROR: Final = 64 * 1024
+
+
+async def unwind(chunks: AsyncIterator[bytes]) -> None:
+    """Finish a half-read body's chain of asynchronous generators.
+
+    httpx nests five of them. Closing the outermost abandons the others to the garbage collector, which trio warns
+    about, rightly. A cancelled read unwinds all of them instead, from the innermost on.
+    """
+    with trio.CancelScope(shield=True) as scope:
+        scope.cancel()
+        with suppress(StopAsyncIteration, httpx.TransportError):
+            while True:
+                await anext(chunks)
+
+
+async def read_body(response: httpx.Response, limit: int, where: str) -> bytes:
+    """Read the body of a 2xx answer.
+
+    Args:
+        response: Open and streaming.
+        limit: Bytes; more are an error.
+        where: The request in words.
+
+    Raises:
+        TooLarge: The body is over the limit; not more than the limit and one chunk was read.
+        ApiError: It is compressed, though `identity` was asked for.
+        httpx.TransportError: The connection broke, or the body was cut off; for the caller to translate.
+    """
+    check_encoding(response, where)
+    announced = response.headers.get("content-length", "")
+    if announced.isascii() and announced.isdigit() and len(announced) < 20 and int(announced) > limit:
+        raise TooLarge(f"{where} answered with {int(announced)} bytes; at most {limit} are read")
+    body = await _read_up_to(response, limit)
+    if len(body) > limit:
+        raise TooLarge(f"{where} answered with more than {limit} bytes; at most {limit} are read")
+    return bytes(body)
+
+
+async def read_error(response: httpx.Response) -> bytes:
+    """Read what there is, up to 64 KiB, of the body of an error: the status counts, the body only explains."""
+    with suppress(httpx.TransportError):
+        return bytes(await _read_up_to(response, _READ_OF_AN_ERROR))
+    return b""
+
+
+async def _read_up_to(response: httpx.Response, limit: int) -> bytearray:
+    """Read until the end or until more than `limit` bytes are there."""
+    body = bytearray()
+    chunks = aiter(response.aiter_raw())
+    try:
+        while len(body) <= limit:
+            try:
+                body += await anext(chunks)
+            except StopAsyncIteration:
+                break
+    finally:
+        await unwind(chunks)
+    return body
+
+
+def check_encoding(response: httpx.Response, where: str) -> None:
+    """Refuse a body that is not sent as it is.
+
+    Raises:
+        ApiError: The answer has a `Content-Encoding`.
+    """
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"", "identity"}:
+        raise ApiError(
+            f"{where} answered with a body encoded as {redact(printable(encoding))[:40]!r}, which was not asked for",
+            request_id=request_id(response),
+            hint="A proxy between here and the API compresses answers; check --api-url and the proxy.",
+        )

@@ -1,0 +1,85 @@
+"""What the environment says about the cloud: which API, whose token, and whether this is the cloud's own container.
+
+The variables are those of the Rust CLI. SYSTEMPROMPT_API_TOKEN and SYSTEMPROMPT_USER_EMAIL are a login handed to this
+one process, and SYSTEMPROMPT_API_URL the API it is for. FLY_APP_NAME is set in the container a tenant runs in, where no
+file holds a login and nobody could make one. SYSTEMPROMPT_CLI_REMOTE says that another CLI started this process for
+somebody who is elsewhere: a hint to log in soon would reach nobody.
+
+An empty variable counts as unset. Nothing here reads the process's environment by itself; it is handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import Final
+
+from ...base.log import logger
+from ...errors import CredentialsCorrupted, JwtDecode, NotAuthenticated
+from ..cloud.wire import PRODUCTION_URL
+from ..http.tokens import token_expiry
+from .credentials import WARN_BEFORE_EXPIRY, CloudCredentials
+
+API_URL: Final = "SYSTEMPROMPT_API_URL"
+API_TOKEN: Final = "SYSTEMPROMPT_API_TOKEN"  # noqa: S105 - the variable's name
+USER_EMAIL: Final = "SYSTEMPROMPT_USER_EMAIL"
+CLI_REMOTE: Final = "SYSTEMPROMPT_CLI_REMOTE"
+CONTAINER: Final = "FLY_APP_NAME"
+
+
+def environment_api_url(environ: Mapping[str, str]) -> str | None:
+    """The API the environment names, without a slash at its end; None when it names none."""
+    return environ.get(API_URL, "").rstrip("/") or None
+
+
+def in_container(environ: Mapping[str, str]) -> bool:
+    """Whether this process runs in the cloud's own container."""
+    return bool(environ.get(CONTAINER))
+
+
+def no_login_in_container() -> NotAuthenticated:
+    """What is wrong where the container's environment holds no login: no file is looked at, so no `login` mends it."""
+    return NotAuthenticated(
+        f"{CONTAINER} is set, and {API_TOKEN} is not: this container has no login",
+        hint=f"Set {API_TOKEN} and {USER_EMAIL} in the container's environment.",
+    )
+
+
+def fresh_token_hint() -> str:
+    """What mends a token of the environment that is not good any more."""
+    return f"Set a fresh one, or unset {API_TOKEN}."
+
+
+def environment_credentials(environ: Mapping[str, str], now: datetime) -> CloudCredentials | None:
+    """The login the environment holds; None when it holds none.
+
+    A token with less than an hour left, or with none, is logged as a warning, unless SYSTEMPROMPT_CLI_REMOTE is set.
+
+    Args:
+        environ: The environment.
+        now: The present moment, with a time zone; the login counts as made then.
+
+    Raises:
+        CredentialsCorrupted: A variable is missing beside the token, or breaks its rule; the message names it.
+    """
+    token = environ.get(API_TOKEN)
+    if not token:
+        return None
+    try:
+        found = CloudCredentials(
+            api_token=token,
+            api_url=environment_api_url(environ) or PRODUCTION_URL,
+            authenticated_at=now,
+            user_email=environ.get(USER_EMAIL, ""),
+        )
+    except ValueError as exc:
+        raise CredentialsCorrupted(
+            f"the login in the environment ({API_TOKEN}, {USER_EMAIL}, {API_URL}) cannot be used: {exc}",
+            hint=f"Set {USER_EMAIL} to the address {API_TOKEN} belongs to, or unset {API_TOKEN}.",
+        ) from exc
+    with suppress(JwtDecode):  # whoever uses the token says that it cannot be read
+        expiry = token_expiry(token)
+        if expiry is not None and expiry < now + WARN_BEFORE_EXPIRY and not environ.get(CLI_REMOTE):
+            logger.warning("the token in {} has expired, or expires in less than an hour", API_TOKEN)
+    return found

@@ -1,0 +1,44 @@
+"""The user's own directories, where nothing else was named (XDG Base Directory Specification; platformdirs)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Literal
+
+import platformdirs
+
+APP_NAME: Final = "systemprompt-cloud"
+
+
+def user_directories(environ: Mapping[str, str]) -> tuple[Path, Path]:
+    """The user's own directories: for what the Rust CLI shares, and for the state of flows.
+
+    Args:
+        environ: As for `resolve_cloud_paths`.
+    """
+    return _user_directory("data", environ), state_directory(environ)
+
+
+def state_directory(environ: Mapping[str, str]) -> Path:
+    """The second of these."""
+    return _user_directory("state", environ)
+
+
+def _user_directory(kind: Literal["data", "state"], environ: Mapping[str, str]) -> Path:
+    """The user's directory by the XDG Base Directory Specification, from the environment given.
+
+    platformdirs gives the same answers but only for the process's own environment, so it is asked last: for the home
+    directory of a user without HOME, and for the places macOS and Windows use.
+    """
+    named = environ.get(f"XDG_{kind.upper()}_HOME", "")
+    if os.path.isabs(named):  # noqa: PTH117 - "all paths set in these variables must be absolute", else ignored
+        return Path(named) / APP_NAME
+    home = environ.get("HOME")
+    if home and sys.platform not in {"darwin", "win32"}:
+        return Path(home, ".local", "share" if kind == "data" else "state", APP_NAME)
+    if kind == "data":
+        return platformdirs.user_data_path(APP_NAME, appauthor=False)
+    return platformdirs.user_state_path(APP_NAME, appauthor=False)

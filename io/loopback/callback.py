@@ -1,0 +1,339 @@
+"""The callback listener: a browser on this computer is sent back to it, and somebody decides what the browser gets.
+
+Theory. A loopback redirect (RFC 8252 section 7.3) is a door on the person's own computer that anybody may knock on:
+every program there, and through the browser every web page. Who may come in is decided by what a stranger cannot know
+or forge, in this order:
+
+- the **Host** header is ours (a page whose name was rebound to 127.0.0.1 sends its own name; SECURITY 5);
+- there is no foreign **Origin**, and the browser itself does not say that this is an image, frame or script;
+- the request is `GET /callback`, nothing else;
+- `state` is the **nonce** of this wait (RFC 6749 section 10.12, RFC 9700 section 4.7), also when the query says
+  `error=`: a stranger must not be able to end a login either.
+
+Whoever fails is answered 4xx, and the wait goes on. Whoever passes is a *hit*, and its request is held open until the
+flow has looked at what it brought: `accept` uses the nonce up, `refuse` leaves it usable, so that the page the person
+sees is the truth and not a guess. Closing answers whoever is still held. Deciding is synchronous, answering is not:
+once `accept` has returned, the answer is sent whatever is cancelled.
+"""
+
+from __future__ import annotations
+
+import secrets
+import unicodedata
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+from urllib.parse import parse_qsl, quote
+
+import msgspec
+import trio
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from typing_extensions import override
+
+from ...base.redaction import register_secret
+from ...errors import CallbackRejected
+from ..http.urls import LISTENER_NAMES
+from .pages import PRIVATE_HEADERS, error_page, page_headers
+from .serving import LOOPBACK, serve_loopback
+
+FLUSH_SECONDS: Final = 2.0
+"""How long closing waits for the answers that are on their way."""
+MAX_HELD: Final = 16
+"""Hits held open at once; only reachable with the nonce, or without one (`nonce=None`)."""
+MAX_PARAMETERS: Final = 32
+_SECRET_PARAMETERS: Final = ("access_token", "refresh_token", "id_token", "token", "code")
+
+
+class StatusView(msgspec.Struct, frozen=True):
+    """What the waiting page is told: `ready`, `failed`, or anything else while it works."""
+
+    status: str
+    message: str | None = None
+    app_url: str | None = None
+
+
+def new_nonce() -> str:
+    """Return a fresh nonce of 256 random bits, safe in a URL (SECURITY 3 asks for 128)."""
+    return secrets.token_urlsafe(32)
+
+
+def callback_uri(port: int, nonce: str | None) -> str:
+    """The redirect URI of a listener on `port`, known before it listens (RFC 8252 section 7.3: the literal address)."""
+    query = "" if nonce is None else f"?state={quote(nonce, safe='')}"
+    return f"http://{LOOPBACK}:{port}/callback{query}"
+
+
+class CallbackHit:
+    """One arrival of the browser that passed every check; its request waits for `accept` or `refuse`.
+
+    Attributes:
+        params: The query parameters without `state`, percent-decoded, each once.
+    """
+
+    def __init__(self, params: dict[str, str], use_up: Callable[[], None]) -> None:
+        self.params = params
+        self._use_up = use_up
+        self._decided = trio.Event()
+        self._answer = (0, "")
+
+    @override
+    def __repr__(self) -> str:
+        # Names only: the values are tokens.
+        return f"<CallbackHit {sorted(self.params)}{' decided' if self.decided else ''}>"
+
+    @property
+    def decided(self) -> bool:
+        """True once the browser's answer is fixed: by `accept`, by `refuse`, or because the listener closed."""
+        return self._decided.is_set()
+
+    def accept(self, page: str) -> None:
+        """Take the callback: the browser gets the page (200), the nonce is used up, whoever comes later gets 409.
+
+        Args:
+            page: A page of `io/loopback/pages.py`; an error page when what was taken is a refusal of the provider.
+
+        Raises:
+            CallbackRejected: The hit was decided before, or another one was accepted; keep what that one brought.
+        """
+        self.answer(200, page)
+        self._use_up()
+
+    def refuse(self, page: str) -> None:
+        """Turn the callback away: the browser gets the page (503) and may come again, the nonce stays usable.
+
+        Args:
+            page: A page of `io/loopback/pages.py` saying what to do; with `retry=True` when that is to reload it.
+
+        Raises:
+            CallbackRejected: The hit was decided before.
+        """
+        self.answer(503, page)
+
+    def answer(self, status: int, page: str) -> None:
+        """Fix what the browser gets, without touching the nonce: what `accept`, `refuse` and the listener build on."""
+        if self.decided:
+            raise CallbackRejected("this callback was answered before", hint="")
+        self._answer = (status, page)
+        self._decided.set()
+
+    async def wait_answer(self) -> tuple[int, str]:
+        """Wait until somebody decided; return status and page."""
+        await self._decided.wait()
+        return self._answer
+
+
+class CallbackListener:
+    """What `listen_for_callback` gives: where the browser must be sent, and the hits it makes.
+
+    Attributes:
+        port: The bound port.
+        redirect_uri: What to give the API: `http://127.0.0.1:PORT/callback?state=NONCE`. Holds the nonce: do not log.
+    """
+
+    def __init__(self, nonce: str | None, status_page: Callable[[], StatusView] | None) -> None:
+        self.port = 0
+        self._nonce = nonce
+        self._status_page = status_page
+        self._used = False
+        self._closed = False
+        # Held by what they brought: a reload while the first request waits is the same callback and shares its answer.
+        self._held: dict[tuple[tuple[str, str], ...], CallbackHit] = {}
+        self._queue: deque[CallbackHit] = deque()
+        self._waiting = trio.lowlevel.ParkingLot()
+
+    @property
+    def redirect_uri(self) -> str:
+        return callback_uri(self.port, self._nonce)
+
+    async def wait_hit(self) -> CallbackHit:
+        """Wait for the next callback nobody has decided on, in order of arrival.
+
+        Cancelling the wait loses no hit: the next call gets it.
+        """
+        await trio.lowlevel.checkpoint()
+        while True:
+            while self._queue:
+                hit = self._queue.popleft()
+                if not hit.decided:
+                    return hit
+            await self._waiting.park()
+
+    async def take_pasted(self, address: str) -> None:
+        """Take a callback that a person carried here by hand, from a browser on another computer.
+
+        It is held to the same rules as one that comes by HTTP, and becomes a hit like it.
+
+        Args:
+            address: What stood in that browser's address bar: `http://127.0.0.1:PORT/callback?…`.
+
+        Raises:
+            CallbackRejected: It is not that address, or not of this wait, or the flow refused it; ask again.
+        """
+        head, _, query = address.strip().partition("?")
+        ours = {f"http://{name}:{self.port}/callback" for name in LISTENER_NAMES}
+        if head not in ours or not query.isascii():
+            raise CallbackRejected(f"That is not an address that begins with http://{LOOPBACK}:{self.port}/callback.")
+        params = _parameters(query.partition("#")[0].encode())
+        if params is None:
+            raise CallbackRejected("That address is damaged: copy all of it.")
+        if not self._right_nonce(params.pop("state", "")):
+            raise CallbackRejected("That address is of another login.")
+        if self._used or self._closed:
+            raise CallbackRejected("This login has been answered already.")
+        status, _page = await self._hold(params)
+        if status != 200:
+            raise CallbackRejected("That address carries nothing that can be used.")
+
+    def close(self) -> None:
+        """Answer whoever is still held, and everybody later, with 503 "not recorded"; leaving the `async with` does."""
+        self._closed = True
+        self._answer_held(503, _CLOSED_PAGE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI)."""
+        if scope["type"] != "http":
+            await send({"type": "websocket.close"})  # before accepting: hypercorn answers 403
+            return
+        answer = self._check(scope)
+        if isinstance(answer, dict):
+            status, page = await self._hold(answer)
+            answer = Response(page, status, page_headers(page))
+        await answer(scope, receive, send)
+
+    def _check(self, scope: Scope) -> Response | dict[str, str]:
+        """Return the answer to a request, or the parameters of a callback that passed every check."""
+        # raw_path: an absolute-form target or `/%63allback` is not what a browser sends here (RFC 9112 section 3.2).
+        path = scope["raw_path"].decode("ascii")
+        status_page = self._status_page if path.startswith("/status/") else None
+        refused = _foreign(Headers(scope=scope), scope["server"][1])
+        if refused is not None:
+            return _refusal(*refused)
+        if path != "/callback" and status_page is None:
+            return _refusal(404, "Nothing here", "This address only takes the way back from a login or a payment.")
+        if scope["method"] != "GET":
+            return _refusal(405, "Not this way", "This address only takes GET.", Allow="GET")
+        if status_page is not None:
+            body = msgspec.json.encode(status_page())
+            return Response(body, headers={"Content-Type": "application/json", **PRIVATE_HEADERS})
+        params = _parameters(scope["query_string"])
+        if params is None:
+            return _refusal(400, "This link is damaged", "Start again from the page you came from.")
+        if not self._right_nonce(params.pop("state", "")):
+            return _refusal(
+                400,
+                "Not the login that is being waited for",
+                "Use the address the terminal shows; it is still waiting.",
+            )
+        if self._used:
+            return _refusal(409, *_USED)
+        if self._closed:
+            return Response(_CLOSED_PAGE, 503, page_headers(_CLOSED_PAGE))
+        return params
+
+    def _right_nonce(self, state: str) -> bool:
+        if self._nonce is None:
+            return True
+        # Constant time, so that the nonce cannot be guessed a character at a time; bytes, as str must be ASCII there.
+        return secrets.compare_digest(state.encode(), self._nonce.encode())
+
+    async def _hold(self, params: dict[str, str]) -> tuple[int, str]:
+        """Hold a request that passed every check until its hit is decided; return status and page."""
+        key = tuple(sorted(params.items()))
+        hit = self._held.get(key)
+        if hit is None:
+            if len(self._held) >= MAX_HELD:
+                return 503, error_page("Too many tabs at once", "Close the others, then reload this page.", retry=True)
+            for name in _SECRET_PARAMETERS:
+                register_secret(params.get(name, ""))
+            hit = self._held[key] = CallbackHit(params, self._use_up)
+            self._queue.append(hit)
+            self._waiting.unpark_all()
+        try:
+            return await hit.wait_answer()
+        finally:
+            if self._held.get(key) is hit:
+                del self._held[key]
+
+    def _use_up(self) -> None:
+        self._used = True
+        self._answer_held(409, _USED_PAGE)
+
+    def _answer_held(self, status: int, page: str) -> None:
+        for hit in self._held.values():
+            if not hit.decided:
+                hit.answer(status, page)
+
+
+@asynccontextmanager
+async def listen_for_callback(
+    *, port: int, nonce: str | None, status_page: Callable[[], StatusView] | None = None
+) -> AsyncGenerator[CallbackListener]:
+    """Listen on 127.0.0.1 for the browser's way back while inside the `async with`.
+
+    Args:
+        port: The port, 0 for any free one.
+        nonce: What `state` must be, from `new_nonce()` or the journal. None for an API that takes no query in its
+            redirect URI: then anybody on this computer may answer, so show whose account came and have it confirmed
+            (SECURITY 4).
+        status_page: When given, `/status/anything` answers with its view as JSON, for the waiting page.
+
+    Raises:
+        PortBusy: On entering, when the port is taken; nothing was opened yet, choose another.
+    """
+    if nonce is not None:
+        register_secret(nonce)
+    listener = CallbackListener(nonce, status_page)
+    async with serve_loopback(listener, port=port, grace=FLUSH_SECONDS) as listener.port:
+        try:
+            yield listener
+        finally:
+            listener.close()
+
+
+def _foreign(headers: Headers, port: int) -> tuple[int, str, str] | None:
+    """Return why a request does not come from a browser that was sent here, or None."""
+    ours = {*(f"{name}:{port}" for name in LISTENER_NAMES), *(LISTENER_NAMES if port == 80 else ())}
+    hosts = headers.getlist("host")
+    if len(hosts) != 1 or hosts[0].lower() not in ours:
+        return 400, "Wrong address", f"This is http://{LOOPBACK}:{port}, and it was asked for under another name."
+    if any(origin not in {f"http://{host}" for host in ours} for origin in headers.getlist("origin")):
+        return 403, "Not from there", "Another site asked for this address; that is not allowed."
+    if headers.get("sec-fetch-dest", "document") not in {"document", "empty"}:
+        return 403, "Not inside a page", "This address must be opened in a tab of its own."
+    return None
+
+
+def _parameters(query: bytes) -> dict[str, str] | None:
+    """Return the query's parameters, or None when it is not one we could read in just one way.
+
+    A parameter that comes twice is read differently by different programs (RFC 6749 section 3.1 forbids it); control
+    characters are in no parameter of OAuth (its appendix A) and would reach a terminal.
+    """
+    try:
+        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS, errors="strict")
+    except ValueError:
+        return None
+    params = dict(pairs)
+    if len(params) != len(pairs) or any(unicodedata.category(char) == "Cc" for pair in pairs for char in "".join(pair)):
+        return None
+    return params
+
+
+def _refusal(status: int, title: str, text: str, **headers: str) -> Response:
+    page = error_page(title, text)
+    return Response(page, status, {**page_headers(page), **headers})
+
+
+_USED: Final = (
+    "This was already used",
+    "The terminal has what it needs from an earlier visit. You can close this tab.",
+)
+_USED_PAGE: Final = error_page(*_USED)
+_CLOSED_PAGE: Final = error_page(
+    "Not recorded",
+    "The terminal stopped listening before it could take this. Go on there, then reload this page.",
+    retry=True,
+)

@@ -1,0 +1,71 @@
+"""Words that several tables use: facts that mean the same in each of them, and what those facts change.
+
+Theory
+------
+Three situations come up in more than one machine, and a person who has met one of them knows the others. A *browser* is
+invited and comes back later, or not at all. An outward effect was asked for and *the answer was lost*: the flow finds
+out, or a person decides whether to ask again. The time is up and the server, asked one last time, is *still working*:
+nothing is given up. What such a fact leads to is written in each machine's own rows; nothing is decided here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from ...engine.machine.parts import CancelRequested, Context, Event
+
+C = TypeVar("C", bound=Context)
+
+
+class BrowserOpened(Event, frozen=True):
+    """A browser was started with the URL the person should visit."""
+
+
+class BrowserNotOpened(Event, frozen=True):
+    """No browser was started; the person has the printed URL."""
+
+    reason: str
+
+
+class OutcomeUnknown(Event, frozen=True):
+    """Something was asked for and the answer was lost; the server may or may not have done it."""
+
+    problem: str
+
+
+class RepeatConfirmed(Event, frozen=True):
+    """The person wants it to be asked for again."""
+
+
+class RepeatDeclined(Event, frozen=True):
+    """The person does not want it to be asked for again."""
+
+
+class StillWorking(Event, frozen=True):
+    """Asked one last time, the server is still at it."""
+
+    message: str
+
+
+class _Problem(Protocol):
+    @property
+    def problem(self) -> str: ...
+
+
+def _explained(context: C, event: _Problem) -> C:
+    return msgspec.structs.replace(context, problem=event.problem)
+
+
+def _cancelled(context: C, event: CancelRequested) -> C:
+    return msgspec.structs.replace(context, problem=event.reason or "cancelled")
+
+
+def _invited(context: Any, _event: BrowserOpened) -> Any:
+    return msgspec.structs.replace(context, invited=True)
+
+
+# A table's fingerprint has the names of its functions, and the flows in people's journals know these by the names they
+# had when each table had its own.
+explained, cancelled, invited = _explained, _cancelled, _invited

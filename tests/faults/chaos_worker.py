@@ -1,0 +1,259 @@
+"""What the processes of `testing.chaos` do: machines that leave traces, and a worker that starts, resumes, signals.
+
+An activity says who runs it in the events it sends, and holds a lock of its own on its flow while it runs. So whether
+two processes ever drove the same flow can be told twice over afterwards: from the journal, and from the locks.
+Everything a worker was promised (a start, an event that was taken) it writes to `acks` after the promise, in one write
+that a SIGKILL cannot cut; what should never happen it writes to `problems`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import time
+import traceback
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+import trio
+from systemprompt_cloud.base.errors import CloudError
+from systemprompt_cloud.engine.engine import Engine, open_engine
+from systemprompt_cloud.engine.errors import EventNotAccepted, FlowBusy
+from systemprompt_cloud.engine.machine.machine import Machine
+from systemprompt_cloud.engine.machine.parts import (
+    ANY,
+    STAY,
+    CancelRequested,
+    Context,
+    DeadlinePassed,
+    Event,
+    ResumePolicy,
+    State,
+    Verdict,
+    on,
+)
+from systemprompt_cloud.engine.visit import Program, Visit
+from systemprompt_cloud.io.local.paths import CloudPaths
+
+KEYS: Final = 4
+"""So few keys that processes meet."""
+MOST_UNFINISHED: Final = 40
+REST_SECONDS: Final = 0.03
+
+
+class Errand(Context, frozen=True, kw_only=True):
+    """How much is left to do, and how often somebody poked."""
+
+    left: int = 4
+    pokes: int = 0
+
+
+class Packed(Event, frozen=True):
+    """A visit's work is done; by which process."""
+
+    driver: str
+
+
+class Poked(Event, frozen=True):
+    """Somebody outside sent this, and no two are alike."""
+
+    nonce: str
+
+
+class Arrived(Event, frozen=True):
+    """The child flow ended."""
+
+    state: str
+
+
+def more_is_left(context: Errand, _: Packed) -> bool:
+    """Whether this was not the last one."""
+    return context.left > 1
+
+
+def _packed(context: Errand, _: Packed) -> Errand:
+    return msgspec.structs.replace(context, left=context.left - 1)
+
+
+def _poked(context: Errand, _: Poked) -> Errand:
+    return msgspec.structs.replace(context, pokes=context.pokes + 1)
+
+
+ERRAND: Final = Machine(
+    "errand",
+    version=1,
+    initial="packing",
+    context=Errand,
+    states=[
+        State("packing", "packing one thing", effect="packs a thing", resume=ResumePolicy.RETRY),
+        State("resting", "resting before the next", timeout=REST_SECONDS, late="continue"),
+        State("done", "everything is packed", verdict=Verdict.SUCCESS),
+        State("cancelled", "somebody called it off", verdict=Verdict.CANCELLED),
+    ],
+    rows=[
+        on(Packed, "packing", "resting", when=more_is_left, update=_packed),
+        on(Packed, "packing", "done", update=_packed),
+        on(DeadlinePassed, "resting", "packing"),
+        on(Poked, ANY, STAY, update=_poked),
+        on(CancelRequested, ANY, "cancelled"),
+    ],
+)
+
+CONVOY: Final = Machine(
+    "convoy",
+    version=1,
+    initial="sending",
+    context=Context,
+    states=[
+        State("sending", "an errand runs", child="errand"),
+        State("done", "the errand has ended", verdict=Verdict.SUCCESS),
+        State("cancelled", "somebody called it off", verdict=Verdict.CANCELLED),
+    ],
+    rows=[on(Arrived, "sending", "done"), on(CancelRequested, ANY, "cancelled")],
+)
+
+
+class Ack(msgspec.Struct, frozen=True):
+    """What a worker was promised.
+
+    Attributes:
+        what: A flow was `started`; an event was `taken` by a flow, or `posted` to its inbox; a flow was `cancelled`; a
+            flow was `busy`, driven by somebody else.
+        flow: Its id.
+        nonce: The event's.
+    """
+
+    what: Literal["started", "taken", "posted", "cancelled", "busy", "resumed"]
+    flow: str
+    nonce: str = ""
+
+
+class Place:
+    """The files of one run.
+
+    Args:
+        directory: Where they are.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        home = directory / ".systemprompt"
+        self.directory = directory
+        self.paths = CloudPaths(directory=home, state_directory=home, origin="explicit")
+
+    def note(self, file: Literal["acks", "problems", "effects"], text: str) -> None:
+        """Add a line, in one write."""
+        fd = os.open(self.directory / file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(fd, text.replace("\n", "\\n").encode() + b"\n")
+        finally:
+            os.close(fd)
+
+    def lines(self, file: Literal["acks", "problems", "effects"]) -> list[str]:
+        """What was noted."""
+        path = self.directory / file
+        return path.read_text().splitlines() if path.exists() else []
+
+    @contextmanager
+    def alone_on(self, flow: str, driver: str) -> Generator[None, None, None]:
+        """Hold a flow while one of its activities runs; a problem if somebody else holds it."""
+        (self.directory / "held").mkdir(exist_ok=True)
+        fd = os.open(self.directory / "held" / flow, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.note("problems", f"{driver} runs flow {flow}, and so does another process")
+            yield
+        finally:
+            os.close(fd)
+
+
+def programs(place: Place, driver: str) -> list[Program[Any]]:
+    """The machines with what is done in their states.
+
+    Args:
+        place: Where traces are left.
+        driver: A name for whoever runs them, used once.
+    """
+
+    async def pack(visit: Visit[Errand]) -> Packed:
+        with place.alone_on(visit.flow, driver):
+            intent = await visit.announce("pack")
+            place.note("effects", f"{intent.key} {'again' if intent.uncertain else 'first'}")
+            await trio.sleep(random.uniform(0, 0.02))  # noqa: S311 no secret
+            return Packed(driver)
+
+    async def rest(visit: Visit[Errand]) -> None:
+        with place.alone_on(visit.flow, driver):
+            await trio.sleep_forever()
+
+    errand = Program(ERRAND, {"packing": [pack], "resting": [rest]})
+
+    async def send_errand(visit: Visit[Context]) -> Arrived:
+        with place.alone_on(visit.flow, driver):
+            return Arrived((await visit.run_child(errand, Errand(left=3))).state)
+
+    return [errand, Program(CONVOY, {"sending": [send_errand]})]
+
+
+def work(directory: Path, seed: int, until: float) -> None:
+    """Be one process: open an engine, do things at random, close it, again and again.
+
+    Args:
+        directory: Where the files are.
+        seed: For what is done.
+        until: When to stop, on the wall clock.
+    """
+    place = Place(directory)
+    random.seed(seed)
+    try:
+        trio.run(_work, place, seed, until)
+    except BaseException:  # noqa: BLE001 the process ends here, and whoever started it reads why
+        place.note("problems", f"a process broke: {traceback.format_exc()}")
+
+
+async def _work(place: Place, seed: int, until: float) -> None:
+    session = 0
+    while time.time() < until:
+        session += 1
+        driver = f"{os.getpid()}-{seed}-{session}"
+        leave = time.time() + random.uniform(0.2, 1.2)  # noqa: S311 no secret
+        async with open_engine(place.paths, programs(place, driver)) as engine:
+            while time.time() < min(until, leave):
+                await _act(place, engine)
+                await trio.sleep(random.uniform(0, 0.03))  # noqa: S311 no secret
+
+
+async def _act(place: Place, engine: Engine) -> None:
+    rows = engine.journal.flows(statuses=("running", "parked"), limit=MOST_UNFINISHED)
+    what = random.choice(("start", "start", "resume", "resume", "resume", "cancel", "poke", "poke", "poke"))  # noqa: S311 no secret
+    if not rows or (what == "start" and len(rows) == MOST_UNFINISHED):
+        what = "resume" if rows else "start"
+    flow = random.choice(rows).id if rows else ""  # noqa: S311 no secret
+    nonce = os.urandom(8).hex()
+    ack: Ack | None = None
+    try:
+        match what:
+            case "start":
+                key = random.choice((None, f"key-{random.randrange(KEYS)}"))  # noqa: S311 no secret
+                machine = random.choice((ERRAND, ERRAND, CONVOY))  # noqa: S311 no secret
+                context = Errand() if machine is ERRAND else Context()
+                ack = Ack("started", (await engine.start(machine, context, key=key)).id)
+            case "resume":
+                ack = Ack("resumed", (await engine.resume(flow)).id)
+            case "cancel":
+                ack = Ack("cancelled" if await engine.cancel(flow, "chaos") else "posted", flow)
+            case _:
+                ack = Ack("taken" if await engine.send(flow, Poked(nonce)) else "posted", flow, nonce)
+    except FlowBusy as busy:
+        ack = Ack("busy", busy.flow)
+    except EventNotAccepted:
+        pass  # it has ended meanwhile, or is a convoy, which nobody pokes
+    except CloudError as exc:
+        place.note("problems", f"{what} {flow}: {exc.kind}: {exc.user_message}")
+    if ack is not None:
+        place.note("acks", msgspec.json.encode(ack).decode())

@@ -1,0 +1,262 @@
+"""Crash points, all of them: a flow is killed at every single one, resumed, and compared with a run nobody disturbed.
+
+    python -m tests.faults.crash                     every point of every flow, and the table
+    python -m tests.faults.crash --flow login        one flow
+    python -m tests.faults.crash --every 10          every tenth point, from a random one on
+
+Theory. First the points are *enumerated*: a few undisturbed runs tell every point they pass (`crash_probe.py`), and
+together they are the list. Then each point of the list is tried: a real process runs the flow and dies there by
+SIGKILL; a fresh one, without any probe, goes on, as somebody would who runs the command again. What is left afterwards
+must be what an undisturbed run leaves: the same end, the same effects on the cloud, files that mean the same, no
+secret left over, and a journal that agrees with itself (`crash_facts.py`).
+
+A cloud that does not honour idempotency keys cannot be asked to do a thing again without risk. There the promise is
+another one: nothing is repeated unless a person said so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import trio
+from systemprompt_cloud.base.log import configure_logging
+
+from tests.faults.crash_facts import Facts
+from tests.faults.crash_probe import Point
+from tests.faults.crash_stage import Run, Scenario, Stage, open_zygote
+
+STREAM_FAULTS: Final = ("drop-stream:after=3,times=2,outage=0.05", "malformed:after=2")
+"""Streams break twice, are out for a moment, and send one event that is none."""
+SILENCE: Final = ("silence:after=4",)
+"""A stream stays open and says nothing more."""
+NO_KEYS: Final = ("no-idempotency",)
+"""`Idempotency-Key` is ignored."""
+STATUS_FAULTS: Final = ("error:status=503,path=/status", "lose-answer:path=/deploy")
+"""The status hiccups, and the answer to a deployment is lost."""
+
+PLAIN: Final = (
+    Scenario(flow="login"),
+    Scenario(flow="checkout"),
+    Scenario(flow="checkout", payment="pending"),
+    Scenario(flow="provisioning"),
+    Scenario(flow="onboarding"),
+)
+SCENARIOS: Final = (
+    *(msgspec.structs.replace(each, faults=faults) for faults in ((), STREAM_FAULTS, NO_KEYS) for each in PLAIN),
+    Scenario(flow="onboarding", faults=SILENCE),
+    *(Scenario(flow="deployment", faults=faults) for faults in ((), STATUS_FAULTS, NO_KEYS)),
+)
+"""What is tried by default."""
+
+REFERENCES: Final = 3
+"""Undisturbed runs whose points together are the list: side by side, things do not always happen in the same order."""
+ATTEMPTS: Final = 6
+"""How often a point is looked for that did not come up, because something else happened first in that run."""
+
+_GROUPS: Final = {
+    "commit": "commits",
+    "create": "files",
+    "write": "files",
+    "fsync": "files",
+    "rename": "files",
+    "remove": "files",
+    "request": "requests",
+    "callback": "callbacks",
+    "state": "states",
+}
+_COLUMNS: Final = ("commits", "files", "requests", "callbacks", "states")
+
+
+class Loss(msgspec.Struct, frozen=True):
+    """A point that was not survived."""
+
+    points: tuple[Point, ...]
+    differences: tuple[str, ...]
+
+    def __str__(self) -> str:
+        where = ", then ".join(str(point) for point in self.points)
+        return f"killed {where or 'nowhere'}: " + "; ".join(self.differences)
+
+
+class Tally(msgspec.Struct, kw_only=True):
+    """What became of one scenario.
+
+    Attributes:
+        scenario: The scenario.
+        points: How many points there are, by group.
+        tried: At how many of them a process was killed.
+        survived: After how many of those everything was as in an undisturbed run.
+        repeated: Effects that happened once more than they should.
+        asked: How often a person had to decide about an effect whose outcome is unknown.
+        unmet: Points that were looked for and did not come up again.
+        losses: What was not survived.
+    """
+
+    scenario: Scenario
+    points: Counter[str]
+    tried: int = 0
+    survived: int = 0
+    repeated: int = 0
+    asked: int = 0
+    unmet: list[tuple[Point, ...]] = msgspec.field(default_factory=list[tuple[Point, ...]])
+    losses: list[Loss] = msgspec.field(default_factory=list[Loss])
+
+
+def enumerate_points(runs: Sequence[Run]) -> list[Point]:
+    """Every point any of the runs passed, in the order of the first that did."""
+    return list(dict.fromkeys(point for run in runs for point in run.met))
+
+
+def resume_points(run: Run) -> list[Point]:
+    """The points of a resumed run up to its last record of being resumed: those no undisturbed run passes."""
+    marks = [index for index, point in enumerate(run.met) if point.kind == "commit" and point.what.endswith("resumed")]
+    return list(run.met[: marks[-1] + 1]) if marks else []
+
+
+async def try_points(
+    scenario: Scenario,
+    directory: Path,
+    *,
+    every: int = 1,
+    offset: int = 0,
+    lanes: int = 2,
+    twice: bool = False,
+) -> Tally:
+    """Kill a flow at its points and see what is left.
+
+    Args:
+        scenario: The flow and its world.
+        directory: Where to work; emptied by the caller.
+        every: Try one point in so many.
+        offset: The first point to try.
+        lanes: How many points are tried side by side.
+        twice: Kill the resuming process, too: at every point of resuming, after a death at the entry of every state.
+    """
+    async with open_zygote() as zygote:
+        stage = Stage(scenario, zygote, directory / "reference", lane=lanes)
+        runs = [await stage.play(trace=True) for _ in range(REFERENCES)]
+        points = enumerate_points(runs)
+        trials: list[tuple[Point, ...]] = [(point,) for point in points]
+        if twice:
+            trials = []
+            for point in points:
+                if point.kind == "state" and point.when == "before" and not point.what.endswith("told"):
+                    resumed = await stage.play([point], trace=True)
+                    trials += [(point, second) for second in resume_points(resumed)]
+    true = runs[0].facts
+    tally = Tally(scenario=scenario, points=Counter(_GROUPS[trial[-1].kind] for trial in trials))
+    for run in runs:
+        differences = run.facts.differences(true)
+        if not true.ended:
+            differences.append(true.end)
+        if differences:
+            tally.losses.append(Loss((), tuple(differences)))
+    if scenario.loses_stream and not any(point.what.endswith(" StreamLost") for point in points):
+        tally.losses.append(Loss((), ("no stream was lost: the faults did not strike",)))
+    left = iter(trials[offset::every])
+
+    async def lane(number: int) -> None:
+        async with open_zygote() as zygote:
+            stage = Stage(scenario, zygote, directory / str(number), lane=number)
+            for trial in left:
+                await _try(stage, trial, true, tally)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(lanes):
+            nursery.start_soon(lane, number)
+    return tally
+
+
+async def _try(stage: Stage, trial: tuple[Point, ...], true: Facts, tally: Tally) -> None:
+    for _ in range(ATTEMPTS):
+        run = await stage.play(trial)
+        facts = run.facts
+        differences = facts.differences(true)
+        if run.killed == len(trial):
+            tally.tried += 1
+            tally.survived += not differences
+            tally.asked += facts.asked
+            tally.repeated += facts.repeated(true)
+            if differences:
+                tally.losses.append(Loss(trial, tuple(differences)))
+            return
+        if differences:
+            tally.losses.append(Loss(trial, ("not killed at all", *differences)))
+            return
+    tally.unmet.append(trial)
+
+
+def table(tallies: Sequence[Tally]) -> str:
+    """The tallies as a Markdown table."""
+    lines = [["flow", "faults", *_COLUMNS, "tried", "survived", "effects repeated", "a person asked", "not met"]]
+    lines += [
+        [
+            tally.scenario.name,
+            ", ".join(fault.partition(":")[0] for fault in tally.scenario.faults) or "none",
+            *(str(tally.points[column]) for column in _COLUMNS),
+            str(tally.tried),
+            str(tally.survived),
+            str(tally.repeated),
+            str(tally.asked),
+            str(len(tally.unmet)),
+        ]
+        for tally in tallies
+    ]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines)
+
+
+def main() -> int:
+    """Try everything that was asked for, print the table, and say whether all of it was survived."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.crash", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--flow", action="append", choices=sorted({each.flow for each in SCENARIOS}))
+    parser.add_argument(
+        "--faults", action="append", help="a fault of the local cloud, instead of the usual ones; 'none'"
+    )
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="try every Nth point")
+    parser.add_argument("--offset", type=int, metavar="K", help="from the Kth on; random when not given")
+    parser.add_argument("--lanes", type=int, default=2, metavar="N", help="points tried side by side")
+    parser.add_argument(
+        "--twice", action="store_true", help="kill the resuming process, too, at every point of resuming"
+    )
+    parser.add_argument("--directory", type=Path, help="where to work; a temporary directory when not given")
+    given = parser.parse_args()
+    scenarios = [each for each in SCENARIOS if not given.flow or each.flow in given.flow]
+    if given.faults:
+        faults = tuple(fault for fault in given.faults if fault != "none")
+        scenarios = [each for each in scenarios if not each.faults]
+        scenarios = [msgspec.structs.replace(each, faults=faults) for each in scenarios]
+    offset = given.offset if given.offset is not None else random.randrange(given.every)  # noqa: S311 no secret
+    configure_logging(0, None)
+    tallies: list[Tally] = []
+    with tempfile.TemporaryDirectory(dir=given.directory, prefix="crash-") as directory:
+        for number, scenario in enumerate(scenarios):
+            home = Path(directory) / str(number)
+
+            async def run(scenario: Scenario = scenario, home: Path = home) -> Tally:
+                return await try_points(
+                    scenario, home, every=given.every, offset=offset, lanes=given.lanes, twice=given.twice
+                )
+
+            tallies.append(trio.run(run))
+            done, name = tallies[-1], f"{scenario.name}, {', '.join(scenario.faults) or 'no faults'}"
+            sys.stderr.write(f"{name}: {done.survived} of {done.tried} survived\n")
+            for loss in done.losses:
+                sys.stderr.write(f"{name}: {loss}\n")
+    every = "every point" if given.every == 1 else f"one point in {given.every}, from number {offset} on"
+    sys.stdout.write(f"{every}\n\n{table(tallies)}\n")
+    return 1 if any(tally.losses for tally in tallies) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

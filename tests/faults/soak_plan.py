@@ -1,0 +1,153 @@
+"""What happens in a soak, decided before it begins: a pure function of its seed.
+
+The cloud, the worker and whoever judges them are processes of their own, and two of the three are killed while it runs.
+So none of them may remember what is true: all of them work it out from the same plan. Every tenant has its moment, its
+pace and its end; `build_world` makes the same local cloud from them each time, with the same ids and keys, on a clock
+that all processes of a computer share. A cloud that was killed and started again is therefore the cloud it was.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+from systemprompt_cloud.io.local.paths import CloudPaths
+from systemprompt_cloud.sandbox import World
+from systemprompt_cloud.sandbox.provisioning import timeline
+from systemprompt_cloud.sandbox.state import PLANS, Tenant
+
+End = Literal["ready", "failed", "gone"]
+STEPS: Final = 10
+
+STREAM_FAULTS: Final = (
+    "drop-stream:after=0,times=0,chance=0.06",
+    "reset:after=0,times=0,chance=0.06",
+    "error:status=503,times=0,path=/events,chance=0.06",
+    "error:status=429,retry_after=1,times=0,path=/events,chance=0.03",
+    "error:status=503,retry_after=1,date=1,times=0,path=/events,chance=0.03",
+    "content-type:times=0,path=/events,chance=0.02",
+    "redirect:times=0,path=/events,chance=0.02",
+    "no-content:times=0,path=/events,chance=0.02",
+    "slow:seconds=3,path=/events,chance=0.02",
+    "replay-all:times=0,chance=0.2",
+    "duplicate:after=0,times=0,chance=0.05",
+    "reorder:after=0,times=0,chance=0.05",
+    "malformed:after=0,times=0,chance=0.05",
+    "bad-utf8:after=0,times=0,chance=0.05",
+    "trickle:after=0,times=0,chance=0.03,seconds=0.001",
+    "huge-line:after=0,times=0,chance=0.002",
+)
+"""What goes wrong on streams such that polling, which is well, has to answer."""
+
+OTHER_FAULTS: Final = (
+    "drop-stream:after=0,times=0,chance=0.003,outage=2",
+    "silence:after=0,times=0,chance=0.01",
+    "silence:after=0,times=0,chance=0.01,seconds=2,heartbeats=1",
+    "error:status=502,times=0,path=/status,chance=0.04",
+    "error:status=429,retry_after=1,times=0,path=/status,chance=0.02",
+    "error:status=500,times=0,path=/provisioned-secrets,chance=0.1",
+    "error:status=503,times=0,path=/external-db-access,chance=0.1",
+    "lose-answer:times=0,path=/external-db-access,chance=0.3",
+    "content-type:times=0,path=/status,chance=0.003",
+    "error:status=503,times=0,path=/auth/me,chance=0.05",
+    "unauthorized:times=0,chance=0.002",
+    "slow:seconds=0.5,chance=0.03",
+)
+"""What goes wrong anywhere, polling included, and what cannot be noticed before the watchdog."""
+
+
+class Planned(msgspec.Struct, frozen=True, kw_only=True):
+    """A tenant's story.
+
+    Attributes:
+        begins: Seconds after the soak's beginning.
+        seconds: How long it takes, from the first step to the last.
+        end: How it ends; `gone` is deleted half-way.
+        external_db: Whether its database is to be opened.
+    """
+
+    begins: float
+    seconds: float
+    end: End
+    external_db: bool
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """A soak.
+
+    Attributes:
+        directory: Where its files are.
+        port: The cloud's.
+        flows: At the same time.
+        seconds: Until the last tenant's end.
+        seed: For everything.
+        epoch: When it begins, on `time.monotonic`.
+        harsh: Whether more goes wrong than streams can, and processes are killed.
+        faults: What goes wrong in the cloud.
+    """
+
+    directory: str
+    port: int
+    flows: int
+    seconds: float
+    seed: int
+    epoch: float
+    harsh: bool = True
+    faults: tuple[str, ...] = (*STREAM_FAULTS, *OTHER_FAULTS)
+
+    @property
+    def place(self) -> Path:
+        """Where its files are."""
+        return Path(self.directory)
+
+    @property
+    def paths(self) -> CloudPaths:
+        """Where the worker's files are."""
+        home = self.place / ".systemprompt"
+        return CloudPaths(directory=home, state_directory=home, origin="explicit")
+
+    @property
+    def url(self) -> str:
+        """The cloud's address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def kills_until(self) -> float:
+        """Seconds after which nobody is killed any more: memory is watched in the rest."""
+        return self.seconds * 0.6
+
+    def tenants(self) -> list[Planned]:
+        """Every tenant, in the order they are bought: one after the other in each of `flows` places."""
+        rng = random.Random(f"soak:{self.seed}")  # noqa: S311 no secret
+        planned: list[Planned] = []
+        for _ in range(self.flows):
+            begins = rng.uniform(0.0, 0.05 * self.seconds)
+            while (seconds := rng.uniform(0.1, 0.4) * self.seconds) + begins <= self.seconds:
+                end: End = rng.choices(("ready", "failed", "gone"), (8, 1, 1))[0] if self.harsh else "ready"
+                planned.append(Planned(begins=begins, seconds=seconds, end=end, external_db=rng.random() < 0.2))
+                begins += seconds
+        return sorted(planned, key=lambda each: each.begins)
+
+
+def build_world(plan: Plan, *, life: int = 0) -> tuple[World, list[Tenant]]:
+    """The local cloud, and its tenants in the order of `plan.tenants()`, whenever and wherever it is built.
+
+    Args:
+        plan: The soak.
+        life: How often the cloud was started: it has the same tenants each time, and other faults.
+    """
+    world = World(seed=plan.seed, now=time.monotonic)
+    world.faults = type(world.faults)(plan.faults, plan.seed + life)
+    tenants: list[Tenant] = []
+    for each in plan.tenants():
+        checkout = world.open_checkout(world.accounts[0], PLANS[0], "fra", None)
+        world.answer_payment(checkout, "pay")
+        assert checkout.tenant is not None
+        tenant = checkout.tenant
+        tenant.started = plan.epoch + each.begins
+        tenant.steps = timeline(each.seconds / STEPS, fail_after=6 if each.end == "failed" else None)
+        tenants.append(tenant)
+    return world, tenants
