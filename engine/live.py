@@ -69,6 +69,7 @@ class LiveFlow:
         self.context: Context = context
         self.lock = trio.Lock()
         self.run: Run | None = None
+        self.scratch: dict[str, Any] = {}
         self.intents: frozenset[str] = frozenset()
         self.inherited: frozenset[str] = frozenset()
         self.settled = trio.Event()

@@ -41,7 +41,12 @@ class Intent(msgspec.Struct, frozen=True):
 
 
 class Host(Protocol):
-    """What stands behind a visit and makes things durable."""
+    """What is behind a visit and makes things durable."""
+
+    @property
+    def scratch(self) -> dict[str, Any]:
+        """What the flow's activities remember while this process drives it."""
+        ...
 
     def current_context(self) -> Context:
         """The context after the last committed event."""
@@ -115,6 +120,11 @@ class Visit(Generic[C]):
     def context(self) -> C:
         """What the flow knows now: it changes while the state is visited, with every event that stays."""
         return cast("C", self._host.current_context())
+
+    @property
+    def scratch(self) -> dict[str, Any]:
+        """What this flow's activities remember from visit to visit while this process drives it; never on disk."""
+        return self._host.scratch
 
     async def send(self, event: Event) -> bool:
         """Give the flow an event; returns when it is durable.

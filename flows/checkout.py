@@ -48,7 +48,7 @@ from .steps.callbacks import LONGEST_DESCRIPTION, Reply, await_browser, free_por
 from .steps.effects import ask_for, ask_whether_to_repeat
 from .steps.following import Following
 from .steps.streaming import decode
-from .steps.watching import poll, refusal, stand_by
+from .steps.watching import Pauses, poll, refusal, stand_by
 
 CheckoutVisit = Visit[CheckoutContext]
 STREAM_EVENTS = frozenset({"provisioning"})
@@ -58,6 +58,9 @@ BUILT = frozenset({"infrastructure_ready", "tenant_ready"})
 
 PAGE_ENDS = frozenset({"ready", "failed"})
 """The two statuses after which the waiting page stops asking."""
+
+WATCHED = "waiting page asked"
+"""In a flow's scratch: its waiting page has asked, in whichever visit."""
 
 LAST_LOOK_SECONDS = 1.5
 """How long a browser that shows the waiting page gets to ask one last time."""
@@ -131,11 +134,6 @@ def stream_meaning(event: CheckoutEvent, event_id: str) -> Event:
 
 
 class _Checkout(Following[CheckoutContext]):
-    def __init__(self, services: Services) -> None:
-        super().__init__(services)
-        self._watched: set[str] = set()
-        """Flows whose waiting page has asked, in whichever visit."""
-
     @override
     def open_stream(
         self, api: CloudApiClient, context: CheckoutContext, after: str | None
@@ -225,7 +223,7 @@ class _Checkout(Following[CheckoutContext]):
         await await_browser(visit, self.services, "pay", read, status=lambda: status_view(visit.context))
 
     async def watch_for_payment(self, visit: CheckoutVisit) -> Event | None:
-        connect = await self.connect(visit)
+        connect, pauses = await self.connect(visit), Pauses.of(visit)
         failures = 0
         while True:
             try:
@@ -237,9 +235,9 @@ class _Checkout(Following[CheckoutContext]):
             except (ApiError, Network, StreamLost, TooLarge) as exc:
                 if refusal(exc) is not None:
                     return None  # a server without this stream before the payment: the browser brings the news
-                self.pauses.note(visit.flow, "stream", exc)
+                pauses.note("stream", exc)
             failures += 1
-            await trio.sleep(self.services.backoff.delay(failures, self.pauses.left(visit.flow, "stream")))
+            await trio.sleep(self.services.backoff.delay(failures, pauses.left("stream")))
 
     # --- after the money -------------------------------------------------------------------------------------------
 
@@ -252,7 +250,7 @@ class _Checkout(Following[CheckoutContext]):
             found = tenants.get(context.tenant_id)
             return None if found is None else TenantConfirmed(found.id, found.name)
 
-        return await poll(visit, self.services, ask, pauses=self.pauses)
+        return await poll(visit, self.services, ask, pauses=Pauses.of(visit))
 
     async def look_for_payment(self, visit: CheckoutVisit) -> Event:
         api = await self.api(visit)
@@ -265,7 +263,7 @@ class _Checkout(Following[CheckoutContext]):
         told = trio.Event()
 
         def look() -> StatusView:
-            self._watched.add(visit.flow)
+            visit.scratch[WATCHED] = True
             view = status_view(visit.context)
             if view.status in PAGE_ENDS:
                 told.set()
@@ -282,8 +280,7 @@ class _Checkout(Following[CheckoutContext]):
                         hit.answer(200, self.services.checkout_pages.waiting_page(waiting))
                 finally:
                     ended = visit.left and status_view(visit.context).status in PAGE_ENDS
-                    if ended and visit.flow in self._watched:
-                        self._watched.discard(visit.flow)
+                    if ended and visit.scratch.get(WATCHED):
                         # The page asks once a second; it shall hear the end, too, before nobody answers any more.
                         with trio.move_on_after(LAST_LOOK_SECONDS, shield=True):
                             await told.wait()

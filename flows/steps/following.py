@@ -54,7 +54,6 @@ class Following(ABC, Generic[W]):
 
     def __init__(self, services: Services) -> None:
         self.services = services
-        self.pauses = Pauses()
 
     @abstractmethod
     def open_stream(
@@ -84,12 +83,12 @@ class Following(ABC, Generic[W]):
     async def watch_events(self, visit: Visit[W]) -> None:
         """Follow the stream until it is lost, and find out beside it whether all is over already."""
         connect, ask = await self.connect(visit), await self._asking(visit)
-        await follow_and_look(visit, self.services, connect, self._interpreting(visit), ask, self.pauses)
+        await follow_and_look(visit, self.services, connect, self._interpreting(visit), ask, Pauses.of(visit))
 
     async def poll_status(self, visit: Visit[W]) -> None:
         """Ask while the stream is away, and get it back."""
         connect, ask = await self.connect(visit), await self._asking(visit)
-        await poll_without_stream(visit, self.services, connect, self._interpreting(visit), ask, self.pauses)
+        await poll_without_stream(visit, self.services, connect, self._interpreting(visit), ask, Pauses.of(visit))
 
     def _interpreting(self, visit: Visit[W]) -> Interpret:
         return lambda sse: self.interpret(visit.context, sse)

@@ -184,7 +184,7 @@ async def follow_stream(
     except trio.TooSlowError:
         return StreamWasLost(f"the event stream did not open within {patience:g} s")
     except (ApiError, Network, StreamLost, TooLarge) as exc:
-        pauses.note(visit.flow, "stream", exc)
+        pauses.note("stream", exc)
         return refusal(exc) or following.loss(exc, services)
 
 
@@ -246,14 +246,14 @@ class _Returning:
         """
         visit, backoff = self._visit, self._services.backoff
         while not visit.left:
-            failures, pause = visit.context.stream_failures, self._pauses.left(visit.flow, "stream")
+            failures, pause = visit.context.stream_failures, self._pauses.left("stream")
             await trio.sleep(backoff.delay(max(failures - 1, 0), pause))
             after = visit.context.last_event_id
             self._following = following = _Following(after, self._interpret)
             try:
                 await self._catch_up(following, after)
             except (ApiError, Network, StreamLost, TooLarge) as exc:
-                self._pauses.note(visit.flow, "stream", exc)
+                self._pauses.note("stream", exc)
                 async with self._turn:
                     await following.tell(visit)
                     await visit.send(refusal(exc) or following.loss(exc, self._services))

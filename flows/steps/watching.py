@@ -11,7 +11,7 @@ state and with it every question and every wait.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import trio
 
@@ -50,45 +50,47 @@ Wanted = Literal["status", "stream"]
 
 
 class Pauses:
-    """What a server asked us to wait (`Retry-After`), by flow: it holds on when the state is left and entered again.
+    """What a server asked a flow to wait (`Retry-After`): it holds on when the state is left and entered again.
 
     Only in this process: whoever starts the command again wants to know now.
     """
 
     def __init__(self) -> None:
-        self._until: dict[tuple[str, Wanted], float] = {}
+        self._until: dict[Wanted, float] = {}
 
-    def note(self, flow: str, wanted: Wanted, exc: CloudError) -> float | None:
-        """What the server said to a question; the seconds it asked for, if it did."""
-        now = trio.current_time()
-        self._until = {each: until for each, until in self._until.items() if until > now}
+    @classmethod
+    def of(cls, visit: Visit[Any]) -> Pauses:
+        """The pauses of a visit's flow."""
+        return cast("Pauses", visit.scratch.setdefault("pauses", cls()))
+
+    def note(self, wanted: Wanted, exc: CloudError) -> float | None:
+        """What the server answered to a question; the seconds it asked for, if it did."""
         if not isinstance(exc, ApiError) or exc.retry_after is None:
             return None
         seconds = min(exc.retry_after, LONGEST_RETRY_AFTER)
-        self._until[flow, wanted] = now + seconds
+        self._until[wanted] = trio.current_time() + seconds
         return seconds
 
-    def left(self, flow: str, wanted: Wanted) -> float | None:
+    def left(self, wanted: Wanted) -> float | None:
         """The seconds until the server may be asked again; None when it may."""
-        until = self._until.get((flow, wanted), 0.0) - trio.current_time()
+        until = self._until.get(wanted, 0.0) - trio.current_time()
         return until if until > 0 else None
 
-    async def wait_over(self, flow: str, wanted: Wanted) -> None:
+    async def wait_over(self, wanted: Wanted) -> None:
         """Wait until the server may be asked again."""
-        await trio.sleep(self.left(flow, wanted) or 0.0)
+        await trio.sleep(self.left(wanted) or 0.0)
 
 
 async def pause_after(
     exc: ApiError | Network,
     failures: int,
-    visit: Visit[Any],
     services: Services,
     pauses: Pauses,
     *,
     at_least: float = 0.0,
 ) -> None:
     """Wait after so many questions in a row that failed, and let everybody else wait whom the server asked to."""
-    retry_after = pauses.note(visit.flow, "status", exc)
+    retry_after = pauses.note("status", exc)
     await trio.sleep(max(at_least, services.backoff.delay(failures, retry_after)))
 
 
@@ -102,7 +104,7 @@ async def look_once(visit: Visit[Any], services: Services, ask: Ask, pauses: Pau
     """
     event, failures = None, 0
     while True:
-        await pauses.wait_over(visit.flow, "status")
+        await pauses.wait_over("status")
         try:
             event = await ask()
             break
@@ -111,7 +113,7 @@ async def look_once(visit: Visit[Any], services: Services, ask: Ask, pauses: Pau
             if not exc.retryable:
                 break
             failures += 1
-            await pause_after(exc, failures, visit, services, pauses)
+            await pause_after(exc, failures, services, pauses)
     if event is None or isinstance(event, StepObserved):
         return None
     for _ in ORDER:
@@ -147,7 +149,7 @@ async def poll(
     """
     pace, pauses, failures = Pace(services.poll_seconds, services.backoff.rng), pauses or Pauses(), 0
     while True:
-        await pauses.wait_over(visit.flow, "status")
+        await pauses.wait_over("status")
         before: WatchingContext = visit.context
         try:
             event = await ask()
@@ -158,7 +160,7 @@ async def poll(
                 raise
             logger.info("asking for the status failed: {}", exc)
             failures += 1
-            await pause_after(exc, failures, visit, services, pauses, at_least=pace.delay(news=False))
+            await pause_after(exc, failures, services, pauses, at_least=pace.delay(news=False))
             continue
         failures = 0
         if event is not None and not isinstance(event, StepObserved):

@@ -13,7 +13,8 @@ from systemprompt_cloud.machines.checkout import CHECKOUT
 from systemprompt_cloud.machines.every import MACHINES
 from systemprompt_cloud.machines.login import LOGIN
 from systemprompt_cloud.machines.provisioning import PROVISIONING
-from systemprompt_cloud.testing.histories import tell
+
+from tests.support.histories import tell
 
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 

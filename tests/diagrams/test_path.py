@@ -6,7 +6,8 @@ from systemprompt_cloud.diagrams._path import event_label, leads_on, visits
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.engine.machine.parts import STAY, Context, Event, State, Verdict, on
 from systemprompt_cloud.machines.login import LOGIN
-from systemprompt_cloud.testing.histories import tell
+
+from tests.support.histories import tell
 
 
 class Knocked(Event, frozen=True):

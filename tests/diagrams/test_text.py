@@ -18,7 +18,8 @@ from systemprompt_cloud.machines.every import MACHINES
 from systemprompt_cloud.machines.login import LOGIN
 from systemprompt_cloud.machines.onboarding import ONBOARDING
 from systemprompt_cloud.machines.provisioning import PROVISIONING
-from systemprompt_cloud.testing.histories import tell, walks
+
+from tests.support.histories import tell, walks
 
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 

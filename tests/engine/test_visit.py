@@ -13,9 +13,9 @@ from systemprompt_cloud.engine.machine.parts import STAY, Context, Event, State,
 from systemprompt_cloud.engine.run import Run, run_state
 from systemprompt_cloud.engine.visit import Activity, Program, Visit, await_signal
 from systemprompt_cloud.testing.clock import VirtualClock
-from systemprompt_cloud.testing.visits import Leaving, Left, Memory, Seen, forever, leave, nothing, run_visit
 
 from tests.support.parcel import Oops
+from tests.support.visits import Leaving, Left, Memory, Seen, forever, leave, nothing, run_visit
 
 
 async def test_an_activity_may_return_yield_or_send() -> None:

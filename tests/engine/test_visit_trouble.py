@@ -10,10 +10,10 @@ from systemprompt_cloud.engine.errors import ActivitiesRanDry
 from systemprompt_cloud.engine.machine.parts import DeadlinePassed, Event
 from systemprompt_cloud.engine.visit import Visit
 from systemprompt_cloud.errors import Network, NotAuthenticated
-from systemprompt_cloud.testing.visits import Left, Memory, Seen, forever, nothing, run_visit
 from trio.testing import MockClock
 
 from tests.support.parcel import Oops
+from tests.support.visits import Left, Memory, Seen, forever, nothing, run_visit
 
 
 async def test_activities_that_run_dry_are_named() -> None:

@@ -49,7 +49,8 @@ async def test_a_pause_the_server_asked_for_outlives_the_visit(
     autojump_clock: trio.testing.MockClock, services: Services
 ) -> None:
     """A stream that comes and goes meanwhile does not make us ask sooner; another flow may ask at once."""
-    host, pauses = InMemory("polling"), Pauses()
+    host, other = InMemory("polling"), InMemory("polling")
+    pauses = Pauses.of(host.visit)
     started = trio.current_time()
     ask, _ = asking(BUSY)
     with trio.move_on_after(1.0):  # the stream is lost meanwhile
@@ -57,12 +58,14 @@ async def test_a_pause_the_server_asked_for_outlives_the_visit(
     ask, moments = asking(READY)
     await poll(host.visit, services, ask, pauses=pauses)
     assert moments == [pytest.approx(started + 7)]
-    pauses.note("f", "status", ApiError("busy", status=429, retry_after=1e9))
+    pauses.note("status", ApiError("busy", status=429, retry_after=1e9))
+    host.enter()
+    assert Pauses.of(host.visit) is pauses
     with trio.fail_after(1):
-        await pauses.wait_over("another", "status")
-        await pauses.wait_over("f", "stream")
+        await pauses.wait_over("stream")
+        await Pauses.of(other.visit).wait_over("status")
     with trio.fail_after(LONGEST_RETRY_AFTER + 1):
-        await pauses.wait_over("f", "status")
+        await pauses.wait_over("status")
 
 
 @pytest.mark.parametrize(

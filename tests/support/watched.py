@@ -30,8 +30,9 @@ from systemprompt_cloud.machines.provisioning import (
     TenantBecameReady,
 )
 from systemprompt_cloud.testing.clock import VirtualClock
-from systemprompt_cloud.testing.visits import Memory
 from typing_extensions import override
+
+from tests.support.visits import Memory
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -12,13 +12,12 @@ from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
 import trio
+from systemprompt_cloud.engine.history import Outcome
+from systemprompt_cloud.engine.machine.parts import Context, Event
+from systemprompt_cloud.engine.run import Run, run_state
+from systemprompt_cloud.engine.visit import Activity, Intent, Program, Visit
+from systemprompt_cloud.testing.clock import VirtualClock
 from typing_extensions import override
-
-from ..engine.history import Outcome
-from ..engine.machine.parts import Context, Event
-from ..engine.run import Run, run_state
-from ..engine.visit import Activity, Intent, Program, Visit
-from .clock import VirtualClock
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,6 +39,7 @@ class Memory:
     def __init__(self, *, takes: float = 0) -> None:
         self.events: list[Event] = []
         self.takes = takes
+        self.scratch: dict[str, Any] = {}
         self.run: Run
 
     def current_context(self) -> Context:

@@ -7,9 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from hypothesis import strategies as st
-
-from ..engine.history import Change
-from ..engine.machine.machine import Machine
+from systemprompt_cloud.engine.history import Change
+from systemprompt_cloud.engine.machine.machine import Machine
 
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
