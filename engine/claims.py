@@ -7,7 +7,6 @@ flow is still as it was when its owner was looked at; a flow that moved in betwe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
@@ -15,12 +14,13 @@ import msgspec
 from ..base.errors import CLI
 from .errors import EffectUncertain, EngineClosed, FlowBusy, FlowNotFound, IncompatibleFlow
 from .history import Outcome, Trouble
-from .journal.owners import Owner, OwnerName, owner_is_alive
+from .journal.owners import OwnerName
 from .journal.records import FlowRow, Record
 from .ledger import Ledger
 from .live import LiveFlow
 from .machine.parts import Context, ResumePolicy
-from .versions import bring
+from .store import Ownership
+from .versions import Begun, bring, is_current
 from .visit import Program
 
 Enliven: TypeAlias = Callable[[Program[Any], FlowRow, Context], LiveFlow]
@@ -31,27 +31,27 @@ class Claims:
     """The flows of one journal, as one engine may claim them.
 
     Args:
-        ledger: The journal, and how it is written.
+        store: Where they are.
+        ledger: How they are written.
         programs: The machines that are known here, with their activities.
         owner: This engine, as the journal names it.
-        owners: The directory of the lock files.
         enliven: Makes a flow that can be driven of what is stored.
     """
 
     def __init__(
-        self, ledger: Ledger, programs: Iterable[Program[Any]], owner: Owner, owners: Path, enliven: Enliven
+        self, store: Ownership, ledger: Ledger, programs: Iterable[Program[Any]], owner: str, enliven: Enliven
     ) -> None:
+        self._store = store
         self._ledger = ledger
         self._programs = {program.machine.name: program for program in programs}
         self.owner = owner
-        self._owners = owners
         self._enliven = enliven
 
-    def existing(self, flow: str) -> FlowRow:
+    async def existing(self, flow: str) -> FlowRow:
         """The flow's row. Raises `FlowNotFound`."""
-        row = self._ledger.journal.flow(flow)
+        row = await self._store.flow(flow)
         if row is None:
-            raise FlowNotFound(f"no flow has the id {flow!r} in {self._ledger.journal.path}")
+            raise FlowNotFound(f"no flow has the id {flow!r} in {self._store.place}")
         return row
 
     def program(self, machine: str, flow: str = "") -> Program[Any]:
@@ -65,15 +65,24 @@ class Claims:
             )
         return program
 
-    def load(self, row: FlowRow) -> tuple[LiveFlow, Record | None]:
+    async def load(self, row: FlowRow) -> tuple[LiveFlow, Record | None]:
         """The flow, with the record that has to be written first if another version of its machine wrote it.
 
         Raises:
             IncompatibleFlow: Another version wrote it, and no migration leads from there.
         """
         program = self.program(row.machine, row.id)
-        brought = bring(program.machine, row, self._ledger.journal, self._ledger.clock.now())
+        begun = Begun()
+        if not is_current(program.machine, row):
+            intents = await self._store.intents(row.id, row.incarnation)
+            begun = Begun(intents, await self._store.children(row.id))
+        brought = bring(program.machine, row, begun, self._ledger.clock.now())
         return self._enliven(program, brought.row, brought.context), brought.record
+
+    def read(self, row: FlowRow, begun: Begun) -> Context:
+        """What a stored flow knows, in today's terms. Raises `IncompatibleFlow`."""
+        program = self.program(row.machine, row.id)
+        return bring(program.machine, row, begun, self._ledger.clock.now()).context
 
     def must_await_decision(self, row: FlowRow, *, driven: bool) -> None:
         """Refuse to repeat an effect where nobody was asked about one.
@@ -88,14 +97,14 @@ class Claims:
                 hint=f"Go on with it without --repeat: {CLI} flows resume {row.id}",
             )
 
-    def outcome(self, flow: str) -> Outcome:
+    async def outcome(self, flow: str) -> Outcome:
         """How a flow that is not driven here ended.
 
         Raises:
             FlowParked: It has not; it waits for a person to fix something.
             EngineClosed: It has not, and nothing drives it here.
         """
-        live, _ = self.load(self.existing(flow))
+        live, _ = await self.load(await self.existing(flow))
         if live.ended:
             return live.outcome()
         if live.row.trouble is not None:
@@ -112,22 +121,22 @@ class Claims:
         try:
             return await self._take_over(row)
         except FlowBusy:
-            moved = self.existing(row.id)
+            moved = await self.existing(row.id)
             if (moved.seq, moved.owner) == (row.seq, row.owner):
                 raise
             return await self._take_over(moved)
 
     async def _take_over(self, row: FlowRow) -> LiveFlow:
-        mine = self.owner.name
-        if row.owner not in (None, mine) and owner_is_alive(self._owners, row.owner):
+        mine = self.owner
+        if row.owner not in (None, mine) and self._store.is_alive(row.owner):
             owner = OwnerName.parse(row.owner)
             raise FlowBusy(row.id, pid=owner.pid, host=owner.host)
-        live, record = self.load(row)
+        live, record = await self.load(row)
         if live.ended:
             return live
         after = msgspec.structs.replace(live.row, owner=mine)
         if record is None:
-            await self._ledger.claim(row, mine)
+            await self._store.claim(row, mine)
         else:
             await self._ledger.migrate(row, after, record)
         live.row = after

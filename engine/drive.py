@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import trio
 
-from ..base.clock import Clock
 from .errors import FlowParked
+from .ids import visit_of_child
 from .live import LiveFlow
 from .run import Run, run_state
+from .store import Store
 from .visit import Visit
 
+Cancel: TypeAlias = Callable[[str, str], Awaitable[object]]
+"""Cancels a flow by its id, for a reason."""
 
-async def drive(
-    live: LiveFlow, clock: Clock, *, resumed: bool, cancel_strays: Callable[[LiveFlow], Awaitable[None]]
-) -> FlowParked | None:
-    """Drive a flow until it ends or is parked.
+
+async def drive(live: LiveFlow, store: Store, cancel: Cancel, *, resumed: bool = False) -> FlowParked | None:
+    """Drive a flow until it ends or is parked; any runner can use this.
 
     Args:
         live: The flow, owned by this process.
-        clock: The time.
+        store: Where its children are.
+        cancel: Cancels a child that was left behind.
         resumed: True when its state was entered by an earlier process.
-        cancel_strays: Stops the children of visits that are over.
 
     Returns:
         None when it ended; else the error for whoever waits for it.
@@ -33,7 +35,7 @@ async def drive(
     """
     while not live.ended:
         with trio.CancelScope() as scope:
-            await _visit_states(live, clock, scope, resumed=resumed)
+            await _visit_states(live, scope, resumed=resumed)
         resumed = False
         run = cast("Run", live.run)
         if run.trouble is not None and not run.visit.left:
@@ -41,11 +43,18 @@ async def drive(
             if parked is not None:
                 return parked.error(live.row)
         if live.machine.states[run.visit.state].child is not None:
-            await cancel_strays(live)
+            await cancel_strays(live, store, cancel)
     return None
 
 
-async def _visit_states(live: LiveFlow, clock: Clock, scope: trio.CancelScope, *, resumed: bool) -> None:
+async def cancel_strays(live: LiveFlow, store: Store, cancel: Cancel) -> None:
+    """Stop the children of visits that are over: a state left by another way than its child's end leaves them."""
+    for child in await store.children(live.row.id):
+        if child.status != "ended" and visit_of_child(child.id) != live.row.incarnation:
+            await cancel(child.id, f"{live.machine.name} went on to {live.row.state}")
+
+
+async def _visit_states(live: LiveFlow, scope: trio.CancelScope, *, resumed: bool) -> None:
     """One state after the other, until there is something to do between two of them, or the scope is used up."""
     while True:
         visit: Visit[Any] = Visit(
@@ -55,7 +64,7 @@ async def _visit_states(live: LiveFlow, clock: Clock, scope: trio.CancelScope, *
             incarnation=live.row.incarnation,
             resumed=resumed,
             deadline=live.deadline(),
-            clock=clock,
+            clock=live.clock,
         )
         live.run = run = Run(visit, scope)
         await run_state(run, live.program.activities[visit.state])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from .claims import Claims
 from .journal.records import FlowRow
-from .journal.vault import Vault
 from .leftovers import discard_secrets
 from .live import LiveFlow
+from .store import Vault
 
 
 class Driven:
@@ -47,10 +47,10 @@ class Driven:
             self.add(live)
         return live
 
-    def finish(self, live: LiveFlow, failure: Exception | None) -> None:
+    async def finish(self, live: LiveFlow, failure: Exception | None) -> None:
         """Nothing drives the flow here any more; `failure` is why, when it has not ended."""
         if live.ended:
-            discard_secrets(self._vault, live.row.id)
+            await discard_secrets(self._vault, live.row.id)
         if failure is None or live.row.status == "parked":
             # The journal can answer for it from now on.
             self._live.pop(live.row.id, None)

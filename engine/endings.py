@@ -12,13 +12,13 @@ from ..base.log import logger
 from .claims import Claims
 from .driven import Driven
 from .errors import EngineClosed, EventNotAccepted, FlowBusy, IncompatibleFlow
-from .ids import visit_of_child
 from .journal.records import FlowRow
-from .journal.vault import Vault
 from .ledger import Ledger
 from .leftovers import discard_secrets
 from .live import LiveFlow
 from .machine.parts import CancelRequested
+from .signals import post
+from .store import Ownership, Vault
 from .versions import abandon
 
 
@@ -26,13 +26,15 @@ class Endings:
     """How one engine stops flows before they end by themselves.
 
     Args:
-        ledger: The journal, and how it is written.
+        store: Where they are.
+        ledger: How they are written.
         claims: Which flows may be ended here.
         driven: Which are driven here.
         vault: Where their secrets are.
     """
 
-    def __init__(self, ledger: Ledger, claims: Claims, driven: Driven, vault: Vault) -> None:
+    def __init__(self, store: Ownership, ledger: Ledger, claims: Claims, driven: Driven, vault: Vault) -> None:
+        self._store = store
         self._ledger = ledger
         self._claims = claims
         self._driven = driven
@@ -40,7 +42,7 @@ class Endings:
 
     async def cancel(self, flow: str, reason: str) -> bool:
         """Stop a flow, whoever drives it; see `Engine.cancel`."""
-        row = self._claims.existing(flow)
+        row = await self._claims.existing(flow)
         if row.status == "ended":
             return True
         live = self._driven.driven(flow)
@@ -50,7 +52,7 @@ class Endings:
         try:
             live = await self._driven.take_over(row)
         except FlowBusy:
-            await self._ledger.post(flow, CancelRequested(reason))
+            await post(self._store, self._ledger.clock, flow, CancelRequested(reason))
             return False
         except IncompatibleFlow:
             await self._abandon(row, reason)
@@ -60,12 +62,12 @@ class Endings:
             await self.cancel_driven(live, reason)
             failure = None
         finally:
-            self._driven.finish(live, failure)
+            await self._driven.finish(live, failure)
         return True
 
     async def cancel_driven(self, live: LiveFlow, reason: str, *, signal: int | None = None) -> None:
         """Stop a flow that this engine has taken over; `signal` leaves the inbox with the step."""
-        for child in self._ledger.journal.children(live.row.id):
+        for child in await self._store.children(live.row.id):
             if child.status != "ended":
                 driven = self._driven.driven(child.id)
                 await self.cancel(child.id, reason)
@@ -78,25 +80,19 @@ class Endings:
             if not live.ended:  # a parent that follows its child may have ended meanwhile: that is what was asked for
                 raise
 
-    async def cancel_strays(self, live: LiveFlow) -> None:
-        """Stop the children of visits that are over: a state left by another way than its child's end leaves them."""
-        for child in self._ledger.journal.children(live.row.id):
-            if child.status != "ended" and visit_of_child(child.id) != live.row.incarnation:
-                await self.cancel(child.id, f"{live.machine.name} went on to {live.row.state}")
-
     async def cancel_orphans(self) -> None:
         """Stop the children of flows that ended in a process that was killed before it could: nobody resumes them."""
         try:
-            for orphan in self._ledger.journal.orphans():
+            for orphan in await self._store.orphans():
                 await self.cancel(orphan.id, "the flow it belonged to has ended")
         except CloudError as exc:  # they can wait; what the engine was opened for need not
             logger.warning("a child of a flow that has ended still stands where it was: {}", exc)
 
     async def _abandon(self, row: FlowRow, reason: str) -> None:
         # Cancelling without a table: whatever version wrote the flow, it must not stand in anybody's way for ever.
-        for child in self._ledger.journal.children(row.id):
+        for child in await self._store.children(row.id):
             if child.status != "ended":
                 await self.cancel(child.id, reason)
         after, record = abandon(row, reason, self._ledger.clock.now())
         await self._ledger.advance(row, after, record)
-        discard_secrets(self._vault, row.id)
+        await discard_secrets(self._vault, row.id)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import trio
@@ -25,19 +24,21 @@ from ..base.clock import Clock, SystemClock
 from ..base.errors import CloudError
 from .claims import Claims
 from .disk import Disk
-from .drive import drive
+from .drive import cancel_strays, drive
 from .driven import Driven
 from .endings import Endings
-from .errors import EngineClosed, EventNotAccepted, FlowExists, IncompatibleFlow
+from .errors import EngineClosed, EventNotAccepted, FlowExists, FlowNotFound, IncompatibleFlow
 from .feed import Feed, follow
 from .flow import Flow
 from .history import Change, Outcome, first_lines
 from .ids import child_flow_id, new_flow_id
 from .inbox import Inbox
+from .journal.file_vault import FileVault
 from .journal.journal import Journal
 from .journal.owners import Owner
 from .journal.records import FlowRow
-from .journal.vault import Vault
+from .journal.store import SqliteStore
+from .journal.vault import VaultFiles
 from .ledger import Ledger
 from .leftovers import discard_secrets, sweep
 from .live import LiveFlow
@@ -45,6 +46,8 @@ from .machine.machine import Machine
 from .machine.parts import Context, Event
 from .nursery import open_plain_nursery
 from .paths import Places, directory_maker
+from .signals import post
+from .versions import Begun
 from .visit import Program
 
 
@@ -54,45 +57,33 @@ class Engine:
     def __init__(
         self,
         *,
-        ledger: Ledger,
+        store: SqliteStore,
+        clock: Clock,
         programs: Iterable[Program[Any]],
-        vault: Vault,
+        vault: VaultFiles,
         owner: Owner,
-        owners: Path,
         nursery: trio.Nursery,
         disk: Disk,
     ) -> None:
-        self.ledger = ledger
+        self.store = store
+        self.journal = store.journal
+        self.clock = clock
+        self.feed = Feed()
         self.vault = vault
+        self._secrets = FileVault(vault, disk)
         self._disk = disk
-        self._owners = owners
         self._nursery = nursery
-        self._claims = Claims(ledger, programs, owner, owners, self._enliven)
-        self._driven = Driven(self._claims, vault)
-        self._endings = Endings(ledger, self._claims, self._driven, vault)
+        self._ledger = Ledger(store, clock, lambda row, record: self.feed.committed(row, record))
+        self._claims = Claims(store, self._ledger, programs, owner.name, self._enliven)
+        self._driven = Driven(self._claims, self._secrets)
+        self._endings = Endings(store, self._ledger, self._claims, self._driven, self._secrets)
         self._taking = trio.Lock()
         self._repeating: set[str] = set()
 
-    @property
-    def journal(self) -> Journal:
-        """The journal, to look at."""
-        return self.ledger.journal
-
-    @property
-    def feed(self) -> Feed:
-        """The changes of every flow that is driven here."""
-        return self.ledger.feed
-
-    @property
-    def clock(self) -> Clock:
-        """The time."""
-        return self.ledger.clock
-
     async def begin(self) -> None:
-        """What `open_engine` does before anything else: tidy up after processes that were killed, then listen."""
-        sweep(self.journal, self.vault, self._owners)
+        """What `open_engine` does before anything else: end what killed processes left half done, then listen."""
         await self._endings.cancel_orphans()
-        inbox = Inbox(self.ledger, self._claims.owner.name, self._driven, self._endings)
+        inbox = Inbox(self.store, self._claims.owner, self._driven, self._endings)
         self._nursery.start_soon(inbox.watch)
 
     # --- starting and going on --------------------------------------------------------------------------------------
@@ -117,7 +108,7 @@ class Engine:
             FlowBusy: Another process drives the flow with this key.
             JournalError: It could not be written; nothing was started.
         """
-        if key is not None and (found := self.journal.unfinished_with_key(machine.name, key)):
+        if key is not None and (found := await self.store.unfinished_with_key(machine.name, key)):
             return await self.resume(found.id)
         flow = new_flow_id(self.clock.now())
         try:
@@ -138,10 +129,10 @@ class Engine:
             FlowBusy: Another process drives it.
             IncompatibleFlow: Another version of its machine wrote it, and no migration leads from there.
         """
-        row = leaf = self._claims.existing(flow)
+        row = leaf = await self._claims.existing(flow)
         if repeat:
             self._claims.must_await_decision(row, driven=self.driven(row.id) is not None)
-        while row.parent is not None and (parent := self.journal.flow(row.parent)) and parent.status != "ended":
+        while row.parent is not None and (parent := await self.store.flow(row.parent)) and parent.status != "ended":
             row = parent
         if repeat:
             self._repeating.add(leaf.id)
@@ -155,7 +146,7 @@ class Engine:
     async def _run_child(self, parent: LiveFlow, program: Program[Any], context: Context) -> Outcome:
         """Run the child flow of the parent's current visit to its end; found again by its id after a crash."""
         flow = child_flow_id(parent.row.id, program.machine.name, parent.row.incarnation)
-        if self.journal.flow(flow) is None:
+        if await self.store.flow(flow) is None:
             await self._begin(flow, program.machine, context, key=None, parent=parent.row.id, secrets={})
         else:
             await self._go_on(flow)
@@ -165,16 +156,16 @@ class Engine:
         async with self._taking:  # two callers at once in one process share the one drive
             if self.driven(flow) is not None:
                 return
-            live = await self._driven.take_over(self._claims.existing(flow))
+            live = await self._driven.take_over(await self._claims.existing(flow))
             if live.ended:
                 return
             try:
-                await live.resume(self._claims.owner.name, repeat=flow in self._repeating)
+                await live.resume(self._claims.owner, repeat=flow in self._repeating)
                 self._repeating.discard(flow)
-                await self._endings.cancel_strays(live)
+                await cancel_strays(live, self.store, self.cancel)
             except BaseException:
                 # Taken over and not driven: it must not look as if it were, or nobody could take it up again.
-                self._driven.finish(
+                await self._driven.finish(
                     live, EngineClosed(f"flow {flow} was not taken up again; it stands in {live.row.state}")
                 )
                 raise
@@ -185,22 +176,25 @@ class Engine:
     def row(self, flow: str) -> FlowRow:
         """A flow as it stands. Raises `FlowNotFound`."""
         live = self._driven.known(flow)
-        return live.row if live else self._claims.existing(flow)
+        return live.row if live else self._stored(flow)
 
     def context(self, flow: str) -> Context:
         """What a flow knows. Raises `FlowNotFound`."""
         live = self._driven.known(flow)
-        return live.context if live else self._claims.load(self._claims.existing(flow))[0].context
+        if live is not None:
+            return live.context
+        row, journal = self._stored(flow), self.journal
+        return self._claims.read(row, Begun(journal.intents(flow, row.incarnation), journal.children(flow)))
 
     def history(self, flow: str) -> list[Change]:
         """Everything that happened to a flow, in order. Raises `FlowNotFound`."""
-        row = self._claims.existing(flow)
+        row = self._stored(flow)
         return [Change.of(row.machine, record) for record in self.journal.records(flow)]
 
     async def changes(self, flow: str, *, children: bool = False) -> AsyncGenerator[Change]:
         """A flow's changes, from its first to its last; see `Flow.changes`."""
         with self.feed.subscribe() as channel:
-            row = self._claims.existing(flow)
+            row = self._stored(flow)
             past = [self.history(each.id) for each in (self.journal.family(row) if children else [row])]
             async with aclosing(follow(channel, past, self._driven.known(flow), children=children)) as changes:
                 async for change in changes:
@@ -210,7 +204,7 @@ class Engine:
         """Wait until a flow driven here has ended; see `Flow.wait`."""
         live = self._driven.known(flow)
         if live is None:
-            return self._claims.outcome(flow)
+            return await self._claims.outcome(flow)
         await live.settled.wait()
         if live.failure is not None:
             raise live.failure
@@ -241,10 +235,10 @@ class Engine:
         if live is not None:
             await live.step(event)
             return True
-        row = self._claims.existing(flow)
+        row = await self._claims.existing(flow)
         if row.status == "ended" or type(event).__name__ not in self._claims.program(row.machine).machine.events:
             raise EventNotAccepted(row.state, type(event).__name__, machine=row.machine)
-        await self.ledger.post(flow, event)
+        await post(self.store, self.clock, flow, event)
         return False
 
     async def cancel(self, flow: str, reason: str = "") -> bool:
@@ -262,21 +256,27 @@ class Engine:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
+    def _stored(self, flow: str) -> FlowRow:
+        row = self.journal.flow(flow)
+        if row is None:
+            raise FlowNotFound(f"no flow has the id {flow!r} in {self.store.place}")
+        return row
+
     def _enliven(self, program: Program[Any], row: FlowRow, context: Context) -> LiveFlow:
         return LiveFlow(
-            program, row, context, ledger=self.ledger, vault=self.vault, disk=self._disk, run_child=self._run_child
+            program, row, context, ledger=self._ledger, vault=self._secrets, disk=self._disk, run_child=self._run_child
         )
 
     async def _drive(self, live: LiveFlow, resumed: bool) -> None:
         failure: Exception | None = EngineClosed(f"the engine was closed while flow {live.row.id} was running")
         try:
-            failure = await drive(live, self.clock, resumed=resumed, cancel_strays=self._endings.cancel_strays)
+            failure = await drive(live, self.store, self.cancel, resumed=resumed)
         except CloudError as exc:
             # The journal itself cannot be written: nothing changed, and whoever waits is told so.
             failure = exc
         finally:
             live.run = None
-            self._driven.finish(live, failure)
+            await self._driven.finish(live, failure)
 
     async def _begin(
         self,
@@ -292,15 +292,15 @@ class Engine:
         if program.machine is not machine:
             raise IncompatibleFlow(f"the engine was opened with another machine of the name {machine.name}")
         row, record = first_lines(
-            flow, machine, context, now=self.clock.now(), key=key, parent=parent, owner=self._claims.owner.name
+            flow, machine, context, now=self.clock.now(), key=key, parent=parent, owner=self._claims.owner
         )
         try:
             for name, secret in secrets.items():
-                await self._disk.run(self.vault.put, flow, name, secret)
-            await self.ledger.begin(row, record)
+                await self._secrets.put(flow, name, secret)
+            await self._ledger.begin(row, record)
         except BaseException:  # also when it was cancelled between the two: no flow, no secrets
             if secrets:
-                discard_secrets(self.vault, flow)
+                await discard_secrets(self._secrets, flow)
             raise
         live = self._enliven(program, row, context)
         self._driven.add(live)
@@ -339,16 +339,17 @@ async def open_engine(
         owner = Owner(paths.owners)
         try:
             async with open_plain_nursery() as nursery:
-                ledger = Ledger(journal, Feed(), clock or SystemClock(), inline=inline)
+                vault = VaultFiles(paths.vault)
                 engine = Engine(
-                    ledger=ledger,
+                    store=SqliteStore(journal, paths.owners, inline=inline),
+                    clock=clock or SystemClock(),
                     programs=programs,
-                    vault=Vault(paths.vault),
+                    vault=vault,
                     owner=owner,
-                    owners=paths.owners,
                     nursery=nursery,
                     disk=Disk(inline=inline),
                 )
+                sweep(journal, vault, paths.owners)
                 await engine.begin()
                 yield engine
         finally:

@@ -18,7 +18,7 @@ from ..base.moments import moment_text
 from ..base.redaction import REDACTED, redact
 from .journal.journal import Journal
 from .journal.records import FlowRow, Record
-from .journal.vault import PREFIX, Vault
+from .journal.vault import PREFIX, VaultFiles
 
 FORMAT: Final = "systemprompt-cloud flow 1"
 
@@ -73,7 +73,7 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
     flows: list[ExportedFlow]
 
 
-def export_flow(journal: Journal, vault: Vault, flow: str, now: datetime) -> Export:
+def export_flow(journal: Journal, vault: VaultFiles, flow: str, now: datetime) -> Export:
     """A flow with everything inside it, without secrets.
 
     Args:
@@ -133,7 +133,7 @@ def _names_a_secret(name: str) -> bool:
     return REDACTED in redact(f'"{name}": "x"')
 
 
-def _make_known(vault: Vault, flow: str, value: Any) -> None:
+def _make_known(vault: VaultFiles, flow: str, value: Any) -> None:
     """Have the vault reveal every secret referred to: it tells the redactor its value."""
     match value:
         case str() if value.startswith(PREFIX):

@@ -14,9 +14,9 @@ from .driven import Driven
 from .endings import Endings
 from .errors import EventNotAccepted
 from .journal.records import Signal
-from .ledger import Ledger
 from .live import LiveFlow
 from .machine.parts import CancelRequested
+from .store import Ownership
 
 INBOX_SECONDS = 0.1
 """How often a driving process looks."""
@@ -26,14 +26,14 @@ class Inbox:
     """The inbox of one journal, as one engine sees it.
 
     Args:
-        ledger: The journal, and how it is written.
+        store: Where it is.
         owner: This engine, as the journal names it.
         driven: The flows that are driven here.
         endings: How a flow that was asked to end is ended.
     """
 
-    def __init__(self, ledger: Ledger, owner: str, driven: Driven, endings: Endings) -> None:
-        self._ledger = ledger
+    def __init__(self, store: Ownership, owner: str, driven: Driven, endings: Endings) -> None:
+        self._store = store
         self._owner = owner
         self._driven = driven
         self._endings = endings
@@ -49,10 +49,10 @@ class Inbox:
                     logger.warning("the inbox cannot be read: {}", exc)
 
     async def _look(self) -> None:
-        for signal in self._ledger.journal.signals(owner=self._owner):
+        for signal in await self._store.signals(self._owner):
             if (live := self._driven.driven(signal.flow)) is not None:
                 await self._take(live, signal)
-            elif (row := self._ledger.journal.flow(signal.flow)) is None or row.status == "ended":
+            elif (row := await self._store.flow(signal.flow)) is None or row.status == "ended":
                 await self._drop(signal)
 
     async def _take(self, live: LiveFlow, signal: Signal) -> None:
@@ -78,4 +78,4 @@ class Inbox:
         await self._drop(signal)
 
     async def _drop(self, signal: Signal) -> None:
-        await self._ledger.drop(signal.id)
+        await self._store.drop(signal.id)

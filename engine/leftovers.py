@@ -6,25 +6,29 @@ import time
 from pathlib import Path
 from typing import Final
 
+import trio
+
 from ..base.errors import CloudError
 from ..base.log import logger
 from .journal.journal import Journal
 from .journal.owners import sweep_owners
-from .journal.vault import Vault
+from .journal.vault import VaultFiles
+from .store import Vault
 
 ORPHANED_SECONDS: Final = 60.0
 """Secrets without a flow are younger than this while a flow is being started; older ones belong to no flow."""
 
 
-def discard_secrets(vault: Vault, flow: str) -> None:
-    """Remove the secrets of a flow that has ended; when that fails, `sweep` tries again."""
+async def discard_secrets(vault: Vault, flow: str) -> None:
+    """Remove the secrets of a flow that has ended, also during a cancellation; when that fails, `sweep` tries again."""
     try:
-        vault.discard(flow)
+        with trio.CancelScope(shield=True):
+            await vault.discard(flow)
     except CloudError as exc:  # the flow has ended all the same
         logger.warning("the secrets of flow {} are still on disk: {}", flow, exc)
 
 
-def sweep(journal: Journal, vault: Vault, owners: Path) -> None:
+def sweep(journal: Journal, vault: VaultFiles, owners: Path) -> None:
     """Remove what was left behind. What cannot be removed is logged.
 
     Args:

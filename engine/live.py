@@ -14,6 +14,7 @@ from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar
 import msgspec
 import trio
 
+from ..base.clock import Clock
 from ..base.errors import CloudError
 from ..base.log import logger
 from ..base.moments import moment_text, parse_moment
@@ -22,11 +23,11 @@ from .disk import Disk
 from .errors import EffectUncertain, SignalTaken, UnexpectedFailure
 from .history import NO_BODY, Outcome, Trouble, outcome_of
 from .journal.records import FlowRow, Record
-from .journal.vault import Vault
 from .ledger import Ledger
 from .machine.machine import Machine
 from .machine.parts import Context, Event, ResumePolicy
 from .run import Run
+from .store import Vault
 from .visit import Intent, Program
 
 P = ParamSpec("P")
@@ -79,6 +80,11 @@ class LiveFlow:
     def machine(self) -> Machine[Any]:
         """The flow's table."""
         return self.program.machine
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+        return self._ledger.clock
 
     @property
     def ended(self) -> bool:
@@ -177,7 +183,7 @@ class LiveFlow:
         `repeat` starts the visit anew, with new idempotency keys, after a person decided so.
         """
         state = self.machine.states[self.row.state]
-        self.intents = self.inherited = self._ledger.journal.intents(self.row.id, self.row.incarnation)
+        self.intents = self.inherited = await self._ledger.store.intents(self.row.id, self.row.incarnation)
         deadline = self.row.deadline
         if deadline is not None and state.late == "restart":
             deadline = self._deadline_from_now(state.name, self.context)
@@ -237,15 +243,15 @@ class LiveFlow:
 
     async def keep(self, name: str, secret: str) -> str:
         """Put a secret in the flow's vault."""
-        return await self._disk.run(self._vault.put, self.row.id, name, secret)
+        return await self._vault.put(self.row.id, name, secret)
 
     async def reveal(self, reference: str) -> str:
         """Get a secret out of the flow's vault."""
-        return await self._disk.run(self._vault.get, self.row.id, reference)
+        return await self._vault.get(self.row.id, reference)
 
     async def holds(self, reference: str) -> bool:
         """Whether the flow's vault has this secret."""
-        return await self._disk.run(self._vault.has, self.row.id, reference)
+        return await self._vault.has(self.row.id, reference)
 
     async def on_disk(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call something that waits for the disk, off the loop."""

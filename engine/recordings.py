@@ -8,7 +8,7 @@ stored, flows of an older one must be carried over.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from .fold import check_records, fold
 from .journal.journal import Journal
 from .journal.records import FlowRow, Record, standing_intents
 from .machine.machine import Machine
-from .versions import bring
+from .versions import Begun, bring
 from .visit import Program
 
 
@@ -130,7 +130,7 @@ def check_recording(recording: Recording, programs: Iterable[Program[Any]]) -> l
                 found.append(f"flow {row.id}: the machine {row.machine} is not known here")
             else:
                 try:
-                    bring(machine, row, _Begun(recording, flow, count), parse_moment(row.updated))
+                    bring(machine, row, _begun(recording, flow, count), parse_moment(row.updated))
                 except IncompatibleFlow as exc:
                     found.append(exc.user_message)
             at = f"{recording.release} {recording.story}: after record {count}, in {row.state}"
@@ -138,20 +138,13 @@ def check_recording(recording: Recording, programs: Iterable[Program[Any]]) -> l
     return problems
 
 
-class _Begun:
-    """What the flows of a recording have begun when one of them has come so far."""
-
-    def __init__(self, recording: Recording, flow: RecordedFlow, count: int) -> None:
-        self._flows: Mapping[str, Sequence[Record]] = {flow.row.id: flow.records[:count]}
-        moment = flow.moments[count - 1].record.at
-        self._children = [
-            each.after(max(1, sum(record.at <= moment for record in each.records)))
-            for each in recording.flows
-            if each.row.parent == flow.row.id and each.row.created <= moment
-        ]
-
-    def intents(self, flow: str, incarnation: int, /) -> frozenset[str]:
-        return standing_intents(each for each in self._flows.get(flow, ()) if each.incarnation == incarnation)
-
-    def children(self, flow: str, /) -> Sequence[FlowRow]:
-        return [row for row in self._children if row.parent == flow]
+def _begun(recording: Recording, flow: RecordedFlow, count: int) -> Begun:
+    """What a flow of a recording has begun when it has come so far."""
+    moment = flow.moments[count - 1].record
+    visit = (each for each in flow.records[:count] if each.incarnation == moment.incarnation)
+    children = [
+        each.after(max(1, sum(record.at <= moment.at for record in each.records)))
+        for each in recording.flows
+        if each.row.parent == flow.row.id and each.row.created <= moment.at
+    ]
+    return Begun(standing_intents(visit), children)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -48,16 +48,16 @@ class MigratedBody(msgspec.Struct, frozen=True, rename={"origin": "from", "here"
     context: msgspec.Raw
 
 
-class Begun(Protocol):
-    """Whoever knows what flows have begun: the journal, or a recording."""
+class Begun(NamedTuple):
+    """What a flow has begun in its visit.
 
-    def intents(self, flow: str, incarnation: int, /) -> frozenset[str]:
-        """The idempotency keys announced during one visit of a state, and not withdrawn since."""
-        ...
+    Attributes:
+        announced: The idempotency keys announced, and not withdrawn since.
+        children: The child flows of the flow.
+    """
 
-    def children(self, flow: str, /) -> Sequence[FlowRow]:
-        """The child flows of a flow."""
-        ...
+    announced: frozenset[str] = frozenset()
+    children: Sequence[FlowRow] = ()
 
 
 class Brought(NamedTuple):
@@ -74,19 +74,24 @@ class Brought(NamedTuple):
     record: Record | None
 
 
+def is_current(machine: Machine[Any], row: FlowRow) -> bool:
+    """Whether a stored flow needs no carrying over: today's table wrote it, or it has ended."""
+    return row.status == "ended" or (row.version, row.fingerprint) == (machine.version, machine.fingerprint)
+
+
 def bring(machine: Machine[Any], row: FlowRow, begun: Begun, now: datetime) -> Brought:
     """A stored flow in today's terms; nothing is written.
 
     Args:
         machine: Today's table.
         row: The flow as it is stored.
-        begun: Says what the flow has announced and which flows it runs.
+        begun: What the flow has announced, and which flows it runs.
         now: The moment of the record, and of a deadline the old table did not have.
 
     Raises:
         IncompatibleFlow: No migration leads here, or the flow has begun something its new state knows nothing of.
     """
-    if row.status == "ended" or (row.version, row.fingerprint) == (machine.version, machine.fingerprint):
+    if is_current(machine, row):
         try:
             return Brought(row, machine.decode_context(row.context), None)
         except msgspec.DecodeError as exc:
@@ -122,10 +127,10 @@ def bring(machine: Machine[Any], row: FlowRow, begun: Begun, now: datetime) -> B
 def _refuse_forgotten(machine: Machine[Any], row: FlowRow, state: str, begun: Begun) -> None:
     # Within one visit nothing that was begun may be lost sight of: an effect would be repeated, a child orphaned.
     wanted = machine.states[state]
-    if wanted.effect is None and (announced := begun.intents(row.id, row.incarnation)):
+    if wanted.effect is None and (announced := begun.announced):
         names = ", ".join(sorted(key.rpartition(":")[2] for key in announced))
         raise IncompatibleFlow(f"it has announced {names}, and {state} has no effect to account for it")
-    for child in begun.children(row.id):
+    for child in begun.children:
         if child.status != "ended" and visit_of_child(child.id) == row.incarnation and wanted.child != child.machine:
             raise IncompatibleFlow(f"it runs the flow {child.id}, and {state} runs no {child.machine}")
 

@@ -192,7 +192,7 @@ class Lives:
         def write() -> None:
             self.journal.post_signal(flow, at, name, body)
 
-        self.call(self.engine.ledger.commits.write, write)
+        self.call(self.engine.store.commits.write, write)
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass."""

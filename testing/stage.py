@@ -117,8 +117,8 @@ class Stage:
         self.puppets.clear()
         self.finished.clear()
         self.published.clear()
-        engine.ledger.feed = Witness(self._changed)
-        engine.ledger.commits = _LastingCommits(engine.journal)
+        engine.feed = Witness(self._changed)
+        engine.store.commits = _LastingCommits(engine.journal)
 
     async def _puppet(self, visit: Visit[Any]) -> None:
         puppet = Puppet(visit)

@@ -30,10 +30,10 @@ def export(context: typer.Context, flow: Id) -> None:
     """
     settings = settings_of(context)
     from ...engine.export import export_flow
-    from ...engine.journal.vault import Vault
+    from ...engine.journal.vault import VaultFiles
 
     with open_journal(settings) as journal:
-        document = export_flow(journal, Vault(settings.paths.vault), flow, datetime.now(UTC))
+        document = export_flow(journal, VaultFiles(settings.paths.vault), flow, datetime.now(UTC))
     data = msgspec.json.encode(document)
     put((data if settings.json else msgspec.json.format(data, indent=2)).decode())
 
@@ -62,10 +62,10 @@ def prune(
     before = datetime.now(UTC) - parse_age(older_than)
     from ...engine.journal.housekeeping import compact
     from ...engine.journal.housekeeping import prune as remove
-    from ...engine.journal.vault import Vault
+    from ...engine.journal.vault import VaultFiles
 
     with open_journal(settings) as journal:
-        vault = Vault(settings.paths.vault)
+        vault = VaultFiles(settings.paths.vault)
         found = remove(journal, vault, before, keep=keep, dry_run=True)
         if dry_run or not found.flows:
             _tell_pruned(settings, found, removed=False)

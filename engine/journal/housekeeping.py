@@ -30,7 +30,7 @@ from ...base.moments import moment_text
 from ..errors import JournalCorrupted, JournalError
 from .journal import BUSY_SECONDS, Journal
 from .owners import anybody_drives
-from .vault import Vault
+from .vault import VaultFiles
 
 BATCH: Final = 50
 """Root flows removed in one transaction."""
@@ -83,7 +83,7 @@ class Compacted(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Literal["done", "driven"]
 
 
-def prune(journal: Journal, vault: Vault, before: datetime, *, keep: int = 0, dry_run: bool = False) -> Pruned:
+def prune(journal: Journal, vault: VaultFiles, before: datetime, *, keep: int = 0, dry_run: bool = False) -> Pruned:
     """Remove root flows that ended before a moment, with every flow inside them and their histories.
 
     Flows that have not ended are never touched, however old. It may be stopped anywhere, and run while others drive.
@@ -252,7 +252,7 @@ def _count(connection: sqlite3.Connection, flows: Sequence[str]) -> int:
     return int(connection.execute(sql, (_array(flows),)).fetchone()[0])
 
 
-def _remove(connection: sqlite3.Connection, vault: Vault, flows: Sequence[str]) -> int:
+def _remove(connection: sqlite3.Connection, vault: VaultFiles, flows: Sequence[str]) -> int:
     # Before the rows: a secret without a flow would never be found again.
     left = {path.stem for path in vault.directory.glob("*.json")}
     for flow in left.intersection(flows):

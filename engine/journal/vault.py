@@ -28,7 +28,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 _one_writer: Final = threading.Lock()
 
 
-class Vault:
+class VaultFiles:
     """The vault of one journal.
 
     Args:

@@ -249,9 +249,9 @@ async def test_signals_nobody_can_take_are_dropped(paths: CloudPaths) -> None:
         await ended.cancel()
         for flow, name in ((ended.id, "Counted"), ("nothing", "Counted"), (running.id, "Nonsense")):
             body = f'{{"event":"{name}"}}'
-            await engine.ledger.commits.write(lambda f=flow, n=name, b=body: engine.journal.post_signal(f, "", n, b))
+            await engine.store.commits.write(lambda f=flow, n=name, b=body: engine.journal.post_signal(f, "", n, b))
         good = '{"event":"Counted"}'
-        await engine.ledger.commits.write(lambda: engine.journal.post_signal(running.id, "", "Counted", good))
+        await engine.store.commits.write(lambda: engine.journal.post_signal(running.id, "", "Counted", good))
         with trio.fail_after(10):
             async with aclosing(running.changes()) as changes:
                 async for _ in changes:

@@ -14,7 +14,7 @@ from systemprompt_cloud.engine.export import FORMAT, Export, export_flow
 from systemprompt_cloud.engine.fold import fold
 from systemprompt_cloud.engine.journal.journal import Journal
 from systemprompt_cloud.engine.journal.records import Record
-from systemprompt_cloud.engine.journal.vault import Vault
+from systemprompt_cloud.engine.journal.vault import VaultFiles
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.flows.onboarding import start_onboarding
 from systemprompt_cloud.machines.login import LOGIN
@@ -31,7 +31,7 @@ async def test_a_whole_run_is_exported_without_a_secret(tmp_path: Path) -> None:
     async with open_rehearsal(tmp_path) as rehearsal:
         async with rehearsal.open_engine() as engine:
             await interrupt_after(engine, lambda engine: start_onboarding(engine, rehearsal.onboarding()), 9)
-        vault = Vault(rehearsal.paths.vault)
+        vault = VaultFiles(rehearsal.paths.vault)
         secrets = {value for path in vault.directory.glob("*.json") for value in json.loads(path.read_text()).values()}
         assert secrets
         with Journal(rehearsal.paths.journal) as journal:
@@ -73,7 +73,7 @@ def test_whatever_came_into_the_journal_passes_the_redactor(tmp_path: Path) -> N
         )
         row, record = flow_row("f", status="parked", context=body), flow_record("f", body=body)
         journal.write([lambda: journal.begin(row, record)])
-        (flow,) = export_flow(journal, Vault(tmp_path / "vault"), row.id, NOW).flows
+        (flow,) = export_flow(journal, VaultFiles(tmp_path / "vault"), row.id, NOW).flows
     assert flow.context == flow.records[0].body
     assert flow.context == {
         "token": "***",
@@ -87,4 +87,4 @@ def test_whatever_came_into_the_journal_passes_the_redactor(tmp_path: Path) -> N
 def test_no_such_flow(tmp_path: Path) -> None:
     """It says so."""
     with Journal(tmp_path / "home" / "journal.sqlite3") as journal, pytest.raises(FlowNotFound):
-        export_flow(journal, Vault(tmp_path), "nothing", NOW)
+        export_flow(journal, VaultFiles(tmp_path), "nothing", NOW)

@@ -18,7 +18,7 @@ from systemprompt_cloud.engine.errors import JournalCorrupted
 from systemprompt_cloud.engine.journal.housekeeping import BATCH, Pruned, backup, compact, journal_bytes, prune
 from systemprompt_cloud.engine.journal.journal import Journal
 from systemprompt_cloud.engine.journal.owners import Owner
-from systemprompt_cloud.engine.journal.vault import Vault
+from systemprompt_cloud.engine.journal.vault import VaultFiles
 
 from tests.support.rows import flow_record, flow_row
 
@@ -34,9 +34,9 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 @pytest.fixture
-def vault(journal: Journal) -> Vault:
+def vault(journal: Journal) -> VaultFiles:
     """The vault beside it."""
-    return Vault(journal.path.parent / "vault")
+    return VaultFiles(journal.path.parent / "vault")
 
 
 def add(
@@ -61,7 +61,7 @@ def left(journal: Journal) -> set[str]:
     return rows
 
 
-def test_prune_removes_what_ended_before(journal: Journal, vault: Vault) -> None:
+def test_prune_removes_what_ended_before(journal: Journal, vault: VaultFiles) -> None:
     """By the moment it ended; what ended later and what has not ended stays, however old that is."""
     add(journal, "old", day=1)
     add(journal, "young", day=9)
@@ -70,7 +70,7 @@ def test_prune_removes_what_ended_before(journal: Journal, vault: Vault) -> None
     assert left(journal) == {"young", "parked"}
 
 
-def test_prune_takes_children_with_their_root_and_never_alone(journal: Journal, vault: Vault) -> None:
+def test_prune_takes_children_with_their_root_and_never_alone(journal: Journal, vault: VaultFiles) -> None:
     """All or nothing: a tree in which any flow has not ended stays whole, and is counted."""
     add(journal, "r1")
     add(journal, "r1.c-1", parent="r1")
@@ -83,7 +83,7 @@ def test_prune_takes_children_with_their_root_and_never_alone(journal: Journal, 
     assert left(journal) == {"r2", "r2.c-1", "r3", "r3.c-1"}
 
 
-def test_prune_keeps_the_newest(journal: Journal, vault: Vault) -> None:
+def test_prune_keeps_the_newest(journal: Journal, vault: VaultFiles) -> None:
     """`keep` counts ended root flows from the newest."""
     for number in range(5):
         add(journal, f"f{number}", day=number)
@@ -92,7 +92,7 @@ def test_prune_keeps_the_newest(journal: Journal, vault: Vault) -> None:
     assert left(journal) == {"f3", "f4", "z-unfinished"}
 
 
-def test_dry_run_counts_the_same_and_removes_nothing(journal: Journal, vault: Vault) -> None:
+def test_dry_run_counts_the_same_and_removes_nothing(journal: Journal, vault: VaultFiles) -> None:
     """Also over several transactions."""
     for number in range(BATCH + 1):
         add(journal, f"f{number:04}")
@@ -103,7 +103,7 @@ def test_dry_run_counts_the_same_and_removes_nothing(journal: Journal, vault: Va
     assert left(journal) == set()
 
 
-def test_prune_takes_left_secrets_and_signals_along(journal: Journal, vault: Vault) -> None:
+def test_prune_takes_left_secrets_and_signals_along(journal: Journal, vault: VaultFiles) -> None:
     """A process killed at the very end leaves both; those of other flows stay."""
     for flow, ended in (("old", True), ("running", False)):
         add(journal, flow, ended=ended)
@@ -114,7 +114,7 @@ def test_prune_takes_left_secrets_and_signals_along(journal: Journal, vault: Vau
     assert [signal.flow for signal in journal.signals()] == ["running"]
 
 
-def test_compaction_gives_room_back(journal: Journal, vault: Vault, tmp_path: Path) -> None:
+def test_compaction_gives_room_back(journal: Journal, vault: VaultFiles, tmp_path: Path) -> None:
     """Nothing of what was removed can be read in the file afterwards; what was kept can."""
     for number in range(40):
         add(journal, f"f{number}", size=20_000)

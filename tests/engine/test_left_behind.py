@@ -97,7 +97,7 @@ async def test_a_process_that_dies_between_the_ends_of_parent_and_child_leaves_n
     """The parent has ended, the child is still to be stopped: whoever opens the journal next stops it."""
     heir = tmp_path / "heir"
     async with open_engine(paths, [MINDING, PLAYING]) as engine:
-        engine.ledger.feed = CopyingFeed("GrewUp", paths.directory, heir)
+        engine.feed = CopyingFeed("GrewUp", paths.directory, heir)
         flow = await engine.start(PARENT, Context())
         await flow.send(Called())
         await wait_for_children(engine, flow.id)

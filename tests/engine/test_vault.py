@@ -15,20 +15,20 @@ from hypothesis import strategies as st
 from systemprompt_cloud.base.errors import Io, UnsafeFile
 from systemprompt_cloud.base.redaction import redact
 from systemprompt_cloud.engine.errors import VaultMissing
-from systemprompt_cloud.engine.journal.vault import Vault
+from systemprompt_cloud.engine.journal.vault import VaultFiles
 
 FLOW = "01J9ZK-login.1"
 
 
 def test_a_secret_comes_back_by_its_reference(tmp_path: Path) -> None:
     """Also in another process, which knows only the directory, the flow and the reference."""
-    vault = Vault(tmp_path / "state" / "vault")
+    vault = VaultFiles(tmp_path / "state" / "vault")
     reference = vault.put(FLOW, "token", "t-ä-\n-secret")
     assert reference == "vault:token"
     assert vault.put(FLOW, "nonce", "n-secret") == "vault:nonce"
     script = (
-        "import sys, pathlib; from systemprompt_cloud.engine.journal.vault import Vault; "
-        "print(ascii(Vault(pathlib.Path(sys.argv[1])).get(*sys.argv[2:])))"
+        "import sys, pathlib; from systemprompt_cloud.engine.journal.vault import VaultFiles; "
+        "print(ascii(VaultFiles(pathlib.Path(sys.argv[1])).get(*sys.argv[2:])))"
     )
     asked = subprocess.run(
         [sys.executable, "-c", script, vault.directory, FLOW, reference], capture_output=True, text=True, check=True
@@ -39,7 +39,7 @@ def test_a_secret_comes_back_by_its_reference(tmp_path: Path) -> None:
 
 def test_the_files_are_private(tmp_path: Path) -> None:
     """0600 in a 0700 directory."""
-    vault = Vault(tmp_path / "vault")
+    vault = VaultFiles(tmp_path / "vault")
     vault.put(FLOW, "token", "a-secret")
     assert stat.S_IMODE(vault.directory.stat().st_mode) == 0o700
     assert [stat.S_IMODE(each.stat().st_mode) for each in vault.directory.iterdir()] == [0o600]
@@ -47,7 +47,7 @@ def test_the_files_are_private(tmp_path: Path) -> None:
 
 def test_a_second_put_replaces_the_first_and_leaves_the_others(tmp_path: Path) -> None:
     """The name is what a secret is known by."""
-    vault = Vault(tmp_path)
+    vault = VaultFiles(tmp_path)
     vault.put(FLOW, "a", "first")
     vault.put(FLOW, "b", "other")
     vault.put(FLOW, "a", "second")
@@ -57,7 +57,7 @@ def test_a_second_put_replaces_the_first_and_leaves_the_others(tmp_path: Path) -
 @pytest.mark.parametrize("reference", ["vault:gone", "gone", "", "vault:"])
 def test_a_missing_secret_names_the_flow(tmp_path: Path, reference: str) -> None:
     """No file, no such name, and something that is no reference: all say which flow cannot go on."""
-    vault = Vault(tmp_path)
+    vault = VaultFiles(tmp_path)
     for _ in range(2):
         with pytest.raises(VaultMissing, match=FLOW):
             vault.get(FLOW, reference)
@@ -68,7 +68,7 @@ def test_a_missing_secret_names_the_flow(tmp_path: Path, reference: str) -> None
 
 def test_discarding_forgets_one_flow_only(tmp_path: Path) -> None:
     """And discarding what is not there is fine."""
-    vault = Vault(tmp_path)
+    vault = VaultFiles(tmp_path)
     vault.put("one", "token", "a-secret")
     vault.put("two", "token", "b-secret")
     vault.discard("one")
@@ -82,7 +82,7 @@ def test_discarding_forgets_one_flow_only(tmp_path: Path) -> None:
 )
 def test_an_unreadable_file_is_missing_to_get_and_set_aside_by_put(tmp_path: Path, broken: bytes) -> None:
     """`get` says that the secrets are gone and names the file; `put` keeps the broken one beside the new one."""
-    vault = Vault(tmp_path)
+    vault = VaultFiles(tmp_path)
     path = tmp_path / f"{FLOW}.json"
     path.write_bytes(broken)
     with pytest.raises(VaultMissing, match="unreadable") as caught:
@@ -95,7 +95,7 @@ def test_an_unreadable_file_is_missing_to_get_and_set_aside_by_put(tmp_path: Pat
 
 def test_a_link_or_directory_in_the_files_place_is_an_error_not_a_missing_secret(tmp_path: Path) -> None:
     """What cannot be read is not called gone."""
-    vault = Vault(tmp_path)
+    vault = VaultFiles(tmp_path)
     (tmp_path / "dir.json").mkdir()
     with pytest.raises(Io, match="is a directory"):
         vault.has("dir", "vault:token")
@@ -111,7 +111,7 @@ def test_a_link_or_directory_in_the_files_place_is_an_error_not_a_missing_secret
 @example("a", "\0", "b")
 def test_a_flow_id_that_is_no_name_is_refused(before: str, wrong: str, after: str) -> None:
     """One wrong character is enough: no flow id leads out of the directory."""
-    vault = Vault(Path("/nowhere"))
+    vault = VaultFiles(Path("/nowhere"))
     with pytest.raises(ValueError, match="not a flow id"):
         vault.get(before + wrong + after, "vault:token")
 
@@ -122,7 +122,7 @@ def test_a_flow_id_that_is_no_name_is_refused(before: str, wrong: str, after: st
 def test_every_flow_id_that_is_a_name_stays_in_the_directory(flow_id: str) -> None:
     """Dots included."""
     with tempfile.TemporaryDirectory() as place:
-        vault = Vault(Path(place, "vault"))
+        vault = VaultFiles(Path(place, "vault"))
         vault.put(flow_id, "token", "a-secret")
         assert [each.name for each in vault.directory.iterdir()] == [f"{flow_id}.json"]
 
@@ -131,17 +131,17 @@ def test_every_flow_id_that_is_a_name_stays_in_the_directory(flow_id: str) -> No
 def test_a_name_that_cannot_be_a_reference_is_refused(tmp_path: Path, name: str) -> None:
     """Before anything is written."""
     with pytest.raises(ValueError, match="not a secret's name"):
-        Vault(tmp_path).put(FLOW, name, "a-secret")
+        VaultFiles(tmp_path).put(FLOW, name, "a-secret")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_redactor_knows_every_secret_that_was_put_or_fetched(tmp_path: Path) -> None:
     """A secret without any shape is hidden in whatever is said later."""
-    Vault(tmp_path).put(FLOW, "code", "shapeless#put")
+    VaultFiles(tmp_path).put(FLOW, "code", "shapeless#put")
     assert redact("with shapeless#put inside") == "with *** inside"
     (tmp_path / "other.json").write_text('{"code": "shapeless#got"}')
     (tmp_path / "other.json").chmod(0o600)
-    Vault(tmp_path).get("other", "vault:code")
+    VaultFiles(tmp_path).get("other", "vault:code")
     assert redact("with shapeless#got inside") == "with *** inside"
 
 
@@ -150,7 +150,7 @@ def test_threads_of_one_flow_lose_nothing(tmp_path: Path) -> None:
 
     def put_five(n: int) -> None:
         for i in range(5):
-            Vault(tmp_path).put(FLOW, f"s{n}.{i}", f"secret-{n}-{i}")
+            VaultFiles(tmp_path).put(FLOW, f"s{n}.{i}", f"secret-{n}-{i}")
 
     threads = [threading.Thread(target=put_five, args=(n,)) for n in range(8)]
     for thread in threads:
@@ -159,4 +159,4 @@ def test_threads_of_one_flow_lose_nothing(tmp_path: Path) -> None:
         thread.join()
     for n in range(8):
         for i in range(5):
-            assert Vault(tmp_path).get(FLOW, f"vault:s{n}.{i}") == f"secret-{n}-{i}"
+            assert VaultFiles(tmp_path).get(FLOW, f"vault:s{n}.{i}") == f"secret-{n}-{i}"

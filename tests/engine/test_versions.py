@@ -26,7 +26,7 @@ from systemprompt_cloud.engine.machine.parts import (
     Verdict,
     on,
 )
-from systemprompt_cloud.engine.versions import bring
+from systemprompt_cloud.engine.versions import Begun, bring
 from systemprompt_cloud.engine.visit import Intent, Program, Visit, await_signal
 from systemprompt_cloud.errors import Network
 from systemprompt_cloud.io.local.paths import CloudPaths
@@ -219,7 +219,7 @@ async def test_a_process_that_dies_right_after_leaves_a_flow_of_the_new_table(pa
     with Journal(paths.journal) as journal:
         row = journal.flow(flow.id)
         assert row is not None
-        brought = bring(NEW, row, journal, NEW_YEAR)
+        brought = bring(NEW, row, Begun(), NEW_YEAR)
         record = brought.record
         assert record is not None
         journal.write([lambda: journal.migrate(row, brought.row, record)])
@@ -256,7 +256,7 @@ async def test_a_deadline_goes_on_and_a_new_one_begins_now(paths: CloudPaths) ->
     with Journal(paths.journal) as journal:
         row = journal.flow(walking.id)
         assert row is not None
-        assert bring(NEW, row, journal, NEW_YEAR).row.deadline == moment_text(NEW_YEAR + timedelta(seconds=50))
+        assert bring(NEW, row, Begun(), NEW_YEAR).row.deadline == moment_text(NEW_YEAR + timedelta(seconds=50))
 
 
 async def test_a_parked_flow_stays_parked_until_it_is_resumed(paths: CloudPaths) -> None:

@@ -208,7 +208,7 @@ async def _live(
         known: WatchingContext | None = None
         with scope:
             async with open_engine(paths, [program], clock=clock, inline=True) as engine:
-                engine.ledger.feed = Witness(saw)
+                engine.feed = Witness(saw)
                 flow = await engine.start(program.machine, context, key="k")
                 while outcome is None:
                     try:

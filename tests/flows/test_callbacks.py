@@ -19,7 +19,7 @@ import pytest
 import trio
 from systemprompt_cloud.base.log import configure_logging
 from systemprompt_cloud.engine.flow import Flow
-from systemprompt_cloud.engine.journal.vault import Vault
+from systemprompt_cloud.engine.journal.vault import VaultFiles
 from systemprompt_cloud.flows.login import start_login
 from systemprompt_cloud.flows.onboarding import start_onboarding
 from systemprompt_cloud.machines.login import LoginContext
@@ -274,7 +274,7 @@ async def test_a_failure_does_not_quote_a_secret(tmp_path: Path) -> None:
 
     async def broken(_question: str) -> bool:
         await trio.lowlevel.checkpoint()
-        token = Vault(rehearsal.paths.vault).get(flow.id, "vault:access_token")
+        token = VaultFiles(rehearsal.paths.vault).get(flow.id, "vault:access_token")
         raise RuntimeError(f"a bug that quotes {token}")
 
     async with open_rehearsal(tmp_path) as rehearsal, rehearsal.open_engine(confirm=broken) as engine:

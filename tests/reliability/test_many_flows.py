@@ -14,7 +14,7 @@ from systemprompt_cloud.engine.engine import open_engine
 from systemprompt_cloud.engine.ids import child_flow_id
 from systemprompt_cloud.engine.journal.housekeeping import compact, prune
 from systemprompt_cloud.engine.journal.journal import Journal
-from systemprompt_cloud.engine.journal.vault import Vault
+from systemprompt_cloud.engine.journal.vault import VaultFiles
 from systemprompt_cloud.engine.visit import Program, await_signal
 
 from tests.faults.chaos_worker import CONVOY, ERRAND, Errand, Place
@@ -142,7 +142,7 @@ def test_pruning_takes_whole_trees_and_compaction_the_room(crowded: Place) -> No
         moment = parse_moment(rows[len(rows) * 9 // 10].updated)
         inside = child_flow_id(rows[-1].id, "errand", 1)
         assert journal.flow(inside) is not None
-        done = prune(journal, Vault(crowded.paths.vault), moment)
+        done = prune(journal, VaultFiles(crowded.paths.vault), moment)
         assert done.flows == done.children > MANY / 25
         assert done.records == 8 * done.flows
         assert journal.flow(inside) is None

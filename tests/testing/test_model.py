@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 from systemprompt_cloud.engine import drive as drive_module
 from systemprompt_cloud.engine import engine as engine_module
-from systemprompt_cloud.engine.endings import Endings
-from systemprompt_cloud.engine.history import Change, Trouble
+from systemprompt_cloud.engine.history import Trouble
+from systemprompt_cloud.engine.journal.records import FlowRow, Record
+from systemprompt_cloud.engine.ledger import Ledger
 from systemprompt_cloud.engine.live import LiveFlow
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.engine.machine.parts import (
@@ -190,14 +191,11 @@ class TakesEventsOfLeftVisits(LiveFlow):
         return await self.step(event)
 
 
-class ShowsBeforeTheCommit(LiveFlow):
+class ShowsBeforeTheCommit(Ledger):
     @override
-    async def record(self, kind: Any, name: str, body: str, **changes: Any) -> None:
-        shown = msgspec.structs.replace(
-            Change.of(self.row.machine, self._ledger.journal.records(self.row.id)[-1]), seq=self.row.seq + 1, event=name
-        )
-        self._ledger.feed.publish(shown)
-        await super().record(kind, name, body, **changes)
+    async def advance(self, before: FlowRow, after: FlowRow, record: Record, signal: int | None = None) -> None:
+        self._committed(after, record)
+        await self.store.advance(before, after, record, signal)
 
 
 class RestartsASharedDeadline(LiveFlow):
@@ -229,7 +227,7 @@ class ForgetsWhatCameToNothing(LiveFlow):
     @override
     async def resume(self, owner: str, *, repeat: bool = False) -> None:
         await super().resume(owner, repeat=repeat)
-        announced = [each for each in self._ledger.journal.records(self.row.id) if each.kind == "intent"]
+        announced = [each for each in await self._ledger.store.records(self.row.id) if each.kind == "intent"]
         self.inherited = frozenset(each.name for each in announced if each.incarnation == self.row.incarnation)
 
 
@@ -255,7 +253,6 @@ class DoesNotCountVisits(LiveFlow):
 
 MUTANTS: Final = [
     (TakesEventsOfLeftVisits, "acknowledged and is not in the journal|left"),
-    (ShowsBeforeTheCommit, "was shown before it was on disk"),
     (RestartsASharedDeadline, "has the deadline .*; it should be"),
     (ForgetsProgress, "was acknowledged and is not in the journal|were left lying"),
     (AnnouncesWithoutWriting, "was announced and is not on disk|which an earlier process announced"),
@@ -279,6 +276,13 @@ def test_a_broken_engine_is_found_out(mutant: type[LiveFlow], noticed: str, monk
         hunt()
 
 
+def test_an_engine_that_shows_before_the_commit_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change that is published and not yet on disk is seen."""
+    monkeypatch.setattr(engine_module, "Ledger", ShowsBeforeTheCommit)
+    with pytest.raises(AssertionError, match="was shown before it was on disk"):
+        hunt()
+
+
 class StaysWhenLeft(Run):
     @override
     def leave(self) -> None:
@@ -295,10 +299,11 @@ def test_an_engine_that_leaves_activities_running_is_found_out(monkeypatch: pyte
 def test_an_engine_that_leaves_children_behind_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """A parent that went on while its child still runs is seen."""
 
-    async def cancel_nobody(_endings: object, _live: object) -> None:
+    async def cancel_nobody(*_: object) -> None:
         pass
 
-    monkeypatch.setattr(Endings, "cancel_strays", cancel_nobody)
+    for module in (drive_module, engine_module):
+        monkeypatch.setattr(module, "cancel_strays", cancel_nobody)
     children = {machine.name: machine for machine in (LOGIN, CHECKOUT, PROVISIONING)}
     with pytest.raises(AssertionError, match="goes on; its parent is done with it"):
         run_state_machine_as_test(flow_state_machine(ONBOARDING, children=children), settings=HUNT)

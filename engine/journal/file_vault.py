@@ -1,0 +1,35 @@
+"""The vault of an engine: files of secrets, reached without holding up the loop."""
+
+from __future__ import annotations
+
+from ..disk import Disk
+from .vault import VaultFiles
+
+
+class FileVault:
+    """A directory of secrets as the vault of an engine.
+
+    Args:
+        files: The directory.
+        disk: Where blocking calls go.
+    """
+
+    def __init__(self, files: VaultFiles, disk: Disk) -> None:
+        self._files = files
+        self._disk = disk
+
+    async def put(self, flow: str, name: str, secret: str) -> str:
+        """Keep a secret, durably; see `VaultFiles.put`."""
+        return await self._disk.run(self._files.put, flow, name, secret)
+
+    async def get(self, flow: str, reference: str) -> str:
+        """The secret a reference stands for. Raises `VaultMissing`."""
+        return await self._disk.run(self._files.get, flow, reference)
+
+    async def has(self, flow: str, reference: str) -> bool:
+        """Whether `get` would return a secret."""
+        return await self._disk.run(self._files.has, flow, reference)
+
+    async def discard(self, flow: str) -> None:
+        """Forget every secret of a flow."""
+        self._files.discard(flow)  # one unlink: quicker than a thread, and never left out by a cancellation

@@ -1,0 +1,92 @@
+"""The SQLite store: one journal, written in groups, with a lock file for each process that drives its flows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from .commits import Commits
+from .journal import Journal
+from .owners import owner_is_alive
+from .records import FlowRow, Record, Signal
+
+
+class SqliteStore:
+    """An open journal as a store.
+
+    Args:
+        journal: The open journal.
+        owners: The directory of the lock files.
+        inline: Commit on the calling thread, for tests on a virtual clock.
+    """
+
+    def __init__(self, journal: Journal, owners: Path, *, inline: bool = False) -> None:
+        self.journal = journal
+        self.commits = Commits(journal, inline=inline)
+        self._owners = owners
+
+    @property
+    def place(self) -> str:
+        """The journal's path."""
+        return str(self.journal.path)
+
+    # --- records ----------------------------------------------------------------------------------------------------
+
+    async def begin(self, row: FlowRow, record: Record) -> None:
+        """A new flow with its first record; see `Store.begin`."""
+        await self.commits.write(partial(self.journal.begin, row, record))
+
+    async def advance(self, before: FlowRow, after: FlowRow, record: Record, signal: int | None = None) -> None:
+        """One more record; see `Store.advance`."""
+        await self.commits.write(partial(self.journal.advance, before, after, record, signal))
+
+    async def migrate(self, before: FlowRow, after: FlowRow, record: Record) -> None:
+        """A flow of an older table becomes one of today's; see `Store.migrate`."""
+        await self.commits.write(partial(self.journal.migrate, before, after, record))
+
+    async def flow(self, flow: str) -> FlowRow | None:
+        """The flow with exactly this id."""
+        return self.journal.flow(flow)
+
+    async def records(self, flow: str) -> Sequence[Record]:
+        """A flow's whole history, in order."""
+        return self.journal.records(flow)
+
+    async def intents(self, flow: str, incarnation: int) -> frozenset[str]:
+        """The idempotency keys announced during one visit of a state, and not withdrawn since."""
+        return self.journal.intents(flow, incarnation)
+
+    async def children(self, flow: str) -> Sequence[FlowRow]:
+        """The child flows of a flow, the oldest first."""
+        return self.journal.children(flow)
+
+    # --- ownership --------------------------------------------------------------------------------------------------
+
+    async def unfinished_with_key(self, machine: str, key: str) -> FlowRow | None:
+        """The one flow of this machine and key that has not ended."""
+        return self.journal.unfinished_with_key(machine, key)
+
+    async def claim(self, row: FlowRow, owner: str | None) -> None:
+        """Change a flow's owner; see `Ownership.claim`."""
+        await self.commits.write(partial(self.journal.claim, row, owner))
+
+    def is_alive(self, owner: str) -> bool:
+        """Whether the process that an owner's name stands for still runs. Raises `Io`."""
+        return owner_is_alive(self._owners, owner)
+
+    async def post(self, flow: str, at: str, name: str, body: str) -> None:
+        """Leave an event in the inbox of a flow."""
+        await self.commits.write(partial(self.journal.post_signal, flow, at, name, body))
+
+    async def signals(self, owner: str) -> Sequence[Signal]:
+        """Signals in the inbox that concern an owner; see `Ownership.signals`."""
+        return self.journal.signals(owner=owner)
+
+    async def drop(self, signal: int) -> None:
+        """Take a signal out of the inbox."""
+        await self.commits.write(partial(self.journal.drop_signal, signal))
+
+    async def orphans(self) -> Sequence[FlowRow]:
+        """The unfinished children of flows that have ended."""
+        return self.journal.orphans()

@@ -1,0 +1,114 @@
+"""What makes flows durable, as protocols: another runner implements these, and everything above works on it.
+
+`Store` holds records: every runner has one. `Ownership` is what a store adds whose flows are claimed by the processes
+that drive them; a runner with its own way of assigning work needs none. `Vault` holds secrets.
+
+The SQLite store is in `journal/store.py`. A new store has to pass `tests/engine/test_store_conformance.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from .journal.records import FlowRow, Record, Signal
+
+
+class Store(Protocol):
+    """Flows and their records. A write has returned when it is durable, and is never torn by cancellation."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, for messages: a path or the like, without secrets."""
+        ...
+
+    async def begin(self, row: FlowRow, record: Record) -> None:
+        """A new flow with its first record.
+
+        Raises:
+            FlowExists: An unfinished flow of this machine has the same key, or a flow has the same id.
+            JournalError: It could not be written; nothing happened.
+        """
+        ...
+
+    async def advance(self, before: FlowRow, after: FlowRow, record: Record, signal: int | None = None) -> None:
+        """One more record, and the flow as it is after it; the signal it came from leaves the inbox.
+
+        Raises:
+            FlowBusy: The flow is not as `before` has it any more; nothing happened.
+            SignalTaken: The signal has left the inbox already; nothing happened.
+            JournalError: It could not be written; nothing happened.
+        """
+        ...
+
+    async def migrate(self, before: FlowRow, after: FlowRow, record: Record) -> None:
+        """A flow of an older table becomes one of today's. Raises as `advance`."""
+        ...
+
+    async def flow(self, flow: str) -> FlowRow | None:
+        """The flow with exactly this id."""
+        ...
+
+    async def records(self, flow: str) -> Sequence[Record]:
+        """A flow's whole history, in order."""
+        ...
+
+    async def intents(self, flow: str, incarnation: int) -> frozenset[str]:
+        """The idempotency keys announced during one visit of a state, and not withdrawn since."""
+        ...
+
+    async def children(self, flow: str) -> Sequence[FlowRow]:
+        """The child flows of a flow, the oldest first."""
+        ...
+
+
+class Ownership(Store, Protocol):
+    """A store whose flows are claimed by the processes that drive them, and reached by the others through an inbox."""
+
+    async def unfinished_with_key(self, machine: str, key: str) -> FlowRow | None:
+        """The one flow of this machine and key that has not ended."""
+        ...
+
+    async def claim(self, row: FlowRow, owner: str | None) -> None:
+        """Change a flow's owner, if it was neither moved nor claimed since `row` was read. Raises `FlowBusy`."""
+        ...
+
+    def is_alive(self, owner: str) -> bool:
+        """Whether the process that an owner's name stands for still runs."""
+        ...
+
+    async def post(self, flow: str, at: str, name: str, body: str) -> None:
+        """Leave an event in the inbox of a flow, for the process that drives it."""
+        ...
+
+    async def signals(self, owner: str) -> Sequence[Signal]:
+        """Signals in the inbox, the oldest first, without those of unfinished flows that `owner` does not drive."""
+        ...
+
+    async def drop(self, signal: int) -> None:
+        """Take a signal out of the inbox."""
+        ...
+
+    async def orphans(self) -> Sequence[FlowRow]:
+        """The unfinished children of flows that have ended."""
+        ...
+
+
+class Vault(Protocol):
+    """The secrets of flows: records carry only references to them."""
+
+    async def put(self, flow: str, name: str, secret: str) -> str:
+        """Keep a secret, durably; the reference `vault:<name>`."""
+        ...
+
+    async def get(self, flow: str, reference: str) -> str:
+        """The secret a reference stands for. Raises `VaultMissing`."""
+        ...
+
+    async def has(self, flow: str, reference: str) -> bool:
+        """Whether `get` would return a secret."""
+        ...
+
+    async def discard(self, flow: str) -> None:
+        """Forget every secret of a flow; it is no error when there are none."""
+        ...

@@ -1,0 +1,418 @@
+"""What every store must keep: the records of flows, then the ownership of flows, then secrets.
+
+A new store gets a line in `STORES`, or in `OWNED` too when its flows are claimed by the processes that drive them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from systemprompt_cloud.base.clock import SystemClock
+from systemprompt_cloud.base.errors import CloudError
+from systemprompt_cloud.engine.disk import Disk
+from systemprompt_cloud.engine.drive import drive
+from systemprompt_cloud.engine.errors import FlowBusy, FlowExists, SignalTaken, VaultMissing
+from systemprompt_cloud.engine.history import Outcome, first_lines
+from systemprompt_cloud.engine.journal.file_vault import FileVault
+from systemprompt_cloud.engine.journal.journal import Journal
+from systemprompt_cloud.engine.journal.owners import Owner
+from systemprompt_cloud.engine.journal.records import FlowRow, Record
+from systemprompt_cloud.engine.journal.store import SqliteStore
+from systemprompt_cloud.engine.journal.vault import VaultFiles
+from systemprompt_cloud.engine.ledger import Ledger
+from systemprompt_cloud.engine.live import LiveFlow
+from systemprompt_cloud.engine.machine.parts import Context, Event
+from systemprompt_cloud.engine.store import Ownership, Store, Vault
+from systemprompt_cloud.engine.visit import Program, Visit
+
+from tests.support.memory_store import MemoryStore, MemoryVault
+from tests.support.parcel import PARCEL, Delivered, Packed, Parcel, Stamped, parcel
+from tests.support.rows import flow_record, flow_row
+
+Opens: TypeAlias = Callable[[Path], AbstractAsyncContextManager[Ownership]]
+
+
+@asynccontextmanager
+async def sqlite(directory: Path) -> AsyncGenerator[Ownership]:
+    """A journal on disk."""
+    with Journal(directory / "state" / "journal.sqlite3") as journal:
+        yield SqliteStore(journal, directory / "state" / "owners")
+
+
+@asynccontextmanager
+async def memory(_directory: Path) -> AsyncGenerator[Ownership]:
+    """A dictionary."""
+    yield MemoryStore()
+
+
+OWNED: dict[str, Opens] = {"sqlite": sqlite, "memory": memory}
+
+
+@pytest.fixture(params=OWNED)
+async def owned(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Ownership]:
+    """A new store whose flows are claimed."""
+    async with OWNED[request.param](tmp_path) as store:
+        yield store
+
+
+@pytest.fixture
+def store(owned: Ownership) -> Store:
+    """A new store, as far as every runner has one."""
+    return owned
+
+
+async def begun(store: Store, flow: str = "f", **changes: Any) -> FlowRow:
+    """A flow that has just begun."""
+    row = flow_row(flow, **changes)
+    await store.begin(row, flow_record(flow))
+    return row
+
+
+def moved(row: FlowRow, **changes: Any) -> tuple[FlowRow, Record]:
+    """The flow after one more event, and the record of it."""
+    after = msgspec.structs.replace(row, seq=row.seq + 1, **changes)
+    return after, flow_record(row.id, after.seq, to_state=after.state, incarnation=after.incarnation)
+
+
+# --- records: every runner -------------------------------------------------------------------------------------------
+
+
+async def test_what_was_begun_is_read_back(store: Store) -> None:
+    """The flow and its first record, field by field; what was not begun is not there."""
+    row = await begun(store, key="k", context='{"n":1}')
+    assert await store.flow("f") == row
+    assert list(await store.records("f")) == [flow_record("f")]
+    assert await store.flow("g") is None
+    assert list(await store.records("g")) == []
+
+
+async def test_a_key_is_begun_once_while_its_flow_is_unfinished(store: Store) -> None:
+    """The second start is told which flow there is; another machine, or after the end, the key is free."""
+    row = await begun(store, "f", key="k")
+    with pytest.raises(FlowExists) as caught:
+        await begun(store, "g", key="k")
+    assert caught.value.flow == "f"
+    with pytest.raises(FlowExists):
+        await begun(store, "f")
+    await begun(store, "h", key="k", machine="another")
+    await store.advance(row, *moved(row, status="ended", verdict="success"))
+    await begun(store, "i", key="k")
+    assert await store.flow("g") is None
+
+
+async def test_a_flow_advances_only_from_where_it_is(store: Store) -> None:
+    """Of two that saw the same flow one advances it; the other one changes nothing."""
+    row = await begun(store)
+    after, record = moved(row, state="b", incarnation=2, context='{"n":2}', deadline="2026-01-02T00:00:00.000000Z")
+    await store.advance(row, after, record)
+    with pytest.raises(FlowBusy):
+        await store.advance(row, *moved(row, state="c"))
+    assert await store.flow("f") == after
+    assert list(await store.records("f")) == [flow_record("f"), record]
+
+
+async def test_a_flow_becomes_one_of_another_table(store: Store) -> None:
+    """Version and fingerprint change with the record that says so."""
+    row = await begun(store)
+    after, record = moved(row, version=2, fingerprint="g", context='{"m":1}')
+    await store.migrate(row, after, record)
+    assert await store.flow("f") == after
+
+
+async def test_intents_belong_to_a_visit_and_may_be_withdrawn(store: Store) -> None:
+    """Those of other visits, and those that came to nothing, do not count."""
+    row = await begun(store)
+    lines = [("intent", "f:1:a", "{}"), ("intent", "f:1:b", "{}"), ("parked", "Network", '{"withdrawn":["f:1:a"]}')]
+    for kind, name, body in lines:
+        after, record = moved(row)
+        await store.advance(row, after, msgspec.structs.replace(record, kind=kind, name=name, body=body))
+        row = after
+    assert await store.intents("f", 1) == {"f:1:b"}
+    assert await store.intents("f", 2) == frozenset()
+
+
+async def test_children_are_listed_by_age(store: Store) -> None:
+    """Only those of this flow, the oldest first."""
+    await begun(store, "p")
+    for name, created in (("p.b", "2026-01-03T00:00:00.000000Z"), ("p.a", "2026-01-02T00:00:00.000000Z")):
+        await begun(store, name, parent="p", created=created)
+    await begun(store, "q")
+    assert [each.id for each in await store.children("p")] == ["p.a", "p.b"]
+    assert list(await store.children("q")) == []
+
+
+async def test_many_flows_are_written_at_once(store: Store) -> None:
+    """Concurrent writers do not disturb each other; one that is refused takes no neighbour with it."""
+    refused: list[str] = []
+
+    async def live(number: int) -> None:
+        row = await begun(store, f"f{number}")
+        for _ in range(5):
+            after, record = moved(row)
+            await store.advance(row, after, record)
+            try:
+                await store.advance(row, *moved(row, state="wrong"))
+            except FlowBusy:
+                refused.append(row.id)
+            row = after
+
+    async with trio.open_nursery() as nursery:
+        for number in range(40):
+            nursery.start_soon(live, number)
+    assert len(refused) == 200
+    for number in range(40):
+        row = await store.flow(f"f{number}")
+        assert row is not None
+        assert (row.seq, row.state) == (6, "a")
+        assert [each.seq for each in await store.records(row.id)] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_cancelled_write_is_there_whole_or_not_at_all(store: Store) -> None:
+    """Cancelled at the moment it begins: the flow and its record agree."""
+    row = await begun(store)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await store.advance(row, *moved(row, state="b"))
+    now, records = await store.flow("f"), list(await store.records("f"))
+    assert now is not None
+    assert now.seq == len(records)
+    assert now.state == ("b" if len(records) == 2 else "a")
+
+
+# --- a runner that owns nothing: `drive` on a store ------------------------------------------------------------------
+
+
+async def run(store: Store, vault: Vault, program: Program[Any], flow: str, *, resumed: bool = False) -> LiveFlow:
+    """Drive a flow as another runner would, without claims or an inbox, until it ends or is parked."""
+    clock, shown = SystemClock(), list[tuple[int, str]]()
+
+    async def no_child(_parent: LiveFlow, _program: Program[Any], _context: Context) -> Outcome:
+        raise NotImplementedError
+
+    async def cancel(_flow: str, _reason: str) -> None:
+        raise NotImplementedError
+
+    ledger = Ledger(store, clock, lambda row, record: shown.append((row.seq, record.name)))
+    if (row := await store.flow(flow)) is None:
+        row, record = first_lines(
+            flow, program.machine, Parcel(), now=clock.now(), key=None, parent=None, owner="a runner"
+        )
+        await ledger.begin(row, record)
+    context = program.machine.decode_context(row.context)
+    live = LiveFlow(program, row, context, ledger=ledger, vault=vault, disk=Disk(inline=True), run_child=no_child)
+    if resumed:
+        await live.resume("another runner")
+    with trio.fail_after(10):
+        await drive(live, store, cancel, resumed=resumed)
+    assert [number for number, _ in shown] == sorted(number for number, _ in shown)
+    return live
+
+
+async def test_any_runner_can_drive_a_flow(store: Store) -> None:
+    """To where it is parked; another runner takes it from there to its end, with the secrets of the first."""
+    vault = MemoryVault()
+    broken = True
+
+    async def pack(visit: Visit[Parcel]) -> Event:
+        await visit.keep("label", "a-secret-label")
+        await visit.send(Stamped())
+        return Packed()
+
+    async def travel(visit: Visit[Parcel]) -> Event:
+        if broken:
+            raise CloudError("no road")
+        assert await visit.reveal("vault:label") == "a-secret-label"
+        return Delivered()
+
+    program = parcel(pack, travelling=travel)
+    live = await run(store, vault, program, "f")
+    assert (live.row.status, live.row.state, live.ended) == ("parked", "travelling", False)
+    broken = False
+    live = await run(store, vault, program, "f", resumed=True)
+    assert live.outcome().succeeded
+    row = await store.flow("f")
+    assert row is not None
+    assert (row.status, row.seq) == ("ended", len(await store.records("f")))
+    kinds = [each.kind for each in await store.records("f")]
+    assert kinds == ["started", "event", "event", "parked", "resumed", "event"]
+    assert PARCEL.decode_context(row.context).stamps == 1
+
+
+# --- ownership: stores whose flows are claimed -----------------------------------------------------------------------
+
+
+async def test_a_flow_is_claimed_by_one(owned: Ownership) -> None:
+    """Of two that saw the same owner one gets the flow; writes of the other are refused from then on."""
+    row = await begun(owned, owner="a:1:here")
+    await owned.claim(row, "b:2:here")
+    with pytest.raises(FlowBusy) as caught:
+        await owned.claim(row, "c:3:here")
+    assert caught.value.pid == 2
+    with pytest.raises(FlowBusy):
+        await owned.advance(row, *moved(row))
+    now = await owned.flow("f")
+    assert now is not None
+    assert (now.owner, now.seq) == ("b:2:here", 1)
+
+
+async def test_the_flow_of_a_key_is_found_until_it_ends(owned: Ownership) -> None:
+    """By machine and key."""
+    row = await begun(owned, key="k")
+    assert await owned.unfinished_with_key("m", "k") == row
+    assert await owned.unfinished_with_key("n", "k") is None
+    await owned.advance(row, *moved(row, status="ended", verdict="failure"))
+    assert await owned.unfinished_with_key("m", "k") is None
+
+
+async def test_a_signal_is_taken_once(owned: Ownership) -> None:
+    """It leaves the inbox in the write of the step it led to; a second step of it changes nothing."""
+    row = await begun(owned, owner="me:1:here")
+    await owned.post("f", row.created, "Poked", '{"event":"Poked"}')
+    (signal,) = await owned.signals("me:1:here")
+    assert (signal.flow, signal.name, signal.body) == ("f", "Poked", '{"event":"Poked"}')
+    after, record = moved(row, state="b")
+    await owned.advance(row, after, record, signal.id)
+    assert list(await owned.signals("me:1:here")) == []
+    with pytest.raises(SignalTaken):
+        await owned.advance(after, *moved(after, state="c"), signal.id)
+    assert await owned.flow("f") == after
+    assert len(await owned.records("f")) == 2
+
+
+async def test_signals_wait_for_the_driver_of_their_flow(owned: Ownership) -> None:
+    """In order; those for flows that ended, or never were, are seen by everybody, so that they can be dropped."""
+    await begun(owned, "mine", owner="me:1:here")
+    await begun(owned, "theirs", owner="them:2:here")
+    await begun(owned, "idle")
+    ended = await begun(owned, "ended")
+    await owned.advance(ended, *moved(ended, status="ended", verdict="success"))
+    for number, flow in enumerate(("theirs", "mine", "idle", "ended", "never", "mine")):
+        await owned.post(flow, f"2026-01-01T00:00:0{number}.000000Z", f"E{number}", "{}")
+    mine = list(await owned.signals("me:1:here"))
+    assert [each.name for each in mine] == ["E1", "E3", "E4", "E5"]
+    for each in mine:
+        await owned.drop(each.id)
+    assert [each.name for each in await owned.signals("them:2:here")] == ["E0"]
+
+
+async def test_orphans_are_children_whose_parents_have_ended(owned: Ownership) -> None:
+    """They are found until they end, too."""
+    parent, child = await begun(owned, "p"), await begun(owned, "p.c", parent="p")
+    assert list(await owned.orphans()) == []
+    await owned.advance(parent, *moved(parent, status="ended", verdict="success"))
+    assert [each.id for each in await owned.orphans()] == ["p.c"]
+    await owned.advance(child, *moved(child, status="ended", verdict="cancelled"))
+    assert list(await owned.orphans()) == []
+
+
+async def test_an_owner_is_alive_until_its_process_lets_go(tmp_path: Path) -> None:
+    """For the SQLite store that is a lock file; an owner that never was is not alive."""
+    async with sqlite(tmp_path) as store:
+        owner = Owner(tmp_path / "state" / "owners")
+        assert store.is_alive(owner.name)
+        owner.release()
+        assert not store.is_alive(owner.name)
+        assert not store.is_alive("0123:1:nowhere")
+
+
+Operation: TypeAlias = tuple[str, int, int]
+OPERATIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["begin", "advance", "claim", "end", "post", "take", "drop"]),
+        st.integers(0, 2),
+        st.integers(0, 1),
+    ),
+    max_size=25,
+)
+
+
+async def play(store: Ownership, operations: list[Operation]) -> list[object]:
+    """Do these things one after the other; what came of each."""
+    seen: list[object] = []
+    for what, number, way in operations:
+        flow, owner = f"f{number}", f"{way}:{way}:here"
+        row = await store.flow(flow)
+        try:
+            match what:
+                case "begin":
+                    await begun(store, flow, key=f"k{way}", owner=owner)
+                case "post":
+                    await store.post(flow, flow_row(flow).created, f"E{way}", "{}")
+                case "drop" | "take":
+                    signals = list(await store.signals(owner))
+                    seen.append([(each.flow, each.name) for each in signals])
+                    if signals and what == "drop":
+                        await store.drop(signals[0].id)
+                    elif signals and row is not None:
+                        await store.advance(row, *moved(row), signals[-1].id)
+                case "claim" if row is not None:
+                    await store.claim(row if way else msgspec.structs.replace(row, seq=row.seq + 1), owner)
+                case "advance" if row is not None:
+                    await store.advance(
+                        row if way else msgspec.structs.replace(row, seq=0), *moved(row, state=f"s{way}")
+                    )
+                case "end" if row is not None:
+                    await store.advance(row, *moved(row, status="ended", verdict="success", owner=None))
+                case _:
+                    pass
+        except CloudError as exc:
+            seen.append(type(exc).__name__)
+        seen.append(await store.flow(flow))
+        seen.append(len(await store.records(flow)))
+        seen.append(await store.unfinished_with_key("m", f"k{way}"))
+    return seen
+
+
+@given(operations=OPERATIONS)
+@settings(max_examples=60, deadline=None)
+def test_stores_cannot_be_told_apart(operations: list[Operation], tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Whatever is done to them, in whatever order, they answer alike."""
+
+    async def main() -> None:
+        answers: list[list[object]] = []
+        for opens in OWNED.values():
+            async with opens(tmp_path_factory.mktemp("store")) as store:
+                answers.append(await play(store, operations))
+        assert answers[0] == answers[1]
+
+    trio.run(main)
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["files", "memory"])
+def vault(request: pytest.FixtureRequest, tmp_path: Path) -> Vault:
+    """A new vault."""
+    files = partial(FileVault, VaultFiles(tmp_path / "vault"), Disk(inline=True))
+    return files() if request.param == "files" else MemoryVault()
+
+
+async def test_a_secret_is_held_until_its_flow_is_discarded(vault: Vault) -> None:
+    """By flow and name; a second one of the same name replaces the first."""
+    assert await vault.put("f", "token", "first-secret") == "vault:token"
+    await vault.put("f", "token", "second-secret")
+    await vault.put("g", "token", "another-secret")
+    assert await vault.get("f", "vault:token") == "second-secret"
+    await vault.discard("f")
+    assert not await vault.has("f", "vault:token")
+    with pytest.raises(VaultMissing):
+        await vault.get("f", "vault:token")
+    assert await vault.has("g", "vault:token")
+    await vault.discard("f")
+
+
+async def test_a_reference_is_what_put_returned(vault: Vault) -> None:
+    """Anything else stands for no secret."""
+    await vault.put("f", "token", "a-secret-value")
+    for reference in ("token", "vault:other", "a-secret-value", ""):
+        assert not await vault.has("f", reference)

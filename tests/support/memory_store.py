@@ -1,0 +1,130 @@
+"""A store in memory: what the protocols ask for and nothing else, to hold the SQLite one against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+
+import msgspec
+import trio
+from systemprompt_cloud.engine.errors import FlowBusy, FlowExists, FlowNotFound, SignalTaken, VaultMissing
+from systemprompt_cloud.engine.journal.owners import OwnerName
+from systemprompt_cloud.engine.journal.records import FlowRow, Record, Signal, standing_intents
+
+
+class MemoryStore:
+    """Flows, records and an inbox.
+
+    Attributes:
+        living: The owners whose processes run.
+    """
+
+    def __init__(self) -> None:
+        self.living: set[str] = set()
+        self._flows: dict[str, FlowRow] = {}
+        self._records: dict[str, list[Record]] = {}
+        self._inbox: dict[int, Signal] = {}
+        self._ids = count(1)
+
+    @property
+    def place(self) -> str:
+        """Where it is."""
+        return "memory"
+
+    async def begin(self, row: FlowRow, record: Record) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        same = await self.unfinished_with_key(row.machine, row.key) if row.key is not None else None
+        if found := self._flows.get(row.id, same):
+            raise FlowExists(found.id)
+        self._flows[row.id], self._records[row.id] = row, [record]
+
+    async def advance(self, before: FlowRow, after: FlowRow, record: Record, signal: int | None = None) -> None:
+        self._move(before, after)
+        if signal is not None and self._inbox.pop(signal, None) is None:
+            self._flows[before.id] = before
+            raise SignalTaken(f"flow {before.id} has taken {record.name} already")
+        self._records[before.id].append(record)
+
+    async def migrate(self, before: FlowRow, after: FlowRow, record: Record) -> None:
+        await self.advance(before, after, record)
+
+    async def flow(self, flow: str) -> FlowRow | None:
+        return self._flows.get(flow)
+
+    async def records(self, flow: str) -> Sequence[Record]:
+        return list(self._records.get(flow, ()))
+
+    async def intents(self, flow: str, incarnation: int) -> frozenset[str]:
+        return standing_intents(each for each in self._records.get(flow, ()) if each.incarnation == incarnation)
+
+    async def children(self, flow: str) -> Sequence[FlowRow]:
+        return sorted((each for each in self._flows.values() if each.parent == flow), key=lambda r: (r.created, r.id))
+
+    async def unfinished_with_key(self, machine: str, key: str) -> FlowRow | None:
+        wanted = (each for each in self._flows.values() if (each.machine, each.key) == (machine, key))
+        return next((each for each in wanted if each.status != "ended"), None)
+
+    async def claim(self, row: FlowRow, owner: str | None) -> None:
+        self._move(row, msgspec.structs.replace(self._existing(row.id), owner=owner))
+
+    def is_alive(self, owner: str) -> bool:
+        return owner in self.living
+
+    async def post(self, flow: str, at: str, name: str, body: str) -> None:
+        number = next(self._ids)
+        self._inbox[number] = Signal(id=number, flow=flow, at=at, name=name, body=body)
+
+    async def signals(self, owner: str) -> Sequence[Signal]:
+        def concerns(signal: Signal) -> bool:
+            row = self._flows.get(signal.flow)
+            return row is None or row.status == "ended" or row.owner == owner
+
+        return [each for each in self._inbox.values() if concerns(each)]
+
+    async def drop(self, signal: int) -> None:
+        self._inbox.pop(signal, None)
+
+    async def orphans(self) -> Sequence[FlowRow]:
+        found = (each for each in self._flows.values() if each.parent is not None and each.status != "ended")
+        return [each for each in found if each.parent in self._flows and self._flows[each.parent].status == "ended"]
+
+    def _existing(self, flow: str) -> FlowRow:
+        if flow not in self._flows:
+            raise FlowNotFound(f"no flow has the id {flow!r} in {self.place}")
+        return self._flows[flow]
+
+    def _move(self, before: FlowRow, after: FlowRow) -> None:
+        now = self._existing(before.id)
+        if (now.seq, now.owner) != (before.seq, before.owner):
+            owner = OwnerName.parse(now.owner or "nobody:0:nowhere")
+            raise FlowBusy(before.id, pid=owner.pid, host=owner.host)
+        self._flows[before.id] = after
+
+
+class MemoryVault:
+    """Secrets in a dictionary."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, dict[str, str]] = {}
+
+    async def put(self, flow: str, name: str, secret: str) -> str:
+        self.held.setdefault(flow, {})[name] = secret
+        return f"vault:{name}"
+
+    async def get(self, flow: str, reference: str) -> str:
+        secret = (
+            self.held.get(flow, {}).get(reference.removeprefix("vault:")) if reference.startswith("vault:") else None
+        )
+        if secret is None:
+            raise VaultMissing(f"flow {flow} refers to {reference}, which is not there")
+        return secret
+
+    async def has(self, flow: str, reference: str) -> bool:
+        try:
+            await self.get(flow, reference)
+        except VaultMissing:
+            return False
+        return True
+
+    async def discard(self, flow: str) -> None:
+        self.held.pop(flow, None)
