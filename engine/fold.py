@@ -73,7 +73,7 @@ def own_part(records: Sequence[Record]) -> int:
 
 def is_table_of(machine: Machine[Any] | None, row: FlowRow) -> bool:
     """Whether the flow's records can be replayed with this table: it is the one that wrote the last of them."""
-    return machine is not None and (machine.version, machine.fingerprint) == (row.version, row.fingerprint)
+    return machine is not None and machine.wrote(row.version, row.fingerprint)
 
 
 def check_flow(journal: Journal, programs: Iterable[Program[Any]], row: FlowRow) -> list[str]:
@@ -141,7 +141,7 @@ def _carried(machine: Machine[C], records: Sequence[Record]) -> Folded[C]:
         context = machine.decode_context(bytes(body.context))
     except msgspec.DecodeError as exc:
         raise _broken(record, f"its context cannot be read: {exc}") from exc
-    if (body.here.version, body.here.fingerprint) != (machine.version, machine.fingerprint):
+    if not machine.wrote(body.here.version, body.here.fingerprint):
         raise _broken(record, f"it leads to version {body.here.version} ({body.here.fingerprint})")
     if record.to_state not in machine.states or machine.states[record.to_state].final:
         raise _broken(record, f"it leads to {record.to_state}, in which no flow can go on")

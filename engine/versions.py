@@ -76,7 +76,7 @@ class Brought(NamedTuple):
 
 def is_current(machine: Machine[Any], row: FlowRow) -> bool:
     """Whether a stored flow needs no carrying over: today's table wrote it, or it has ended."""
-    return row.status == "ended" or (row.version, row.fingerprint) == (machine.version, machine.fingerprint)
+    return row.status == "ended" or machine.wrote(row.version, row.fingerprint)
 
 
 def bring(machine: Machine[Any], row: FlowRow, begun: Begun, now: datetime) -> Brought:

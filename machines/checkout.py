@@ -226,6 +226,7 @@ def _result(context: CheckoutContext) -> dict[str, object]:
 CHECKOUT: Final = Machine(
     "checkout",
     version=1,
+    known_as=["a1f804ef8bb983fc"],  # release 0.1.0
     initial="validating_order",
     context=CheckoutContext,
     result=_result,

@@ -167,6 +167,7 @@ def _result(context: DeploymentContext) -> dict[str, object]:
 DEPLOYMENT: Final = Machine(
     "deployment",
     version=1,
+    known_as=["c16add7b134085f4"],  # release 0.1.0
     initial="opening_registry",
     context=DeploymentContext,
     result=_result,

@@ -183,6 +183,7 @@ def _result(context: LoginContext) -> dict[str, object]:
 LOGIN: Final = Machine(
     "login",
     version=1,
+    known_as=["7570314cd59ef311"],  # release 0.1.0
     initial="requesting_authorization",
     context=LoginContext,
     result=_result,

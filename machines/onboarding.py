@@ -150,6 +150,7 @@ def _result(context: OnboardingContext) -> dict[str, object]:
 ONBOARDING: Final = Machine(
     "onboarding",
     version=1,
+    known_as=["4b90cb6f8d0ff435"],  # release 0.1.0
     initial="checking_credentials",
     context=OnboardingContext,
     result=_result,

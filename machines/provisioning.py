@@ -147,6 +147,7 @@ def _result(context: ProvisioningContext) -> dict[str, object]:
 PROVISIONING: Final = Machine(
     "provisioning",
     version=1,
+    known_as=["98c5d82f3e6bb6d8"],  # release 0.1.0
     initial="streaming",
     context=ProvisioningContext,
     result=_result,

@@ -64,7 +64,7 @@ def carry(machine: Machine[Any], *, version: int, fingerprint: str, state: str, 
 def _way(machine: Machine[Any], version: int, fingerprint: str | None) -> Iterator[Migration | None]:
     """The migrations a flow of that table goes through, one after the other; None where the next one is missing."""
     known = {(each.version, each.fingerprint): each for each in machine.migrations}
-    while (version, fingerprint) not in {(machine.version, machine.fingerprint), (machine.version, None)}:
+    while not (version == machine.version and (fingerprint is None or machine.wrote(version, fingerprint))):
         # One that was written for exactly this table goes before one for its whole version.
         yield known.get((version, fingerprint)) or known.get((version, None))
         # Where it leads to the next version's table is the newest of that version: its fingerprint is not asked for.

@@ -24,7 +24,6 @@ throw-away cursor a step, no `add_model`, no callbacks on entering or leaving a 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any, Generic, TypeVar, cast
@@ -33,6 +32,7 @@ import msgspec
 import transitions
 
 from ..errors import EventNotAccepted
+from .identity import fingerprint, named_fingerprint
 from .migrations import Migration, check_migrations
 from .parts import Context, Event, Row, State, Step
 from .rules import check_paths, check_promises, check_states, expand
@@ -64,6 +64,8 @@ class Machine(Generic[C]):
         rows: Every row.
         result: What a finished flow hands out, from its context; the whole context when not given. Holds no secret.
         migrations: How flows that older tables wrote go on in this one; see `engine/machine/migrations.py`.
+        known_as: Fingerprints of this version under which flows of this very table are stored: for flows of release
+            0.1.0, which took the names of functions into the fingerprint, where a function was renamed since.
 
     Raises:
         MachineInvalid: The table breaks a rule: duplicate or shadowed rows, unknown or unreachable states, a state that
@@ -81,6 +83,7 @@ class Machine(Generic[C]):
         rows: Sequence[Row],
         result: Callable[[C], Mapping[str, object]] | None = None,
         migrations: Sequence[Migration] = (),
+        known_as: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.version = version
@@ -98,10 +101,16 @@ class Machine(Generic[C]):
         union = cast("type[Event]", reduce(lambda left, right: left | right, self.events.values()))
         self._event_decoder = msgspec.json.Decoder(union)
         self._context_decoder = msgspec.json.Decoder(context)
-        self.fingerprint = hashlib.sha256(msgspec.json.encode(self._identity())).hexdigest()[:16]
+        table = (name, version, initial, context, self.events, tuple(self.states.values()), self.rows)
+        self.fingerprint = fingerprint(*table)
+        self._fingerprints = frozenset({self.fingerprint, named_fingerprint(*table), *known_as})
         self.migrations = tuple(migrations)
         check_migrations(name, version, self.fingerprint, self.states, self.migrations)
         self._engine = self._build()
+
+    def wrote(self, version: int, fingerprint: str) -> bool:
+        """Whether a flow with this version and fingerprint is one of this table."""
+        return version == self.version and fingerprint in self._fingerprints
 
     def step(self, state: str, context: C, event: Event) -> Step[C]:
         """What `event` means in `state`; changes nothing and starts nothing.
@@ -146,7 +155,7 @@ class Machine(Generic[C]):
         return cast("dict[str, object]", msgspec.to_builtins(context))
 
     def describe(self) -> dict[str, Any]:
-        """The whole table as plain data; its hash, words aside, is the fingerprint stored with every flow."""
+        """The whole table as plain data; `identity.py` makes the fingerprint stored with every flow of it."""
 
         def fields(struct: type[msgspec.Struct]) -> list[str]:
             return list(struct.__struct_fields__)
@@ -162,12 +171,6 @@ class Machine(Generic[C]):
                 [row.event.__name__, row.source, row.to, _name(row.guard), _name(row.update)] for row in self.rows
             ],
         }
-
-    def _identity(self) -> dict[str, Any]:
-        # Without the words for people: rewording a state must not lock out the flows of yesterday.
-        table = self.describe()
-        table["states"] = [{**state, "meaning": "", "effect": bool(state["effect"])} for state in table["states"]]
-        return table
 
     def _build(self) -> transitions.Machine:
         engine = _Stepper(

@@ -54,18 +54,16 @@ class _Problem(Protocol):
     def problem(self) -> str: ...
 
 
-def _explained(context: C, event: _Problem) -> C:
+def explained(context: C, event: _Problem) -> C:
+    """Note why the flow ended other than well."""
     return msgspec.structs.replace(context, problem=event.problem)
 
 
-def _cancelled(context: C, event: CancelRequested) -> C:
+def cancelled(context: C, event: CancelRequested) -> C:
+    """Note why the flow was cancelled."""
     return msgspec.structs.replace(context, problem=event.reason or "cancelled")
 
 
-def _invited(context: Any, _event: BrowserOpened) -> Any:
+def invited(context: Any, _event: BrowserOpened) -> Any:
+    """Note that a browser was opened."""
     return msgspec.structs.replace(context, invited=True)
-
-
-# A table's fingerprint has the names of its functions, and the flows in people's journals know these by the names they
-# had when each table had its own.
-explained, cancelled, invited = _explained, _cancelled, _invited

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import msgspec
 import pytest
 from systemprompt_cloud.engine.errors import EventNotAccepted, MachineInvalid
+from systemprompt_cloud.engine.machine.identity import named_fingerprint
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.engine.machine.parts import (
     ANY,
@@ -97,9 +98,10 @@ def kettle(
     version: int = 1,
     name: str = "kettle",
     context: type[Kettle] = Kettle,
+    known_as: Sequence[str] = (),
 ) -> Machine[Kettle]:
     """The kettle's machine, or a broken one."""
-    return Machine(name, version=version, initial=initial, context=context, states=states, rows=rows)
+    return Machine(name, version=version, initial=initial, context=context, states=states, rows=rows, known_as=known_as)
 
 
 KETTLE = kettle()
@@ -331,6 +333,22 @@ def test_states_that_name_the_same_field_share_a_deadline(
 def test_the_fingerprint_follows_the_table(other: Callable[[], Machine[Kettle]]) -> None:
     """Whatever changes in the table, a flow of the old one is told apart."""
     assert other().fingerprint != KETTLE.fingerprint
+
+
+def test_the_fingerprint_does_not_follow_the_names_of_functions() -> None:
+    """A private function that is renamed locks no stored flow out; those of 0.1.0 had its name in their fingerprint."""
+
+    def called_otherwise(context: Kettle, event: Any) -> Kettle:
+        return cast("Callable[[Kettle, Any], Kettle]", ROWS[5].update)(context, event)
+
+    rows = (*ROWS[:5], msgspec.structs.replace(ROWS[5], update=called_otherwise), *ROWS[6:])
+    renamed = kettle(rows=rows)
+    assert renamed.fingerprint == KETTLE.fingerprint
+    named = named_fingerprint("kettle", 1, "empty", Kettle, KETTLE.events, STATES, ROWS)
+    assert KETTLE.wrote(KETTLE.version, named)
+    assert not renamed.wrote(KETTLE.version, named)
+    assert kettle(rows=rows, known_as=[named]).wrote(KETTLE.version, named)
+    assert not KETTLE.wrote(KETTLE.version + 1, KETTLE.fingerprint)
 
 
 def test_the_fingerprint_follows_the_fields() -> None:

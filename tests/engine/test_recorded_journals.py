@@ -226,7 +226,7 @@ async def test_the_journal_is_read_as_it_was_written(recorded: Journal) -> None:
             assert engine.context(flow.id) == MACHINES[flow.machine].decode_context(row.context)
             assert tuple(f"{each.kind} {each.event}" for each in engine.history(flow.id)) == flow.history
             assert len(engine.journal.signals(flow=flow.id)) == flow.inbox
-            assert row.fingerprint == MACHINES[flow.machine].fingerprint, "its table has changed"
+            assert MACHINES[flow.machine].wrote(row.version, row.fingerprint), "its table has changed"
         assert recorded.problems(engine) == []
 
 

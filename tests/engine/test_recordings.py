@@ -127,7 +127,7 @@ async def tell(engine: Engine, flow: str, rest: Sequence[Record]) -> None:
 
 RECORDED_BY_TODAY = {
     name: all(
-        flow.row.fingerprint == machine.fingerprint
+        machine.wrote(flow.row.version, flow.row.fingerprint)
         for recording in RECORDINGS.values()
         for flow in recording.flows
         if flow.row.machine == name

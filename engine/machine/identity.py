@@ -1,0 +1,93 @@
+"""Which table a flow was written by: a hash of what the table declares, stored with every flow.
+
+The identity is what stored flows depend on: states, events and their fields, the context's fields, which event leads
+where and whether a guard or an update has a part in it. It is not the names of Python functions, words for people, or
+anything that only drawings use: renaming a private function must not lock out the flows of yesterday. A guard or an
+update that means something else than before is a new version of the machine.
+
+Releases up to 0.1.0 took the names of functions into the hash; `named_fingerprint` is theirs, so that their flows are
+still recognised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from .parts import Context, Event, Row, State
+
+_ADDED: Final = frozenset({"code"})
+"""Fields of `Context` that came after 0.1.0."""
+
+
+def fingerprint(
+    name: str,
+    version: int,
+    initial: str,
+    context: type[Context],
+    events: Mapping[str, type[Event]],
+    states: Iterable[State],
+    rows: Sequence[Row],
+) -> str:
+    """The identity of a table, in 16 hexadecimal digits."""
+    return _hash(
+        {
+            "name": name,
+            "version": version,
+            "initial": initial,
+            "context": [field for field in context.__struct_fields__ if field not in Context.__struct_fields__],
+            "events": {tag: list(events[tag].__struct_fields__) for tag in sorted(events)},
+            "states": [_facts(state) for state in states],
+            "rows": [
+                [row.event.__name__, row.source, row.to, row.guard is not None, row.update is not None] for row in rows
+            ],
+        }
+    )
+
+
+def named_fingerprint(
+    name: str,
+    version: int,
+    initial: str,
+    context: type[Context],
+    events: Mapping[str, type[Event]],
+    states: Iterable[State],
+    rows: Sequence[Row],
+) -> str:
+    """The identity as releases up to 0.1.0 computed it, from the names of functions too."""
+    return _hash(
+        {
+            "name": name,
+            "version": version,
+            "initial": initial,
+            "context": [field for field in context.__struct_fields__ if field not in _ADDED],
+            "events": {tag: list(events[tag].__struct_fields__) for tag in sorted(events)},
+            "states": [_facts(state) for state in states],
+            "rows": [[row.event.__name__, row.source, row.to, _name(row.guard), _name(row.update)] for row in rows],
+        }
+    )
+
+
+def _facts(state: State) -> dict[str, Any]:
+    """What flows depend on in a state, in the order the hash has them."""
+    return {
+        "name": state.name,
+        "meaning": "",
+        "timeout": state.timeout,
+        "late": state.late,
+        "verdict": state.verdict,
+        "effect": bool(state.effect),
+        "resume": state.resume,
+        "child": state.child,
+    }
+
+
+def _name(function: Callable[..., object] | None) -> str | None:
+    return None if function is None else getattr(function, "__name__", None)
+
+
+def _hash(table: Mapping[str, Any]) -> str:
+    return hashlib.sha256(msgspec.json.encode(table)).hexdigest()[:16]
