@@ -13,21 +13,31 @@ from __future__ import annotations
 import re
 from typing import Final, Literal
 
-from .base.errors import CLI, EXIT_LOGIN_NEEDED, EXIT_PENDING, EXIT_REFUSED, EXIT_USAGE, CloudError
+from .base.errors import EXIT_LOGIN_NEEDED, EXIT_PENDING, EXIT_REFUSED, EXIT_USAGE, CloudError
+from .base.remedies import Remedy
 
 BootstrapReason = Literal["not_initialized", "already_initialized", "not_available"]
 _LOOK: Final = "Look at the file; the next save sets it aside and writes a new one."
+
 
 REFUSED: Final = "The API itself refused this: what it says has to change before it is asked again."
 
 
 HINT_OF_CODE: Final = {
-    "not_found": "Check --api-url: there is no such call at that address.",
-    "tenant_not_found": f"See what is stored here: {CLI} tenants list. Read it from the API again: {CLI} tenants sync",
-    "domain_not_found": f"There is nothing to take away; give the tenant one: {CLI} domain set DOMAIN",
-    "secret_not_found": f"See what there is: {CLI} secrets list",
+    "not_found": "Check the API's URL: there is no such call at that address.",
+    "tenant_not_found": "Check the id, or read your tenants from the API again.",
+    "domain_not_found": "There is nothing to remove.",
+    "secret_not_found": "Check the name of the secret.",
 }
-"""What mends the API's refusals that name what is missing, by the API's own code; any other is `REFUSED`."""
+"""What fixes the API's refusals that name what is missing, by the API's own code; any other is `REFUSED`."""
+
+REMEDY_OF_CODE: Final = {
+    "not_found": Remedy("check_api_address"),
+    "tenant_not_found": Remedy("list_tenants"),
+    "domain_not_found": Remedy("set_domain"),
+    "secret_not_found": Remedy("list_secrets"),
+}
+"""The same as steps."""
 
 
 _REFUSAL = re.compile(r"[A-Z]+ \S+: (\S+): ")
@@ -53,19 +63,21 @@ def code_of_refusal(problem: str) -> str:
 # --- who is asking -------------------------------------------------------------------------------------
 
 
-class NotAuthenticated(CloudError, code=EXIT_LOGIN_NEEDED, login=True, hint=f"Log in: {CLI} login"):
+class NotAuthenticated(CloudError, code=EXIT_LOGIN_NEEDED, login=True, hint="Log in.", remedy="log_in"):
     """Nobody is logged in, or the API refused the token (HTTP 401; RFC 6750 section 3.1)."""
 
 
-class TokenExpired(NotAuthenticated, hint=f"Log in again: {CLI} login"):
+class TokenExpired(NotAuthenticated, hint="Log in again.", remedy="log_in_again"):
     """The stored token's `exp` has passed (RFC 7519 section 4.1.4)."""
 
 
-class ClockWrong(CloudError, code=EXIT_PENDING, hint=f"Set this computer's clock, then go on: {CLI} flows resume"):
+class ClockWrong(
+    CloudError, code=EXIT_PENDING, hint="Set this computer's clock, then resume the flow.", remedy="set_clock"
+):
     """The API accepts a token that has expired by this computer's clock: the clock is wrong, the login is good."""
 
 
-class JwtDecode(CloudError, code=EXIT_LOGIN_NEEDED, login=True, hint=f"Log in again: {CLI} login"):
+class JwtDecode(CloudError, code=EXIT_LOGIN_NEEDED, login=True, hint="Log in again.", remedy="log_in_again"):
     """A token is not a readable JWT."""
 
 
@@ -73,13 +85,14 @@ class CredentialsCorrupted(
     CloudError,
     code=EXIT_LOGIN_NEEDED,
     login=True,
-    hint=f"Look at the file; `{CLI} login` sets it aside and writes a new one.",
+    hint="Look at the file; the next login sets it aside and writes a new one.",
+    remedy="replace_credentials",
 ):
     """credentials.json cannot be read or does not hold what it must."""
 
 
 class KeyringUnavailable(
-    CloudError, hint=f"Start or unlock the keyring and run the same command again, or: {CLI} login --no-keyring"
+    CloudError, hint="Start or unlock the keyring and try again, or log in without it.", remedy="unlock_keyring"
 ):
     """The login is kept in the operating system's keyring, and that is absent, locked or does not answer."""
 
@@ -96,14 +109,15 @@ class CredentialsBootstrapError(CloudError, hint="Call CredentialsBootstrap.init
         self.reason = reason
 
 
-class LoginDenied(CloudError, code=EXIT_REFUSED, hint=f"Try again: {CLI} login"):
+class LoginDenied(CloudError, code=EXIT_REFUSED, hint="Log in again.", remedy="retry_login"):
     """The person, or the identity provider, said no."""
 
 
 class AccountNotConfirmed(
     CloudError,
     code=EXIT_PENDING,
-    hint=f"Run `{CLI} flows resume` in a terminal, where the account can be confirmed.",
+    hint="Resume the flow where a person can confirm the account.",
+    remedy="confirm_account",
 ):
     """An unbound login found an account and nobody is there to confirm that it is theirs."""
 
@@ -111,13 +125,11 @@ class AccountNotConfirmed(
 # --- what is configured --------------------------------------------------------------------------------
 
 
-class TenantNotConfigured(
-    CloudError, setup=True, hint=f"Choose one: {CLI} tenants select; for a new one: {CLI} up --plan ID"
-):
+class TenantNotConfigured(CloudError, setup=True, hint="Choose a tenant, or buy one.", remedy="choose_tenant"):
     """The profile names no tenant."""
 
 
-class AppNotConfigured(CloudError, setup=True, hint=f"Give it an image: {CLI} deploy IMAGE"):
+class AppNotConfigured(CloudError, setup=True, hint="Deploy an image to the tenant.", remedy="deploy"):
     """The tenant has no application yet."""
 
 
@@ -129,7 +141,7 @@ class MissingProfileField(CloudError, setup=True, hint="Add the field to the pro
     """The profile lacks a field."""
 
 
-class TenantsNotSynced(CloudError, setup=True, hint=f"Fetch what is yours: {CLI} tenants sync"):
+class TenantsNotSynced(CloudError, setup=True, hint="Read your tenants from the API.", remedy="sync_tenants"):
     """There is no tenants.json yet."""
 
 
@@ -137,7 +149,7 @@ class TenantsStoreCorrupted(CloudError, setup=True, hint=_LOOK):
     """tenants.json is not JSON, or not readable."""
 
 
-class TenantsStoreInvalid(CloudError, setup=True, hint="Mend the field the message names."):
+class TenantsStoreInvalid(CloudError, setup=True, hint="Fix the field the message names."):
     """tenants.json is JSON but breaks a rule of its format."""
 
 
@@ -154,20 +166,31 @@ class SessionVersionMismatch(CloudError):
         path: The file.
     """
 
-    def __init__(self, message: str, *, found: int, expected: tuple[int, ...], path: str, hint: str) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(
+        self,
+        message: str,
+        *,
+        found: int,
+        expected: tuple[int, ...],
+        path: str,
+        hint: str,
+        remedy: Remedy | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, remedy=remedy)
         self.found, self.expected, self.path = found, expected, path
 
 
-class TenantNotFound(CloudError, hint=HINT_OF_CODE["tenant_not_found"]):
+class TenantNotFound(CloudError, hint=HINT_OF_CODE["tenant_not_found"], remedy="list_tenants"):
     """No tenant has this id, here or in the cloud."""
 
 
-class UntrustedApi(CloudError, code=EXIT_USAGE, hint="If you trust it, name it yourself with --api-url."):
+class UntrustedApi(CloudError, code=EXIT_USAGE, hint="If you trust the API, name its URL yourself.", remedy="name_api"):
     """A file that came with a project names an API nobody has confirmed; no token is sent there."""
 
 
-class InvalidFault(CloudError, code=EXIT_USAGE, hint=f"See what there is: {CLI} sandbox --help"):
+class InvalidFault(
+    CloudError, code=EXIT_USAGE, hint="Check the name and the parameters of the fault.", remedy="list_faults"
+):
     """A scripted fault of the local cloud that does not exist, or with a parameter that makes no sense."""
 
 
@@ -178,7 +201,7 @@ class InvalidImage(CloudError, code=EXIT_USAGE, hint="Name it as it was pushed, 
 # --- the world -----------------------------------------------------------------------------------------
 
 
-class ApiError(CloudError, hint="Check --api-url; if it is right, try again later."):
+class ApiError(CloudError, hint="Check the API's URL; if it is right, try again later.", remedy="check_api"):
     """The API, or a proxy before it, answered with an error or with something that is not the API's.
 
     Attributes:
@@ -198,16 +221,22 @@ class ApiError(CloudError, hint="Check --api-url; if it is right, try again late
         code: str | None = None,
         retry_after: float | None = None,
         hint: str | None = None,
+        remedy: Remedy | None = None,
         request_id: str | None = None,
     ) -> None:
         self.retryable = status is not None and (status in {408, 425, 429} or status >= 500)
         if hint is None and code is not None and status is not None and not self.retryable:
-            hint = HINT_OF_CODE.get(code, REFUSED)
-        super().__init__(message, hint=hint, request_id=request_id)
+            hint, remedy = HINT_OF_CODE.get(code, REFUSED), REMEDY_OF_CODE.get(code)
+        super().__init__(message, hint=hint, remedy=remedy, request_id=request_id)
         self.status, self.code, self.retry_after = status, code, retry_after
 
 
-class Network(CloudError, retryable=True, hint="Check the connection and --api-url, then run the same command again."):
+class Network(
+    CloudError,
+    retryable=True,
+    hint="Check the connection and the API's URL, then try again.",
+    remedy="check_connection",
+):
     """The API could not be reached, or the connection broke.
 
     Attributes:
@@ -216,9 +245,15 @@ class Network(CloudError, retryable=True, hint="Check the connection and --api-u
     """
 
     def __init__(
-        self, message: str, *, sent: bool = True, hint: str | None = None, request_id: str | None = None
+        self,
+        message: str,
+        *,
+        sent: bool = True,
+        hint: str | None = None,
+        remedy: Remedy | None = None,
+        request_id: str | None = None,
     ) -> None:
-        super().__init__(message, hint=hint, request_id=request_id)
+        super().__init__(message, hint=hint, remedy=remedy, request_id=request_id)
         self.sent = sent
 
 
@@ -226,7 +261,7 @@ class StreamLost(CloudError, retryable=True, hint="Nothing to do: polling takes 
     """An event stream ended, broke or fell silent; what it carried so far stands."""
 
 
-class TooLarge(CloudError, hint="This is not what the API sends; check --api-url and any proxy."):
+class TooLarge(CloudError, hint="This is not what the API sends; check its URL and any proxy.", remedy="check_proxy"):
     """A body, line or event is over its bound; refused before it fills the memory."""
 
 
@@ -236,11 +271,13 @@ class CallbackRejected(
     """A browser callback carried something that cannot be used; the wait goes on."""
 
 
-class PortBusy(CloudError, hint="Choose another with --port, or 0 for any free one."):
+class PortBusy(CloudError, hint="Choose another port, or 0 for any free one.", remedy="choose_port"):
     """The loopback port for the browser callback is taken."""
 
 
-class UnsafeUrl(CloudError, hint="Check --api-url: this is not an address the API would give."):
+class UnsafeUrl(
+    CloudError, hint="Check the API's URL: this is not an address the API would give.", remedy="check_api_gives"
+):
     """A URL that must not be opened in a browser or called: not https, and not http on loopback."""
 
 
@@ -257,10 +294,11 @@ class DeploymentUnfinished(CloudError):
     def __init__(self, flow: str, *, tenant: str, image: str) -> None:
         super().__init__(
             f"{image} is being deployed to {tenant} and that is not finished",
-            hint=f"Go on with it: {CLI} flows resume {flow}; or end it first: {CLI} flows cancel {flow}",
+            hint="Resume that deployment, or cancel it first.",
+            remedy=Remedy("resume_or_cancel", {"flow": flow}),
         )
         self.flow = flow
 
 
-class StillPending(CloudError, code=EXIT_PENDING, hint=f"Wait on: {CLI} flows resume"):
+class StillPending(CloudError, code=EXIT_PENDING, hint="Resume the flow to wait longer.", remedy="wait_longer"):
     """The time is up and the server is still at it; what is paid for is not given up."""

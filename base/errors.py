@@ -1,7 +1,8 @@
 """The root of the error tree, the exit codes, and the errors of files, which every room can meet.
 
-An error carries `user_message` (what happened, to which file or URL), `recovery_hint` (the command that fixes it),
-`requires_login`, `requires_setup`, and the exit code the command line ends with. The engine's kinds are in
+An error carries `user_message` (what happened, to which file or URL), `recovery_hint` (what fixes it, for programs),
+`remedy` (the same as a step, for faces that have words of their own), `requires_login`, `requires_setup`, and the exit
+code the command line ends with. The engine's kinds are in
 `engine/errors.py`, the cloud's in `errors.py`.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
-CLI: Final = "systemprompt-cloud"
+from .remedies import Remedy
 
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
@@ -25,7 +26,8 @@ class CloudError(Exception):
 
     Args:
         message: What happened, naming the file, URL, flow or option it happened to. Never holds a secret.
-        hint: The command or step that mends it; each kind has a default.
+        hint: What fixes it, in a sentence without commands; each kind has a default.
+        remedy: The same as a step; each kind has a default, which a hint of its own replaces.
         request_id: Under which name the API's operators find the request in their log, when it was one that failed.
             It ends the message.
     """
@@ -34,6 +36,7 @@ class CloudError(Exception):
     requires_login: ClassVar[bool] = False
     requires_setup: ClassVar[bool] = False
     default_hint: ClassVar[str] = ""
+    default_remedy: ClassVar[Remedy | None] = None
     _kind: str = ""
     retryable: bool = False
     """True when the same call may succeed a moment later without anybody doing anything."""
@@ -46,8 +49,10 @@ class CloudError(Exception):
         setup: bool = False,
         retryable: bool = False,
         hint: str | None = None,
+        remedy: str | None = None,
     ) -> None:
-        """Take what the head of a kind says: exit code, what it requires, whether a retry may mend it, default hint.
+        """Take what the head of a kind says: exit code, what it requires, whether a retry may mend it, default hint and
+        remedy.
 
         What it leaves out is as with the kind it is one of.
         """
@@ -57,12 +62,22 @@ class CloudError(Exception):
         cls.requires_setup = cls.requires_setup or setup
         cls.retryable = cls.retryable or retryable
         cls.default_hint = cls.default_hint if hint is None else hint
+        if hint is not None or remedy is not None:
+            cls.default_remedy = None if remedy is None else Remedy(remedy)
 
-    def __init__(self, message: str, *, hint: str | None = None, request_id: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        remedy: Remedy | None = None,
+        request_id: str | None = None,
+    ) -> None:
         shown = message if request_id is None else f"{message} (request {request_id})"
         super().__init__(shown)
         self.user_message = shown
         self.recovery_hint = self.default_hint if hint is None else hint
+        self.remedy = self.default_remedy if hint is None and remedy is None else remedy
         self.request_id = request_id
 
     @property
@@ -78,9 +93,9 @@ class Io(CloudError, hint="Check the path, its owner and the free space, then ru
     """A file or directory could not be read or written."""
 
 
-class UnsafeFile(Io, hint="Remove it, or point --dir at a directory of your own."):
+class UnsafeFile(Io, hint="Remove it, or use a directory of your own.", remedy="own_directory"):
     """A private file is a symbolic link, or belongs to somebody else; it is neither read nor written."""
 
 
-class DirectoryInUse(UnsafeFile, code=EXIT_USAGE, hint="Name a directory of its own, say --dir DIR/.systemprompt"):
+class DirectoryInUse(UnsafeFile, code=EXIT_USAGE, hint="Use a directory of its own.", remedy="new_directory"):
     """The directory that was named holds other things and nothing of ours; it is left as it is."""

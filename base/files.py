@@ -32,6 +32,7 @@ import filelock
 
 from .errors import Io, UnsafeFile
 from .log import logger
+from .remedies import Remedy
 
 PRIVATE_FILE: Final = 0o600
 PRIVATE_DIR: Final = 0o700
@@ -51,17 +52,23 @@ def fail(action: str, path: Path, exc: OSError, *, consequence: str = "") -> NoR
     if exc.errno in _IS_LINK:
         raise UnsafeFile(f"cannot {action} {path}: it is a symbolic link") from exc
     reason = "no space left on its device" if exc.errno in _FULL else (exc.strerror or str(exc))
-    raise Io(f"cannot {action} {path}: {reason}{consequence}", hint=_mend(path, exc)) from exc
+    raise Io(
+        f"cannot {action} {path}: {reason}{consequence}", hint=_hint(path, exc), remedy=_remedy(path, exc)
+    ) from exc
 
 
-def _mend(path: Path, exc: OSError) -> str | None:
+def _hint(path: Path, exc: OSError) -> str | None:
     if exc.errno in _FULL:
         return f"Free some space on the disk of {path.parent}, then run the same command again."
     if exc.errno == errno.EROFS:
-        return f"Make the disk of {path.parent} writable again, or name another directory with --dir."
+        return f"Make the disk of {path.parent} writable again, or use another directory."
     if exc.errno in {errno.EACCES, errno.EPERM}:
         return f"See who may do that: ls -ld {shlex.quote(str(path))} {shlex.quote(str(path.parent))}"
     return None
+
+
+def _remedy(path: Path, exc: OSError) -> Remedy | None:
+    return Remedy("writable_disk", {"disk": str(path.parent)}) if exc.errno == errno.EROFS else None
 
 
 def _refuse_foreign(path: Path, found: os.stat_result) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, cast
 import typer
 
 from .._version import __version__
-from ..base.errors import CLI, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, CloudError, Io
+from ..base.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, CloudError, Io
 from .account import login, logout, sessions, whoami
 from .flows import flows
 from .flows import keep as flows_keep
@@ -22,6 +22,7 @@ from .run import checkout, deploy, plans, provision, up
 from .screen.errors import in_short, report
 from .screen.terminal import prepare_streams, put_json, say, stdout_failed
 from .shared.arguments import hoist, known_text
+from .shared.names import CLI
 from .shared.settings import ENVIRONMENTS, Settings, named_api_url
 from .tenants import change as tenants_change
 from .tenants import domain, registry_token, secrets, tenants

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import typer.main
 
-from ..base.errors import CLI
 from .app import app
+from .shared.names import CLI
 
 FILE: Final = Path(__file__).with_name("help.txt")
 MARK: Final = "### "

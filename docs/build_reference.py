@@ -19,8 +19,9 @@ import msgspec
 import typer.main
 from systemprompt_cloud import errors
 from systemprompt_cloud.base import errors as base_errors
-from systemprompt_cloud.base.errors import CLI, CloudError
+from systemprompt_cloud.base.errors import CloudError
 from systemprompt_cloud.cli.app import app
+from systemprompt_cloud.cli.shared.names import CLI
 from systemprompt_cloud.engine import errors as engine_errors
 from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.sandbox.faults import FAULTS, fault_syntax

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from ..base.errors import CLI
+from ..base.remedies import Remedy
 from .errors import EffectUncertain, EngineClosed, FlowBusy, FlowNotFound, IncompatibleFlow
 from .history import Outcome, Trouble
 from .journal.owners import OwnerName
@@ -58,10 +58,10 @@ class Claims:
         """What to do for the flows of a machine, or for this one. Raises `IncompatibleFlow`."""
         program = self._programs.get(machine)
         if program is None:
-            end = f", or end the flow: {CLI} flows cancel {flow}" if flow else "."
             raise IncompatibleFlow(
                 f"the machine {machine} is not known here: the engine was opened without its program",
-                hint=f"Open the engine with it{end}",
+                hint="Open the engine with its program, or cancel the flow." if flow else "Open the engine with it.",
+                remedy=Remedy("add_program", {"flow": flow}) if flow else None,
             )
         return program
 
@@ -94,7 +94,8 @@ class Claims:
         if policy is not ResumePolicy.ASK or driven:
             raise EffectUncertain(
                 f"flow {row.id} stands in {row.state}, where nothing waits for such a decision",
-                hint=f"Go on with it without --repeat: {CLI} flows resume {row.id}",
+                hint="Resume it without `repeat`.",
+                remedy=Remedy("resume_without_repeat", {"flow": row.id}),
             )
 
     async def outcome(self, flow: str) -> Outcome:

@@ -6,7 +6,8 @@ Two families, as in any protocol library: errors of this use of the engine (`Eve
 
 from __future__ import annotations
 
-from ..base.errors import CLI, EXIT_PENDING, CloudError, Io
+from ..base.errors import EXIT_PENDING, CloudError, Io
+from ..base.remedies import Remedy
 
 # --- machines and flows --------------------------------------------------------------------------------
 
@@ -25,12 +26,15 @@ class EventNotAccepted(CloudError):
 
     def __init__(self, state: str, event: str, *, machine: str = "") -> None:
         where = f"{machine} in state {state}" if machine else f"state {state}"
-        hint = f"See what it accepts: {CLI} diagram {machine}".strip()
-        super().__init__(f"{where} does not accept {event}", hint=hint)
+        super().__init__(
+            f"{where} does not accept {event}",
+            hint="Send an event that the state has a row for: `Machine.accepts(state)` lists them.",
+            remedy=Remedy("show_machine", {"machine": machine}),
+        )
         self.state, self.event = state, event
 
 
-class FlowNotFound(CloudError, hint=f"See what there is: {CLI} flows list"):
+class FlowNotFound(CloudError, hint="Check the id.", remedy="list_flows"):
     """No flow has this id, or the shortened id fits several."""
 
 
@@ -46,7 +50,8 @@ class FlowBusy(CloudError):
     def __init__(self, flow: str, *, pid: int, host: str) -> None:
         super().__init__(
             f"flow {flow} is driven by process {pid} on {host}",
-            hint=f"Let it finish, look at it with `{CLI} flows show {flow}`, or stop it: {CLI} flows cancel {flow}",
+            hint="Let it finish, or stop it: `Engine.cancel(flow)` asks the process that drives it.",
+            remedy=Remedy("wait_or_cancel", {"flow": flow}),
         )
         self.flow, self.pid, self.host = flow, pid, host
 
@@ -60,7 +65,9 @@ class FlowExists(CloudError):
 
     def __init__(self, flow: str) -> None:
         super().__init__(
-            f"the same flow is unfinished already: {flow}", hint=f"Go on with it: {CLI} flows resume {flow}"
+            f"the same flow is unfinished already: {flow}",
+            hint="Resume it: `Engine.resume(flow)`.",
+            remedy=Remedy("resume", {"flow": flow}),
         )
         self.flow = flow
 
@@ -82,7 +89,7 @@ class SignalTaken(CloudError, hint="Nothing to do: the flow has the event."):
     """An event from the inbox was taken already, by a process that drove the flow before; nothing was changed."""
 
 
-class EngineClosed(CloudError, code=EXIT_PENDING, hint="Resume the flow: `Engine.resume(flow)`."):
+class EngineClosed(CloudError, code=EXIT_PENDING, hint="Resume the flow: `Engine.resume(flow)`.", remedy="resume"):
     """The engine was closed while somebody waited for a flow; the flow can be resumed."""
 
 
@@ -90,6 +97,7 @@ class EffectUncertain(
     CloudError,
     code=EXIT_PENDING,
     hint="Check whether it happened. To do it again: `Engine.resume(flow, repeat=True)`; else cancel the flow.",
+    remedy="repeat_or_cancel",
 ):
     """An outward effect was announced, the process died, and only a person can say whether it happened."""
 
@@ -104,8 +112,18 @@ class FlowParked(CloudError, code=EXIT_PENDING):
         code: The exit code the command line ends with: 4 when a login is needed, else 8.
     """
 
-    def __init__(self, flow: str, state: str, *, kind: str, message: str, hint: str, exit_code: int) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(
+        self,
+        flow: str,
+        state: str,
+        *,
+        kind: str,
+        message: str,
+        hint: str,
+        exit_code: int,
+        remedy: Remedy | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, remedy=remedy)
         self.flow, self.state = flow, state
         self._kind, self.code = kind, exit_code
 
@@ -116,7 +134,9 @@ class ActivitiesRanDry(
     """Every activity of a state ended and none led out of it: a bug in the flow, not in what the user did."""
 
 
-class UnexpectedFailure(CloudError, hint="The flow is kept: `Engine.resume(flow)`. The traceback is in the log."):
+class UnexpectedFailure(
+    CloudError, hint="The flow is kept: `Engine.resume(flow)`. The traceback is in the log.", remedy="see_traceback"
+):
     """An exception nobody planned for; the flow is kept and its traceback is in the log."""
 
 
@@ -145,7 +165,7 @@ class JournalCorrupted(
     """The journal is not a readable SQLite database, or a row of it cannot be understood."""
 
 
-class JournalTooNew(JournalError, hint="Upgrade systemprompt-cloud."):
+class JournalTooNew(JournalError, hint="Upgrade this program."):
     """The journal was written by a newer version of this package."""
 
 

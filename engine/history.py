@@ -11,6 +11,7 @@ import msgspec
 from ..base.errors import CloudError
 from ..base.moments import moment_text
 from ..base.redaction import redact
+from ..base.remedies import Remedy
 from .deadlines import deadline_text
 from .errors import FlowParked, UnexpectedFailure
 from .journal.records import FlowRow, Record
@@ -99,6 +100,7 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
     hint: str
     code: int
     withdrawn: frozenset[str] = frozenset()
+    remedy: Remedy | None = None
 
     @classmethod
     def of(cls, exc: Exception, withdrawn: frozenset[str] = frozenset()) -> Trouble:
@@ -108,11 +110,19 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
         code = (
             exc.code if isinstance(exc, FlowParked) else (exc.exit_code if exc.requires_login else FlowParked.exit_code)
         )
-        return cls(exc.kind, redact(exc.user_message), redact(exc.recovery_hint), code, withdrawn)
+        return cls(exc.kind, redact(exc.user_message), redact(exc.recovery_hint), code, withdrawn, exc.remedy)
 
     def error(self, row: FlowRow) -> FlowParked:
         """The error whoever waits for the flow gets."""
-        return FlowParked(row.id, row.state, kind=self.kind, message=self.message, hint=self.hint, exit_code=self.code)
+        return FlowParked(
+            row.id,
+            row.state,
+            kind=self.kind,
+            message=self.message,
+            hint=self.hint,
+            exit_code=self.code,
+            remedy=self.remedy,
+        )
 
 
 def first_lines(

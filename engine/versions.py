@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..base.errors import CLI
 from ..base.moments import moment_text
+from ..base.remedies import Remedy
 from .deadlines import deadline_text
 from .errors import IncompatibleFlow
 from .ids import visit_of_child
@@ -101,8 +101,9 @@ def bring(machine: Machine[Any], row: FlowRow, begun: Begun, now: datetime) -> B
         _refuse_forgotten(machine, row, carried.state, begun)
     except IncompatibleFlow as exc:
         own = exc.recovery_hint if exc.recovery_hint != IncompatibleFlow.default_hint else None
-        hint = own or f"Finish it with the version that started it, or end it: {CLI} flows cancel {row.id}"
-        raise IncompatibleFlow(f"flow {row.id}: {exc.user_message}", hint=hint) from exc
+        hint = own or "Finish it with the version that started it, or cancel it."
+        remedy = exc.remedy if own else Remedy("finish_or_cancel", {"flow": row.id})
+        raise IncompatibleFlow(f"flow {row.id}: {exc.user_message}", hint=hint, remedy=remedy) from exc
     moment, context = moment_text(now), msgspec.json.encode(carried.context)
     deadline = deadline_text(machine, carried.state, carried.context, now)
     if deadline is not None and row.deadline is not None:

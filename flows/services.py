@@ -14,6 +14,7 @@ from typing import Self
 import trio
 
 from ..base.clock import Clock, SystemClock
+from ..base.remedies import Remedy
 from ..errors import NotAuthenticated
 from ..io.cloud.api import CloudApiClient
 from ..io.http.polling import Backoff
@@ -139,7 +140,8 @@ class Services:
             )
         raise NotAuthenticated(
             f"the login in {self.paths.credentials} is for {found.api_url}, not for {api_url}",
-            hint=f"Log in there: systemprompt-cloud login --api-url {api_url}",
+            hint="Log in there.",
+            remedy=Remedy("log_in_there", {"api_url": api_url}),
         )
 
     async def api(self, api_url: str) -> CloudApiClient:

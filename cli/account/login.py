@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from ...base.errors import CLI
 from ...io.cloud.wire import OAuthProvider
 from ..screen.terminal import say
 from ..shared.api import checked_api
+from ..shared.names import CLI
 from ..shared.options import NoBrowser, Provider, Unbound, port_option, seconds_option, warn_unbound
 from ..shared.settings import Settings, settings_of, trusted_api_url
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ...base.errors import CLI, CloudError, Io
+from ...base.errors import CloudError, Io
 from ..screen.terminal import clean, put_json, say
+from ..shared.names import CLI
 from ..shared.settings import Settings, settings_of
 
 if TYPE_CHECKING:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ...base.errors import CLI, CloudError
+from ...base.errors import CloudError
+from ..screen.remedies import hint_of
 from ..screen.terminal import clean, fields, put, put_done, put_json, say, table
+from ..shared.names import CLI
 from ..shared.options import Yes, confirm
 from ..shared.settings import Settings, settings_of
 from .whoami import relative
@@ -91,7 +93,7 @@ def list_sessions(context: typer.Context) -> None:
             put_json(as_json(key, session, store.active_key))
     for unread in store.unread.values():
         say(clean(unread.refusal.user_message))
-        say(clean(settings.mended(unread.refusal.recovery_hint)))
+        say(clean(hint_of(settings, unread.refusal)))
     if settings.json:
         return
     if not found:

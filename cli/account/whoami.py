@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ...base.errors import CLI, CloudError
+from ...base.errors import CloudError
 from ...engine.errors import FlowNotFound
 from ...errors import JwtDecode, TokenExpired
 from ..screen.asides import mention_journals_set_aside
 from ..screen.errors import exit_code, report, tell
+from ..screen.remedies import hint_of
 from ..screen.terminal import clean, put, put_json, say, shortened
 from ..shared.api import ask_api
+from ..shared.names import CLI
 from ..shared.settings import Settings, settings_of
 
 if TYPE_CHECKING:
@@ -115,7 +117,7 @@ def _pending(settings: Settings) -> tuple[list[FlowRow], CloudError | None]:
     except FlowNotFound:
         return [], None
     except CloudError as exc:  # who is logged in can be said all the same
-        tell(exc.user_message, settings.mended(exc.recovery_hint))
+        tell(exc.user_message, hint_of(settings, exc))
         return [], exc
 
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import msgspec
 import typer
 
-from ...base.errors import CLI, EXIT_DONE, EXIT_FAILED, EXIT_PENDING
+from ...base.errors import EXIT_DONE, EXIT_FAILED, EXIT_PENDING
 from ...engine.errors import FlowNotFound, IncompatibleFlow
 from ..screen.asides import mention_journals_set_aside
 from ..screen.terminal import clean, put, put_done, put_json, say, shortened, table
 from ..shared.completion import complete_flows
+from ..shared.names import CLI
 from ..shared.options import NoBrowser, warn_unbound
 from ..shared.settings import Settings, choose_api, refuse_untrusted, settings_of
 from ..tools.findings import counted, put_problems
@@ -133,13 +134,17 @@ def show(context: typer.Context, flow: IdOrNewest = None) -> None:
         row = find_or_newest(journal, flow)
         children = journal.children(row.id)
         problems = {each.id: problem_of(journal, each) for each in (row, *children)}
-    trouble: dict[str, Any] | None = None if row.trouble is None else msgspec.json.decode(row.trouble)
+    trouble: dict[str, Any] | None = None
     says_way_on = False
-    if trouble:
-        from .ways_on import fitting
+    if row.trouble is not None:
+        from ...engine.history import Trouble
+        from .ways_on import hint_of_trouble, is_ours
 
-        hint = fitting(str(trouble["hint"]), row)
-        trouble["hint"], says_way_on = hint, hint != trouble["hint"]
+        known = msgspec.json.decode(row.trouble, type=Trouble)
+        hint = hint_of_trouble(settings, known, row)
+        shown: dict[str, Any] = msgspec.json.decode(row.trouble)
+        trouble = {name: value for name, value in shown.items() if name != "remedy"} | {"hint": hint}
+        says_way_on = not is_ours(row.machine) and hint != known.hint
     driver = driver_of(settings, row)
     if settings.json:
         shown, *inside = (as_json(settings, each) | {"problem": problems[each.id]} for each in (row, *children))
@@ -162,7 +167,7 @@ def show(context: typer.Context, flow: IdOrNewest = None) -> None:
             put(f"          {problem}")
     if trouble:
         put(f"Trouble:  {clean(str(trouble.get('message', '')))}")
-        put(f"          {clean(settings.mended(str(trouble.get('hint', ''))))}")
+        put(f"          {clean(str(trouble.get('hint', '')))}")
     if row.status != "ended" and not driver and not says_way_on:
         say(way_on_of(settings, row))
 
@@ -204,7 +209,9 @@ def resume(
         if row.status == "ended":
             _tell_cancelled(settings, row, already=True)
             raise typer.Exit(EXIT_DONE if row.verdict == "success" else EXIT_FAILED)
-        raise IncompatibleFlow(f"the machine {row.machine} is not known here", hint=way_on(row.machine, row.id))
+        raise IncompatibleFlow(
+            f"the machine {row.machine} is not known here", hint=way_on(settings, row.machine, row.id)
+        )
     if row.status != "ended":
         goes = msgspec.json.decode(row.context, type=Known)
         refuse_untrusted(settings, goes.api_url, str(settings.paths.journal))

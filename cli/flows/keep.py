@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from ...base.errors import CLI
 from ..screen.terminal import put, put_done, put_json, say
+from ..shared.names import CLI
 from ..shared.options import Yes, confirm
 from ..shared.settings import Settings, settings_of
 from .flows import Id, open_journal

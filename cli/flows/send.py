@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 import typer
 
-from ...base.errors import CLI, EXIT_PENDING
+from ...base.errors import EXIT_PENDING
 from ...engine.errors import EventNotAccepted, IncompatibleFlow
 from ..screen.terminal import clean, put_json, say, shortened
+from ..shared.names import CLI
 from ..shared.settings import settings_of
 from .flows import Id, open_journal
 from .standing import as_json, driver_of, way_on_of
@@ -51,7 +52,7 @@ def send(
         machine = MACHINES.get(row.machine)
         if machine is None:
             unknown = f"flow {row.id} is of the machine {row.machine}, which is not known here"
-            raise IncompatibleFlow(unknown, hint=way_on(row.machine, row.id))
+            raise IncompatibleFlow(unknown, hint=way_on(settings, row.machine, row.id))
         sent = _event(machine, event, data)
         if type(sent) not in machine.accepts(row.state):
             raise EventNotAccepted(row.state, event, machine=row.machine)

@@ -75,7 +75,7 @@ def way_on_of(settings: Settings, row: FlowRow) -> str:
     """How to go on with a flow that has not ended, in a sentence with a command to paste."""
     from .ways_on import way_on
 
-    return settings.mended(way_on(row.machine, shortened(row.id)))
+    return way_on(settings, row.machine, shortened(row.id))
 
 
 def resume_of(settings: Settings, row: FlowRow) -> str | None:

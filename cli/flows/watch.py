@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...base.errors import CLI, EXIT_DONE, EXIT_FAILED, EXIT_PENDING
+from ...base.errors import EXIT_DONE, EXIT_FAILED, EXIT_PENDING
 from ..screen.terminal import clean, put, put_json, say, shortened
+from ..shared.names import CLI
 from ..shared.settings import Settings, settings_of
 from .flows import open_journal
 from .standing import as_json, driver_of, resume_of, way_on_of

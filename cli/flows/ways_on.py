@@ -1,59 +1,64 @@
-"""How a flow is gone on with: by the command line, or by the program whose machine it is.
+"""How a flow is resumed: by the command line, or by the program whose machine it is.
 
-The command line can look at any flow, and end it; it goes on with those of the machines of this package only. A hint
-that sends somebody there for a flow of another machine would send them to a command that refuses it.
+The command line can look at any flow, and end it; it resumes those of the machines of this package only. A hint that
+sends a person there for a flow of another machine would send them to a command that refuses it.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from ...base.errors import CLI
-from ...engine.errors import EffectUncertain, EngineClosed, UnexpectedFailure
+from ...base.remedies import Remedy
+from ...engine.history import Trouble
 from ...engine.journal.records import FlowRow
 from ...machines.every import MACHINES
+from ..screen.remedies import in_words
+from ..shared.names import CLI
+from ..shared.settings import Settings
 
-_COMMANDS: Final = {
-    EngineClosed.default_hint: f"Go on with it: {CLI} flows resume",
-    EffectUncertain.default_hint: (
-        f"Look at the other side; then `{CLI} flows resume --repeat` does it again, or cancel the flow."
-    ),
-    UnexpectedFailure.default_hint: (
-        f"The flow is kept: `{CLI} flows resume`. Run with -v --log-file FILE to see the traceback."
-    ),
-}
-"""What the engine tells programs to call, as commands."""
-
-
-def as_command(hint: str) -> str:
-    """A hint for a person at the command line."""
-    return _COMMANDS.get(hint, hint)
+_RESUMES: Final = frozenset(
+    {"resume", "wait_longer", "see_traceback", "answer_or_cancel", "set_clock", "confirm_account"}
+)
+"""Steps that another program's flow cannot take at the command line."""
+_REPEATS: Final = frozenset({"repeat_or_cancel"})
 
 
 def is_ours(machine: str) -> bool:
-    """Whether the command line knows the machine of this name, and can go on with its flows."""
+    """Whether the command line knows the machine of this name, and can resume its flows."""
     return any(each.name == machine for each in MACHINES)
 
 
-def way_on(machine: str, flow: str, *, repeat: bool = False) -> str:
-    """What to do about a flow that waits for somebody to go on with it, in a sentence with a command.
+def way_on(settings: Settings, machine: str, flow: str, *, repeat: bool = False) -> str:
+    """What to do about a flow that waits to be resumed, in a sentence with a command.
 
     Args:
+        settings: The global options.
         machine: The name of its machine.
         flow: Its id, as far as it is to be shown.
         repeat: Whether its outward effect has to be done again.
     """
     if is_ours(machine):
-        return f"Go on with it: {CLI} flows resume {flow}{' --repeat' if repeat else ''}"
+        resume = settings.command(f"flows resume {flow} --repeat" if repeat else f"flows resume {flow}")
+        return f"Go on with it: {resume}"
     call = "Engine.resume(flow, repeat=True)" if repeat else "Engine.resume(flow)"
     asked = "Look at the other side; then the" if repeat else "The"
-    return f"{asked} program it belongs to goes on with it, by `{call}`; or end it: {CLI} flows cancel {flow}"
+    cancel = settings.command(f"flows cancel {flow}")
+    return f"{asked} program it belongs to goes on with it, by `{call}`; or end it: {cancel}"
 
 
-def fitting(hint: str, row: FlowRow) -> str:
-    """A hint that is true for the flow: `flows resume` is no way on for another program's."""
+def hint_of_trouble(settings: Settings, trouble: Trouble, row: FlowRow) -> str:
+    """What to do about a flow that is paused.
+
+    Args:
+        settings: The global options.
+        trouble: Why it is paused. Releases up to 0.1.0 wrote no remedy, and commands into the hint.
+        row: The flow.
+    """
+    remedy = trouble.remedy or Remedy("")
     if is_ours(row.machine):
-        return as_command(hint)
-    if f"{CLI} flows resume" not in hint and "Engine.resume(" not in hint:
-        return hint
-    return way_on(row.machine, row.id, repeat="--repeat" in hint or "repeat=True" in hint)
+        return in_words(settings, remedy) or trouble.hint
+    if remedy.step in _REPEATS or f"{CLI} flows resume --repeat" in trouble.hint:
+        return way_on(settings, row.machine, row.id, repeat=True)
+    if remedy.step in _RESUMES or f"{CLI} flows resume" in trouble.hint:
+        return way_on(settings, row.machine, row.id)
+    return trouble.hint

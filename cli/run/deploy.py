@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from ...base.errors import CLI
 from ...errors import InvalidImage
 from ..shared.api import require_login
+from ..shared.names import CLI
 from ..shared.options import seconds_option
 from ..shared.settings import settings_of
 from ..tenants.choice import TenantOption, chosen_tenant

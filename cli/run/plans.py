@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from ...base.errors import CLI
 from ..screen.terminal import clean, put, put_json, table
 from ..shared.api import ask_api
+from ..shared.names import CLI
 from ..shared.settings import settings_of
 
 

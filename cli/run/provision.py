@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ...base.errors import CLI
 from ..shared.api import require_login
+from ..shared.names import CLI
 from ..shared.options import ExternalDb, known_id, seconds_option
 from ..shared.settings import settings_of
 

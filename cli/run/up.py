@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from ...base.errors import CLI
 from ...io.cloud.wire import OAuthProvider
 from ..shared.api import checked_api
+from ..shared.names import CLI
 from ..shared.options import (
     ExternalDb,
     NoBrowser,

@@ -8,6 +8,7 @@ from ...base.errors import EXIT_FAILED, EXIT_PENDING, CloudError
 from ...engine.errors import FlowParked
 from ...engine.journal.records import FlowRow
 from ..shared.settings import Settings
+from .remedies import hint_of
 from .terminal import clean, put_json, say
 
 LONGEST_MESSAGE: Final = 2000
@@ -21,7 +22,7 @@ def report(settings: Settings | None, error: CloudError) -> int:
         settings: The global options; None when they could not even be read.
         error: What happened.
     """
-    hint = error.recovery_hint if settings is None else settings.mended(error.recovery_hint)
+    hint = hint_of(settings, error)
     code = exit_code(error)
     if settings is not None and settings.json:
         put_json(as_json(error, hint, code))

@@ -10,11 +10,14 @@ from typing import Final
 
 import msgspec
 
-from ...base.errors import CLI, CloudError
+from ...base.errors import CloudError
+from ...base.remedies import Remedy
 from ...engine.history import Outcome
 from ...engine.journal.records import FlowRow
-from ...errors import HINT_OF_CODE, ApiError
+from ...errors import REMEDY_OF_CODE, ApiError
 from ..shared.settings import Settings
+from .remedies import hint_of
+from .remedies import in_words as in_words_of
 
 _SENTENCES: Final = {"payment_declined": "the payment was declined", "access_denied": "the login was refused"}
 """Codes that come back in a browser's address, for people."""
@@ -55,10 +58,10 @@ def mend(settings: Settings, outcome: Outcome, family: Sequence[FlowRow]) -> str
         if command := settings.again(option, "0"):
             return f"Take any free port: {command}"
         return f"Start it again with {option} 0, for any free one."
-    if hint := HINT_OF_CODE.get(ApiError.code_in(said)):
-        return settings.mended(hint)
+    if remedy := REMEDY_OF_CODE.get(ApiError.code_in(said)):
+        return in_words_of(settings, remedy) or ""
     if said.startswith("there is no plan"):
-        return f"See what there is: {settings.mended(f'{CLI} plans')}"
+        return in_words_of(settings, Remedy("list_plans")) or ""
     if child == "login" and outcome.state == "timed_out":
         # The page may have been answered while nobody listened: the tab that knew is gone, a new login asks anew.
         if command := settings.again():
@@ -76,4 +79,4 @@ def mend_stuck(settings: Settings, error: CloudError) -> str:
     if error.kind == "PortBusy":
         # The redirect URI that the API was given names the port: another one is no choice any more.
         return "The browser comes back to this very port: end the program, or the flow of yours, that holds it."
-    return settings.mended(error.recovery_hint)
+    return hint_of(settings, error)

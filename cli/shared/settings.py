@@ -20,9 +20,10 @@ from urllib.parse import urlsplit
 import msgspec
 import typer
 
-from ...base.errors import CLI, Io, UnsafeFile
-from ...errors import CredentialsCorrupted, JwtDecode, NotAuthenticated, TokenExpired, UnsafeUrl, UntrustedApi
+from ...base.errors import Io, UnsafeFile
+from ...errors import CredentialsCorrupted, NotAuthenticated, UnsafeUrl, UntrustedApi
 from ...io.local.paths import CloudPaths
+from .names import CLI
 
 LOCAL_VARIABLE: Final = "SYSTEMPROMPT_LOCAL_URL"
 ENVIRONMENTS: Final = ("production", "sandbox", "local")
@@ -30,7 +31,6 @@ ENVIRONMENTS: Final = ("production", "sandbox", "local")
 STARTING: Final = frozenset({"up", "login", "checkout"})
 """The commands that start a flow with ports, and so can be run again with another one."""
 
-_LOG_IN: Final = frozenset(kind.default_hint for kind in (NotAuthenticated, TokenExpired, JwtDecode))
 _ORIGINS: Final = {
     "explicit": "named by --dir or SYSTEMPROMPT_DIR",
     "project": "this project's",
@@ -65,8 +65,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_file: Path | None = None
     arguments: tuple[str, ...] = ()
 
-    def command(self, words: str) -> str:
-        """A command of ours that works when it is pasted: with the directory and the API that were named here."""
+    def command(self, words: str, *, own_api: bool = False) -> str:
+        """A command of ours that works when it is pasted: with the directory and the API that were named here.
+
+        Args:
+            words: What follows the program's name.
+            own_api: The words name an API themselves.
+        """
+        if own_api:
+            return f"{program()}{self._dir_option()} {words}"
         api = "" if self.api_url is None else f" --api-url {shlex.quote(self.api_url)}"
         env = "" if self.env is None else f" --env {self.env}"
         return f"{program()}{self._dir_option()}{api}{env} {words}"
@@ -86,18 +93,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 del words[at : at + 2]
             words = [word for word in words if not word.startswith(f"{option}=")] + [option, value]
         return f"{program()} {shlex.join(words)}"
-
-    def mended(self, hint: str, environ: Mapping[str, str] = os.environ) -> str:
-        """A hint that works here: commands as `command` has them, and no login while the environment holds a token."""
-        from ...io.local.environment import API_TOKEN, fresh_token_hint
-        from ..flows.ways_on import as_command
-
-        hint = as_command(hint)
-        if hint in _LOG_IN and environ.get(API_TOKEN):
-            return fresh_token_hint()
-        if "--api-url" in hint:
-            return hint.replace(f"{CLI} ", f"{program()}{self._dir_option()} ")
-        return hint.replace(f"{CLI} ", self.command(""))
 
     def _dir_option(self) -> str:
         return "" if self.directory is None else f" --dir {shlex.quote(str(self.paths.directory))}"
@@ -250,7 +245,7 @@ def refuse_untrusted(settings: Settings, url: str, file: str) -> None:
         return
     raise UntrustedApi(
         f"{file} names the API {url}; it may have come with the project, so nobody is sent there to log in",
-        hint=settings.mended(f"If you trust it, name it yourself: {CLI} --api-url {shlex.quote(url)} …"),
+        hint=f"If you trust it, name it yourself: {settings.command(f'--api-url {shlex.quote(url)} …', own_api=True)}",
     )
 
 

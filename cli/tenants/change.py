@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec.structs import replace
 
-from ...base.errors import CLI
 from ...errors import ApiError, TenantNotFound
 from ..screen.terminal import clean, put_done, say
 from ..shared.api import ask_once
+from ..shared.names import CLI
 from ..shared.settings import Settings, settings_of
 from .choice import TenantArgument, TenantYes, chosen_tenant, confirmed_tenant
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...base.errors import CLI, CloudError
+from ...base.errors import CloudError
+from ...base.remedies import Remedy
 from ...errors import TenantNotConfigured, TenantNotFound, TenantsNotSynced
 from ..screen.terminal import clean
 from ..shared.options import Unasked, confirm, known_id
@@ -119,12 +120,10 @@ def chosen_tenant(settings: Settings, named: str | None, *, alone: bool = True) 
     if not cloud:
         raise TenantNotConfigured(
             "no tenant is named, and none is stored here",
-            hint=f"Read yours from the API: {CLI} tenants sync. To buy one: {CLI} up --help",
+            remedy=Remedy("sync_or_buy"),
         )
     there = ", ".join(f"{tenant.id} ({tenant.name})" for tenant in cloud)
-    raise TenantNotConfigured(
-        f"no tenant is named, and there are {len(cloud)}: {there}", hint=f"Name one, or run: {CLI} tenants select ID"
-    )
+    raise TenantNotConfigured(f"no tenant is named, and there are {len(cloud)}: {there}", remedy=Remedy("name_tenant"))
 
 
 def confirmed_tenant(settings: Settings, named: str | None, question: str, *, yes: bool) -> str:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...base.errors import CLI
 from ...errors import ApiError
 from ..screen.terminal import clean, put, put_done, put_json, say, table
 from ..shared.api import ask_api, ask_once
+from ..shared.names import CLI
 from ..shared.settings import Settings, settings_of
 from .choice import TenantOption, TenantYes, chosen_tenant, confirmed_tenant
 

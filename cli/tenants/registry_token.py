@@ -13,9 +13,9 @@ from typing import Annotated
 
 import typer
 
-from ...base.errors import CLI
 from ..screen.terminal import clean, put, put_json, say, table
 from ..shared.api import ask_api
+from ..shared.names import CLI
 from ..shared.settings import settings_of
 from .choice import TenantOption, chosen_tenant
 

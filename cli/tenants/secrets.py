@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from ...base.errors import CLI
 from ..screen.terminal import clean, put, put_done, put_json, say
 from ..shared.api import ask_api
+from ..shared.names import CLI
 from ..shared.settings import Settings, settings_of
 from .choice import TenantOption, TenantYes, chosen_tenant, confirmed_tenant
 

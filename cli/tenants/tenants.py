@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ...base.errors import CLI
 from ...errors import TenantNotFound, TenantsNotSynced
 from ..screen.terminal import clean, fields, put, put_done, put_json, say, table
 from ..shared.api import ask_api
+from ..shared.names import CLI
 from ..shared.settings import Settings, settings_of
 from .choice import TenantArgument, chosen_tenant, complete_tenants, selected_tenant, stored_tenants
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from ...base.errors import CLI, EXIT_DONE, EXIT_FAILED, CloudError, UnsafeFile
+from ...base.errors import EXIT_DONE, EXIT_FAILED, CloudError, UnsafeFile
 from ...errors import Network
 from ..screen.terminal import put, say
+from ..shared.names import CLI
 from ..shared.settings import Settings, is_local, settings_of, stored_api_url
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ...base.errors import CLI
 from ...engine.errors import FlowNotFound
 from ..screen.terminal import DrawingStyle, clean, put, put_done, put_json, stream_style
+from ..shared.names import CLI
 from ..shared.settings import Settings, settings_of
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from ...base.errors import CLI, EXIT_DONE, EXIT_FAILED
+from ...base.errors import EXIT_DONE, EXIT_FAILED
 from ..screen.terminal import clean, mark, put, put_json, say
+from ..shared.names import CLI
 from ..shared.settings import Settings, settings_of
 from .findings import Finding
 
@@ -42,7 +43,7 @@ def doctor(
 
 
 def _put(settings: Settings, finding: Finding) -> None:
-    hint = clean(settings.mended(finding.hint))
+    hint = clean(finding.hint)
     message = clean(finding.message)
     if settings.json:
         shown = {"check": finding.check, "status": finding.status, "message": message, "hint": hint}

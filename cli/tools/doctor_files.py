@@ -13,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from ...base.errors import CLI, CloudError, Io
+from ...base.errors import CloudError, Io
 from ...engine.errors import FlowNotFound
 from ...errors import NotAuthenticated, TenantsNotSynced
 from ...io.local.cloud_dir import refuse_foreign
+from ..screen.remedies import hint_of
 from ..shared.settings import Settings
 from .findings import Finding
 
@@ -30,10 +31,10 @@ def directory_findings(settings: Settings) -> list[Finding]:
     """The two directories: there, ours, closed to others, with room on their disks."""
     paths = settings.paths
     both = dict.fromkeys((paths.directory, paths.state_directory))
-    return [_directory(path) for path in both] + [_room(path) for path in both]
+    return [_directory(settings, path) for path in both] + [_room(path) for path in both]
 
 
-def _directory(path: Path) -> Finding:
+def _directory(settings: Settings, path: Path) -> Finding:
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -47,7 +48,7 @@ def _directory(path: Path) -> Finding:
         try:
             refuse_foreign(path)
         except Io as exc:
-            return _trouble("directory", exc)
+            return _trouble(settings, "directory", exc)
     return rights
 
 
@@ -94,9 +95,9 @@ def file_findings(settings: Settings) -> list[Finding]:
         (paths.tenants, TenantStore.load_from_path),
         (paths.sessions_index, SessionStore.load),
     ):
-        found += _file(path, load)
-    found += _unread_sessions(paths.sessions_index)
-    found += _keyring(paths.credentials)
+        found += _file(settings, path, load)
+    found += _unread_sessions(settings, paths.sessions_index)
+    found += _keyring(settings, paths.credentials)
     kept = (
         aside for folder in dict.fromkeys((paths.directory, paths.sessions_index.parent)) for aside in _aside(folder)
     )
@@ -104,7 +105,7 @@ def file_findings(settings: Settings) -> list[Finding]:
     return found + [Finding("set aside", "warning", f"{path} could not be read", hint) for path in kept]
 
 
-def _file(path: Path, load: Callable[[Path], object]) -> list[Finding]:
+def _file(settings: Settings, path: Path, load: Callable[[Path], object]) -> list[Finding]:
     try:
         seen = path.lstat()
     except FileNotFoundError:
@@ -117,7 +118,10 @@ def _file(path: Path, load: Callable[[Path], object]) -> list[Finding]:
     except (NotAuthenticated, TenantsNotSynced):  # removed this instant
         return []
     except CloudError as exc:
-        return [*(_as_it_is_now(path, each) for each in found if each.status == "warning"), _trouble("file", exc)]
+        return [
+            *(_as_it_is_now(path, each) for each in found if each.status == "warning"),
+            _trouble(settings, "file", exc),
+        ]
     return [_as_it_is_now(path, each) for each in found]
 
 
@@ -129,7 +133,7 @@ def _as_it_is_now(path: Path, found: Finding) -> Finding:
     return Finding("file", "warning", f"{found.message}; it is closed now", hint)
 
 
-def _unread_sessions(index: Path) -> list[Finding]:
+def _unread_sessions(settings: Settings, index: Path) -> list[Finding]:
     from ...io.local.session_store import SessionStore
 
     try:
@@ -137,10 +141,10 @@ def _unread_sessions(index: Path) -> list[Finding]:
     except CloudError:
         return []  # told above
     told = (unread.refusal for unread in store.unread.values())
-    return [Finding("session", "warning", each.user_message, each.recovery_hint) for each in told]
+    return [Finding("session", "warning", each.user_message, hint_of(settings, each)) for each in told]
 
 
-def _keyring(credentials: Path) -> list[Finding]:
+def _keyring(settings: Settings, credentials: Path) -> list[Finding]:
     from ...io.local.credentials import CloudCredentials
     from ...io.local.keyring_entries import note_of
 
@@ -152,15 +156,17 @@ def _keyring(credentials: Path) -> list[Finding]:
     except CloudError:
         pass  # told above
     left = "the system's keyring may hold the token of an earlier login"
-    return [Finding("keyring", "warning", left, f"Remove it: {CLI} logout. The next login removes it, too.")]
+    return [
+        Finding("keyring", "warning", left, f"Remove it: {settings.command('logout')}. The next login removes it, too.")
+    ]
 
 
 def _aside(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.unreadable-*"))
 
 
-def _trouble(check: str, exc: CloudError) -> Finding:
-    return Finding(check, "failed", exc.user_message, exc.recovery_hint)
+def _trouble(settings: Settings, check: str, exc: CloudError) -> Finding:
+    return Finding(check, "failed", exc.user_message, hint_of(settings, exc))
 
 
 def journal_findings(settings: Settings) -> list[Finding]:
@@ -177,14 +183,16 @@ def journal_findings(settings: Settings) -> list[Finding]:
     except FlowNotFound:
         found = [Finding("journal", "ok", f"{path} is not there yet; the first flow makes it")]
     except CloudError as exc:
-        found = [_trouble("journal", exc)]
+        found = [_trouble(settings, "journal", exc)]
     else:
-        hint = f"Copy it away first: {CLI} flows backup FILE. Then look closer: {CLI} flows check"
+        backup, check = settings.command("flows backup FILE"), settings.command("flows check")
+        hint = f"Copy it away first: {backup}. Then look closer: {check}"
         found = [Finding("journal", "failed", f"{path}: {problem}", hint) for problem in problems]
         found = found or [Finding("journal", "ok", f"{path} is whole")]
         if waiting:
             ours = any(is_ours(row.machine) for row in waiting)
-            hint = f"See them: {CLI} flows list{f'. Go on with the newest: {CLI} flows resume' if ours else ''}"
+            resume = f". Go on with the newest: {settings.command('flows resume')}" if ours else ""
+            hint = f"See them: {settings.command('flows list')}{resume}"
             found.append(Finding("flows", "warning", f"{len(waiting)} unfinished", hint))
     if settings.paths.state_directory != settings.paths.directory:
         hint = "Unfinished flows may be in it; keep it until you know."

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from ...base.errors import CLI, CloudError
+from ...base.errors import CloudError
 from ...errors import JwtDecode, Network, NotAuthenticated, PortBusy
+from ..screen.remedies import hint_of
 from ..shared.settings import Settings, choose_api, usable_api
 from .findings import Finding
 
@@ -20,7 +21,7 @@ SOON: Final = timedelta(hours=1)
 API_SECONDS: Final = 15.0
 
 
-def port_findings(_settings: Settings) -> list[Finding]:
+def port_findings(settings: Settings) -> list[Finding]:
     """The two ports a browser comes back to, free now."""
     from ...io.loopback.serving import bind_loopback
 
@@ -32,7 +33,7 @@ def port_findings(_settings: Settings) -> list[Finding]:
             option = "--port 0" if command == "login" else "--port 0 (with `up`: --checkout-port 0)"
             found.append(Finding("port", "warning", exc.user_message, f"Let {command} take any free one: {option}"))
         except CloudError as exc:
-            found.append(Finding("port", "failed", exc.user_message, exc.recovery_hint))
+            found.append(Finding("port", "failed", exc.user_message, hint_of(settings, exc)))
         else:
             found.append(Finding("port", "ok", f"{port} is free for {command}"))
     return found
@@ -97,7 +98,7 @@ def login_findings(settings: Settings) -> list[Finding]:
         no_login_in_container,
     )
 
-    mend = fresh_token_hint() if os.environ.get(API_TOKEN) else f"Run: {CLI} login"
+    mend = fresh_token_hint() if os.environ.get(API_TOKEN) else f"Run: {settings.command('login')}"
     try:
         handed = environment_credentials(os.environ, datetime.now(UTC))
         if handed is None and in_container(os.environ):
@@ -106,12 +107,12 @@ def login_findings(settings: Settings) -> list[Finding]:
         expiry = token_expiry(stored.api_token)
     except NotAuthenticated as exc:
         if in_container(os.environ):
-            return [Finding("login", "warning", exc.user_message, exc.recovery_hint)]
+            return [Finding("login", "warning", exc.user_message, hint_of(settings, exc))]
         return [Finding("login", "warning", "nobody is logged in here", mend)]
     except JwtDecode as exc:
         return [Finding("login", "failed", exc.user_message, mend)]
     except CloudError as exc:
-        return [Finding("login", "failed", exc.user_message, exc.recovery_hint)]
+        return [Finding("login", "failed", exc.user_message, hint_of(settings, exc))]
     who = f"{stored.user_email} at {stored.api_url}{f', by {API_TOKEN}' if handed else ''}"
     if expiry is None:
         return [Finding("login", "ok", f"{who}; the token does not expire")]
@@ -135,7 +136,7 @@ def api_findings(settings: Settings) -> list[Finding]:
     try:
         url = usable_api(settings).url
     except CloudError as exc:
-        return [Finding("api", "failed", exc.user_message, exc.recovery_hint)]
+        return [Finding("api", "failed", exc.user_message, hint_of(settings, exc))]
     try:
         token = Services(settings.paths, environ=os.environ).credentials(url).api_token
     except CloudError:
@@ -152,7 +153,7 @@ def api_findings(settings: Settings) -> list[Finding]:
                 except CloudError as exc:
                     # A server that did not answer has not told its time either.
                     skew = [] if isinstance(exc, Network) else _clock(api.clock_skew)
-                    return [Finding("api", "failed", exc.user_message, exc.recovery_hint), *skew]
+                    return [Finding("api", "failed", exc.user_message, hint_of(settings, exc)), *skew]
                 took = "and takes the token" if token is not None else "(asked without a token)"
                 return [Finding("api", "ok", f"{url} answers {took}"), *_clock(api.clock_skew)]
         return [Finding("api", "failed", f"{url} did not answer within {API_SECONDS:g} s", "Try again later.")]
@@ -160,7 +161,7 @@ def api_findings(settings: Settings) -> list[Finding]:
     try:
         return run(ask)
     except CloudError as exc:
-        return [Finding("api", "failed", exc.user_message, exc.recovery_hint)]
+        return [Finding("api", "failed", exc.user_message, hint_of(settings, exc))]
 
 
 def _clock(skew: timedelta | None) -> list[Finding]:

@@ -9,8 +9,8 @@ import typer
 from typer.core import TyperCommand
 from typing_extensions import override
 
-from ...base.errors import CLI
 from ..screen.terminal import put, put_json, say
+from ..shared.names import CLI
 from ..shared.settings import program, settings_of
 
 

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
+from ...base.remedies import Remedy
 from ..errors import JournalBusy, JournalCorrupted, JournalError
 from .file import HEAD_BYTES, LOG, Held, companion
 from .records import APPLICATION_ID, SCHEMA_VERSION
@@ -63,7 +64,7 @@ def check_whole(held: Held) -> None:
 
 
 def explain(held: Held, exc: sqlite3.Error | OSError, verb: str) -> JournalError:
-    """Say what went wrong with an open journal: the file, the reason and the mend.
+    """Say what went wrong with an open journal: the file, the reason and the fix.
 
     Args:
         held: Its file.
@@ -82,28 +83,30 @@ def explain(held: Held, exc: sqlite3.Error | OSError, verb: str) -> JournalError
                 hint=f"Nothing was written over. Copy it and its {LOG} file; `sqlite3 {path} .recover` may read it. "
                 "When both are moved away, the next command starts with a new one.",
             )
-    mend = f"Check the path, its owner and the free space of {path.parent}, then run the same command again."
+    remedy: Remedy | None = None
+    hint = f"Check the path, its owner and the free space of {path.parent}, then run the same command again."
     if "ead-only" not in text and _disk_is_read_only(path.parent):
         text += "; the file system is read-only"
     elif "full" not in text and _disk_is_full(path.parent):
         text += "; the disk is full"
     if "full" in text:
-        mend = f"Free some space on the disk of {path.parent}; the flow goes on where it stands."
+        hint = f"Free some space on the disk of {path.parent}; the flow goes on where it stands."
     elif "I/O" in text or "Input/output" in text:
-        mend = (
-            f"The disk of {path.parent} fails: look at the system's log. Copy the directory to another disk and go on "
-            "there with --dir."
+        hint = (
+            f"The disk of {path.parent} fails: look at the system's log. Copy the directory to another disk, and use "
+            "it there."
         )
+        remedy = Remedy("copy_directory", {"disk": str(path.parent)})
     elif _disk_is_read_only(path.parent):
-        mend = (
+        hint = (
             f"Make the disk of {path.parent} writable again (mount -o remount,rw); every flow goes on where it stands."
         )
     elif "readonly" in text or "ead-only" in text:
-        mend = f"Make {path} and its directory writable: chmod u+w; the flow goes on where it stands."
+        hint = f"Make {path} and its directory writable: chmod u+w; the flow goes on where it stands."
     elif "locked" in text:
-        mend = f"Another program holds {path} open for writing; close it and run the same command again."
-        return JournalBusy(f"cannot {verb} the journal {path}: {text}", hint=mend)
-    return JournalError(f"cannot {verb} the journal {path}: {text}", hint=mend)
+        hint = f"Another program holds {path} open for writing; close it and run the same command again."
+        return JournalBusy(f"cannot {verb} the journal {path}: {text}", hint=hint)
+    return JournalError(f"cannot {verb} the journal {path}: {text}", hint=hint, remedy=remedy)
 
 
 def _disk_is_read_only(directory: Path) -> bool:

@@ -22,7 +22,7 @@ from typing import Final, Self
 import msgspec
 
 from ...base.directories import ensure_own_directory
-from ...base.errors import CLI
+from ...base.remedies import Remedy
 from ..errors import FlowBusy, FlowExists, FlowNotFound, JournalCorrupted, JournalError, JournalTooNew, SignalTaken
 from .check import check_whole, explain
 from .file import SETTLE_SECONDS, FileId, Held, InPlace, log_ahead, make_ready, set_journal_aside
@@ -77,7 +77,11 @@ class Journal(Reading):
         if not make_ready(
             path, create=create, make_directory=make_directory or partial(ensure_own_directory, ours={path.name})
         ):
-            raise FlowNotFound(f"there are no flows yet: {path} does not exist", hint=f"Start one: {CLI} up --help")
+            raise FlowNotFound(
+                f"there are no flows yet: {path} does not exist",
+                hint="Start a flow first.",
+                remedy=Remedy("start_flow"),
+            )
         self._held = Held(path)
         try:
             self._open_surely()

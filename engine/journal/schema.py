@@ -24,6 +24,7 @@ from typing import Final
 import msgspec
 
 from ...base.log import logger
+from ...base.remedies import Remedy
 from ..errors import JournalBusy, JournalError
 from .owners import OwnerName, owner_is_alive
 from .records import APPLICATION_ID, SCHEMA_VERSION
@@ -100,7 +101,8 @@ def _change(db: sqlite3.Connection, path: Path, schema: Schema) -> Path:
     if missing := [number for number in range(old, schema.version) if number not in schema.steps]:
         raise JournalError(
             f"the journal {path} has schema {old}, and no way is known from {missing[0]} to {schema.version}",
-            hint="Upgrade in smaller steps, or point --dir at another directory.",
+            hint="Upgrade in smaller steps, or use another directory.",
+            remedy=Remedy("upgrade_in_steps"),
         )
     _refuse_driven(db, path)
     copy = _copy(path, old)

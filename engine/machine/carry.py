@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ...base.errors import CLI
+from ...base.remedies import Remedy
 from ..errors import IncompatibleFlow
 from .machine import Machine
 from .migrations import Migration
@@ -37,7 +37,7 @@ def carry(machine: Machine[Any], *, version: int, fingerprint: str, state: str, 
     written = f"it was written by {machine.name} version {version} ({fingerprint})"
     here = f"this is version {machine.version} ({machine.fingerprint})"
     if version > machine.version:
-        raise IncompatibleFlow(f"{written}; {here}, an older one", hint="Upgrade systemprompt-cloud.")
+        raise IncompatibleFlow(f"{written}; {here}, an older one", hint="Upgrade this program.")
     data: Any = msgspec.json.decode(context)
     for migration in _way(machine, version, fingerprint):
         if migration is None:
@@ -49,7 +49,8 @@ def carry(machine: Machine[Any], *, version: int, fingerprint: str, state: str, 
             except (LookupError, TypeError, ValueError, AttributeError) as exc:
                 raise IncompatibleFlow(
                     f"{written}; the migration from version {migration.version} cannot take its context: {exc!r}",
-                    hint=f"The migration has to be mended; the flow is untouched. See `{CLI} flows check`.",
+                    hint="Fix the migration; the flow is unchanged.",
+                    remedy=Remedy("fix_migration"),
                 ) from exc
     if state not in machine.states or machine.states[state].final:
         raise IncompatibleFlow(f"{written} and stands in {state}, in which no flow can go on here; {here}")

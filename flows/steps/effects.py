@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from ...base.errors import CLI
+from ...base.remedies import Remedy
 from ...engine.errors import EffectUncertain
 from ...engine.machine.parts import Event
 from ...engine.visit import Intent, Visit
@@ -93,5 +93,9 @@ async def ask_whether_to_repeat(services: Services, unknown: str, question: str)
         EffectUncertain: Nobody is there to be asked.
     """
     if services.confirm is None:
-        raise EffectUncertain(unknown, hint=f"Run `{CLI} flows resume` in a terminal and answer, or cancel the flow.")
+        raise EffectUncertain(
+            unknown,
+            hint="Resume the flow where a person can answer, or cancel it.",
+            remedy=Remedy("answer_or_cancel"),
+        )
     return RepeatConfirmed() if await services.confirm(question) else RepeatDeclined()

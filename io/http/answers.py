@@ -18,6 +18,7 @@ import msgspec
 
 from ...base.decoding import UNREADABLE
 from ...base.redaction import printable, redact, register_secret
+from ...base.remedies import Remedy
 from ...errors import ApiError, Network, NotAuthenticated, TokenExpired
 from .addresses import NOT_A_URL, without_query
 from .records import ErrorBody, Record
@@ -123,7 +124,8 @@ def network_error(
             f"{where}: the server's certificate is not trusted: {reason}",
             sent=sent,
             request_id=request_id,
-            hint="Check --api-url, the clock, and SSL_CERT_FILE when a proxy of yours signs certificates.",
+            hint="Check the API's URL, the clock, and SSL_CERT_FILE when a proxy of yours signs certificates.",
+            remedy=Remedy("check_certificates"),
         )
         error.retryable = False
         return error

@@ -14,6 +14,7 @@ import httpx
 import trio
 
 from ...base.redaction import printable, redact
+from ...base.remedies import Remedy
 from ...errors import ApiError, TooLarge
 from .answers import request_id
 
@@ -89,5 +90,6 @@ def check_encoding(response: httpx.Response, where: str) -> None:
         raise ApiError(
             f"{where} answered with a body encoded as {redact(printable(encoding))[:40]!r}, which was not asked for",
             request_id=request_id(response),
-            hint="A proxy between here and the API compresses answers; check --api-url and the proxy.",
+            hint="A proxy between here and the API compresses answers; check the API's URL and the proxy.",
+            remedy=Remedy("check_compression"),
         )

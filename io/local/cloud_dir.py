@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 from typing import Final
 
 from ...base.directories import is_foreign, make_hidden
 from ...base.errors import DirectoryInUse
+from ...base.remedies import Remedy
 from .project import PROJECT_DIRECTORY, CloudPath, ProfilePath
 from .user_directories import user_directories
 
@@ -56,7 +56,8 @@ def refuse_foreign(path: Path, *files: str) -> None:
     if not os.path.lexists(CloudPath.SESSIONS_DIR.resolve(path) / "index.json"):
         raise DirectoryInUse(
             f"{path} holds other things and nothing of ours, so it is left as it is",
-            hint=f"Name a directory of its own: --dir {shlex.quote(str(path / PROJECT_DIRECTORY))}",
+            hint=f"Use a directory of its own, say {path / PROJECT_DIRECTORY}",
+            remedy=Remedy("use_directory", {"directory": str(path / PROJECT_DIRECTORY)}),
         )
 
 

@@ -119,6 +119,7 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True):
                 raise CredentialsCorrupted(
                     f"{path} says that its token is in the system's keyring, and there is none there that fits",
                     hint=NotAuthenticated.default_hint,
+                    remedy=NotAuthenticated.default_remedy,
                 )
             found = now
         return found
@@ -132,7 +133,7 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True):
             secret = store.get(entry)
         except KeyringUnavailable as exc:
             raise KeyringUnavailable(
-                f"the token of {path} cannot be had: {exc.user_message}", hint=exc.recovery_hint
+                f"the token of {path} cannot be had: {exc.user_message}", hint=exc.recovery_hint, remedy=exc.remedy
             ) from exc
         try:
             kept = None if secret is None else read_record(msgspec.json.decode(secret, type=dict[str, Any]), type(self))
@@ -172,7 +173,11 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True):
         except UnsafeFile as exc:
             raise UnsafeFile(exc.user_message, hint=f"Remove it: rm {shlex.quote(str(path))}") from exc
         except Io as exc:
-            raise Io(exc.user_message, hint=CredentialsCorrupted.default_hint) from exc
+            raise Io(
+                exc.user_message,
+                hint=CredentialsCorrupted.default_hint,
+                remedy=CredentialsCorrupted.default_remedy,
+            ) from exc
 
     @classmethod
     def load_and_validate_from_path(cls, path: Path, now: datetime | None = None) -> Self:

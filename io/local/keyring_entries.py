@@ -22,7 +22,6 @@ from typing import Any, Final
 
 import msgspec
 
-from ...base.errors import CLI
 from ...base.files import remove_private, write_private
 from ...base.log import logger
 from ...errors import KeyringUnavailable
@@ -33,7 +32,7 @@ VARIABLE: Final = "SYSTEMPROMPT_KEYRING"
 _MARKER: Final = f"keyring:{SERVICE}/"
 _SLOTS: Final = ("a", "b")
 _OFF: Final = frozenset({"0", "false", "f", "no", "n", "off"})
-_NOTE: Final = f"The system's keyring may hold tokens of this login, under {SERVICE}; `{CLI} logout` removes them.\n"
+_NOTE: Final = f"The system's keyring may hold tokens of this login, under {SERVICE}; logging out removes them.\n"
 
 
 def is_marker(token: str) -> bool:

@@ -12,7 +12,6 @@ write 4 and read 3 as 4; any other is refused and left as it is, because we woul
 from __future__ import annotations
 
 import os
-import shlex
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -21,9 +20,9 @@ from typing import Any, Final, Self
 import msgspec
 from typing_extensions import override
 
-from ...base.errors import CLI
 from ...base.files import locked, remove_private
 from ...base.redaction import register_secret
+from ...base.remedies import Remedy
 from ...errors import NotAuthenticated, SessionsCorrupted, SessionVersionMismatch
 from .stores import held, read_shared, write_plain
 from .unknown import Moment, plain_record, read_record
@@ -353,13 +352,16 @@ def check_version(raw: dict[str, Any], expected: tuple[int, ...], path: Path, ke
     found = msgspec.convert(raw, _Versioned).version
     if found not in expected:
         where = str(path) if key is None else f"session {key} in {path}"
-        removal = f"rm {shlex.quote(str(path))}" if key is None else f"{CLI} sessions remove {shlex.quote(key)}"
+        newer = found > expected[-1]
+        remedy = None if newer or key is None else Remedy("remove_session", {"session": key})
+        what = f"the file {path}" if key is None else f"the session {key}"
         raise SessionVersionMismatch(
             f"{where} has version {found}; read is version {' or '.join(map(str, expected))}",
             found=found,
             expected=expected,
             path=str(path),
-            hint=f"Upgrade {CLI}." if found > expected[-1] else f"Remove what nobody reads: {removal}",
+            hint="Upgrade this program." if newer else f"Remove {what}: no program reads it.",
+            remedy=remedy,
         )
 
 

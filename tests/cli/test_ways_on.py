@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
-from systemprompt_cloud.base.errors import CLI
+from systemprompt_cloud.base.errors import CloudError
 from systemprompt_cloud.base.moments import parse_moment
-from systemprompt_cloud.cli.flows.ways_on import fitting, way_on
-from systemprompt_cloud.engine.errors import EffectUncertain
+from systemprompt_cloud.cli.flows.ways_on import hint_of_trouble, way_on
+from systemprompt_cloud.cli.shared.names import CLI
+from systemprompt_cloud.cli.shared.settings import Settings
+from systemprompt_cloud.engine.errors import EffectUncertain, UnexpectedFailure
 from systemprompt_cloud.engine.history import Trouble, first_lines
 from systemprompt_cloud.engine.journal.records import FlowRow
 from systemprompt_cloud.errors import StillPending
+from systemprompt_cloud.io.local.paths import CloudPaths
 from systemprompt_cloud.machines.checkout import CHECKOUT
 
 from tests.support.parcel import PARCEL, Parcel
@@ -20,21 +25,44 @@ OTHERS, _ = first_lines("01abc", PARCEL, Parcel(), now=NOON, key=None, parent=No
 OURS: FlowRow = msgspec.structs.replace(OTHERS, machine=CHECKOUT.name)
 
 
-@pytest.mark.parametrize("hint", [StillPending.default_hint, "Plug it in."])
-def test_a_flow_of_this_package_keeps_its_hints(hint: str) -> None:
-    """The command line goes on with it."""
-    assert fitting(hint, OURS) == hint
-    assert f"{CLI} flows resume --repeat" in fitting(EffectUncertain.default_hint, OURS)
-    assert way_on(OURS.machine, OURS.id) == f"Go on with it: {CLI} flows resume 01abc"
-    assert way_on(OURS.machine, OURS.id, repeat=True) == f"Go on with it: {CLI} flows resume 01abc --repeat"
+@pytest.fixture
+def here(tmp_path: Path) -> Settings:
+    """Nothing was named on the command line."""
+    return Settings(paths=CloudPaths(directory=tmp_path, state_directory=tmp_path, origin="explicit"))
 
 
-def test_a_flow_of_another_program_is_that_programs() -> None:
-    """Also where an older release wrote the hint into the journal; one that names no such command stays."""
-    trouble = Trouble("EffectUncertain", "sent?", f"Look; then `{CLI} flows resume --repeat` does it again.", 8)
-    hint = fitting(trouble.error(OTHERS).recovery_hint, OTHERS)
+@pytest.mark.parametrize(
+    ("error", "command"),
+    [
+        (EffectUncertain("sent?"), f"{CLI} flows resume --repeat"),
+        (StillPending("not yet"), f"{CLI} flows resume"),
+        (UnexpectedFailure("oops"), f"{CLI} flows resume"),
+    ],
+)
+def test_a_flow_is_resumed_where_it_can_be(here: Settings, error: CloudError, command: str) -> None:
+    """One of this package by the command line, one of another program by that program."""
+    trouble = Trouble.of(error)
+    repeat = "--repeat" in command
+    assert command in hint_of_trouble(here, trouble, OURS)
+    assert hint_of_trouble(here, trouble, OTHERS) == way_on(here, "parcel", "01abc", repeat=repeat)
+    assert CLI not in trouble.hint
+
+
+def test_what_an_older_release_wrote_is_understood(here: Settings) -> None:
+    """Its journals have commands in their hints, and no remedy; a hint without a command stays."""
+    old = Trouble("EffectUncertain", "sent?", f"Look; then `{CLI} flows resume --repeat` does it again.", 8)
+    assert hint_of_trouble(here, old, OURS) == old.hint
+    hint = hint_of_trouble(here, old, OTHERS)
     assert "Engine.resume(flow, repeat=True)" in hint
     assert hint.endswith(f"{CLI} flows cancel 01abc")
-    assert fitting(StillPending.default_hint, OTHERS) == way_on("parcel", "01abc")
-    assert fitting(EffectUncertain.default_hint, OTHERS) == way_on("parcel", "01abc", repeat=True)
-    assert fitting("Plug it in.", OTHERS) == "Plug it in."
+    waiting = Trouble("StillPending", "not yet", f"Wait on: {CLI} flows resume", 8)
+    assert hint_of_trouble(here, waiting, OTHERS) == way_on(here, "parcel", "01abc")
+    plug = Trouble("CloudError", "dark", "Plug it in.", 8)
+    assert hint_of_trouble(here, plug, OURS) == hint_of_trouble(here, plug, OTHERS) == "Plug it in."
+
+
+def test_a_way_on_is_a_command_where_there_is_one(here: Settings) -> None:
+    """For a flow of this package; for another program's, how to end it."""
+    assert way_on(here, OURS.machine, OURS.id) == f"Go on with it: {CLI} flows resume 01abc"
+    assert way_on(here, OURS.machine, OURS.id, repeat=True) == f"Go on with it: {CLI} flows resume 01abc --repeat"
+    assert way_on(here, "parcel", "01abc").endswith(f"{CLI} flows cancel 01abc")

@@ -1,0 +1,128 @@
+"""What a person does about an error: the remedies of errors as sentences with commands to paste.
+
+A template holds text, facts as `{name}`, and commands in double brackets. A command works when it is pasted: it names
+the directory and the API that were named here; one that begins with `!` names its own API.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Final
+
+from ...base.errors import CloudError
+from ...base.remedies import Remedy
+from ..shared.settings import Settings
+
+TEMPLATES: Final[Mapping[str, str]] = {
+    # the account
+    "log_in": "Log in: [[login]]",
+    "log_in_again": "Log in again: [[login]]",
+    "log_in_there": "Log in there: [[!login --api-url {api_url}]]",
+    "retry_login": "Try again: [[login]]",
+    "set_clock": "Set this computer's clock, then go on: [[flows resume]]",
+    "replace_credentials": "Look at the file; `[[login]]` sets it aside and writes a new one.",
+    "unlock_keyring": "Start or unlock the keyring and run the same command again, or: [[login --no-keyring]]",
+    "confirm_account": "Run `[[flows resume]]` in a terminal, where the account can be confirmed.",
+    "remove_session": "Remove what nobody reads: [[sessions remove {session}]]",
+    # tenants
+    "choose_tenant": "Choose one: [[tenants select]]; for a new one: [[up --plan ID]]",
+    "sync_or_buy": "Read yours from the API: [[tenants sync]]. To buy one: [[up --help]]",
+    "name_tenant": "Name one, or run: [[tenants select ID]]",
+    "deploy": "Give it an image: [[deploy IMAGE]]",
+    "sync_tenants": "Fetch what is yours: [[tenants sync]]",
+    "list_tenants": "See what is stored here: [[tenants list]]. Read it from the API again: [[tenants sync]]",
+    "set_domain": "There is nothing to take away; give the tenant one: [[domain set DOMAIN]]",
+    "list_secrets": "See what there is: [[secrets list]]",
+    "list_plans": "See what there is: [[plans]]",
+    # flows
+    "start_flow": "Start one: [[up --help]]",
+    "list_flows": "See what there is: [[flows list]]",
+    "show_machine": "See what it accepts: [[diagram {machine}]]",
+    "wait_or_cancel": "Let it finish, look at it with `[[flows show {flow}]]`, or stop it: [[flows cancel {flow}]]",
+    "resume": "Go on with it: [[flows resume {flow}]]",
+    "resume_or_cancel": "Go on with it: [[flows resume {flow}]]; or end it first: [[flows cancel {flow}]]",
+    "resume_without_repeat": "Go on with it without --repeat: [[flows resume {flow}]]",
+    "repeat_or_cancel": "Look at the other side; then `[[flows resume --repeat]]` does it again, or cancel the flow.",
+    "answer_or_cancel": "Run `[[flows resume]]` in a terminal and answer, or cancel the flow.",
+    "wait_longer": "Wait on: [[flows resume]]",
+    "see_traceback": "The flow is kept: `[[flows resume]]`. Run with -v --log-file FILE to see the traceback.",
+    "add_program": "Open the engine with it, or end the flow: [[flows cancel {flow}]]",
+    "finish_or_cancel": "Finish it with the version that started it, or end it: [[flows cancel {flow}]]",
+    "fix_migration": "The migration has to be mended; the flow is untouched. See `[[flows check]]`.",
+    # the world
+    "name_api": "If you trust it, name it yourself with --api-url.",
+    "check_api": "Check --api-url; if it is right, try again later.",
+    "check_api_address": "Check --api-url: there is no such call at that address.",
+    "check_api_gives": "Check --api-url: this is not an address the API would give.",
+    "check_connection": "Check the connection and --api-url, then run the same command again.",
+    "check_proxy": "This is not what the API sends; check --api-url and any proxy.",
+    "check_compression": "A proxy between here and the API compresses answers; check --api-url and the proxy.",
+    "check_certificates": "Check --api-url, the clock, and SSL_CERT_FILE when a proxy of yours signs certificates.",
+    "choose_port": "Choose another with --port, or 0 for any free one.",
+    "list_faults": "See what there is: [[sandbox --help]]",
+    # places
+    "own_directory": "Remove it, or point --dir at a directory of your own.",
+    "new_directory": "Name a directory of its own, say --dir DIR/.systemprompt",
+    "use_directory": "Name a directory of its own: --dir {directory}",
+    "writable_disk": "Make the disk of {disk} writable again, or name another directory with --dir.",
+    "copy_directory": (
+        "The disk of {disk} fails: look at the system's log. Copy the directory to another disk and go on there with "
+        "--dir."
+    ),
+    "upgrade_in_steps": "Upgrade in smaller steps, or point --dir at another directory.",
+}
+"""A sentence for every step an error of ours names."""
+
+_COMMAND: Final = re.compile(r"\[\[(!?)(.+?)\]\]")
+_LOG_IN: Final = frozenset({"log_in", "log_in_again"})
+
+
+class _Facts(dict[str, str]):
+    """Facts for a sentence; one that is not there is left out."""
+
+    def __missing__(self, name: str) -> str:
+        return ""
+
+
+def in_words(settings: Settings | None, remedy: Remedy, environ: Mapping[str, str] = os.environ) -> str | None:
+    """A remedy as a sentence with commands; None where there is none for it.
+
+    Args:
+        settings: The global options; None when they could not even be read.
+        remedy: The step, with its facts.
+        environ: While it holds a token, no login helps.
+    """
+    from ...io.local.environment import API_TOKEN, fresh_token_hint
+
+    if remedy.step in _LOG_IN and environ.get(API_TOKEN):
+        return fresh_token_hint()
+    template = TEMPLATES.get(remedy.step)
+    if template is None:
+        return None
+    facts = _Facts(remedy.facts)
+    quoted = _Facts({name: shlex.quote(value) for name, value in remedy.facts.items()})
+    parts: list[str] = []
+    end = 0
+    for found in _COMMAND.finditer(template):
+        parts.append(template[end : found.start()].format_map(facts))
+        words = found[2].format_map(quoted).rstrip()
+        parts.append(_command(settings, words, own_api=bool(found[1])))
+        end = found.end()
+    return "".join([*parts, template[end:].format_map(quoted if "--dir" in template else facts)])
+
+
+def hint_of(settings: Settings | None, error: CloudError) -> str:
+    """What a person does about an error: its remedy in words, or else its own hint."""
+    words = None if error.remedy is None else in_words(settings, error.remedy)
+    return error.recovery_hint if words is None else words
+
+
+def _command(settings: Settings | None, words: str, *, own_api: bool) -> str:
+    if settings is None:
+        from ..shared.names import CLI
+
+        return f"{CLI} {words}"
+    return settings.command(words, own_api=own_api)

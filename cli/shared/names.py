@@ -1,0 +1,7 @@
+"""What the command line is called."""
+
+from __future__ import annotations
+
+from typing import Final
+
+CLI: Final = "systemprompt-cloud"
