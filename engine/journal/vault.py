@@ -17,9 +17,11 @@ import msgspec
 
 from ...base.decoding import UNREADABLE
 from ...base.files import ensure_private_dir, read_private, remove_private, set_aside, write_private
-from ...base.log import logger
+from ...base.log import get_logger
 from ...base.redaction import register_secret
 from ..errors import VaultMissing
+
+logger = get_logger(__name__)
 
 PREFIX: Final = "vault:"
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
@@ -74,7 +76,7 @@ class VaultFiles:
             except UNREADABLE:
                 held = {}
                 aside = set_aside(path)
-                logger.warning("the secrets of flow {} were unreadable; their file is {} now", flow_id, aside)
+                logger.warning("the secrets of flow %s were unreadable; their file is %s now", flow_id, aside)
             write_private(path, msgspec.json.encode({**held, name: secret}))
         return f"{PREFIX}{name}"
 
