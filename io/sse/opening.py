@@ -24,7 +24,7 @@ import httpx
 import trio
 
 from ...base.log import get_logger
-from ...base.redaction import redact, register_secret
+from ...base.redaction import forget, new_owner, redact, register_secret
 from ...errors import ApiError, Network, UnsafeUrl
 from ..http.addresses import NO_HOST, NOT_A_URL, may_be_a_host, same_origin, without_query
 from ..http.answers import network_error, refusal, request_id
@@ -145,7 +145,9 @@ async def _follow(
     mine.update(asked)
     request = client.build_request("GET", url, headers=mine, timeout=limits)
     # A server may say it back, and errors quote what servers say.
-    register_secret(request.headers.get("authorization", "").partition(" ")[2])
+    owner = new_owner("event stream")
+    held.callback(forget, owner)
+    register_secret(request.headers.get("authorization", "").partition(" ")[2], owner)
     strangers = False
     seen: set[str] = set()
     while True:

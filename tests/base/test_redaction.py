@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from urllib.parse import quote
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from systemprompt_cloud.base.redaction import redact, register_secret
+from systemprompt_cloud.base.redaction import forget, forget_secrets, redact, register_secret
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ1XzEifQ.c2lnbmF0dXJl"
 NONCE = "Zk3vQ9_nonce-T1x"
@@ -95,3 +96,50 @@ def test_redacting_twice_changes_nothing_more(said: str) -> None:
     once = redact(said)
     assert redact(once) == once
     assert JWT not in once
+
+
+# --- who holds a secret -------------------------------------------------------------------------------------------
+
+# Some are part of others, `a b` and `a%20b` have a form in common, and all begin alike.
+_SHARED = ("shared-one", "shared-one-and-more", "shared a b", "shared%20a%20b", "shared+a+b", 'shared "quoted"')
+_OWNERS = (None, "flow 1", "flow 2", "client")
+
+
+@given(st.lists(st.tuples(st.sampled_from(_OWNERS), st.sampled_from([*_SHARED, "forget"]))))
+def test_a_value_is_hidden_as_long_as_somebody_holds_it(steps: list[tuple[str | None, str]]) -> None:
+    """Whatever is registered and forgotten in whatever order: hidden means held, in every form."""
+    forget_secrets()
+    held: set[tuple[str | None, str]] = set()
+    for owner, value in steps:
+        if value != "forget":
+            register_secret(value, owner)
+            held.add((owner, value))
+        elif owner is not None:
+            forget(owner)
+            held = {each for each in held if each[0] != owner}
+        known = {value for _, value in held}
+        hidden = {form for value in known for form in (value, quote(value, safe=""), value.replace(" ", "+"))}
+        for value in _SHARED:
+            assert (redact(f"<{value}>") == f"<{value}>") == (not any(form in value for form in hidden))
+
+
+def test_threads_register_and_forget_beside_each_other() -> None:
+    """What a thread holds is hidden until it lets go, whatever others do with the same value."""
+    found: list[str] = []
+
+    def hold(n: int) -> None:
+        for turn in range(200):
+            register_secret("a-shared-secret", f"{n}")
+            register_secret(f"a-secret-of-{n}-{turn}", f"{n}")
+            said = redact(f"a-shared-secret a-secret-of-{n}-{turn}")
+            if said != "*** ***":
+                found.append(said)
+            forget(f"{n}")
+
+    threads = [threading.Thread(target=hold, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == []
+    assert redact("a-shared-secret a-secret-of-0-0") == "a-shared-secret a-secret-of-0-0"
