@@ -31,8 +31,10 @@ from typing import Final, NoReturn
 import filelock
 
 from .errors import Io, UnsafeFile
-from .log import logger
+from .log import get_logger
 from .remedies import Remedy
+
+logger = get_logger(__name__)
 
 PRIVATE_FILE: Final = 0o600
 PRIVATE_DIR: Final = 0o700
@@ -119,7 +121,7 @@ def ensure_private_dir(path: Path) -> None:
         if mode != PRIVATE_DIR:
             path.chmod(PRIVATE_DIR)
             if mode & 0o077:
-                logger.warning("{} was open to others (mode {:04o}); it is 0700 now", path, mode)
+                logger.warning("%s was open to others (mode %04o); it is 0700 now", path, mode)
     except OSError as exc:
         fail("prepare the directory", path, exc)
 
@@ -287,9 +289,9 @@ def _narrow(path: Path, fd: int, found: os.stat_result) -> None:
         os.fchmod(fd, PRIVATE_FILE)
     except OSError as exc:
         # A read-only file system: reading on does no harm, silence would.
-        logger.warning("{} is open to others (mode {:04o}) and cannot be narrowed: {}", path, mode, exc.strerror)
+        logger.warning("%s is open to others (mode %04o) and cannot be narrowed: %s", path, mode, exc.strerror)
     else:
-        logger.warning("{} was open to others (mode {:04o}); it is 0600 now", path, mode)
+        logger.warning("%s was open to others (mode %04o); it is 0600 now", path, mode)
 
 
 # --- sharing and removing ------------------------------------------------------------------------------

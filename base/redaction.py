@@ -5,13 +5,20 @@ becomes text (a log line, an error's message, a traceback, an export) goes throu
 The *shapes* of secrets: JWTs, `Bearer` headers, callback parameters (also percent-encoded inside another URL),
 passwords in URLs, database URLs. And the *values* the process has met: the vault and the API client hand every secret
 they touch to `register_secret`, so an opaque token with no shape at all is still found.
+
+A value is known as long as somebody holds it: a flow until its vault is discarded or its engine closed, an API client,
+an event stream and a callback listener until they are closed. Values without an owner (typed, or read from saved
+credentials) are held by the process. A line that quotes a value after its last holder let go, such as a traceback
+logged late, is hidden by shape only.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import threading
+from collections import Counter
 from typing import Final
 from urllib.parse import quote, quote_plus
 
@@ -61,7 +68,16 @@ _SHAPES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
 )
 
 
-_registered: set[str] = set()
+_holders: dict[str, set[str | None]] = {}
+"""Who holds each value; None is the process. A value nobody holds is no secret any more."""
+
+
+_held: dict[str | None, set[str]] = {}
+"""The values of each holder: the same as `_holders`, read the other way."""
+
+
+_uses: Counter[str] = Counter()
+"""How many values have a form; `a b` percent-encoded is the value `a%20b`, and one of them may go first."""
 
 
 _by_head: dict[str, set[str]] = {}
@@ -72,26 +88,77 @@ are. A process that drives a thousand flows knows the secrets of a thousand tena
 _lock: Final = threading.Lock()
 
 
-def register_secret(value: str) -> None:
+_numbers: Final = itertools.count(1)
+
+
+def new_owner(what: str) -> str:
+    """A name for a holder of secrets that no other holder in this process has.
+
+    Args:
+        what: What it is, for whoever debugs this.
+    """
+    return f"{what} {next(_numbers)}"
+
+
+def register_secret(value: str, owner: str | None = None) -> None:
     """Make `redact` hide this value wherever it turns up, also percent-encoded or escaped for JSON.
 
     Args:
         value: The secret. Shorter than 6 characters it is left alone: it would blot out ordinary text.
+        owner: Who holds it, until `forget(owner)`. None for the whole life of the process.
     """
-    if len(value) < SHORTEST_SECRET or value in _registered:
+    if len(value) < SHORTEST_SECRET:
         return
-    forms = {value, quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1], repr(value)[1:-1]}
     with _lock:
-        for form in forms:
-            _by_head.setdefault(form[:SHORTEST_SECRET], set()).add(form)
-        _registered.add(value)  # last: whoever finds it here relies on its forms
+        holders = _holders.get(value)
+        if holders is None:
+            for form in _forms(value):
+                _uses[form] += 1
+                _by_head.setdefault(form[:SHORTEST_SECRET], set()).add(form)
+            holders = _holders[value] = set()
+        holders.add(owner)
+        _held.setdefault(owner, set()).add(value)
+
+
+def forget(owner: str) -> None:
+    """Let go of every value this owner registered; those that somebody else holds too stay hidden.
+
+    What is logged later may still quote such a value, in the traceback of an old exception say; then only its shape can
+    give it away. So forget when the last use is over, not before.
+
+    Args:
+        owner: As in `register_secret`; one that holds nothing is fine.
+    """
+    with _lock:
+        for value in _held.pop(owner, ()):
+            holders = _holders[value]
+            holders.remove(owner)
+            if holders:
+                continue
+            del _holders[value]
+            for form in _forms(value):
+                _uses[form] -= 1
+                if not _uses[form]:
+                    _drop(form)
+
+
+def _forms(value: str) -> set[str]:
+    return {value, quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1], repr(value)[1:-1]}
+
+
+def _drop(form: str) -> None:
+    del _uses[form]
+    head = form[:SHORTEST_SECRET]
+    _by_head[head].remove(form)
+    if not _by_head[head]:
+        del _by_head[head]
 
 
 def forget_secrets() -> None:
     """Let `redact` know no values any more, as in a new process; for tests, which would otherwise share them."""
     with _lock:
-        _registered.clear()
-        _by_head.clear()
+        for known in (_holders, _held, _uses, _by_head):
+            known.clear()
 
 
 def redact(text: str) -> str:
@@ -104,7 +171,8 @@ def redact(text: str) -> str:
         The same text when there was nothing to hide. Redacting twice changes nothing more.
     """
     heads = {text[start : start + SHORTEST_SECRET] for start in range(len(text) - SHORTEST_SECRET + 1)}
-    found = [secret for head in heads if head in _by_head for secret in tuple(_by_head[head])]
+    # Without the lock: a secret that is registered or forgotten meanwhile may be seen or not.
+    found = [secret for head in heads for secret in tuple(_by_head.get(head, ()))]
     # Longest first: a secret that is part of another must not leave the rest of the longer one standing.
     for secret in sorted(found, key=len, reverse=True):
         text = text.replace(secret, REDACTED)

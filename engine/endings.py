@@ -8,7 +8,7 @@ cancelled, and never a child that works for nobody; and what a crash left behind
 from __future__ import annotations
 
 from ..base.errors import CloudError
-from ..base.log import logger
+from ..base.log import get_logger
 from .claims import Claims
 from .driven import Driven
 from .errors import EngineClosed, EventNotAccepted, FlowBusy, IncompatibleFlow
@@ -20,6 +20,8 @@ from .machine.parts import CancelRequested
 from .signals import post
 from .store import Ownership, Vault
 from .versions import abandon
+
+logger = get_logger(__name__)
 
 
 class Endings:
@@ -86,7 +88,7 @@ class Endings:
             for orphan in await self._store.orphans():
                 await self.cancel(orphan.id, "the flow it belonged to has ended")
         except CloudError as exc:  # they can wait; what the engine was opened for need not
-            logger.warning("a child of a flow that has ended still stands where it was: {}", exc)
+            logger.warning("a child of a flow that has ended still stands where it was: %s", exc)
 
     async def _abandon(self, row: FlowRow, reason: str) -> None:
         # Cancelling without a table: whatever version wrote the flow, it must not stand in anybody's way for ever.

@@ -160,6 +160,8 @@ class Engine:
             if live.ended:
                 return
             try:
+                # A server may quote a token that an earlier process got, and no activity will ask for.
+                await self._secrets.make_known(flow)
                 await live.resume(self._claims.owner, repeat=flow in self._repeating)
                 self._repeating.discard(flow)
                 await cancel_strays(live, self.store, self.cancel)
@@ -318,7 +320,8 @@ async def open_engine(
 ) -> AsyncGenerator[Engine]:
     """An engine on the journal of `paths`, for as long as the block runs.
 
-    Leaving the block stops every flow that is still running where it is; all of them can be resumed.
+    Leaving the block stops every flow that is still running where it is; all of them can be resumed. The redactor
+    forgets their secrets then.
 
     Args:
         paths: Where the journal, the vault and the lock files are.
@@ -337,9 +340,9 @@ async def open_engine(
         raise RuntimeError(f"the flows run in trio: trio.run(main), or beside asyncio {way} (docs/guides/embed.md)")
     with Journal(paths.journal, make_directory=directory_maker(paths)) as journal:
         owner = Owner(paths.owners)
+        vault = VaultFiles(paths.vault)
         try:
             async with open_plain_nursery() as nursery:
-                vault = VaultFiles(paths.vault)
                 engine = Engine(
                     store=SqliteStore(journal, paths.owners, inline=inline),
                     clock=clock or SystemClock(),
@@ -353,4 +356,5 @@ async def open_engine(
                 await engine.begin()
                 yield engine
         finally:
+            vault.forget()
             owner.release()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import trio
 
 from ..base.errors import CloudError
-from ..base.log import logger
+from ..base.log import get_logger
 from .driven import Driven
 from .endings import Endings
 from .errors import EventNotAccepted
@@ -17,6 +17,8 @@ from .journal.records import Signal
 from .live import LiveFlow
 from .machine.parts import CancelRequested
 from .store import Ownership
+
+logger = get_logger(__name__)
 
 INBOX_SECONDS = 0.1
 """How often a driving process looks."""
@@ -46,7 +48,7 @@ class Inbox:
                 try:
                     await self._look()
                 except CloudError as exc:  # the flows meet the same trouble with their next step, and say so
-                    logger.warning("the inbox cannot be read: {}", exc)
+                    logger.warning("the inbox cannot be read: %s", exc)
 
     async def _look(self) -> None:
         for signal in await self._store.signals(self._owner):
@@ -69,12 +71,12 @@ class Inbox:
         except (
             CloudError
         ) as exc:  # this flow cannot be written just now; its signal stays, and the next one has its turn
-            logger.warning("{}: the signal {} has to wait: {}", live.row.id, signal.name, exc)
+            logger.warning("%s: the signal %s has to wait: %s", live.row.id, signal.name, exc)
         except Exception as exc:  # noqa: BLE001 not an event, or a table whose update cannot take it: no other flow suffers
             await self._refuse(live, signal, exc)
 
     async def _refuse(self, live: LiveFlow, signal: Signal, exc: Exception) -> None:
-        logger.warning("{}: the signal {} was not taken: {}", live.row.id, signal.name, exc)
+        logger.warning("%s: the signal %s was not taken: %s", live.row.id, signal.name, exc)
         await self._drop(signal)
 
     async def _drop(self, signal: Signal) -> None:

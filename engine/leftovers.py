@@ -9,11 +9,13 @@ from typing import Final
 import trio
 
 from ..base.errors import CloudError
-from ..base.log import logger
+from ..base.log import get_logger
 from .journal.journal import Journal
 from .journal.owners import sweep_owners
 from .journal.vault import VaultFiles
 from .store import Vault
+
+logger = get_logger(__name__)
 
 ORPHANED_SECONDS: Final = 60.0
 """Secrets without a flow are younger than this while a flow is being started; older ones belong to no flow."""
@@ -25,7 +27,7 @@ async def discard_secrets(vault: Vault, flow: str) -> None:
         with trio.CancelScope(shield=True):
             await vault.discard(flow)
     except CloudError as exc:  # the flow has ended all the same
-        logger.warning("the secrets of flow {} are still on disk: {}", flow, exc)
+        logger.warning("the secrets of flow %s are still on disk: %s", flow, exc)
 
 
 def sweep(journal: Journal, vault: VaultFiles, owners: Path) -> None:
@@ -44,4 +46,4 @@ def sweep(journal: Journal, vault: VaultFiles, owners: Path) -> None:
             if orphaned or (row is not None and row.status == "ended"):
                 path.unlink()
         except OSError as exc:
-            logger.warning("{} holds secrets no flow needs and cannot be removed: {}", path, exc)
+            logger.warning("%s holds secrets no flow needs and cannot be removed: %s", path, exc)

@@ -16,7 +16,7 @@ import trio
 
 from ..base.clock import Clock
 from ..base.errors import CloudError
-from ..base.log import logger
+from ..base.log import get_logger
 from ..base.moments import moment_text, parse_moment
 from .deadlines import deadline_on_entry, deadline_text
 from .disk import Disk
@@ -29,6 +29,8 @@ from .machine.parts import Context, Event, ResumePolicy
 from .run import Run
 from .store import Vault
 from .visit import Intent, Program
+
+logger = get_logger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -147,7 +149,7 @@ class LiveFlow:
             self.lock.acquire_nowait()
         try:
             if incarnation not in (None, self.row.incarnation):
-                logger.debug("{} dropped {}: visit {} is over", self.row.id, type(event).__name__, incarnation)
+                logger.debug("%s dropped %s: visit %s is over", self.row.id, type(event).__name__, incarnation)
                 return False
             step = self.machine.step(self.row.state, self.context, event)
             changes: dict[str, Any] = {}
@@ -167,7 +169,7 @@ class LiveFlow:
             try:
                 await self.record("event", name, body, context=step.context, signal=signal, **changes)
             except SignalTaken as exc:
-                logger.debug("{}", exc)
+                logger.debug("%s", exc)
                 return False
             if step.entered:
                 self.intents = self.inherited = frozenset()
@@ -197,7 +199,7 @@ class LiveFlow:
     async def park(self, exc: Exception) -> Trouble | None:
         """Stop here, resumably, and write down why; None when an event from outside led out of the state meanwhile."""
         if not isinstance(exc, CloudError):
-            logger.opt(exception=exc).error("{} met a failure nobody planned for in {}", self.row.id, self.row.state)
+            logger.error("%s met a failure nobody planned for in %s", self.row.id, self.row.state, exc_info=exc)
         trouble = Trouble.of(exc, frozenset() if self.run is None else self.run.visit.withdrawn)
         body = msgspec.json.encode(trouble).decode()
         async with self.lock:

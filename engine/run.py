@@ -15,10 +15,12 @@ from typing import Any, cast
 import trio
 
 from ..base.errors import CloudError
-from ..base.log import logger
+from ..base.log import get_logger
 from .errors import ActivitiesRanDry
 from .machine.parts import DeadlinePassed, Event
 from .visit import Activity, Visit
+
+logger = get_logger(__name__)
 
 
 class Run:
@@ -74,7 +76,7 @@ class Run:
     def fail(self, trouble: Exception) -> None:
         """Called when an activity raised."""
         if self.visit.left:
-            logger.debug("{} ignored, {} is left: {!r}", self.visit.flow, self.visit.state, trouble)
+            logger.debug("%s ignored, %s is left: %r", self.visit.flow, self.visit.state, trouble)
         elif self.trouble is None:
             self.trouble = trouble
             if self._scope is not None:

@@ -17,11 +17,13 @@ import msgspec
 import trio
 
 from ..base.clock import Clock
-from ..base.log import logger
+from ..base.log import get_logger
 from .errors import MachineInvalid, UnexpectedFailure
 from .history import Outcome
 from .machine.machine import Machine
 from .machine.parts import Context, Event
+
+logger = get_logger(__name__)
 
 C = TypeVar("C", bound=Context)
 P = ParamSpec("P")
@@ -136,7 +138,7 @@ class Visit(Generic[C]):
             JournalError: It could not be written; nothing changed.
         """
         if self.left:
-            logger.debug("{} dropped {}: the visit of {} is over", self.flow, type(event).__name__, self.state)
+            logger.debug("%s dropped %s: the visit of %s is over", self.flow, type(event).__name__, self.state)
             return False
         return await self._host.deliver(event, self.incarnation)
 

@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 from typing_extensions import override
 
-from ..base.log import logger
+from ..base.log import get_logger
 from ..engine.engine import Engine, open_engine
 from ..engine.errors import FlowFailed
 from ..engine.flow import Flow
@@ -53,6 +53,8 @@ from .login import login_program, start_login
 from .provisioning import provisioning_program, start_provisioning
 from .services import OpenBrowser, Services, ShowUrl, show_nothing
 from .steps.callbacks import free_port
+
+logger = get_logger(__name__)
 
 LOGIN_PORT: Final = 8765
 CHECKOUT_PORT: Final = 8766

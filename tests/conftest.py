@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -11,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
-import loguru
 import pytest
 from hypothesis import strategies
 from systemprompt_cloud.base.errors import Io
-from systemprompt_cloud.base.log import PACKAGE
 from systemprompt_cloud.base.redaction import forget_secrets
 from systemprompt_cloud.engine.journal.journal import Journal
 from systemprompt_cloud.io.local.paths import CloudPaths
@@ -23,6 +22,7 @@ from systemprompt_cloud.testing.clock import VirtualClock
 from systemprompt_cloud.testing.scripted import ScriptedServer, serve_scripted
 
 from tests.faults.storage import small_disk
+from tests.support.listening import listening
 from tests.support.secret_service import SecretService, missing_programs, open_secret_service
 
 # Selenium ships no complete types; `Any` keeps its gaps in one place.
@@ -49,12 +49,6 @@ if os.environ.get("CI") == "true":
 # A test run started in the background of a script inherits an ignored SIGINT, and so would every command under test.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def heard() -> None:
-    """As a library the package says nothing until it is asked to; tests listen."""
-    loguru.logger.enable(PACKAGE)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -162,19 +156,15 @@ def clock() -> VirtualClock:
 @pytest.fixture
 def logged() -> Iterator[list[str]]:
     """Every line of the log, tracebacks too."""
-    lines: list[str] = []
-    sink = loguru.logger.add(lines.append, level="DEBUG", format="{message}\n{exception}")
-    yield lines
-    loguru.logger.remove(sink)
+    with listening(logging.DEBUG, "%(message)s") as lines:
+        yield lines
 
 
 @pytest.fixture
 def warned() -> Iterator[list[str]]:
     """Every warning logged during the test."""
-    messages: list[str] = []
-    sink = loguru.logger.add(lambda message: messages.append(message.record["message"]), level="WARNING")
-    yield messages
-    loguru.logger.remove(sink)
+    with listening(logging.WARNING, "%(message)s") as lines:
+        yield lines
 
 
 @pytest.fixture

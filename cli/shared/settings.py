@@ -117,7 +117,7 @@ def settings_of(context: typer.Context) -> Settings:
     Raises:
         Io: The log file cannot be opened.
     """
-    from ...base.log import configure_logging
+    from .log import configure_logging
 
     settings = cast("Settings", context.obj)
     configure_logging(settings.verbosity, settings.log_file)

@@ -15,10 +15,12 @@ from typing import Final
 
 from ...base.errors import Io
 from ...base.files import ensure_private_dir, write_private
-from ...base.log import logger
+from ...base.log import get_logger
 from ...engine.journal.owners import anybody_drives
 from ...io.local.cloud_dir import ensure_cloud_dir
 from ...io.local.paths import CloudPaths
+
+logger = get_logger(__name__)
 
 KEPT: Final = 5
 """Directories there are afterwards, the new one included."""
@@ -69,4 +71,4 @@ def _remove(path: Path) -> None:
         # Opens directories by descriptor and without following links, so nothing outside of them can be reached.
         shutil.rmtree(path)
     except (OSError, Io) as exc:
-        logger.info("the directory {} of an old demo was not removed: {}", path, exc)
+        logger.info("the directory %s of an old demo was not removed: %s", path, exc)

@@ -32,9 +32,11 @@ from typing import Final, NamedTuple
 
 from ...base.errors import Io, UnsafeFile
 from ...base.files import ensure_private_dir, open_temp, set_aside, sweep_temps, sync_dir
-from ...base.log import logger
+from ...base.log import get_logger
 from ..errors import JournalCorrupted, JournalError, JournalMoved
 from .records import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
+
+logger = get_logger(__name__)
 
 LOG: Final = "-wal"
 SHARED_MEMORY: Final = "-shm"
@@ -177,9 +179,9 @@ def _refuse_strange(journal: Path, path: Path) -> os.stat_result:
             path.chmod(stat.S_IMODE(found.st_mode) & 0o700)
         except OSError as exc:
             # A read-only file system: reading on does no harm, silence would.
-            logger.warning("{} is open to others (mode {:04o}) and cannot be narrowed: {}", path, mode, exc.strerror)
+            logger.warning("%s is open to others (mode %04o) and cannot be narrowed: %s", path, mode, exc.strerror)
         else:
-            logger.warning("{} was open to others (mode {:04o}); it is not any more", path, found.st_mode & 0o7777)
+            logger.warning("%s was open to others (mode %04o); it is not any more", path, found.st_mode & 0o7777)
     return found
 
 

@@ -30,6 +30,10 @@ class FileVault:
         """Whether `get` would return a secret."""
         return await self._disk.run(self._files.has, flow, reference)
 
+    async def make_known(self, flow: str) -> None:
+        """Have the redactor hide every secret of a flow that is taken up again; see `VaultFiles.make_known`."""
+        await self._disk.run(self._files.make_known, flow)
+
     async def discard(self, flow: str) -> None:
         """Forget every secret of a flow."""
         self._files.discard(flow)  # one unlink: quicker than a thread, and never left out by a cancellation

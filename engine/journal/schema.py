@@ -23,11 +23,13 @@ from typing import Final
 
 import msgspec
 
-from ...base.log import logger
+from ...base.log import get_logger
 from ...base.remedies import Remedy
 from ..errors import JournalBusy, JournalError
 from .owners import OwnerName, owner_is_alive
 from .records import APPLICATION_ID, SCHEMA_VERSION
+
+logger = get_logger(__name__)
 
 WAIT_SECONDS: Final = 10.0
 
@@ -120,7 +122,7 @@ def _change(db: sqlite3.Connection, path: Path, schema: Schema) -> Path:
             db.execute("ROLLBACK")
         copy.unlink(missing_ok=True)  # the journal itself is as it was
         raise
-    logger.warning("the journal {} was brought from schema {} to {}; as it was: {}", path, old, schema.version, copy)
+    logger.warning("the journal %s was brought from schema %s to %s; as it was: %s", path, old, schema.version, copy)
     return copy
 
 

@@ -16,10 +16,13 @@ from typing import Final
 import msgspec
 
 from ...base.decoding import UNREADABLE
+from ...base.errors import CloudError
 from ...base.files import ensure_private_dir, read_private, remove_private, set_aside, write_private
-from ...base.log import logger
-from ...base.redaction import register_secret
+from ...base.log import get_logger
+from ...base.redaction import forget, new_owner, register_secret
 from ..errors import VaultMissing
+
+logger = get_logger(__name__)
 
 PREFIX: Final = "vault:"
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
@@ -31,17 +34,30 @@ _one_writer: Final = threading.Lock()
 class VaultFiles:
     """The vault of one journal.
 
+    The redactor hides what was put and got, until the flow's secrets are discarded or `forget` is called. A line logged
+    after that may still quote a secret, in a traceback say; only its shape hides it then (a JWT, `Bearer`, `token=`).
+
     Args:
         directory: Where the files are; created 0700 by the first `put`.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory: Final = directory
+        # Another vault of the same directory may hold the same flow's secrets for longer.
+        self._name: Final = new_owner("vault")
+        self._met: Final = set[str]()
 
     def _path(self, flow_id: str) -> Path:
         if not _NAME.fullmatch(flow_id):
             raise ValueError(f"not a flow id: {flow_id!r} (letters, digits, dot, dash and underscore only)")
         return self.directory / f"{flow_id}.json"
+
+    def _hide(self, flow_id: str, secret: str) -> None:
+        self._met.add(flow_id)
+        register_secret(secret, self._owner(flow_id))
+
+    def _owner(self, flow_id: str) -> str:
+        return f"{self._name}, flow {flow_id}"
 
     def _read(self, path: Path) -> dict[str, str]:
         """Read a flow's secrets; one of UNREADABLE when the file is not what we wrote."""
@@ -54,7 +70,7 @@ class VaultFiles:
         Args:
             flow_id: Whose secret it is.
             name: What it is called within the flow; a second put of the same name replaces the first.
-            secret: The secret. From now on the redactor hides it too.
+            secret: The secret. From now on the redactor hides it too, as long as the flow has secrets.
 
         Returns:
             The reference `vault:<name>`, fit for the journal.
@@ -66,7 +82,7 @@ class VaultFiles:
         path = self._path(flow_id)
         if not _NAME.fullmatch(name):
             raise ValueError(f"not a secret's name: {name!r} (letters, digits, dot, dash and underscore only)")
-        register_secret(secret)
+        self._hide(flow_id, secret)
         with _one_writer:
             ensure_private_dir(self.directory)
             try:
@@ -74,7 +90,7 @@ class VaultFiles:
             except UNREADABLE:
                 held = {}
                 aside = set_aside(path)
-                logger.warning("the secrets of flow {} were unreadable; their file is {} now", flow_id, aside)
+                logger.warning("the secrets of flow %s were unreadable; their file is %s now", flow_id, aside)
             write_private(path, msgspec.json.encode({**held, name: secret}))
         return f"{PREFIX}{name}"
 
@@ -98,7 +114,7 @@ class VaultFiles:
         secret = held.get(reference.removeprefix(PREFIX)) if reference.startswith(PREFIX) else None
         if secret is None:
             raise VaultMissing(f"flow {flow_id} refers to {reference}, and {path} does not hold it")
-        register_secret(secret)
+        self._hide(flow_id, secret)
         return secret
 
     def has(self, flow_id: str, reference: str) -> bool:
@@ -114,12 +130,33 @@ class VaultFiles:
             return False
         return True
 
+    def make_known(self, flow_id: str) -> None:
+        """Have the redactor hide every secret of a flow, whether or not anybody will `get` it.
+
+        A file that cannot be read is logged: whoever needs a secret of it is told so by `get`.
+        """
+        path = self._path(flow_id)
+        try:
+            held = self._read(path)
+        except (CloudError, *UNREADABLE) as exc:
+            logger.warning("the secrets of flow %s in %s cannot be read: %s", flow_id, path, exc)
+            return
+        for secret in held.values():
+            self._hide(flow_id, secret)
+
     def discard(self, flow_id: str) -> None:
-        """Forget every secret of a flow; none there is fine.
+        """Forget every secret of a flow, here and in the redactor; none there is fine.
 
         Raises:
             ValueError: The flow id has other characters than letters, digits, dot, dash and underscore.
-            Io: The file cannot be removed.
+            Io: The file cannot be removed; the redactor goes on hiding what is in it.
         """
         with _one_writer:
             remove_private(self._path(flow_id))
+        self._met.discard(flow_id)
+        forget(self._owner(flow_id))
+
+    def forget(self) -> None:
+        """Let the redactor forget every secret that was put or got here. The files stay; `get` makes it known again."""
+        while self._met:
+            forget(self._owner(self._met.pop()))

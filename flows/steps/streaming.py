@@ -22,7 +22,7 @@ import msgspec
 import trio
 
 from ...base.errors import CloudError
-from ...base.log import logger
+from ...base.log import get_logger
 from ...base.redaction import redact
 from ...engine.machine.parts import Event
 from ...engine.visit import Visit
@@ -39,6 +39,8 @@ from ...machines.parts.watching import (
 from ...machines.parts.watching import StreamLost as StreamWasLost
 from ..services import Services
 from .watching import Ask, Pauses, look_once, poll, refusal, send_news
+
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 Connect = Callable[[str], AbstractAsyncContextManager[EventStream]]
@@ -64,7 +66,7 @@ def decode(sse: ServerSentEvent, names: frozenset[str], shape: type[T]) -> T | N
     try:
         return msgspec.json.decode(sse.data, type=shape)
     except (msgspec.DecodeError, RecursionError) as exc:
-        logger.warning("an event of the stream was skipped, it is not what the API promises: {}", redact(str(exc)))
+        logger.warning("an event of the stream was skipped, it is not what the API promises: %s", redact(str(exc)))
         return None
 
 

@@ -16,13 +16,15 @@ from typing import Any, Literal, cast
 import trio
 
 from ...base.errors import CloudError
-from ...base.log import logger
+from ...base.log import get_logger
 from ...engine.machine.parts import Event
 from ...engine.visit import Visit
 from ...errors import ApiError, Network, StillPending
 from ...io.http.polling import LONGEST_RETRY_AFTER, Pace
 from ...machines.parts.watching import ORDER, AccessRefused, StepObserved, WaitResumed, WatchingContext, news, untold
 from ..services import Services
+
+logger = get_logger(__name__)
 
 Ask = Callable[[], Awaitable[Event | None]]
 """Asks once; gives an event that leads out, an observation, or None."""
@@ -109,7 +111,7 @@ async def look_once(visit: Visit[Any], services: Services, ask: Ask, pauses: Pau
             event = await ask()
             break
         except (ApiError, Network) as exc:
-            logger.info("asking for the status failed, the stream goes on: {}", exc)
+            logger.info("asking for the status failed, the stream goes on: %s", exc)
             if not exc.retryable:
                 break
             failures += 1
@@ -158,7 +160,7 @@ async def poll(
                 return over
             if isinstance(exc, ApiError) and not exc.retryable:
                 raise
-            logger.info("asking for the status failed: {}", exc)
+            logger.info("asking for the status failed: %s", exc)
             failures += 1
             await pause_after(exc, failures, services, pauses, at_least=pace.delay(news=False))
             continue

@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlencode
 
-from ...base.redaction import register_secret
+from ...base.redaction import forget, new_owner, register_secret
 from ...errors import NotAuthenticated
 from ..http.addresses import is_loopback, link_under, parse_api_url, path_segment
 from ..http.answers import keep_secret
@@ -49,6 +49,8 @@ _B64TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 class CloudApiClient(TenantCalls):
     """The API of one cloud, for one token, on one shared connection pool. An asynchronous context manager.
+
+    While it is open the redactor hides its token and the secrets that were sent or answered.
 
     Args:
         api_url: The base URL: https, or http on 127.0.0.1, ::1 or localhost.
@@ -83,11 +85,12 @@ class CloudApiClient(TenantCalls):
         base = parse_api_url(api_url)
         self.api_url: Final = str(base).rstrip("/")
         if token is not None:
-            register_secret(token)
             if not _B64TOKEN.fullmatch(token):
                 raise NotAuthenticated("the stored token is not a bearer token (RFC 6750 section 2.1)")
             if not is_loopback(base) and is_sandbox_token(token):
                 raise NotAuthenticated(f"the token is a local cloud's and is not sent to {self.api_url}")
+        self._token: Final = token
+        self._holder = new_owner("API client")
         self._max_body: Final = max_body
         self._transport = Transport(
             base,
@@ -117,12 +120,17 @@ class CloudApiClient(TenantCalls):
             Network: The environment's proxy or certificate settings (HTTPS_PROXY, SSL_CERT_FILE) cannot be used.
         """
         self._transport.open()
+        if self._token is not None:
+            register_secret(self._token, self._holder)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._transport.aclose()
+        try:
+            await self._transport.aclose()
+        finally:
+            forget(self._holder)
 
     # --- who is asking ---------------------------------------------------------------------------------
 
@@ -244,7 +252,7 @@ class CloudApiClient(TenantCalls):
             UnsafeUrl: It leads elsewhere; the token was not sent.
         """
         url = link_under(self._transport.base, secrets_url)
-        return keep_secret((await self._transport.call("GET", url)).decode(wire.TenantSecrets))
+        return keep_secret((await self._transport.call("GET", url)).decode(wire.TenantSecrets), self._holder)
 
     async def set_external_db_access(
         self, tenant_id: str, enabled: bool, *, idempotency_key: str | None = None
@@ -259,7 +267,7 @@ class CloudApiClient(TenantCalls):
         path = f"/api/v1/tenants/{path_segment(tenant_id)}/external-db-access"
         body = wire.ExternalDbAccessRequest(enabled=enabled)
         answer = await self._transport.call("PUT", path, body=body, key=idempotency_key)
-        return keep_secret(answer.decode(wire.Data[wire.ExternalDbAccessResponse]).data)
+        return keep_secret(answer.decode(wire.Data[wire.ExternalDbAccessResponse]).data, self._holder)
 
     def tenant_events(
         self, tenant_id: str, *, last_event_id: str | None = None, idle_timeout: float = 30.0

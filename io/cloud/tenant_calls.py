@@ -8,7 +8,8 @@ or one that acts each time it arrives (`restart_tenant`, `rotate_credentials`). 
 section 9.2.2), and `http/transport.py` repeats accordingly. An `idempotency_key` makes the second kind repeatable too,
 where the server honours it.
 
-What a rotation or a token request answers is a secret and is known to the redactor before anybody sees it.
+What a rotation or a token request answers is a secret and is known to the redactor before anybody sees it,
+until the client is closed.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ class TenantCalls:
     """The calls under `/api/v1/tenants/{id}`. Errors are those every call raises (`api.py`)."""
 
     _transport: Transport
+    _holder: str
+    """Who holds the secrets that pass through the calls."""
 
     # --- images ----------------------------------------------------------------------------------------
 
     async def registry_token(self, tenant_id: str) -> wire.RegistryToken:
         """Ask for the right to push one image to the tenant's registry."""
         answer = await self._transport.call("GET", _path(tenant_id, "registry-token"))
-        return keep_secret(answer.decode(wire.Data[wire.RegistryToken]).data)
+        return keep_secret(answer.decode(wire.Data[wire.RegistryToken]).data, self._holder)
 
     async def deploy(self, tenant_id: str, image: str, *, idempotency_key: str | None = None) -> wire.DeployResponse:
         """Run an image on the tenant. The answer says that it was taken; `tenant_status` says when it runs.
@@ -84,7 +87,7 @@ class TenantCalls:
             idempotency_key: The same for every try at the same change.
         """
         for value in secrets.values():
-            register_secret(value)
+            register_secret(value, self._holder)
         body = wire.SetSecretsRequest(secrets=dict(secrets))
         await self._transport.call("PUT", _path(tenant_id, "secrets"), body=body, key=idempotency_key)
 
@@ -97,12 +100,12 @@ class TenantCalls:
     ) -> wire.RotateCredentialsResponse:
         """Give the tenant's database a new password; the old database URLs stop working."""
         answer = await self._transport.call("POST", _path(tenant_id, "rotate-credentials"), key=idempotency_key)
-        return keep_secret(answer.decode(wire.RotateCredentialsResponse))
+        return keep_secret(answer.decode(wire.RotateCredentialsResponse), self._holder)
 
     async def rotate_sync_token(self, tenant_id: str, *, idempotency_key: str | None = None) -> str:
         """Give the tenant a new sync token and return it; the old one stops working."""
         answer = await self._transport.call("POST", _path(tenant_id, "rotate-sync-token"), key=idempotency_key)
-        return keep_secret(answer.decode(wire.Data[wire.RotateSyncTokenResponse]).data).sync_token
+        return keep_secret(answer.decode(wire.Data[wire.RotateSyncTokenResponse]).data, self._holder).sync_token
 
     # --- its domain ------------------------------------------------------------------------------------
 

@@ -211,9 +211,9 @@ def decode_body(response: httpx.Response, body: bytes, shape: type[T], where: st
         raise ApiError(f"{where}: {said}", request_id=request_id(response)) from exc
 
 
-def keep_secret(record: R) -> R:
-    """Make the redactor know what the record's hidden fields hold; returns the record."""
+def keep_secret(record: R, owner: str) -> R:
+    """Make the redactor know what the record's hidden fields hold, until `owner` is forgotten; returns the record."""
     for name in record.hidden:
         if isinstance(value := getattr(record, name), str):
-            register_secret(value)
+            register_secret(value, owner)
     return record

@@ -38,7 +38,7 @@ import stamina
 import trio
 from typing_extensions import override
 
-from ...base.log import logger
+from ...base.log import get_logger
 from ...errors import ApiError, JwtDecode, Network, NotAuthenticated, UnsafeUrl
 from .addresses import NOT_A_URL, is_loopback, without_query
 from .answers import decode_body, login_refusal, measure_skew, network_error, network_reason, refusal
@@ -48,6 +48,8 @@ from .polling import Backoff, may_have_happened
 from .reading import read_body, read_error
 from .records import Record
 from .tokens import token_expiry
+
+logger = get_logger(__name__)
 
 CONNECTS_AT_ONCE: Final = 64
 """Connections being made at the same time; more wait for their turn, so that a thousand streams are no flood."""
@@ -264,7 +266,7 @@ class Transport:
             wait = self._backoff.delay(failures - 1, exc.retry_after if isinstance(exc, ApiError) else None)
             if trio.current_time() - started + wait > self._retry_budget:
                 return False
-            logger.info("{}; trying again in {:.1f} s", exc, wait)
+            logger.info("%s; trying again in %.1f s", exc, wait)
             return wait
 
         headers = {b"Accept": b"application/json"}
@@ -291,7 +293,7 @@ class Transport:
             return await attempt()
         except ApiError as exc:
             if method == "DELETE" and unsure and exc.status in _GONE:
-                logger.info("{}; it was deleted by a try whose answer was lost", exc)
+                logger.info("%s; it was deleted by a try whose answer was lost", exc)
                 return Answer(f"DELETE {link}", httpx.Response(204), b"")
             raise
 
@@ -368,7 +370,7 @@ class Transport:
         """Send once; the open 2xx response, to be closed by the caller, or the error it stands for."""
         response = await outgoing.lane.http.send(outgoing.request, stream=True)
         self._observe(response)
-        logger.debug("{} answered {}", outgoing.where, response.status_code)
+        logger.debug("%s answered %s", outgoing.where, response.status_code)
         if response.is_success:
             return response
         try:

@@ -24,13 +24,15 @@ from typing import Final
 import trio
 
 from ...base.errors import CloudError
-from ...base.log import logger
+from ...base.log import get_logger
 from ...errors import CredentialsBootstrapError, NotAuthenticated, TokenExpired
 from ..http.tokens import why_spent
 from .credentials import CloudCredentials
 from .environment import API_TOKEN, environment_credentials, fresh_token_hint, in_container
 from .paths import CloudPaths, resolve_cloud_paths
 from .project import current_directory
+
+logger = get_logger(__name__)
 
 
 def find_credentials(
@@ -194,7 +196,7 @@ class Bootstrap:
         except CloudError as exc:
             if not in_container(environ):
                 raise
-            logger.warning("the credentials in the environment could not be confirmed: {}", exc.user_message)
+            logger.warning("the credentials in the environment could not be confirmed: %s", exc.user_message)
         return found
 
 

@@ -26,7 +26,7 @@ from typing_extensions import override
 from ...base.decoding import UNREADABLE
 from ...base.errors import CloudError, Io, UnsafeFile
 from ...base.files import locked, remove_private
-from ...base.log import logger
+from ...base.log import get_logger
 from ...base.redaction import register_secret
 from ...errors import CredentialsCorrupted, JwtDecode, KeyringUnavailable, NotAuthenticated, TokenExpired
 from ..http.tokens import is_token_expired, token_expiry
@@ -34,6 +34,8 @@ from .keyring_entries import entry_named, forget_all, forget_others, is_marker, 
 from .keyring_store import KeyringStore
 from .stores import held, read_shared, write_plain
 from .unknown import Moment, plain_record, read_record
+
+logger = get_logger(__name__)
 
 WARN_BEFORE_EXPIRY: Final = timedelta(hours=1)
 SYSTEM_KEYRING: Final = KeyringStore()
@@ -203,7 +205,7 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True):
         if found.is_token_expired(moment):
             raise TokenExpired(f"the token in {path} expired at {expiry:%Y-%m-%d %H:%M:%S} UTC")
         if found.expires_within(WARN_BEFORE_EXPIRY, moment):
-            logger.warning("the token in {} expires at {:%H:%M:%S} UTC, in less than an hour", path, expiry)
+            logger.warning("the token in %s expires at %s UTC, in less than an hour", path, f"{expiry:%H:%M:%S}")
         return found
 
     def save_to_path(self, path: Path, *, keyring: bool | None = None, store: KeyringStore = SYSTEM_KEYRING) -> None:

@@ -15,11 +15,13 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
-from ...base.log import logger
+from ...base.log import get_logger
 from ...errors import CredentialsCorrupted, JwtDecode, NotAuthenticated
 from ..cloud.wire import PRODUCTION_URL
 from ..http.tokens import token_expiry
 from .credentials import WARN_BEFORE_EXPIRY, CloudCredentials
+
+logger = get_logger(__name__)
 
 API_URL: Final = "SYSTEMPROMPT_API_URL"
 API_TOKEN: Final = "SYSTEMPROMPT_API_TOKEN"  # noqa: S105 - the variable's name
@@ -81,5 +83,5 @@ def environment_credentials(environ: Mapping[str, str], now: datetime) -> CloudC
     with suppress(JwtDecode):  # whoever uses the token says that it cannot be read
         expiry = token_expiry(token)
         if expiry is not None and expiry < now + WARN_BEFORE_EXPIRY and not environ.get(CLI_REMOTE):
-            logger.warning("the token in {} has expired, or expires in less than an hour", API_TOKEN)
+            logger.warning("the token in %s has expired, or expires in less than an hour", API_TOKEN)
     return found

@@ -23,9 +23,11 @@ from typing import Any, Final
 import msgspec
 
 from ...base.files import remove_private, write_private
-from ...base.log import logger
+from ...base.log import get_logger
 from ...errors import KeyringUnavailable
 from .keyring_store import SERVICE, KeyringStore
+
+logger = get_logger(__name__)
 
 VARIABLE: Final = "SYSTEMPROMPT_KEYRING"
 
@@ -113,7 +115,7 @@ def forget_others(store: KeyringStore, path: Path, token: str) -> None:
         store.forget([_entry(path, slot) for slot in _SLOTS if token != _MARKER + slot])
     except KeyringUnavailable as exc:
         logger.warning(
-            "{}; a token may be left in it, under {}. The next login or logout here removes it",
+            "%s; a token may be left in it, under %s. The next login or logout here removes it",
             exc.user_message,
             SERVICE,
         )
@@ -136,4 +138,4 @@ def forget_all(store: KeyringStore, path: Path, token: str) -> None:
 
 
 def _warn_of_file(path: Path, exc: KeyringUnavailable) -> None:
-    logger.warning("{}; the token goes into the file {}", exc.user_message, path)
+    logger.warning("%s; the token goes into the file %s", exc.user_message, path)

@@ -19,9 +19,11 @@ import msgspec
 from ...base.decoding import UNREADABLE
 from ...base.errors import CloudError, Io, UnsafeFile
 from ...base.files import locked, read_private, set_aside, write_private
-from ...base.log import logger
+from ...base.log import get_logger
 from ...errors import CredentialsCorrupted, SessionsCorrupted, TenantsStoreCorrupted, TenantsStoreInvalid
 from .cloud_dir import ensure_cloud_dir
+
+logger = get_logger(__name__)
 
 _T = TypeVar("_T")
 
@@ -96,7 +98,7 @@ def held(path: Path, load: Callable[[Path], _T | None]) -> Generator[_T | None]:
             raise
         except (CredentialsCorrupted, TenantsStoreCorrupted, TenantsStoreInvalid, SessionsCorrupted, Io) as exc:
             aside = set_aside(path)
-            logger.warning("{}; it is {} now", exc.user_message, aside)
+            logger.warning("%s; it is %s now", exc.user_message, aside)
             found = None
         yield found
 

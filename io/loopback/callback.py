@@ -33,7 +33,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
-from ...base.redaction import register_secret
+from ...base.redaction import forget, new_owner, register_secret
 from ...errors import CallbackRejected
 from ..http.urls import LISTENER_NAMES
 from .pages import PRIVATE_HEADERS, error_page, page_headers
@@ -133,9 +133,10 @@ class CallbackListener:
         redirect_uri: What to give the API: `http://127.0.0.1:PORT/callback?state=NONCE`. Holds the nonce: do not log.
     """
 
-    def __init__(self, nonce: str | None, status_page: Callable[[], StatusView] | None) -> None:
+    def __init__(self, nonce: str | None, status_page: Callable[[], StatusView] | None, holder: str) -> None:
         self.port = 0
         self._nonce = nonce
+        self._holder = holder
         self._status_page = status_page
         self._used = False
         self._closed = False
@@ -247,7 +248,7 @@ class CallbackListener:
             if len(self._held) >= MAX_HELD:
                 return 503, error_page("Too many tabs at once", "Close the others, then reload this page.", retry=True)
             for name in _SECRET_PARAMETERS:
-                register_secret(params.get(name, ""))
+                register_secret(params.get(name, ""), self._holder)
             hit = self._held[key] = CallbackHit(params, self._use_up)
             self._queue.append(hit)
             self._waiting.unpark_all()
@@ -273,6 +274,9 @@ async def listen_for_callback(
 ) -> AsyncGenerator[CallbackListener]:
     """Listen on 127.0.0.1 for the browser's way back while inside the `async with`.
 
+    The redactor hides the nonce and what the browser brings until then; whoever needs them for longer keeps them in a
+    vault.
+
     Args:
         port: The port, 0 for any free one.
         nonce: What `state` must be, from `new_nonce()` or the journal. None for an API that takes no query in its
@@ -283,14 +287,18 @@ async def listen_for_callback(
     Raises:
         PortBusy: On entering, when the port is taken; nothing was opened yet, choose another.
     """
+    holder = new_owner("callback listener")
     if nonce is not None:
-        register_secret(nonce)
-    listener = CallbackListener(nonce, status_page)
-    async with serve_loopback(listener, port=port, grace=FLUSH_SECONDS) as listener.port:
-        try:
-            yield listener
-        finally:
-            listener.close()
+        register_secret(nonce, holder)
+    listener = CallbackListener(nonce, status_page, holder)
+    try:
+        async with serve_loopback(listener, port=port, grace=FLUSH_SECONDS) as listener.port:
+            try:
+                yield listener
+            finally:
+                listener.close()
+    finally:
+        forget(holder)
 
 
 def _foreign(headers: Headers, port: int) -> tuple[int, str, str] | None:

@@ -45,8 +45,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import override
 
 from ...base.errors import Io
-from ...base.log import logger
+from ...base.log import get_logger
 from ...errors import PortBusy
+
+logger = get_logger(__name__)
 
 LOOPBACK: Final = "127.0.0.1"
 MAX_CONNECTIONS: Final = 128
@@ -162,7 +164,7 @@ class _ToOurLog(logging.Handler):
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
-        logger.opt(exception=record.exc_info).error("local web server: {}", record.getMessage())
+        logger.error("local web server: %s", record.getMessage(), exc_info=record.exc_info)
 
 
 def _configuration() -> Config:
@@ -252,7 +254,7 @@ class _Serving:
                 self._room.release()
                 if exc.errno not in _OUT_OF_RESOURCES:
                     raise
-                logger.warning("the local web server cannot accept a connection: {}", exc.strerror)
+                logger.warning("the local web server cannot accept a connection: %s", exc.strerror)
                 await trio.sleep(0.1)
                 continue
             connections.start_soon(self._handle, stream)
@@ -267,7 +269,7 @@ class _Serving:
         except* _PEER_FAULTS as faults:
             # Only the kinds: what the peer sent may hold a token.
             kinds = sorted({type(fault).__name__ for fault in faults.exceptions})
-            logger.debug("a connection to the local web server ended badly: {}", ", ".join(kinds))
+            logger.debug("a connection to the local web server ended badly: %s", ", ".join(kinds))
         except* _BUGS:
             logger.exception("a connection to the local web server met a bug")
         finally:

@@ -35,11 +35,13 @@ import trio
 from typing_extensions import override
 
 from ...base.errors import CloudError
-from ...base.log import logger
+from ...base.log import get_logger
 from ...errors import ApiError
 from ..http.polling import LONGEST_RETRY_AFTER, Backoff
 from .decoder import MAX_EVENT, MAX_LINE, EventStream, ServerSentEvent
 from .opening import open_stream
+
+logger = get_logger(__name__)
 
 Connect = Callable[[str], AbstractAsyncContextManager[EventStream]]
 """Opens the stream once, after the event with this id ("" for all of it)."""
@@ -274,7 +276,7 @@ class EventSource:
         asked = exc.retry_after if isinstance(exc, ApiError) else None
         seconds = self._reconnection_time + self._backoff.delay(self._failures, asked)
         self._failures += 1
-        logger.debug("{}; connecting again in {:.1f} s", exc, seconds)
+        logger.debug("%s; connecting again in %.1f s", exc, seconds)
         self._enter(Waiting(seconds, exc.user_message))
 
     def _enter(self, state: SourceState) -> None:

@@ -23,14 +23,16 @@ from typing import Final
 import httpx
 import trio
 
-from ...base.log import logger
-from ...base.redaction import redact, register_secret
+from ...base.log import get_logger
+from ...base.redaction import forget, new_owner, redact, register_secret
 from ...errors import ApiError, Network, UnsafeUrl
 from ..http.addresses import NO_HOST, NOT_A_URL, may_be_a_host, same_origin, without_query
 from ..http.answers import network_error, refusal, request_id
 from ..http.bodies import may_be_left
 from ..http.reading import check_encoding, read_error
 from .decoder import EventStream
+
+logger = get_logger(__name__)
 
 MAX_REDIRECTS: Final = 10
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -143,7 +145,9 @@ async def _follow(
     mine.update(asked)
     request = client.build_request("GET", url, headers=mine, timeout=limits)
     # A server may say it back, and errors quote what servers say.
-    register_secret(request.headers.get("authorization", "").partition(" ")[2])
+    owner = new_owner("event stream")
+    held.callback(forget, owner)
+    register_secret(request.headers.get("authorization", "").partition(" ")[2], owner)
     strangers = False
     seen: set[str] = set()
     while True:
@@ -168,7 +172,7 @@ async def _follow(
                 error.recovery_hint = _HINT
                 raise error
         target = _target(response, request.url, where)
-        logger.debug("{} leads to {}", where, without_query(target))
+        logger.debug("%s leads to %s", where, without_query(target))
         strangers = strangers or not same_origin(request.url, target)
         if strangers:
             # Not made by the client: it would add what it sends to everybody it trusts, its cookies among it.

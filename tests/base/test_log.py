@@ -1,245 +1,186 @@
-"""What is said never holds a secret, however it got into the sentence."""
+"""The loggers of this package: nothing unasked, and no handler of any program gets a secret."""
 
 from __future__ import annotations
 
+import ast
 import logging
-import os
-import stat
+import logging.handlers
+import queue
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import quote
 
-import loguru
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
-from systemprompt_cloud.base.errors import Io
-from systemprompt_cloud.base.log import configure_logging, logger
-from systemprompt_cloud.base.redaction import redact, register_secret
-
-if TYPE_CHECKING:
-    from loguru import Message
+from systemprompt_cloud.base.log import PACKAGE, get_logger
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ1XzEifQ.c2lnbmF0dXJl"
 NONCE = "Zk3vQ9_nonce-T1x"
+ROOT = Path(__file__).parents[2]
+
+logger = get_logger(f"{PACKAGE}.tests.log")
 
 
-@pytest.fixture(autouse=True)
-def own_logging() -> Iterator[None]:
-    """Leave the process's logging as it was found."""
-    handlers = list(logging.getLogger().handlers)
-    yield
-    logging.getLogger().handlers[:] = handlers
-    loguru.logger.remove()
-    loguru.logger.add(sys.stderr)
+class _Everything(logging.Handler):
+    """Keeps the records themselves, and what a formatter makes of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+    @property
+    def texts(self) -> list[str]:
+        return [self.format(record) for record in self.records]
 
 
-@pytest.mark.parametrize(
-    ("said", "shown"),
-    [
-        (f"the API sent {JWT}.", "the API sent ***"),
-        ("eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0.", "***"),
-        (f"cut short: {JWT[:30]}", "cut short: ***"),
-        ("Authorization: Bearer abc.def-1", "Authorization: Bearer ***"),
-        ("{b'authorization': b'bearer abc'}", "{b'authorization': b'bearer ***'}"),
-        (f"GET /callback?access_token=abc&state={NONCE}", "GET /callback?access_token=***&state=***"),
-        (
-            "GET /callback?error=access_denied&code=xyz#id_token=q",
-            "GET /callback?error=access_denied&code=***#id_token=***",
-        ),
-        ("https://h/a?tenant=t1&secret=s", "https://h/a?tenant=t1&secret=***"),
-        (
-            f"https://api/authorize?redirect_uri=http%3A%2F%2F127.0.0.1%3A8765%2Fcallback%3Fstate%3D{NONCE}&x=1",
-            "https://api/authorize?redirect_uri=http%3A%2F%2F127.0.0.1%3A8765%2Fcallback%3Fstate%3D***&x=1",
-        ),
-        ("http%3A%2F%2Fh%2F%3Fstate%3Dabc%26page%3D2", "http%3A%2F%2Fh%2F%3Fstate%3D***%26page%3D2"),
-        ("proxy http://ann:pa/s@s@proxy:3128/ is down", "proxy http://ann:***@proxy:3128/ is down"),
-        ("https://ghp_abc@github.com/o/r", "https://***@github.com/o/r"),
-        ("postgres://app:pw@db.example/t?sslmode=require refused", "postgres://*** refused"),
-        ('{"api_token": "abc", "status": "ok"}', '{"api_token": "***", "status": "ok"}'),
-        ("TenantSecrets(sync_token='abc', app_url='u')", "TenantSecrets(sync_token='***', app_url='u')"),
-        ('{"anthropic_api_key":"sk-1"}', '{"anthropic_api_key":"***"}'),
-    ],
-)
-def test_a_secret_known_by_its_shape_is_hidden(said: str, shown: str) -> None:
-    """Tokens, headers, callback parameters, passwords and database URLs are replaced, and nothing around them."""
-    assert redact(said) == shown
+@pytest.fixture(params=["root", PACKAGE, logger.name])
+def handler(request: pytest.FixtureRequest) -> Generator[_Everything]:
+    """A handler of the embedding program, wherever it puts it."""
+    ours, where, added = logging.getLogger(PACKAGE), logging.getLogger(request.param), _Everything()
+    if request.param == "root":
+        where = logging.getLogger()
+    level = ours.level
+    ours.setLevel(logging.DEBUG)
+    where.addHandler(added)
+    yield added
+    where.removeHandler(added)
+    ours.setLevel(level)
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        "flow 01J is in state awaiting_callback",
-        '{"state": "awaiting_callback", "code": "not_found"}',
-        "GET https://api.systemprompt.io:443/api/v1/auth/me answered 401",
-        "https://registry.example:443/@scope/package",
-        "systemprompt-cloud login --port 8765",
-        "zipcode 12345, 3 tokens left",
-    ],
-)
-def test_what_is_no_secret_stays_readable(said: str) -> None:
-    """A flow's state, an error's code, ports and plain words are left alone."""
-    assert redact(said) == said
+def _fail(token: str) -> None:
+    raise OSError(f"sent Bearer {token}")
 
 
-@given(secret=st.text(min_size=1, max_size=20), before=st.text(max_size=20), after=st.text(max_size=20))
-@example(secret='"\\\n', before="%", after="'")
-def test_a_registered_value_is_found_anywhere(secret: str, before: str, after: str) -> None:
-    """A value with no shape at all is hidden plain, percent-encoded and as a repr, whatever stands around it."""
-    secret = f"opaque!{secret}!value"
-    register_secret(secret)
-    for form in (secret, quote(secret, safe=""), repr(secret)[1:-1]):
-        assert form not in redact(before + form + after)
-
-
-def test_the_longer_of_two_registered_values_is_hidden_whole() -> None:
-    """A secret that is the beginning of another does not leave the other's rest standing."""
-    register_secret("shared-start")
-    register_secret("shared-start-and-rest")
-    assert redact("<shared-start-and-rest>") == "<***>"
-
-
-def test_a_very_short_value_is_not_registered() -> None:
-    """Hiding `ab` everywhere would make every message unreadable."""
-    register_secret("ab")
-    assert redact("about") == "about"
-
-
-_PARTS = st.sampled_from(
-    [JWT, "Bearer ", "state=", "&code=x", "://u:p@h", "postgres://", '"token": "', "%3Fstate%3D", " "]
-)
-
-
-@given(st.lists(_PARTS | st.text(max_size=5), max_size=12).map("".join))
-def test_redacting_twice_changes_nothing_more(said: str) -> None:
-    """Text meets the redactor more than once: the first pass leaves no token, the second nothing to do."""
-    once = redact(said)
-    assert redact(once) == once
-    assert JWT not in once
-
-
-def test_a_message_is_redacted_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    """A warning that quotes a token is shown without it."""
-    configure_logging(0, None)
-    logger.warning("the API refused {}", JWT)
-    assert capsys.readouterr().err == "WARNING: the API refused ***\n"
-
-
-def test_a_traceback_is_redacted_and_shows_no_variables(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Neither the exception's message, nor its cause's, nor any local variable lets a secret out."""
-    configure_logging(2, tmp_path / "log")
-    hidden = f"local variable {'9' * 5}-value"
-    try:
-        try:
-            raise OSError(f"sent Bearer {JWT}")
-        except OSError as exc:
-            raise RuntimeError(f"GET /callback?state={NONCE} {len(hidden)}") from exc
-    except RuntimeError:
-        logger.exception("it failed")
-    for text in (capsys.readouterr().err, (tmp_path / "log").read_text()):
-        assert "it failed" in text
-        assert "RuntimeError" in text
-        assert "OSError" in text
-        assert JWT not in text
-        assert NONCE not in text
-        assert hidden not in text
-
-
-def test_a_sink_of_the_embedding_program_sees_no_secret_either() -> None:
-    """Message, extra values and traceback are redacted before any sink, even one that would print variables."""
-    seen: list[str] = []
-
-    def sink(message: Message) -> None:
-        seen.append(f"{message}{message.record['extra']}")
-
-    loguru.logger.remove()
-    loguru.logger.add(sink, format="{message}", diagnose=True, backtrace=True)
+def test_no_handler_gets_a_secret(handler: _Everything) -> None:
+    """Message, arguments, extra values, the exception with its causes and notes: nothing in the record holds it."""
     token = JWT
     try:
-        raise RuntimeError(token)
+        try:
+            _fail(token)
+        except OSError as exc:
+            exc.add_note(f"state={NONCE}")
+            raise RuntimeError(f"GET /callback?state={NONCE}") from exc
     except RuntimeError:
-        logger.bind(token=token).exception("with {}", token)
-    assert "RuntimeError: ***" in seen[0]
-    assert JWT not in seen[0]
+        logger.exception("with %s", token, extra={"token": token, "tries": 3}, stack_info=True)
+    (record,) = handler.records
+    assert JWT not in str(vars(record))
+    assert NONCE not in str(vars(record))
+    assert (record.getMessage(), record.args, record.exc_info) == ("with ***", (), None)
+    assert (vars(record)["token"], vars(record)["tries"]) == ("***", 3)
+    (text,) = handler.texts
+    assert text.startswith("with ***\nTraceback (most recent call last):\n")
+    assert "OSError: sent Bearer ***" in text
+    assert "RuntimeError: GET /callback?state=***" in text
+    assert "Stack (most recent call last):" in text
+    assert (record.funcName, record.filename) == ("test_no_handler_gets_a_secret", "test_log.py")
 
 
-@pytest.mark.parametrize(("verbosity", "levels"), [(0, "W"), (1, "WI"), (2, "WID"), (7, "WID")])
-def test_verbosity_chooses_what_stderr_shows(verbosity: int, levels: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Warnings always, progress with -v, everything with -vv."""
-    configure_logging(verbosity, None)
-    logger.warning("w")
-    logger.info("i")
-    logger.debug("d")
-    assert "".join(line[0] for line in capsys.readouterr().err.splitlines()) == levels
-
-
-def test_the_log_file_is_private_under_any_umask_and_gets_everything(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The file is 0600, is appended to, and holds debug messages although stderr shows only warnings."""
-    path = tmp_path / "log"
-    path.write_text("before\n")
-    path.chmod(0o644)
-    old = os.umask(0)
+def test_a_record_goes_through_a_queue_as_it_is(handler: _Everything) -> None:
+    """What a program hands to another thread or process is redacted, and keeps its traceback."""
+    sent: queue.Queue[logging.LogRecord] = queue.Queue()
+    beside = logging.handlers.QueueHandler(sent)
+    logger.addHandler(beside)
     try:
-        configure_logging(0, path)
-        configure_logging(0, tmp_path / "fresh")
-        configure_logging(0, path)
+        _fail(JWT)
+    except OSError:
+        logger.exception("100%% of %s", JWT)
     finally:
-        os.umask(old)
-    logger.debug("token={}", "abc")
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert stat.S_IMODE((tmp_path / "fresh").stat().st_mode) == 0o600
-    assert path.read_text().startswith("before\n")
-    assert "token=***" in path.read_text()
-    assert capsys.readouterr().err == ""
+        logger.removeHandler(beside)
+    message = sent.get_nowait().getMessage()
+    assert message.startswith("100% of ***\nTraceback")
+    assert message.endswith("OSError: sent Bearer ***")
 
 
-def test_a_log_file_that_cannot_be_opened_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The error names the file, and the logging configured before goes on."""
-    configure_logging(0, None)
-    with pytest.raises(Io, match="cannot write the log file") as caught:
-        configure_logging(2, tmp_path)
-    assert str(tmp_path) in caught.value.user_message
-    logger.warning("still here")
-    assert "still here" in capsys.readouterr().err
+def test_a_filter_that_was_there_before_sees_no_secret() -> None:
+    """The redactor comes first, whoever got hold of the logger before this package did."""
+    seen: list[str] = []
+
+    def spy(record: logging.LogRecord) -> bool:
+        seen.append(record.getMessage())
+        return True
+
+    early = logging.getLogger(f"{PACKAGE}.tests.early")
+    early.addFilter(spy)
+    get_logger(early.name).warning("token=%s", "abc")
+    get_logger(early.name).warning("twice")
+    assert seen == ["token=***", "twice"]
+    assert len(early.filters) == 2
 
 
-def test_what_other_libraries_log_is_redacted_too(capsys: pytest.CaptureFixture[str]) -> None:
-    """A warning through the standard `logging` comes out once, through the same redactor."""
-    configure_logging(0, None)
-    configure_logging(0, None)
-    logging.getLogger("hypercorn.error").warning("GET /callback?state=%s", NONCE)
-    logging.getLogger("odd").log(35, "a level of its own")
-    assert capsys.readouterr().err.splitlines() == [
-        "WARNING: hypercorn.error: GET /callback?state=***",
-        "Level 35: odd: a level of its own",
+class _Unshowable:
+    def __str__(self) -> str:
+        raise ValueError(JWT)
+
+
+def test_arguments_that_cannot_be_shown_fail_nobody(handler: _Everything) -> None:
+    """A mistake in a log line is told in the log, and does not park a flow."""
+    logger.warning("it is %s", _Unshowable())
+    given = [JWT]
+    logger.warning("one is missing: %s %s", *given)
+    logger.error("nothing is handled", exc_info=True)
+    assert handler.texts == [
+        "it is %s (not formatted: ValueError)",
+        "one is missing: %s %s (not formatted: TypeError)",
+        "nothing is handled",
     ]
 
 
+def test_what_nobody_listens_to_costs_nothing(handler: _Everything) -> None:
+    """Below the level arguments are not even looked at."""
+    logging.getLogger(PACKAGE).setLevel(logging.INFO)
+    logger.debug("it is %s", _Unshowable())
+    assert handler.records == []
+
+
+def test_pytest_sees_redacted_records(caplog: pytest.LogCaptureFixture) -> None:
+    """As does every program's own test of what is logged."""
+    with caplog.at_level(logging.DEBUG):
+        logger.debug("token=%s", "abc")
+    assert caplog.messages == ["token=***"]
+
+
 EMBEDDED = """
-import trio
+import logging, sys, trio
 from systemprompt_cloud.io.cloud.api import CloudApiClient
-from systemprompt_cloud.base.log import configure_logging, logger
 from systemprompt_cloud.base.errors import CloudError
 
 async def main():
-    async with CloudApiClient("http://127.0.0.1:9", attempts=2) as api:
-        try:
-            await api.authorize_url("github", "http://127.0.0.1:1/callback")
-        except CloudError:
-            configure_logging(0, None)
-            logger.warning("asked for")
+    async with CloudApiClient("http://127.0.0.1:9", "a-bearer-token", attempts=2) as api:
+        for _ in range(2):
+            try:
+                await api.tenant_status("a-bearer-token")
+            except CloudError:
+                logging.getLogger("systemprompt_cloud.base.files").warning("a warning")
+            logging.basicConfig(level=logging.DEBUG, format="%(levelname)s:%(name)s:%(message)s", stream=sys.stdout)
 
 trio.run(main)
 """
 
 
 def test_a_library_says_nothing_unasked() -> None:
-    """A program that embeds the package and has loguru as it comes sees nothing until it configures the log."""
+    """A program that embeds the package sees nothing until it configures its log, and then no secret."""
     ended = subprocess.run([sys.executable, "-c", EMBEDDED], capture_output=True, text=True, check=True)
-    assert ended.stdout == ""
-    assert ended.stderr.splitlines() == ["WARNING: asked for"]
+    assert ended.stderr == ""
+    ours = [line for line in ended.stdout.splitlines() if f":{PACKAGE}." in line]
+    assert len(ours) == 2
+    assert ours[0].startswith(f"INFO:{PACKAGE}.io.http.transport:GET http://127.0.0.1:9/api/v1/tenants/***/status")
+    assert "trying again in" in ours[0]
+    assert ours[1] == f"WARNING:{PACKAGE}.base.files:a warning"
+    assert "bearer-token" not in "".join(ours)
+
+
+def test_every_logger_of_the_package_redacts() -> None:
+    """A logger that is not made by `get_logger` would pass on whatever it is given. Loggers of others have a name."""
+    allowed = {"base/log.py", "cli/shared/log.py"}
+    rooms = ("base", "cli", "diagrams", "engine", "flows", "io", "machines", "sandbox", "testing")
+    for path in (path for room in rooms for path in (ROOT / room).rglob("*.py")):
+        place = path.relative_to(ROOT).as_posix()
+        made = [
+            ast.unparse(call)
+            for call in ast.walk(ast.parse(path.read_text()))
+            if isinstance(call, ast.Call) and ast.unparse(call.func).endswith((".getLogger", ".getChild"))
+        ]
+        assert set(made) <= {"logging.getLogger('stamina')"} or place in allowed, place

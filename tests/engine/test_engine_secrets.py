@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import trio
+from systemprompt_cloud.base.redaction import redact
 from systemprompt_cloud.engine.engine import open_engine
 from systemprompt_cloud.engine.machine.parts import Event
 from systemprompt_cloud.engine.visit import Visit
@@ -40,6 +41,32 @@ async def test_secrets_live_as_long_as_their_flow(paths: CloudPaths) -> None:
         assert list(paths.vault.iterdir()) == []
     for file in paths.state_directory.rglob("*"):
         assert not file.is_file() or secret.encode() not in file.read_bytes()
+
+
+async def test_the_redactor_forgets_a_secret_with_its_flow_or_engine(paths: CloudPaths) -> None:
+    """Hidden until the flow has ended or the engine is closed. Whoever resumes it hides it again."""
+    async with open_engine(paths, [parcel()]) as engine:
+        ended = await engine.start(PARCEL, Parcel(), secrets={"token": "shapeless one"})
+        running = await engine.start(PARCEL, Parcel(), secrets={"token": "shapeless two"})
+        assert redact("shapeless one, shapeless two") == "***, ***"
+        await ended.cancel()
+        with trio.fail_after(10):
+            await ended.wait()
+        assert redact("shapeless one, shapeless two") == "shapeless one, ***"
+    assert redact("shapeless one, shapeless two") == "shapeless one, shapeless two"
+    async with open_engine(paths, [parcel()]) as engine:
+        await engine.resume(running.id)
+        assert redact("shapeless one, shapeless two") == "shapeless one, ***"
+
+
+async def test_unreadable_secrets_do_not_keep_a_flow_from_being_resumed(paths: CloudPaths, warned: list[str]) -> None:
+    """It may need none of them any more; that they are unreadable is logged."""
+    async with open_engine(paths, [parcel()]) as engine:
+        flow = await engine.start(PARCEL, Parcel(), secrets={"token": "a token"})
+    (paths.vault / f"{flow.id}.json").write_text("not JSON")
+    async with open_engine(paths, [parcel()]) as engine:
+        assert (await engine.resume(flow.id)).state == "packing"
+    assert any("cannot be read" in line for line in warned)
 
 
 async def test_secrets_of_a_flow_that_could_not_start_are_gone(paths: CloudPaths) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from systemprompt_cloud.base.errors import Io, UnsafeFile
-from systemprompt_cloud.base.redaction import redact
+from systemprompt_cloud.base.redaction import forget_secrets, redact
 from systemprompt_cloud.engine.errors import VaultMissing
 from systemprompt_cloud.engine.journal.vault import VaultFiles
 
@@ -143,6 +143,29 @@ def test_the_redactor_knows_every_secret_that_was_put_or_fetched(tmp_path: Path)
     (tmp_path / "other.json").chmod(0o600)
     VaultFiles(tmp_path).get("other", "vault:code")
     assert redact("with shapeless#got inside") == "with *** inside"
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("fg"), st.sampled_from(["put", "discard", "forget"])))
+)
+def test_the_redactor_knows_a_secret_as_long_as_a_flow_has_it(steps: list[tuple[str, str, str]]) -> None:
+    """Flows, and vaults of one directory, that share secrets: the last one that lets go makes it a word again."""
+    forget_secrets()
+    with tempfile.TemporaryDirectory() as place:
+        vaults = {"f": VaultFiles(Path(place)), "g": VaultFiles(Path(place))}
+        held: set[tuple[str, str]] = set()
+        for flow, at, did in steps:
+            match did:
+                case "put":
+                    vaults[at].put(flow, "token", "shapeless#shared")
+                    held.add((at, flow))
+                case "discard":
+                    vaults[at].discard(flow)
+                    held.discard((at, flow))
+                case _:
+                    vaults[at].forget()
+                    held = {each for each in held if each[0] != at}
+            assert (redact("shapeless#shared") == "***") == bool(held)
 
 
 def test_threads_of_one_flow_lose_nothing(tmp_path: Path) -> None:

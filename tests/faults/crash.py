@@ -27,7 +27,7 @@ from typing import Final
 
 import msgspec
 import trio
-from systemprompt_cloud.base.log import configure_logging
+from systemprompt_cloud.cli.shared.log import configure_logging
 
 from tests.faults.crash_facts import Facts
 from tests.faults.crash_probe import Point

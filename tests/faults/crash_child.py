@@ -10,6 +10,7 @@ and no event loop, and forks when it is told a job; what is told and heard are l
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import sys
@@ -19,7 +20,6 @@ from typing import Any, Final, cast
 
 import msgspec
 import trio
-from systemprompt_cloud.base.log import PACKAGE, logger
 from systemprompt_cloud.engine.engine import Engine, open_engine
 from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.engine.flow import Flow
@@ -118,9 +118,8 @@ def _say(said: Said) -> None:
 
 def _be(job: Job) -> int:
     home = Path(job.home)
-    logger.enable(PACKAGE)
-    logger.remove()
-    logger.add(sys.stderr, level="ERROR")  # what is skipped or repeated on the way is what these runs are about
+    # No warnings: what is skipped or repeated on the way is what these runs are about.
+    logging.basicConfig(level=logging.ERROR, force=True)
 
     def met(point: Point) -> None:
         if job.trace or point == job.target:

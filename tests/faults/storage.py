@@ -31,7 +31,7 @@ from typing import Final, Literal, Self, TypeVar, cast
 
 import msgspec
 from systemprompt_cloud.base.errors import CloudError, Io
-from systemprompt_cloud.base.log import configure_logging
+from systemprompt_cloud.cli.shared.log import configure_logging
 from systemprompt_cloud.engine.journal.journal import Journal
 from systemprompt_cloud.engine.journal.records import FlowRow, Record
 

@@ -5,19 +5,16 @@ SECURITY.md lines 1 to 5 and 8, end to end: a real flow, a real listener, a real
 
 from __future__ import annotations
 
-import logging
 import shutil
-import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
-import loguru
 import pytest
 import trio
-from systemprompt_cloud.base.log import configure_logging
+from systemprompt_cloud.cli.shared.log import configure_logging
 from systemprompt_cloud.engine.flow import Flow
 from systemprompt_cloud.engine.journal.vault import VaultFiles
 from systemprompt_cloud.flows.login import start_login
@@ -26,6 +23,7 @@ from systemprompt_cloud.machines.login import LoginContext
 from systemprompt_cloud.sandbox import views
 from systemprompt_cloud.sandbox.browser import ScriptedBrowser
 
+from tests.support.listening import logging_restored
 from tests.support.rehearsal import Rehearsal, open_rehearsal, wait_for_change
 
 
@@ -180,11 +178,8 @@ async def test_a_page_is_refused_when_the_flow_was_cancelled_first(tmp_path: Pat
 @pytest.fixture
 def own_logging() -> Iterator[None]:
     """Leave the process's logging as it was found."""
-    handlers = list(logging.getLogger().handlers)
-    yield
-    logging.getLogger().handlers[:] = handlers
-    loguru.logger.remove()
-    loguru.logger.add(sys.stderr)
+    with logging_restored():
+        yield
 
 
 KEPT_ON_PURPOSE = {"credentials.json", "tenants.json"}

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import httpx
-import loguru
 import pytest
 from starlette.responses import HTMLResponse, JSONResponse
 from systemprompt_cloud.base.errors import EXIT_LOGIN_NEEDED, EXIT_PENDING
-from systemprompt_cloud.base.log import configure_logging
+from systemprompt_cloud.cli.shared.log import configure_logging
 from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.engine.history import Outcome
 from systemprompt_cloud.flows.login import start_login
 from systemprompt_cloud.io.local.credentials import CloudCredentials
 from systemprompt_cloud.testing.scripted import serve_scripted
 
+from tests.support.listening import logging_restored
 from tests.support.rehearsal import CLIENT_ATTEMPTS, Rehearsal, open_rehearsal
 
 Captured = pytest.CaptureFixture[str]
@@ -29,11 +27,8 @@ DAY = 24 * 60 * 60.0
 @pytest.fixture(autouse=True)
 def own_logging() -> Iterator[None]:
     """Leave the process's logging as it was found."""
-    handlers = list(logging.getLogger().handlers)
-    yield
-    logging.getLogger().handlers[:] = handlers
-    loguru.logger.remove()
-    loguru.logger.add(sys.stderr)
+    with logging_restored():
+        yield
 
 
 async def run_login(rehearsal: Rehearsal, *, confirm: Callable[[str], Awaitable[bool]] | None = None) -> Outcome:

@@ -130,7 +130,7 @@ async def test_a_key_cannot_become_another_path(bad: str) -> None:
 
 
 async def test_what_is_secret_is_known_to_the_redactor() -> None:
-    """Tokens, database URLs and the values of secrets that passed through a call are hidden wherever they turn up."""
+    """Tokens, database URLs and values of secrets that passed through a call are hidden until the client is closed."""
     values = [
         "opaque-registry-token",
         "opaque-internal-url",
@@ -142,8 +142,10 @@ async def test_what_is_secret_is_known_to_the_redactor() -> None:
         for call, _, _, answer, _ in CALLS:
             server.plan(Response(status_code=204) if answer is None else JSONResponse(answer))
             await call(api)
+        for value in values:
+            assert redact(f"<{value}>") == "<***>"
     for value in values:
-        assert redact(f"<{value}>") == "<***>"
+        assert redact(f"<{value}>") == f"<{value}>"
 
 
 async def test_secret_values_are_hidden_also_when_setting_them_failed() -> None:

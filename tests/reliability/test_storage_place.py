@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import loguru
 import pytest
 import trio
 from systemprompt_cloud.base.errors import Io, UnsafeFile
@@ -175,21 +174,16 @@ def test_a_journal_with_two_names_is_refused(place: Path) -> None:
         assert missing(journal, lived.until(1 << 40)) == []
 
 
-def test_loose_modes_are_repaired_with_a_warning(place: Path) -> None:
+def test_loose_modes_are_repaired_with_a_warning(place: Path, warned: list[str]) -> None:
     """The journal's, its log's, and the directory's."""
     lived = live(place)
     files = [lived.path, log_of(lived.path), lived.path.parent]
     for each in files:
         each.chmod(0o755 if each.is_dir() else 0o664)
-    heard: list[str] = []
-    listener = loguru.logger.add(heard.append, format="{message}", level="WARNING")
-    try:
-        with Journal(lived.path) as journal:
-            assert [stat.S_IMODE(each.stat().st_mode) for each in files] == [0o600, 0o600, 0o700]
-            assert missing(journal, lived.until(1 << 40)) == []
-    finally:
-        loguru.logger.remove(listener)
-    assert [any(str(each) in line for line in heard) for each in files] == [True] * 3
+    with Journal(lived.path) as journal:
+        assert [stat.S_IMODE(each.stat().st_mode) for each in files] == [0o600, 0o600, 0o700]
+        assert missing(journal, lived.until(1 << 40)) == []
+    assert [any(str(each) in line for line in warned) for each in files] == [True] * 3
 
 
 # --- locks and other processes -------------------------------------------------------------------------

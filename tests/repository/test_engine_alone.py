@@ -1,4 +1,4 @@
-"""The engine stands alone: copied into another package, beside nothing but five libraries, it keeps its promises."""
+"""The engine stands alone: copied into another package, beside nothing but four libraries, it keeps its promises."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from systemprompt_cloud import engine
 
 ROOT = Path(__file__).parents[2]
 WHEELS = ROOT / ".venv" / "wheels"
-LIBRARIES = ("trio", "msgspec", "filelock", "transitions", "loguru")
+LIBRARIES = ("trio", "msgspec", "filelock", "transitions")
 
 PROGRAM = '''\
 """A flow of two effects whose process is killed in the second."""
@@ -107,7 +107,7 @@ def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """An interpreter with five libraries, and a directory with the package `elsewhere` of `engine` and `base` only."""
+    """An interpreter with four libraries, and a directory with the package `elsewhere` of `engine` and `base` only."""
     base = tmp_path_factory.mktemp("alone")
     assert run(sys.executable, "-m", "venv", "--without-pip", base / "venv", cwd=base).returncode == 0
     python = base / "venv" / "bin" / "python"

@@ -43,14 +43,15 @@ BELONGS_TO = {
     "sqlite3": {"engine"},
     "httpx": {"io.http", "io.sse", "io.cloud", "sandbox", "testing"},
     "hypercorn": {"io.loopback"},
+    "loguru": {"cli"},
     "typer": {"cli", ""},
     "rich": {"cli"},
     "hypothesis": {"testing"},
     "pytest": {"testing"},
 }
 KEEPS_OUT = {
-    "machines": {"trio", "loguru", "httpx", "sqlite3", "time", "random"},
-    "engine/machine": {"trio", "loguru", "httpx", "sqlite3", "time", "random"},
+    "machines": {"trio", "logging", "httpx", "sqlite3", "time", "random"},
+    "engine/machine": {"trio", "logging", "httpx", "sqlite3", "time", "random"},
     "diagrams": {"trio", "httpx"},
 }
 ROOMS = ("base", "cli", "diagrams", "engine", "flows", "io", "machines", "sandbox", "testing")
@@ -183,6 +184,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("machines/login.py", "import trio", "trio"),
         ("engine/machine/machine.py", "import trio", "trio"),
         ("flows/login.py", "import hypercorn", "hypercorn"),
+        ("base/log.py", "import loguru", "loguru"),
+        ("sandbox/api.py", "def late() -> None:\n    import loguru", "loguru"),
         ("flows/login.py", "from systemprompt_cloud.errors import ApiError", "absolute"),
     ],
 )

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 import trio
-from systemprompt_cloud.base.log import configure_logging
+from systemprompt_cloud.cli.shared.log import configure_logging
 from systemprompt_cloud.engine.engine import Engine
 from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.engine.flow import Flow

@@ -6,11 +6,11 @@ here, and the one place where something inside is replaced.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from typing import Any, Final
 
-import loguru
 import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -139,9 +139,11 @@ VOYAGE = Machine(
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
     """Thousands of lines about trouble that was made on purpose help nobody."""
-    loguru.logger.disable("systemprompt_cloud")
+    logger = logging.getLogger("systemprompt_cloud")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
     yield
-    loguru.logger.enable("systemprompt_cloud")
+    logger.setLevel(before)
 
 
 @pytest.mark.parametrize(
