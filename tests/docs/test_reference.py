@@ -18,6 +18,7 @@ from systemprompt_cloud.sandbox.api import API
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 RECORDS = [
     each
     for each in vars(wire).values()
@@ -129,10 +130,9 @@ def test_the_table_of_rooms_names_every_room() -> None:
     assert missing == []
 
 
-def test_the_architecture_pages_name_files_that_are_there() -> None:
+def test_the_pages_name_files_that_are_there() -> None:
     """A file that moved and is still named by its old place fails here."""
-    pages = [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
-    named = {(page, name) for page in pages for name in re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)\b", page.read_text())}
+    named = {(page, name) for page in PAGES for name in re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)\b", page.read_text())}
     missing = [
         f"{page.name}: {name}"
         for page, name in sorted(named)
