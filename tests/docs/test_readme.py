@@ -128,7 +128,7 @@ def follow(cli: CommandLine, shown: Shown) -> None:
         running.interrupt()
     ran = running.wait().ended(0)
     for output in shown.output:
-        assert output in ran.out.splitlines(), f"{shlex.join(line)} does not print: {output}"
+        assert output in [*ran.out.splitlines(), *ran.err.splitlines()], f"{shlex.join(line)} does not print: {output}"
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.name)

@@ -125,6 +125,14 @@ def test_what_holds_a_promise_is_there(number: str, text: str) -> None:
         assert not test or f"def {test}(" in (ROOT / path).read_text(), f"SECURITY {number}: {path}::{test}"
 
 
+def test_the_reliability_page_is_short_and_leads_to_every_subject() -> None:
+    """It is read to its end: tables and measurements are in the pages it links to."""
+    page = (ROOT / "RELIABILITY.md").read_text()
+    assert len(page.splitlines()) <= 120
+    subjects = sorted((ROOT / "docs" / "reliability").glob("*.md"))
+    assert [each.name for each in subjects if f"](docs/reliability/{each.name})" not in page] == []
+
+
 def test_every_page_is_in_the_index() -> None:
     """Who reads docs/README.md finds every page, and README.md leads there."""
     index = (ROOT / "docs" / "README.md").read_text()
