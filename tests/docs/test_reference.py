@@ -18,6 +18,7 @@ from systemprompt_cloud.sandbox.api import API
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 RECORDS = [
     each
     for each in vars(wire).values()
@@ -29,6 +30,11 @@ WORDS = [
     for word in each
 ]
 PROMISES = re.findall(r"^(\d+)\. (.*(?:\n {3,}.*)*)", (ROOT / "SECURITY.md").read_text(), re.MULTILINE)
+DETAILS = re.findall(
+    r"^## SECURITY (\d+)\n(.*?)(?=^## |\Z)",
+    (ROOT / "docs" / "security" / "promises.md").read_text(),
+    re.MULTILINE | re.DOTALL,
+)
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +95,13 @@ def test_the_wire_page_has_every_word_region_and_file(wire_page: str) -> None:
 
 
 def test_the_promises_are_numbered_as_code_and_tests_count_them() -> None:
-    """`SECURITY n` anywhere means line n of SECURITY.md, of which there are sixteen."""
+    """`SECURITY n` anywhere means promise n of SECURITY.md, of which there are sixteen, each with its details."""
     assert [int(number) for number, _ in PROMISES] == list(range(1, 17))
+    assert [int(number) for number, _ in DETAILS] == list(range(1, 17))
     sources = [path for path in ROOT.rglob("*.py") if ".venv" not in path.parts]
     cited = {
         int(number)
-        for path in sources
+        for path in [*sources, *PAGES]
         for run in re.findall(r"SECURITY\s+(\d+(?:(?:, | and )\d+)*)", path.read_text())
         for number in re.findall(r"\d+", run)
     }
@@ -102,13 +109,28 @@ def test_the_promises_are_numbered_as_code_and_tests_count_them() -> None:
 
 
 @pytest.mark.parametrize(("number", "text"), PROMISES, ids=[number for number, _ in PROMISES])
+def test_a_promise_is_short_and_leads_to_its_details(number: str, text: str) -> None:
+    """Three lines at most; what explains it and holds it is one link away."""
+    assert len(text.splitlines()) <= 3
+    assert f"](docs/security/promises.md#security-{number})" in text
+
+
+@pytest.mark.parametrize(("number", "text"), DETAILS, ids=[number for number, _ in DETAILS])
 def test_what_holds_a_promise_is_there(number: str, text: str) -> None:
-    """Every file a line names exists and every test it names is in that file; a line without either says why."""
+    """Every file a promise names exists and every test it names is in that file; one without either says why."""
     named = re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)(?:::(test_\w+))?`", text)
-    assert named or "Not built" in text, f"line {number} names nothing that holds it"
+    assert any(test for _, test in named) or "Not built" in text, f"SECURITY {number} names no test that checks it"
     for path, test in named:
-        assert (ROOT / path).is_file(), f"line {number}: {path}"
-        assert not test or f"def {test}(" in (ROOT / path).read_text(), f"line {number}: {path}::{test}"
+        assert (ROOT / path).is_file(), f"SECURITY {number}: {path}"
+        assert not test or f"def {test}(" in (ROOT / path).read_text(), f"SECURITY {number}: {path}::{test}"
+
+
+def test_the_reliability_page_is_short_and_leads_to_every_subject() -> None:
+    """It is read to its end: tables and measurements are in the pages it links to."""
+    page = (ROOT / "RELIABILITY.md").read_text()
+    assert len(page.splitlines()) <= 120
+    subjects = sorted((ROOT / "docs" / "reliability").glob("*.md"))
+    assert [each.name for each in subjects if f"](docs/reliability/{each.name})" not in page] == []
 
 
 def test_every_page_is_in_the_index() -> None:
@@ -129,10 +151,9 @@ def test_the_table_of_rooms_names_every_room() -> None:
     assert missing == []
 
 
-def test_the_architecture_pages_name_files_that_are_there() -> None:
+def test_the_pages_name_files_that_are_there() -> None:
     """A file that moved and is still named by its old place fails here."""
-    pages = [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
-    named = {(page, name) for page in pages for name in re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)\b", page.read_text())}
+    named = {(page, name) for page in PAGES for name in re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)\b", page.read_text())}
     missing = [
         f"{page.name}: {name}"
         for page, name in sorted(named)
