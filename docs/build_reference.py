@@ -21,6 +21,7 @@ from systemprompt_cloud import errors
 from systemprompt_cloud.base import errors as base_errors
 from systemprompt_cloud.base.errors import CloudError
 from systemprompt_cloud.cli.app import app
+from systemprompt_cloud.cli.screen.remedies import hint_of
 from systemprompt_cloud.cli.shared.names import CLI
 from systemprompt_cloud.engine import errors as engine_errors
 from systemprompt_cloud.engine.errors import FlowParked
@@ -152,7 +153,7 @@ def _row(kind: type[CloudError]) -> list[str]:
     return [
         f"`{kind.__name__}`" + ("" if kind.__base__ is CloudError else f", a kind of `{kind.__mro__[1].__name__}`"),
         what + (f" Carries {', '.join(f'`{name}`' for name in carried)}." if carried else ""),
-        "that of what parked it" if kind is FlowParked else example.recovery_hint,
+        "that of what parked it" if kind is FlowParked else hint_of(None, example),
         ", ".join(word for word, wanted in (("login", kind.requires_login), ("setup", kind.requires_setup)) if wanted),
         "by its status" if kind is errors.ApiError else "yes" if example.retryable else "",
         "its `code`" if kind is FlowParked else f"`{kind.exit_code}`",
