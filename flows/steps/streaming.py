@@ -62,7 +62,7 @@ def decode(sse: ServerSentEvent, names: frozenset[str], shape: type[T]) -> T | N
         return None
 
 
-class _Connection:
+class _StreamConnection:
     """The events of one connection, told apart from those before it.
 
     Attributes:
@@ -163,7 +163,7 @@ async def follow_stream(source: Source[Any], opened: trio.Event) -> Event:
     if context.overtaken:
         await trio.lowlevel.checkpoint()
         return StreamWasLost("polling is ahead of the event stream")
-    connection = _Connection(source, context.last_event_id)
+    connection = _StreamConnection(source, context.last_event_id)
     patience = REOPEN_SECONDS if context.stream_failures and not visit.resumed else OPEN_SECONDS
     try:
         async with AsyncExitStack() as stack:
@@ -203,7 +203,7 @@ class _Returning:
     def __init__(self, source: Source[Any]) -> None:
         self._source = source
         self._turn = trio.Lock()
-        self._connection = _Connection(source, "")
+        self._connection = _StreamConnection(source, "")
         self._patience = trio.CancelScope()
 
     async def tell(self, event: Event, asked_when: WatchingContext) -> bool:
@@ -233,7 +233,7 @@ class _Returning:
             failures, pause = source.context.stream_failures, source.pauses.left("stream")
             await trio.sleep(source.timing.backoff.delay(max(failures - 1, 0), pause))
             after = source.context.last_event_id
-            self._connection = connection = _Connection(source, after)
+            self._connection = connection = _StreamConnection(source, after)
             try:
                 await self._catch_up(connection, after)
             except (ApiError, Network, StreamLost, TooLarge) as exc:
@@ -242,7 +242,7 @@ class _Returning:
                     await connection.tell()
                     await source.visit.send(refusal(exc) or connection.loss(exc))
 
-    async def _catch_up(self, connection: _Connection, after: str) -> None:
+    async def _catch_up(self, connection: _StreamConnection, after: str) -> None:
         source = self._source
         async with source.open(after) as connection.stream:
             if source.context.stream_silent or not connection.has_caught_up():
