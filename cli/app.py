@@ -23,7 +23,7 @@ from .screen.errors import in_short, report
 from .screen.terminal import prepare_streams, put_json, say, stdout_failed
 from .shared.arguments import hoist, known_text
 from .shared.names import CLI
-from .shared.settings import ENVIRONMENTS, Settings, named_api_url
+from .shared.settings import ENVIRONMENTS, Invocation, Settings, named_api_url
 from .tenants import change as tenants_change
 from .tenants import domain, registry_token, secrets, tenants
 from .tools import demo, diagram, doctor, sandbox
@@ -43,19 +43,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "terminal_width": 80, "max_content_width": 80},
 )
 
-_typed: list[str] = []
-"""The arguments of this run, the global options first."""
-
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 """Every mistake in the usage; Typer gives only this kind of it a public name, and has what is used here in its base."""
 
-_seen: list[Settings] = []
-"""The settings of this run, for the errors that come after them."""
 
-
-def _show_version(wanted: bool) -> None:
+def _show_version(context: typer.Context, wanted: bool) -> None:
     if wanted:
-        if "--json" in _typed:
+        if context.ensure_object(Invocation).wants_json:
             put_json({"version": __version__})
         else:
             print(f"{CLI} {__version__}")
@@ -139,7 +133,8 @@ def program(
     paths = resolve_cloud_paths(named, os.environ, current_directory())
     if paths.origin == "explicit":
         _refuse_too_long(paths.directory)
-    settings = Settings(
+    invocation = context.ensure_object(Invocation)
+    invocation.settings = Settings(
         paths=paths,
         json=json,
         no_input=no_input,
@@ -148,10 +143,8 @@ def program(
         env=env,
         verbosity=verbose,
         log_file=log_file,
-        arguments=tuple(_typed),
+        arguments=invocation.arguments,
     )
-    context.obj = settings
-    _seen[:] = [settings]
 
 
 for module in (up, login, whoami, logout, plans, checkout, provision, deploy, registry_token):
@@ -187,11 +180,12 @@ def run(argv: Sequence[str], *, name: str = CLI) -> int:
 
 
 def _run(argv: Sequence[str], name: str) -> int:
-    _typed[:] = hoist(argv)
+    invocation = Invocation(tuple(hoist(argv)))
     try:
-        return app(known_text(_typed), prog_name=name, standalone_mode=False) or EXIT_DONE
+        arguments = known_text(invocation.arguments)
+        return app(arguments, prog_name=name, standalone_mode=False, obj=invocation) or EXIT_DONE
     except _UsageError as exc:
-        _tell_usage_error(exc)
+        _tell_usage_error(invocation, exc)
         return exc.exit_code
     except SystemExit as exc:  # completion ends the program itself
         return exc.code if isinstance(exc.code, int) else 0 if exc.code is None else 1
@@ -199,26 +193,26 @@ def _run(argv: Sequence[str], name: str) -> int:
         say("Aborted!")
         return EXIT_FAILED
     except CloudError as exc:
-        return report(_seen[0] if _seen else None, exc)
+        return report(invocation.settings, exc)
     except OSError as exc:
         if exc.filename is None:
             raise  # of a stream; `__main__` knows those
         problem = Io(f"cannot use {exc.filename}: {exc.strerror}")
         if exc.errno != errno.ENAMETOOLONG:
-            return report(_seen[0] if _seen else None, problem)
-        _tell_usage_error(typer.BadParameter(problem.user_message))
+            return report(invocation.settings, problem)
+        _tell_usage_error(invocation, typer.BadParameter(problem.user_message))
         return EXIT_USAGE
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         return EXIT_INTERRUPTED
 
 
-def _tell_usage_error(problem: typer.BadParameter) -> None:
+def _tell_usage_error(invocation: Invocation, problem: typer.BadParameter) -> None:
     """A mistake in the usage: in words on stderr, for programs also as an object on stdout."""
     # Line by line: where nothing but the name of a group was typed, the message is its help.
     problem.message = "\n".join(map(in_short, problem.message.splitlines()))
     problem.show()
-    if "--json" in _typed:
+    if invocation.wants_json:
         where: str = getattr(problem.ctx, "command_path", CLI)
         message, hint = in_short(problem.format_message()), f"See {where} --help"
         put_json({"error": "UsageError", "message": message, "hint": hint, "exit_code": problem.exit_code})

@@ -16,7 +16,7 @@ from ..engine.machine.machine import Machine
 from ..engine.machine.parts import Row
 
 
-class Visit(NamedTuple):
+class Stay(NamedTuple):
     """One stay in a state.
 
     Attributes:
@@ -64,18 +64,18 @@ def event_label(machine: Machine[Any] | None, change: Change) -> str:
     return rows[0].label if len(rows) == 1 else change.event
 
 
-def visits(machine: Machine[Any] | None, changes: Sequence[Change]) -> list[Visit]:
+def visits(machine: Machine[Any] | None, changes: Sequence[Change]) -> list[Stay]:
     """The path, visit by visit; empty for an empty history."""
-    path: list[Visit] = []
+    path: list[Stay] = []
     if not changes:
         return path
     entry, state = changes[0], changes[0].from_state
     within: list[Change] = []
     for change in changes:
         if leads_on(machine, change):
-            path.append(Visit(state, entry, tuple(within), change))
+            path.append(Stay(state, entry, tuple(within), change))
             entry, state, within = change, change.to_state, []
         elif change.kind != "started":
             within.append(change)
-    path.append(Visit(state, entry, tuple(within), None))
+    path.append(Stay(state, entry, tuple(within), None))
     return path

@@ -21,7 +21,7 @@ from ..engine.machine.machine import Machine
 from ..engine.machine.parts import ANY, Row, State
 from ._facts import ANY_STATE, exceptions_to, facts, rows_from
 from ._ink import Glyphs, Paper, Span, Style, elapsed, measure, padded
-from ._path import Visit, event_label, visits
+from ._path import Stay, event_label, visits
 
 _TIME: Final = 11
 """Columns of the time: `2:03:04 h` and what separates it from the path."""
@@ -188,7 +188,7 @@ class _Drawing:
             rail=False,
         )
 
-    def _state(self, machine: Machine[Any] | None, visit: Visit, depth: int, *, last: Change) -> None:
+    def _state(self, machine: Machine[Any] | None, visit: Stay, depth: int, *, last: Change) -> None:
         if machine is None:
             # Which states are ends, only the table knows; a flow that is parked has not come to one.
             state, here = State(visit.state, ""), last.kind == "parked"
@@ -237,7 +237,7 @@ class _Drawing:
         hang = " " * _TIME + rails + (f"{line}     " if rail else "      ")
         self._paper.write(Span(f"{time:>{_TIME - 2}}  ", "dim"), Span(rails, "dim"), *spans, hang=hang)
 
-    def _children_by_visit(self, flow: str, path: Sequence[Visit]) -> dict[int, list[Sequence[Change]]]:
+    def _children_by_visit(self, flow: str, path: Sequence[Stay]) -> dict[int, list[Sequence[Change]]]:
         """The children of one flow by the number of the visit that ran them: the last one begun before they were."""
         inside: dict[int, list[Sequence[Change]]] = {}
         for child in sorted(self._children, key=lambda history: _moment(history[0])):

@@ -43,12 +43,14 @@ from ..machines.checkout import (
 )
 from ..machines.parts.vocabulary import OutcomeUnknown
 from ..machines.parts.watching import StepObserved
+from .outside import Api, Browser, Person, Timing
 from .services import Services
 from .steps.callbacks import LONGEST_DESCRIPTION, Reply, await_browser, free_port
 from .steps.effects import ask_for, ask_whether_to_repeat
 from .steps.following import Following
+from .steps.source import Pauses, Source
 from .steps.streaming import decode
-from .steps.watching import Pauses, poll, refusal, stand_by
+from .steps.watching import poll, refusal, stand_by
 
 CheckoutVisit = Visit[CheckoutContext]
 STREAM_EVENTS = frozenset({"provisioning"})
@@ -72,7 +74,7 @@ when the state is left, and a person should see a page, not a refused connection
 
 def checkout_program(services: Services) -> Program[CheckoutContext]:
     """The checkout machine with its activities."""
-    doing = _Checkout(services)
+    doing = _Checkout(services.cloud_api, services.browser, services.person, services.timing)
     return Program(
         CHECKOUT,
         {
@@ -133,28 +135,31 @@ def stream_meaning(event: CheckoutEvent, event_id: str) -> Event:
     return StepObserved(event.event_type, redact(event.message or ""), "stream", event_id, event.tenant_id)
 
 
-class _Checkout(Following[CheckoutContext]):
-    @override
-    def open_stream(
-        self, api: CloudApiClient, context: CheckoutContext, after: str | None
-    ) -> AbstractAsyncContextManager[EventStream]:
-        session = context.checkout_session_id
-        return api.checkout_events(session, last_event_id=after, idle_timeout=self.services.idle_seconds)
+class _TenantPaidFor(Source[CheckoutContext]):
+    def __init__(self, visit: CheckoutVisit, timing: Timing, client: CloudApiClient) -> None:
+        super().__init__(visit, timing)
+        self._client = client
 
     @override
-    def interpret(self, context: CheckoutContext, sse: ServerSentEvent) -> Event | None:
+    def open(self, after: str) -> AbstractAsyncContextManager[EventStream]:
+        session, idle = self.context.checkout_session_id, self.timing.idle_seconds
+        return self._client.checkout_events(session, last_event_id=after or None, idle_timeout=idle)
+
+    @override
+    def interpret(self, sse: ServerSentEvent) -> Event | None:
         event = decode(sse, STREAM_EVENTS, CheckoutEvent)
         return None if event is None else stream_meaning(event, sse.id)
 
     @override
-    async def ask(self, api: CloudApiClient, context: CheckoutContext) -> Event | None:
-        tenants = (await api.me()).tenants
+    async def ask(self) -> Event | None:
+        context = self.context
+        tenants = (await self._client.me()).tenants
         found = our_tenant(context, tenants)
         tenant_id = context.tenant_id or (found.id if found is not None else "")
         if not tenant_id:
             return None
         name = next((tenant.name for tenant in tenants if tenant.id == tenant_id), context.tenant_name)
-        status = await api.tenant_status(tenant_id)
+        status = await self._client.tenant_status(tenant_id)
         said = redact(status.message or "")
         if status.status == "failed":
             return CheckoutFailed(said or "the server gave no reason")
@@ -163,13 +168,28 @@ class _Checkout(Following[CheckoutContext]):
             return TenantAnnounced(step, said, tenant_id, name, step != "tenant_ready")
         return StepObserved("", said, "polling", tenant_id=tenant_id)
 
+
+class _Checkout(Following[CheckoutContext]):
+    def __init__(self, api: Api, browser: Browser, person: Person, timing: Timing) -> None:
+        self.api = api
+        self.browser = browser
+        self.person = person
+        self.timing = timing
+
+    async def _client(self, visit: CheckoutVisit) -> CloudApiClient:
+        return await self.api.as_user(visit.context.api_url)
+
+    @override
+    async def source(self, visit: CheckoutVisit) -> _TenantPaidFor:
+        return _TenantPaidFor(visit, self.timing, await self._client(visit))
+
     # --- before the money ------------------------------------------------------------------------------------------
 
     async def validate_order(self, visit: CheckoutVisit) -> Event:
         context = visit.context
         if context.region not in REGIONS:
             return OrderRefused(f"there is no region {context.region!r}; there are {', '.join(REGIONS)}")
-        api = await self.api(visit)
+        api = await self._client(visit)
         plans = await api.plans()
         plan = find_plan(plans, context.plan)
         if plan is None:
@@ -184,7 +204,7 @@ class _Checkout(Following[CheckoutContext]):
 
     async def create_checkout(self, visit: CheckoutVisit) -> Event:
         context = visit.context
-        api = await self.api(visit)
+        api = await self._client(visit)
         nonce = await visit.reveal(context.nonce)
         intent = await visit.announce("create_checkout")
         if intent.uncertain:
@@ -206,7 +226,7 @@ class _Checkout(Following[CheckoutContext]):
     async def ask_whether_to_repeat(self, visit: CheckoutVisit) -> Event:
         problem = visit.context.problem
         return await ask_whether_to_repeat(
-            self.services,
+            self.person,
             f"a checkout may or may not have been created ({problem}); nothing is charged before you pay",
             f"A checkout may or may not have been created ({problem}). Nothing is charged before you pay. "
             "Create another one?",
@@ -218,16 +238,15 @@ class _Checkout(Following[CheckoutContext]):
         context = visit.context
 
         async def read(parameters: dict[str, str]) -> Reply:
-            return read_callback(context, parameters, self.services.checkout_pages)
+            return read_callback(context, parameters, self.browser.checkout_pages)
 
-        await await_browser(visit, self.services, "pay", read, status=lambda: status_view(visit.context))
+        await await_browser(visit, self.browser, "pay", read, status=lambda: status_view(visit.context))
 
     async def watch_for_payment(self, visit: CheckoutVisit) -> Event | None:
-        connect, pauses = await self.connect(visit), Pauses.of(visit)
-        failures = 0
+        source, failures = await self.source(visit), 0
         while True:
             try:
-                async with connect("") as stream:
+                async with source.open("") as stream:
                     async for sse in stream:
                         if (event := decode(sse, STREAM_EVENTS, CheckoutEvent)) is not None:
                             await trio.sleep(BROWSER_HEAD_START)
@@ -235,25 +254,25 @@ class _Checkout(Following[CheckoutContext]):
             except (ApiError, Network, StreamLost, TooLarge) as exc:
                 if refusal(exc) is not None:
                     return None  # a server without this stream before the payment: the browser brings the news
-                pauses.note("stream", exc)
+                source.pauses.note("stream", exc)
             failures += 1
-            await trio.sleep(self.services.backoff.delay(failures, pauses.left("stream")))
+            await trio.sleep(self.timing.backoff.delay(failures, source.pauses.left("stream")))
 
     # --- after the money -------------------------------------------------------------------------------------------
 
     async def confirm_tenant(self, visit: CheckoutVisit) -> Event:
         context = visit.context
-        api = await self.api(visit)
+        api = await self._client(visit)
 
         async def ask() -> Event | None:
             tenants = {tenant.id: tenant for tenant in (await api.me()).tenants}
             found = tenants.get(context.tenant_id)
             return None if found is None else TenantConfirmed(found.id, found.name)
 
-        return await poll(visit, self.services, ask, pauses=Pauses.of(visit))
+        return await poll(visit, self.timing, ask, pauses=Pauses.of(visit))
 
     async def look_for_payment(self, visit: CheckoutVisit) -> Event:
-        api = await self.api(visit)
+        api = await self._client(visit)
         found = our_tenant(visit.context, (await api.me()).tenants)
         return PaymentNotFound() if found is None else PaymentObserved(found.id, found.name)
 
@@ -277,7 +296,7 @@ class _Checkout(Following[CheckoutContext]):
                         # A browser that comes back late, or is reloaded, sees how things stand; it decides nothing now.
                         hit = await listener.wait_hit()
                         waiting = visit.context.tenant_id or context.checkout_session_id
-                        hit.answer(200, self.services.checkout_pages.waiting_page(waiting))
+                        hit.answer(200, self.browser.checkout_pages.waiting_page(waiting))
                 finally:
                     ended = visit.left and status_view(visit.context).status in PAGE_ENDS
                     if ended and visit.scratch.get(WATCHED):

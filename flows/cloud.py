@@ -21,6 +21,7 @@ from ..io.cloud.wire import PRODUCTION_URL, OAuthProvider
 from ..io.local.environment import environment_api_url
 from ..io.local.paths import CloudPaths, resolve_cloud_paths
 from ..io.local.project import current_directory
+from ..io.loopback.browser import open_browser
 from ..machines.checkout import CheckoutContext
 from ..machines.deployment import DeploymentContext
 from ..machines.login import LoginContext
@@ -30,8 +31,9 @@ from .checkout import start_checkout
 from .deployment import start_deployment
 from .login import start_login
 from .onboarding import all_programs, start_onboarding
+from .outside import Confirm, OpenBrowser, ShowUrl, show_nothing
 from .provisioning import start_provisioning
-from .services import Confirm, OpenBrowser, Services, ShowUrl, open_browser, show_nothing
+from .services import Services
 
 
 class Cloud:

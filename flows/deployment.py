@@ -36,6 +36,7 @@ from ..machines.deployment import (
 )
 from ..machines.parts.vocabulary import OutcomeUnknown, StillWorking
 from ..machines.parts.watching import StepObserved
+from .outside import Api, Person, Timing
 from .services import Services
 from .steps.effects import ask_for, ask_whether_to_repeat
 from .steps.following import ended_by_refusal
@@ -47,7 +48,7 @@ REGISTRY_TOKEN = "registry_token"  # noqa: S105 its name in the vault
 
 def deployment_program(services: Services) -> Program[DeploymentContext]:
     """The deployment machine with its activities."""
-    doing = _Deployment(services)
+    doing = _Deployment(services.cloud_api, services.person, services.timing)
     return Program(
         DEPLOYMENT,
         {
@@ -100,21 +101,23 @@ def status_meaning(status: TenantStatus) -> Event:
 
 
 class _Deployment:
-    def __init__(self, services: Services) -> None:
-        self.services = services
+    def __init__(self, api: Api, person: Person, timing: Timing) -> None:
+        self.api = api
+        self.person = person
+        self.timing = timing
 
-    async def _api(self, visit: DeploymentVisit) -> CloudApiClient:
-        return await self.services.api(visit.context.api_url)
+    async def _client(self, visit: DeploymentVisit) -> CloudApiClient:
+        return await self.api.as_user(visit.context.api_url)
 
     @ended_by_refusal
     async def open_registry(self, visit: DeploymentVisit) -> Event:
-        found = await (await self._api(visit)).registry_token(visit.context.tenant_id)
+        found = await (await self._client(visit)).registry_token(visit.context.tenant_id)
         token = await visit.keep(REGISTRY_TOKEN, found.token)
         return RegistryOpened(f"{found.registry}/{found.repository}", found.tag, token)
 
     async def deploy(self, visit: DeploymentVisit) -> Event:
         context = visit.context
-        api = await self._api(visit)
+        api = await self._client(visit)
         intent = await visit.announce("deploy")
         if not context.before:  # announced and nothing noted: an earlier process did not come as far as asking
             intent = msgspec.structs.replace(intent, uncertain=False)
@@ -148,28 +151,28 @@ class _Deployment:
         with trio.move_on_after(visit.context.settle):
             return await self.watch_for_rollout(visit)
         asked = f"{visit.context.image} may or may not have been deployed ({problem}), and the status shows nothing new"
-        return await ask_whether_to_repeat(self.services, asked, f"{asked}. Deploy it again?")
+        return await ask_whether_to_repeat(self.person, asked, f"{asked}. Deploy it again?")
 
     async def watch_for_rollout(self, visit: DeploymentVisit) -> Event:
         context = visit.context
-        api = await self._api(visit)
+        api = await self._client(visit)
 
         async def ask() -> Event | None:
             status = (await api.tenant_status(context.tenant_id)).status
             return RolloutSeen(redact(status)) if shows_rollout(context.before, redact(status)) else None
 
-        return await poll(visit, self.services, ask)
+        return await poll(visit, self.timing, ask)
 
     async def poll_status(self, visit: DeploymentVisit) -> Event:
-        api = await self._api(visit)
+        api = await self._client(visit)
 
         async def ask() -> Event:
             return status_meaning(await api.tenant_status(visit.context.tenant_id))
 
-        return await poll(visit, self.services, ask)
+        return await poll(visit, self.timing, ask)
 
     @ended_by_refusal
     async def ask_once_more(self, visit: DeploymentVisit) -> Event:
-        api = await self._api(visit)
+        api = await self._client(visit)
         event = status_meaning(await api.tenant_status(visit.context.tenant_id))
         return StillWorking(event.message) if isinstance(event, StepObserved) else event

@@ -18,6 +18,7 @@ from ..engine.visit import Program, Visit
 from ..errors import AccountNotConfirmed, ApiError, CallbackRejected, ClockWrong, JwtDecode, NotAuthenticated, PortBusy
 from ..io.http.tokens import token_expiry
 from ..io.local.credentials import CloudCredentials
+from ..io.local.paths import CloudPaths
 from ..io.loopback.browser import check_openable
 from ..io.loopback.callback import callback_uri, new_nonce
 from ..machines.login import (
@@ -37,6 +38,7 @@ from ..machines.login import (
     TokenProvided,
     TokenRefused,
 )
+from .outside import Api, Browser, Person
 from .services import Services
 from .steps.callbacks import LONGEST_DESCRIPTION, Reply, await_browser, free_port
 
@@ -49,7 +51,7 @@ _MALFORMED = frozenset({400, 422})
 
 def login_program(services: Services) -> Program[LoginContext]:
     """The login machine with its activities."""
-    doing = _Login(services)
+    doing = _Login(services.cloud_api, services.browser, services.person, services.paths)
     return Program(
         LOGIN,
         {
@@ -98,8 +100,11 @@ def check_clock(api_url: str, token: str, now: datetime) -> None:
 
 
 class _Login:
-    def __init__(self, services: Services) -> None:
-        self.services = services
+    def __init__(self, api: Api, browser: Browser, person: Person, paths: CloudPaths) -> None:
+        self.api = api
+        self.browser = browser
+        self.person = person
+        self.paths = paths
 
     async def request_authorization(self, visit: LoginVisit) -> Event:
         context = visit.context
@@ -110,7 +115,7 @@ class _Login:
         except PortBusy as exc:
             return PortTaken(f"{exc.user_message}; choose another port, or 0 for any free one")
         nonce = new_nonce()
-        api = await self.services.client(context.api_url, None)
+        api = await self.api.client(context.api_url, None)
         try:
             url = await api.authorize_url(context.provider, callback_uri(port, nonce if context.bound else None))
         except ApiError as exc:
@@ -129,23 +134,23 @@ class _Login:
                 said = redact(parameters.get("error_description", "") or error)[:LONGEST_DESCRIPTION]
                 return Reply(
                     AuthorizationDenied(redact(error)[:LONGEST_DESCRIPTION], said),
-                    self.services.login_pages.error_page(
+                    self.browser.login_pages.error_page(
                         "Not logged in", "The login was refused. You can close this tab."
                     ),
                 )
             if token := parameters.get("access_token"):
                 reference = await visit.keep("access_token", token)
-                page = self.services.login_pages.success_page("Almost there", "Your terminal is finishing the login.")
+                page = self.browser.login_pages.success_page("Almost there", "Your terminal is finishing the login.")
                 return Reply(CallbackReceived(reference), page)
             raise CallbackRejected("The callback carried neither a token nor an error. The login goes on waiting.")
 
-        await await_browser(visit, self.services, "log in", read, read_line=self.services.read_line)
+        await await_browser(visit, self.browser, "log in", read, read_line=self.person.read_line)
 
     async def verify_token(self, visit: LoginVisit) -> Event:
         context = visit.context
         token = await visit.reveal(context.token)
         try:
-            api = await self.services.client(context.api_url, token)
+            api = await self.api.client(context.api_url, token)
             me = await api.me()
         except NotAuthenticated as exc:
             return TokenRefused(exc.user_message)
@@ -154,9 +159,9 @@ class _Login:
 
     async def confirm_account(self, visit: LoginVisit) -> Event:
         context = visit.context
-        if self.services.confirm is None:
+        if self.person.confirm is None:
             raise AccountNotConfirmed(f"the login found the account {context.user_email}; nobody confirmed it")
-        yes = await self.services.confirm(
+        yes = await self.person.confirm(
             f"This login is not bound to your browser: anybody could have sent it. Is {context.user_email} you?"
         )
         return AccountConfirmed() if yes else AccountDisowned()
@@ -172,7 +177,7 @@ class _Login:
             )
         except ValueError as exc:
             raise ApiError(f"{context.api_url} describes the user in a way that cannot be stored: {exc}") from exc
-        path = self.services.paths.credentials
+        path = self.paths.credentials
         await visit.on_disk(credentials.save_to_path, path, keyring=context.keyring)
         return CredentialsSaved(str(path), moment_text(now))
 
@@ -181,7 +186,7 @@ class _Login:
         try:
             token = await visit.reveal(context.token)
             intent = await visit.announce("report_login")
-            api = await self.services.client(context.api_url, token)
+            api = await self.api.client(context.api_url, token)
             if intent.uncertain:
                 await api.me()  # any answer tells whether this server honours idempotency keys
                 if not api.honours_idempotency:

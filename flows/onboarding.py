@@ -32,6 +32,7 @@ from ..machines.provisioning import INFRASTRUCTURE, READY, ProvisioningContext
 from .checkout import checkout_program
 from .deployment import deployment_program
 from .login import login_program
+from .outside import Api
 from .provisioning import provisioning_program
 from .services import Services
 
@@ -52,7 +53,7 @@ def onboarding_program(
     provisioning: Program[ProvisioningContext],
 ) -> Program[OnboardingContext]:
     """The onboarding machine with its activities."""
-    doing = _Onboarding(services, login, checkout, provisioning)
+    doing = _Onboarding(services.cloud_api, login, checkout, provisioning)
     return Program(
         ONBOARDING,
         {
@@ -72,19 +73,19 @@ async def start_onboarding(engine: Engine, context: OnboardingContext) -> Flow:
 class _Onboarding:
     def __init__(
         self,
-        services: Services,
+        api: Api,
         login: Program[LoginContext],
         checkout: Program[CheckoutContext],
         provisioning: Program[ProvisioningContext],
     ) -> None:
-        self.services = services
+        self.api = api
         self.login = login
         self.checkout = checkout
         self.provisioning = provisioning
 
     async def check_credentials(self, visit: OnboardingVisit) -> Event:
         try:
-            api = await self.services.api(visit.context.api_url)
+            api = await self.api.as_user(visit.context.api_url)
             me = await api.me()
         except (NotAuthenticated, CredentialsCorrupted) as exc:
             return CredentialsMissing(exc.user_message)

@@ -50,8 +50,9 @@ from ..machines.provisioning import (
 )
 from .checkout import checkout_program
 from .login import login_program, start_login
+from .outside import Api, OpenBrowser, ShowUrl, show_nothing
 from .provisioning import provisioning_program, start_provisioning
-from .services import OpenBrowser, Services, ShowUrl, show_nothing
+from .services import Services
 from .steps.callbacks import free_port
 
 logger = get_logger(__name__)
@@ -231,23 +232,15 @@ async def wait_for_provisioning(
     return last
 
 
-class _HandedIn(Services):
-    """Services that speak to the API through somebody else's client: their connections, their token."""
+class _HandedIn(Api):
+    """The API through somebody else's client: their connections, their token."""
 
-    def __init__(
-        self,
-        client: CloudApiClient,
-        paths: CloudPaths,
-        *,
-        show_url: ShowUrl,
-        open_browser: OpenBrowser | None,
-        checkout_pages: CheckoutTemplates,
-    ) -> None:
-        super().__init__(paths, show_url=show_url, open_browser=open_browser, checkout_pages=checkout_pages)
+    def __init__(self, client: CloudApiClient, paths: CloudPaths) -> None:
+        super().__init__(paths)
         self._handed_in = client
 
     @override
-    async def api(self, api_url: str) -> CloudApiClient:
+    async def as_user(self, api_url: str) -> CloudApiClient:
         return self._handed_in
 
 
@@ -261,7 +254,8 @@ async def _open(
     pages: CheckoutTemplates = OUR_CHECKOUT_PAGES,
 ) -> AsyncGenerator[Engine]:
     paths = resolve_cloud_paths(directory, os.environ, current_directory())
-    made = _HandedIn(client, paths, show_url=show_url, open_browser=open_browser, checkout_pages=pages)
+    made = Services(paths, show_url=show_url, open_browser=open_browser, checkout_pages=pages)
+    made.cloud_api = _HandedIn(client, paths)
     async with made as services, open_engine(paths, [program(services)]) as engine:
         yield engine
 
@@ -274,7 +268,7 @@ def _placed(services: Services, checkout: CheckoutResponse, nonce: str | None) -
     """
 
     async def take_order(visit: Visit[CheckoutContext]) -> Event:
-        api = await services.api(visit.context.api_url)
+        api = await services.cloud_api.as_user(visit.context.api_url)
         known = tuple(tenant.id for tenant in (await api.me()).tenants)
         return OrderValidated("", "", known, free_port(visit.context.port), await visit.keep("nonce", nonce or ""))
 

@@ -8,6 +8,7 @@ database to the outside if that was asked for; read the tenant once more and sto
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -40,8 +41,10 @@ from ..machines.provisioning import (
     TenantBecameReady,
     TenantSaved,
 )
+from .outside import Api, Timing
 from .services import Services
 from .steps.following import Following, ended_by_refusal
+from .steps.source import Source
 from .steps.streaming import decode
 from .steps.watching import stand_by
 
@@ -55,7 +58,7 @@ SECRETS_SECONDS = 30.0
 
 def provisioning_program(services: Services) -> Program[ProvisioningContext]:
     """The provisioning machine with its activities."""
-    doing = _Provisioning(services)
+    doing = _Provisioning(services.cloud_api, services.timing, services.paths.tenants)
     return Program(
         PROVISIONING,
         {
@@ -100,27 +103,45 @@ def status_meaning(context: ProvisioningContext, status: TenantStatus) -> Event:
     return meaning(context, step if known else "", status.message or "", "polling", app_url=status.app_url or "")
 
 
-class _Provisioning(Following[ProvisioningContext]):
-    @override
-    def open_stream(
-        self, api: CloudApiClient, context: ProvisioningContext, after: str | None
-    ) -> AbstractAsyncContextManager[EventStream]:
-        return api.tenant_events(context.tenant_id, last_event_id=after, idle_timeout=self.services.idle_seconds)
+class _TenantBeingBuilt(Source[ProvisioningContext]):
+    def __init__(self, visit: ProvisioningVisit, timing: Timing, client: CloudApiClient) -> None:
+        super().__init__(visit, timing)
+        self._client = client
 
     @override
-    def interpret(self, context: ProvisioningContext, sse: ServerSentEvent) -> Event | None:
+    def open(self, after: str) -> AbstractAsyncContextManager[EventStream]:
+        tenant, idle = self.context.tenant_id, self.timing.idle_seconds
+        return self._client.tenant_events(tenant, last_event_id=after or None, idle_timeout=idle)
+
+    @override
+    def interpret(self, sse: ServerSentEvent) -> Event | None:
         if (event := decode(sse, STREAM_EVENTS, ProvisioningEvent)) is None:
             return None
         said, app_url = event.message or "", event.app_url or ""
-        return meaning(context, event.event_type, said, "stream", event_id=sse.id, app_url=app_url)
+        return meaning(self.context, event.event_type, said, "stream", event_id=sse.id, app_url=app_url)
 
     @override
-    async def ask(self, api: CloudApiClient, context: ProvisioningContext) -> Event:
-        return status_meaning(context, await api.tenant_status(context.tenant_id))
+    async def ask(self) -> Event:
+        context = self.context
+        return status_meaning(context, await self._client.tenant_status(context.tenant_id))
+
+
+class _Provisioning(Following[ProvisioningContext]):
+    def __init__(self, api: Api, timing: Timing, tenants: Path) -> None:
+        self.api = api
+        self.timing = timing
+        self.tenants = tenants
+
+    async def _client(self, visit: ProvisioningVisit) -> CloudApiClient:
+        return await self.api.as_user(visit.context.api_url)
+
+    @override
+    async def source(self, visit: ProvisioningVisit) -> _TenantBeingBuilt:
+        return _TenantBeingBuilt(visit, self.timing, await self._client(visit))
 
     @ended_by_refusal
     async def ask_once_more(self, visit: ProvisioningVisit) -> Event:
-        event = await self.ask(await self.api(visit), visit.context)
+        event = await (await self.source(visit)).ask()
         return StillWorking(event.message) if isinstance(event, StepObserved) else untold(visit.context, event)
 
     @ended_by_refusal
@@ -129,7 +150,7 @@ class _Provisioning(Following[ProvisioningContext]):
         reference = f"vault:{SECRETS}"
         # Fetched before an interruption: the server may give them only once.
         fetched = visit.resumed and await visit.holds(reference)
-        api = await self.api(visit)
+        api = await self._client(visit)
         status = await self._status_with_secrets(api, context.tenant_id)
         app_url = status.app_url or ""
         if fetched:
@@ -146,11 +167,11 @@ class _Provisioning(Following[ProvisioningContext]):
                 status = await api.tenant_status(tenant_id)
                 if status.secrets_url is not None or status.status == "ready":
                     return status
-                await trio.sleep(self.services.poll_seconds)
+                await trio.sleep(self.timing.poll_seconds)
         return await api.tenant_status(tenant_id)
 
     async def open_database(self, visit: ProvisioningVisit) -> Event:
-        api = await self.api(visit)
+        api = await self._client(visit)
         intent = await visit.announce("open_database")
         try:
             await api.set_external_db_access(visit.context.tenant_id, True, idempotency_key=intent.key)
@@ -162,7 +183,7 @@ class _Provisioning(Following[ProvisioningContext]):
 
     async def save_tenant(self, visit: ProvisioningVisit) -> Event:
         context = visit.context
-        api = await self.api(visit)
+        api = await self._client(visit)
         me = await api.me()
         info = next((tenant for tenant in me.tenants if tenant.id == context.tenant_id), None)
         if info is None:
@@ -172,9 +193,8 @@ class _Provisioning(Following[ProvisioningContext]):
             secrets = msgspec.json.decode(await visit.reveal(context.secrets), type=TenantSecrets)
             tenant = with_secrets(tenant, secrets)
         await visit.announce("save_tenant")
-        path = self.services.paths.tenants
-        await visit.on_disk(store_tenant, path, tenant, visit.clock.now())
-        return TenantSaved(tenant.name, str(path))
+        await visit.on_disk(store_tenant, self.tenants, tenant, visit.clock.now())
+        return TenantSaved(tenant.name, str(self.tenants))
 
 
 def with_secrets(tenant: StoredTenant, secrets: TenantSecrets) -> StoredTenant:

@@ -1,46 +1,23 @@
-"""What the activities need from the outside, handed in: files, the API, a browser, and a person to ask.
+"""What the activities need from the outside, handed in as one object: files, the API, a browser, and a person to ask.
 
-Nothing here decides anything. A tool that embeds a flow makes a `Services` of its own: a window instead of a terminal
-for `show_url`, no browser at all, a dialog for `confirm`.
+A tool that embeds a flow makes a `Services` of its own: a window instead of a terminal for `show_url`, no browser at
+all, a dialog for `confirm`. The programs give each activity the parts it uses (`outside.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-import trio
-
-from ..base.clock import Clock, SystemClock
-from ..base.remedies import Remedy
-from ..errors import NotAuthenticated
+from ..base.clock import Clock
 from ..io.cloud.api import CloudApiClient
 from ..io.http.polling import Backoff
-from ..io.http.urls import Origin
-from ..io.local.bootstrap import find_credentials
 from ..io.local.credentials import CloudCredentials
-from ..io.local.environment import API_TOKEN, API_URL, no_login_in_container
-from ..io.local.keyring_entries import note_of
 from ..io.local.paths import CloudPaths
-from ..io.loopback.browser import BrowserOutcome, check_openable, open_browser
+from ..io.loopback.browser import BrowserOutcome, open_browser
 from ..io.loopback.pages import OUR_CHECKOUT_PAGES, OUR_LOGIN_PAGES, CheckoutTemplates, OAuthTemplates
-
-ShowUrl = Callable[[str, str, bool], None]
-"""Called with what the URL is for ("log in", "pay"), the URL, and whether a tab may be open from before."""
-
-Confirm = Callable[[str], Awaitable[bool]]
-"""Asks a person a question that is answered with yes or no."""
-
-ReadLine = Callable[[str], Awaitable[str | None]]
-"""Asks a person for a line; None when there will be none."""
-
-OpenBrowser = Callable[[str], Awaitable[BrowserOutcome]]
-
-
-def show_nothing(_purpose: str, _url: str, _again: bool) -> None:
-    """For embedders whose browser needs no help."""
+from .outside import Api, Browser, Confirm, MakeClient, OpenBrowser, Person, ReadLine, ShowUrl, Timing, show_nothing
 
 
 class Services:
@@ -60,6 +37,12 @@ class Services:
         login_pages: What a browser sees after a login.
         checkout_pages: What a browser sees after a payment.
         environ: Where a login may be that goes before the stored one (`io/local/environment.py`); None looks for none.
+
+    Attributes:
+        cloud_api: The API.
+        browser: Where a person logs in and pays.
+        person: Who can be asked.
+        timing: How long is waited.
     """
 
     def __init__(
@@ -74,37 +57,29 @@ class Services:
         poll_seconds: float = 2.0,
         idle_seconds: float = 30.0,
         backoff: Backoff | None = None,
-        make_client: Callable[[str, str | None], CloudApiClient] = CloudApiClient,
+        make_client: MakeClient = CloudApiClient,
         login_pages: OAuthTemplates = OUR_LOGIN_PAGES,
         checkout_pages: CheckoutTemplates = OUR_CHECKOUT_PAGES,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self.paths = paths
-        self.environ = environ
-        self.clock = clock or SystemClock()
-        self.show_url = show_url
-        self.open_browser = open_browser
-        self.confirm = confirm
-        self.read_line = read_line
-        self.poll_seconds = poll_seconds
-        self.idle_seconds = idle_seconds
-        self.backoff = backoff or Backoff()
-        self.login_pages = login_pages
-        self.checkout_pages = checkout_pages
-        self._make_client = make_client
-        self._clients: dict[tuple[str, str | None], CloudApiClient] = {}
-        self._opening = trio.Lock()
-        self._stack = AsyncExitStack()
+        self.cloud_api = Api(paths, clock=clock, make_client=make_client, environ=environ)
+        self.browser = Browser(
+            show_url=show_url, open=open_browser, login_pages=login_pages, checkout_pages=checkout_pages
+        )
+        self.person = Person(confirm=confirm, read_line=read_line)
+        self.timing = Timing(poll_seconds=poll_seconds, idle_seconds=idle_seconds, backoff=backoff or Backoff())
 
     async def __aenter__(self) -> Self:
-        await self._stack.__aenter__()
+        await self.cloud_api.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._clients.clear()
-        await self._stack.__aexit__(kind, exc, traceback)
+        await self.cloud_api.__aexit__(kind, exc, traceback)
+
+    # --- the parts, as their users know them ------------------------------------------------------------------------
 
     async def client(self, api_url: str, token: str | None) -> CloudApiClient:
         """The one client for this API and token, with its shared connection pool.
@@ -113,11 +88,7 @@ class Services:
             UnsafeUrl: Not https, and not http on loopback.
             NotAuthenticated: The token must not go there.
         """
-        async with self._opening:
-            key = (api_url, token)
-            if key not in self._clients:
-                self._clients[key] = await self._stack.enter_async_context(self._make_client(api_url, token))
-            return self._clients[key]
+        return await self.cloud_api.client(api_url, token)
 
     def credentials(self, api_url: str) -> CloudCredentials:
         """The login, if it is for this API: a token goes only where it came from.
@@ -127,30 +98,11 @@ class Services:
             CredentialsCorrupted: The file, or the environment, cannot be understood.
             KeyringUnavailable: The token is in the system's keyring, which cannot be used now.
         """
-        environ = self.environ or {}
-        found = find_credentials(environ, self.paths, self.clock.now())
-        if found is None:
-            raise no_login_in_container()
-        if Origin.parse(found.api_url) == Origin.parse(api_url):
-            return found
-        if environ.get(API_TOKEN):
-            raise NotAuthenticated(
-                f"{API_TOKEN} is for {found.api_url}, not for {api_url}",
-                hint=f"Set {API_URL} to the API the token is for, or unset {API_TOKEN}.",
-            )
-        raise NotAuthenticated(
-            f"the login in {self.paths.credentials} is for {found.api_url}, not for {api_url}",
-            hint="Log in there.",
-            remedy=Remedy("log_in_there", {"api_url": api_url}),
-        )
+        return self.cloud_api.credentials(api_url)
 
     async def api(self, api_url: str) -> CloudApiClient:
         """The API as the logged-in user. Raises as `credentials` and `client` do."""
-        if note_of(self.paths.credentials).exists():  # a keyring may take its time, or ask a person first
-            found = await trio.to_thread.run_sync(self.credentials, api_url, abandon_on_cancel=True)
-        else:
-            found = self.credentials(api_url)
-        return await self.client(api_url, found.api_token)
+        return await self.cloud_api.as_user(api_url)
 
     async def invite(self, purpose: str, url: str, *, again: bool) -> BrowserOutcome:
         """Show the person where to go, then open a browser there if that is wanted and was not done before.
@@ -158,10 +110,59 @@ class Services:
         Raises:
             UnsafeUrl: The API gave a URL that must not be opened.
         """
-        check_openable(url)
-        self.show_url(purpose, url, again)
-        if self.open_browser is None:
-            return BrowserOutcome(opened=False, reason="no browser was asked for")
-        if again:
-            return BrowserOutcome(opened=False, reason="a tab may still be open from before")
-        return await self.open_browser(url)
+        return await self.browser.invite(purpose, url, again=again)
+
+    @property
+    def environ(self) -> Mapping[str, str] | None:
+        """Where a login may be that goes before the stored one."""
+        return self.cloud_api.environ
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+        return self.cloud_api.clock
+
+    @property
+    def show_url(self) -> ShowUrl:
+        """Shows a URL to the person."""
+        return self.browser.show_url
+
+    @property
+    def open_browser(self) -> OpenBrowser | None:
+        """Opens a URL."""
+        return self.browser.open
+
+    @property
+    def login_pages(self) -> OAuthTemplates:
+        """What a browser sees after a login."""
+        return self.browser.login_pages
+
+    @property
+    def checkout_pages(self) -> CheckoutTemplates:
+        """What a browser sees after a payment."""
+        return self.browser.checkout_pages
+
+    @property
+    def confirm(self) -> Confirm | None:
+        """Asks a person a question."""
+        return self.person.confirm
+
+    @property
+    def read_line(self) -> ReadLine | None:
+        """Asks a person for a line."""
+        return self.person.read_line
+
+    @property
+    def poll_seconds(self) -> float:
+        """Between two questions about a tenant's status."""
+        return self.timing.poll_seconds
+
+    @property
+    def idle_seconds(self) -> float:
+        """Silence after which an event stream counts as dead."""
+        return self.timing.idle_seconds
+
+    @property
+    def backoff(self) -> Backoff:
+        """Waits between attempts to get a lost stream back."""
+        return self.timing.backoff

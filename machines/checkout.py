@@ -43,6 +43,8 @@ from .parts.vocabulary import (
     invited,
 )
 from .parts.watching import (
+    POLLING,
+    STREAM,
     AccessRefused,
     StepObserved,
     StreamLost,
@@ -247,11 +249,13 @@ CHECKOUT: Final = Machine(
             "awaiting_tenant_streaming",
             "payment pending: following the event stream",
             timeout="tenant_timeout",
+            tags=(STREAM,),
         ),
         State(
             "awaiting_tenant_polling",
             "payment pending: asking for the tenant, the stream is away",
             timeout="tenant_timeout",
+            tags=(POLLING,),
         ),
         State("tenant_overdue", "paid, and no tenant in time: somebody has to want to wait on"),
         State("completed", "paid, and the tenant is known", verdict=Verdict.SUCCESS),

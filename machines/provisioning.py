@@ -29,6 +29,8 @@ from ..engine.machine.machine import Machine
 from ..engine.machine.parts import ANY, STAY, CancelRequested, DeadlinePassed, Event, ResumePolicy, State, Verdict, on
 from .parts.vocabulary import StillWorking, cancelled, explained
 from .parts.watching import (
+    POLLING,
+    STREAM,
     AccessRefused,
     StepObserved,
     StreamLost,
@@ -152,8 +154,14 @@ PROVISIONING: Final = Machine(
     context=ProvisioningContext,
     result=_result,
     states=[
-        State("streaming", "following the event stream", timeout="timeout", late="continue"),
-        State("polling", "asking for the status, the stream is away", timeout="timeout", late="continue"),
+        State("streaming", "following the event stream", timeout="timeout", late="continue", tags=(STREAM,)),
+        State(
+            "polling",
+            "asking for the status, the stream is away",
+            timeout="timeout",
+            late="continue",
+            tags=(POLLING,),
+        ),
         State("asking_once_more", "the time is up: asking one last time"),
         State("overdue", "not ready in time: somebody has to want to wait on"),
         State("fetching_secrets", "fetching the tenant's secrets"),

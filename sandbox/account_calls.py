@@ -14,7 +14,7 @@ from .answers import WireError, json_answer, no_content
 from .call import Call
 from .requests import TIMESTAMP, ActivityRequest, CheckoutRequest
 from .state import PLANS
-from .streams import EventStream, checkout_feed, last_event_id
+from .streams import StreamAnswer, checkout_feed, last_event_id
 
 
 def authorize(call: Call) -> Response:
@@ -65,7 +65,7 @@ def create_checkout(call: Call) -> Response:
 def checkout_events(call: Call) -> Response:
     """What happens to a purchase, as it happens."""
     found = call.world.checkout_of(call.account, call.ids["id"])
-    return EventStream(call.world, checkout_feed(call.path, found), last_event_id(call.headers.get("last-event-id")))
+    return StreamAnswer(call.world, checkout_feed(call.path, found), last_event_id(call.headers.get("last-event-id")))
 
 
 def report_activity(call: Call) -> Response:

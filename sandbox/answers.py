@@ -16,7 +16,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..io.http.records import ErrorBody, ErrorDetail
+from ..io.http.messages import ErrorBody, ErrorDetail
 
 IDEMPOTENCY_SUPPORTED: Final = "Idempotency-Supported"
 

@@ -26,7 +26,7 @@ _MAX_STEPS: Final = 20
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
-class Visit(msgspec.Struct, frozen=True):
+class PageVisit(msgspec.Struct, frozen=True):
     """Where a visit ended.
 
     Attributes:
@@ -107,7 +107,7 @@ class ScriptedBrowser:
         self._account = account
         self._patience = patience
 
-    async def visit(self, url: str) -> Visit:
+    async def visit(self, url: str) -> PageVisit:
         """Open a URL, press what there is to press, follow to the end.
 
         Returns:
@@ -122,7 +122,7 @@ class ScriptedBrowser:
         except httpx.TransportError as exc:
             raise Network(f"the browser cannot load {urlsplit(url).netloc}: {exc}") from exc
 
-    async def _visit(self, url: str) -> Visit:
+    async def _visit(self, url: str) -> PageVisit:
         # A proxy has no business on loopback, and certificates, which take long to read, have none either.
         nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         async with httpx.AsyncClient(
@@ -135,14 +135,14 @@ class ScriptedBrowser:
                 answer = await self._load(client, request) if pressed else await client.send(request)
                 here = str(request.url)
                 if answer is None:
-                    return Visit(here, None, "", tuple(pressed))
+                    return PageVisit(here, None, "", tuple(pressed))
                 target = answer.headers.get("location")
                 if answer.status_code in _REDIRECTS and target is not None:
                     request = client.build_request("GET", urljoin(here, target))
                     continue
                 submission = None if answer.status_code >= 400 else self._fill_in(client, here, answer.text)
                 if submission is None:
-                    return Visit(here, answer.status_code, answer.text, tuple(pressed))
+                    return PageVisit(here, answer.status_code, answer.text, tuple(pressed))
                 button, request = submission
                 pressed.append(button)
             raise LookupError(f"no end after {_MAX_STEPS} pages, last on {urlsplit(str(request.url)).netloc}")

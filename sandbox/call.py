@@ -15,7 +15,7 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 
 from .answers import WireError, unauthorized
-from .state import Account, Tenant
+from .state import Account, SandboxTenant
 from .world import World
 
 Body = TypeVar("Body")
@@ -52,7 +52,7 @@ class Call(msgspec.Struct, frozen=True):
         return self.caller
 
     @property
-    def tenant(self) -> Tenant:
+    def tenant(self) -> SandboxTenant:
         """The tenant the path names; `WireError` 404 when the caller has none of this id."""
         return self.world.tenant_of(self.account, self.ids["id"])
 
@@ -75,7 +75,7 @@ class Call(msgspec.Struct, frozen=True):
             raise WireError(422, "invalid_body", "the JSON is nested too deeply") from exc
 
 
-Handler = Callable[[Call], Response]
+CallHandler = Callable[[Call], Response]
 
 
 class ApiCall(msgspec.Struct, frozen=True):
@@ -95,7 +95,7 @@ class ApiCall(msgspec.Struct, frozen=True):
 
     method: str
     path: str
-    handler: Handler
+    handler: CallHandler
     takes: type[Any] | None = None
     gives: Any = None
     query: dict[str, dict[str, object]] = {}

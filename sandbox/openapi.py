@@ -20,7 +20,7 @@ from typing import Any, Final, cast, get_args, get_origin
 import msgspec
 
 from ..io.cloud.wire import Data, OAuthProvider
-from ..io.http.records import ErrorBody
+from ..io.http.messages import ErrorBody
 from .answers import IDEMPOTENCY_SUPPORTED, REQUEST_ID
 from .api import API
 from .call import ApiCall

@@ -32,7 +32,7 @@ MESSAGES: Final[dict[Event, str]] = {
 FAILURE: Final = "The virtual machine did not start (a scripted sandbox failure)"
 
 
-class Step(msgspec.Struct, frozen=True):
+class BuildStep(msgspec.Struct, frozen=True):
     """One step: `number` counts from 1 and is the event's id in a stream; `offset` is seconds since the payment."""
 
     number: int
@@ -42,7 +42,9 @@ class Step(msgspec.Struct, frozen=True):
     message: str
 
 
-def timeline(step_seconds: float, *, fail_after: int | None = None, needs_deploy: bool = False) -> tuple[Step, ...]:
+def timeline(
+    step_seconds: float, *, fail_after: int | None = None, needs_deploy: bool = False
+) -> tuple[BuildStep, ...]:
     """The whole history a tenant will have.
 
     Args:
@@ -57,7 +59,7 @@ def timeline(step_seconds: float, *, fail_after: int | None = None, needs_deploy
         # It never fails after having succeeded.
         types = [*types[: min(fail_after, len(types) - 1)], Event.PROVISIONING_FAILED]
     return tuple(
-        Step(
+        BuildStep(
             number=number,
             offset=number * step_seconds,
             event_type=event,
@@ -69,14 +71,14 @@ def timeline(step_seconds: float, *, fail_after: int | None = None, needs_deploy
 
 
 def continued(
-    steps: tuple[Step, ...],
+    steps: tuple[BuildStep, ...],
     started: float,
     now: float,
     step_seconds: float,
     *,
     fail_after: int | None = None,
     needs_deploy: bool = False,
-) -> tuple[Step, ...]:
+) -> tuple[BuildStep, ...]:
     """The history of a tenant whose provisioning is tried again, going on where it had stopped.
 
     The failure leaves the history, so that whoever reads it from its beginning does not take an old failure for the
@@ -106,7 +108,7 @@ def continued(
     )
 
 
-def deployed(steps: tuple[Step, ...], started: float, moment: float) -> tuple[Step, ...]:
+def deployed(steps: tuple[BuildStep, ...], started: float, moment: float) -> tuple[BuildStep, ...]:
     """The history of a tenant that stopped at `infrastructure_ready` and runs an image from `moment` on."""
     last = timeline(0)[-1]
     return (
@@ -127,7 +129,7 @@ def _status(event: Event) -> str:
     return "failed" if event is Event.PROVISIONING_FAILED else "provisioning"
 
 
-def reached(steps: tuple[Step, ...], started: float, now: float, after: int = 0) -> list[Step]:
+def reached(steps: tuple[BuildStep, ...], started: float, now: float, after: int = 0) -> list[BuildStep]:
     """The steps newer than `after` that have happened at `now`, for a payment at `started` (seconds of one clock)."""
     # The moment is summed as whoever waits for it sums it, so that a rounding can never make a wait end too early.
     return [step for step in steps if step.number > after and started + step.offset <= now]

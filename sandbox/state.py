@@ -13,7 +13,7 @@ import msgspec
 
 from ..io.cloud.wire import OAuthProvider, Plan
 from .answers import WireError
-from .provisioning import Step
+from .provisioning import BuildStep
 
 PLANS: Final = (
     Plan(
@@ -105,7 +105,7 @@ class Domain(msgspec.Struct, frozen=True):
     verified_at: str
 
 
-class Tenant(msgspec.Struct, kw_only=True):
+class SandboxTenant(msgspec.Struct, kw_only=True):
     """A tenant; `started` is the moment of the payment on the world's clock, and `steps` count from it.
 
     `passwords` and `sync_tokens` count rotations: the values are derived from these numbers and stored nowhere.
@@ -119,7 +119,7 @@ class Tenant(msgspec.Struct, kw_only=True):
     region: str
     started: float
     checkout_session_id: str
-    steps: tuple[Step, ...]
+    steps: tuple[BuildStep, ...]
     attempts: int = 1
     work: Work | None = None
     external_db_access: bool = False
@@ -140,7 +140,7 @@ class Checkout(Page, kw_only=True):
     plan: Plan
     region: str
     payment: Payment = "open"
-    tenant: Tenant | None = None
+    tenant: SandboxTenant | None = None
 
 
 class Deployment(msgspec.Struct, frozen=True):
@@ -151,7 +151,7 @@ class Deployment(msgspec.Struct, frozen=True):
     succeeds: bool
 
 
-class Ledger(msgspec.Struct):
+class CallLedger(msgspec.Struct):
     """What happened, for tests: effects that took place, and requests by method and path template.
 
     `changes` counts what was done to tenants, by the name of the call; a repetition that changes nothing more, such as

@@ -24,8 +24,8 @@ from ..io.cloud.wire import CheckoutEvent, ProvisioningEvent
 from ..io.cloud.wire import ProvisioningEventType as Event
 from ..io.loopback.serving import reset_connection
 from .faults import Fault
-from .provisioning import Step
-from .state import Checkout, Tenant
+from .provisioning import BuildStep
+from .state import Checkout, SandboxTenant
 from .views import checkout_event, provisioning_event
 from .world import World
 
@@ -49,7 +49,7 @@ def last_event_id(header: str | None) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
-class Feed(msgspec.Struct, frozen=True):
+class StepFeed(msgspec.Struct, frozen=True):
     """Where a stream's events come from.
 
     Attributes:
@@ -60,14 +60,14 @@ class Feed(msgspec.Struct, frozen=True):
     """
 
     path: str
-    tenant: Callable[[], Tenant | None]
-    event_name: Callable[[Step], str | None]
-    record: Callable[[Tenant, Step], ProvisioningEvent | CheckoutEvent]
+    tenant: Callable[[], SandboxTenant | None]
+    event_name: Callable[[BuildStep], str | None]
+    record: Callable[[SandboxTenant, BuildStep], ProvisioningEvent | CheckoutEvent]
 
 
-def tenant_feed(path: str, tenant: Tenant) -> Feed:
+def tenant_feed(path: str, tenant: SandboxTenant) -> StepFeed:
     """The events of `GET /api/v1/tenants/{id}/events`."""
-    return Feed(
+    return StepFeed(
         path=path,
         tenant=lambda: tenant,
         # Both names are allowed on this stream, so clients meet both.
@@ -76,9 +76,9 @@ def tenant_feed(path: str, tenant: Tenant) -> Feed:
     )
 
 
-def checkout_feed(path: str, checkout: Checkout) -> Feed:
+def checkout_feed(path: str, checkout: Checkout) -> StepFeed:
     """The events of `GET /api/v1/checkout/{checkout_session_id}/events`: none before the payment."""
-    return Feed(
+    return StepFeed(
         path=path,
         tenant=lambda: checkout.tenant,
         event_name=lambda _: "provisioning",
@@ -86,7 +86,7 @@ def checkout_feed(path: str, checkout: Checkout) -> Feed:
     )
 
 
-class EventStream(Response):
+class StreamAnswer(Response):
     """The answer to a stream request.
 
     Args:
@@ -97,7 +97,7 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, world: World, feed: Feed, after: int) -> None:
+    def __init__(self, world: World, feed: StepFeed, after: int) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"})
         del self.headers["content-length"]
         self._world = world
@@ -190,12 +190,12 @@ class EventStream(Response):
             await world.wait_until(min(next_beat, self._next_step(tenant)))
         return True
 
-    def _finished(self, tenant: Tenant) -> bool:
+    def _finished(self, tenant: SandboxTenant) -> bool:
         """Whether everything this tenant will ever tell has been told."""
         done = self._world.steps_of(tenant)
         return bool(done) and done[-1].event_type in _LAST_STEPS
 
-    def _next_step(self, tenant: Tenant | None) -> float:
+    def _next_step(self, tenant: SandboxTenant | None) -> float:
         """The moment of the next step on the world's clock; infinitely far when none is coming."""
         if tenant is None:
             return float("inf")
@@ -217,7 +217,7 @@ class EventStream(Response):
             await write(piece)
         await write(b"\n\n")
 
-    async def _be_silent(self, feed: Feed, fault: Fault, write: Write) -> None:
+    async def _be_silent(self, feed: StepFeed, fault: Fault, write: Write) -> None:
         world, seconds = self._world, fault.number("seconds")
         until = world.now() + seconds if seconds else float("inf")
         beats = bool(fault.number("heartbeats"))

@@ -9,7 +9,7 @@ from . import upkeep, views
 from .answers import WireError, json_answer, no_content
 from .call import Call
 from .requests import CustomDomainRequest, DeployRequest, ExternalDbAccessRequest, SetSecretsRequest
-from .streams import EventStream, last_event_id, tenant_feed
+from .streams import StreamAnswer, last_event_id, tenant_feed
 
 
 def _done(call: Call, name: str) -> None:
@@ -19,7 +19,7 @@ def _done(call: Call, name: str) -> None:
 def tenant_events(call: Call) -> Response:
     """What happens to a tenant, as it happens."""
     feed = tenant_feed(call.path, call.tenant)
-    return EventStream(call.world, feed, last_event_id(call.headers.get("last-event-id")))
+    return StreamAnswer(call.world, feed, last_event_id(call.headers.get("last-event-id")))
 
 
 def tenant_status(call: Call) -> Response:

@@ -55,7 +55,7 @@ class Keyring:
         return hmac.new(self._root, label.encode(), hashlib.sha256).digest()
 
 
-class Claims(msgspec.Struct, frozen=True):
+class TokenClaims(msgspec.Struct, frozen=True):
     """What a token says (RFC 7519 section 4.1): `sub` is the account's id, `iat` and `exp` are seconds since 1970."""
 
     sub: str
@@ -94,7 +94,7 @@ class TokenOffice:
         stamps = {"iat": int(issued), "exp": int(issued + lifetime), "iss": ISSUER, "sandbox": True}
         return jwt.encode(claims | stamps, self._key, algorithm=ALGORITHM)
 
-    def check(self, authorization: str | None) -> Claims:
+    def check(self, authorization: str | None) -> TokenClaims:
         """Read an `Authorization` header.
 
         Returns:
@@ -115,7 +115,7 @@ class TokenOffice:
                 issuer=ISSUER,
                 options={"require": ["sub", "iat", "exp", "iss"], "verify_exp": False, "verify_iat": False},
             )
-            claims = msgspec.convert(payload, Claims)
+            claims = msgspec.convert(payload, TokenClaims)
         except (jwt.InvalidTokenError, msgspec.ValidationError) as exc:
             raise unauthorized("invalid_token", "the token was not issued by this sandbox") from exc
         if not claims.sandbox:

@@ -15,7 +15,7 @@ from ..io.cloud.wire import ProvisioningEventType as Event
 from .answers import WireError
 from .provisioning import deployed
 from .requests import MOST_SECRETS
-from .state import Deployment, Domain, Tenant, Work
+from .state import Deployment, Domain, SandboxTenant, Work
 from .world import World
 
 DEPLOYING: Final = ("Pulling the image", "Starting a machine with the image", "Leading requests to the new machine")
@@ -25,7 +25,7 @@ VERIFICATION_STEPS: Final = 3
 """How many of the world's steps it takes until a domain's DNS record is found."""
 
 
-def check_at_rest(world: World, tenant: Tenant) -> None:
+def check_at_rest(world: World, tenant: SandboxTenant) -> None:
     """Refuse when there is nothing to work on yet, or work under way."""
     if not world.stands(tenant):
         raise WireError(409, "not_ready", "the tenant is not ready yet")
@@ -33,13 +33,15 @@ def check_at_rest(world: World, tenant: Tenant) -> None:
         raise WireError(409, "busy", f"the tenant is {tenant.work.word}; wait until that is over")
 
 
-def _begin(world: World, tenant: Tenant, word: str, messages: tuple[str, ...], failure: str | None = None) -> float:
+def _begin(
+    world: World, tenant: SandboxTenant, word: str, messages: tuple[str, ...], failure: str | None = None
+) -> float:
     until = world.now() + len(messages) * world.step_seconds
     tenant.work = Work(word, world.now(), until, messages, failure)
     return until
 
 
-def deploy(world: World, tenant: Tenant, image: str, *, fails: bool) -> None:
+def deploy(world: World, tenant: SandboxTenant, image: str, *, fails: bool) -> None:
     """Begin to run an image; the first one makes a tenant ready that stopped at `infrastructure_ready`."""
     check_at_rest(world, tenant)
     until = _begin(world, tenant, "deploying", DEPLOYING, DEPLOY_FAILURE if fails else None)
@@ -49,7 +51,7 @@ def deploy(world: World, tenant: Tenant, image: str, *, fails: bool) -> None:
     world.wake()
 
 
-def restart(world: World, tenant: Tenant) -> None:
+def restart(world: World, tenant: SandboxTenant) -> None:
     """Begin a restart of what runs."""
     check_at_rest(world, tenant)
     if not world.has_reached(tenant, Event.TENANT_READY):
@@ -57,14 +59,14 @@ def restart(world: World, tenant: Tenant) -> None:
     _begin(world, tenant, "restarting", RESTARTING)
 
 
-def retry_provision(world: World, tenant: Tenant) -> None:
+def retry_provision(world: World, tenant: SandboxTenant) -> None:
     """Go on with a provisioning that failed."""
     if not world.has_reached(tenant, Event.PROVISIONING_FAILED):
         raise WireError(409, "nothing_to_retry", "the tenant's provisioning has not failed")
     world.provision_again(tenant)
 
 
-def set_secrets(tenant: Tenant, secrets: Mapping[str, str]) -> None:
+def set_secrets(tenant: SandboxTenant, secrets: Mapping[str, str]) -> None:
     """Set secrets; those that are not named stay."""
     together = tenant.secrets | dict(secrets)
     if len(together) > MOST_SECRETS:
@@ -72,27 +74,27 @@ def set_secrets(tenant: Tenant, secrets: Mapping[str, str]) -> None:
     tenant.secrets = together
 
 
-def unset_secret(tenant: Tenant, key: str) -> None:
+def unset_secret(tenant: SandboxTenant, key: str) -> None:
     """Remove one secret."""
     if tenant.secrets.pop(key, None) is None:
         raise WireError(404, "secret_not_found", "the tenant has no secret of this name")
 
 
-def rotate_credentials(world: World, tenant: Tenant) -> None:
+def rotate_credentials(world: World, tenant: SandboxTenant) -> None:
     """Give the database another password."""
     if not world.stands(tenant):
         raise WireError(409, "not_ready", "the tenant has no database yet")
     tenant.passwords += 1
 
 
-def rotate_sync_token(world: World, tenant: Tenant) -> None:
+def rotate_sync_token(world: World, tenant: SandboxTenant) -> None:
     """Give the tenant another sync token."""
     if not world.stands(tenant):
         raise WireError(409, "not_ready", "the tenant is not ready yet")
     tenant.sync_tokens += 1
 
 
-def set_domain(world: World, tenant: Tenant, name: str) -> bool:
+def set_domain(world: World, tenant: SandboxTenant, name: str) -> bool:
     """Give the tenant a domain, in place of any it had; False when it has this one already."""
     name = name.lower()
     if tenant.domain is not None and tenant.domain.name == name:
@@ -104,7 +106,7 @@ def set_domain(world: World, tenant: Tenant, name: str) -> bool:
     return True
 
 
-def delete_domain(tenant: Tenant) -> None:
+def delete_domain(tenant: SandboxTenant) -> None:
     """Take the tenant's domain away."""
     if tenant.domain is None:
         raise WireError(404, "domain_not_found", "the tenant has no domain of its own")

@@ -30,20 +30,20 @@ from ..io.cloud.wire import (
 from ..io.cloud.wire import ProvisioningEventType as Event
 from ..io.cloud.wire import Tenant as TenantRecord
 from .answers import WireError
-from .provisioning import Step
-from .state import Account, Checkout, Tenant, Work
+from .provisioning import BuildStep
+from .state import Account, Checkout, SandboxTenant, Work
 from .world import World
 
 EXTERNAL_DB_HOST: Final = "db-sandbox.systemprompt.io"
 REGISTRY: Final = "registry-sandbox.systemprompt.example"
 
 
-def app_url(tenant: Tenant) -> str:
+def app_url(tenant: SandboxTenant) -> str:
     """Where the tenant's application would answer."""
     return f"https://{tenant.slug}.systemprompt.example"
 
 
-def database_url(world: World, tenant: Tenant, *, external: bool = False, masked: bool = False) -> str:
+def database_url(world: World, tenant: SandboxTenant, *, external: bool = False, masked: bool = False) -> str:
     """The tenant's database, from inside or outside the cloud, with or without the password."""
     password = "***" if masked else world.keys.derive(f"database:{tenant.id}:{tenant.passwords}", 24)
     host = EXTERNAL_DB_HOST if external else f"db-sandbox-{tenant.region}.internal"
@@ -51,12 +51,12 @@ def database_url(world: World, tenant: Tenant, *, external: bool = False, masked
     return f"postgres://{name}:{password}@{host}:5432/{name}?sslmode={'require' if external else 'disable'}"
 
 
-def sync_token(world: World, tenant: Tenant) -> str:
+def sync_token(world: World, tenant: SandboxTenant) -> str:
     """The tenant's sync token after the rotations so far."""
     return f"sandbox_sync_{world.keys.derive(f'sync:{tenant.id}:{tenant.sync_tokens}', 32)}"
 
 
-def _fly_app(tenant: Tenant, *, started: bool) -> str | None:
+def _fly_app(tenant: SandboxTenant, *, started: bool) -> str | None:
     return f"sp-{tenant.slug}" if started else None
 
 
@@ -71,7 +71,7 @@ def me(world: World, account: Account) -> UserMeResponse:
     )
 
 
-def tenant_info(world: World, tenant: Tenant) -> TenantInfo:
+def tenant_info(world: World, tenant: SandboxTenant) -> TenantInfo:
     """A tenant as `/auth/me` shows it: active once ready, its password masked."""
     ready = world.has_reached(tenant, Event.TENANT_READY)
     return TenantInfo(
@@ -94,7 +94,7 @@ def tenant_info(world: World, tenant: Tenant) -> TenantInfo:
     )
 
 
-def tenant_record(world: World, tenant: Tenant) -> TenantRecord:
+def tenant_record(world: World, tenant: SandboxTenant) -> TenantRecord:
     """A tenant as `GET /api/v1/tenants` lists it."""
     info = tenant_info(world, tenant)
     return TenantRecord(
@@ -106,7 +106,7 @@ def tenant_record(world: World, tenant: Tenant) -> TenantRecord:
     )
 
 
-def tenant_status(world: World, tenant: Tenant) -> TenantStatus:
+def tenant_status(world: World, tenant: SandboxTenant) -> TenantStatus:
     """`GET /api/v1/tenants/{id}/status`, from the same timeline as the streams.
 
     A tenant that waits for its first deploy says "infrastructure_ready", with its secrets but without an address:
@@ -136,7 +136,7 @@ def _now_doing(world: World, work: Work) -> str:
     return work.messages[min(int(passed * len(work.messages)), len(work.messages) - 1)]
 
 
-def tenant_secrets(world: World, tenant: Tenant) -> TenantSecrets:
+def tenant_secrets(world: World, tenant: SandboxTenant) -> TenantSecrets:
     """What `secrets_url` gives. It can be read again, so that a client which died after reading can resume.
 
     Raises:
@@ -155,7 +155,7 @@ def tenant_secrets(world: World, tenant: Tenant) -> TenantSecrets:
     )
 
 
-def external_db_access(world: World, tenant: Tenant) -> ExternalDbAccessResponse:
+def external_db_access(world: World, tenant: SandboxTenant) -> ExternalDbAccessResponse:
     """Whether the database answers from outside, and its full URL there."""
     return ExternalDbAccessResponse(
         tenant_id=tenant.id,
@@ -164,7 +164,7 @@ def external_db_access(world: World, tenant: Tenant) -> ExternalDbAccessResponse
     )
 
 
-def registry_token(world: World, tenant: Tenant) -> RegistryToken:
+def registry_token(world: World, tenant: SandboxTenant) -> RegistryToken:
     """The right to push the tenant's next image, for a quarter of an hour."""
     repository = f"sandbox/{tenant.slug}"
     count = sum(deployment.tenant_id == tenant.id for deployment in world.ledger.deployments)
@@ -177,7 +177,7 @@ def registry_token(world: World, tenant: Tenant) -> RegistryToken:
     )
 
 
-def custom_domain(world: World, tenant: Tenant) -> CustomDomainResponse:
+def custom_domain(world: World, tenant: SandboxTenant) -> CustomDomainResponse:
     """The tenant's own domain and how far its verification is.
 
     Raises:
@@ -199,7 +199,7 @@ def custom_domain(world: World, tenant: Tenant) -> CustomDomainResponse:
     )
 
 
-def rotated_credentials(world: World, tenant: Tenant) -> RotateCredentialsResponse:
+def rotated_credentials(world: World, tenant: SandboxTenant) -> RotateCredentialsResponse:
     """The database URLs with today's password."""
     return RotateCredentialsResponse(
         status="rotated",
@@ -209,7 +209,7 @@ def rotated_credentials(world: World, tenant: Tenant) -> RotateCredentialsRespon
     )
 
 
-def provisioning_event(tenant: Tenant, step: Step) -> ProvisioningEvent:
+def provisioning_event(tenant: SandboxTenant, step: BuildStep) -> ProvisioningEvent:
     """A step as the tenant's stream tells it."""
     return ProvisioningEvent(
         tenant_id=tenant.id,
@@ -221,7 +221,7 @@ def provisioning_event(tenant: Tenant, step: Step) -> ProvisioningEvent:
     )
 
 
-def checkout_event(checkout: Checkout, tenant: Tenant, step: Step) -> CheckoutEvent:
+def checkout_event(checkout: Checkout, tenant: SandboxTenant, step: BuildStep) -> CheckoutEvent:
     """A step as the checkout's stream tells it."""
     event = provisioning_event(tenant, step)
     return CheckoutEvent(
@@ -236,7 +236,7 @@ def checkout_event(checkout: Checkout, tenant: Tenant, step: Step) -> CheckoutEv
     )
 
 
-def _machine_by(tenant: Tenant, step: Step) -> bool:
+def _machine_by(tenant: SandboxTenant, step: BuildStep) -> bool:
     """Whether the tenant had a machine at this step."""
     return any(
         earlier.event_type is Event.VM_PROVISIONING_STARTED and earlier.number <= step.number

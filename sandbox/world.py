@@ -20,9 +20,9 @@ from ..io.cloud.wire import OAuthProvider, Plan
 from ..io.cloud.wire import ProvisioningEventType as Event
 from .answers import WireError, unauthorized
 from .faults import Fault, FaultPlan
-from .provisioning import Step, continued, reached, timeline
+from .provisioning import BuildStep, continued, reached, timeline
 from .redirects import check_redirect_uri, with_query
-from .state import PEOPLE, Account, Checkout, Consent, Ledger, Tenant
+from .state import PEOPLE, Account, CallLedger, Checkout, Consent, SandboxTenant
 from .tokens import LIFETIME, Keyring, TokenOffice
 
 
@@ -55,7 +55,7 @@ class World:
         self.step_seconds = step_seconds
         self.now = now
         self.wall = wall
-        self.ledger = Ledger()
+        self.ledger = CallLedger()
         self.closed = False
         self.outage_until: float | None = None
         self.accounts = tuple(
@@ -63,7 +63,7 @@ class World:
         )
         self.consents: dict[str, Consent] = {}
         self.checkouts: dict[str, Checkout] = {}
-        self.tenants: dict[str, Tenant] = {}
+        self.tenants: dict[str, SandboxTenant] = {}
         self._changed = trio.Event()
 
     @property
@@ -171,10 +171,10 @@ class World:
             self.wake()
         return checkout.location
 
-    def _create_tenant(self, checkout: Checkout) -> Tenant:
+    def _create_tenant(self, checkout: Checkout) -> SandboxTenant:
         self.ledger.tenants += 1
         slug = f"sandbox-{self.keys.derive('tenant:' + checkout.id, 8)}"
-        tenant = Tenant(
+        tenant = SandboxTenant(
             id=f"tnt_{slug.replace('-', '_')}",
             slug=slug,
             name=f"{checkout.plan.name} {self.ledger.tenants}",
@@ -208,31 +208,31 @@ class World:
 
     # --- tenants ---
 
-    def tenants_of(self, owner: Account) -> list[Tenant]:
+    def tenants_of(self, owner: Account) -> list[SandboxTenant]:
         """The owner's tenants, oldest first."""
         return [tenant for tenant in self.tenants.values() if tenant.owner == owner]
 
-    def tenant_of(self, owner: Account, tenant_id: str) -> Tenant:
+    def tenant_of(self, owner: Account, tenant_id: str) -> SandboxTenant:
         """The owner's tenant; 404 for everybody else's as well."""
         tenant = self.tenants.get(tenant_id)
         if tenant is None or tenant.owner != owner:
             raise WireError(404, "tenant_not_found", "no tenant of yours has this id")
         return tenant
 
-    def steps_of(self, tenant: Tenant, after: int = 0) -> list[Step]:
+    def steps_of(self, tenant: SandboxTenant, after: int = 0) -> list[BuildStep]:
         """What has happened to the tenant so far, newer than step `after`."""
         return reached(tenant.steps, tenant.started, self.now(), after)
 
-    def has_reached(self, tenant: Tenant, event: Event) -> bool:
+    def has_reached(self, tenant: SandboxTenant, event: Event) -> bool:
         """Whether this step is in the tenant's history by now."""
         return any(step.event_type is event for step in self.steps_of(tenant))
 
-    def stands(self, tenant: Tenant) -> bool:
+    def stands(self, tenant: SandboxTenant) -> bool:
         """Whether there is an infrastructure to work on, running or not."""
         reached = self.has_reached(tenant, Event.INFRASTRUCTURE_READY)
         return reached and not self.has_reached(tenant, Event.PROVISIONING_FAILED)
 
-    def provision_again(self, tenant: Tenant) -> None:
+    def provision_again(self, tenant: SandboxTenant) -> None:
         """Go on with a provisioning whose last step was its failure."""
         tenant.attempts += 1
         tenant.steps = continued(
@@ -245,7 +245,7 @@ class World:
         )
         self.wake()
 
-    def delete(self, tenant: Tenant) -> None:
+    def delete(self, tenant: SandboxTenant) -> None:
         """Forget a tenant; its streams end."""
         tenant.deleted = True
         del self.tenants[tenant.id]

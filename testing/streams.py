@@ -15,7 +15,7 @@ import httpx
 import trio
 from typing_extensions import override
 
-Step = bytes | float | Exception
+ScriptedStep = bytes | float | Exception
 """Of a body: bytes are sent, numbers are seconds of silence, an exception is raised."""
 
 
@@ -29,7 +29,7 @@ class Script(httpx.AsyncByteStream):
         closed: Whether its reader has let go of it.
     """
 
-    def __init__(self, *steps: Step) -> None:
+    def __init__(self, *steps: ScriptedStep) -> None:
         self.closed = False
         self._left = list(steps)
 
@@ -46,7 +46,7 @@ class Script(httpx.AsyncByteStream):
 class _Playing(AsyncIterator[bytes]):
     """Not a generator: readers leave bodies half-read, and trio warns about generators left so."""
 
-    def __init__(self, left: list[Step]) -> None:
+    def __init__(self, left: list[ScriptedStep]) -> None:
         self._left = left
 
     @override
@@ -63,17 +63,17 @@ class _Playing(AsyncIterator[bytes]):
         raise StopAsyncIteration
 
 
-Answer = httpx.Response | int | float | Exception
+ScriptedAnswer = httpx.Response | int | float | Exception
 """A response, the status of an empty one, what the connection fails with, or seconds until the next of these."""
 
 
-def answer(status: int, *steps: Step, headers: dict[str, str] | None = None) -> httpx.Response:
+def answer(status: int, *steps: ScriptedStep, headers: dict[str, str] | None = None) -> httpx.Response:
     """An answer with a scripted body, which also stands in its `extensions["script"]`."""
     script = Script(*steps)
     return httpx.Response(status, headers=headers or {}, stream=script, extensions={"script": script})
 
 
-def events(*steps: Step, headers: dict[str, str] | None = None) -> httpx.Response:
+def events(*steps: ScriptedStep, headers: dict[str, str] | None = None) -> httpx.Response:
     """A 200 answer with an event stream as its body."""
     return answer(200, *steps, headers={"Content-Type": "text/event-stream"} | (headers or {}))
 
@@ -89,7 +89,7 @@ class ScriptedTransport(httpx.AsyncBaseTransport):
         at: When each came, by trio's clock.
     """
 
-    def __init__(self, *answers: Answer) -> None:
+    def __init__(self, *answers: ScriptedAnswer) -> None:
         self.requests: list[httpx.Request] = []
         self.at: list[float] = []
         self._answers = list(answers)

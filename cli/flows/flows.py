@@ -313,9 +313,9 @@ def check(
     """Check the journal: the file, and every flow against its history."""
     settings = settings_of(context)
     if against is not None:
-        from .replay import check_against
+        from .replay import replay
 
-        raise typer.Exit(check_against(settings, against))
+        raise typer.Exit(replay(settings, against))
     from ...engine.fold import check_flow, is_table_of
     from ...flows.onboarding import all_programs
     from ...flows.services import Services

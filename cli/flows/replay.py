@@ -12,7 +12,7 @@ from ..shared.settings import Settings
 from ..tools.findings import put_problems
 
 
-def check_against(settings: Settings, directory: Path) -> int:
+def replay(settings: Settings, directory: Path) -> int:
     """Try the machines of this version on recorded histories; tell every problem and give the exit code.
 
     Args:

@@ -8,7 +8,7 @@ import typer
 
 from ..shared.api import require_login
 from ..shared.names import CLI
-from ..shared.options import NoBrowser, Plan, Region, Unbound, port_option, seconds_option, warn_unbound
+from ..shared.options import NoBrowser, PlanOption, Region, Unbound, port_option, seconds_option, warn_unbound
 from ..shared.settings import settings_of
 
 OPTIONS = {"timeout": "--timeout", "bound": "--unbound-callback"}
@@ -17,7 +17,7 @@ OPTIONS = {"timeout": "--timeout", "bound": "--unbound-callback"}
 
 def checkout(
     context: typer.Context,
-    plan: Plan,
+    plan: PlanOption,
     region: Region = "iad",
     port: Annotated[int, port_option("--port", "the payment")] = 8766,
     timeout: Annotated[float, seconds_option("--timeout", "the payment")] = 300.0,

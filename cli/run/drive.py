@@ -20,7 +20,8 @@ from ...engine.flow import Flow
 from ...engine.history import Change, Outcome
 from ...engine.journal.records import FlowRow
 from ...flows.onboarding import all_programs
-from ...flows.services import OpenBrowser, Services
+from ...flows.outside import OpenBrowser
+from ...flows.services import Services
 from ...io.http.polling import Backoff
 from ...io.loopback.browser import open_browser
 from ..screen.ask import ask, ask_yes_or_no, somebody_is_there

@@ -12,7 +12,7 @@ from ..shared.names import CLI
 from ..shared.options import (
     ExternalDb,
     NoBrowser,
-    Plan,
+    PlanOption,
     Provider,
     Region,
     Unbound,
@@ -37,7 +37,7 @@ OPTIONS = {
 
 def up(
     context: typer.Context,
-    plan: Plan,
+    plan: PlanOption,
     region: Region = "iad",
     provider: Provider = OAuthProvider.GITHUB,
     login_port: Annotated[int, port_option("--login-port", "the login")] = 8765,

@@ -21,6 +21,7 @@ from ...engine.journal.records import FlowRow
 from ...engine.machine.machine import Machine
 from ...engine.machine.parts import Verdict
 from ...machines import every
+from ...machines.parts.watching import POLLING, STREAM
 from ..shared.settings import Settings
 from .errors import tell
 from .hints import in_words, mend_stuck
@@ -65,9 +66,11 @@ def place(machine: str, state: str) -> str:
     return state if words == state else f"{state}: {words}"
 
 
-def source_of(state: str) -> str:
-    """Where a state that watches the server gets its news from; empty for the others."""
-    return "polling" if "polling" in state else "stream" if "streaming" in state else ""
+def source_of(machine: str, state: str) -> str:
+    """Where a state that watches the server gets its news from, by its tag; empty for the others."""
+    table = MACHINES.get(machine)
+    tags = table.states[state].tags if table is not None and state in table.states else ()
+    return next((tag for tag in (STREAM, POLLING) if tag in tags), "")
 
 
 def clock(seconds: float) -> str:
@@ -172,7 +175,7 @@ class People:
                     self._said.add(message)
                     if standing := self.running.get(change.flow):
                         standing.steps += 1
-                    source = "" if self._steady.holds(change.flow) else source_of(change.from_state)
+                    source = "" if self._steady.holds(change.flow) else source_of(change.machine, change.from_state)
                     told.append(Told(message + (f"  ({source})" if source else ""), "good", mark(good=True)))
             case "event", "StreamLost" if change.from_state != change.to_state:
                 why = _CALL.sub("", message)

@@ -21,12 +21,12 @@ import msgspec
 from ..shared.settings import Settings
 
 _unwritable: list[TextIO] = []
-"""Stdout, once it could not be written."""
+"""The streams that were stdout when they could not be written."""
 
 
 def stdout_failed() -> bool:
     """Whether data was lost because stdout could not be written."""
-    return bool(_unwritable)
+    return any(stream is sys.stdout for stream in _unwritable)
 
 
 def clean(text: str) -> str:

@@ -82,7 +82,7 @@ def known_plan(value: str) -> str:
     return value
 
 
-Plan = Annotated[
+PlanOption = Annotated[
     str,
     typer.Option("--plan", metavar="ID", callback=known_plan, help="The plan: its id, name or price id; see `plans`."),
 ]

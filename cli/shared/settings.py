@@ -103,6 +103,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return f"Directory: {self.paths.directory} ({self.reason or _ORIGINS[self.paths.origin]})"
 
 
+class Invocation(msgspec.Struct):
+    """One command line being run: the object of its context. Another run in the same process has its own.
+
+    Attributes:
+        arguments: What was typed, the global options first.
+        settings: The global options, once they are understood.
+    """
+
+    arguments: tuple[str, ...] = ()
+    settings: Settings | None = None
+
+    @property
+    def wants_json(self) -> bool:
+        """Whether a program is to read what this run prints; known before the options are understood."""
+        return "--json" in self.arguments
+
+
 def program() -> str:
     """How to start this command again: by its name, or by the path that was typed where the name would not find it."""
     typed = sys.argv[0]
@@ -119,7 +136,8 @@ def settings_of(context: typer.Context) -> Settings:
     """
     from .log import configure_logging
 
-    settings = cast("Settings", context.obj)
+    # The program's own callback has run before any command.
+    settings = cast("Settings", context.ensure_object(Invocation).settings)
     configure_logging(settings.verbosity, settings.log_file)
     return settings
 

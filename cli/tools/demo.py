@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ...engine.engine import Engine
     from ...engine.flow import Flow
     from ...engine.history import Change
-    from ...flows.services import OpenBrowser
+    from ...flows.outside import OpenBrowser
     from ..run.drive import End, Presenter
 
 FAULT = "drop-stream:after=3,outage=3,path=/tenants/"

@@ -75,6 +75,8 @@ class State(msgspec.Struct, frozen=True):
         effect: What is done to the outside world here, in a few words; None when nothing is.
         resume: What to do about an effect whose result is not known; needed where there is an effect.
         child: The machine that runs as a child flow here.
+        tags: What a program that shows flows wants to know of the state, without looking at its name. They change
+            nothing about what the flow does, so they are not part of the machine's fingerprint.
     """
 
     name: str
@@ -85,6 +87,7 @@ class State(msgspec.Struct, frozen=True):
     effect: str | None = None
     resume: ResumePolicy | None = None
     child: str | None = None
+    tags: tuple[str, ...] = ()
 
     @property
     def final(self) -> bool:

@@ -22,7 +22,7 @@ from ...io.loopback.serving import bind_loopback
 from ...machines.checkout import CheckoutContext
 from ...machines.login import LoginContext
 from ...machines.parts.vocabulary import BrowserNotOpened, BrowserOpened
-from ..services import ReadLine, Services
+from ..outside import Browser, ReadLine
 
 LONGEST_DESCRIPTION = 300
 """Characters of a provider's error description that are shown; it comes from a URL anybody could have made."""
@@ -49,7 +49,7 @@ def free_port(port: int) -> int:
 
 async def await_browser(
     visit: Visit[Any],
-    services: Services,
+    browser: Browser,
     purpose: str,
     read: Read,
     *,
@@ -60,7 +60,7 @@ async def await_browser(
 
     Args:
         visit: Of a login or a checkout.
-        services: Shows the URL, and opens it.
+        browser: Shows the URL, and opens it.
         purpose: What the person is to do there ("log in", "pay").
         read: Makes a reply of a callback.
         status: What a page that asks for the status is told.
@@ -73,7 +73,7 @@ async def await_browser(
     nonce, url = await visit.reveal(context.nonce), await visit.reveal(context.url)
 
     async def invite() -> None:
-        outcome = await services.invite(purpose, url, again=context.invited)
+        outcome = await browser.invite(purpose, url, again=context.invited)
         await visit.send(BrowserOpened() if outcome.opened else BrowserNotOpened(outcome.reason))
 
     async def take_pasted(ask: ReadLine) -> None:

@@ -28,7 +28,7 @@ from ...errors import ApiError, Network, NotAuthenticated, TooLarge
 from ...io.cloud.api import CloudApiClient
 from ...io.http.polling import may_have_happened
 from ...machines.parts.vocabulary import OutcomeUnknown, RepeatConfirmed, RepeatDeclined
-from ..services import Services
+from ..outside import Person
 
 T = TypeVar("T")
 _CONFLICT = 409
@@ -81,21 +81,21 @@ async def ask_for(
         raise
 
 
-async def ask_whether_to_repeat(services: Services, unknown: str, question: str) -> Event:
+async def ask_whether_to_repeat(person: Person, unknown: str, question: str) -> Event:
     """Let a person decide whether to ask again.
 
     Args:
-        services: Who can be asked.
+        person: Who can be asked.
         unknown: What may or may not have happened, for when nobody can.
         question: To be answered with yes or no.
 
     Raises:
         EffectUncertain: Nobody is there to be asked.
     """
-    if services.confirm is None:
+    if person.confirm is None:
         raise EffectUncertain(
             unknown,
             hint="Resume the flow where a person can answer, or cancel it.",
             remedy=Remedy("answer_or_cancel"),
         )
-    return RepeatConfirmed() if await services.confirm(question) else RepeatDeclined()
+    return RepeatConfirmed() if await person.confirm(question) else RepeatDeclined()

@@ -14,8 +14,7 @@ is not told.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 import msgspec
@@ -25,7 +24,6 @@ from ...base.errors import CloudError
 from ...base.log import get_logger
 from ...base.redaction import redact
 from ...engine.machine.parts import Event
-from ...engine.visit import Visit
 from ...errors import ApiError, Network, StreamLost, TooLarge
 from ...io.sse.decoder import EventStream, ServerSentEvent
 from ...machines.parts.watching import (
@@ -37,16 +35,12 @@ from ...machines.parts.watching import (
     has_come_to,
 )
 from ...machines.parts.watching import StreamLost as StreamWasLost
-from ..services import Services
-from .watching import Ask, Pauses, look_once, poll, refusal, send_news
+from .source import Source
+from .watching import look_once, poll, refusal, send_news
 
 logger = get_logger(__name__)
 
 T = TypeVar("T")
-Connect = Callable[[str], AbstractAsyncContextManager[EventStream]]
-"""Opens the stream after the event with this id ("" for all of it)."""
-Interpret = Callable[[ServerSentEvent], Event | None]
-"""What an event of the stream means; None for nothing."""
 
 OPEN_SECONDS = 1.5
 """How long the stream may take to open before polling answers: nobody shall wait two seconds for a first word."""
@@ -70,7 +64,7 @@ def decode(sse: ServerSentEvent, names: frozenset[str], shape: type[T]) -> T | N
         return None
 
 
-class _Following:
+class _StreamConnection:
     """The events of one connection, told apart from those before it.
 
     Attributes:
@@ -79,8 +73,8 @@ class _Following:
 
     stream: EventStream
 
-    def __init__(self, after: str, interpret: Interpret) -> None:
-        self._interpret = interpret
+    def __init__(self, source: Source[Any], after: str) -> None:
+        self._source = source
         self._id = after
         self._heard_at = trio.current_time()
         self._progress: deque[StepObserved] = deque(maxlen=MESSAGES_KEPT)
@@ -101,7 +95,7 @@ class _Following:
         # An event without an id of its own carries on the one before it, and is not the same event.
         own = sse if sse.id != self._id else msgspec.structs.replace(sse, id="")
         self._id = sse.id
-        return self._interpret(own)
+        return self._source.interpret(own)
 
     async def listen(self) -> bool:
         """Take the next event in without telling it, and say whether it meant anything; raises as `next_meaning`."""
@@ -112,29 +106,29 @@ class _Following:
             self._end = self._end or event
         return event is not None
 
-    def has_caught_up(self, context: WatchingContext) -> bool:
+    def has_caught_up(self) -> bool:
         """Whether it has told the end, or what polling told last: what comes now is newer than anything told."""
-        return self._end is not None or has_come_to(context, self._progress)
+        return self._end is not None or has_come_to(self._source.context, self._progress)
 
-    async def tell(self, visit: Visit[Any]) -> None:
+    async def tell(self) -> None:
         """Tell what was listened to: progress, as far as it is news, and then the end if it came to that.
 
         What it has not caught up with is recorded as past: nobody reads it late.
         """
+        visit = self._source.visit
         for progress in catch_up(visit.context, self._progress):
             await visit.send(progress)
         if self._end is not None:
             await send_news(visit, self._end)
 
-    def loss(self, exc: CloudError, services: Services) -> StreamWasLost:
+    def loss(self, exc: CloudError) -> StreamWasLost:
         """The loss of the stream, as an event."""
-        silent = isinstance(exc, StreamLost) and trio.current_time() - self._heard_at >= services.idle_seconds
+        idle_seconds = self._source.timing.idle_seconds
+        silent = isinstance(exc, StreamLost) and trio.current_time() - self._heard_at >= idle_seconds
         return StreamWasLost(exc.user_message, silent=silent)
 
 
-async def follow_and_look(
-    visit: Visit[Any], services: Services, connect: Connect, interpret: Interpret, ask: Ask, pauses: Pauses
-) -> None:
+async def follow_and_look(source: Source[Any]) -> None:
     """Follow the stream from where it was left, until it is lost; and once it is open, ask whether all is over.
 
     A stream that takes long to open is not waited for: it is asked meanwhile, too.
@@ -150,95 +144,85 @@ async def follow_and_look(
             with trio.move_on_after(OPEN_SECONDS):
                 await opened.wait()
             is_open = opened.is_set()
-            end = await look_once(visit, services, ask, pauses)
+            end = await look_once(source)
             if is_open:  # what happens between an answer and the opening might be told by nobody
                 break
         if end is not None:
-            await send_news(visit, end)
+            await send_news(source.visit, end)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(look)
-        await visit.send(await follow_stream(visit, services, connect, interpret, pauses, opened))
+        await source.visit.send(await follow_stream(source, opened))
 
 
-async def follow_stream(
-    visit: Visit[Any], services: Services, connect: Connect, interpret: Interpret, pauses: Pauses, opened: trio.Event
-) -> Event:
+async def follow_stream(source: Source[Any], opened: trio.Event) -> Event:
     """As `follow_and_look`, without asking; sets `opened` when the stream is, and returns its loss.
 
     Raises:
         NotAuthenticated: The token is no longer accepted.
     """
-    context: WatchingContext = visit.context
+    visit, context = source.visit, source.context
     if context.overtaken:
         await trio.lowlevel.checkpoint()
         return StreamWasLost("polling is ahead of the event stream")
-    following = _Following(context.last_event_id, interpret)
+    connection = _StreamConnection(source, context.last_event_id)
     patience = REOPEN_SECONDS if context.stream_failures and not visit.resumed else OPEN_SECONDS
     try:
         async with AsyncExitStack() as stack:
             with trio.fail_after(patience):  # polling is waiting
-                following.stream = await stack.enter_async_context(connect(context.last_event_id))
+                connection.stream = await stack.enter_async_context(source.open(context.last_event_id))
             opened.set()
             while True:
-                if (event := await following.next_meaning()) is not None:
+                if (event := await connection.next_meaning()) is not None:
                     await send_news(visit, event)
     except trio.TooSlowError:
         return StreamWasLost(f"the event stream did not open within {patience:g} s")
     except (ApiError, Network, StreamLost, TooLarge) as exc:
-        pauses.note("stream", exc)
-        return refusal(exc) or following.loss(exc, services)
+        source.pauses.note("stream", exc)
+        return refusal(exc) or connection.loss(exc)
 
 
 # --- without it ----------------------------------------------------------------------------------------------------
 
 
-async def poll_without_stream(
-    visit: Visit[Any], services: Services, connect: Connect, interpret: Interpret, ask: Ask, pauses: Pauses
-) -> None:
+async def poll_without_stream(source: Source[Any]) -> None:
     """Poll, and beside that try to get the lost stream back, until one of them leads out of the state.
 
     Raises:
         NotAuthenticated: The token is no longer accepted.
         ApiError: What answers is not the API; polling longer will not help.
     """
-    returning = _Returning(visit, services, connect, interpret, pauses)
+    returning = _Returning(source)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(returning.get_stream_back)
-        end = await poll(visit, services, ask, tell=returning.tell, pauses=pauses)
+        end = await poll(source.visit, source.timing, source.ask, tell=returning.tell, pauses=source.pauses)
         await returning.end_with(end)
 
 
 class _Returning:
     """A stream on its way back, and polling that waits its turn beside it."""
 
-    def __init__(
-        self, visit: Visit[Any], services: Services, connect: Connect, interpret: Interpret, pauses: Pauses
-    ) -> None:
-        self._visit = visit
-        self._pauses = pauses
-        self._services = services
-        self._connect = connect
-        self._interpret = interpret
+    def __init__(self, source: Source[Any]) -> None:
+        self._source = source
         self._turn = trio.Lock()
-        self._following = _Following("", interpret)
+        self._connection = _StreamConnection(source, "")
         self._patience = trio.CancelScope()
 
     async def tell(self, event: Event, asked_when: WatchingContext) -> bool:
         """What polling learned, unless the stream has brought something newer since the question was asked."""
         async with self._turn:
-            context: WatchingContext = self._visit.context
+            context: WatchingContext = self._source.context
             if (context.steps, context.messages) != (asked_when.steps, asked_when.messages):
                 return False
-            if was_news := await send_news(self._visit, event):
+            if was_news := await send_news(self._source.visit, event):
                 self._patience.deadline = trio.current_time() + CATCH_UP_SECONDS
             return was_news
 
     async def end_with(self, end: Event) -> None:
         """The end, as polling learned of it; what the stream has told before it is recorded."""
         async with self._turn:
-            await self._following.tell(self._visit)
-            await send_news(self._visit, end)
+            await self._connection.tell()
+            await send_news(self._source.visit, end)
 
     async def get_stream_back(self) -> None:
         """Try to open the stream again and again, waiting longer each time, until it has caught up or is refused.
@@ -246,35 +230,35 @@ class _Returning:
         Raises:
             NotAuthenticated: The token is no longer accepted.
         """
-        visit, backoff = self._visit, self._services.backoff
-        while not visit.left:
-            failures, pause = visit.context.stream_failures, self._pauses.left("stream")
-            await trio.sleep(backoff.delay(max(failures - 1, 0), pause))
-            after = visit.context.last_event_id
-            self._following = following = _Following(after, self._interpret)
+        source = self._source
+        while not source.visit.left:
+            failures, pause = source.context.stream_failures, source.pauses.left("stream")
+            await trio.sleep(source.timing.backoff.delay(max(failures - 1, 0), pause))
+            after = source.context.last_event_id
+            self._connection = connection = _StreamConnection(source, after)
             try:
-                await self._catch_up(following, after)
+                await self._catch_up(connection, after)
             except (ApiError, Network, StreamLost, TooLarge) as exc:
-                self._pauses.note("stream", exc)
+                source.pauses.note("stream", exc)
                 async with self._turn:
-                    await following.tell(visit)
-                    await visit.send(refusal(exc) or following.loss(exc, self._services))
+                    await connection.tell()
+                    await source.visit.send(refusal(exc) or connection.loss(exc))
 
-    async def _catch_up(self, following: _Following, after: str) -> None:
-        visit = self._visit
-        async with self._connect(after) as following.stream:
-            if visit.context.stream_silent or not following.has_caught_up(visit.context):
+    async def _catch_up(self, connection: _StreamConnection, after: str) -> None:
+        source = self._source
+        async with source.open(after) as connection.stream:
+            if source.context.stream_silent or not connection.has_caught_up():
                 # That it is open proves nothing: a proxy may be holding everything back. Polling goes on meanwhile.
-                await following.listen()
+                await connection.listen()
             self._patience = trio.CancelScope(deadline=trio.current_time() + CATCH_UP_SECONDS)
             while True:
                 async with self._turn:
-                    if self._patience.cancelled_caught or following.has_caught_up(visit.context):
-                        await following.tell(visit)
+                    if self._patience.cancelled_caught or connection.has_caught_up():
+                        await connection.tell()
                         # Still in this turn: what polling learns from here on is for the stream to tell.
-                        await visit.send(StreamReturned())
+                        await source.visit.send(StreamReturned())
                         return
                 self._patience = trio.CancelScope(deadline=self._patience.deadline)
                 with self._patience:
-                    if await following.listen():
+                    if await connection.listen():
                         self._patience.deadline = trio.current_time() + CATCH_UP_SECONDS

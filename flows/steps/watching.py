@@ -11,7 +11,7 @@ state and with it every question and every wait.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, cast
+from typing import Any
 
 import trio
 
@@ -20,9 +20,10 @@ from ...base.log import get_logger
 from ...engine.machine.parts import Event
 from ...engine.visit import Visit
 from ...errors import ApiError, Network, StillPending
-from ...io.http.polling import LONGEST_RETRY_AFTER, Pace
+from ...io.http.polling import Pace
 from ...machines.parts.watching import ORDER, AccessRefused, StepObserved, WaitResumed, WatchingContext, news, untold
-from ..services import Services
+from ..outside import Timing
+from .source import Pauses, Source
 
 logger = get_logger(__name__)
 
@@ -47,56 +48,20 @@ def refusal(exc: CloudError) -> Event | None:
     return AccessRefused(exc.user_message) if isinstance(exc, ApiError) and exc.status in GONE else None
 
 
-Wanted = Literal["status", "stream"]
-"""What a server is asked for: an answer, or its event stream. It may put us off for the one and not for the other."""
-
-
-class Pauses:
-    """What a server asked a flow to wait (`Retry-After`): it holds on when the state is left and entered again.
-
-    Only in this process: whoever starts the command again wants to know now.
-    """
-
-    def __init__(self) -> None:
-        self._until: dict[Wanted, float] = {}
-
-    @classmethod
-    def of(cls, visit: Visit[Any]) -> Pauses:
-        """The pauses of a visit's flow."""
-        return cast("Pauses", visit.scratch.setdefault("pauses", cls()))
-
-    def note(self, wanted: Wanted, exc: CloudError) -> float | None:
-        """What the server answered to a question; the seconds it asked for, if it did."""
-        if not isinstance(exc, ApiError) or exc.retry_after is None:
-            return None
-        seconds = min(exc.retry_after, LONGEST_RETRY_AFTER)
-        self._until[wanted] = trio.current_time() + seconds
-        return seconds
-
-    def left(self, wanted: Wanted) -> float | None:
-        """The seconds until the server may be asked again; None when it may."""
-        until = self._until.get(wanted, 0.0) - trio.current_time()
-        return until if until > 0 else None
-
-    async def wait_over(self, wanted: Wanted) -> None:
-        """Wait until the server may be asked again."""
-        await trio.sleep(self.left(wanted) or 0.0)
-
-
 async def pause_after(
     exc: ApiError | Network,
     failures: int,
-    services: Services,
+    timing: Timing,
     pauses: Pauses,
     *,
     at_least: float = 0.0,
 ) -> None:
     """Wait after so many questions in a row that failed, and let everybody else wait whom the server asked to."""
     retry_after = pauses.note("status", exc)
-    await trio.sleep(max(at_least, services.backoff.delay(failures, retry_after)))
+    await trio.sleep(max(at_least, timing.backoff.delay(failures, retry_after)))
 
 
-async def look_once(visit: Visit[Any], services: Services, ask: Ask, pauses: Pauses) -> Event | None:
+async def look_once(source: Source[Any]) -> Event | None:
     """Get one answer, beside a stream that lives: it may have nothing more to say about what happened before.
 
     Only the end counts. Progress is the stream's to tell, which may be about to tell what came before it.
@@ -104,18 +69,18 @@ async def look_once(visit: Visit[Any], services: Services, ask: Ask, pauses: Pau
     Raises:
         NotAuthenticated: The token is no longer accepted.
     """
-    event, failures = None, 0
+    visit, event, failures = source.visit, None, 0
     while True:
-        await pauses.wait_over("status")
+        await source.pauses.wait_over("status")
         try:
-            event = await ask()
+            event = await source.ask()
             break
         except (ApiError, Network) as exc:
             logger.info("asking for the status failed, the stream goes on: %s", exc)
             if not exc.retryable:
                 break
             failures += 1
-            await pause_after(exc, failures, services, pauses)
+            await pause_after(exc, failures, source.timing, source.pauses)
     if event is None or isinstance(event, StepObserved):
         return None
     for _ in ORDER:
@@ -129,7 +94,7 @@ async def look_once(visit: Visit[Any], services: Services, ask: Ask, pauses: Pau
 
 async def poll(
     visit: Visit[Any],
-    services: Services,
+    timing: Timing,
     ask: Ask,
     *,
     tell: Callable[[Event, WatchingContext], Awaitable[bool]] | None = None,
@@ -139,7 +104,7 @@ async def poll(
 
     Args:
         visit: The visit that waits.
-        services: How often to ask.
+        timing: How often to ask.
         ask: Asks once; gives an event that leads out, an observation, or None.
         tell: Takes an observation and what was known when it was asked for, and says whether it was news; when there is
             no other source, every observation that is news is sent.
@@ -149,7 +114,7 @@ async def poll(
         NotAuthenticated: The token is no longer accepted.
         ApiError: What answers is not the API, or the question is wrong; asking again will not help.
     """
-    pace, pauses, failures = Pace(services.poll_seconds, services.backoff.rng), pauses or Pauses(), 0
+    pace, pauses, failures = Pace(timing.poll_seconds, timing.backoff.rng), pauses or Pauses(), 0
     while True:
         await pauses.wait_over("status")
         before: WatchingContext = visit.context
@@ -162,7 +127,7 @@ async def poll(
                 raise
             logger.info("asking for the status failed: %s", exc)
             failures += 1
-            await pause_after(exc, failures, services, pauses, at_least=pace.delay(news=False))
+            await pause_after(exc, failures, timing, pauses, at_least=pace.delay(news=False))
             continue
         failures = 0
         if event is not None and not isinstance(event, StepObserved):

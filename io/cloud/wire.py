@@ -19,7 +19,7 @@ from typing import ClassVar, Final, Generic, TypeVar
 
 import msgspec
 
-from ..http.records import Record
+from ..http.messages import Message
 
 PRODUCTION_URL: Final = "https://api.systemprompt.io"
 SANDBOX_URL: Final = "https://api-sandbox.systemprompt.io"
@@ -101,19 +101,19 @@ class ActivityEvent(StrEnum):
 T = TypeVar("T")
 
 
-class Data(Record, Generic[T], frozen=True, kw_only=True):
+class Data(Message, Generic[T], frozen=True, kw_only=True):
     """The envelope `{"data": …}` some answers come in."""
 
     data: T
 
 
-class AuthorizeResponse(Record, frozen=True, kw_only=True):
+class AuthorizeResponse(Message, frozen=True, kw_only=True):
     """`GET /api/v1/auth/oauth/{provider}`: the page to open in the person's browser."""
 
     authorize_url: str
 
 
-class UserInfo(Record, frozen=True, kw_only=True):
+class UserInfo(Message, frozen=True, kw_only=True):
     """The person the token belongs to."""
 
     id: str
@@ -121,14 +121,14 @@ class UserInfo(Record, frozen=True, kw_only=True):
     name: str | None = None
 
 
-class Customer(Record, frozen=True, kw_only=True):
+class Customer(Message, frozen=True, kw_only=True):
     """The person's billing identity, once there is one."""
 
     id: str
     status: str | None = None
 
 
-class TenantPlan(Record, frozen=True, kw_only=True):
+class TenantPlan(Message, frozen=True, kw_only=True):
     """The plan a tenant runs on, as `/auth/me` shows it; sizes in MB and GB."""
 
     id: str | None = None
@@ -137,7 +137,7 @@ class TenantPlan(Record, frozen=True, kw_only=True):
     volume_gb: int
 
 
-class TenantInfo(Record, frozen=True, kw_only=True):
+class TenantInfo(Message, frozen=True, kw_only=True):
     """A tenant as `/auth/me` shows it. See `SubscriptionStatus` and `TenantInfoStatus` for the known words."""
 
     hidden: ClassVar[frozenset[str]] = frozenset({"database_url"})
@@ -155,7 +155,7 @@ class TenantInfo(Record, frozen=True, kw_only=True):
     database_url: str
 
 
-class UserMeResponse(Record, frozen=True, kw_only=True):
+class UserMeResponse(Message, frozen=True, kw_only=True):
     """`GET /api/v1/auth/me`: who the token belongs to and what is theirs."""
 
     user: UserInfo
@@ -163,13 +163,13 @@ class UserMeResponse(Record, frozen=True, kw_only=True):
     tenants: list[TenantInfo] = msgspec.field(default=[])
 
 
-class ActivityData(Record, frozen=True, kw_only=True):
+class ActivityData(Message, frozen=True, kw_only=True):
     """Whose activity is reported."""
 
     user_id: str
 
 
-class ActivityRequest(Record, frozen=True, kw_only=True):
+class ActivityRequest(Message, frozen=True, kw_only=True):
     """`POST /api/v1/activity`; `timestamp` is RFC 3339, in UTC."""
 
     event: str
@@ -177,7 +177,7 @@ class ActivityRequest(Record, frozen=True, kw_only=True):
     data: ActivityData
 
 
-class Plan(Record, frozen=True, kw_only=True):
+class Plan(Message, frozen=True, kw_only=True):
     """One entry of `GET /api/v1/checkout/plans`; `paddle_price_id` is what `CheckoutRequest.price_id` wants."""
 
     id: str
@@ -188,7 +188,7 @@ class Plan(Record, frozen=True, kw_only=True):
     max_tenants: int | None = None
 
 
-class CheckoutRequest(Record, frozen=True, kw_only=True, omit_defaults=True):
+class CheckoutRequest(Message, frozen=True, kw_only=True, omit_defaults=True):
     """`POST /api/v1/checkout`: what is bought, where it shall run, where the browser goes afterwards."""
 
     price_id: str
@@ -196,7 +196,7 @@ class CheckoutRequest(Record, frozen=True, kw_only=True, omit_defaults=True):
     redirect_uri: str | None = None
 
 
-class CheckoutResponse(Record, frozen=True, kw_only=True):
+class CheckoutResponse(Message, frozen=True, kw_only=True):
     """The payment page to open, and the names under which the purchase can be followed."""
 
     checkout_url: str
@@ -204,7 +204,7 @@ class CheckoutResponse(Record, frozen=True, kw_only=True):
     checkout_session_id: str
 
 
-class CheckoutEvent(Record, frozen=True, kw_only=True):
+class CheckoutEvent(Message, frozen=True, kw_only=True):
     """The data of one event of the checkout stream; `event_type` is a `ProvisioningEventType` or a newer word."""
 
     checkout_session_id: str
@@ -217,7 +217,7 @@ class CheckoutEvent(Record, frozen=True, kw_only=True):
     fly_app_name: str | None = None
 
 
-class Tenant(Record, frozen=True, kw_only=True):
+class Tenant(Message, frozen=True, kw_only=True):
     """A tenant as `GET /api/v1/tenants` lists it."""
 
     id: str
@@ -227,7 +227,7 @@ class Tenant(Record, frozen=True, kw_only=True):
     hostname: str | None = None
 
 
-class ProvisioningEvent(Record, frozen=True, kw_only=True):
+class ProvisioningEvent(Message, frozen=True, kw_only=True):
     """The data of one event of a tenant's stream; `event_type` is a `ProvisioningEventType` or a newer word."""
 
     tenant_id: str
@@ -238,7 +238,7 @@ class ProvisioningEvent(Record, frozen=True, kw_only=True):
     fly_app_name: str | None = None
 
 
-class TenantStatus(Record, frozen=True, kw_only=True):
+class TenantStatus(Message, frozen=True, kw_only=True):
     """How far a tenant is: status "ready" or "failed" is the end, anything else is still work in progress."""
 
     status: str
@@ -247,7 +247,7 @@ class TenantStatus(Record, frozen=True, kw_only=True):
     secrets_url: str | None = None
 
 
-class TenantSecrets(Record, frozen=True, kw_only=True):
+class TenantSecrets(Message, frozen=True, kw_only=True):
     """What `TenantStatus.secrets_url` gives once a tenant is ready. Every value but `app_url` is a secret."""
 
     hidden: ClassVar[frozenset[str]] = frozenset(
@@ -265,7 +265,7 @@ class TenantSecrets(Record, frozen=True, kw_only=True):
     gemini_api_key: str | None = None
 
 
-class RegistryToken(Record, frozen=True, kw_only=True):
+class RegistryToken(Message, frozen=True, kw_only=True):
     """The right to push one image to the tenant's registry."""
 
     hidden: ClassVar[frozenset[str]] = frozenset({"token"})
@@ -277,26 +277,26 @@ class RegistryToken(Record, frozen=True, kw_only=True):
     tag: str
 
 
-class DeployRequest(Record, frozen=True, kw_only=True):
+class DeployRequest(Message, frozen=True, kw_only=True):
     """`POST /api/v1/tenants/{id}/deploy`: the image to run."""
 
     image: str
 
 
-class DeployResponse(Record, frozen=True, kw_only=True):
+class DeployResponse(Message, frozen=True, kw_only=True):
     """What became of a deployment."""
 
     status: str
     app_url: str | None = None
 
 
-class StatusResponse(Record, frozen=True, kw_only=True):
+class StatusResponse(Message, frozen=True, kw_only=True):
     """The answer to a restart or to another attempt at provisioning."""
 
     status: str
 
 
-class SetSecretsRequest(Record, frozen=True, kw_only=True):
+class SetSecretsRequest(Message, frozen=True, kw_only=True):
     """`PUT /api/v1/tenants/{id}/secrets`: the values to set, by key."""
 
     hidden: ClassVar[frozenset[str]] = frozenset({"secrets"})
@@ -304,19 +304,19 @@ class SetSecretsRequest(Record, frozen=True, kw_only=True):
     secrets: dict[str, str]
 
 
-class ListSecretsResponse(Record, frozen=True, kw_only=True):
+class ListSecretsResponse(Message, frozen=True, kw_only=True):
     """The names, never the values, of a tenant's secrets."""
 
     keys: list[str]
 
 
-class ExternalDbAccessRequest(Record, frozen=True, kw_only=True):
+class ExternalDbAccessRequest(Message, frozen=True, kw_only=True):
     """`PUT /api/v1/tenants/{id}/external-db-access`."""
 
     enabled: bool
 
 
-class ExternalDbAccessResponse(Record, frozen=True, kw_only=True):
+class ExternalDbAccessResponse(Message, frozen=True, kw_only=True):
     """Whether the tenant's database now answers from outside, and under which URL."""
 
     hidden: ClassVar[frozenset[str]] = frozenset({"database_url"})
@@ -326,7 +326,7 @@ class ExternalDbAccessResponse(Record, frozen=True, kw_only=True):
     database_url: str
 
 
-class RotateCredentialsResponse(Record, frozen=True, kw_only=True):
+class RotateCredentialsResponse(Message, frozen=True, kw_only=True):
     """The new database URLs after a rotation; the old ones stop working."""
 
     hidden: ClassVar[frozenset[str]] = frozenset({"internal_database_url", "external_database_url"})
@@ -337,7 +337,7 @@ class RotateCredentialsResponse(Record, frozen=True, kw_only=True):
     external_database_url: str
 
 
-class RotateSyncTokenResponse(Record, frozen=True, kw_only=True):
+class RotateSyncTokenResponse(Message, frozen=True, kw_only=True):
     """The new sync token after a rotation; the old one stops working."""
 
     hidden: ClassVar[frozenset[str]] = frozenset({"sync_token"})
@@ -345,13 +345,13 @@ class RotateSyncTokenResponse(Record, frozen=True, kw_only=True):
     sync_token: str
 
 
-class CustomDomainRequest(Record, frozen=True, kw_only=True):
+class CustomDomainRequest(Message, frozen=True, kw_only=True):
     """`POST /api/v1/tenants/{id}/custom-domain`."""
 
     domain: str
 
 
-class DnsInstructions(Record, frozen=True, kw_only=True):
+class DnsInstructions(Message, frozen=True, kw_only=True):
     """The DNS record that proves and points a domain; `ttl` in seconds."""
 
     record_type: str
@@ -360,7 +360,7 @@ class DnsInstructions(Record, frozen=True, kw_only=True):
     ttl: int
 
 
-class CustomDomainResponse(Record, frozen=True, kw_only=True):
+class CustomDomainResponse(Message, frozen=True, kw_only=True):
     """A tenant's own domain and how far its verification is; times are RFC 3339."""
 
     domain: str

@@ -21,7 +21,7 @@ from ...base.redaction import printable, redact, register_secret
 from ...base.remedies import Remedy
 from ...errors import ApiError, Network, NotAuthenticated, TokenExpired
 from .addresses import NOT_A_URL, without_query
-from .records import ErrorBody, Record
+from .messages import ErrorBody, Message
 
 SKEW_WORTH_SAYING: Final = timedelta(minutes=5)
 SHOWN_OF_A_BODY: Final = 500
@@ -30,7 +30,7 @@ _DEEPEST_CAUSE: Final = 16
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
 
 T = TypeVar("T")
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=Message)
 
 
 def parse_retry_after(headers: httpx.Headers, now: datetime) -> float | None:

@@ -44,9 +44,9 @@ from .addresses import NOT_A_URL, is_loopback, without_query
 from .answers import decode_body, login_refusal, measure_skew, network_error, network_reason, refusal
 from .bodies import may_be_left
 from .lanes import CLOSING_TIME, LANE_WIDTH, Lane, Lanes
+from .messages import Message
 from .polling import Backoff, may_have_happened
 from .reading import read_body, read_error
-from .records import Record
 from .tokens import token_expiry
 
 logger = get_logger(__name__)
@@ -72,7 +72,7 @@ class _OthersRetries(logging.Filter):
 logging.getLogger("stamina").addFilter(_OthersRetries())
 
 
-class Answer(Record, frozen=True):
+class Answer(Message, frozen=True):
     """A 2xx answer, read.
 
     Attributes:

@@ -33,7 +33,7 @@ from ..http.tokens import is_token_expired, token_expiry
 from .keyring_entries import entry_named, forget_all, forget_others, is_marker, put, usable, variable_wish
 from .keyring_store import KeyringStore
 from .stores import held, read_shared, write_plain
-from .unknown import Moment, plain_record, read_record
+from .unknown import Timestamp, plain_record, read_record
 
 logger = get_logger(__name__)
 
@@ -69,7 +69,7 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True):
 
     api_token: str
     api_url: str
-    authenticated_at: Moment
+    authenticated_at: Timestamp
     user_email: str
     unknown_fields: dict[str, Any] = {}
 

@@ -32,7 +32,7 @@ from ...errors import SessionsCorrupted, SessionVersionMismatch
 from .cloud_dir import ensure_cloud_dir
 from .sessions import LOCAL_SESSION_KEY, CliSession, SessionKey, check_version
 from .stores import held, part, read_shared, write_plain
-from .unknown import Moment, plain_record, read_record
+from .unknown import Timestamp, plain_record, read_record
 
 STORE_VERSION: Final = 1
 SESSIONS_DIRECTORY: Final = "sessions"
@@ -71,7 +71,7 @@ class SessionStore(msgspec.Struct, kw_only=True):
     unread: dict[str, UnreadSession] = {}
     active_key: str | None = None
     active_profile_name: str | None = None
-    updated_at: Moment
+    updated_at: Timestamp
     unknown_fields: dict[str, Any] = {}
 
     @classmethod

@@ -25,7 +25,7 @@ from ...base.redaction import register_secret
 from ...base.remedies import Remedy
 from ...errors import NotAuthenticated, SessionsCorrupted, SessionVersionMismatch
 from .stores import held, read_shared, write_plain
-from .unknown import Moment, plain_record, read_record
+from .unknown import Timestamp, plain_record, read_record
 
 LOCAL_SESSION_KEY: Final = "local"
 SESSION_VERSION: Final = 4
@@ -131,9 +131,9 @@ class CliSession(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str
     user_email: str
     user_type: str = UserType.ADMIN
-    created_at: Moment
-    expires_at: Moment
-    last_used: Moment
+    created_at: Timestamp
+    expires_at: Timestamp
+    last_used: Timestamp
     unknown_fields: dict[str, Any] = {}
 
     def __post_init__(self) -> None:

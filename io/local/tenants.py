@@ -25,7 +25,7 @@ from ...base.redaction import register_secret
 from ...errors import TenantsNotSynced, TenantsStoreCorrupted, TenantsStoreInvalid
 from ..cloud.wire import TenantInfo
 from .stores import held, part, read_shared, write_plain
-from .unknown import Moment, plain_record, read_record
+from .unknown import Timestamp, plain_record, read_record
 
 MASKS: Final = (":***@", ":********@")
 DATABASE_HOST: Final = "db.systemprompt.io"
@@ -218,7 +218,7 @@ class TenantStore(msgspec.Struct, kw_only=True):
     """
 
     tenants: tuple[StoredTenant, ...] = ()
-    synced_at: Moment
+    synced_at: Timestamp
     unknown_fields: dict[str, Any] = {}
 
     @classmethod

@@ -22,7 +22,7 @@ UNKNOWN: Final = "unknown_fields"
 """The name of the field that holds the rest."""
 
 
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 """A moment as these files hold it: RFC 3339, with its offset."""
 
 _T = TypeVar("_T", bound=msgspec.Struct)

@@ -44,6 +44,12 @@ ORDER: Final = (
 )
 """The steps in the order they happen (docs/reference/wire.md section 1). A failure may come after any of them."""
 
+STREAM: Final = "stream"
+"""The tag of a state in which the event stream tells how far the server is."""
+
+POLLING: Final = "polling"
+"""The tag of a state in which polling does."""
+
 _RANKS: Final = {step: rank for rank, step in enumerate(ORDER)}
 
 

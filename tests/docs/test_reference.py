@@ -22,7 +22,7 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 RECORDS = [
     each
     for each in vars(wire).values()
-    if isinstance(each, type) and issubclass(each, wire.Record) and each.__module__ == wire.__name__
+    if isinstance(each, type) and issubclass(each, wire.Message) and each.__module__ == wire.__name__
 ]
 WORDS = [
     word
@@ -79,7 +79,7 @@ def test_the_wire_page_has_every_call_of_the_local_cloud(wire_page: str) -> None
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
-def test_the_wire_page_has_every_field_of_a_record(record: type[wire.Record], wire_page: str) -> None:
+def test_the_wire_page_has_every_field_of_a_record(record: type[wire.Message], wire_page: str) -> None:
     """A field that is read or sent stands on the page."""
     assert [name for name in record.__struct_fields__ if not re.search(rf"\b{name}\b", wire_page)] == []
 

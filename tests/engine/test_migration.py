@@ -133,6 +133,7 @@ def test_migrations_and_words_are_not_in_the_fingerprint() -> None:
     plain = machine()
     assert machine(FROM_1, FROM_2).fingerprint == plain.fingerprint
     assert machine(meaning="waiting, still").fingerprint == plain.fingerprint
+    assert machine(tags=("quiet",)).fingerprint == plain.fingerprint
     effect = machine(effect="sends a bill", resume=ResumePolicy.ASK)
     assert effect.fingerprint != plain.fingerprint
     assert machine(effect="sends an invoice", resume=ResumePolicy.ASK).fingerprint == effect.fingerprint

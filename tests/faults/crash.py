@@ -31,7 +31,7 @@ from systemprompt_cloud.cli.shared.log import configure_logging
 
 from tests.faults.crash_facts import Facts
 from tests.faults.crash_probe import Point
-from tests.faults.crash_stage import Run, Scenario, Stage, open_zygote
+from tests.faults.crash_stage import Played, Scenario, Stage, open_zygote
 
 STREAM_FAULTS: Final = ("drop-stream:after=3,times=2,outage=0.05", "malformed:after=2")
 """Streams break twice, are out for a moment, and send one event that is none."""
@@ -110,12 +110,12 @@ class Tally(msgspec.Struct, kw_only=True):
     losses: list[Loss] = msgspec.field(default_factory=list[Loss])
 
 
-def enumerate_points(runs: Sequence[Run]) -> list[Point]:
+def enumerate_points(runs: Sequence[Played]) -> list[Point]:
     """Every point any of the runs passed, in the order of the first that did."""
     return list(dict.fromkeys(point for run in runs for point in run.met))
 
 
-def resume_points(run: Run) -> list[Point]:
+def resume_points(run: Played) -> list[Point]:
     """The points of a resumed run up to its last record of being resumed: those no undisturbed run passes."""
     marks = [index for index, point in enumerate(run.met) if point.kind == "commit" and point.what.endswith("resumed")]
     return list(run.met[: marks[-1] + 1]) if marks else []

@@ -71,7 +71,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         return frozenset({"needs_deploy"} if self.payment == "pending" else ())
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True):
+class Played(msgspec.Struct, frozen=True, kw_only=True):
     """A run of a flow over one or more processes.
 
     Attributes:
@@ -153,7 +153,7 @@ class Stage:
         self._runs = 0
         self._next_port = _PORTS.start + lane * 1500
 
-    async def play(self, targets: Sequence[Point] = (), *, trace: bool = False) -> Run:
+    async def play(self, targets: Sequence[Point] = (), *, trace: bool = False) -> Played:
         """Run the flow to its end.
 
         Args:
@@ -192,7 +192,7 @@ class Stage:
             facts = gather(
                 rehearsal, said.outcome, said.failed or said.parked or "", asked=asked, varies=scenario.varies
             )
-        return Run(facts=facts, met=tuple(met), killed=killed)
+        return Played(facts=facts, met=tuple(met), killed=killed)
 
     def _prepare(self, rehearsal: Rehearsal) -> str:
         """What is there before the flow starts; its context."""

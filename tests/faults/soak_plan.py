@@ -17,7 +17,7 @@ import msgspec
 from systemprompt_cloud.io.local.paths import CloudPaths
 from systemprompt_cloud.sandbox import World
 from systemprompt_cloud.sandbox.provisioning import timeline
-from systemprompt_cloud.sandbox.state import PLANS, Tenant
+from systemprompt_cloud.sandbox.state import PLANS, SandboxTenant
 
 End = Literal["ready", "failed", "gone"]
 STEPS: Final = 10
@@ -132,7 +132,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return sorted(planned, key=lambda each: each.begins)
 
 
-def build_world(plan: Plan, *, life: int = 0) -> tuple[World, list[Tenant]]:
+def build_world(plan: Plan, *, life: int = 0) -> tuple[World, list[SandboxTenant]]:
     """The local cloud, and its tenants in the order of `plan.tenants()`, whenever and wherever it is built.
 
     Args:
@@ -141,7 +141,7 @@ def build_world(plan: Plan, *, life: int = 0) -> tuple[World, list[Tenant]]:
     """
     world = World(seed=plan.seed, now=time.monotonic)
     world.faults = type(world.faults)(plan.faults, plan.seed + life)
-    tenants: list[Tenant] = []
+    tenants: list[SandboxTenant] = []
     for each in plan.tenants():
         checkout = world.open_checkout(world.accounts[0], PLANS[0], "fra", None)
         world.answer_payment(checkout, "pay")

@@ -27,6 +27,7 @@ from systemprompt_cloud.engine.machine.parts import Event
 from systemprompt_cloud.engine.visit import Program, Visit
 from systemprompt_cloud.flows.checkout import checkout_program
 from systemprompt_cloud.flows.provisioning import provisioning_program
+from systemprompt_cloud.flows.services import Services
 from systemprompt_cloud.io.http.polling import Backoff
 from systemprompt_cloud.io.local.paths import CloudPaths
 from systemprompt_cloud.io.local.tenants import TenantStore
@@ -50,9 +51,9 @@ from tests.support.story import (
     TENANT,
     Connection,
     Happening,
-    LastingServices,
     StoryServer,
     Telling,
+    story_services,
 )
 
 API = "http://127.0.0.1:1"
@@ -156,7 +157,7 @@ def tell(
     story: list[Happening],
     telling: Telling,
     deaths: list[Death],
-    program_of: Callable[[LastingServices], Program[Any]],
+    program_of: Callable[[Services], Program[Any]],
     context: WatchingContext,
 ) -> Told:
     """Live through a story."""
@@ -176,7 +177,7 @@ async def _live(
     story: list[Happening],
     telling: Telling,
     deaths: list[Death],
-    program_of: Callable[[LastingServices], Program[Any]],
+    program_of: Callable[[Services], Program[Any]],
     context: WatchingContext,
 ) -> Told:
     clock, server, seen = VirtualClock(), StoryServer(story, telling), list[Change]()
@@ -201,8 +202,7 @@ async def _live(
                 shutil.copytree(paths.directory, heir.directory, ignore=shutil.ignore_patterns("*-shm"))
                 scope.cancel()
 
-        services = LastingServices(paths, clock=clock, backoff=Backoff(rng=chance))
-        services.server = server
+        services = story_services(paths, server, clock=clock, backoff=Backoff(rng=chance))
         program = program_of(services)
         outcome: Outcome | None = None
         known: WatchingContext | None = None
@@ -312,7 +312,7 @@ def test_a_stream_that_breaks_before_it_has_caught_up() -> None:
 # --- checkout ------------------------------------------------------------------------------------------------------
 
 
-def paid(services: LastingServices) -> Program[CheckoutContext]:
+def paid(services: Services) -> Program[CheckoutContext]:
     """The checkout's own watching, after a payment that is pending; no browser is waited for."""
 
     async def validated(_visit: Visit[Any]) -> Event:

@@ -15,7 +15,7 @@ from systemprompt_cloud.io.local.paths import CloudPaths
 from systemprompt_cloud.machines.provisioning import PROVISIONING, ProvisioningContext
 from systemprompt_cloud.testing.clock import VirtualClock
 
-from tests.support.story import TENANT, Happening, LastingServices, StoryServer, Telling
+from tests.support.story import TENANT, Happening, StoryServer, Telling, story_services
 
 API = "http://127.0.0.1:1"
 
@@ -33,12 +33,12 @@ def test_a_deadline_is_not_overshot(retry_after: float | None, latency: float) -
     async def main() -> None:
         with tempfile.TemporaryDirectory() as home:
             paths = CloudPaths(directory=Path(home) / "d", state_directory=Path(home) / "d", origin="explicit")
-            services, clock = LastingServices(paths), VirtualClock()
-            services.server = StoryServer(story, telling)
+            server, clock = StoryServer(story, telling), VirtualClock()
+            services = story_services(paths, server)
             async with open_engine(paths, [provisioning_program(services)], clock=clock, inline=True) as engine:
                 await until_overdue(engine, context)
-            assert services.server.time == pytest.approx(100.0 + latency)
-            assert max(services.server.questions) == pytest.approx(100.0)
+            assert server.time == pytest.approx(100.0 + latency)
+            assert max(server.questions) == pytest.approx(100.0)
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.0))
 

@@ -5,8 +5,6 @@ The activities run on a host that keeps everything in memory, on trio's clock, w
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 import trio
 from systemprompt_cloud.engine.machine.parts import Event
@@ -14,7 +12,7 @@ from systemprompt_cloud.engine.run import run_state
 from systemprompt_cloud.errors import ApiError, NotAuthenticated, StreamLost, TooLarge
 from systemprompt_cloud.flows.services import Services
 from systemprompt_cloud.flows.steps.streaming import OPEN_SECONDS, REOPEN_SECONDS, decode, follow_and_look
-from systemprompt_cloud.flows.steps.watching import FINISH_SECONDS, Pauses, look_once, refusal, send_news
+from systemprompt_cloud.flows.steps.watching import FINISH_SECONDS, look_once, refusal, send_news
 from systemprompt_cloud.io.cloud.wire import ProvisioningEvent
 from systemprompt_cloud.io.sse.decoder import ServerSentEvent
 from systemprompt_cloud.machines.parts.watching import AccessRefused, StepObserved
@@ -27,11 +25,11 @@ from tests.support.watched import (
     SERVER,
     After,
     InMemory,
+    Listing,
     Streams,
     asking,
     follow,
     lose,
-    progress,
     said,
     sse,
 )
@@ -175,7 +173,7 @@ async def test_beside_a_stream_only_the_end_counts(
     """Progress is the stream's to tell: it may be about to tell what came before. A failure is no answer."""
     host = InMemory()
     ask, moments = asking(*answers)
-    assert await look_once(host.visit, services, ask, Pauses()) == found
+    assert await look_once(Listing(host, services, ask=ask)) == found
     assert host.events == []
     assert len(moments) == len(answers)
 
@@ -188,9 +186,9 @@ async def test_an_end_found_beside_a_stream_waits_for_what_led_there(
     host, end = InMemory(), ServerSentEvent("end", "", "")
     streams = Streams([After(pause, event) for event in (said(1), said(2), said(3), end)] if pause else [])
     ask, moments = asking(ProvisioningFailed("no"))
-    look = partial(follow_and_look, services=services, connect=streams, interpret=progress, ask=ask, pauses=Pauses())
+    source = Listing(host, services, streams, ask)
     started = trio.current_time()
-    assert await run_state(host.run, [look]) is None
+    assert await run_state(host.run, [lambda _visit: follow_and_look(source)]) is None
     assert host.told == (["word 1", "word 2", "word 3"] if pause else [])
     assert host.events[-1] == ProvisioningFailed("no")
     assert trio.current_time() - started == pytest.approx(4 * pause if pause else FINISH_SECONDS)
@@ -204,8 +202,8 @@ async def test_an_end_repeats_no_word_that_the_stream_told_while_it_waited(
     """What is said last is said once, whichever source says it first."""
     host, ready = InMemory(), TenantBecameReady("tenant_ready", "word 9", "polling")
     streams, (ask, _) = Streams([After(0.5, said(8)), After(0.2, said(9))]), asking(ready)
-    look = partial(follow_and_look, services=services, connect=streams, interpret=progress, ask=ask, pauses=Pauses())
-    assert await run_state(host.run, [look]) is None
+    source = Listing(host, services, streams, ask)
+    assert await run_state(host.run, [lambda _visit: follow_and_look(source)]) is None
     assert (host.state, host.told) == ("fetching_secrets", ["word 8", "word 9"])
 
 
@@ -216,8 +214,8 @@ async def test_nothing_is_asked_before_the_stream_is_open(
     host = InMemory()
     ask, moments = asking()
     streams = Streams(After(1.0, SERVER))
-    look = partial(follow_and_look, services=services, connect=streams, interpret=progress, ask=ask, pauses=Pauses())
-    assert await run_state(host.run, [look]) is None
+    source = Listing(host, services, streams, ask)
+    assert await run_state(host.run, [lambda _visit: follow_and_look(source)]) is None
     assert (host.state, moments) == ("polling", [])
 
 
@@ -231,7 +229,7 @@ async def test_a_stream_that_takes_long_to_open_hides_no_end(
     host.enter()
     ask, moments = asking(StepObserved("", "booting", "polling"), ProvisioningFailed("no"))
     streams, started = Streams(After(30.0, SERVER)), trio.current_time()
-    look = partial(follow_and_look, services=services, connect=streams, interpret=progress, ask=ask, pauses=Pauses())
-    assert await run_state(host.run, [look]) is None
+    source = Listing(host, services, streams, ask)
+    assert await run_state(host.run, [lambda _visit: follow_and_look(source)]) is None
     assert host.state == "failed"
     assert [moment - started for moment in moments] == pytest.approx([1.5, 3.0])

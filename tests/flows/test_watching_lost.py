@@ -10,8 +10,9 @@ import trio
 from systemprompt_cloud.engine.machine.parts import Event
 from systemprompt_cloud.errors import NotAuthenticated
 from systemprompt_cloud.flows.services import Services
+from systemprompt_cloud.flows.steps.source import Pauses
 from systemprompt_cloud.flows.steps.streaming import CATCH_UP_SECONDS
-from systemprompt_cloud.flows.steps.watching import Pauses, send_news
+from systemprompt_cloud.flows.steps.watching import send_news
 from systemprompt_cloud.io.sse.decoder import ServerSentEvent
 from systemprompt_cloud.machines.parts.watching import ORDER, AccessRefused, StepObserved, StreamReturned
 from systemprompt_cloud.machines.parts.watching import StreamLost as StreamWasLost

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import msgspec
 import pytest
 import trio
 from systemprompt_cloud.errors import ApiError, NotAuthenticated
 from systemprompt_cloud.flows.services import Services
-from systemprompt_cloud.flows.steps.watching import Pauses, look_once, poll
+from systemprompt_cloud.flows.steps.source import Pauses
+from systemprompt_cloud.flows.steps.watching import look_once, poll
 from systemprompt_cloud.io.http.polling import LONGEST_RETRY_AFTER
 from systemprompt_cloud.machines.parts.watching import AccessRefused, StepObserved
 from systemprompt_cloud.machines.provisioning import TenantBecameReady
 
-from tests.support.watched import BUSY, GONE, SERVER, InMemory, asking
+from tests.support.watched import BUSY, GONE, SERVER, InMemory, Listing, asking
 
 READY = TenantBecameReady("tenant_ready", "", "polling")
 
@@ -27,7 +29,7 @@ async def test_polling_asks_at_once_and_less_often_while_nothing_changes(
     """News makes the next wait short again; the end ends it."""
     host = InMemory("polling")
     ask, moments = asking(None, None, None, StepObserved("", "booting", "polling"), None, READY)
-    assert await poll(host.visit, services, ask) is READY
+    assert await poll(host.visit, services.timing, ask) is READY
     waits = [later - sooner for sooner, later in pairwise(moments)]
     assert waits == pytest.approx([2.5, 3.75, 5.625, 2.5, 3.75], rel=0.21)
     assert len(host.events) == 1
@@ -38,9 +40,9 @@ async def test_polling_backs_off_while_it_is_not_answered(
 ) -> None:
     """Failures wait longer each time, a Retry-After at least as long."""
     host = InMemory("polling")
-    services.poll_seconds = 0.0
+    at_once = msgspec.structs.replace(services.timing, poll_seconds=0.0)
     ask, moments = asking(SERVER, SERVER, SERVER, BUSY, READY)
-    assert await poll(host.visit, services, ask) is READY
+    assert await poll(host.visit, at_once, ask) is READY
     waits = [later - sooner for sooner, later in pairwise(moments)]
     assert waits == pytest.approx([2, 4, 8, 7 + 1])
 
@@ -54,9 +56,9 @@ async def test_a_pause_the_server_asked_for_outlives_the_visit(
     started = trio.current_time()
     ask, _ = asking(BUSY)
     with trio.move_on_after(1.0):  # the stream is lost meanwhile
-        await look_once(host.visit, services, ask, pauses)
+        await look_once(Listing(host, services, ask=ask, pauses=pauses))
     ask, moments = asking(READY)
-    await poll(host.visit, services, ask, pauses=pauses)
+    await poll(host.visit, services.timing, ask, pauses=pauses)
     assert moments == [pytest.approx(started + 7)]
     pauses.note("status", ApiError("busy", status=429, retry_after=1e9))
     host.enter()
@@ -77,10 +79,10 @@ async def test_what_polling_cannot_mend_is_raised(
     """A refused token and something that is not the API need a person: the flow is parked."""
     ask, _ = asking(trouble)
     with pytest.raises(raised):
-        await poll(InMemory("polling").visit, services, ask)
+        await poll(InMemory("polling").visit, services.timing, ask)
 
 
 async def test_polling_ends_when_the_thing_is_gone(autojump_clock: trio.testing.MockClock, services: Services) -> None:
     """404: over."""
     ask, _ = asking(GONE)
-    assert await poll(InMemory("polling").visit, services, ask) == AccessRefused("not there")
+    assert await poll(InMemory("polling").visit, services.timing, ask) == AccessRefused("not there")

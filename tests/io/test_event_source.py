@@ -17,7 +17,7 @@ from systemprompt_cloud.errors import ApiError, Network, TooLarge, UnsafeUrl
 from systemprompt_cloud.io.http.polling import Backoff
 from systemprompt_cloud.io.sse.decoder import ServerSentEvent
 from systemprompt_cloud.io.sse.event_source import Closed, Connecting, EventSource, Open, SourceState, Waiting
-from systemprompt_cloud.testing.streams import Answer, ScriptedTransport, answer, events
+from systemprompt_cloud.testing.streams import ScriptedAnswer, ScriptedTransport, answer, events
 from trio.testing import MockClock
 
 URL = "https://stream.test/events"
@@ -31,7 +31,7 @@ class Latest(random.Random):
 
 
 @asynccontextmanager
-async def follow(*answers: Answer, **options: Any) -> AsyncGenerator[tuple[EventSource, ScriptedTransport]]:
+async def follow(*answers: ScriptedAnswer, **options: Any) -> AsyncGenerator[tuple[EventSource, ScriptedTransport]]:
     """A source whose connections get these answers; its backoff is 1, 2, 4 … 32 seconds."""
     transport = ScriptedTransport(*answers)
     options = {"backoff": Backoff(base=1.0, cap=32.0, rng=Latest())} | options

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 from systemprompt_cloud.errors import StreamLost, TooLarge
 from systemprompt_cloud.io.sse.decoder import EventDecoder, EventStream, ServerSentEvent
-from systemprompt_cloud.testing.streams import Script, Step
+from systemprompt_cloud.testing.streams import Script, ScriptedStep
 
 Event = ServerSentEvent
 
@@ -144,7 +144,7 @@ def test_events_before_a_refused_one_are_not_lost_and_the_decoder_is_spent() -> 
 # --- the stream ----------------------------------------------------------------------------------------
 
 
-def stream_of(*steps: Step, **options: Any) -> EventStream:
+def stream_of(*steps: ScriptedStep, **options: Any) -> EventStream:
     return EventStream(httpx.Response(200, stream=Script(*steps)), where="GET http://x/events", **options)
 
 

@@ -25,7 +25,7 @@ from systemprompt_cloud.io.local.credentials import CloudCredentials
 from systemprompt_cloud.io.local.session_store import SessionStore
 from systemprompt_cloud.io.local.sessions import CliSession, SessionKey, UserType
 from systemprompt_cloud.io.local.tenants import StoredTenant, TenantStore, TenantType
-from systemprompt_cloud.io.local.unknown import Moment, plain_record, read_record
+from systemprompt_cloud.io.local.unknown import Timestamp, plain_record, read_record
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = [
@@ -208,7 +208,7 @@ def test_the_schemas_refuse_what_the_formats_do_not_allow() -> None:
 class Stamped(msgspec.Struct, kw_only=True):
     """A record with a moment."""
 
-    at: Moment
+    at: Timestamp
     unknown_fields: dict[str, Any] = {}
 
 

@@ -102,7 +102,7 @@ SECRET_RECORDS = [
 
 
 @pytest.mark.parametrize("record", SECRET_RECORDS, ids=lambda record: type(record).__name__)
-def test_every_record_with_a_secret_hides_it(record: wire.Record) -> None:
+def test_every_record_with_a_secret_hides_it(record: wire.Message) -> None:
     """No record that carries a token, a database URL or a secret's value shows it."""
     assert "s3cret" not in repr(record)
 
@@ -135,7 +135,7 @@ def test_regions_are_the_documented_eight() -> None:
 ANSWERS = [
     each
     for each in vars(wire).values()
-    if isinstance(each, type) and issubclass(each, wire.Record) and each not in {wire.Record, wire.Data}
+    if isinstance(each, type) and issubclass(each, wire.Message) and each not in {wire.Message, wire.Data}
 ]
 UNKNOWN = st.dictionaries(
     st.text(min_size=1).map(lambda name: f"x-{name}"), st.none() | st.text() | st.lists(st.booleans())
@@ -145,7 +145,7 @@ UNKNOWN = st.dictionaries(
 @pytest.mark.parametrize("record", ANSWERS, ids=lambda record: record.__name__)
 @given(data=st.data())
 @settings(max_examples=20)
-def test_every_record_takes_what_a_newer_server_may_say(record: type[wire.Record], data: st.DataObject) -> None:
+def test_every_record_takes_what_a_newer_server_may_say(record: type[wire.Message], data: st.DataObject) -> None:
     """Fields nobody knows are ignored, words nobody knows are kept, optionals may be absent or null."""
     fields = msgspec.structs.fields(record)
     found = data.draw(st.builds(record, **{field.name: st.from_type(field.type) for field in fields}))

@@ -11,14 +11,14 @@ from collections.abc import AsyncGenerator, Callable
 import httpx
 import pytest
 from systemprompt_cloud.sandbox import Sandbox
-from systemprompt_cloud.sandbox.state import PLANS, Checkout, Tenant
+from systemprompt_cloud.sandbox.state import PLANS, Checkout, SandboxTenant
 
 Bearer = Callable[..., dict[str, str]]
 Buy = Callable[[Sandbox], Checkout]
-Paid = Callable[[Sandbox], Tenant]
+Paid = Callable[[Sandbox], SandboxTenant]
 
 
-def events_url(sandbox: Sandbox, tenant: Tenant) -> str:
+def events_url(sandbox: Sandbox, tenant: SandboxTenant) -> str:
     return f"{sandbox.url}/api/v1/tenants/{tenant.id}/events"
 
 
@@ -54,7 +54,7 @@ def buy() -> Buy:
 def paid(buy: Buy) -> Paid:
     """A tenant of the first account, just paid for."""
 
-    def tenant(sandbox: Sandbox) -> Tenant:
+    def tenant(sandbox: Sandbox) -> SandboxTenant:
         checkout = buy(sandbox)
         sandbox.cloud.answer_payment(checkout, "pay")
         assert checkout.tenant is not None

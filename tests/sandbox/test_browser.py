@@ -16,7 +16,7 @@ from systemprompt_cloud.errors import Network
 from systemprompt_cloud.io.loopback.callback import listen_for_callback, new_nonce
 from systemprompt_cloud.io.loopback.pages import success_page
 from systemprompt_cloud.io.loopback.serving import serve_loopback
-from systemprompt_cloud.sandbox.browser import FormReader, ScriptedBrowser, Visit
+from systemprompt_cloud.sandbox.browser import FormReader, PageVisit, ScriptedBrowser
 
 CONSENT = """<form method="post"><input type="hidden" name="csrf" value="c&amp;1">
 <input type="radio" name="account" value="ann@x.example" checked>
@@ -48,9 +48,9 @@ async def cloud(page: str, redirect_uri: str) -> AsyncGenerator[str]:
         yield f"http://127.0.0.1:{port}/"
 
 
-async def came_back(browser: ScriptedBrowser, page: str) -> tuple[dict[str, str], Visit]:
+async def came_back(browser: ScriptedBrowser, page: str) -> tuple[dict[str, str], PageVisit]:
     """What the callback got from this person, and where they ended."""
-    visits: list[Visit] = []
+    visits: list[PageVisit] = []
 
     async def visit(url: str) -> None:
         visits.append(await browser.visit(url))
@@ -90,7 +90,7 @@ async def test_a_payment_page_gets_its_button(payment: Literal["pay", "pending",
 
 async def test_the_way_back_is_reloaded_while_refused_or_unavailable() -> None:
     """Nobody there, then 503, then the listener of a resumed command: the open tab gets in."""
-    nonce, visits = new_nonce(), list[Visit]()
+    nonce, visits = new_nonce(), list[PageVisit]()
     async with listen_for_callback(port=0, nonce=nonce) as first:
         pass
 

@@ -20,7 +20,7 @@ from systemprompt_cloud.io.cloud.api import CloudApiClient
 from systemprompt_cloud.io.sse.decoder import EventStream
 from systemprompt_cloud.sandbox import Sandbox, serve_sandbox
 from systemprompt_cloud.sandbox.provisioning import timeline
-from systemprompt_cloud.sandbox.state import Tenant
+from systemprompt_cloud.sandbox.state import SandboxTenant
 
 from .conftest import Bearer, Buy, Paid
 
@@ -46,7 +46,7 @@ class Customer:
     Order matters to some: a domain is set before it is read, and the tenant goes last.
     """
 
-    def __init__(self, api: CloudApiClient, sandbox: Sandbox, tenant: Tenant) -> None:
+    def __init__(self, api: CloudApiClient, sandbox: Sandbox, tenant: SandboxTenant) -> None:
         self.api = api
         self.sandbox = sandbox
         self.tenant = tenant

@@ -9,7 +9,7 @@ import httpx
 import jwt
 import pytest
 from systemprompt_cloud.sandbox import Sandbox, serve_sandbox
-from systemprompt_cloud.sandbox.state import Tenant
+from systemprompt_cloud.sandbox.state import SandboxTenant
 from systemprompt_cloud.testing.clock import WorldClock
 
 from .conftest import Bearer, Paid
@@ -18,7 +18,9 @@ from .conftest import Bearer, Paid
 class Asking:
     """Somebody's calls about one tenant."""
 
-    def __init__(self, http: httpx.AsyncClient, sandbox: Sandbox, headers: dict[str, str], tenant: Tenant) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, sandbox: Sandbox, headers: dict[str, str], tenant: SandboxTenant
+    ) -> None:
         self.http = http
         self.headers = headers
         self.url = f"{sandbox.url}/api/v1/tenants/{tenant.id}"

@@ -24,7 +24,8 @@ from systemprompt_cloud.engine.flow import Flow
 from systemprompt_cloud.engine.history import Outcome
 from systemprompt_cloud.flows.deployment import start_deployment
 from systemprompt_cloud.flows.onboarding import all_programs
-from systemprompt_cloud.flows.services import Confirm, Services
+from systemprompt_cloud.flows.outside import Confirm
+from systemprompt_cloud.flows.services import Services
 from systemprompt_cloud.io.http.polling import Backoff
 from systemprompt_cloud.io.local.credentials import CloudCredentials
 from systemprompt_cloud.io.local.paths import CloudPaths

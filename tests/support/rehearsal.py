@@ -30,7 +30,8 @@ from systemprompt_cloud.engine.flow import Flow
 from systemprompt_cloud.engine.history import Change
 from systemprompt_cloud.errors import Network
 from systemprompt_cloud.flows.onboarding import all_programs
-from systemprompt_cloud.flows.services import Confirm, Services
+from systemprompt_cloud.flows.outside import Confirm
+from systemprompt_cloud.flows.services import Services
 from systemprompt_cloud.io.cloud.api import CloudApiClient
 from systemprompt_cloud.io.http.polling import Backoff
 from systemprompt_cloud.io.local.credentials import CloudCredentials
@@ -44,9 +45,8 @@ from systemprompt_cloud.machines.onboarding import OnboardingContext
 from systemprompt_cloud.machines.provisioning import ProvisioningContext
 from systemprompt_cloud.sandbox import Fault, World
 from systemprompt_cloud.sandbox.app import build_app
-from systemprompt_cloud.sandbox.browser import ScriptedBrowser
-from systemprompt_cloud.sandbox.browser import Visit as Tab
-from systemprompt_cloud.sandbox.state import PLANS, Tenant
+from systemprompt_cloud.sandbox.browser import PageVisit, ScriptedBrowser
+from systemprompt_cloud.sandbox.state import PLANS, SandboxTenant
 
 PLAN: Final = PLANS[0].id
 REGION: Final = "fra"
@@ -79,7 +79,7 @@ class Rehearsal:
         self.cloud = cloud
         self.browser = browser
         self.shown: list[Shown] = []
-        self.tabs: list[Tab] = []
+        self.tabs: list[PageVisit] = []
         self._nursery = nursery
         self._port = 0
         self._serving = trio.CancelScope()
@@ -123,7 +123,7 @@ class Rehearsal:
         try:
             self.tabs.append(await browser.visit(url))
         except Network:
-            self.tabs.append(Tab(url, None, ""))
+            self.tabs.append(PageVisit(url, None, ""))
         self._news.unpark_all()
 
     def _show(self, purpose: str, url: str, again: bool) -> None:
@@ -137,7 +137,7 @@ class Rehearsal:
             await self._news.park()
         return self.shown[count - 1]
 
-    async def wait_tab(self, count: int = 1) -> Tab:
+    async def wait_tab(self, count: int = 1) -> PageVisit:
         """Wait until so many tabs have come to their end; returns the last of them."""
         await trio.lowlevel.checkpoint()
         while len(self.tabs) < count:
@@ -156,14 +156,14 @@ class Rehearsal:
         credentials.save_to_path(self.paths.credentials)
         return token
 
-    def buy(self, person: int = 0) -> Tenant:
+    def buy(self, person: int = 0) -> SandboxTenant:
         """A tenant that was paid for this moment, without a checkout flow."""
         checkout = self.cloud.open_checkout(self.cloud.accounts[person], PLANS[0], REGION, None)
         self.cloud.answer_payment(checkout, "pay")
         assert checkout.tenant is not None
         return checkout.tenant
 
-    def build(self, person: int = 0) -> Tenant:
+    def build(self, person: int = 0) -> SandboxTenant:
         """A tenant that was paid for an hour ago: as far as it can come by itself."""
         tenant = self.buy(person)
         tenant.started -= 3600.0

@@ -6,18 +6,19 @@ goes wrong with them: connections that open late, break, repeat, swap or forget;
 times at which nobody is there. None of it changes the story. So the end must be the same for all tellings, and what
 somebody was told must be the story, once and forward.
 
-`LastingServices` hands the server to the activities in place of the API; nothing else of them is replaced.
+`story_services` hands the server to the activities in place of the API; nothing else of them is replaced.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 import trio
 from systemprompt_cloud.errors import ApiError, Network, StreamLost
+from systemprompt_cloud.flows.outside import Api
 from systemprompt_cloud.flows.services import Services
 from systemprompt_cloud.io.cloud.api import CloudApiClient
 from systemprompt_cloud.io.cloud.wire import (
@@ -29,6 +30,7 @@ from systemprompt_cloud.io.cloud.wire import (
     UserInfo,
     UserMeResponse,
 )
+from systemprompt_cloud.io.local.paths import CloudPaths
 from systemprompt_cloud.io.sse.decoder import EventStream, ServerSentEvent
 from typing_extensions import override
 
@@ -264,16 +266,25 @@ class _Told:
         return self._server.event(self._left.pop(0), checkout=self._checkout)
 
 
-class LastingServices(Services):
-    """Services whose API is a `StoryServer`: it lives on when a process that asks it dies."""
+class LastingApi(Api):
+    """A `StoryServer`: it lives on when a process that asks it dies."""
 
-    server: StoryServer
+    def __init__(self, server: StoryServer, paths: CloudPaths) -> None:
+        super().__init__(paths)
+        self.server = server
 
     @override
-    async def api(self, api_url: str) -> CloudApiClient:
+    async def as_user(self, api_url: str) -> CloudApiClient:
         """The server, whatever the address."""
         await trio.lowlevel.checkpoint()
         return cast("CloudApiClient", cast("object", self.server))
+
+
+def story_services(paths: CloudPaths, server: StoryServer, **changes: Any) -> Services:
+    """Services whose API is the server."""
+    made = Services(paths, **changes)
+    made.cloud_api = LastingApi(server, paths)
+    return made
 
 
 def _nth(items: Sequence[T], number: int) -> T:

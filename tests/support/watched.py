@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 from random import Random
 from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
@@ -18,8 +17,9 @@ from systemprompt_cloud.engine.run import Run, run_state
 from systemprompt_cloud.engine.visit import Visit
 from systemprompt_cloud.errors import ApiError, Network
 from systemprompt_cloud.flows.services import Services
+from systemprompt_cloud.flows.steps.source import Pauses, Source
 from systemprompt_cloud.flows.steps.streaming import follow_stream, poll_without_stream
-from systemprompt_cloud.flows.steps.watching import Ask, Pauses
+from systemprompt_cloud.flows.steps.watching import Ask
 from systemprompt_cloud.io.sse.decoder import EventStream, ServerSentEvent
 from systemprompt_cloud.machines.parts.watching import ORDER, StepObserved
 from systemprompt_cloud.machines.parts.watching import StreamLost as StreamWasLost
@@ -201,9 +201,40 @@ async def nothing_new() -> Event | None:
     return None
 
 
+class Listing(Source[ProvisioningContext]):
+    """What is followed: streams made of lists, and a question."""
+
+    def __init__(
+        self,
+        host: InMemory,
+        services: Services,
+        streams: Streams | None = None,
+        ask: Ask = nothing_new,
+        pauses: Pauses | None = None,
+    ) -> None:
+        super().__init__(host.visit, services.timing, pauses or Pauses())
+        self._streams = streams or Streams()
+        self._ask = ask
+
+    @override
+    def open(self, after: str) -> AbstractAsyncContextManager[EventStream]:
+        """The next of the streams."""
+        return self._streams(after)
+
+    @override
+    def interpret(self, sse: ServerSentEvent) -> Event | None:
+        """Its progress."""
+        return progress(sse)
+
+    @override
+    async def ask(self) -> Event | None:
+        """The next of the answers."""
+        return await self._ask()
+
+
 async def follow(host: InMemory, services: Services, streams: Streams, pauses: Pauses | None = None) -> Event:
     """Follow a stream to its loss."""
-    return await follow_stream(host.visit, services, streams, progress, pauses or Pauses(), trio.Event())
+    return await follow_stream(Listing(host, services, streams, pauses=pauses), trio.Event())
 
 
 async def lose(host: InMemory, *, silent: bool = False) -> None:
@@ -216,7 +247,7 @@ async def without_stream(
     host: InMemory, services: Services, streams: Streams, ask: Ask, pauses: Pauses | None = None
 ) -> None:
     """One visit of the polling state."""
-    outside = {"services": services, "connect": streams, "interpret": progress, "ask": ask}
-    trouble = await run_state(host.run, [partial(poll_without_stream, **outside, pauses=pauses or Pauses())])
+    source = Listing(host, services, streams, ask, pauses)
+    trouble = await run_state(host.run, [lambda _visit: poll_without_stream(source)])
     if trouble is not None:
         raise trouble

@@ -1,4 +1,4 @@
-"""The base of every record that travels, and the one body every API call may answer with: an error."""
+"""The base of all that travels to and from the API, and the one body every API call may answer with: an error."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import msgspec
 from typing_extensions import override
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """The base of every record: immutable, built by keyword, unknown fields ignored."""
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """The base of every message, and of what one is made of: immutable, built by keyword, unknown fields ignored."""
 
     hidden: ClassVar[frozenset[str]] = frozenset()
     """Names of the fields whose values stay out of `repr`."""
@@ -23,14 +23,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-class ErrorDetail(Record, frozen=True, kw_only=True):
+class ErrorDetail(Message, frozen=True, kw_only=True):
     """What the API says went wrong: a code for programs and a sentence for people."""
 
     code: str
     message: str
 
 
-class ErrorBody(Record, frozen=True, kw_only=True):
+class ErrorBody(Message, frozen=True, kw_only=True):
     """The body of every answer that is not 2xx, when the API itself made it."""
 
     error: ErrorDetail

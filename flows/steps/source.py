@@ -1,0 +1,92 @@
+"""What is followed: a server at its work, as one visit of a flow sees it.
+
+A machine that follows a server says three things of it, in a `Source` of its own: how its event stream is opened, what
+an event of that stream means, and what is asked in place of the stream. What is done with that is the same for all
+(`streaming.py`, `watching.py`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Generic, Literal, TypeVar, cast
+
+import trio
+
+from ...base.errors import CloudError
+from ...engine.machine.parts import Event
+from ...engine.visit import Visit
+from ...errors import ApiError
+from ...io.http.polling import LONGEST_RETRY_AFTER
+from ...io.sse.decoder import EventStream, ServerSentEvent
+from ...machines.parts.watching import WatchingContext
+from ..outside import Timing
+
+W = TypeVar("W", bound=WatchingContext)
+
+Wanted = Literal["status", "stream"]
+"""What a server is asked for: an answer, or its event stream. It may put us off for the one and not for the other."""
+
+
+class Pauses:
+    """What a server asked a flow to wait (`Retry-After`): it holds on when the state is left and entered again.
+
+    Only in this process: whoever starts the command again wants to know now.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[Wanted, float] = {}
+
+    @classmethod
+    def of(cls, visit: Visit[Any]) -> Pauses:
+        """The pauses of a visit's flow."""
+        return cast("Pauses", visit.scratch.setdefault("pauses", cls()))
+
+    def note(self, wanted: Wanted, exc: CloudError) -> float | None:
+        """What the server answered to a question; the seconds it asked for, if it did."""
+        if not isinstance(exc, ApiError) or exc.retry_after is None:
+            return None
+        seconds = min(exc.retry_after, LONGEST_RETRY_AFTER)
+        self._until[wanted] = trio.current_time() + seconds
+        return seconds
+
+    def left(self, wanted: Wanted) -> float | None:
+        """The seconds until the server may be asked again; None when it may."""
+        until = self._until.get(wanted, 0.0) - trio.current_time()
+        return until if until > 0 else None
+
+    async def wait_over(self, wanted: Wanted) -> None:
+        """Wait until the server may be asked again."""
+        await trio.sleep(self.left(wanted) or 0.0)
+
+
+class Source(ABC, Generic[W]):
+    """A server at its work, followed in one visit.
+
+    Args:
+        visit: The visit that follows it.
+        timing: How long is waited.
+        pauses: What the server asked us to wait; the flow's when not given.
+    """
+
+    def __init__(self, visit: Visit[W], timing: Timing, pauses: Pauses | None = None) -> None:
+        self.visit = visit
+        self.timing = timing
+        self.pauses = pauses or Pauses.of(visit)
+
+    @property
+    def context(self) -> W:
+        """What is known at this moment."""
+        return self.visit.context
+
+    @abstractmethod
+    def open(self, after: str) -> AbstractAsyncContextManager[EventStream]:
+        """Open the event stream after the event with this id ("" for all of it)."""
+
+    @abstractmethod
+    def interpret(self, sse: ServerSentEvent) -> Event | None:
+        """What an event of the stream means; None for nothing."""
+
+    @abstractmethod
+    async def ask(self) -> Event | None:
+        """Ask how far the server is: an event that leads out, an observation, or None for nothing."""
