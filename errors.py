@@ -10,7 +10,6 @@ Exit codes: 0 done, 1 failed, 2 usage, 4 login needed, 5 refused or denied, 8 st
 
 from __future__ import annotations
 
-import re
 from typing import Final, Literal
 
 from .base.errors import EXIT_LOGIN_NEEDED, EXIT_PENDING, EXIT_REFUSED, EXIT_USAGE, CloudError
@@ -40,9 +39,6 @@ REMEDY_OF_CODE: Final = {
 """The same as steps."""
 
 
-_REFUSAL = re.compile(r"[A-Z]+ \S+: (\S+): ")
-
-
 def refusal_in_words(where: str, code: str, said: str) -> str:
     """A refusal of the API in a sentence, which is what the history of a flow keeps of it.
 
@@ -54,10 +50,9 @@ def refusal_in_words(where: str, code: str, said: str) -> str:
     return f"{where}: {code}: {said}"
 
 
-def code_of_refusal(problem: str) -> str:
-    """The code `refusal_in_words` put into a sentence; empty when the sentence is about anything else."""
-    found = _REFUSAL.match(problem)
-    return found[1] if found else ""
+def code_of(error: CloudError) -> str:
+    """The API's own code of its refusal; empty for any other error."""
+    return (error.code or "") if isinstance(error, ApiError) else ""
 
 
 # --- who is asking -------------------------------------------------------------------------------------
@@ -211,7 +206,6 @@ class ApiError(CloudError, hint="Check the API's URL; if it is right, try again 
     """
 
     in_words = staticmethod(refusal_in_words)
-    code_in = staticmethod(code_of_refusal)
 
     def __init__(
         self,

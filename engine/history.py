@@ -76,6 +76,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         state: The final state.
         verdict: `success`, `failure` or `cancelled`.
         problem: Why it did not end well, in a sentence; empty when it did.
+        code: The same as a code for programs, where there is one: `port_taken`, or the API's own. A flow that ran a
+            child puts the child's machine before it: `checkout.port_taken`.
         result: What the flow hands out; holds no secret.
     """
 
@@ -85,6 +87,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str
     problem: str
     result: Mapping[str, object]
+    code: str = ""
 
     @property
     def succeeded(self) -> bool:
@@ -180,5 +183,6 @@ def outcome_of(machine: Machine[Any], row: FlowRow, context: Context) -> Outcome
         state=row.state,
         verdict=cast("str", row.verdict),
         problem="" if row.verdict == "success" else context.problem,
+        code="" if row.verdict == "success" else context.problem_code,
         result=machine.result(context),
     )

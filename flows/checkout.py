@@ -188,17 +188,20 @@ class _Checkout(Following[CheckoutContext]):
     async def validate_order(self, visit: CheckoutVisit) -> Event:
         context = visit.context
         if context.region not in REGIONS:
-            return OrderRefused(f"there is no region {context.region!r}; there are {', '.join(REGIONS)}")
+            return OrderRefused(
+                f"there is no region {context.region!r}; there are {', '.join(REGIONS)}", "unknown_region"
+            )
         api = await self._client(visit)
         plans = await api.plans()
         plan = find_plan(plans, context.plan)
         if plan is None:
-            return OrderRefused(f"there is no plan {context.plan!r}; there are {', '.join(each.id for each in plans)}")
+            known = ", ".join(each.id for each in plans)
+            return OrderRefused(f"there is no plan {context.plan!r}; there are {known}", "unknown_plan")
         known = tuple(tenant.id for tenant in (await api.me()).tenants)
         try:
             port = free_port(context.port)
         except PortBusy as exc:
-            return OrderRefused(f"{exc.user_message}; choose another port, or 0 for any free one")
+            return OrderRefused(f"{exc.user_message}; choose another port, or 0 for any free one", "port_taken")
         nonce = await visit.keep("nonce", new_nonce())
         return OrderValidated(plan.name, plan.paddle_price_id, known, port, nonce)
 

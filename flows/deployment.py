@@ -18,7 +18,7 @@ from ..engine.engine import Engine
 from ..engine.flow import Flow
 from ..engine.machine.parts import Event
 from ..engine.visit import Program, Visit
-from ..errors import DeploymentUnfinished
+from ..errors import DeploymentUnfinished, code_of
 from ..io.cloud.api import CloudApiClient
 from ..io.cloud.images import check_image
 from ..io.cloud.wire import TenantStatus
@@ -125,7 +125,9 @@ class _Deployment:
             status = await api.tenant_status(context.tenant_id)  # any answer tells whether this server honours keys
         except CloudError as exc:
             if refusal(exc) is not None:  # where nothing more can be seen, that is the end
-                return (OutcomeUnknown if intent.uncertain else DeploymentRefused)(exc.user_message)
+                if intent.uncertain:
+                    return OutcomeUnknown(exc.user_message)
+                return DeploymentRefused(exc.user_message, code_of(exc))
             raise
         if not intent.uncertain:
             await visit.send(StatusNoted(redact(status.status or "unknown")))

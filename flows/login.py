@@ -15,7 +15,16 @@ from ..engine.engine import Engine
 from ..engine.flow import Flow
 from ..engine.machine.parts import Event
 from ..engine.visit import Program, Visit
-from ..errors import AccountNotConfirmed, ApiError, CallbackRejected, ClockWrong, JwtDecode, NotAuthenticated, PortBusy
+from ..errors import (
+    AccountNotConfirmed,
+    ApiError,
+    CallbackRejected,
+    ClockWrong,
+    JwtDecode,
+    NotAuthenticated,
+    PortBusy,
+    code_of,
+)
 from ..io.http.tokens import token_expiry
 from ..io.local.credentials import CloudCredentials
 from ..io.local.paths import CloudPaths
@@ -123,8 +132,7 @@ class _Login:
                 raise
             # Only the API itself, in its own form, can mean our redirect URI; a proxy's page means something else.
             ours = context.bound and exc.status in _MALFORMED and exc.code is not None
-            advice = "; if the API takes no redirect URI with a query, try --unbound-callback" if ours else ""
-            return AuthorizationRefused(exc.user_message + advice)
+            return AuthorizationRefused(exc.user_message, "redirect_uri_refused" if ours else code_of(exc))
         check_openable(url)
         return AuthorizationOffered(port, await visit.keep("nonce", nonce), await visit.keep("url", url))
 

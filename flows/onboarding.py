@@ -156,4 +156,4 @@ async def _run(
     outcome = await visit.run_child(child, context)
     if outcome.succeeded:
         return succeeded(outcome.result)
-    return _ENDS.get(outcome.state, ChildFailed)(outcome.machine, outcome.problem)
+    return _ENDS.get(outcome.state, ChildFailed)(outcome.machine, outcome.problem, outcome.code)

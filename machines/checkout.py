@@ -97,6 +97,7 @@ class OrderRefused(Event, frozen=True):
     """The order cannot be placed as it is."""
 
     problem: str
+    code: str = ""
 
 
 class CheckoutCreated(Event, frozen=True):
@@ -133,6 +134,7 @@ class PaymentDeclined(Event, frozen=True):
     """The browser came back and says: not paid."""
 
     problem: str
+    code: str = ""
 
 
 class TenantConfirmed(Event, frozen=True):

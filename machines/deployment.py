@@ -94,6 +94,7 @@ class DeploymentRefused(Event, frozen=True):
     """The API did not take the image; nothing was changed."""
 
     problem: str
+    code: str = ""
 
 
 class RolloutSeen(Event, frozen=True):

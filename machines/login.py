@@ -77,12 +77,14 @@ class AuthorizationRefused(Event, frozen=True):
     """The API will not start a login like this one."""
 
     problem: str
+    code: str = ""
 
 
 class PortTaken(Event, frozen=True):
     """The port for the callback is in use; no browser was opened."""
 
     problem: str
+    code: str = "port_taken"
 
 
 class TokenProvided(Event, frozen=True):
@@ -115,6 +117,7 @@ class TokenRefused(Event, frozen=True):
     """The API does not accept the token."""
 
     problem: str
+    code: str = "token_refused"
 
 
 class AccountConfirmed(Event, frozen=True):

@@ -85,6 +85,7 @@ class ChildRefused(Event, frozen=True):
 
     machine: str
     problem: str
+    code: str = ""
 
 
 class ChildTimedOut(Event, frozen=True):
@@ -92,6 +93,7 @@ class ChildTimedOut(Event, frozen=True):
 
     machine: str
     problem: str
+    code: str = ""
 
 
 class ChildFailed(Event, frozen=True):
@@ -99,6 +101,7 @@ class ChildFailed(Event, frozen=True):
 
     machine: str
     problem: str
+    code: str = ""
 
 
 class ChildCancelled(Event, frozen=True):
@@ -106,6 +109,7 @@ class ChildCancelled(Event, frozen=True):
 
     machine: str
     problem: str
+    code: str = ""
 
 
 def _known(context: OnboardingContext, event: CredentialsFound | LoginSucceeded) -> OnboardingContext:
@@ -132,7 +136,9 @@ def _ready(context: OnboardingContext, event: ProvisioningSucceeded) -> Onboardi
 def _explained(
     context: OnboardingContext, event: ChildRefused | ChildTimedOut | ChildFailed | ChildCancelled
 ) -> OnboardingContext:
-    return msgspec.structs.replace(context, problem=f"{event.machine}: {event.problem}")
+    return msgspec.structs.replace(
+        context, problem=f"{event.machine}: {event.problem}", problem_code=f"{event.machine}.{event.code}"
+    )
 
 
 def _result(context: OnboardingContext) -> dict[str, object]:

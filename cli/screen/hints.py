@@ -14,7 +14,7 @@ from ...base.errors import CloudError
 from ...base.remedies import Remedy
 from ...engine.history import Outcome
 from ...engine.journal.records import FlowRow
-from ...errors import REMEDY_OF_CODE, ApiError
+from ...errors import REMEDY_OF_CODE
 from ..shared.settings import Settings
 from .remedies import hint_of
 from .remedies import in_words as in_words_of
@@ -52,15 +52,18 @@ def mend(settings: Settings, outcome: Outcome, family: Sequence[FlowRow]) -> str
     if token_was_refused(family):
         return f"Log in: {settings.command('login')}"
     inside = outcome.machine == "onboarding"
-    child, _, said = outcome.problem.partition(": ") if inside else (outcome.machine, "", outcome.problem)
-    if "choose another port" in said:
+    child, _, code = outcome.code.partition(".") if inside else (outcome.machine, "", outcome.code)
+    if code == "port_taken":
         option = f"--{child}-port" if inside else "--port"
         if command := settings.again(option, "0"):
             return f"Take any free port: {command}"
         return f"Start it again with {option} 0, for any free one."
-    if remedy := REMEDY_OF_CODE.get(ApiError.code_in(said)):
+    if remedy := REMEDY_OF_CODE.get(code):
         return in_words_of(settings, remedy) or ""
-    if said.startswith("there is no plan"):
+    if code == "redirect_uri_refused":
+        command = settings.again() or settings.command("login")
+        return f"If the API takes no redirect URI with a query: {command} --unbound-callback"
+    if code == "unknown_plan":
         return in_words_of(settings, Remedy("list_plans")) or ""
     if child == "login" and outcome.state == "timed_out":
         # The page may have been answered while nobody listened: the tab that knew is gone, a new login asks anew.

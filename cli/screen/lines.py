@@ -64,6 +64,8 @@ class Lines:
         }
         if outcome.problem:
             fields["problem"] = redact(in_words(outcome.problem))
+        if outcome.code:
+            fields["code"] = outcome.code
         if hint:
             fields["hint"] = clean(hint)
         put_json(fields)

@@ -19,7 +19,7 @@ import msgspec
 
 from .parts import Context, Event, Row, State
 
-_ADDED: Final = frozenset({"code"})
+_ADDED: Final = frozenset({"problem_code"})
 """Fields of `Context` that came after 0.1.0."""
 
 

@@ -35,6 +35,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     problem: str = ""
     """Why the flow ended other than well, in a sentence for people."""
+    problem_code: str = ""
+    """The same as a code for programs; empty where there is only the sentence."""
 
 
 E = TypeVar("E", bound=Event)

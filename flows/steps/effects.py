@@ -48,7 +48,7 @@ async def ask_for(
     api: CloudApiClient,
     intent: Intent,
     call: Callable[..., Awaitable[T]],
-    refused: Callable[[str], Event],
+    refused: Callable[[str, str], Event],
 ) -> T | Event:
     """Ask for an effect that was announced.
 
@@ -57,7 +57,7 @@ async def ask_for(
         api: Who is asked.
         intent: What `announce` gave.
         call: The API's call; it is given the intent's key as `idempotency_key`.
-        refused: Makes the event of a refusal, from the API's words.
+        refused: Makes the event of a refusal, from the API's words and its code.
 
     Returns:
         The answer; or the event that it was refused, or that the outcome is unknown.
@@ -72,7 +72,7 @@ async def ask_for(
             return OutcomeUnknown(exc.user_message)
         happened = may_have_happened(exc)
         if isinstance(exc, ApiError) and not (happened or exc.retryable):
-            return refused(exc.user_message)
+            return refused(exc.user_message, exc.code or "")
         if api.honours_idempotency:
             raise
         if happened:

@@ -19,7 +19,7 @@ from ...base.errors import CloudError
 from ...base.log import get_logger
 from ...engine.machine.parts import Event
 from ...engine.visit import Visit
-from ...errors import ApiError, Network, StillPending
+from ...errors import ApiError, Network, StillPending, code_of
 from ...io.http.polling import Pace
 from ...machines.parts.watching import ORDER, AccessRefused, StepObserved, WaitResumed, WatchingContext, news, untold
 from ..outside import Timing
@@ -45,7 +45,7 @@ async def send_news(visit: Visit[Any], event: Event) -> bool:
 
 def refusal(exc: CloudError) -> Event | None:
     """The end of the wait, when the API says the thing is not ours or not there."""
-    return AccessRefused(exc.user_message) if isinstance(exc, ApiError) and exc.status in GONE else None
+    return AccessRefused(exc.user_message, code_of(exc)) if isinstance(exc, ApiError) and exc.status in GONE else None
 
 
 async def pause_after(

@@ -56,7 +56,8 @@ class _Problem(Protocol):
 
 def explained(context: C, event: _Problem) -> C:
     """Note why the flow ended other than well."""
-    return msgspec.structs.replace(context, problem=event.problem)
+    code: str = getattr(event, "code", "")
+    return msgspec.structs.replace(context, problem=event.problem, problem_code=code)
 
 
 def cancelled(context: C, event: CancelRequested) -> C:

@@ -105,6 +105,7 @@ class AccessRefused(Event, frozen=True):
     """The API says this is not ours to watch, or does not exist; waiting longer will not help."""
 
     problem: str
+    code: str = ""
 
 
 class WaitResumed(Event, frozen=True):
@@ -228,7 +229,7 @@ def regain_stream(context: W, _event: StreamReturned) -> W:
 
 def refuse_access(context: W, event: AccessRefused) -> W:
     """Why the wait is over."""
-    return msgspec.structs.replace(context, problem=event.problem)
+    return msgspec.structs.replace(context, problem=event.problem, problem_code=event.code)
 
 
 def wait_on(context: W, _event: WaitResumed) -> W:

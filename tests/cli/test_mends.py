@@ -4,31 +4,11 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from systemprompt_cloud.errors import ApiError, TenantNotFound
 
 from tests.support.command import CommandLine
 
 from .conftest import decide_elsewhere
-
-CODES = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1)
-
-
-@given(CODES, st.text())
-def test_a_refusal_keeps_its_code_in_words(code: str, said: str) -> None:
-    """The history of a flow has only the sentence; the API's code is found in it again, whatever was said."""
-    assert ApiError.code_in(ApiError.in_words("GET https://h.example:8/a/b", code, said)) == code
-
-
-@pytest.mark.parametrize(
-    "problem",
-    ["", "paid, but no tenant within 5 s", "there is no plan 'GET x: tenant_not_found: '", "GET https://h: no answer"],
-)
-def test_a_sentence_about_anything_else_has_no_code(problem: str) -> None:
-    """What the API did not refuse is not taken for a refusal."""
-    assert ApiError.code_in(problem) == ""
 
 
 def test_a_tenant_that_is_not_there(cli: CommandLine) -> None:

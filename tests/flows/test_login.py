@@ -175,14 +175,14 @@ async def test_two_logins_right_after_each_other_share_a_port(tmp_path: Path) ->
 
 
 async def test_a_refused_redirect_uri_names_the_way_out(tmp_path: Path) -> None:
-    """An API that answers 400 to our redirect URI: `failed`, its words, and --unbound-callback."""
+    """An API that answers 400 to our redirect URI: `failed`, its words, and a code."""
     async with open_rehearsal(tmp_path) as rehearsal, serve_scripted() as server, rehearsal.open_engine() as engine:
         refusal = {"error": {"code": "bad_redirect", "message": "redirect_uri must not have a query"}}
         server.plan(JSONResponse(refusal, status_code=400))
         outcome = await (await start_login(engine, rehearsal.login(api_url=server.url))).wait()
         assert outcome.state == "failed"
         assert "bad_redirect: redirect_uri must not have a query" in outcome.problem
-        assert "--unbound-callback" in outcome.problem
+        assert outcome.code == "redirect_uri_refused"
         assert "?state=" in server.requests[0].query_params["redirect_uri"]
 
 
