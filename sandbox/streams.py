@@ -22,9 +22,9 @@ from typing_extensions import override
 
 from ..io.cloud.wire import CheckoutEvent, ProvisioningEvent
 from ..io.cloud.wire import ProvisioningEventType as Event
-from ..io.loopback.serving import reset_connection
 from .faults import Fault
 from .provisioning import Step
+from .serving import reset_connection
 from .state import Checkout, Tenant
 from .views import checkout_event, provisioning_event
 from .world import World

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from systemprompt_cloud.base.redaction import redact
 from systemprompt_cloud.io.loopback.callback import CallbackHit, StatusView, listen_for_callback, new_nonce
+from systemprompt_cloud.io.loopback.exchange import MAX_HEAD
 from systemprompt_cloud.io.loopback.pages import waiting_page
-from systemprompt_cloud.io.loopback.serving import MAX_HEAD
 
 from tests.support.tab import DONE, NONCE, ask, exchange, request, status_of, still_waiting
 
