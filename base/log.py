@@ -84,7 +84,7 @@ class _LogFile:
 
 
 class _StandardLogging(logging.Handler):
-    """Carries what httpx, hypercorn and others say through the standard `logging` to the same sinks and redactor."""
+    """Carries what httpx and others say through the standard `logging` to the same sinks and redactor."""
 
     def emit(self, record: logging.LogRecord) -> None:
         level = record.levelname if record.levelname in _LEVELS else record.levelno

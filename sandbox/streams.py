@@ -113,8 +113,7 @@ class EventStream(Response):
             ended_well = await self._pump(send)
             nursery.cancel_scope.cancel()
         if ended_well:
-            # Not inside the nursery: hypercorn reports the disconnect while this very call is still tidying up, and
-            # cancelling it then leaves the connection neither idle nor closed.
+            # After the nursery: a client that hangs up at this moment must not cancel the end in the middle.
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         # Else the response stays unfinished, and the server breaks the connection in the middle of it.
 
