@@ -150,6 +150,13 @@ async def test_the_bound_on_the_head_is_exact(size: int, status: int, packet: in
     assert statuses(answer) == [status]
 
 
+@pytest.mark.parametrize("packet", [1, 1000, 1_000_000])
+async def test_what_is_no_request_is_refused_as_such_whatever_its_size(packet: int) -> None:
+    """A TLS client is recognised by its first byte, also when all it sends arrives at once."""
+    hello = b"\x16\x03\x01" + b"a" * (MAX_HEAD + 1)
+    assert statuses(await converse(ECHO, [hello[:packet], hello[packet:]])) == [400]
+
+
 # --- what HTTP asks of a server -------------------------------------------------------------------------------
 
 
@@ -315,17 +322,59 @@ async def test_a_disconnect_is_seen_while_an_answer_is_on_its_way() -> None:
 async def test_sending_to_a_peer_that_has_gone_does_nothing() -> None:
     """It raises nothing, and can be cancelled."""
     ours, theirs = trio.testing.memory_stream_pair()
+    cancelled: list[bool] = []
 
     async def endless(exchange: Exchange) -> None:
         await exchange.start(200, [])
         with trio.move_on_after(0.01) as scope:
             while True:
                 await exchange.send(b"x", end=False)
-        assert scope.cancelled_caught
+        cancelled.append(scope.cancelled_caught)
 
     await ours.send_all(KEPT)
     await ours.aclose()
     await Connection(theirs, endless, Idleness()).run()
+    assert cancelled == [True]
+
+
+async def test_a_connection_that_breaks_has_ended() -> None:
+    """A reset is as good as an end, and no error of ours."""
+    _, theirs = trio.testing.memory_stream_pair()
+    theirs.receive_stream.close()
+    await Connection(theirs, ECHO, Idleness()).run()
+
+
+async def test_an_answer_after_the_server_was_left_is_the_last() -> None:
+    """It says so, what is pipelined is not answered, and nothing waits for the peer to hang up."""
+    idleness = Idleness()
+
+    async def left(exchange: Exchange) -> None:
+        idleness.end()
+        await exchange.respond(await echo(exchange.request))
+
+    ours, theirs = trio.testing.memory_stream_pair()
+    await ours.send_all(KEPT + KEPT)
+    with trio.fail_after(LINGER_SECONDS / 2):
+        await Connection(theirs, left, idleness).run()
+    await theirs.aclose()
+    answer = bytes(await ours.receive_some())
+    assert (statuses(answer), answer.lower().count(b"connection: close")) == ([200], 1)
+
+
+async def test_a_stream_that_was_left_is_the_last_answer() -> None:
+    """It had begun before the server was left, so its head does not say so."""
+    idleness = Idleness()
+
+    async def left(exchange: Exchange) -> None:
+        await exchange.start(200, [])
+        idleness.end()
+        await exchange.send(b"ab", end=True)
+
+    ours, theirs = trio.testing.memory_stream_pair()
+    await ours.send_all(KEPT + KEPT)
+    await Connection(theirs, left, idleness).run()
+    await theirs.aclose()
+    assert statuses(bytes(await ours.receive_some())) == [200]
 
 
 # --- time -------------------------------------------------------------------------------------------------------
