@@ -11,7 +11,7 @@ when it stops.
 From the inside out: `provisioning` is the timeline, `state` the records, `world` what they add up to, `upkeep` what is
 done to a tenant that stands, `views` what the API shows of it, `api` the table of calls (`account_calls` and
 `tenant_calls`), `openapi` their description, `endpoint` and `streams` their HTTP side, `pages` what people see, `app`
-all of it together, and `faults` what goes wrong on request.
+all of it together, `serving` what puts it on a port, and `faults` what goes wrong on request.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import Final
 import msgspec
 import trio
 
-from ..io.loopback.serving import serve_loopback
 from .app import build_app
 from .faults import FAULTS, Fault, fault_syntax
+from .serving import serve_app
 from .tokens import LIFETIME
 from .world import World
 
@@ -78,7 +78,7 @@ async def serve_sandbox(
     cloud = World(
         seed=seed, faults=faults, step_seconds=step_seconds, now=now, wall=wall, token_lifetime=token_lifetime
     )
-    async with serve_loopback(build_app(cloud), port=port, connections=MAX_CONNECTIONS) as bound:
+    async with serve_app(build_app(cloud), port=port, connections=MAX_CONNECTIONS) as bound:
         try:
             yield Sandbox(f"http://127.0.0.1:{bound}", cloud)
         finally:

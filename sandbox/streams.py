@@ -22,9 +22,9 @@ from typing_extensions import override
 
 from ..io.cloud.wire import CheckoutEvent, ProvisioningEvent
 from ..io.cloud.wire import ProvisioningEventType as Event
-from ..io.loopback.serving import reset_connection
 from .faults import Fault
 from .provisioning import BuildStep
+from .serving import reset_connection
 from .state import Checkout, SandboxTenant
 from .views import checkout_event, provisioning_event
 from .world import World
@@ -113,8 +113,7 @@ class StreamAnswer(Response):
             ended_well = await self._pump(send)
             nursery.cancel_scope.cancel()
         if ended_well:
-            # Not inside the nursery: hypercorn reports the disconnect while this very call is still tidying up, and
-            # cancelling it then leaves the connection neither idle nor closed.
+            # After the nursery: a client that hangs up at this moment must not cancel the end in the middle.
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         # Else the response stays unfinished, and the server breaks the connection in the middle of it.
 

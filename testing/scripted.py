@@ -22,7 +22,7 @@ from typing_extensions import override
 
 from ..io.cloud.api import CloudApiClient
 from ..io.http.polling import Backoff
-from ..io.loopback.serving import serve_loopback
+from ..sandbox.serving import serve_app
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -101,7 +101,7 @@ async def serve_scripted() -> AsyncGenerator[ScriptedServer]:
     """Serve a `ScriptedServer` on a free port of 127.0.0.1 while inside the block."""
     server = ScriptedServer()
     app = Starlette(routes=[Route("/{path:path}", server.answer, methods=["GET", "POST", "PUT", "DELETE"])])
-    async with serve_loopback(app, grace=0.2) as port:
+    async with serve_app(app, grace=0.2) as port:
         server.url = f"http://127.0.0.1:{port}"
         yield server
 

@@ -28,14 +28,12 @@ from urllib.parse import parse_qsl, quote
 
 import msgspec
 import trio
-from starlette.datastructures import Headers
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
 from ...base.redaction import forget, new_owner, register_secret
 from ...errors import CallbackRejected
 from ..http.urls import LISTENER_NAMES
+from .exchange import Answer, Request, answering
 from .pages import PRIVATE_HEADERS, error_page, page_headers
 from .serving import LOOPBACK, serve_loopback
 
@@ -177,7 +175,7 @@ class CallbackListener:
         ours = {f"http://{name}:{self.port}/callback" for name in LISTENER_NAMES}
         if head not in ours or not query.isascii():
             raise CallbackRejected(f"That is not an address that begins with http://{LOOPBACK}:{self.port}/callback.")
-        params = _parameters(query.partition("#")[0].encode())
+        params = _parameters(query.partition("#")[0])
         if params is None:
             raise CallbackRejected("That address is damaged: copy all of it.")
         if not self._right_nonce(params.pop("state", "")):
@@ -193,33 +191,27 @@ class CallbackListener:
         self._closed = True
         self._answer_held(503, _CLOSED_PAGE)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request (ASGI)."""
-        if scope["type"] != "http":
-            await send({"type": "websocket.close"})  # before accepting: hypercorn answers 403
-            return
-        answer = self._check(scope)
-        if isinstance(answer, dict):
-            status, page = await self._hold(answer)
-            answer = Response(page, status, page_headers(page))
-        await answer(scope, receive, send)
+    async def answer(self, request: Request) -> Answer:
+        """Answer one request; one that passes every check waits here until its hit is decided."""
+        answer = self._check(request)
+        return answer if isinstance(answer, Answer) else _page(*await self._hold(answer))
 
-    def _check(self, scope: Scope) -> Response | dict[str, str]:
+    def _check(self, request: Request) -> Answer | dict[str, str]:
         """Return the answer to a request, or the parameters of a callback that passed every check."""
-        # raw_path: an absolute-form target or `/%63allback` is not what a browser sends here (RFC 9112 section 3.2).
-        path = scope["raw_path"].decode("ascii")
+        # Not decoded: an absolute-form target or `/%63allback` is not what a browser sends (RFC 9112 section 3.2).
+        path = request.path
         status_page = self._status_page if path.startswith("/status/") else None
-        refused = _foreign(Headers(scope=scope), scope["server"][1])
+        refused = _foreign(request, self.port)
         if refused is not None:
             return _refusal(*refused)
         if path != "/callback" and status_page is None:
             return _refusal(404, "Nothing here", "This address only takes the way back from a login or a payment.")
-        if scope["method"] != "GET":
+        if request.method != "GET":
             return _refusal(405, "Not this way", "This address only takes GET.", Allow="GET")
         if status_page is not None:
             body = msgspec.json.encode(status_page())
-            return Response(body, headers={"Content-Type": "application/json", **PRIVATE_HEADERS})
-        params = _parameters(scope["query_string"])
+            return Answer(200, {"Content-Type": "application/json", **PRIVATE_HEADERS}, body)
+        params = _parameters(request.query)
         if params is None:
             return _refusal(400, "This link is damaged", "Start again from the page you came from.")
         if not self._right_nonce(params.pop("state", "")):
@@ -231,7 +223,7 @@ class CallbackListener:
         if self._used:
             return _refusal(409, *_USED)
         if self._closed:
-            return Response(_CLOSED_PAGE, 503, page_headers(_CLOSED_PAGE))
+            return _page(503, _CLOSED_PAGE)
         return params
 
     def _right_nonce(self, state: str) -> bool:
@@ -292,7 +284,7 @@ async def listen_for_callback(
         register_secret(nonce, holder)
     listener = CallbackListener(nonce, status_page, holder)
     try:
-        async with serve_loopback(listener, port=port, grace=FLUSH_SECONDS) as listener.port:
+        async with serve_loopback(answering(listener.answer), port=port, grace=FLUSH_SECONDS) as listener.port:
             try:
                 yield listener
             finally:
@@ -301,27 +293,27 @@ async def listen_for_callback(
         forget(holder)
 
 
-def _foreign(headers: Headers, port: int) -> tuple[int, str, str] | None:
+def _foreign(request: Request, port: int) -> tuple[int, str, str] | None:
     """Return why a request does not come from a browser that was sent here, or None."""
     ours = {*(f"{name}:{port}" for name in LISTENER_NAMES), *(LISTENER_NAMES if port == 80 else ())}
-    hosts = headers.getlist("host")
+    hosts = request.values("host")
     if len(hosts) != 1 or hosts[0].lower() not in ours:
         return 400, "Wrong address", f"This is http://{LOOPBACK}:{port}, and it was asked for under another name."
-    if any(origin not in {f"http://{host}" for host in ours} for origin in headers.getlist("origin")):
+    if any(origin not in {f"http://{host}" for host in ours} for origin in request.values("origin")):
         return 403, "Not from there", "Another site asked for this address; that is not allowed."
-    if headers.get("sec-fetch-dest", "document") not in {"document", "empty"}:
+    if request.values("upgrade") or not {"document", "empty"}.issuperset(request.values("sec-fetch-dest")):
         return 403, "Not inside a page", "This address must be opened in a tab of its own."
     return None
 
 
-def _parameters(query: bytes) -> dict[str, str] | None:
+def _parameters(query: str) -> dict[str, str] | None:
     """Return the query's parameters, or None when it is not one we could read in just one way.
 
     A parameter that comes twice is read differently by different programs (RFC 6749 section 3.1 forbids it); control
     characters are in no parameter of OAuth (its appendix A) and would reach a terminal.
     """
     try:
-        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS, errors="strict")
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_PARAMETERS, errors="strict")
     except ValueError:
         return None
     params = dict(pairs)
@@ -330,9 +322,13 @@ def _parameters(query: bytes) -> dict[str, str] | None:
     return params
 
 
-def _refusal(status: int, title: str, text: str, **headers: str) -> Response:
-    page = error_page(title, text)
-    return Response(page, status, {**page_headers(page), **headers})
+def _page(status: int, page: str) -> Answer:
+    return Answer(status, page_headers(page), page.encode())
+
+
+def _refusal(status: int, title: str, text: str, **headers: str) -> Answer:
+    page = _page(status, error_page(title, text))
+    return msgspec.structs.replace(page, headers={**page.headers, **headers})
 
 
 _USED: Final = (

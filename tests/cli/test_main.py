@@ -11,8 +11,9 @@ import pytest
 from systemprompt_cloud import __version__
 from systemprompt_cloud.cli.app import app
 from systemprompt_cloud.cli.help import FILE, live_help
+from systemprompt_cloud.sandbox.browser import ScriptedBrowser
 
-from tests.support.command import CommandLine
+from tests.support.command import CommandLine, Running
 
 HEAVY = {"trio", "httpx", "hypercorn", "starlette", "rich", "typer", "loguru", "msgspec", "transitions", "stamina"}
 WATCH = """
@@ -54,6 +55,15 @@ def test_looking_imports_no_network(cli: CommandLine, words: list[str]) -> None:
     """Commands that only look at files pay neither for trio nor for httpx."""
     _, names = imports(cli, *words)
     assert names & {"trio", "httpx", "hypercorn", "starlette"} == set()
+
+
+def test_a_login_imports_no_web_framework(cli: CommandLine) -> None:
+    """The browser's way back is served by h11 alone."""
+    argv = [sys.executable, "-c", WATCH, "login", "--port", "0", "--no-browser"]
+    with Running(argv, environ=cli.environ, cwd=cli.home, browser=ScriptedBrowser()) as running:
+        ended = running.wait().ended(0)
+    code, names = json.loads(ended.err.splitlines()[-1])
+    assert (code, {"trio", "h11", "hypercorn", "starlette"} & {*names}) == (0, {"trio", "h11"})
 
 
 def test_committed_help_is_current() -> None:

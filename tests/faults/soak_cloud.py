@@ -15,9 +15,9 @@ import msgspec
 import trio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from systemprompt_cloud.io.http.open_files import allow_open_files
-from systemprompt_cloud.io.loopback.serving import serve_loopback
 from systemprompt_cloud.sandbox import MAX_CONNECTIONS, World
 from systemprompt_cloud.sandbox.app import build_app
+from systemprompt_cloud.sandbox.serving import serve_app
 
 from tests.faults.soak_plan import Plan, build_world
 
@@ -121,7 +121,7 @@ async def run_cloud(plan: Plan, life: int) -> None:
     seen = Seen(life)
     watched = Watching(build_app(world), seen)
     async with (
-        serve_loopback(watched, port=plan.port, connections=MAX_CONNECTIONS),
+        serve_app(watched, port=plan.port, connections=MAX_CONNECTIONS),
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(_write_down, seen, world, plan.place / f"cloud-{life:04}.json")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import socket
+import subprocess
+import sys
 
 import httpx
 import pytest
@@ -296,3 +298,10 @@ def test_a_nonce_has_the_bits_it_should() -> None:
     nonces = {new_nonce() for _ in range(100)}
     assert len(nonces) == 100
     assert all(len(nonce) == 43 and nonce.replace("-", "").replace("_", "").isalnum() for nonce in nonces)
+
+
+def test_listening_needs_no_web_framework() -> None:
+    """h11 and trio are enough: whoever logs in waits for no other server to load."""
+    script = "import sys, systemprompt_cloud.io.loopback.callback; print({*sys.modules} & {'hypercorn', 'starlette'})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

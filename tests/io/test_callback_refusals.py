@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from systemprompt_cloud.base.redaction import redact
 from systemprompt_cloud.io.loopback.callback import CallbackHit, StatusView, listen_for_callback, new_nonce
+from systemprompt_cloud.io.loopback.exchange import MAX_HEAD
 from systemprompt_cloud.io.loopback.pages import waiting_page
-from systemprompt_cloud.io.loopback.serving import MAX_HEAD
 
 from tests.support.tab import DONE, NONCE, ask, exchange, request, status_of, still_waiting
 
@@ -164,6 +164,27 @@ async def test_no_query_gets_in_without_the_nonce(query: str) -> None:
     """Whatever else the query says, without the nonce it is 400 and no hit."""
     async with still_waiting() as listener:
         assert status_of(await exchange(listener.port, request(listener.port, f"/callback?{query}"))) == 400
+
+
+@settings(max_examples=40, deadline=None)
+@given(garbage=st.lists(st.binary(max_size=40), min_size=1, max_size=4), hang_up=st.booleans(), upgrade=st.booleans())
+async def test_no_bytes_disturb_a_browser_that_is_held(garbage: list[bytes], hang_up: bool, upgrade: bool) -> None:
+    """Whatever another connection sends, in whatever packets, the held one gets its page and a new one is heard."""
+    answers: list[bytes] = []
+    async with listen_for_callback(port=0, nonce=NONCE) as listener, trio.open_nursery() as nursery:
+        nursery.start_soon(ask, listener, answers)
+        hit = await listener.wait_hit()
+        async with await trio.open_tcp_stream("127.0.0.1", listener.port) as stream:
+            try:
+                for piece in [b"GET / HTTP/1.1\r\nUpgrade: h2c\r\n" * upgrade, *garbage]:
+                    await stream.send_all(piece)
+                if hang_up:
+                    await stream.send_eof()
+            except trio.BrokenResourceError:
+                pass
+        assert status_of(await exchange(listener.port, request(listener.port, "/callback"))) == 400
+        hit.accept(DONE)
+    assert status_of(answers[0]) == 200
 
 
 # --- what is shown (SECURITY 6, 8) --------------------------------------------------------------------------

@@ -13,26 +13,31 @@ import trio
 import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
-from starlette.types import ASGIApp
 from systemprompt_cloud.errors import PortBusy
-from systemprompt_cloud.io.loopback.serving import MAX_CONNECTIONS, MAX_HEAD, serve_loopback
+from systemprompt_cloud.io.loopback.exchange import MAX_HEAD, Answer, Exchange, Request, Serve, answering
+from systemprompt_cloud.io.loopback.serving import MAX_CONNECTIONS, serve_loopback
 
 GOOD = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+KEPT = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 WEBSOCKET = (
     b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
+POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
 
 
-def app(handler: Callable[[Request], Awaitable[Response]] | None = None) -> ASGIApp:
-    async def hello(request: Request) -> Response:
-        return PlainTextResponse("hello")
+def text(body: str | bytes) -> Answer:
+    """A plain answer."""
+    return Answer(200, {"Content-Type": "text/plain"}, body.encode() if isinstance(body, str) else body)
 
-    return Starlette(routes=[Route("/", handler or hello, methods=["GET", "POST"])])
+
+def app(handler: Callable[[Request], Awaitable[Answer]] | None = None) -> Serve:
+    """What answers every request with this handler, or with a greeting."""
+
+    async def hello(_: Request) -> Answer:
+        return text("hello")
+
+    return answering(handler or hello)
 
 
 async def dial(port: int) -> trio.SocketStream:
@@ -121,10 +126,10 @@ async def test_an_answer_on_its_way_is_finished_when_leaving() -> None:
     """Leaving waits for the answer of a request that is being worked on."""
     leave = trio.Event()
 
-    async def slow(request: Request) -> Response:
+    async def slow(request: Request) -> Answer:
         leave.set()
         await trio.testing.wait_all_tasks_blocked()
-        return PlainTextResponse("finished")
+        return text("finished")
 
     got: list[bytes] = []
 
@@ -141,10 +146,10 @@ async def test_an_answer_on_its_way_survives_the_cancellation_around_it() -> Non
     """A cancelled surrounding scope ends the wait, not the answer."""
     received, answer = trio.Event(), trio.Event()
 
-    async def slow(request: Request) -> Response:
+    async def slow(request: Request) -> Answer:
         received.set()
         await answer.wait()
-        return PlainTextResponse("finished")
+        return text("finished")
 
     got: list[bytes] = []
 
@@ -166,15 +171,13 @@ async def test_an_answer_on_its_way_survives_the_cancellation_around_it() -> Non
 async def test_an_answer_that_never_ends_is_cut_after_the_grace() -> None:
     """An event stream does not keep the server from ending."""
 
-    async def endless(request: Request) -> Response:
-        async def lines() -> object:
-            yield b": here\n\n"
-            await trio.sleep_forever()
-
-        return StreamingResponse(lines())  # pyright: ignore[reportArgumentType]
+    async def endless(exchange: Exchange) -> None:
+        await exchange.start(200, [(b"content-type", b"text/event-stream")])
+        await exchange.send(b": here\n\n", end=False)
+        await trio.sleep_forever()
 
     with trio.fail_after(2):
-        async with serve_loopback(app(endless), grace=0.05) as port:
+        async with serve_loopback(endless, grace=0.05) as port:
             stream = await dial(port)
             await stream.send_all(GOOD)
             assert b"200" in await stream.receive_some()
@@ -183,10 +186,10 @@ async def test_an_answer_that_never_ends_is_cut_after_the_grace() -> None:
 
 
 async def test_a_peer_that_never_reads_does_not_hold_the_end_up() -> None:
-    """A write that is stuck in a full socket is ended by the bound, though hypercorn shields it."""
+    """A write that is stuck in a full socket is ended by the bound."""
 
-    async def huge(request: Request) -> Response:
-        return PlainTextResponse(b"x" * 64_000_000)
+    async def huge(request: Request) -> Answer:
+        return text(b"x" * 64_000_000)
 
     with trio.fail_after(5):
         async with serve_loopback(app(huge), grace=0.05) as port:
@@ -292,7 +295,7 @@ async def test_no_bytes_take_the_server_down(data: bytes, hang_up: bool) -> None
 async def test_an_error_in_the_app_is_a_500_and_the_server_goes_on() -> None:
     """A bug in an endpoint ends that request only."""
 
-    async def broken(request: Request) -> Response:
+    async def broken(request: Request) -> Answer:
         raise RuntimeError("a bug")
 
     async with serve_loopback(app(broken)) as port:

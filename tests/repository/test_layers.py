@@ -38,11 +38,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {"machines", *IO, "flows", "diagrams", "sandbox", "engine", "base", "errors", "_version"},
 }
 # The outside libraries that belong to one room only: a machine that imports trio is no longer a table.
-BELONGS_TO = {
+BELONGS_TO: dict[str, set[str]] = {
     "transitions": {"engine"},
     "sqlite3": {"engine"},
     "httpx": {"io.http", "io.sse", "io.cloud", "sandbox", "testing"},
-    "hypercorn": {"io.loopback"},
+    "h11": {"io.loopback"},
+    "starlette": {"sandbox", "testing"},
+    "hypercorn": set(),  # only tests use it, for TLS and HTTP/2
+    "wsproto": set(),
     "loguru": {"cli"},
     "typer": {"cli", ""},
     "rich": {"cli"},
@@ -183,7 +186,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("diagrams/mermaid.py", "from ..machines.login import LOGIN", "machines.login"),
         ("machines/login.py", "import trio", "trio"),
         ("engine/machine/machine.py", "import trio", "trio"),
-        ("flows/login.py", "import hypercorn", "hypercorn"),
+        ("flows/login.py", "import starlette", "starlette"),
+        ("io/loopback/serving.py", "from starlette.types import ASGIApp", "starlette"),
+        ("sandbox/serving.py", "import h11", "h11"),
+        ("sandbox/serving.py", "def late() -> None:\n    import hypercorn", "hypercorn"),
         ("base/log.py", "import loguru", "loguru"),
         ("sandbox/api.py", "def late() -> None:\n    import loguru", "loguru"),
         ("flows/login.py", "from systemprompt_cloud.errors import ApiError", "absolute"),

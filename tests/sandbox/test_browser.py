@@ -15,8 +15,8 @@ from starlette.routing import Route
 from systemprompt_cloud.errors import Network
 from systemprompt_cloud.io.loopback.callback import listen_for_callback, new_nonce
 from systemprompt_cloud.io.loopback.pages import success_page
-from systemprompt_cloud.io.loopback.serving import serve_loopback
 from systemprompt_cloud.sandbox.browser import FormReader, PageVisit, ScriptedBrowser
+from systemprompt_cloud.sandbox.serving import serve_app
 
 CONSENT = """<form method="post"><input type="hidden" name="csrf" value="c&amp;1">
 <input type="radio" name="account" value="ann@x.example" checked>
@@ -44,7 +44,7 @@ async def cloud(page: str, redirect_uri: str) -> AsyncGenerator[str]:
         return RedirectResponse(f"{redirect_uri}{'&' if '?' in redirect_uri else '?'}{body}", 303)
 
     routes = [Route("/", start), Route("/page", show, methods=["GET", "POST"])]
-    async with serve_loopback(Starlette(routes=routes)) as port:
+    async with serve_app(Starlette(routes=routes)) as port:
         yield f"http://127.0.0.1:{port}/"
 
 

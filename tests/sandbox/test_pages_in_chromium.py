@@ -21,8 +21,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from systemprompt_cloud.io.cloud.wire import OAuthProvider
-from systemprompt_cloud.io.loopback.serving import serve_loopback
 from systemprompt_cloud.sandbox import Sandbox, serve_sandbox
+from systemprompt_cloud.sandbox.serving import serve_app
 from systemprompt_cloud.sandbox.state import PLANS, Checkout
 
 pytestmark = pytest.mark.browser
@@ -41,7 +41,7 @@ async def callback() -> AsyncGenerator[tuple[str, list[Request]], None]:
         # An icon of its own, so that the browser does not ask for one that is not there.
         return HTMLResponse('<!doctype html><link rel="icon" href="data:,"><title>back</title><h1>You are back</h1>')
 
-    async with serve_loopback(Starlette(routes=[Route("/callback", answer)])) as port:
+    async with serve_app(Starlette(routes=[Route("/callback", answer)])) as port:
         yield f"http://127.0.0.1:{port}/callback?state=nonce", hits
 
 

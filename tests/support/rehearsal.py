@@ -37,7 +37,6 @@ from systemprompt_cloud.io.http.polling import Backoff
 from systemprompt_cloud.io.local.credentials import CloudCredentials
 from systemprompt_cloud.io.local.paths import CloudPaths
 from systemprompt_cloud.io.loopback.browser import BrowserOutcome
-from systemprompt_cloud.io.loopback.serving import serve_loopback
 from systemprompt_cloud.machines.checkout import CheckoutContext
 from systemprompt_cloud.machines.deployment import DeploymentContext
 from systemprompt_cloud.machines.login import LoginContext
@@ -46,6 +45,7 @@ from systemprompt_cloud.machines.provisioning import ProvisioningContext
 from systemprompt_cloud.sandbox import Fault, World
 from systemprompt_cloud.sandbox.app import build_app
 from systemprompt_cloud.sandbox.browser import PageVisit, ScriptedBrowser
+from systemprompt_cloud.sandbox.serving import serve_app
 from systemprompt_cloud.sandbox.state import PLANS, SandboxTenant
 
 PLAN: Final = PLANS[0].id
@@ -105,7 +105,7 @@ class Rehearsal:
 
     async def _serve(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         with self._serving:
-            async with serve_loopback(build_app(self.cloud), port=self._port, grace=0.05) as self._port:
+            async with serve_app(build_app(self.cloud), port=self._port, grace=0.05) as self._port:
                 task_status.started()
                 await trio.sleep_forever()
         self._down.set()
