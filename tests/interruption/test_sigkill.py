@@ -10,7 +10,7 @@ import trio
 from systemprompt_cloud.sandbox import serve_sandbox
 from systemprompt_cloud.sandbox.browser import ScriptedBrowser
 
-from tests.support.command import COMMAND, SECONDS, Ran, Running, along
+from tests.support.command import COMMAND, Ran, Running, along
 
 KILLS = 20
 INTERPRETER = (0.3, 1.1)

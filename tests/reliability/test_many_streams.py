@@ -194,10 +194,11 @@ async def test_a_broken_stream_costs_no_more_than_two_seconds_of_silence(
     assert max(silences) <= 2.0
 
 
+@pytest.mark.long
 def test_twenty_flows_whose_streams_break_all_become_ready(tmp_path: Path) -> None:
     """Drops, resets, 429, 503, redirects, captive portals, streams that open late, on real sockets.
 
-    20 flows at a time in one process, the cloud in another.
+    20 flows at a time in one process, the cloud in another. The short form is `test_soak.py`, where more goes wrong.
     """
     report = soak.run_soak(soak.make_plan(tmp_path, flows=20, seconds=8.0, seed=5, harsh=False))
     assert report.problems == []
