@@ -5,13 +5,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 WHEELS := $(VENV)/wheels
 
-.PHONY: demo test check crash chaos soak lint types bench setup setup-dev browser lock clean
+.PHONY: demo test test-long check crash chaos soak lint types bench setup setup-dev browser lock clean
 
 demo: setup
 	$(BIN)/systemprompt-cloud demo
 
 test: setup-dev browser check
 	$(BIN)/python -m pytest tests --numprocesses auto --dist loadfile
+
+# The same and more: every search at its full length, every mutant hunted, every crash point met. About an hour.
+test-long: setup-dev browser check
+	$(BIN)/python -m pytest tests --long --numprocesses auto --dist loadfile
 
 check: lint types
 

@@ -22,6 +22,7 @@ from systemprompt_cloud.testing.clock import VirtualClock
 from systemprompt_cloud.testing.scripted import ScriptedServer, serve_scripted
 
 from tests.faults.storage import small_disk
+from tests.support.length import VARIABLE
 from tests.support.listening import listening
 from tests.support.secret_service import SecretService, missing_programs, open_secret_service
 
@@ -40,6 +41,27 @@ ARGUMENTS = (
     "--disable-gpu",
     "--disable-sync",
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option `--long`, which `make test-long` gives."""
+    parser.addoption("--long", action="store_true", help="run the long tests, too, and every search at full length")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the modules of the tests know of `--long` before they are imported."""
+    if config.getoption("--long"):
+        os.environ[VARIABLE] = "1"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked `long`."""
+    if config.getoption("--long"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("long")]
+    items[:] = [item for item in items if item not in set(left_out)]
+    config.hook.pytest_deselected(items=left_out)
+
 
 # Whoever submits a change is told of what it broke, and not of what chance has just found elsewhere.
 if os.environ.get("CI") == "true":

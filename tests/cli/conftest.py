@@ -7,7 +7,6 @@ import os
 import pty
 import shutil
 import signal
-import subprocess
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import httpx
 import pytest
 from systemprompt_cloud.sandbox.browser import FormReader
 
-from tests.support.command import COMMAND, SECONDS, CommandLine, Ran, clean_environ
+from tests.support.command import COMMAND, CommandLine, Ran, Running, clean_environ
 
 Clouds = Callable[..., str]
 
@@ -53,20 +52,11 @@ def at_terminal(cli: CommandLine, *words: str, typed: bytes = b"") -> Ran:
     leader, follower = pty.openpty()
     try:
         os.write(leader, typed)
-        ended = subprocess.run(
-            [*COMMAND, *words],
-            stdin=follower,
-            capture_output=True,
-            text=True,
-            env=cli.environ,
-            cwd=cli.home,
-            timeout=SECONDS,
-            check=False,
-        )
+        with Running([*COMMAND, *words], environ=cli.environ, cwd=cli.home, stdin=follower) as running:
+            return running.wait()
     finally:
         os.close(leader)
         os.close(follower)
-    return Ran(ended.returncode, ended.stdout, ended.stderr)
 
 
 def decide_elsewhere(url: str, decision: str) -> str:

@@ -23,7 +23,8 @@ from systemprompt_cloud.cli.screen.render import clock
 from systemprompt_cloud.cli.screen.terminal import clean, shortened, table
 from systemprompt_cloud.sandbox.browser import ScriptedBrowser
 
-from tests.support.command import COMMAND, SECONDS, CommandLine
+from tests.support.command import SECONDS, CommandLine
+from tests.support.process import COMMAND, start
 
 
 @given(st.text())
@@ -157,21 +158,22 @@ def at_a_terminal(
     keys: bytes,
     browser: ScriptedBrowser | None = None,
     environ: Mapping[str, str] | None = None,
+    real: bool = False,
 ) -> tuple[int, str]:
     """Run a command on a terminal, type the keys once it has said `until`, give its exit code and what was shown.
 
     Somebody at the `browser` opens the first address that is shown.
     """
     leader, follower = pty.openpty()
-    process = subprocess.Popen(
+    process = start(
         [*COMMAND, *words],
         stdin=follower,
         stdout=follower,
         stderr=follower,
-        env=cli.environ | {"TERM": "xterm-256color"} | dict(environ or {}),
+        environ=cli.environ | {"TERM": "xterm-256color"} | dict(environ or {}),
         cwd=cli.home,
-        start_new_session=True,
-        preexec_fn=take_terminal,
+        terminal=True,
+        real=real,
     )
     os.close(follower)
     shown = b""
@@ -196,14 +198,6 @@ def at_a_terminal(
     return process.wait(SECONDS), shown.decode()
 
 
-def take_terminal() -> None:
-    """Make the terminal the new session's own, so that its Ctrl-C is a SIGINT."""
-    import fcntl
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
 ADDRESS = re.compile(rb"(https?://[^\s\x1b]+)[\s\x1b]")
 LOGIN = ("login", "--port", "0", "--no-browser")
 
@@ -213,7 +207,7 @@ LOGIN = ("login", "--port", "0", "--no-browser")
 def test_terminal_moves_unless_told_not_to(cli: CommandLine, environ: dict[str, str]) -> None:
     """On a terminal the last line moves, in colour; Ctrl-C is 130 with the way on; NO_COLOR and dumb are plain."""
     # Seen on the moving line, or the address off it.
-    code, shown = at_a_terminal(cli, *LOGIN, until="/sandbox/consent/", keys=b"\x03", environ=environ)
+    code, shown = at_a_terminal(cli, *LOGIN, until="/sandbox/consent/", keys=b"\x03", environ=environ, real=True)
     assert code == 130
     assert ("\x1b[" in shown) is (environ == {})
     assert "systemprompt-cloud flows resume" in shown

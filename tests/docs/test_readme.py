@@ -59,16 +59,15 @@ def anchors(page: Path) -> set[str]:
     return {f"{slug}-{number}" if number else slug for slug, last in found.items() for number in range(last + 1)}
 
 
-def at_home(home: Path, api_url: str) -> CommandLine:
+def at_home(home: Path, api_url: str, *, real: bool = False) -> CommandLine:
     """The command line of a reader in an empty home, at a shell without a screen."""
     environ = {
         "HOME": str(home),
         "SYSTEMPROMPT_DIR": str(home / ".systemprompt"),
         "SYSTEMPROMPT_API_URL": api_url,
         "SSH_CONNECTION": "a shell without a screen",
-        "PYTHONUNBUFFERED": "1",
     }
-    return CommandLine(home, clean_environ() | environ)
+    return CommandLine(home, clean_environ() | environ, real=real)
 
 
 def leave_a_login_behind(cli: CommandLine) -> None:
@@ -136,9 +135,9 @@ def follow(cli: CommandLine, shown: Shown) -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.name)
 async def test_every_command_of_a_page_works_in_order(page: Path, tmp_path: Path) -> None:
-    """The commands of a page, run one after the other as a reader would, each end well."""
+    """The commands of a page, run one after the other as a reader would, each end well; README's in interpreters."""
     async with serve_sandbox(step_seconds=0.05) as sandbox:
-        with closing(at_home(tmp_path, sandbox.url)) as cli:
+        with closing(at_home(tmp_path, sandbox.url, real=page.name == "README.md")) as cli:
             for shown in commands(page):
                 await along(partial(follow, cli, shown))
 
@@ -148,7 +147,8 @@ async def run_snippet(page: Path, number: int, home: Path, browser: ScriptedBrow
     script = home / "snippet.py"
     script.write_text(blocks(page, "python")[number])
     async with serve_sandbox(step_seconds=0.05) as sandbox, trio.open_nursery() as tabs:
-        with Running([sys.executable, str(script)], environ=at_home(home, sandbox.url).environ) as running:
+        environ = at_home(home, sandbox.url).environ | {"PYTHONUNBUFFERED": "1"}
+        with Running([sys.executable, str(script)], environ=environ) as running:
             seen: set[str] = set()
 
             def shown() -> set[str]:

@@ -36,6 +36,8 @@ from systemprompt_cloud.io.local.paths import CloudPaths
 from systemprompt_cloud.testing.clock import VirtualClock
 from trio.testing import MockClock
 
+from tests.support.length import by_length
+
 
 class Walk(Context, frozen=True, kw_only=True):
     """How far one walked."""
@@ -160,7 +162,7 @@ async def walk(paths: CloudPaths, story: Sequence[Event | str], clock: VirtualCl
                 return
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=by_length(25, 400), deadline=None)
 @given(actions)
 def test_replaying_the_events_gives_the_stored_row(
     tmp_path_factory: pytest.TempPathFactory, story: list[Event | str]

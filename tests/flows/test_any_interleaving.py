@@ -44,6 +44,7 @@ from systemprompt_cloud.testing.audit import audit_journal
 from systemprompt_cloud.testing.clock import VirtualClock
 from systemprompt_cloud.testing.stage import Witness
 
+from tests.support.length import by_length
 from tests.support.story import (
     APP_URL,
     NAME,
@@ -246,7 +247,7 @@ def no_flicker(told: Told, story: list[Happening]) -> None:
 # --- provisioning --------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=by_length(50, 1000), deadline=None)
 @given(st.data(), st.booleans(), DEATHS)
 def test_a_provisioning_ends_where_the_server_does(data: st.DataObject, swaps: bool, deaths: list[Death]) -> None:
     """Any telling, any deaths: the same state, the same result, the same tenant stored, and nothing told twice."""
@@ -284,7 +285,7 @@ def test_a_story_that_is_told_well_is_told_whole() -> None:
     assert len(told.questions) == 2  # beside the stream, and for the secrets
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=by_length(40, 1000), deadline=None)
 @given(st.integers(0, 5), st.floats(0.1, 3.0), st.floats(0.0, 5.0), st.booleans())
 def test_a_stream_that_takes_long_to_catch_up(breaks: int, seconds: float, pace: float, greets: bool) -> None:
     """Back again, it takes its time for each step that polling has overtaken: they are known, and not told."""
@@ -336,7 +337,7 @@ def paid(services: Services) -> Program[CheckoutContext]:
     return Program(CHECKOUT, {**watching, **before})
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=by_length(50, 1000), deadline=None)
 @given(st.data(), st.booleans(), DEATHS)
 def test_a_checkout_ends_where_the_server_does(data: st.DataObject, swaps: bool, deaths: list[Death]) -> None:
     """A payment that is pending, any telling, any deaths: the same tenant, and nothing told twice."""

@@ -25,6 +25,7 @@ from systemprompt_cloud.sandbox import views
 from systemprompt_cloud.sandbox.provisioning import MESSAGES
 from trio.testing import MockClock
 
+from tests.support.length import by_length
 from tests.support.rehearsal import open_rehearsal, wait_for_state
 
 EVENTS = "path=/events"
@@ -68,7 +69,7 @@ def observe_all(seen: list[tuple[str, int]]) -> tuple[str, Context]:
     return step.state, step.context
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=by_length(60, 1000), deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["stream", "polling", "lost", "back"]), st.integers(0, 9)), max_size=30))
 def test_any_interleaving_ends_the_same(seen: list[tuple[str, int]]) -> None:
     """Whoever saw which step first, however often the stream broke: the same state, and each step known once."""

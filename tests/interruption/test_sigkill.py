@@ -13,6 +13,10 @@ from systemprompt_cloud.sandbox.browser import ScriptedBrowser
 from tests.support.command import COMMAND, Ran, Running, along
 
 KILLS = 20
+INTERPRETER = (0.3, 1.1)
+"""Within how many seconds a command is killed that first has to import everything."""
+FORK = (0.01, 0.7)
+"""And one that is forked from a process which has."""
 
 
 def everything_written(directory: Path) -> bytes:
@@ -63,10 +67,13 @@ async def test_twenty_kills_lose_nothing_and_repeat_nothing(tmp_path: Path, paym
             person = Person(ScriptedBrowser(payment=payment, patience=60), tabs)
             for _ in range(KILLS * 2):
                 arguments = ("flows", "resume", flow) if flow else (*begin, "--api-url", sandbox.url)
-                with Running([*COMMAND, *arguments, *options]) as command:
+                real = killed % 5 == 0  # the others are forks: SIGKILL is the same to both
+                with Running([*COMMAND, *arguments, *options], real=real) as command:
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(person.follow, command)
-                        with trio.move_on_after(moments.uniform(0.3, 1.1) if killed < KILLS else 60):
+                        with trio.move_on_after(
+                            moments.uniform(*(INTERPRETER if real else FORK)) if killed < KILLS else 60
+                        ):
                             await along(command.wait)
                         if command.process.poll() is None:
                             command.process.kill()

@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 from systemprompt_cloud.errors import TooLarge
 from systemprompt_cloud.io.sse.decoder import EventDecoder, ServerSentEvent
 
+from tests.support.length import by_length
+
 
 class Quirk(Enum):
     """Where httpx-sse leaves the specification (WHATWG HTML), and the clause that decides."""
@@ -178,7 +180,7 @@ def places(stream: bytes, cuts: list[int]) -> list[int]:
     return [cut % (len(stream) + 1) for cut in cuts]
 
 
-@settings(max_examples=400)
+@settings(max_examples=by_length(400, 10000))
 @given(LONG, CUTS)
 @example(b"event: x\nevent:\ndata: a\n\n", [])
 @example(b"data: a\r\n\r\ndata: b\r\n\r\n", list(range(30)))
@@ -256,7 +258,7 @@ def ask_httpx_sse(stream: bytes, cuts: Collection[int] = ()) -> list[tuple[str, 
     return [(event.event, event.data, event.id, event.retry) for event in found]
 
 
-@settings(max_examples=300)
+@settings(max_examples=by_length(300, 10000))
 @given(LONG, CUTS)
 @example(b"retry: +5\n\n", [])
 def test_every_difference_from_httpx_sse_is_explained(stream: bytes, cuts: list[int]) -> None:

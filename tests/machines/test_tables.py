@@ -13,6 +13,8 @@ from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.machines.every import MACHINES
 from systemprompt_cloud.testing.tables import IllegalCase, RowCase, illegal_cases, row_cases, row_taken, structs
 
+from tests.support.length import by_length
+
 ROWS: Final = [pytest.param(m, case, id=f"{m.name}-{case.id}") for m in MACHINES for case in row_cases(m)]
 ILLEGAL: Final = [pytest.param(m, case, id=f"{m.name}-{case.id}") for m in MACHINES for case in illegal_cases(m)]
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
@@ -55,7 +57,7 @@ def test_the_cases_are_the_same_every_time(machine: Machine[Any]) -> None:
 
 
 @each_machine
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=by_length(60, 2000), deadline=None)
 @given(data=st.data())
 def test_any_context_and_event_survive_the_journal_and_any_row(machine: Machine[Any], data: st.DataObject) -> None:
     """Contexts and events survive JSON; whatever their values, a step goes by its row or refuses."""

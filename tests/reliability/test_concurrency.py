@@ -28,6 +28,7 @@ from systemprompt_cloud.engine.visit import Program, await_signal
 from tests.faults.chaos import Report, examine, table
 from tests.faults.chaos_worker import CONVOY, ERRAND, Ack, Arrived, Errand, Packed, Place, Poked
 from tests.support.command import Running, along
+from tests.support.length import by_length
 
 WAITING: Program[Any] = Program(ERRAND, {"packing": [await_signal], "resting": [await_signal]})
 DRIVER = """
@@ -76,8 +77,8 @@ def drive(tmp_path: Path) -> Iterator[Drive]:
 
 def test_eight_processes_and_kills_at_random_lose_and_double_nothing() -> None:
     """They start, resume, cancel and signal the same and different flows; each is killed again and again."""
-    command = [sys.executable, "-m", "tests.faults.chaos", "--seconds", "6", "--json"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, "-m", "tests.faults.chaos", "--seconds", by_length("6", "60"), "--json"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert ended.stdout, ended.stderr
     report = msgspec.json.decode(ended.stdout, type=Report)
     assert ended.returncode == 0, table(report)

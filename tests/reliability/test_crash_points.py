@@ -8,9 +8,12 @@ import pytest
 from tests.faults.crash import NO_KEYS, STATUS_FAULTS, STREAM_FAULTS, Tally, enumerate_points, table, try_points
 from tests.faults.crash_probe import Point
 from tests.faults.crash_stage import Scenario, Stage, open_zygote
+from tests.support.length import by_length
 
-EVERY = 4
-"""`make crash` tries every point of everything; here a fourth of the long flow's, and not the same ones each time."""
+ONBOARDING = by_length(8, 1)
+STREAMS = by_length(12, 1)
+DEPLOYMENT = by_length(5, 1)
+"""One point in so many is tried, and not the same ones each time; `make test-long` and `make crash` try all."""
 
 
 def survived(tally: Tally) -> None:
@@ -23,16 +26,21 @@ def survived(tally: Tally) -> None:
     assert tally.repeated == 0, story
 
 
+async def try_some(scenario: Scenario, directory: Path, every: int, *, lanes: int = 2) -> Tally:
+    """Try one point in so many, from a rotating one on."""
+    offset = int(time.time()) % every
+    print(f"one point in {every}, from number {offset} on")  # noqa: T201 shown when it fails
+    return await try_points(scenario, directory, every=every, offset=offset, lanes=lanes)
+
+
 async def test_login_survives_death_at_every_point(tmp_path: Path) -> None:
     """SIGKILL before, inside and after every effect of a login: the same end, the same effects, the same files."""
     survived(await try_points(Scenario(flow="login"), tmp_path, lanes=3))
 
 
 async def test_onboarding_survives_death_at_its_points(tmp_path: Path) -> None:
-    """SIGKILL at every fourth point of an onboarding, from a rotating one on."""
-    offset = int(time.time()) % EVERY
-    print(f"one point in {EVERY}, from number {offset} on")  # noqa: T201 shown when it fails
-    survived(await try_points(Scenario(flow="onboarding"), tmp_path, every=EVERY, offset=offset, lanes=3))
+    """SIGKILL at every eighth point of an onboarding, from a rotating one on."""
+    survived(await try_some(Scenario(flow="onboarding"), tmp_path, ONBOARDING, lanes=3))
 
 
 @pytest.mark.parametrize(
@@ -44,17 +52,13 @@ async def test_onboarding_survives_death_at_its_points(tmp_path: Path) -> None:
     ids=lambda scenario: scenario.flow,
 )
 async def test_broken_streams_make_no_difference(tmp_path: Path, scenario: Scenario) -> None:
-    """The same with event streams that break, fail and lie, at every eighth point."""
-    offset = int(time.time()) % 8
-    print(f"one point in 8, from number {offset} on")  # noqa: T201 shown when it fails
-    survived(await try_points(scenario, tmp_path, every=8, offset=offset, lanes=3))
+    """The same with event streams that break, fail and lie, at every twelfth point."""
+    survived(await try_some(scenario, tmp_path, STREAMS, lanes=3))
 
 
 async def test_deployment_survives_death_at_its_points(tmp_path: Path) -> None:
-    """SIGKILL at every third point of a deployment whose status hiccups and whose answer is lost: one deployment."""
-    offset = int(time.time()) % 3
-    print(f"one point in 3, from number {offset} on")  # noqa: T201 shown when it fails
-    survived(await try_points(Scenario(flow="deployment", faults=STATUS_FAULTS), tmp_path, every=3, offset=offset))
+    """SIGKILL at every fifth point of a deployment whose status hiccups and whose answer is lost: one deployment."""
+    survived(await try_some(Scenario(flow="deployment", faults=STATUS_FAULTS), tmp_path, DEPLOYMENT))
 
 
 async def test_a_cloud_without_keys_never_gets_a_deployment_twice_unasked(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 from tests.faults import soak
 from tests.faults.soak_plan import Plan, build_world
 from tests.faults.soak_verdict import Report, examine
+from tests.support.length import by_length
 
-FLOWS = 20
-SECONDS = 12.0
+FLOWS = by_length(20, 100)
+SECONDS = by_length(12.0, 180.0)
 
 
 @pytest.fixture(scope="module")

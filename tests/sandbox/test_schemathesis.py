@@ -19,6 +19,7 @@ from systemprompt_cloud.sandbox.state import PLANS
 from systemprompt_cloud.sandbox.upkeep import set_domain
 
 from tests.support.command import clean_environ
+from tests.support.length import by_length
 
 SECRETS: Final = ["A", "B", "C", "D", "E"]
 TENANTS: Final = 30
@@ -58,7 +59,7 @@ hooks = "fuzz_hooks"
 # A tenant that waits for its image has told nine events, and then nothing but that its stream lives.
 max-stream-events = 9
 cache = {{ enabled = false }}
-generation = {{ max-examples = 15, database = "none" }}
+generation = {{ max-examples = {by_length(5, 60)}, database = "none" }}
 auth.wfc = {{ path = {json.dumps(str(directory / "people.json"))}, peers = {json.dumps([p["name"] for p in people])} }}
 
 [dictionaries]

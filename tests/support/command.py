@@ -6,6 +6,9 @@
 
 The person reads the addresses from stderr, as a real one does: nothing of the program is reached into. Threads read
 what a command says, so that a test needs no event loop; one that has trio waits with `await along(running.wait)`.
+
+A command is a fork of a server that has imported everything (`process.py`), which is three times cheaper than a new
+interpreter; `real=True` asks for that one, where a test is about how the command starts.
 """
 
 from __future__ import annotations
@@ -16,7 +19,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -27,9 +29,10 @@ from typing import IO, Any, Final, Self, TypeVar
 import trio
 from systemprompt_cloud.sandbox.browser import ScriptedBrowser
 
+from tests.support.process import COMMAND, DEVNULL, PIPE, start
+
 T = TypeVar("T")
 
-COMMAND: Final = (sys.executable, "-m", "systemprompt_cloud")
 SECONDS: Final = 60.0
 """How long anything here may take before it counts as hanging."""
 
@@ -77,6 +80,8 @@ class Running:
         cwd: Its current directory; None for this process's.
         browser: Opens what addresses it shows, one after the other; None for nobody.
         listening: Whether it has a stdin to `say` something to.
+        stdin: A descriptor that is its stdin instead.
+        real: Whether the command line, too, has an interpreter of its own.
     """
 
     def __init__(
@@ -87,11 +92,12 @@ class Running:
         cwd: Path | None = None,
         browser: ScriptedBrowser | None = None,
         listening: bool = False,
+        stdin: int | None = None,
+        real: bool = False,
     ) -> None:
-        stdin = subprocess.PIPE if listening else subprocess.DEVNULL
-        self.process = subprocess.Popen(
-            argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ, cwd=cwd
-        )
+        if stdin is None:
+            stdin = PIPE if listening else DEVNULL
+        self.process = start(argv, stdin=stdin, stdout=PIPE, stderr=PIPE, environ=environ, cwd=cwd, real=real)
         self._browser = browser
         self._said = ["", ""]
         self._heard = threading.Condition()
@@ -235,6 +241,8 @@ class CommandLine:
     running: list[Running] = field(default_factory=list[Running])
     before: tuple[str, ...] = ()
     """A program the commands are run by, with its options: `setpriv`, say."""
+    real: bool = False
+    """Whether every command has an interpreter of its own."""
 
     @property
     def directory(self) -> Path:
@@ -249,7 +257,8 @@ class CommandLine:
     def __call__(self, *words: str, given: str = "", cwd: Path | None = None, **environ: str) -> Ran:
         """Run a command that needs nobody, and reads no more than `given` from its stdin."""
         argv = [*self.before, *COMMAND, *words]
-        with Running(argv, environ=self.environ | environ, cwd=cwd or self.home, listening=True) as running:
+        everything = self.environ | environ
+        with Running(argv, environ=everything, cwd=cwd or self.home, listening=True, real=self.real) as running:
             running.say(given)
             return running.wait()
 
@@ -263,7 +272,9 @@ class CommandLine:
     ) -> Running:
         """Start a command, with somebody at the browser or nobody."""
         argv = [*self.before, *COMMAND, *words]
-        begun = Running(argv, environ=self.environ, cwd=cwd or self.home, browser=browser, listening=listening)
+        begun = Running(
+            argv, environ=self.environ, cwd=cwd or self.home, browser=browser, listening=listening, real=self.real
+        )
         self.running.append(begun)
         return begun
 

@@ -48,6 +48,8 @@ from systemprompt_cloud.sandbox.browser import PageVisit, ScriptedBrowser
 from systemprompt_cloud.sandbox.serving import serve_app
 from systemprompt_cloud.sandbox.state import PLANS, SandboxTenant
 
+from tests.support.ports import own_port
+
 PLAN: Final = PLANS[0].id
 REGION: Final = "fra"
 IMAGE: Final = "registry.example/team/app:1.2"
@@ -81,7 +83,7 @@ class Rehearsal:
         self.shown: list[Shown] = []
         self.tabs: list[PageVisit] = []
         self._nursery = nursery
-        self._port = 0
+        self._port, self._login_port, self._checkout_port = own_port(), own_port(), own_port()
         self._serving = trio.CancelScope()
         self._down = trio.Event()
         self._news = trio.lowlevel.ParkingLot()
@@ -172,12 +174,15 @@ class Rehearsal:
     # --- the flows ----------------------------------------------------------------------------------------------
 
     def login(self, **changes: Any) -> LoginContext:
-        """A login at this cloud, on any free port."""
-        return replace(LoginContext(api_url=self.url, port=0, timeout=20.0), **changes)
+        """A login at this cloud, on this rehearsal's port for it."""
+        return replace(LoginContext(api_url=self.url, port=self._login_port, timeout=20.0), **changes)
 
     def checkout(self, **changes: Any) -> CheckoutContext:
-        """A checkout of the smallest plan, on any free port."""
-        order = CheckoutContext(api_url=self.url, plan=PLAN, region=REGION, port=0, timeout=20.0, tenant_timeout=20.0)
+        """A checkout of the smallest plan, on this rehearsal's port for it."""
+        port = self._checkout_port
+        order = CheckoutContext(
+            api_url=self.url, plan=PLAN, region=REGION, port=port, timeout=20.0, tenant_timeout=20.0
+        )
         return replace(order, **changes)
 
     def provisioning(self, tenant_id: str, **changes: Any) -> ProvisioningContext:
@@ -190,8 +195,14 @@ class Rehearsal:
         return replace(wanted, **changes)
 
     def onboarding(self, **changes: Any) -> OnboardingContext:
-        """All of it, on any free ports."""
-        wanted = OnboardingContext(api_url=self.url, plan=PLAN, region=REGION, login_port=0, checkout_port=0)
+        """All of it, on this rehearsal's ports."""
+        wanted = OnboardingContext(
+            api_url=self.url,
+            plan=PLAN,
+            region=REGION,
+            login_port=self._login_port,
+            checkout_port=self._checkout_port,
+        )
         return replace(wanted, **changes)
 
     @asynccontextmanager

@@ -46,9 +46,11 @@ from systemprompt_cloud.testing.model import flow_state_machine
 from systemprompt_cloud.testing.random_machines import machines
 from typing_extensions import override
 
+from tests.support.length import by_length
+
 QUIET: Final = (HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large)
-MANY: Final = int(os.environ.get("MODEL_STORIES", "0"))
-"""How many stories to tell of each machine, new ones each time; the same few when it is not set."""
+MANY: Final = int(os.environ.get("MODEL_STORIES", by_length("0", "400")))
+"""How many stories to tell of each machine, new ones each time; the same few when there is none."""
 STORIES: Final = settings(
     max_examples=MANY or 20,
     derandomize=not MANY,
@@ -253,14 +255,17 @@ class DoesNotCountVisits(LiveFlow):
         await super().record(kind, name, body, **changes)
 
 
+# Those that take hundreds of stories to find are hunted in the long run.
 MUTANTS: Final = [
-    (TakesEventsOfLeftVisits, "acknowledged and is not in the journal|left"),
+    pytest.param(TakesEventsOfLeftVisits, "acknowledged and is not in the journal|left", marks=pytest.mark.long),
     (RestartsASharedDeadline, "has the deadline .*; it should be"),
     (ForgetsProgress, "was acknowledged and is not in the journal|were left lying"),
     (AnnouncesWithoutWriting, "was announced and is not on disk|which an earlier process announced"),
-    (ForgetsWhatWasAnnounced, "which an earlier process announced|was announced already"),
+    pytest.param(
+        ForgetsWhatWasAnnounced, "which an earlier process announced|was announced already", marks=pytest.mark.long
+    ),
     (NeverRunsOut, "its deadline was"),
-    (ForgetsWhatCameToNothing, "which an earlier process announced"),
+    pytest.param(ForgetsWhatCameToNothing, "which an earlier process announced", marks=pytest.mark.long),
     (ParksSilently, "can do nothing more|at work are"),
     (DoesNotCountVisits, "visit"),
 ]
