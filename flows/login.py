@@ -122,7 +122,7 @@ class _Login:
         try:
             port = free_port(context.port)
         except PortBusy as exc:
-            return PortTaken(f"{exc.user_message}; choose another port, or 0 for any free one")
+            return PortTaken(f"{exc.user_message}; choose another port, or 0 for any free one", "port_taken")
         nonce = new_nonce()
         api = await self.api.client(context.api_url, None)
         try:
@@ -161,7 +161,7 @@ class _Login:
             api = await self.api.client(context.api_url, token)
             me = await api.me()
         except NotAuthenticated as exc:
-            return TokenRefused(exc.user_message)
+            return TokenRefused(exc.user_message, "token_refused")
         check_clock(context.api_url, token, visit.clock.now())
         return TokenAccepted(me.user.id, me.user.email)
 

@@ -84,7 +84,7 @@ class PortTaken(Event, frozen=True):
     """The port for the callback is in use; no browser was opened."""
 
     problem: str
-    code: str = "port_taken"
+    code: str = ""
 
 
 class TokenProvided(Event, frozen=True):
@@ -117,7 +117,7 @@ class TokenRefused(Event, frozen=True):
     """The API does not accept the token."""
 
     problem: str
-    code: str = "token_refused"
+    code: str = ""
 
 
 class AccountConfirmed(Event, frozen=True):

@@ -136,9 +136,8 @@ def _ready(context: OnboardingContext, event: ProvisioningSucceeded) -> Onboardi
 def _explained(
     context: OnboardingContext, event: ChildRefused | ChildTimedOut | ChildFailed | ChildCancelled
 ) -> OnboardingContext:
-    return msgspec.structs.replace(
-        context, problem=f"{event.machine}: {event.problem}", problem_code=f"{event.machine}.{event.code}"
-    )
+    code = f"{event.machine}.{event.code}" if event.code else ""
+    return msgspec.structs.replace(context, problem=f"{event.machine}: {event.problem}", problem_code=code)
 
 
 def _result(context: OnboardingContext) -> dict[str, object]:

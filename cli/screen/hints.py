@@ -52,7 +52,9 @@ def mend(settings: Settings, outcome: Outcome, family: Sequence[FlowRow]) -> str
     if token_was_refused(family):
         return f"Log in: {settings.command('login')}"
     inside = outcome.machine == "onboarding"
-    child, _, code = outcome.code.partition(".") if inside else (outcome.machine, "", outcome.code)
+    unsuccessful = [row.machine for row in family if row.parent is not None and row.verdict not in {None, "success"}]
+    child = unsuccessful[-1] if inside and unsuccessful else outcome.machine
+    code = outcome.code.rpartition(".")[2]
     if code == "port_taken":
         option = f"--{child}-port" if inside else "--port"
         if command := settings.again(option, "0"):

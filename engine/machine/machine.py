@@ -152,7 +152,9 @@ class Machine(Generic[C]):
         """What a finished flow hands out."""
         if self._result is not None:
             return self._result(context)
-        return cast("dict[str, object]", msgspec.to_builtins(context))
+        fields = cast("dict[str, object]", msgspec.to_builtins(context))
+        del fields["problem_code"]  # `Outcome.code` has it
+        return fields
 
     def describe(self) -> dict[str, Any]:
         """The whole table as plain data; `identity.py` makes the fingerprint stored with every flow of it."""

@@ -33,7 +33,7 @@ from typing_extensions import override
 from ...base.redaction import forget, new_owner, register_secret
 from ...errors import CallbackRejected
 from ..http.urls import LISTENER_NAMES
-from .exchange import Answer, Request, answering
+from .exchange import Request, ShortAnswer, answering
 from .pages import PRIVATE_HEADERS, error_page, page_headers
 from .serving import LOOPBACK, serve_loopback
 
@@ -191,12 +191,12 @@ class CallbackListener:
         self._closed = True
         self._answer_held(503, _CLOSED_PAGE)
 
-    async def answer(self, request: Request) -> Answer:
+    async def answer(self, request: Request) -> ShortAnswer:
         """Answer one request; one that passes every check waits here until its hit is decided."""
         answer = self._check(request)
-        return answer if isinstance(answer, Answer) else _page(*await self._hold(answer))
+        return answer if isinstance(answer, ShortAnswer) else _page(*await self._hold(answer))
 
-    def _check(self, request: Request) -> Answer | dict[str, str]:
+    def _check(self, request: Request) -> ShortAnswer | dict[str, str]:
         """Return the answer to a request, or the parameters of a callback that passed every check."""
         # Not decoded: an absolute-form target or `/%63allback` is not what a browser sends (RFC 9112 section 3.2).
         path = request.path
@@ -210,7 +210,7 @@ class CallbackListener:
             return _refusal(405, "Not this way", "This address only takes GET.", Allow="GET")
         if status_page is not None:
             body = msgspec.json.encode(status_page())
-            return Answer(200, {"Content-Type": "application/json", **PRIVATE_HEADERS}, body)
+            return ShortAnswer(200, {"Content-Type": "application/json", **PRIVATE_HEADERS}, body)
         params = _parameters(request.query)
         if params is None:
             return _refusal(400, "This link is damaged", "Start again from the page you came from.")
@@ -322,11 +322,11 @@ def _parameters(query: str) -> dict[str, str] | None:
     return params
 
 
-def _page(status: int, page: str) -> Answer:
-    return Answer(status, page_headers(page), page.encode())
+def _page(status: int, page: str) -> ShortAnswer:
+    return ShortAnswer(status, page_headers(page), page.encode())
 
 
-def _refusal(status: int, title: str, text: str, **headers: str) -> Answer:
+def _refusal(status: int, title: str, text: str, **headers: str) -> ShortAnswer:
     page = _page(status, error_page(title, text))
     return msgspec.structs.replace(page, headers={**page.headers, **headers})
 

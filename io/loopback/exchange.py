@@ -83,7 +83,7 @@ class Request(msgspec.Struct, frozen=True):
         return [value for each, value in self.headers if each == name]
 
 
-class Answer(msgspec.Struct, frozen=True):
+class ShortAnswer(msgspec.Struct, frozen=True):
     """A short answer that is sent in one piece."""
 
     status: int
@@ -176,7 +176,7 @@ class Exchange:
                 await trio.sleep_forever()
             await receive(self._stream, self._http)
 
-    async def respond(self, answer: Answer) -> None:
+    async def respond(self, answer: ShortAnswer) -> None:
         """Send a whole answer; a peer that does not take it in `SEND_SECONDS` loses its connection."""
         fields = {"Content-Length": str(len(answer.body)), **answer.headers}
         head = self._head(
@@ -231,7 +231,7 @@ class Exchange:
 Serve = Callable[[Exchange], Awaitable[None]]
 
 
-def answering(answer: Callable[[Request], Awaitable[Answer]]) -> Serve:
+def answering(answer: Callable[[Request], Awaitable[ShortAnswer]]) -> Serve:
     """Return what serves an exchange from a function of the head; no body is ever read."""
 
     async def serve(exchange: Exchange) -> None:
@@ -319,7 +319,7 @@ class Connection:
             raise h11.RemoteProtocolError("head too large", error_status_hint=431)
 
     async def _refuse(self, request: Request, status: int) -> None:
-        answer = Answer(status, PRIVATE_HEADERS)
+        answer = ShortAnswer(status, PRIVATE_HEADERS)
         await Exchange(self._stream, self._http, request, self._idleness).respond(answer)
 
     def _may_be_sending(self) -> bool:

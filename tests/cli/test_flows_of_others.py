@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from systemprompt_cloud.cli.screen.remedies import hint_of
 from systemprompt_cloud.engine.engine import open_engine
 from systemprompt_cloud.engine.errors import EffectUncertain, FlowParked, IncompatibleFlow
 from systemprompt_cloud.engine.visit import Program
@@ -154,5 +155,5 @@ async def test_an_engine_without_its_program_says_so(tmp_path: Path) -> None:
     async with open_engine(paths, []) as engine:
         with pytest.raises(IncompatibleFlow, match="parcel is not known here") as refused:
             await engine.resume(flow.id)
-    assert "Open the engine with it" in refused.value.recovery_hint
-    assert refused.value.recovery_hint.endswith(f"flows cancel {flow.id}")
+    assert "Open the engine with its program" in refused.value.recovery_hint
+    assert hint_of(None, refused.value).endswith(f"flows cancel {flow.id}")

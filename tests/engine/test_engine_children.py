@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+from systemprompt_cloud.base.remedies import Remedy
 from systemprompt_cloud.engine.engine import open_engine
 from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.engine.flow import Flow
@@ -214,7 +215,7 @@ async def test_a_parked_child_parks_its_parents(paths: CloudPaths) -> None:
             await top.wait()
         assert (caught.value.flow, caught.value.state) == (top.id, "delegating")
         assert (caught.value.kind, caught.value.code) == ("NotAuthenticated", 4)
-        assert caught.value.recovery_hint == "Log in: systemprompt-cloud login"
+        assert (caught.value.recovery_hint, caught.value.remedy) == ("Log in.", Remedy("log_in"))
         assert [engine.row(flow).status for flow in ids(top)] == ["parked"] * 3
         broken.clear()
         with trio.fail_after(10):

@@ -18,9 +18,7 @@ from tests.support.rehearsal import wait_parked
 @pytest.mark.parametrize(
     ("failure", "kind", "code", "hint"),
     [
-        pytest.param(
-            NotAuthenticated("the API refused it"), "NotAuthenticated", 4, "systemprompt-cloud login", id="login"
-        ),
+        pytest.param(NotAuthenticated("the API refused it"), "NotAuthenticated", 4, "Log in.", id="login"),
         pytest.param(Network("no route", hint="plug it in"), "Network", 8, "plug it in", id="network"),
         pytest.param(Oops("what?"), "UnexpectedFailure", 8, "Engine.resume(flow)", id="bug"),
         pytest.param(ActivitiesRanDry("dry"), "ActivitiesRanDry", 8, "bug", id="dry"),

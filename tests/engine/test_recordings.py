@@ -17,6 +17,7 @@ from systemprompt_cloud.engine.journal.journal import Journal
 from systemprompt_cloud.engine.journal.records import Record
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.engine.machine.migrations import Migration, PlainContext
+from systemprompt_cloud.engine.machine.parts import Context
 from systemprompt_cloud.engine.recordings import Recording, check_recording, read_recordings
 from systemprompt_cloud.engine.visit import Program, await_signal
 from systemprompt_cloud.flows.onboarding import all_programs
@@ -96,7 +97,7 @@ async def test_every_point_is_resumed_by_the_engine(name: str, paths: CloudPaths
     flows = RECORDINGS[name].flows
     points = [(flow, count) for flow in flows for count in range(1, len(flow.moments) + 1)]
     rests: dict[str, Sequence[Record]] = {}
-    ends: dict[str, tuple[str, bytes]] = {}
+    ends: dict[str, tuple[str, Context]] = {}
     with Journal(paths.journal) as journal:
         for flow, count in points:
             if flow.after(count).status == "ended":
@@ -105,7 +106,8 @@ async def test_every_point_is_resumed_by_the_engine(name: str, paths: CloudPaths
             row = msgspec.structs.replace(flow.after(count), id=point, key=None, parent=None)
             records = [msgspec.structs.replace(record, flow=point) for record in flow.records]
             rests[point] = records[count:]
-            ends[point] = (flow.row.state, flow.row.context.encode())
+            machine = next(each for each in MACHINES if each.name == flow.row.machine)
+            ends[point] = (flow.row.state, machine.decode_context(flow.row.context))
             journal.write([lambda row=row, first=records[0]: journal.begin(row, first)])
             for record in records[1:count]:
                 journal.write([lambda row=row, record=record: journal.advance(row, row, record)])
@@ -113,7 +115,9 @@ async def test_every_point_is_resumed_by_the_engine(name: str, paths: CloudPaths
     async with open_engine(paths, WAITING, clock=clock) as engine:
         for point, rest in rests.items():
             await tell(engine, point, rest)
-            assert (engine.row(point).state, msgspec.json.encode(engine.context(point))) == ends[point]
+            # 0.1.0 knew no codes.
+            known = msgspec.structs.replace(engine.context(point), problem_code="")
+            assert (engine.row(point).state, known) == ends[point]
 
 
 async def tell(engine: Engine, flow: str, rest: Sequence[Record]) -> None:

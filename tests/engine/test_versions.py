@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 from systemprompt_cloud.base.moments import moment_text
+from systemprompt_cloud.base.remedies import Remedy
 from systemprompt_cloud.engine.engine import Engine, open_engine
 from systemprompt_cloud.engine.errors import FlowBusy, FlowParked, IncompatibleFlow, JournalCorrupted, VaultMissing
 from systemprompt_cloud.engine.flow import Flow
@@ -309,7 +310,7 @@ async def test_a_refused_flow_says_how_to_end_it(paths: CloudPaths) -> None:
     async with open_engine(paths, [program]) as engine:
         with pytest.raises(IncompatibleFlow, match=f"flow {flow.id}: .*version 1 .*version 2") as caught:
             await engine.start(program.machine, Trip(), key="home")
-        assert f"flows cancel {flow.id}" in caught.value.recovery_hint
+        assert caught.value.remedy == Remedy("finish_or_cancel", {"flow": flow.id})
     assert problems(paths, program) == []
 
 

@@ -12,6 +12,7 @@ import pytest
 import trio
 from starlette.responses import JSONResponse
 from systemprompt_cloud.base.errors import EXIT_LOGIN_NEEDED, EXIT_PENDING
+from systemprompt_cloud.base.remedies import Remedy
 from systemprompt_cloud.engine.engine import Engine
 from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.engine.history import Outcome
@@ -178,7 +179,7 @@ async def test_a_checkout_without_a_login_waits_for_one(tmp_path: Path) -> None:
         with pytest.raises(FlowParked) as parked:
             await flow.wait()
         assert parked.value.code == EXIT_LOGIN_NEEDED
-        assert "login" in parked.value.recovery_hint
+        assert parked.value.remedy == Remedy("log_in")
         rehearsal.log_in()
         again = await start_checkout(engine, rehearsal.checkout())
         assert again.id == flow.id

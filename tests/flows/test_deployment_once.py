@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 from systemprompt_cloud.base.errors import EXIT_PENDING
+from systemprompt_cloud.base.remedies import Remedy
 from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.errors import DeploymentUnfinished, InvalidImage
 from systemprompt_cloud.flows.deployment import start_deployment
@@ -170,7 +171,7 @@ async def test_the_same_image_is_the_same_flow_and_another_one_is_told_of_it(des
             await start_deployment(engine, desk.wanted(image=OTHER))
         assert refused.value.flow == flow.id
         assert refused.value.user_message == f"{IMAGE} is being deployed to {TENANT} and that is not finished"
-        assert f"flows cancel {flow.id}" in refused.value.recovery_hint
+        assert refused.value.remedy == Remedy("resume_or_cancel", {"flow": flow.id})
         other = await start_deployment(engine, desk.wanted(tenant_id="tnt_2", image=OTHER))
         assert other.id != flow.id
         await other.cancel()

@@ -9,6 +9,7 @@ import pytest
 import trio
 from starlette.responses import JSONResponse
 from systemprompt_cloud.base.errors import EXIT_PENDING
+from systemprompt_cloud.base.remedies import Remedy
 from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.engine.history import Outcome
 from systemprompt_cloud.flows.login import start_login
@@ -223,7 +224,7 @@ async def test_an_unbound_login_waits_for_somebody_who_can_be_asked(tmp_path: Pa
             with pytest.raises(FlowParked) as parked:
                 await flow.wait()
             assert (parked.value.kind, parked.value.code) == ("AccountNotConfirmed", EXIT_PENDING)
-            assert "flows resume" in parked.value.recovery_hint
+            assert parked.value.remedy == Remedy("confirm_account")
         assert not rehearsal.paths.credentials.exists()
         async with rehearsal.open_engine(confirm=answer(True)) as engine:
             again = await start_login(engine, context)

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from starlette.responses import HTMLResponse, JSONResponse
 from systemprompt_cloud.base.errors import EXIT_LOGIN_NEEDED, EXIT_PENDING
+from systemprompt_cloud.base.remedies import Remedy
 from systemprompt_cloud.cli.shared.log import configure_logging
 from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.engine.history import Outcome
@@ -104,7 +105,7 @@ async def test_an_api_that_speaks_html_is_said_to(tmp_path: Path, path: str, sta
             await flow.wait()
         assert (parked.value.kind, parked.value.state) == ("ApiError", state)
         assert "HTML page" in parked.value.user_message
-        assert "--api-url" in parked.value.recovery_hint
+        assert parked.value.remedy == Remedy("check_api")
         assert (await (await engine.resume(flow.id)).wait()).succeeded
 
 

@@ -19,6 +19,7 @@ from systemprompt_cloud.io.local.tenants import TenantStore
 from systemprompt_cloud.io.loopback.serving import bind_loopback
 from systemprompt_cloud.sandbox.browser import ScriptedBrowser
 
+from tests.support.ports import own_port
 from tests.support.rehearsal import CLIENT_ATTEMPTS, Rehearsal, open_rehearsal, wait_for_state
 
 
@@ -307,7 +308,7 @@ async def test_two_of_different_plans_run_beside_each_other(tmp_path: Path) -> N
     async with open_rehearsal(tmp_path) as rehearsal, rehearsal.open_engine() as engine:
         rehearsal.log_in()
         flows = [
-            await start_onboarding(engine, rehearsal.onboarding(plan=plan))
+            await start_onboarding(engine, rehearsal.onboarding(plan=plan, checkout_port=own_port()))
             for plan in ("plan_sandbox_starter", "plan_sandbox_team")
         ]
         assert flows[0].id != flows[1].id

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import trio
 from systemprompt_cloud.base.errors import EXIT_LOGIN_NEEDED, EXIT_PENDING
+from systemprompt_cloud.base.remedies import Remedy
 from systemprompt_cloud.engine.engine import Engine
 from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.engine.flow import Flow
@@ -152,7 +153,7 @@ async def test_a_token_that_ends_midway_parks_and_a_new_login_goes_on(tmp_path: 
         with pytest.raises(FlowParked) as parked:
             await flow.wait()
         assert parked.value.code == EXIT_LOGIN_NEEDED
-        assert "login" in parked.value.recovery_hint
+        assert parked.value.remedy in (Remedy("log_in"), Remedy("log_in_again"))
         rehearsal.log_in()
         again = await engine.resume(flow.id)
         assert (await again.wait()).succeeded

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from systemprompt_cloud.base.remedies import Remedy
 from systemprompt_cloud.errors import CredentialsCorrupted, NotAuthenticated, TokenExpired, UnsafeUrl
 from systemprompt_cloud.flows.services import Services
 from systemprompt_cloud.io.cloud.api import CloudApiClient
@@ -93,7 +94,7 @@ async def test_credentials_are_for_one_api(services: Services, paths: CloudPaths
     save(paths, api_url=stored)
     with pytest.raises(NotAuthenticated, match=stored) as refused:
         services.credentials(asked)
-    assert f"--api-url {asked}" in refused.value.recovery_hint
+    assert refused.value.remedy == Remedy("log_in_there", {"api_url": asked})
 
 
 async def test_credentials_that_stand_are_used(services: Services, paths: CloudPaths) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from systemprompt_cloud.base.errors import DirectoryInUse, Io
 from systemprompt_cloud.base.files import write_private
+from systemprompt_cloud.base.remedies import Remedy
 from systemprompt_cloud.engine.errors import FlowNotFound
 from systemprompt_cloud.engine.journal.journal import Journal
 from systemprompt_cloud.io.local.cloud_dir import ensure_cloud_dir
@@ -62,7 +63,7 @@ def test_a_directory_in_use_is_left_as_it_is(repository: Path, ignore: str | Non
     ):
         with pytest.raises(DirectoryInUse, match=f"{repository} holds other things") as caught:
             attempt()
-        assert caught.value.recovery_hint.endswith(f"--dir {repository}/.systemprompt")
+        assert caught.value.remedy == Remedy("use_directory", {"directory": f"{repository}/.systemprompt"})
     with pytest.raises(FlowNotFound):
         Journal(repository / "journal.sqlite3", create=False)
     assert seen(repository) == before

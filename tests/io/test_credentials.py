@@ -14,6 +14,7 @@ from freezegun import freeze_time
 from starlette.responses import JSONResponse
 from systemprompt_cloud.base.errors import Io, UnsafeFile
 from systemprompt_cloud.base.redaction import redact
+from systemprompt_cloud.base.remedies import Remedy
 from systemprompt_cloud.errors import CredentialsCorrupted, NotAuthenticated, TokenExpired
 from systemprompt_cloud.io.local.credentials import CloudCredentials
 from systemprompt_cloud.testing.scripted import make_token, serve_scripted
@@ -113,7 +114,7 @@ def test_no_file_means_nobody_is_logged_in(path: Path) -> None:
     for load in (CloudCredentials.load_from_path, CloudCredentials.load_and_validate_from_path):
         with pytest.raises(NotAuthenticated, match=str(path)) as caught:
             load(path)
-        assert "login" in caught.value.recovery_hint
+        assert caught.value.remedy == Remedy("log_in")
     assert not path.parent.exists()
 
 

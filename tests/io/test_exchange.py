@@ -19,13 +19,13 @@ from systemprompt_cloud.io.loopback.exchange import (
     LINGER_SECONDS,
     MAX_HEAD,
     SEND_SECONDS,
-    Answer,
     Connection,
     Disconnected,
     Exchange,
     Idleness,
     Request,
     Serve,
+    ShortAnswer,
     answering,
 )
 
@@ -36,9 +36,9 @@ LAST = b"GET /two HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 POST = b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
 
 
-async def echo(request: Request) -> Answer:
+async def echo(request: Request) -> ShortAnswer:
     """What was asked for."""
-    return Answer(200, {}, f"{request.method} {request.target}".encode())
+    return ShortAnswer(200, {}, f"{request.method} {request.target}".encode())
 
 
 ECHO = answering(echo)
@@ -250,7 +250,7 @@ async def test_a_body_that_is_read_keeps_the_connection(sent: list[bytes]) -> No
         while piece := await exchange.read():
             body += piece
         bodies.append(body)
-        await exchange.respond(Answer(200, {}))
+        await exchange.respond(ShortAnswer(200, {}))
 
     assert statuses(await converse(reading, sent)) == [200, 200]
     assert bodies == [b"abcd", b""]
@@ -260,7 +260,7 @@ async def test_a_peer_that_waits_is_told_to_go_on_when_somebody_reads() -> None:
     """`Expect: 100-continue` (RFC 9110 section 10.1.1)."""
 
     async def reading(exchange: Exchange) -> None:
-        await exchange.respond(Answer(200, {}, await exchange.read()))
+        await exchange.respond(ShortAnswer(200, {}, await exchange.read()))
 
     asked = POST.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
     answers = await converse(reading, [asked, b"abcd"])
@@ -279,7 +279,7 @@ async def test_a_body_that_breaks_off_is_a_disconnect(body: bytes) -> None:
             with pytest.raises(Disconnected):
                 await exchange.read()
         await exchange.wait_disconnected()
-        await exchange.respond(Answer(400, {}))
+        await exchange.respond(ShortAnswer(400, {}))
 
     assert statuses(await converse(reading, [POST + body])) == [400]
 
@@ -314,7 +314,7 @@ async def test_a_disconnect_is_seen_while_an_answer_is_on_its_way() -> None:
         with trio.move_on_after(0.01):
             await exchange.wait_disconnected()
             seen.append(exchange.request.path)
-        await exchange.respond(Answer(200, {}))
+        await exchange.respond(ShortAnswer(200, {}))
 
     assert statuses(await converse(watching, [KEPT, LAST])) == [200, 200]
     assert seen == ["/two"]

@@ -9,6 +9,7 @@ from email.utils import format_datetime
 import pytest
 import trio
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from systemprompt_cloud.base.remedies import Remedy
 from systemprompt_cloud.errors import ApiError, Network, NotAuthenticated, TokenExpired, TooLarge
 from systemprompt_cloud.io.cloud.api import CloudApiClient
 from systemprompt_cloud.testing.scripted import (
@@ -168,7 +169,7 @@ async def test_refused_token_is_never_tried_twice(server: ScriptedServer) -> Non
         with pytest.raises(NotAuthenticated, match="the token was not accepted") as refused:
             await client.me()
     assert not isinstance(refused.value, TokenExpired)
-    assert "login" in refused.value.recovery_hint
+    assert refused.value.remedy == Remedy("log_in")
     assert len(server.requests) == 1
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from systemprompt_cloud.base.redaction import redact
+from systemprompt_cloud.base.remedies import Remedy
 from systemprompt_cloud.errors import CredentialsCorrupted, KeyringUnavailable, NotAuthenticated
 from systemprompt_cloud.io.local.credentials import CloudCredentials
 from systemprompt_cloud.io.local.keyring_entries import note_of
@@ -184,7 +185,7 @@ def test_an_entry_that_is_gone_is_an_error_that_says_so(path: Path, keyring: Sec
     with pytest.raises(CredentialsCorrupted, match="none there that fits") as caught:
         stored(path)
     assert str(path) in caught.value.user_message
-    assert "login" in caught.value.recovery_hint
+    assert caught.value.remedy == Remedy("log_in")
 
 
 @pytest.mark.parametrize("field", [{"api_url": "https://evil.example"}, {"user_email": "eve@example.com"}])

@@ -14,7 +14,7 @@ import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from systemprompt_cloud.errors import PortBusy
-from systemprompt_cloud.io.loopback.exchange import MAX_HEAD, Answer, Exchange, Request, Serve, answering
+from systemprompt_cloud.io.loopback.exchange import MAX_HEAD, Exchange, Request, Serve, ShortAnswer, answering
 from systemprompt_cloud.io.loopback.serving import MAX_CONNECTIONS, serve_loopback
 
 GOOD = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -26,15 +26,15 @@ WEBSOCKET = (
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
 
 
-def text(body: str | bytes) -> Answer:
+def text(body: str | bytes) -> ShortAnswer:
     """A plain answer."""
-    return Answer(200, {"Content-Type": "text/plain"}, body.encode() if isinstance(body, str) else body)
+    return ShortAnswer(200, {"Content-Type": "text/plain"}, body.encode() if isinstance(body, str) else body)
 
 
-def app(handler: Callable[[Request], Awaitable[Answer]] | None = None) -> Serve:
+def app(handler: Callable[[Request], Awaitable[ShortAnswer]] | None = None) -> Serve:
     """What answers every request with this handler, or with a greeting."""
 
-    async def hello(_: Request) -> Answer:
+    async def hello(_: Request) -> ShortAnswer:
         return text("hello")
 
     return answering(handler or hello)
@@ -126,7 +126,7 @@ async def test_an_answer_on_its_way_is_finished_when_leaving() -> None:
     """Leaving waits for the answer of a request that is being worked on."""
     leave = trio.Event()
 
-    async def slow(request: Request) -> Answer:
+    async def slow(request: Request) -> ShortAnswer:
         leave.set()
         await trio.testing.wait_all_tasks_blocked()
         return text("finished")
@@ -146,7 +146,7 @@ async def test_an_answer_on_its_way_survives_the_cancellation_around_it() -> Non
     """A cancelled surrounding scope ends the wait, not the answer."""
     received, answer = trio.Event(), trio.Event()
 
-    async def slow(request: Request) -> Answer:
+    async def slow(request: Request) -> ShortAnswer:
         received.set()
         await answer.wait()
         return text("finished")
@@ -188,7 +188,7 @@ async def test_an_answer_that_never_ends_is_cut_after_the_grace() -> None:
 async def test_a_peer_that_never_reads_does_not_hold_the_end_up() -> None:
     """A write that is stuck in a full socket is ended by the bound."""
 
-    async def huge(request: Request) -> Answer:
+    async def huge(request: Request) -> ShortAnswer:
         return text(b"x" * 64_000_000)
 
     with trio.fail_after(5):
@@ -295,7 +295,7 @@ async def test_no_bytes_take_the_server_down(data: bytes, hang_up: bool) -> None
 async def test_an_error_in_the_app_is_a_500_and_the_server_goes_on() -> None:
     """A bug in an endpoint ends that request only."""
 
-    async def broken(request: Request) -> Answer:
+    async def broken(request: Request) -> ShortAnswer:
         raise RuntimeError("a bug")
 
     async with serve_loopback(app(broken)) as port:

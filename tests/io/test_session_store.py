@@ -235,7 +235,7 @@ def put_beside(path: Path, version: int = 6) -> dict[str, Any]:
     return theirs
 
 
-@pytest.mark.parametrize(("version", "mend"), [(2, "sessions remove tenant_1"), (6, "Upgrade")])
+@pytest.mark.parametrize(("version", "mend"), [(2, "Remove the session tenant_1"), (6, "Upgrade")])
 def test_a_session_of_another_version_is_refused_by_its_key_and_kept(path: Path, version: int, mend: str) -> None:
     """The others can be used and changed; who asks for this one, or would replace it, is told version and file."""
     theirs = put_beside(path, version)

@@ -187,7 +187,9 @@ def test_the_version_before_is_read_as_todays(path: Path) -> None:
     assert json.loads(path.read_bytes())["version"] == 4
 
 
-@pytest.mark.parametrize(("version", "mend"), [(0, "rm"), (2, "rm"), (5, "Upgrade"), (10**12, "Upgrade")])
+@pytest.mark.parametrize(
+    ("version", "mend"), [(0, "Remove the file"), (2, "Remove the file"), (5, "Upgrade"), (10**12, "Upgrade")]
+)
 def test_another_version_is_refused_and_left_as_it_is(path: Path, version: int, mend: str) -> None:
     """The error says which was found, which are read and where; saving refuses too and touches nothing."""
     changed(path, version=version)

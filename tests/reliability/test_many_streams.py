@@ -17,8 +17,8 @@ from systemprompt_cloud.engine.machine.parts import Event
 from systemprompt_cloud.engine.run import run_state
 from systemprompt_cloud.errors import ApiError, Network
 from systemprompt_cloud.flows.services import Services
+from systemprompt_cloud.flows.steps.source import Pauses
 from systemprompt_cloud.flows.steps.streaming import follow_and_look, poll_without_stream
-from systemprompt_cloud.flows.steps.watching import Pauses
 from systemprompt_cloud.io.cloud.api import CloudApiClient
 from systemprompt_cloud.io.http.open_files import allow_open_files
 from systemprompt_cloud.io.http.transport import CONNECTS_AT_ONCE
@@ -27,7 +27,7 @@ from systemprompt_cloud.io.sse.decoder import EventStream, ServerSentEvent
 from typing_extensions import override
 
 from tests.faults import soak
-from tests.support.watched import BUSY, SERVER, After, InMemory, Item, Streams, progress, said
+from tests.support.watched import BUSY, SERVER, After, InMemory, Item, Listing, Streams, said
 
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nid: 1\ndata: {}\n\n"
 
@@ -174,20 +174,22 @@ async def test_a_broken_stream_costs_no_more_than_two_seconds_of_silence(
     streams = Breaking(*script, [ServerSentEvent("end", "", "end")])
     words: list[float] = []
 
-    def interpret(event: ServerSentEvent) -> Event | None:
-        words.append(trio.current_time())
-        return progress(event)
+    class Heard(Listing):
+        @override
+        def interpret(self, sse: ServerSentEvent) -> Event | None:
+            words.append(trio.current_time())
+            return super().interpret(sse)
 
     async def ask() -> Event | None:
         await trio.lowlevel.checkpoint()
         words.append(trio.current_time())
         return None
 
-    host, outside = InMemory(), {"services": Services(paths), "connect": streams, "interpret": interpret, "ask": ask}
-    pauses = Pauses()
+    host, services, pauses = InMemory(), Services(paths), Pauses()
     while host.state in {"streaming", "polling"}:
         doing = follow_and_look if host.state == "streaming" else poll_without_stream
-        assert await run_state(host.run, [partial(doing, **outside, pauses=pauses)]) is None
+        source = Heard(host, services, streams, ask, pauses)
+        assert await run_state(host.run, [lambda _visit, doing=doing, source=source: doing(source)]) is None
         host.enter()
     assert len(streams.broke) == 5
     silences = [min(word for word in words if word >= broke) - broke for broke in streams.broke]
