@@ -8,7 +8,8 @@ from __future__ import annotations
 import ast
 import shutil
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -75,14 +76,20 @@ def room_of(module: tuple[str, ...]) -> str:
     return ""
 
 
+@cache
+def import_statements(source: str) -> Sequence[ast.Import | ast.ImportFrom]:
+    """Every import in a source, wherever it is written."""
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def imports(root: Path, path: Path) -> Iterator[tuple[tuple[str, ...], bool]]:
     """Every imported module as (its name in parts, whether it is ours), relative ones resolved."""
     package = path.relative_to(root).parts[:-1]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in import_statements(path.read_text()):
         if isinstance(node, ast.Import):
             for name in node.names:
                 yield tuple(name.name.split(".")), False
-        elif isinstance(node, ast.ImportFrom):
+        else:
             module = tuple(node.module.split(".")) if node.module else ()
             if node.level == 0:
                 yield module, False
