@@ -11,15 +11,17 @@ from .errors import FlowParked
 from .ids import visit_of_child
 from .live import LiveFlow
 from .run import Run, run_state
-from .store import Store
+from .store import Store, Vault
 from .visit import Visit
 
 Cancel: TypeAlias = Callable[[str, str], Awaitable[object]]
-"""Cancels a flow by its id, for a reason."""
+"""Cancels a flow by its id, for a reason; it may return before the flow has ended, when another process drives it."""
 
 
 async def drive(live: LiveFlow, store: Store, cancel: Cancel, *, resumed: bool = False) -> FlowParked | None:
     """Drive a flow until it ends or is parked; any runner can use this.
+
+    Discarding the secrets of a flow that has ended is up to the caller (`discard_secrets`), before it tells the end.
 
     Args:
         live: The flow, owned by this process.
@@ -31,20 +33,44 @@ async def drive(live: LiveFlow, store: Store, cancel: Cancel, *, resumed: bool =
         None when it ended; else the error for whoever waits for it.
 
     Raises:
-        CloudError: The journal itself cannot be written; nothing changed.
+        CloudError: The store cannot be written, or does not have the flow any more; nothing changed.
     """
-    while not live.ended:
-        with trio.CancelScope() as scope:
-            await _visit_states(live, scope, resumed=resumed)
-        resumed = False
-        run = cast("Run", live.run)
-        if run.trouble is not None and not run.visit.left:
-            parked = await live.park(run.trouble)
-            if parked is not None:
-                return parked.error(live.row)
-        if live.machine.states[run.visit.state].child is not None:
-            await cancel_strays(live, store, cancel)
-    return None
+    try:
+        while not live.ended:
+            with trio.CancelScope() as scope:
+                await _visit_states(live, scope, resumed=resumed)
+            resumed = False
+            run = cast("Run", live.run)
+            if run.trouble is not None and not run.visit.left:
+                parked = await live.park(run.trouble)
+                if parked is not None:
+                    return parked.error(live.row)
+            if live.machine.states[run.visit.state].child is not None:
+                await cancel_strays(live, store, cancel)
+        return None
+    finally:
+        live.run = None
+
+
+async def take_up(
+    live: LiveFlow, store: Store, vault: Vault, cancel: Cancel, owner: str, *, repeat: bool = False
+) -> None:
+    """What comes before `drive` where an earlier process has driven the flow; then it is driven with `resumed`.
+
+    Args:
+        live: The flow, owned by this process.
+        store: Where its children are.
+        vault: Where its secrets are: the redactor hides them from now on.
+        cancel: Cancels a child that was left behind.
+        owner: What the flow's row has as its owner from now on.
+        repeat: A person decided that its outward effect is done again.
+
+    Raises:
+        CloudError: It could not be written; nothing changed.
+    """
+    await vault.make_known(live.row.id)
+    await live.resume(owner, repeat=repeat)
+    await cancel_strays(live, store, cancel)
 
 
 async def cancel_strays(live: LiveFlow, store: Store, cancel: Cancel) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .claims import Claims
 from .journal.records import FlowRow
-from .leftovers import discard_secrets
 from .live import LiveFlow
+from .secrets import discard_secrets
 from .store import Vault
 
 

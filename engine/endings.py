@@ -14,9 +14,9 @@ from .driven import Driven
 from .errors import EngineClosed, EventNotAccepted, FlowBusy, IncompatibleFlow
 from .journal.records import FlowRow
 from .ledger import Ledger
-from .leftovers import discard_secrets
 from .live import LiveFlow
 from .machine.parts import CancelRequested
+from .secrets import discard_secrets
 from .signals import post
 from .store import Ownership, Vault
 from .versions import abandon

@@ -24,7 +24,7 @@ from ..base.clock import Clock, SystemClock
 from ..base.errors import CloudError
 from .claims import Claims
 from .disk import Disk
-from .drive import cancel_strays, drive
+from .drive import drive, take_up
 from .driven import Driven
 from .endings import Endings
 from .errors import EngineClosed, EventNotAccepted, FlowExists, FlowNotFound, IncompatibleFlow
@@ -36,16 +36,17 @@ from .inbox import Inbox
 from .journal.file_vault import FileVault
 from .journal.journal import Journal
 from .journal.owners import Owner
-from .journal.records import FlowRow
+from .journal.records import FlowRow, Record
 from .journal.store import SqliteStore
 from .journal.vault import VaultFiles
 from .ledger import Ledger
-from .leftovers import discard_secrets, sweep
+from .leftovers import sweep
 from .live import LiveFlow
 from .machine.machine import Machine
 from .machine.parts import Context, Event
 from .nursery import open_plain_nursery
 from .paths import Places, directory_maker
+from .secrets import discard_secrets
 from .signals import post
 from .versions import Begun
 from .visit import Program
@@ -73,7 +74,7 @@ class Engine:
         self._secrets = FileVault(vault, disk)
         self._disk = disk
         self._nursery = nursery
-        self._ledger = Ledger(store, clock, lambda row, record: self.feed.committed(row, record))
+        self._ledger = Ledger(store, clock, self._committed)
         self._claims = Claims(store, self._ledger, programs, owner.name, self._enliven)
         self._driven = Driven(self._claims, self._secrets)
         self._endings = Endings(store, self._ledger, self._claims, self._driven, self._secrets)
@@ -160,11 +161,9 @@ class Engine:
             if live.ended:
                 return
             try:
-                # A server may quote a token that an earlier process got, and no activity will ask for.
-                await self._secrets.make_known(flow)
-                await live.resume(self._claims.owner, repeat=flow in self._repeating)
+                repeat, owner = flow in self._repeating, self._claims.owner
+                await take_up(live, self.store, self._secrets, self.cancel, owner, repeat=repeat)
                 self._repeating.discard(flow)
-                await cancel_strays(live, self.store, self.cancel)
             except BaseException:
                 # Taken over and not driven: it must not look as if it were, or nobody could take it up again.
                 await self._driven.finish(
@@ -264,6 +263,10 @@ class Engine:
             raise FlowNotFound(f"no flow has the id {flow!r} in {self.store.place}")
         return row
 
+    def _committed(self, row: FlowRow, record: Record) -> None:
+        if self.feed.heard:
+            self.feed.publish(Change.of(row.machine, record))
+
     def _enliven(self, program: Program[Any], row: FlowRow, context: Context) -> LiveFlow:
         return LiveFlow(
             program, row, context, ledger=self._ledger, vault=self._secrets, disk=self._disk, run_child=self._run_child
@@ -277,7 +280,6 @@ class Engine:
             # The journal itself cannot be written: nothing changed, and whoever waits is told so.
             failure = exc
         finally:
-            live.run = None
             await self._driven.finish(live, failure)
 
     async def _begin(

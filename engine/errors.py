@@ -43,13 +43,14 @@ class FlowBusy(CloudError):
 
     Attributes:
         flow: The flow's id.
-        pid: The process that drives it.
-        host: The machine that process runs on.
+        pid: The process that drives it; None where the store does not know.
+        host: The machine that process runs on; empty where the store does not know.
     """
 
-    def __init__(self, flow: str, *, pid: int, host: str) -> None:
+    def __init__(self, flow: str, *, pid: int | None = None, host: str = "") -> None:
+        driver = "another process" if pid is None else f"process {pid} on {host}"
         super().__init__(
-            f"flow {flow} is driven by process {pid} on {host}",
+            f"flow {flow} is driven by {driver}",
             hint="Let it finish, or stop it: `Engine.cancel(flow)` asks the process that drives it.",
             remedy=Remedy("wait_or_cancel", {"flow": flow}),
         )

@@ -12,7 +12,7 @@ import trio
 
 from .history import Change
 from .ids import runs_inside
-from .journal.records import FlowRow, Record
+from .journal.records import FlowRow
 
 
 class Followed(Protocol):
@@ -52,13 +52,8 @@ class Feed:
         """Whether anybody listens."""
         return bool(self._subscribers)
 
-    def committed(self, row: FlowRow, record: Record) -> None:
-        """Called after a commit, with the flow as it now is."""
-        if self.heard:
-            self.publish(Change.of(row.machine, record))
-
     def publish(self, change: Change) -> None:
-        """Show a change to every subscriber."""
+        """Called after a commit, with what changed."""
         for subscriber in self._subscribers:
             subscriber.send_nowait(change)
 

@@ -136,7 +136,7 @@ def first_lines(
     now: datetime,
     key: str | None,
     parent: str | None,
-    owner: str,
+    owner: str | None,
 ) -> tuple[FlowRow, Record]:
     """What a new flow looks like in the journal: its row and its first record."""
     moment, deadline = moment_text(now), deadline_text(machine, machine.initial, context, now)

@@ -12,10 +12,7 @@ from ..base.errors import CloudError
 from ..base.log import get_logger
 from .driven import Driven
 from .endings import Endings
-from .errors import EventNotAccepted
-from .journal.records import Signal
-from .live import LiveFlow
-from .machine.parts import CancelRequested
+from .signals import take
 from .store import Ownership
 
 logger = get_logger(__name__)
@@ -53,31 +50,6 @@ class Inbox:
     async def _look(self) -> None:
         for signal in await self._store.signals(self._owner):
             if (live := self._driven.driven(signal.flow)) is not None:
-                await self._take(live, signal)
+                await take(live, signal, end=self._endings.cancel_driven, drop=self._store.drop)
             elif (row := await self._store.flow(signal.flow)) is None or row.status == "ended":
-                await self._drop(signal)
-
-    async def _take(self, live: LiveFlow, signal: Signal) -> None:
-        try:
-            event = live.machine.decode_event(signal.body)
-            if isinstance(event, CancelRequested):
-                await self._endings.cancel_driven(live, event.reason, signal=signal.id)
-                if live.ended:  # perhaps by what became of its child, and then the signal is still there
-                    await self._drop(signal)
-            else:
-                await live.step(event, signal=signal.id)
-        except EventNotAccepted as exc:
-            await self._refuse(live, signal, exc)
-        except (
-            CloudError
-        ) as exc:  # this flow cannot be written just now; its signal stays, and the next one has its turn
-            logger.warning("%s: the signal %s has to wait: %s", live.row.id, signal.name, exc)
-        except Exception as exc:  # noqa: BLE001 not an event, or a table whose update cannot take it: no other flow suffers
-            await self._refuse(live, signal, exc)
-
-    async def _refuse(self, live: LiveFlow, signal: Signal, exc: Exception) -> None:
-        logger.warning("%s: the signal %s was not taken: %s", live.row.id, signal.name, exc)
-        await self._drop(signal)
-
-    async def _drop(self, signal: Signal) -> None:
-        await self._store.drop(signal.id)
+                await self._store.drop(signal.id)

@@ -6,28 +6,15 @@ import time
 from pathlib import Path
 from typing import Final
 
-import trio
-
-from ..base.errors import CloudError
 from ..base.log import get_logger
 from .journal.journal import Journal
 from .journal.owners import sweep_owners
 from .journal.vault import VaultFiles
-from .store import Vault
 
 logger = get_logger(__name__)
 
 ORPHANED_SECONDS: Final = 60.0
 """Secrets without a flow are younger than this while a flow is being started; older ones belong to no flow."""
-
-
-async def discard_secrets(vault: Vault, flow: str) -> None:
-    """Remove the secrets of a flow that has ended, also during a cancellation; when that fails, `sweep` tries again."""
-    try:
-        with trio.CancelScope(shield=True):
-            await vault.discard(flow)
-    except CloudError as exc:  # the flow has ended all the same
-        logger.warning("the secrets of flow %s are still on disk: %s", flow, exc)
 
 
 def sweep(journal: Journal, vault: VaultFiles, owners: Path) -> None:

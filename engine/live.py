@@ -36,7 +36,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 RunChild: TypeAlias = "Callable[[LiveFlow, Program[Any], Context], Awaitable[Outcome]]"
-"""Runs the child flow of a flow's current visit to its end."""
+"""Runs the child flow of a flow's current visit to its end: begins it, or finds the one that this visit had begun and
+resumes it. Raises `FlowParked` when the child is parked."""
 
 
 class LiveFlow:
@@ -180,20 +181,23 @@ class LiveFlow:
         return True
 
     async def resume(self, owner: str, *, repeat: bool = False) -> None:
-        """Note that the flow goes on here; a person who is back gets the whole time again.
+        """Note that the flow is resumed here; a person who is back gets the whole time again.
 
+        An event from the inbox may be taken first: then the state it led to is resumed, or nothing when it was the end.
         `repeat` starts the visit anew, with new idempotency keys, after a person decided so.
         """
-        state = self.machine.states[self.row.state]
-        self.intents = self.inherited = await self._ledger.store.intents(self.row.id, self.row.incarnation)
-        deadline = self.row.deadline
-        if deadline is not None and state.late == "restart":
-            deadline = self._deadline_from_now(state.name, self.context)
-        changes: dict[str, Any] = {"status": "running", "trouble": None, "deadline": deadline, "owner": owner}
-        if repeat:
-            changes["incarnation"] = self.row.incarnation + 1
-            self.intents = self.inherited = frozenset()
         async with self.lock:
+            if self.ended:
+                return
+            state = self.machine.states[self.row.state]
+            self.intents = self.inherited = await self._ledger.store.intents(self.row.id, self.row.incarnation)
+            deadline = self.row.deadline
+            if deadline is not None and state.late == "restart":
+                deadline = self._deadline_from_now(state.name, self.context)
+            changes: dict[str, Any] = {"status": "running", "trouble": None, "deadline": deadline, "owner": owner}
+            if repeat:
+                changes["incarnation"] = self.row.incarnation + 1
+                self.intents = self.inherited = frozenset()
             await self.record("resumed", "resumed", NO_BODY, **changes)
 
     async def park(self, exc: Exception) -> Trouble | None:

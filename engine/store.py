@@ -8,7 +8,7 @@ The SQLite store is in `journal/store.py`. A new store has to pass `tests/engine
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 from .journal.records import FlowRow, Record, Signal
@@ -22,7 +22,7 @@ class Store(Protocol):
         """Where it is, for messages: a path or the like, without secrets."""
         ...
 
-    async def begin(self, row: FlowRow, record: Record) -> None:
+    def begin(self, row: FlowRow, record: Record) -> Awaitable[None]:
         """A new flow with its first record.
 
         Raises:
@@ -31,17 +31,18 @@ class Store(Protocol):
         """
         ...
 
-    async def advance(self, before: FlowRow, after: FlowRow, record: Record, signal: int | None = None) -> None:
+    def advance(self, before: FlowRow, after: FlowRow, record: Record, signal: int | None = None) -> Awaitable[None]:
         """One more record, and the flow as it is after it; the signal it came from leaves the inbox.
 
         Raises:
             FlowBusy: The flow is not as `before` has it any more; nothing happened.
             SignalTaken: The signal has left the inbox already; nothing happened.
-            JournalError: It could not be written; nothing happened.
+            JournalError: It could not be written; nothing happened. A store may have other kinds of `CloudError` too:
+                they end the drive, and the flow is as it was.
         """
         ...
 
-    async def migrate(self, before: FlowRow, after: FlowRow, record: Record) -> None:
+    def migrate(self, before: FlowRow, after: FlowRow, record: Record) -> Awaitable[None]:
         """A flow of an older table becomes one of today's. Raises as `advance`."""
         ...
 
@@ -69,7 +70,7 @@ class Ownership(Store, Protocol):
         """The one flow of this machine and key that has not ended."""
         ...
 
-    async def claim(self, row: FlowRow, owner: str | None) -> None:
+    def claim(self, row: FlowRow, owner: str | None) -> Awaitable[None]:
         """Change a flow's owner, if it was neither moved nor claimed since `row` was read. Raises `FlowBusy`."""
         ...
 
@@ -77,7 +78,7 @@ class Ownership(Store, Protocol):
         """Whether the process that an owner's name stands for still runs."""
         ...
 
-    async def post(self, flow: str, at: str, name: str, body: str) -> None:
+    def post(self, flow: str, at: str, name: str, body: str) -> Awaitable[None]:
         """Leave an event in the inbox of a flow, for the process that drives it."""
         ...
 
@@ -85,7 +86,7 @@ class Ownership(Store, Protocol):
         """Signals in the inbox, the oldest first, without those of unfinished flows that `owner` does not drive."""
         ...
 
-    async def drop(self, signal: int) -> None:
+    def drop(self, signal: int) -> Awaitable[None]:
         """Take a signal out of the inbox."""
         ...
 
@@ -109,6 +110,10 @@ class Vault(Protocol):
         """Whether `get` would return a secret."""
         ...
 
+    async def make_known(self, flow: str) -> None:
+        """Have the redactor hide every secret of a flow: a server may quote one that no activity will ask for."""
+        ...
+
     async def discard(self, flow: str) -> None:
-        """Forget every secret of a flow; it is no error when there are none."""
+        """Forget every secret of a flow, also during a cancellation; it is no error when there are none."""
         ...

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from .commits import Commits
 from .journal import Journal
@@ -14,6 +15,8 @@ from .records import FlowRow, Record, Signal
 
 class SqliteStore:
     """An open journal as a store.
+
+    What is written is handed on as it is, without a coroutine in between: there is one for each record of each flow.
 
     Args:
         journal: The open journal.
@@ -33,17 +36,19 @@ class SqliteStore:
 
     # --- records ----------------------------------------------------------------------------------------------------
 
-    async def begin(self, row: FlowRow, record: Record) -> None:
+    def begin(self, row: FlowRow, record: Record) -> Coroutine[Any, Any, None]:
         """A new flow with its first record; see `Store.begin`."""
-        await self.commits.write(partial(self.journal.begin, row, record))
+        return self.commits.write(partial(self.journal.begin, row, record))
 
-    async def advance(self, before: FlowRow, after: FlowRow, record: Record, signal: int | None = None) -> None:
+    def advance(
+        self, before: FlowRow, after: FlowRow, record: Record, signal: int | None = None
+    ) -> Coroutine[Any, Any, None]:
         """One more record; see `Store.advance`."""
-        await self.commits.write(partial(self.journal.advance, before, after, record, signal))
+        return self.commits.write(partial(self.journal.advance, before, after, record, signal))
 
-    async def migrate(self, before: FlowRow, after: FlowRow, record: Record) -> None:
+    def migrate(self, before: FlowRow, after: FlowRow, record: Record) -> Coroutine[Any, Any, None]:
         """A flow of an older table becomes one of today's; see `Store.migrate`."""
-        await self.commits.write(partial(self.journal.migrate, before, after, record))
+        return self.commits.write(partial(self.journal.migrate, before, after, record))
 
     async def flow(self, flow: str) -> FlowRow | None:
         """The flow with exactly this id."""
@@ -67,25 +72,25 @@ class SqliteStore:
         """The one flow of this machine and key that has not ended."""
         return self.journal.unfinished_with_key(machine, key)
 
-    async def claim(self, row: FlowRow, owner: str | None) -> None:
+    def claim(self, row: FlowRow, owner: str | None) -> Coroutine[Any, Any, None]:
         """Change a flow's owner; see `Ownership.claim`."""
-        await self.commits.write(partial(self.journal.claim, row, owner))
+        return self.commits.write(partial(self.journal.claim, row, owner))
 
     def is_alive(self, owner: str) -> bool:
         """Whether the process that an owner's name stands for still runs. Raises `Io`."""
         return owner_is_alive(self._owners, owner)
 
-    async def post(self, flow: str, at: str, name: str, body: str) -> None:
+    def post(self, flow: str, at: str, name: str, body: str) -> Coroutine[Any, Any, None]:
         """Leave an event in the inbox of a flow."""
-        await self.commits.write(partial(self.journal.post_signal, flow, at, name, body))
+        return self.commits.write(partial(self.journal.post_signal, flow, at, name, body))
 
     async def signals(self, owner: str) -> Sequence[Signal]:
         """Signals in the inbox that concern an owner; see `Ownership.signals`."""
         return self.journal.signals(owner=owner)
 
-    async def drop(self, signal: int) -> None:
+    def drop(self, signal: int) -> Coroutine[Any, Any, None]:
         """Take a signal out of the inbox."""
-        await self.commits.write(partial(self.journal.drop_signal, signal))
+        return self.commits.write(partial(self.journal.drop_signal, signal))
 
     async def orphans(self) -> Sequence[FlowRow]:
         """The unfinished children of flows that have ended."""

@@ -102,4 +102,4 @@ async def test_secrets_that_cannot_be_removed_do_not_stop_the_flow(paths: CloudP
         await flow.cancel()
         with trio.fail_after(10):
             assert (await flow.wait()).state == "cancelled"
-    assert any("still on disk" in line for line in logged)
+    assert any("are still kept" in line for line in logged)

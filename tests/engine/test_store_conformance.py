@@ -14,12 +14,13 @@ from typing import Any, TypeAlias
 import msgspec
 import pytest
 import trio
+import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from systemprompt_cloud.base.clock import SystemClock
 from systemprompt_cloud.base.errors import CloudError
 from systemprompt_cloud.engine.disk import Disk
-from systemprompt_cloud.engine.drive import drive
+from systemprompt_cloud.engine.drive import drive, take_up
 from systemprompt_cloud.engine.errors import FlowBusy, FlowExists, SignalTaken, VaultMissing
 from systemprompt_cloud.engine.history import Outcome, first_lines
 from systemprompt_cloud.engine.journal.file_vault import FileVault
@@ -30,15 +31,18 @@ from systemprompt_cloud.engine.journal.store import SqliteStore
 from systemprompt_cloud.engine.journal.vault import VaultFiles
 from systemprompt_cloud.engine.ledger import Ledger
 from systemprompt_cloud.engine.live import LiveFlow
-from systemprompt_cloud.engine.machine.parts import Context, Event
+from systemprompt_cloud.engine.loading import Loading
+from systemprompt_cloud.engine.machine.parts import CancelRequested, Context, Event
 from systemprompt_cloud.engine.store import Ownership, Store, Vault
-from systemprompt_cloud.engine.visit import Program, Visit
+from systemprompt_cloud.engine.visit import Program, Visit, await_signal
+from typing_extensions import override
 
 from tests.support.memory_store import MemoryStore, MemoryVault
 from tests.support.parcel import PARCEL, Delivered, Packed, Parcel, Stamped, parcel
 from tests.support.rows import flow_record, flow_row
 
-Opens: TypeAlias = Callable[[Path], AbstractAsyncContextManager[Ownership]]
+Opens: TypeAlias = Callable[[Path], AbstractAsyncContextManager[Store]]
+OpensOwned: TypeAlias = Callable[[Path], AbstractAsyncContextManager[Ownership]]
 
 
 @asynccontextmanager
@@ -54,7 +58,8 @@ async def memory(_directory: Path) -> AsyncGenerator[Ownership]:
     yield MemoryStore()
 
 
-OWNED: dict[str, Opens] = {"sqlite": sqlite, "memory": memory}
+OWNED: dict[str, OpensOwned] = {"sqlite": sqlite, "memory": memory}
+STORES: dict[str, Opens] = {**OWNED}
 
 
 @pytest.fixture(params=OWNED)
@@ -64,10 +69,11 @@ async def owned(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerato
         yield store
 
 
-@pytest.fixture
-def store(owned: Ownership) -> Store:
-    """A new store, as far as every runner has one."""
-    return owned
+@pytest.fixture(params=STORES)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Store]:
+    """A new store."""
+    async with STORES[request.param](tmp_path) as opened:
+        yield opened
 
 
 async def begun(store: Store, flow: str = "f", **changes: Any) -> FlowRow:
@@ -203,14 +209,16 @@ async def run(store: Store, vault: Vault, program: Program[Any], flow: str, *, r
 
     ledger = Ledger(store, clock, lambda row, record: shown.append((row.seq, record.name)))
     if (row := await store.flow(flow)) is None:
-        row, record = first_lines(
-            flow, program.machine, Parcel(), now=clock.now(), key=None, parent=None, owner="a runner"
-        )
+        row, record = first_lines(flow, program.machine, Parcel(), now=clock.now(), key=None, parent=None, owner=None)
         await ledger.begin(row, record)
-    context = program.machine.decode_context(row.context)
-    live = LiveFlow(program, row, context, ledger=ledger, vault=vault, disk=Disk(inline=True), run_child=no_child)
+
+    def enliven(program: Program[Any], row: FlowRow, context: Context) -> LiveFlow:
+        return LiveFlow(program, row, context, ledger=ledger, vault=vault, disk=Disk(inline=True), run_child=no_child)
+
+    live, carried = await Loading(store, ledger, [program], enliven).load(row)
+    assert carried is None
     if resumed:
-        await live.resume("another runner")
+        await take_up(live, store, vault, cancel, "another runner")
     with trio.fail_after(10):
         await drive(live, store, cancel, resumed=resumed)
     assert [number for number, _ in shown] == sorted(number for number, _ in shown)
@@ -245,6 +253,49 @@ async def test_any_runner_can_drive_a_flow(store: Store) -> None:
     kinds = [each.kind for each in await store.records("f")]
     assert kinds == ["started", "event", "event", "parked", "resumed", "event"]
     assert PARCEL.decode_context(row.context).stamps == 1
+
+
+class SlowStore(MemoryStore):
+    """A store whose next write waits until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.go = trio.Event(), trio.Event()
+
+    @override
+    async def advance(self, before: FlowRow, after: FlowRow, record: Record, signal: int | None = None) -> None:
+        self.reached.set()
+        await self.go.wait()
+        await super().advance(before, after, record, signal)
+
+
+@pytest.mark.parametrize(
+    ("event", "state", "kinds"), [(CancelRequested(), "cancelled", 2), (Packed(), "travelling", 3)]
+)
+async def test_a_flow_that_moves_while_it_is_resumed_is_resumed_where_it_is(
+    event: Event, state: str, kinds: int
+) -> None:
+    """An event from the inbox is taken at the same moment: nothing is written over it, and an end stays the end."""
+    store, vault = SlowStore(), MemoryVault()
+    row, record = first_lines("f", PARCEL, Parcel(), now=SystemClock().now(), key=None, parent=None, owner=None)
+    await store.begin(row, record)
+    ledger = Ledger(store, SystemClock(), lambda _row, _record: None)
+
+    async def no_child(_parent: LiveFlow, _program: Program[Any], _context: Context) -> Outcome:
+        raise NotImplementedError
+
+    program, disk = parcel(await_signal, travelling=await_signal), Disk(inline=True)
+    live = LiveFlow(program, row, Parcel(), ledger=ledger, vault=vault, disk=disk, run_child=no_child)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(live.step, event)
+        await store.reached.wait()
+        nursery.start_soon(live.resume, "me")
+        await trio.testing.wait_all_tasks_blocked()
+        store.go.set()
+    now, records = await store.flow("f"), await store.records("f")
+    assert now is not None
+    assert (now.state, now.seq, len(records)) == (state, kinds, kinds)
+    assert (now.status, records[-1].kind) == (("ended", "event") if live.ended else ("running", "resumed"))
 
 
 # --- ownership: stores whose flows are claimed -----------------------------------------------------------------------

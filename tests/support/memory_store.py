@@ -7,6 +7,7 @@ from itertools import count
 
 import msgspec
 import trio
+from systemprompt_cloud.base.redaction import register_secret
 from systemprompt_cloud.engine.errors import FlowBusy, FlowExists, FlowNotFound, SignalTaken, VaultMissing
 from systemprompt_cloud.engine.journal.owners import OwnerName
 from systemprompt_cloud.engine.journal.records import FlowRow, Record, Signal, standing_intents
@@ -96,8 +97,8 @@ class MemoryStore:
     def _move(self, before: FlowRow, after: FlowRow) -> None:
         now = self._existing(before.id)
         if (now.seq, now.owner) != (before.seq, before.owner):
-            owner = OwnerName.parse(now.owner or "nobody:0:nowhere")
-            raise FlowBusy(before.id, pid=owner.pid, host=owner.host)
+            owner = OwnerName.parse(now.owner) if now.owner else None
+            raise FlowBusy(before.id, pid=owner.pid if owner else None, host=owner.host if owner else "")
         self._flows[before.id] = after
 
 
@@ -125,6 +126,10 @@ class MemoryVault:
         except VaultMissing:
             return False
         return True
+
+    async def make_known(self, flow: str) -> None:
+        for secret in self.held.get(flow, {}).values():
+            register_secret(secret, flow)
 
     async def discard(self, flow: str) -> None:
         self.held.pop(flow, None)

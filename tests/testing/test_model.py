@@ -309,8 +309,7 @@ def test_an_engine_that_leaves_children_behind_is_found_out(monkeypatch: pytest.
     async def cancel_nobody(*_: object) -> None:
         pass
 
-    for module in (drive_module, engine_module):
-        monkeypatch.setattr(module, "cancel_strays", cancel_nobody)
+    monkeypatch.setattr(drive_module, "cancel_strays", cancel_nobody)
     children = {machine.name: machine for machine in (LOGIN, CHECKOUT, PROVISIONING)}
     with pytest.raises(AssertionError, match="goes on; its parent is done with it"):
         run_state_machine_as_test(flow_state_machine(ONBOARDING, children=children), settings=HUNT)

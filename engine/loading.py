@@ -1,0 +1,90 @@
+"""Stored flows in today's terms: found, read, made ready to be driven."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+import msgspec
+
+from ..base.remedies import Remedy
+from .errors import EngineClosed, FlowNotFound, IncompatibleFlow
+from .history import Outcome, Trouble
+from .journal.records import FlowRow, Record
+from .ledger import Ledger
+from .live import LiveFlow
+from .machine.parts import Context
+from .store import Store
+from .versions import Begun, bring, is_current
+from .visit import Program
+
+Enliven: TypeAlias = Callable[[Program[Any], FlowRow, Context], LiveFlow]
+"""Makes a flow that can be driven of what is stored."""
+
+
+class Loading:
+    """The flows of a store, as one runner can take them up.
+
+    Args:
+        store: Where they are.
+        ledger: How they are written.
+        programs: The machines that are known here, with their activities.
+        enliven: Makes a flow that can be driven of what is stored.
+    """
+
+    def __init__(self, store: Store, ledger: Ledger, programs: Iterable[Program[Any]], enliven: Enliven) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._programs = {program.machine.name: program for program in programs}
+        self._enliven = enliven
+
+    async def existing(self, flow: str) -> FlowRow:
+        """The flow's row. Raises `FlowNotFound`."""
+        row = await self._store.flow(flow)
+        if row is None:
+            raise FlowNotFound(f"no flow has the id {flow!r} in {self._store.place}")
+        return row
+
+    def program(self, machine: str, flow: str = "") -> Program[Any]:
+        """What to do for the flows of a machine, or for this one. Raises `IncompatibleFlow`."""
+        program = self._programs.get(machine)
+        if program is None:
+            raise IncompatibleFlow(
+                f"the machine {machine} is not known here: the engine was opened without its program",
+                hint="Open the engine with its program, or cancel the flow." if flow else "Open the engine with it.",
+                remedy=Remedy("add_program", {"flow": flow}) if flow else None,
+            )
+        return program
+
+    async def load(self, row: FlowRow) -> tuple[LiveFlow, Record | None]:
+        """The flow, with the record that has to be written first if another version of its machine wrote it.
+
+        Raises:
+            IncompatibleFlow: Another version wrote it, and no migration leads from there.
+        """
+        program = self.program(row.machine, row.id)
+        begun = Begun()
+        if not is_current(program.machine, row):
+            intents = await self._store.intents(row.id, row.incarnation)
+            begun = Begun(intents, await self._store.children(row.id))
+        brought = bring(program.machine, row, begun, self._ledger.clock.now())
+        return self._enliven(program, brought.row, brought.context), brought.record
+
+    def read(self, row: FlowRow, begun: Begun) -> Context:
+        """What a stored flow knows, in today's terms. Raises `IncompatibleFlow`."""
+        program = self.program(row.machine, row.id)
+        return bring(program.machine, row, begun, self._ledger.clock.now()).context
+
+    async def outcome(self, flow: str) -> Outcome:
+        """How a flow that is not driven here ended.
+
+        Raises:
+            FlowParked: It has not; it waits for a person to fix something.
+            EngineClosed: It has not, and nothing drives it here.
+        """
+        live, _ = await self.load(await self.existing(flow))
+        if live.ended:
+            return live.outcome()
+        if live.row.trouble is not None:
+            raise msgspec.json.decode(live.row.trouble, type=Trouble).error(live.row)
+        raise EngineClosed(f"nobody drives flow {flow} here; it stands in {live.row.state}")
