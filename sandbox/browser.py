@@ -9,6 +9,7 @@ reload"), like a person who reloads: a command that is killed and resumed must f
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from html.parser import HTMLParser
 from typing import Final, Literal
 from urllib.parse import urljoin, urlsplit
@@ -22,6 +23,8 @@ from ..errors import Network
 from ..io.http.bodies import may_be_left
 
 RELOAD_SECONDS: Final = 0.1
+_LOAD_SECONDS: Final = 10.0
+"""What one page may take."""
 _MAX_STEPS: Final = 20
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
@@ -126,13 +129,15 @@ class ScriptedBrowser:
         # A proxy has no business on loopback, and certificates, which take long to read, have none either.
         nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         async with httpx.AsyncClient(
-            follow_redirects=False, trust_env=False, verify=nobody, timeout=self._patience
+            follow_redirects=False, trust_env=False, verify=nobody, timeout=_LOAD_SECONDS
         ) as client:
             pressed: list[str] = []
             request = client.build_request("GET", url)
             for _ in range(_MAX_STEPS):
                 may_be_left(request)  # a tab is closed without asking
-                answer = await self._load(client, request) if pressed else await client.send(request)
+                # A form that was sent and lost is not sent again: a person would be asked first.
+                reloads = bool(pressed) and request.method == "GET"
+                answer = await self._load(client, request) if reloads else await client.send(request)
                 here = str(request.url)
                 if answer is None:
                     return PageVisit(here, None, "", tuple(pressed))
@@ -148,18 +153,13 @@ class ScriptedBrowser:
             raise LookupError(f"no end after {_MAX_STEPS} pages, last on {urlsplit(str(request.url)).netloc}")
 
     async def _load(self, client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response | None:
-        """Send a request; a GET is sent again while refused or answered 503. None when patience ran out unanswered."""
+        """Get a page, again while it is refused or answered 503. None when patience ran out unanswered."""
         answer: httpx.Response | None = None
         with trio.move_on_after(self._patience):
             while True:
-                try:
+                with suppress(httpx.TransportError):
                     answer = await client.send(request)
-                except httpx.TransportError:
-                    # A form that was sent and lost is not sent again: a person would be asked first.
-                    if request.method != "GET":
-                        raise
-                else:
-                    if answer.status_code != 503 or request.method != "GET":
+                    if answer.status_code != 503:
                         return answer
                 await trio.sleep(RELOAD_SECONDS)
         return answer
