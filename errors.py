@@ -36,7 +36,7 @@ REMEDY_OF_CODE: Final = {
     "domain_not_found": Remedy("set_domain"),
     "secret_not_found": Remedy("list_secrets"),
 }
-"""The same as steps."""
+"""The remedy that goes with each hint of `HINT_OF_CODE`."""
 
 
 def refusal_in_words(where: str, code: str, said: str) -> str:
@@ -105,7 +105,7 @@ class CredentialsBootstrapError(CloudError, hint="Call CredentialsBootstrap.init
 
 
 class LoginDenied(CloudError, code=EXIT_REFUSED, hint="Log in again.", remedy="retry_login"):
-    """The person, or the identity provider, said no."""
+    """The person, or the identity provider, denied the login."""
 
 
 class AccountNotConfirmed(
@@ -252,7 +252,7 @@ class Network(
 
 
 class StreamLost(CloudError, retryable=True, hint="Nothing to do: polling takes over and the stream is tried again."):
-    """An event stream ended, broke or fell silent; what it carried so far stands."""
+    """An event stream ended, broke or fell silent; what it carried so far is kept."""
 
 
 class TooLarge(CloudError, hint="This is not what the API sends; check its URL and any proxy.", remedy="check_proxy"):
@@ -295,4 +295,4 @@ class DeploymentUnfinished(CloudError):
 
 
 class StillPending(CloudError, code=EXIT_PENDING, hint="Resume the flow to wait longer.", remedy="wait_longer"):
-    """The time is up and the server is still at it; what is paid for is not given up."""
+    """The time is up and the server is still working; what is paid for is not given up."""

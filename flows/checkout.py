@@ -93,7 +93,7 @@ def checkout_program(services: Services) -> Program[CheckoutContext]:
 
 
 async def start_checkout(engine: Engine, context: CheckoutContext) -> Flow:
-    """Start a checkout, or go on with the unfinished one for the same API, plan, region and port."""
+    """Start a checkout, or resume the unfinished one for the same API, plan, region and port."""
     key = f"{context.api_url}|{context.plan}|{context.region}|{context.port}"
     return await engine.start(CHECKOUT, context, key=key)
 
@@ -195,8 +195,8 @@ class _Checkout(Following[CheckoutContext]):
         plans = await api.plans()
         plan = find_plan(plans, context.plan)
         if plan is None:
-            known = ", ".join(each.id for each in plans)
-            return OrderRefused(f"there is no plan {context.plan!r}; there are {known}", "unknown_plan")
+            offered = ", ".join(each.id for each in plans)
+            return OrderRefused(f"there is no plan {context.plan!r}; there are {offered}", "unknown_plan")
         known = tuple(tenant.id for tenant in (await api.me()).tenants)
         try:
             port = free_port(context.port)
@@ -296,14 +296,14 @@ class _Checkout(Following[CheckoutContext]):
             async with listening as listener:
                 try:
                     while True:
-                        # A browser that comes back late, or is reloaded, sees how things stand; it decides nothing now.
+                        # A browser that comes back late, or is reloaded, sees the current state; it decides nothing.
                         hit = await listener.wait_hit()
                         waiting = visit.context.tenant_id or context.checkout_session_id
                         hit.answer(200, self.browser.checkout_pages.waiting_page(waiting))
                 finally:
                     ended = visit.left and status_view(visit.context).status in PAGE_ENDS
                     if ended and visit.scratch.get(WATCHED):
-                        # The page asks once a second; it shall hear the end, too, before nobody answers any more.
+                        # The page asks once a second; it should see the end, too, before the listener closes.
                         with trio.move_on_after(LAST_LOOK_SECONDS, shield=True):
                             await told.wait()
         except PortBusy:

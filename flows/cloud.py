@@ -1,10 +1,10 @@
-"""The front door for tools that embed the flows: one object, one method for each flow.
+"""The entry point for tools that embed the flows: one object, one method for each flow.
 
     async with open_cloud(show_url=lambda purpose, url, again: print(purpose, url)) as cloud:
         flow = await cloud.onboard(plan="starter", region="iad")
         outcome = await flow.wait()
 
-Each method starts its flow, or goes on with the unfinished one that was asked for the same thing; all of them return at
+Each method starts its flow, or resumes the unfinished one that was asked for the same thing; all of them return at
 once with a `Flow`. Leaving the block leaves running flows resumable.
 """
 
@@ -159,7 +159,7 @@ class Cloud:
         return await start_onboarding(self.engine, context)
 
     async def resume(self, flow: str) -> Flow:
-        """Go on with a flow where it stands.
+        """Resume a flow in the state it is in.
 
         Args:
             flow: Its id, or the beginning of it.

@@ -64,7 +64,7 @@ def deployment_program(services: Services) -> Program[DeploymentContext]:
 
 
 async def start_deployment(engine: Engine, context: DeploymentContext) -> Flow:
-    """Deploy an image, or go on with the unfinished deployment of the same one.
+    """Deploy an image, or resume the unfinished deployment of the same one.
 
     Args:
         engine: Opened with `deployment_program`.
@@ -80,7 +80,7 @@ async def start_deployment(engine: Engine, context: DeploymentContext) -> Flow:
     if found := engine.journal.unfinished_with_key(DEPLOYMENT.name, key):
         _same_image(engine, found.id, context)
     flow = await engine.start(DEPLOYMENT, context, key=key)
-    _same_image(engine, flow.id, context)  # somebody else may have been quicker between the two
+    _same_image(engine, flow.id, context)  # another process may have started one between the two
     return flow
 
 

@@ -75,7 +75,7 @@ def login_program(services: Services) -> Program[LoginContext]:
 
 
 async def start_login(engine: Engine, context: LoginContext, *, token: str | None = None) -> Flow:
-    """Start a login, or go on with the unfinished one for the same API, provider and port.
+    """Start a login, or resume the unfinished one for the same API, provider and port.
 
     Args:
         engine: With `login_program` among its programs.

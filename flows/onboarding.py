@@ -1,6 +1,6 @@
 """What is done in each state of an onboarding: run the child flow, and say how it ended.
 
-The table is `machines/onboarding.py`; `all_programs` is what an engine needs to run any machine of the house.
+The table is `machines/onboarding.py`; `all_programs` is what an engine needs to run any machine of this package.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def onboarding_program(
 
 
 async def start_onboarding(engine: Engine, context: OnboardingContext) -> Flow:
-    """Start an onboarding, or go on with the unfinished one for the same API, plan and region."""
+    """Start an onboarding, or resume the unfinished one for the same API, plan and region."""
     return await engine.start(ONBOARDING, context, key=f"{context.api_url}|{context.plan}|{context.region}")
 
 

@@ -1,8 +1,8 @@
 """The three flows under the names and with the shapes the Rust crate gives them: a call that returns when it is done.
 
 Each runs one of this package's own flows: the same tables, engine and journal, so that a program that is killed and
-calls again goes on where it stood. They are for programs that are brought over. `open_cloud` is the front door for new
-ones: it shows the way there, and not only the end.
+calls again resumes where it was. They are for programs that are ported. New programs use `open_cloud`, which shows the
+progress, too, and not only the end.
 
 What the Rust functions do that these do not: a token is returned only after the API has said whose it is, and it is
 stored by then; a payment is believed only after the API has named the tenant; a tenant that is ready is stored with
@@ -74,7 +74,7 @@ class CheckoutCallbackResult(msgspec.Struct, frozen=True, kw_only=True):
         transaction_id: The payment provider's number for it.
         tenant_id: The tenant that was paid for; the API has confirmed it.
         tenant_name: Its name.
-        needs_deploy: True when its infrastructure stands and waits for an image.
+        needs_deploy: True when its infrastructure is ready and waits for an image.
     """
 
     transaction_id: str
@@ -110,9 +110,9 @@ async def run_oauth_flow(
         The token.
 
     Raises:
-        LoginDenied: The person, or the provider, said no.
+        LoginDenied: The person, or the provider, denied the login.
         FlowFailed: Nobody came back in time, or the API refused.
-        FlowParked: Something has to be mended first; the same call goes on then.
+        FlowParked: Something has to be fixed first; then the same call resumes.
         FlowBusy: Another process is at the same login.
         UnsafeUrl: `api_url` is not one a token may be sent to.
     """
@@ -174,7 +174,7 @@ async def run_checkout_callback_flow(
 
     Raises:
         FlowFailed: It was not paid, or what was paid for could not be built; the message says which.
-        FlowParked: Paid, and no tenant yet; or something has to be mended first. The same call goes on.
+        FlowParked: Paid, and no tenant yet; or something has to be fixed first. The same call resumes.
         UnsafeUrl: `redirect_uri` is not one of this computer's, or the checkout's address must not be opened.
     """
     port, nonce = _listening_place(redirect_uri)
@@ -216,7 +216,7 @@ async def wait_for_provisioning(
 
     Raises:
         FlowFailed: The server gave up, or says that the tenant is not there; the message is the server's.
-        FlowParked: Not ready in time, or something has to be mended first; the same call waits on.
+        FlowParked: Not ready in time, or something has to be fixed first; the same call resumes.
         FlowBusy: Another process waits for the same tenant.
     """
     context = ProvisioningContext(api_url=client.api_url, tenant_id=tenant_id, timeout=timeout)
@@ -297,7 +297,7 @@ def _listening_place(redirect_uri: str) -> tuple[int, str | None]:
 
 
 async def _observations(engine: Engine, flow: Flow, tenant_id: str) -> AsyncGenerator[ProvisioningEvent]:
-    """What a provisioning has seen of the server's work, each once it is durable; ends when the flow ends or parks."""
+    """What a provisioning has seen of the server's work, each once it is durable, until the flow ends or is paused."""
     step = ""
     async with aclosing(flow.changes()) as changes:
         async for change in changes:

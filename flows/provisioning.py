@@ -53,7 +53,7 @@ STREAM_EVENTS = frozenset({"provisioning", "message"})
 SECRETS = "tenant_secrets"
 
 SECRETS_SECONDS = 30.0
-"""How long a tenant whose infrastructure stands, and which still waits for an image, gets to name its secrets."""
+"""How long a tenant whose infrastructure is ready, and which still waits for an image, gets to name its secrets."""
 
 
 def provisioning_program(services: Services) -> Program[ProvisioningContext]:
@@ -74,7 +74,7 @@ def provisioning_program(services: Services) -> Program[ProvisioningContext]:
 
 
 async def start_provisioning(engine: Engine, context: ProvisioningContext) -> Flow:
-    """Wait for a tenant, or go on with the unfinished wait for the same one."""
+    """Wait for a tenant, or resume the unfinished wait for the same one."""
     return await engine.start(PROVISIONING, context, key=f"{context.api_url}|{context.tenant_id}")
 
 
@@ -161,7 +161,7 @@ class _Provisioning(Following[ProvisioningContext]):
         return SecretsFetched(await visit.keep(SECRETS, msgspec.json.encode(secrets).decode()), app_url)
 
     async def _status_with_secrets(self, api: CloudApiClient, tenant_id: str) -> TenantStatus:
-        """The status that names the secrets; one that does not, once the tenant is ready or patience is at its end."""
+        """The status that names the secrets; one that does not, once the tenant is ready or the time is up."""
         with trio.move_on_after(SECRETS_SECONDS):
             while True:
                 status = await api.tenant_status(tenant_id)

@@ -5,17 +5,17 @@ Theory
 Money is involved, so nothing is done twice. The order is validated first (`validating_order`: the plan exists, the
 region exists, which tenants there are already), then the checkout is created (`creating_checkout`) under an idempotency
 key announced in the journal beforehand. If the answer is lost, a server that honours such keys is simply asked again
-under the same key; with any other server the flow stands in `outcome_unknown` until a person decides.
+under the same key; with any other server the flow waits in `outcome_unknown` until a person decides.
 
-The person pays in a browser (`awaiting_payment`), and two messengers bring the news: the browser's callback and the
+The person pays in a browser (`awaiting_payment`), and two sources report the result: the browser's callback and the
 checkout's event stream. Either may be lost. A callback is a hint; it is never believed on its own. "Completed" is
 checked against the API (`confirming_tenant`), "pending" is followed (`awaiting_tenant_streaming`, and
 `awaiting_tenant_polling` while the stream is away) until the server has built the infrastructure (then an image must be
 deployed) or the tenant.
 
 An order that may have been paid is never given up by a clock. When the time to pay is over the API is asked once more
-(`looking_for_payment`); after the payment, a deadline only leads to a state in which the flow stands until somebody
-wants to wait on (`tenant_unconfirmed`, `tenant_overdue`). So the same command never buys a second time.
+(`looking_for_payment`); after the payment, a deadline only leads to a state in which the flow waits until a person
+resumes it (`tenant_unconfirmed`, `tenant_overdue`). So the same command never buys a second time.
 
     validating_order -> creating_checkout -> awaiting_payment -> confirming_tenant --------> completed
                            |       ^          |       |                                        ^
@@ -244,9 +244,9 @@ CHECKOUT: Final = Machine(
         ),
         State("outcome_unknown", "a checkout may have been created: waiting for a person to decide"),
         State("awaiting_payment", "waiting for the payment", timeout="timeout"),
-        State("looking_for_payment", "the time to pay is over: asking the API whether somebody paid"),
+        State("looking_for_payment", "the time to pay is over: checking for a payment"),
         State("confirming_tenant", "asking the API about the tenant", timeout="confirm_timeout"),
-        State("tenant_unconfirmed", "the API has not confirmed the tenant: somebody has to want to wait on"),
+        State("tenant_unconfirmed", "the API has not confirmed the tenant: resume to wait longer"),
         State(
             "awaiting_tenant_streaming",
             "payment pending: following the event stream",
@@ -259,7 +259,7 @@ CHECKOUT: Final = Machine(
             timeout="tenant_timeout",
             tags=(POLLING,),
         ),
-        State("tenant_overdue", "paid, and no tenant in time: somebody has to want to wait on"),
+        State("tenant_overdue", "paid, and no tenant in time: resume to wait longer"),
         State("completed", "paid, and the tenant is known", verdict=Verdict.SUCCESS),
         State("declined", "the payment was declined", verdict=Verdict.FAILURE),
         State("timed_out", "nobody paid in time", verdict=Verdict.FAILURE),

@@ -24,7 +24,7 @@ image before, or `failed` of the attempt before. The wire has no number to tell 
 - `rolling_out`: `ready` and `failed` are believed, anything else is the server at work.
 
 When the time is up the server is asked one last time, and a deployment that is still under way is not given up: as in
-provisioning, the flow stands in `overdue` until somebody wants to wait on.
+provisioning, the flow waits in `overdue` until a person resumes it.
 
     opening_registry -> deploying -> awaiting_rollout -> rolling_out -> deployed
                          |     ^                         |  ^    ^
@@ -189,7 +189,7 @@ DEPLOYMENT: Final = Machine(
         ),
         State("rolling_out", "waiting until the image runs", timeout="timeout", late="continue"),
         State("asking_once_more", "the time is up: asking one last time"),
-        State("overdue", "not running in time: somebody has to want to wait on"),
+        State("overdue", "not running in time: resume to wait longer"),
         State("deployed", "the tenant runs the image", verdict=Verdict.SUCCESS),
         State("deployment_failed", "the image could not be deployed", verdict=Verdict.FAILURE),
         State("cancelled", "the deployment was cancelled", verdict=Verdict.CANCELLED),

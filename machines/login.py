@@ -11,7 +11,7 @@ tab that is still open (RFC 8252 section 7.3; RFC 9700 section 4.7 for why a non
 A callback is a claim, not a fact: the token counts only after the API accepted it (`verifying_token`), and only then
 are the old credentials replaced (`saving_credentials`). If the API cannot take a redirect URI with a query, the
 callback is *unbound*; then anybody could have sent it, and a person must confirm the account (`confirming_account`)
-first. Telling the API about the login (`reporting_login`) is a courtesy: it never makes a good login fail.
+first. Telling the API about the login (`reporting_login`) is optional: it never makes a good login fail.
 
     requesting_authorization -> awaiting_callback -> verifying_token -> saving_credentials -> reporting_login
                                                          | unbound                              |
@@ -100,7 +100,7 @@ class CallbackReceived(Event, frozen=True):
 
 
 class AuthorizationDenied(Event, frozen=True):
-    """The browser came back with an error: the person, or the provider, said no."""
+    """The browser came back with an error: the person, or the provider, denied the login."""
 
     error: str
     problem: str
@@ -193,7 +193,7 @@ LOGIN: Final = Machine(
     states=[
         State("requesting_authorization", "preparing the login"),
         State("awaiting_callback", "waiting for the browser to come back", timeout="timeout"),
-        State("verifying_token", "asking the API whose token this is"),
+        State("verifying_token", "verifying the token"),
         State("confirming_account", "waiting for a person to confirm the account", timeout="timeout"),
         State(
             "saving_credentials",
@@ -210,7 +210,7 @@ LOGIN: Final = Machine(
         ),
         State("authenticated", "logged in", verdict=Verdict.SUCCESS),
         State("denied", "the login was refused", verdict=Verdict.FAILURE),
-        State("timed_out", "nobody came back in time", verdict=Verdict.FAILURE),
+        State("timed_out", "timed out waiting for the browser", verdict=Verdict.FAILURE),
         State("failed", "the login failed", verdict=Verdict.FAILURE),
         State("cancelled", "the login was cancelled", verdict=Verdict.CANCELLED),
     ],
@@ -234,7 +234,7 @@ LOGIN: Final = Machine(
         on(LoginReported, "reporting_login", "authenticated"),
         on(LoginNotReported, "reporting_login", "authenticated"),
         on(DeadlinePassed, "reporting_login", "authenticated"),
-        # The credentials stand already: stopping now is being done.
+        # The credentials are saved already: cancelling now leaves the person logged in.
         on(CancelRequested, "reporting_login", "authenticated"),
         on(CancelRequested, ANY, "cancelled", update=cancelled),
     ],

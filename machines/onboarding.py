@@ -45,7 +45,7 @@ class OnboardingContext(Context, frozen=True, kw_only=True):
 
 
 class CredentialsFound(Event, frozen=True):
-    """Stored credentials stand and the API accepts them."""
+    """There are stored credentials and the API accepts them."""
 
     user_email: str
 
@@ -81,7 +81,7 @@ class ProvisioningSucceeded(Event, frozen=True):
 
 
 class ChildRefused(Event, frozen=True):
-    """The child flow ended because somebody said no: a login denied, a payment declined."""
+    """The child flow ended with a refusal: a login denied, a payment declined."""
 
     machine: str
     problem: str
@@ -165,7 +165,7 @@ ONBOARDING: Final = Machine(
         State("checking_out", "paying for the tenant", child="checkout"),
         State("provisioning", "waiting for the tenant", child="provisioning"),
         State("ready", "the tenant is running and stored", verdict=Verdict.SUCCESS),
-        State("denied", "somebody said no", verdict=Verdict.FAILURE),
+        State("denied", "the login was denied or the payment declined", verdict=Verdict.FAILURE),
         State("timed_out", "it took too long", verdict=Verdict.FAILURE),
         State("failed", "it failed", verdict=Verdict.FAILURE),
         State("cancelled", "it was cancelled", verdict=Verdict.CANCELLED),

@@ -4,12 +4,12 @@ Theory
 ------
 The server does the work; we watch. The event stream is the source while it lives (`streaming`). When it breaks, ends
 or falls silent, the machine says so and polling answers at once (`polling`) while the stream is tried again beside it;
-when the stream is back, polling stops. Neither source is trusted to be complete: `machines.watching` folds both into
-one story.
+when the stream is back, polling stops. Neither source is trusted to be complete: `parts/watching.py` combines both
+into one story.
 
 When the time is up the server is asked one last time (`asking_once_more`): a laptop that was asleep through the
 deadline must not declare a tenant dead that has been ready for an hour. And a tenant that is still being built is not
-given up: it is paid for. The flow stands in `overdue` until somebody wants to wait on, or cancels.
+given up: it is paid for. The flow waits in `overdue` until a person resumes or cancels it.
 
 A ready tenant has secrets. They are fetched into the vault, the database is opened to the outside if that was asked
 for (a refusal is a warning, the tenant still runs), and the tenant is stored.
@@ -101,7 +101,7 @@ class DatabaseNotOpened(Event, frozen=True):
 
 
 class TenantSaved(Event, frozen=True):
-    """The tenant stands in tenants.json."""
+    """The tenant is in tenants.json."""
 
     name: str
     path: str
@@ -163,7 +163,7 @@ PROVISIONING: Final = Machine(
             tags=(POLLING,),
         ),
         State("asking_once_more", "the time is up: asking one last time"),
-        State("overdue", "not ready in time: somebody has to want to wait on"),
+        State("overdue", "not ready in time: resume to wait longer"),
         State("fetching_secrets", "fetching the tenant's secrets"),
         State(
             "opening_database",

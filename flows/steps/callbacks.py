@@ -1,7 +1,7 @@
 """Waiting for a browser: what login and checkout have in common.
 
 The listener is up before the URL is shown, and the URL is shown before a browser is opened. A browser that comes back
-hears "done" only when its event is on disk; if it cannot be written, the page says so and the same tab may be reloaded.
+sees "done" only when its event is on disk; if it cannot be written, the page says so and the same tab may be reloaded.
 """
 
 from __future__ import annotations

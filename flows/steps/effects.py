@@ -6,10 +6,10 @@ was announced with. What comes of it is the first of these that fits:
 - An answer: it has happened.
 - A conflict with an earlier process's request under the same key: nobody here knows.
 - The API refuses what was asked for, for good (4xx): it has not happened, and asking again will not help.
-- It fails, and this server honours idempotency keys: the flow is parked; the same key may be sent again, whatever
+- It fails, and this server honours idempotency keys: the flow is paused; the same key may be sent again, whatever
   happened.
 - It fails in a way that proves that nothing happened (`io/http/polling.py:may_have_happened`). The intent is withdrawn,
-  and the flow parked; resumed, it asks as if for the first time.
+  and the flow paused; resumed, it asks as if for the first time.
 - Any other failure: nobody here knows.
 
 Where nobody knows, the flow finds out, or asks a person.

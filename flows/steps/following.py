@@ -1,4 +1,4 @@
-"""A server is followed at its work: the activities that checkout and provisioning have in common.
+"""Following a server at its work: the activities that checkout and provisioning have in common.
 
 How it is followed is written in `streaming.py` and `watching.py`. Here that becomes activities; what differs between
 the two machines is their `Source`.
@@ -27,7 +27,7 @@ P = ParamSpec("P")
 def ended_by_refusal(
     activity: Callable[Concatenate[S, P], Awaitable[Event]],
 ) -> Callable[Concatenate[S, P], Awaitable[Event]]:
-    """An activity that is over, too, when the API says that the thing is not ours or not there."""
+    """Let an activity end with `AccessRefused` when the API says that the thing is not ours or not there."""
 
     @wraps(activity)
     async def until_refused(self: S, *args: P.args, **kwargs: P.kwargs) -> Event:

@@ -43,7 +43,7 @@ logger = get_logger(__name__)
 T = TypeVar("T")
 
 OPEN_SECONDS = 1.5
-"""How long the stream may take to open before polling answers: nobody shall wait two seconds for a first word."""
+"""How long the stream may take to open before polling answers: the first message should not take two seconds."""
 
 REOPEN_SECONDS = 5.0
 """The same for one that was opened beside polling just now, however long that took: it may be a slow one."""

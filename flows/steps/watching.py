@@ -31,7 +31,7 @@ Ask = Callable[[], Awaitable[Event | None]]
 """Asks once; gives an event that leads out, an observation, or None."""
 
 GONE = frozenset({403, 404, 410})
-"""Statuses that waiting does not mend; 401 is not among them: a login mends it, so it parks the flow."""
+"""Statuses that waiting does not fix; 401 is not among them: a login fixes it, so it pauses the flow."""
 
 FINISH_SECONDS = 1.0
 """How long a stream may say nothing new of a story whose end is known, before it is taken not to tell the end."""
@@ -142,7 +142,7 @@ async def poll(
 
 
 async def stand_by(visit: Visit[Any]) -> Event:
-    """Park the flow where the time ran out; go on waiting when somebody resumes it.
+    """Pause the flow where the time ran out; go on waiting when it is resumed.
 
     Raises:
         StillPending: On the first visit; what the context says about it is the message.

@@ -7,11 +7,12 @@ when). Redirects are not followed: wherever they lead, the token does not. The a
 becomes a record of `wire.py`, anything else an error that names the request (`http/answers.py`).
 
 `tenant_events` and `checkout_events` open a stream once: `flows/` decides between stream and polling. `follow_tenant`
-and `follow_checkout` open it again as often as it takes (`event_source.py`).
+and `follow_checkout` open it again as often as it takes (`sse/event_source.py`).
 
 Every call raises `NotAuthenticated` without a token or when it was refused (`TokenExpired` when its `exp` has passed),
 `ApiError` on any other refusal and on an answer of the wrong shape, `Network` when the API was not reached or the
-connection broke, and `TooLarge` on a body over the bound. Their docstrings name only what comes on top.
+connection broke, `TooLarge` on a body over the bound, and `UnsafeUrl` when the base URL and the path are too long to be
+one URL. Their docstrings name only what comes on top.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ class CloudApiClient(TenantCalls):
         """Ask where the person can log in. The only call made without a token.
 
         Args:
-            provider: Who shall vouch for the person.
+            provider: The identity provider to log in with.
             redirect_uri: The loopback URL the browser comes back to.
 
         Returns:
@@ -238,7 +239,7 @@ class CloudApiClient(TenantCalls):
         return (await self._transport.call("GET", "/api/v1/tenants")).decode(wire.Data[list[wire.Tenant]]).data
 
     async def tenant_status(self, tenant_id: str) -> wire.TenantStatus:
-        """Ask how far a tenant is."""
+        """Ask how far a tenant's provisioning or deployment is."""
         answer = await self._transport.call("GET", f"/api/v1/tenants/{path_segment(tenant_id)}/status")
         return answer.decode(wire.Data[wire.TenantStatus]).data
 
@@ -261,7 +262,7 @@ class CloudApiClient(TenantCalls):
 
         Args:
             tenant_id: The tenant.
-            enabled: Whether it shall answer from outside.
+            enabled: Whether it accepts connections from outside.
             idempotency_key: The same for every try at the same change.
         """
         path = f"/api/v1/tenants/{path_segment(tenant_id)}/external-db-access"

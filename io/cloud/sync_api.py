@@ -1,8 +1,8 @@
 """The API for programs that do not run trio: the same calls, which wait.
 
 Theory: there is one client, the asynchronous one. `SyncCloudApiClient` keeps a trio loop in a thread of its own
-(`blocking.py`) with one `CloudApiClient` in it, hands each call over and waits for what comes of it. So the rules of
-sending, the bounds and the errors are the same ones, and any number of threads share one connection pool.
+(`base/blocking.py`) with one `CloudApiClient` in it, hands each call over and waits for what comes of it. So the rules
+of sending, the bounds and the errors are the same ones, and any number of threads share one connection pool.
 Every method has the name, the parameters and the meaning of its asynchronous twin; a test compares the two.
 
 A call holds up its thread. In a program that runs asyncio or trio it belongs into a worker thread

@@ -1,7 +1,7 @@
-"""What can be asked of a tenant once there is one: images, secrets, credentials, its domain, its end.
+"""The calls on a tenant that exists: images, secrets, credentials, its domain, deleting it.
 
-`CloudApiClient` is made of these calls and of those in `api.py`; they are apart because they are a program of their
-own: nothing in a login, a purchase or the wait for a tenant makes one of them.
+`CloudApiClient` is made of these calls and of those in `api.py`; they are apart because nothing in a login, a purchase
+or the wait for a tenant makes one of them.
 
 Theory: a call is either one whose repetition leaves the tenant as the first try did (`delete_tenant`, `set_secrets`),
 or one that acts each time it arrives (`restart_tenant`, `rotate_credentials`). The HTTP method says which (RFC 9110
@@ -66,7 +66,7 @@ class TenantCalls:
         await self._transport.call("DELETE", _path(tenant_id), key=idempotency_key)
 
     async def cancel_subscription(self, tenant_id: str, *, idempotency_key: str | None = None) -> None:
-        """End the tenant's subscription; what happens to the tenant then is the plan's business."""
+        """End the tenant's subscription; what happens to the tenant then depends on the plan."""
         await self._transport.call("POST", _path(tenant_id, "subscription", "cancel"), key=idempotency_key)
 
     # --- its secrets and credentials -------------------------------------------------------------------

@@ -50,7 +50,7 @@ class Environment(StrEnum):
 
 
 class OAuthProvider(StrEnum):
-    """Who can vouch for a person."""
+    """The identity providers a person can log in with."""
 
     GITHUB = "github"
     GOOGLE = "google"
@@ -189,7 +189,7 @@ class Plan(Message, frozen=True, kw_only=True):
 
 
 class CheckoutRequest(Message, frozen=True, kw_only=True, omit_defaults=True):
-    """`POST /api/v1/checkout`: what is bought, where it shall run, where the browser goes afterwards."""
+    """`POST /api/v1/checkout`: what is bought, where it runs, where the browser goes afterwards."""
 
     price_id: str
     region: str

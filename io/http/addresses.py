@@ -1,4 +1,4 @@
-"""Whom to call: httpx's URLs, held to the rules of `urls.py` for what a token's way depends on.
+"""httpx's URLs under the rules of `urls.py`: where a request, and a token with it, may be sent.
 
 What is compared is what is called: hosts are taken from httpx's own parts, as they are looked up. Messages name a
 request by its URL without user and query.

@@ -38,7 +38,8 @@ def parse_retry_after(headers: httpx.Headers, now: datetime) -> float | None:
 
     Args:
         headers: The answer's headers. A date is read against the answer's own `Date`, so a wrong clock here does no
-        harm. now: The present, used when there is no `Date`.
+            harm.
+        now: The present, used when there is no `Date`.
 
     Returns:
         Seconds, never negative; None when the header is absent or unreadable.
@@ -97,7 +98,7 @@ def network_reason(exc: BaseException) -> str:
 
 
 def request_id(response: httpx.Response) -> str | None:
-    """Under which name the server's operators know this request: the server's own word for it, else ours, if any."""
+    """The id under which the server's operators find this request: the server's own, else ours, if any."""
     theirs = response.headers.get("x-request-id", "")
     if _REQUEST_ID.fullmatch(theirs):
         return redact(theirs)

@@ -1,7 +1,7 @@
 """A request's body that may be left half-sent.
 
 httpx reads even the empty body of a GET from an asynchronous generator. A request that is cancelled while it is being
-written leaves that generator where it stood, and trio, which collects nobody's generators, warns about each
+written leaves that generator unfinished, and trio, which collects nobody's generators, warns about each
 (`ResourceWarning`). Flows are cancelled all the time, so their requests carry a body that is no generator.
 """
 

@@ -24,7 +24,7 @@ import trio
 
 LANE_WIDTH: Final = 32
 CLOSING_TIME: Final = 1.0
-"""Seconds closing connections get to say goodbye, all of them at once."""
+"""Seconds that closing connections may take, all of them together."""
 
 
 class Lane:

@@ -21,7 +21,7 @@ from typing import Final
 from ...errors import ApiError, Network, NotAuthenticated
 
 LONGEST_RETRY_AFTER: Final = 300.0
-"""Seconds. A `Retry-After` beyond this is cut down: a bug of the server must not park a client for a year."""
+"""Seconds. A `Retry-After` beyond this is cut down: a bug of the server must not stop a client for a year."""
 
 PACE_START: Final = 0.25
 PACE_CAP: Final = 2.0

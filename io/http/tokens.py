@@ -48,7 +48,7 @@ def _exp(token: str) -> float | None:
 
 
 def token_expiry(token: str) -> datetime | None:
-    """When a token ends to be valid.
+    """When a token expires.
 
     Args:
         token: A JWT in compact form.
@@ -82,7 +82,7 @@ def is_token_expired(token: str, now: datetime) -> bool:
 
 
 def why_spent(token: str, now: datetime) -> str:
-    """The same question, answered with how a sentence about the token goes on; empty when it is worth sending."""
+    """The same question, answered with the rest of a sentence about the token; empty when it is worth sending."""
     try:
         expiry = token_expiry(token)
     except JwtDecode:
@@ -94,7 +94,7 @@ def is_sandbox_token(token: str) -> bool:
     """Whether a local cloud issued this token (claim `sandbox` is true); production must never be sent it.
 
     Args:
-        token: Any bearer token; one that is not a JWT is nobody's sandbox token.
+        token: Any bearer token; one that is not a JWT is no sandbox token.
     """
     try:
         return token_claims(token).get("sandbox") is True

@@ -4,7 +4,7 @@ Theory of the retries: what may be repeated depends on what may already have hap
 
 - A request that surely never left (none of it was written to any connection; httpcore's trace tells) is sent again,
   whatever it is.
-- GET, PUT and DELETE are sent again on any failure that may mend itself (RFC 9110 section 9.2.2, and checked call by
+- GET, PUT and DELETE are sent again on any failure that may pass by itself (RFC 9110 section 9.2.2, and checked call by
   call: a PUT of this API replaces a value by the same value, a DELETE removes what a name stands for, which nobody
   makes anew within seconds). The first try of a DELETE whose outcome is unknown may have done it: a 404 or 410 to the
   next one says that the thing is gone, which is what was asked for, and is no error then. To the first try it is one.
@@ -14,7 +14,7 @@ Theory of the retries: what may be repeated depends on what may already have hap
   server what happened.
 
 A refused token is never tried twice. `Retry-After` is honoured while the budget lasts; beyond it the error says so at
-once instead of sleeping towards a failure.
+once instead of waiting first.
 
 The deadline of a request covers all of it. httpx's own timeouts are per read, and a server that sends a byte now and
 then would pass every one of them.
@@ -208,7 +208,7 @@ class Transport:
             # width of a lane would close every connection as soon as it is free.
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=LANE_WIDTH),
             follow_redirects=False,
-            # What happens on loopback is no proxy's business.
+            # Requests to loopback never go through a proxy.
             trust_env=not is_loopback(self.base),
             verify=trust,
             # Agreed upon with the server while TLS starts (RFC 7301); there is none without TLS.
@@ -244,6 +244,7 @@ class Transport:
             ApiError: The API refused, or something else answered.
             Network: It was not reached, or the connection broke; `sent` tells whether the request may have arrived.
             TooLarge: The answer is over the bound.
+            UnsafeUrl: The base URL and the path make no URL; nothing was sent.
         """
         started = trio.current_time()
         failures = 0
@@ -305,12 +306,12 @@ class Transport:
             link: A path under the base URL.
             headers: What to send besides the token.
 
-        Returns:
+        Yields:
             The open 2xx response and the request in words.
 
         Raises:
-            NotAuthenticated, ApiError, Network: As `call`, before the caller gets anything. What the caller's own block
-                raises passes through untouched.
+            NotAuthenticated, ApiError, Network, UnsafeUrl: As `call`, before the caller gets anything. What the
+                caller's own block raises passes through untouched.
         """
         async with self._prepared("GET", link, headers, None, authorized=True) as outgoing:
             # The watchdog of the stream replaces the timeout of a single read.

@@ -1,4 +1,4 @@
-"""Which URLs are this computer, which are the same place, and which may be an API: what a token's way depends on.
+"""Which URLs are this computer, which are the same place, and which may be an API: where a token may go.
 
 Theory: a token goes only where it came from (RFC 6750 section 5.3), and in the clear only within this computer. Both
 rules compare hosts, and two comparisons that differ a little are a hole; so they are made here, and nowhere else. Of

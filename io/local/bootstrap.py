@@ -212,7 +212,7 @@ _PROCESS: Final = Bootstrap()
 
 
 class CredentialsBootstrap:
-    """The one `Bootstrap` of the whole process, under the names the Rust crate has. Nobody makes an object of it."""
+    """The one `Bootstrap` of the whole process, under the names the Rust crate has. It is not instantiated."""
 
     init = staticmethod(_PROCESS.init)
     try_init = staticmethod(_PROCESS.try_init)

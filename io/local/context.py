@@ -1,9 +1,8 @@
-"""Things that belong together, found together: whose cloud with which tenant, and which project with which files.
+"""What a command works on: a user's cloud and tenant, and a project and its files.
 
 `CloudContext` is what a command that talks to the cloud needs: the credentials, the API as their user, and the tenant
-it is about, if it is about one. `UnifiedContext` is what a command that works on files needs: the project it stands
-in, and the cloud's files, from the profile's configuration when it was given one, else the project's, else the user's
-own.
+it is about, if it is about one. `UnifiedContext` is what a command that works on files needs: the project it is in, and
+the cloud's files, from the profile's configuration when it was given one, else the project's, else the user's own.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class ResolvedTenant(msgspec.Struct, frozen=True):
 
 
 class CloudContext:
-    """Somebody's cloud: an asynchronous context manager, which holds the API's connection pool.
+    """The cloud as one user: an asynchronous context manager, which holds the API's connection pool.
 
         async with CloudContext.new_authenticated() as cloud:
             me = await cloud.api_client.me()
@@ -177,7 +176,7 @@ class CloudContext:
 
 
 class UnifiedContext(msgspec.Struct, frozen=True, kw_only=True):
-    """The project somebody stands in, and the cloud's files they use.
+    """The current project, and the cloud's files that are used.
 
     Attributes:
         project: The project, or None outside any.

@@ -1,12 +1,12 @@
 """Who is logged in: `credentials.json`, shared with the Rust CLI.
 
-The file is `{api_token, api_url, authenticated_at, user_email}`. Three rules hold it up. A missing file means that
+The file is `{api_token, api_url, authenticated_at, user_email}`. Three rules apply. A missing file means that
 nobody is logged in, and nothing else does: one that cannot be read, or holds something else, is an error that names
 it. A save never destroys what could not be read: it is set aside first. And the token shows in no representation of
 the record, because a traceback or a log line is where a token is lost first.
 
-By default the token stands in the file, which the Rust CLI reads. On request it is kept in the system's keyring, and a
-marker stands in its place (`keyring_entries.py`); the Rust CLI cannot use such a login. `load_from_path` is the one
+By default the token is in the file, which the Rust CLI reads. On request it is kept in the system's keyring, and a
+marker is in its place (`keyring_entries.py`); the Rust CLI cannot use such a login. `load_from_path` is the one
 place where a marker becomes a token.
 """
 
@@ -224,7 +224,7 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ValueError: This login was only peeked at: its token is not known.
             UnsafeFile: The file or its directory is a symbolic link or belongs to somebody else.
-            Io: It cannot be written; what was there before still stands.
+            Io: It cannot be written; what was there before is unchanged.
         """
         if self.in_keyring:
             raise ValueError("api_token: it is a marker; load the login instead of peeking at it")
@@ -243,7 +243,7 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True):
         try:
             return self.peek_at_path(path).in_keyring
         except CloudError:
-            return False  # there is no login to be like; what is there is looked at under the lock
+            return False  # there is no login whose choice to keep; what is there is looked at under the lock
 
     @classmethod
     def delete_from_path(cls, path: Path, *, store: KeyringStore = SYSTEM_KEYRING) -> bool:

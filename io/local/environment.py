@@ -41,7 +41,7 @@ def in_container(environ: Mapping[str, str]) -> bool:
 
 
 def no_login_in_container() -> NotAuthenticated:
-    """What is wrong where the container's environment holds no login: no file is looked at, so no `login` mends it."""
+    """What is wrong where the container's environment holds no login: no file is looked at, so no `login` fixes it."""
     return NotAuthenticated(
         f"{CONTAINER} is set, and {API_TOKEN} is not: this container has no login",
         hint=f"Set {API_TOKEN} and {USER_EMAIL} in the container's environment.",
@@ -49,7 +49,7 @@ def no_login_in_container() -> NotAuthenticated:
 
 
 def fresh_token_hint() -> str:
-    """What mends a token of the environment that is not good any more."""
+    """What fixes a token of the environment that is no longer valid."""
     return f"Set a fresh one, or unset {API_TOKEN}."
 
 

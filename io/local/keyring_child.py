@@ -1,7 +1,7 @@
 """The other side of `keyring_store.py`: one question to the operating system's keyring, asked by a process of its own.
 
 Run by its path, never imported by the package: it knows the standard library and `keyring`, nothing of ours. The
-question comes on stdin and the answer leaves on stdout, a JSON object each, so that no secret stands in an argument or
+question comes on stdin and the answer leaves on stdout, a JSON object each, so that no secret is in an argument or
 in the environment, where other programs could read it. What a backend prints goes nowhere.
 """
 
@@ -20,7 +20,7 @@ RECOMMENDED: Final = 1.0
 
 
 class Refused(Exception):
-    """The keyring cannot be used; the kind is one of `keyring_store.Trouble`."""
+    """The keyring cannot be used; the kind becomes the answer's `trouble`."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)

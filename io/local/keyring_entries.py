@@ -1,6 +1,6 @@
 """A login's entries in the system's keyring, and how they and `credentials.json` change together.
 
-Theory. Two stores cannot be changed in one stroke, so one of them decides: the file. A login in the keyring has a file
+Theory. Two stores cannot be changed in one step, so one of them decides: the file. A login in the keyring has a file
 like any other, with a *marker* in the token's place; whatever the file does not point at does not count. Each file has
 two entries in the keyring, a and b, and takes turns: a new login goes into the entry the file does not name, then the
 file is replaced (one rename), then the old entry is forgotten. Killed between any two of these, the file still names an
@@ -49,7 +49,7 @@ def variable_wish(environ: Mapping[str, str]) -> bool | None:
 
 
 def note_of(path: Path) -> Path:
-    """The note that stands beside `credentials.json` while the keyring may hold something of it."""
+    """The note that is beside `credentials.json` while the keyring may hold something of it."""
     return path.with_name(f"{path.name}.keyring")
 
 

@@ -6,7 +6,7 @@ into the directory it was started in. `CloudPaths.origin` says which it was, so 
 so that they can distrust what a cloned project brought along.
 
 Nothing here touches a file except to look for `.systemprompt/`, and nothing but `get_cloud_paths` reads the process's
-environment or current directory behind the caller's back. What the places in a project are called stands in
+environment or current directory behind the caller's back. What the places in a project are called is in
 `io/local/project.py`.
 """
 

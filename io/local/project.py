@@ -1,4 +1,4 @@
-"""What stands where in a project: `.systemprompt/` and what is beside it, by name, and how a project is found.
+"""What is where in a project: `.systemprompt/` and what is beside it, by name, and how a project is found.
 
 Theory. The Rust CLI and we share a directory tree, so each of its places is named once, here, as a member of an
 enumeration whose value is its path below a base: `CloudPath` below a `.systemprompt/` directory, `ProjectPath` below

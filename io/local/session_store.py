@@ -1,12 +1,12 @@
 """The sessions of the command line, one for each tenant: `sessions/index.json`, shared with the Rust CLI.
 
-The file is `{version 1, sessions, active_key, active_profile_name?, updated_at}`. A session stands under its *storage
+The file is `{version 1, sessions, active_key, active_profile_name?, updated_at}`. A session is under its *storage
 key*, `local` or `tenant_<id>`; `active_key` says which one commands mean when they name none, and is null when that is
 undecided. The choice is not the session: a tenant stays chosen when its session has ended, so that the next login
 finds it chosen.
 
 A session of a version that is not read here is no reason to refuse the others. It stays in the file as it is; whoever
-asks for it is told why it cannot be had, and whoever removes it need not have read it.
+asks for it gets an error that says why, and it can be removed without being read.
 
 To change what is stored, next to another process that does the same:
 
@@ -46,7 +46,7 @@ class UnreadSession(msgspec.Struct, frozen=True):
 
     Attributes:
         content: As the file holds it; no representation shows it.
-        refusal: What whoever asks for it is told.
+        refusal: The error that asking for it raises.
     """
 
     content: msgspec.Raw
@@ -131,7 +131,7 @@ class SessionStore(msgspec.Struct, kw_only=True):
         Raises:
             SessionVersionMismatch: What is there is of a version that is not read here; it stays.
             UnsafeFile: The file or its directory is a symbolic link or belongs to somebody else.
-            Io: It cannot be written, or its lock cannot be had; what was there before still stands.
+            Io: It cannot be written, or its lock cannot be had; what was there before is unchanged.
         """
         _prepare(path)
         with held(path, cls.load) as found:

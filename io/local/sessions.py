@@ -277,7 +277,7 @@ class CliSession(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             SessionVersionMismatch: The file there is of a version that is not read here; it stays.
             UnsafeFile: The file or its directory is a symbolic link or belongs to somebody else.
-            Io: It cannot be written; what was there before still stands.
+            Io: It cannot be written; what was there before is unchanged.
         """
         with held(path, self._load):
             write_plain(path, plain_record(self))

@@ -4,7 +4,7 @@ Each of them (`credentials.py`, `tenants.py`, `sessions.py`, `session_store.py`)
 one JSON object, and whatever is wrong with it names the file and the field. It is changed in the same three steps:
 take the file's lock, read what is there *now*, write the whole anew. Whoever reads first and locks later writes back
 what another process has changed meanwhile; so the steps are one context manager. What cannot be read is no reason to
-stop, and no reason to lose it either: it is set aside under a name that the warning tells.
+stop, and no reason to lose it either: it is set aside under a name that the warning shows.
 """
 
 from __future__ import annotations
@@ -108,6 +108,6 @@ def write_plain(path: Path, plain: dict[str, Any]) -> None:
 
     Raises:
         UnsafeFile: The path is a symbolic link, or the file belongs to somebody else.
-        Io: It could not be written; what was there before still stands.
+        Io: It could not be written; what was there before is unchanged.
     """
     write_private(path, msgspec.json.format(msgspec.json.encode(plain)) + b"\n")

@@ -326,7 +326,7 @@ class TenantStore(msgspec.Struct, kw_only=True):
 
         Raises:
             UnsafeFile: The file or its directory is a symbolic link or belongs to somebody else.
-            Io: It cannot be written, or its lock cannot be had; what was there before still stands.
+            Io: It cannot be written, or its lock cannot be had; what was there before is unchanged.
         """
         with held(path, cls._load) as found:
             store = cls(synced_at=datetime.now(UTC) if now is None else now) if found is None else found
@@ -338,7 +338,7 @@ class TenantStore(msgspec.Struct, kw_only=True):
 
         Raises:
             UnsafeFile: The file or its directory is a symbolic link or belongs to somebody else.
-            Io: It cannot be written; what was there before still stands.
+            Io: It cannot be written; what was there before is unchanged.
         """
         with held(path, self._load):
             self._write(path)

@@ -84,7 +84,7 @@ def _plain(value: Any, fine: Any) -> Any:
         return str(value)
     if not isinstance(value, datetime):
         return value
-    # The finer text stands as long as it says the same moment: somebody may have set another since.
+    # The finer text is kept as long as it says the same moment: somebody may have set another since.
     if isinstance(fine, str) and msgspec.convert(fine, datetime) == value:
         return fine
     return value.astimezone(UTC)

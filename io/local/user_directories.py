@@ -23,7 +23,7 @@ def user_directories(environ: Mapping[str, str]) -> tuple[Path, Path]:
 
 
 def state_directory(environ: Mapping[str, str]) -> Path:
-    """The second of these."""
+    """The user's own directory for the state of flows; `environ` as for `resolve_cloud_paths`."""
     return _user_directory("state", environ)
 
 

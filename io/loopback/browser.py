@@ -1,9 +1,9 @@
 """Opening the person's browser, and knowing when there is none to open.
 
-Theory: opening a browser is a favour, never a step. The URL has been printed before; whatever happens here, the flow
-goes on waiting for the callback, and this module only reports whether something was started and why not. Two things
-it does refuse: a URL that is not plainly a web address, because openers start programs for other schemes (SECURITY
-12), and a shell, because an API's answer would become a command line.
+Theory: opening a browser is optional. The URL has been printed before; whatever happens here, the flow goes on waiting
+for the callback, and this module only reports whether something was started and why not. Two things it does refuse: a
+URL that is not plainly a web address, because openers start programs for other schemes (SECURITY 12), and a shell,
+because an API's answer would become a command line.
 
 Where a browser is looked for, in order: `BROWSER`, as the person's own choice; then what the system has. Over SSH
 without a display, and without any display on Linux, none is started: it would appear on a screen nobody sees.
@@ -31,7 +31,7 @@ from ..http.urls import LOOPBACK_NAMES, URL_CHARACTERS
 OPEN_SECONDS: Final = 5.0
 """How long an opener may take before we stop watching it. It is not killed: some openers are the browser itself."""
 
-# xdg-open and wslview are scripts, and wslview builds a PowerShell line; these four are where such a line would listen.
+# xdg-open and wslview are scripts, and wslview builds a PowerShell line; these four characters mean something in it.
 _SCRIPT_CHARACTERS: Final = str.maketrans({char: f"%{ord(char):02X}" for char in "$'()"})
 _RUNDLL: Final = "/mnt/c/Windows/System32/rundll32.exe"
 

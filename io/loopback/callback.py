@@ -1,19 +1,19 @@
-"""The callback listener: a browser on this computer is sent back to it, and somebody decides what the browser gets.
+"""The callback listener: a browser on this computer is sent back to it, and the flow decides what it gets.
 
-Theory. A loopback redirect (RFC 8252 section 7.3) is a door on the person's own computer that anybody may knock on:
-every program there, and through the browser every web page. Who may come in is decided by what a stranger cannot know
-or forge, in this order:
+Theory. A loopback redirect (RFC 8252 section 7.3) goes to a port on the person's own computer that every program there
+can reach, and through the browser every web page. So a request is checked for what others cannot know or forge, in this
+order:
 
 - the **Host** header is ours (a page whose name was rebound to 127.0.0.1 sends its own name; SECURITY 5);
 - there is no foreign **Origin**, and the browser itself does not say that this is an image, frame or script;
 - the request is `GET /callback`, nothing else;
 - `state` is the **nonce** of this wait (RFC 6749 section 10.12, RFC 9700 section 4.7), also when the query says
-  `error=`: a stranger must not be able to end a login either.
+  `error=`: nobody else may end a login either.
 
-Whoever fails is answered 4xx, and the wait goes on. Whoever passes is a *hit*, and its request is held open until the
-flow has looked at what it brought: `accept` uses the nonce up, `refuse` leaves it usable, so that the page the person
-sees is the truth and not a guess. Closing answers whoever is still held. Deciding is synchronous, answering is not:
-once `accept` has returned, the answer is sent whatever is cancelled.
+A request that fails is answered 4xx, and the wait continues. One that passes is a *hit*, and is held open until the
+flow has looked at what it brought: `accept` uses the nonce up, `refuse` leaves it usable, so that the page shows what
+has really happened. Closing answers every request that is still held. Deciding is synchronous, answering is not: once
+`accept` has returned, the answer is sent whatever is cancelled.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class StatusView(msgspec.Struct, frozen=True):
 
 
 def new_nonce() -> str:
-    """Return a fresh nonce of 256 random bits, safe in a URL (SECURITY 3 asks for 128)."""
+    """Return a fresh nonce of 256 random bits, safe in a URL (SECURITY 3)."""
     return secrets.token_urlsafe(32)
 
 
@@ -118,7 +118,7 @@ class CallbackHit:
         self._decided.set()
 
     async def wait_answer(self) -> tuple[int, str]:
-        """Wait until somebody decided; return status and page."""
+        """Wait until the hit is decided; return status and page."""
         await self._decided.wait()
         return self._answer
 
@@ -166,7 +166,7 @@ class CallbackListener:
         It is held to the same rules as one that comes by HTTP, and becomes a hit like it.
 
         Args:
-            address: What stood in that browser's address bar: `http://127.0.0.1:PORT/callback?…`.
+            address: What that browser's address bar shows: `http://127.0.0.1:PORT/callback?…`.
 
         Raises:
             CallbackRejected: It is not that address, or not of this wait, or the flow refused it; ask again.

@@ -1,13 +1,13 @@
 """The pages a browser sees when it comes back: done, went wrong, still working.
 
-Theory: such a page is shown at an address that holds a token, in a browser full of other people's scripts. So each page
-is one self-contained document: nothing is fetched, every interpolated text is escaped, the only style and the only
-scripts are constants of this file allowed by their SHA-256 in the Content-Security-Policy (CSP level 3,
+Theory: such a page is shown at an address that holds a token, in a browser that also runs other sites' scripts. So
+each page is one self-contained document: nothing is fetched, every interpolated text is escaped, the only style and the
+only scripts are constants of this file allowed by their SHA-256 in the Content-Security-Policy (CSP level 3,
 section 2.3.1), and the first thing the page does is take the query out of the address bar and the history
 (RFC 6750 section 5.3 on tokens in URLs). `page_headers` gives the headers that make a browser hold us to this.
 
 One kind of page keeps its query: the one that says "reload this page". What the browser brought was not taken, its
-address bar is the only place where it still stands, and a reload asks for exactly that address. The page that the
+address bar is the only place where it still is, and a reload asks for exactly that address. The page that the
 reload gets takes the query away.
 
 Who embeds a flow may give pages of their own (`OAuthTemplates`, `CheckoutTemplates`). They are held to the same
@@ -142,13 +142,13 @@ def waiting_page(tenant_id: str) -> str:
 class OAuthTemplates(msgspec.Struct, frozen=True):
     """The pages a browser sees after a login: whole HTML documents of the embedder's, or ours where one is empty.
 
-    `{{MESSAGE}}` is filled with what happened, escaped. Style stands in `<style>` elements, pictures in the document
+    `{{MESSAGE}}` is filled with what happened, escaped. Style goes into `<style>` elements, pictures in the document
     (inline SVG, or `data:` addresses); nothing else is loaded, no script of a template runs, and no `style` attribute
     counts: the policy forbids it (SECURITY 6).
 
     Attributes:
         success_html: The browser brought a token.
-        error_html: The person, or the provider, said no.
+        error_html: The person, or the provider, denied the login.
 
     Raises:
         ValueError: A template holds a script, or a placeholder inside its style, where escaping protects nothing.

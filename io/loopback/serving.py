@@ -1,7 +1,7 @@
 """Serving on loopback: HTTP on 127.0.0.1, for exactly as long as the `async with` is entered.
 
-Two rooms need a small web server: the callback listener, to which a browser on this computer is sent back
-(RFC 8252 section 7.3), and the embedded local cloud. Both need the same four promises, so they are kept here once:
+Two parts of this package need a small web server: the callback listener, to which a browser on this computer is sent
+back (RFC 8252 section 7.3), and the embedded local cloud. Both need the same four promises, so they are kept here once:
 
 1. **Loopback only.** The socket is bound to the address 127.0.0.1, never to all interfaces and never to the name
    `localhost`, which a hosts file may point elsewhere (RFC 8252 section 8.3).
@@ -34,7 +34,7 @@ logger = get_logger(__name__)
 
 LOOPBACK: Final = "127.0.0.1"
 MAX_CONNECTIONS: Final = 128
-"""Connections held at once; more wait in the kernel's queue, so that a flood cannot eat our file descriptors."""
+"""Connections held at once; more wait in the kernel's queue, so that a flood cannot use up our file descriptors."""
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 

@@ -59,7 +59,7 @@ class SyncEventSource:
 
     @property
     def state(self) -> SourceState:
-        """Where it stands. It changes only while somebody iterates, or leaves the block."""
+        """The current state. It changes only while somebody iterates, or leaves the block."""
         return self._source.state
 
     def with_states(self) -> Iterator[ServerSentEvent | SourceState]:

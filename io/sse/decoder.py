@@ -1,13 +1,13 @@
 """Server-sent events: a decoder that only decodes, and a stream that notices when it has gone quiet.
 
 Theory (WHATWG HTML, section 9.2, "Server-sent events"): a stream is UTF-8 text in lines; a line is a field, a comment
-or empty; an empty line dispatches what the fields since the last one have collected. The format looks easy and is full
-of corners: CR, LF and CRLF all end a line, also when CR and LF arrive in two chunks; one BOM is dropped, at the very
-start; `data` without a colon is an empty line of data; an event without data is not dispatched but does set the last
-event id; an id with a NULL is ignored; `retry` takes ASCII digits only; an event the stream ends in the middle of
-never happened. `EventDecoder` is that algorithm and nothing else: no I/O, no clock, one `feed`. It goes its own way in
-one place: 9.2.6 starts every stream with an empty last event id, and an event without an id would then make the next
-reconnection begin at the beginning. Browsers carry the id on from connection to connection, and so does it.
+or empty; an empty line dispatches what the fields since the last one have collected. The format has many special cases:
+CR, LF and CRLF all end a line, also when CR and LF arrive in two chunks; one BOM is dropped, at the very start; `data`
+without a colon is an empty line of data; an event without data is not dispatched but does set the last event id; an id
+with a NULL is ignored; `retry` takes ASCII digits only; an event the stream ends in the middle of never happened.
+`EventDecoder` is that algorithm and nothing else: no I/O, no clock, one `feed`. It deviates in one place: 9.2.6 starts
+every stream with an empty last event id, and an event without an id would then make the next reconnection begin at the
+beginning. Browsers carry the id on from connection to connection, and so does it.
 
 It is fast because the interpreter's C code does the walking. Bytes are searched for the last line end, everything
 before it is decoded at once, and one regular expression takes the text apart: its first alternative is the event
@@ -16,8 +16,8 @@ which goes through the plain algorithm. What is said about one line in the speci
 `_take_line`. It is linear because unfinished lines wait in one growing buffer and are looked at again only when their
 end has come.
 
-`EventStream` reads a decoder's bytes from an HTTP response. A connection can die without a word, so any byte, comments
-and heartbeats included, feeds a watchdog; when it starves, or the stream ends or breaks, `StreamLost` is raised and
+`EventStream` reads a decoder's bytes from an HTTP response. A connection can die without a sign, so any byte, comments
+and heartbeats included, resets a watchdog; when it expires, or the stream ends or breaks, `StreamLost` is raised and
 says which.
 """
 
@@ -330,7 +330,7 @@ class EventStream:
         Raises:
             StreamLost: The stream ended, broke or sent nothing for `idle_timeout` seconds; reconnect with
                 `last_event_id`, or poll.
-            TooLarge: A line or event is over its bound; this is not the API speaking.
+            TooLarge: A line or event is over its bound; the API sends no such thing.
         """
         while not self._pending:
             # An empty chunk lets the decoder raise what it held back behind the events that came before.

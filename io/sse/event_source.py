@@ -73,7 +73,7 @@ class Closed(msgspec.Struct, frozen=True):
     """There will be no more events.
 
     Attributes:
-        reason: Why: the server said so, an error that trying again does not mend, or the block was left.
+        reason: Why: the server said so, an error that trying again does not fix, or the block was left.
     """
 
     reason: str
@@ -91,7 +91,7 @@ class EventSource:
             async for event in source:
                 ...
 
-    The loop ends when the server says that there is no more (204). It raises what trying again does not mend: ApiError
+    The loop ends when the server says that there is no more (204). It raises what trying again does not fix: ApiError
     for a refusal (401, 403, 404, 410 and every status but 408, 425, 429 and 5xx) and for an answer that is no stream,
     UnsafeUrl for an address that is none or a redirect that must not be followed, TooLarge for a line or event over its
     bound, Network for a certificate that is not trusted; and NotAuthenticated, when `connect` does. After that it is
@@ -178,7 +178,7 @@ class EventSource:
 
     @property
     def state(self) -> SourceState:
-        """Where it stands. It changes only while somebody iterates, or leaves the block."""
+        """The current state. It changes only while somebody iterates, or leaves the block."""
         return self._state
 
     def with_states(self) -> AsyncIterator[ServerSentEvent | SourceState]:

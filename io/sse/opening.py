@@ -4,11 +4,11 @@ Theory (WHATWG HTML, section 9.2.2 and 9.2.3): a stream is asked for with `Accep
 and with the last event id when there is one. The answer is a stream when it is 200 with that content type; 204 says
 that there is no more to come; anything else is a failure.
 
-A redirect is followed as Fetch does (section 4.4, "HTTP-redirect fetch"), a few times, and with what a token makes
-needful. What the caller gave to say who is asking (headers, cookies, `auth`, the user in the URL) goes on while scheme,
-host and port stay the same. From the first hop that leaves them, only what any stranger would send is sent, also when a
-later hop leads back. A redirect into the clear, to an address with a user in it, or in a circle is refused. The API
-client follows no redirect at all (SECURITY 7); it shares what is asked and what counts as an answer.
+A redirect is followed as Fetch does (section 4.4, "HTTP-redirect fetch"), a few times, and with what protects a token.
+What the caller gave to say who is asking (headers, cookies, `auth`, the user in the URL) goes on while scheme, host and
+port stay the same. From the first hop that leaves them, only what any stranger would send is sent, also when a later
+hop leads back. A redirect into the clear, to an address with a user in it, or in a circle is refused. The API client
+follows no redirect at all (SECURITY 7); it shares what is asked and what counts as an answer.
 """
 
 from __future__ import annotations
@@ -144,11 +144,11 @@ async def _follow(
     mine = httpx.Headers(headers)
     mine.update(asked)
     request = client.build_request("GET", url, headers=mine, timeout=limits)
-    # A server may say it back, and errors quote what servers say.
+    # A server may echo it, and errors quote what servers send.
     owner = new_owner("event stream")
     held.callback(forget, owner)
     register_secret(request.headers.get("authorization", "").partition(" ")[2], owner)
-    strangers = False
+    foreign = False
     seen: set[str] = set()
     while True:
         where = f"GET {without_query(request.url)}"
@@ -161,7 +161,7 @@ async def _follow(
             raise ApiError(f"{where}: redirects lead {how}", hint=_HINT)
         seen.add(str(request.url))
         request.headers["X-Request-Id"] = secrets.token_hex(8)
-        response = await _send(client, request, where, strangers=strangers)
+        response = await _send(client, request, where, foreign=foreign)
         async with AsyncExitStack() as answer:
             answer.push_async_callback(_close, response)
             if response.is_success:
@@ -173,8 +173,8 @@ async def _follow(
                 raise error
         target = _target(response, request.url, where)
         logger.debug("%s leads to %s", where, without_query(target))
-        strangers = strangers or not same_origin(request.url, target)
-        if strangers:
+        foreign = foreign or not same_origin(request.url, target)
+        if foreign:
             # Not made by the client: it would add what it sends to everybody it trusts, its cookies among it.
             bare = httpx.Headers([*asked.items(), (b"User-Agent", client.headers.get("user-agent", "").encode())])
             request = httpx.Request("GET", target, headers=bare, extensions={"timeout": limits.as_dict()})
@@ -183,9 +183,9 @@ async def _follow(
             request = client.build_request("GET", target, headers=mine, timeout=limits)
 
 
-async def _send(client: httpx.AsyncClient, request: httpx.Request, where: str, *, strangers: bool) -> httpx.Response:
+async def _send(client: httpx.AsyncClient, request: httpx.Request, where: str, *, foreign: bool) -> httpx.Response:
     """Send once, without a redirect; httpx's errors become ours."""
-    auth = None if strangers else httpx.USE_CLIENT_DEFAULT
+    auth = None if foreign else httpx.USE_CLIENT_DEFAULT
     try:
         return await client.send(may_be_left(request), stream=True, auth=auth, follow_redirects=False)
     except httpx.TransportError as exc:

@@ -2,7 +2,7 @@
 
 Theory
 ------
-Three situations come up in more than one machine, and a person who has met one of them knows the others. A *browser* is
+Three situations come up in more than one machine. A *browser* is
 invited and comes back later, or not at all. An outward effect was asked for and *the answer was lost*: the flow finds
 out, or a person decides whether to ask again. The time is up and the server, asked one last time, is *still working*:
 nothing is given up. What such a fact leads to is written in each machine's own rows; nothing is decided here.
@@ -44,7 +44,7 @@ class RepeatDeclined(Event, frozen=True):
 
 
 class StillWorking(Event, frozen=True):
-    """Asked one last time, the server is still at it."""
+    """Asked one last time, the server is still working."""
 
     message: str
 

@@ -109,7 +109,7 @@ class AccessRefused(Event, frozen=True):
 
 
 class WaitResumed(Event, frozen=True):
-    """Somebody came back and wants to wait on."""
+    """A person resumed the flow to wait longer."""
 
 
 W = TypeVar("W", bound=WatchingContext)
@@ -164,7 +164,7 @@ def has_come_to(context: WatchingContext, told_since: Sequence[StepObserved]) ->
 def catch_up(context: WatchingContext, told_since: Sequence[StepObserved]) -> list[StepObserved]:
     """What is to be told of a stream that came back, and told this of what had happened while it was away.
 
-    Polling has told some of it meanwhile, without saying which step it was. Whatever stands before the last thing that
+    Polling has told some of it meanwhile, without saying which step it was. Whatever comes before the last thing that
     was told is past; all of it, when the stream has not come as far.
     """
     known = [number for number, observed in enumerate(told_since) if observed.message in context.messages]

@@ -294,7 +294,7 @@ async def test_a_resumed_wait_takes_the_open_tab() -> None:
 
 
 def test_a_nonce_has_the_bits_it_should() -> None:
-    """At least 128 bits, URL-safe, never the same."""
+    """256 bits, URL-safe, never the same."""
     nonces = {new_nonce() for _ in range(100)}
     assert len(nonces) == 100
     assert all(len(nonce) == 43 and nonce.replace("-", "").replace("_", "").isalnum() for nonce in nonces)
