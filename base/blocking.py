@@ -15,16 +15,12 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-# Seconds. What is cancelled closes its connection within one.
-_LETTING_GO: Final = 3.0
-
+_CLOSE_SECONDS: Final = 3.0
+"""How long a cancelled call may take to close its connection; it needs less than one second."""
 
 _OUTSIDE: Final = "the client is used outside its `with` block"
 
-
 P = ParamSpec("P")
-
-
 T = TypeVar("T")
 
 
@@ -38,6 +34,7 @@ class BlockingLoop:
         self._waited_for: Final[set[Future[Any]]] = set()
 
     def start(self) -> None:
+        """Start the thread and its loop. Raises `RuntimeError` when it is running."""
         with self._lock:
             if self._running is not None:
                 raise RuntimeError("the client is open already")
@@ -46,7 +43,7 @@ class BlockingLoop:
             self._running = running
 
     def stop(self, farewell: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Cancel what still runs, run the farewell and end the thread; nothing when it has ended."""
+        """Cancel the calls that still run, run `farewell` in the loop and end the thread; nothing if it has ended."""
         with self._lock:
             running, portal = self._running, self._portal
             self._running = self._portal = None
@@ -62,14 +59,18 @@ class BlockingLoop:
 
     @property
     def portal(self) -> BlockingPortal:
-        """The way in; RuntimeError when the loop does not run."""
+        """The running loop's portal. Raises `RuntimeError` when the loop does not run."""
         portal = self._portal
         if portal is None:
             raise RuntimeError(_OUTSIDE)
         return portal
 
     def wait(self, call: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a coroutine function in the loop and return, or raise, what it does."""
+        """Run a coroutine function in the loop; return its result or raise its error.
+
+        Raises:
+            RuntimeError: The loop does not run, or was stopped meanwhile.
+        """
         ended = threading.Event()
 
         async def run() -> T:
@@ -87,14 +88,14 @@ class BlockingLoop:
         except CancelledError:
             raise RuntimeError("the client was closed while one of its calls was waiting") from None
         finally:
-            # Ctrl-C: nobody waits for it any more. What is done already cannot be cancelled. A cancelled call still
-            # has to let go of its connection, and its stream is not to be touched before.
+            # Ctrl-C: the call is not waited for any more (cancelling a finished one does nothing). A cancelled call
+            # still has to close its connection, and the caller must not touch its stream before.
             future.cancel()
-            ended.wait(_LETTING_GO)
+            ended.wait(_CLOSE_SECONDS)
             self._waited_for.discard(future)
 
     def take(self, following: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Wait for the next of an asynchronous iterator; its end is this one's."""
+        """Return what an asynchronous iterator's `__anext__` returns; its end becomes `StopIteration`."""
         try:
             return self.wait(following)
         except StopAsyncIteration:
@@ -113,7 +114,7 @@ class BlockingLoop:
 
     @contextmanager
     def unless_stopped(self) -> Generator[None]:
-        """For what ends something: pass over that the loop has been stopped, which has ended it."""
+        """Suppress the errors of closing something in a loop that was stopped, which has closed it already."""
         portal = self._portal
         try:
             yield

@@ -1,6 +1,6 @@
 """Time, handed in: what time it is, and waiting until an absolute moment.
 
-A deadline must be neither lost nor doubled by a laptop that sleeps or a wall clock that is put right. So a wait is
+A deadline must be neither lost nor delayed by a laptop that sleeps or a wall clock that is corrected. So a wait is
 measured on a clock that cannot be set and that runs on during suspend (`CLOCK_BOOTTIME` where there is one), in slices
 short enough that waking up late is noticed soon. The wall clock only says how far away the moment is when the wait
 begins.
@@ -19,7 +19,7 @@ SLICE = 10.0
 
 
 class Clock(Protocol):
-    """What a flow needs to know about time."""
+    """The time, as flows use it."""
 
     def now(self) -> datetime:
         """The moment, in UTC."""
@@ -31,7 +31,7 @@ class Clock(Protocol):
 
 
 def elapsed() -> float:
-    """Seconds on a clock that nobody sets and that runs on while the machine is suspended."""
+    """Seconds on a clock that cannot be set and, where the system has one, runs on while the machine is suspended."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()

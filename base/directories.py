@@ -1,10 +1,9 @@
 """Directories that are ours: recognised, made and hidden from git; any other is left as it is.
 
-Theory. What holds our files is closed to everybody else and hidden from git as a whole. Done to a directory that is in
-use for something else, say a project's root, either would do harm: its sources vanish from `git status`, or where it
-has a `.gitignore` of its own the secrets are one `git add` away from being published, and nobody else can enter it any
-more. So a directory that has something in it must show that it is ours before anything happens to it: by a file of
-ours in it.
+Theory. A directory of our files is private (0700) and hidden from git as a whole. Doing that to a directory in use for
+something else, a project's root for example, would do harm: its sources vanish from `git status`, or, where it has a
+`.gitignore` of its own, one `git add` publishes the secrets, and other users cannot enter it any more. So a directory
+that is not empty is changed only when a file in it shows that it is ours.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from .files import ensure_private_dir, fail, write_private
 
 _HIDE_ALL: Final = b"*\n"
 _NOTHING: Final = frozenset({".gitignore", "lost+found"})
-"""What may be in a directory, and it is as good as empty; a file system of its own begins with the second."""
+"""Names that may be in a directory that counts as empty; a new file system has the second."""
 
 
 def ensure_own_directory(path: Path, ours: Collection[str]) -> None:
@@ -56,18 +55,18 @@ def is_foreign(path: Path, ours: Collection[str]) -> bool:
         ours: Names that show it to be ours, where one of them is in it.
 
     Raises:
-        Io: It cannot be looked into.
+        Io: It cannot be read.
     """
     try:
         found = path.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
             return False  # `ensure_private_dir` names what it is
-        # What could not be read is ours under the name it got when it was set aside, too.
+        # A file of ours that was set aside as unreadable still shows that the directory is ours.
         names = {entry.name.partition(".unreadable-")[0] for entry in path.iterdir()}
         known = frozenset(ours)
         if not any(map(_counts, names - known - _NOTHING - {f"{name}.lock" for name in known})):
             return False
-        # Looked at after the names: who fills the directory at this moment begins with the `.gitignore`.
+        # After the names: a process that is filling the directory right now writes the `.gitignore` first.
         return not (names & known or _hides_all(path / ".gitignore"))
     except FileNotFoundError:
         return False
@@ -76,7 +75,7 @@ def is_foreign(path: Path, ours: Collection[str]) -> bool:
 
 
 def _counts(name: str) -> bool:
-    """Not a temporary file: the first one of ours is there a moment before the `.gitignore` it becomes."""
+    """Whether it is no temporary file: our `.gitignore` begins as one."""
     return not (name.startswith(".") and name.endswith(".tmp"))
 
 

@@ -1,9 +1,8 @@
-"""The root of the error tree, the exit codes, and the errors of files, which every room can meet.
+"""The root of the error tree, the exit codes, and the errors of files, which every part of the package may raise.
 
 An error carries `user_message` (what happened, to which file or URL), `recovery_hint` (what fixes it, for programs),
-`remedy` (the same as a step, for faces that have words of their own), `requires_login`, `requires_setup`, and the exit
-code the command line ends with. The engine's kinds are in
-`engine/errors.py`, the cloud's in `errors.py`.
+`remedy` (the same as a step, for front ends that phrase it themselves), `requires_login`, `requires_setup`, and the
+exit code the command line ends with. The engine's kinds are in `engine/errors.py`, the cloud's in `errors.py`.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ class CloudError(Exception):
         message: What happened, naming the file, URL, flow or option it happened to. Never holds a secret.
         hint: What fixes it, in a sentence without commands; each kind has a default.
         remedy: The same as a step; each kind has a default, which a hint of its own replaces.
-        request_id: Under which name the API's operators find the request in their log, when it was one that failed.
-            It ends the message.
+        request_id: The id under which the API's operators find the failed request in their log; it is appended to the
+            message.
     """
 
     exit_code: ClassVar[int] = 1
@@ -39,7 +38,7 @@ class CloudError(Exception):
     default_remedy: ClassVar[Remedy | None] = None
     _kind: str = ""
     retryable: bool = False
-    """True when the same call may succeed a moment later without anybody doing anything."""
+    """True when the same call may succeed if it is simply repeated later."""
 
     def __init_subclass__(
         cls,
@@ -51,10 +50,9 @@ class CloudError(Exception):
         hint: str | None = None,
         remedy: str | None = None,
     ) -> None:
-        """Take what the head of a kind says: exit code, what it requires, whether a retry may mend it, default hint and
-        remedy.
+        """Set a kind's class attributes from the keywords of its class statement; those left out are inherited.
 
-        What it leaves out is as with the kind it is one of.
+        A hint without a remedy clears the inherited remedy, which would no longer fit.
         """
         super().__init_subclass__()
         cls.exit_code = cls.exit_code if code is None else code

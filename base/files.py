@@ -41,7 +41,7 @@ PRIVATE_DIR: Final = 0o700
 READ_LIMIT: Final = 16 * 1024 * 1024
 LOCK_SECONDS: Final = 10.0
 LOCK_POLL_SECONDS: Final = 0.01
-"""A write takes a few milliseconds; whoever looks for its end less often makes a queue of it."""
+"""A write takes a few milliseconds, so waiting longer between two attempts would build a queue."""
 
 _TEMP: Final = re.compile(r"[0-9a-f]{16}\.tmp")
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -81,6 +81,11 @@ def _refuse_foreign(path: Path, found: os.stat_result) -> None:
         raise UnsafeFile(f"{path} belongs to user {found.st_uid}, not to user {os.geteuid()} who runs this")
 
 
+def kind_of(found: os.stat_result) -> str:
+    """What something that should be a regular file is instead, for a message."""
+    return "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
+
+
 def _existing(path: Path, action: str) -> os.stat_result | None:
     """Look at a file that is about to be replaced or removed; refuse anything but a regular file of our own."""
     try:
@@ -91,8 +96,7 @@ def _existing(path: Path, action: str) -> os.stat_result | None:
         fail(action, path, exc)
     _refuse_foreign(path, found)
     if not stat.S_ISREG(found.st_mode):
-        what = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
-        raise Io(f"cannot {action} {path}: it is {what}")
+        raise Io(f"cannot {action} {path}: it is {kind_of(found)}")
     return found
 
 
@@ -138,7 +142,7 @@ def _make_dirs(path: Path) -> None:
 
 
 def sync_dir(path: Path) -> None:
-    """Force a directory's entries to disk."""
+    """Force a directory's entries to disk. Raises `OSError`."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -154,7 +158,14 @@ def sync_dir(path: Path) -> None:
 
 
 def open_temp(path: Path) -> tuple[Path, int]:
-    """Create the temporary file beside the target: 0600, ours alone, and locked so that no sweeper takes it."""
+    """Create the temporary file beside the target: 0600, ours alone, and locked so that `sweep_temps` leaves it.
+
+    Returns:
+        Its path, and its open descriptor, which holds the lock; the caller closes it.
+
+    Raises:
+        OSError: It cannot be made.
+    """
     while True:
         temp = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
         fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
@@ -201,7 +212,7 @@ def write_private(path: Path, data: bytes) -> None:
     Raises:
         UnsafeFile: The path is a symbolic link, or the file belongs to somebody else.
         Io: It could not be written; the message names the path and says so when the device is full. The file that
-            was there before still stands, and nothing is left beside it. The one exception is named in its message:
+            was there before is unchanged, and nothing is left beside it. The one exception is named in its message:
             the new content is in place, and the directory could not be forced to disk.
     """
     _existing(path, "write")
@@ -264,8 +275,7 @@ def read_private(path: Path, *, limit: int = READ_LIMIT) -> bytes | None:
 def _read_open(path: Path, fd: int, limit: int) -> bytes:
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode):
-        what = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
-        raise Io(f"cannot read {path}: it is {what}")
+        raise Io(f"cannot read {path}: it is {kind_of(found)}")
     _refuse_foreign(path, found)
     _narrow(path, fd, found)
     if found.st_size > limit:
@@ -288,7 +298,7 @@ def _narrow(path: Path, fd: int, found: os.stat_result) -> None:
     try:
         os.fchmod(fd, PRIVATE_FILE)
     except OSError as exc:
-        # A read-only file system: reading on does no harm, silence would.
+        # A read-only file system: reading is still safe, but the user must know.
         logger.warning("%s is open to others (mode %04o) and cannot be narrowed: %s", path, mode, exc.strerror)
     else:
         logger.warning("%s was open to others (mode %04o); it is 0600 now", path, mode)
@@ -299,17 +309,17 @@ def _narrow(path: Path, fd: int, found: os.stat_result) -> None:
 
 @contextmanager
 def locked(path: Path, *, timeout: float = LOCK_SECONDS) -> Generator[None]:
-    """Keep every other process, and thread, out of a file while we read it, decide, and write it.
+    """Lock a file against other processes and threads that use `locked`, to read it, decide, and write it.
 
     The lock is the operating system's, on `<path>.lock` beside it, so the death of its holder frees it. The lock
     file stays: removing it would let two processes lock two different files of that name. Not reentrant.
 
     Args:
         path: The file to be read and written, in a directory that exists.
-        timeout: Seconds to wait for whoever holds it.
+        timeout: Seconds to wait for the lock.
 
     Raises:
-        Io: Somebody held it all that time, or the lock file cannot be made.
+        Io: Another process held it all that time, or the lock file cannot be made.
         UnsafeFile: The lock file is a symbolic link.
     """
     lock_path = path.with_name(f"{path.name}.lock")
@@ -336,7 +346,7 @@ def set_aside(path: Path) -> Path:
     """Move what could not be read out of the way, so that a save cannot destroy it.
 
     Args:
-        path: The file, or whatever stands in its place.
+        path: The file, or whatever is in its place.
 
     Returns:
         Where it is now: `<name>.unreadable-<UTC timestamp>` in the same directory, never an existing name.

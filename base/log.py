@@ -1,9 +1,9 @@
 """The loggers of this package: standard `logging`, with every record redacted before any handler gets it.
 
-A filter of a logger is not asked about records of the loggers below it. So `get_logger` puts the filter on each
+`logging` does not apply a logger's filters to records of its child loggers. So `get_logger` puts the filter on each
 module's own logger, in front of every other filter: there is no handler, of whatever program, between the two. The
 exception becomes text there and then, because a handler that gets it could show the variables of every frame, tokens
-included. A filter costs nothing while nobody listens: a record that its level leaves out is never made.
+included. A filter costs nothing for a disabled level: its records are never made.
 
 A library logs nothing unasked: until a program gives the root, or the logger named after this package, a handler,
 nothing is written. `cli/shared/log.py` is what the command line does.

@@ -26,7 +26,7 @@ REDACTED: Final = "***"
 
 
 SHORTEST_SECRET: Final = 6
-"""Values shorter than this are not registered: replacing them would blot out ordinary words."""
+"""Characters. Shorter values are not registered: replacing them would hide ordinary words."""
 
 
 _NAMES: Final = r"(?:[a-z0-9_-]*token|[a-z0-9_-]*secret|state|code)"
@@ -77,7 +77,7 @@ _held: dict[str | None, set[str]] = {}
 
 
 _uses: Counter[str] = Counter()
-"""How many values have a form; `a b` percent-encoded is the value `a%20b`, and one of them may go first."""
+"""How many values have each form: two values can share one, and one of them may be forgotten before the other."""
 
 
 _by_head: dict[str, set[str]] = {}
@@ -95,7 +95,7 @@ def new_owner(what: str) -> str:
     """A name for a holder of secrets that no other holder in this process has.
 
     Args:
-        what: What it is, for whoever debugs this.
+        what: What it is, for debugging.
     """
     return f"{what} {next(_numbers)}"
 
@@ -104,7 +104,7 @@ def register_secret(value: str, owner: str | None = None) -> None:
     """Make `redact` hide this value wherever it turns up, also percent-encoded or escaped for JSON.
 
     Args:
-        value: The secret. Shorter than 6 characters it is left alone: it would blot out ordinary text.
+        value: The secret; one shorter than `SHORTEST_SECRET` is ignored.
         owner: Who holds it, until `forget(owner)`. None for the whole life of the process.
     """
     if len(value) < SHORTEST_SECRET:
@@ -155,7 +155,7 @@ def _drop(form: str) -> None:
 
 
 def forget_secrets() -> None:
-    """Let `redact` know no values any more, as in a new process; for tests, which would otherwise share them."""
+    """Forget every value, as in a new process; for tests, which would otherwise share them."""
     with _lock:
         for known in (_holders, _held, _uses, _by_head):
             known.clear()

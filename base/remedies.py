@@ -1,7 +1,7 @@
-"""What fixes an error, as a step with its facts: each face says it in its own words.
+"""What fixes an error, as a step with its facts, which each front end phrases for its users.
 
 The command line shows a command to paste, a program that embeds us gets the error's `recovery_hint`, a page may show a
-button. So nothing below the command line writes a command, and nothing above reads a sentence to find out what to do.
+button. So nothing below the command line contains commands, and nothing above has to parse sentences.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Claims(Loading):
         policy = self.program(row.machine, row.id).machine.states[row.state].resume
         if policy is not ResumePolicy.ASK or driven:
             raise EffectUncertain(
-                f"flow {row.id} stands in {row.state}, where nothing waits for such a decision",
+                f"flow {row.id} is in state {row.state}, where nothing waits for such a decision",
                 hint="Resume it without `repeat`.",
                 remedy=Remedy("resume_without_repeat", {"flow": row.id}),
             )

@@ -59,7 +59,7 @@ class Endings:
         except IncompatibleFlow:
             await self._abandon(row, reason)
             return True
-        failure: Exception | None = EngineClosed(f"flow {flow} could not be cancelled; it stands in {live.row.state}")
+        failure: Exception | None = EngineClosed(f"flow {flow} could not be cancelled; it is in state {live.row.state}")
         try:
             await self.cancel_driven(live, reason)
             failure = None
@@ -88,7 +88,7 @@ class Endings:
             for orphan in await self._store.orphans():
                 await self.cancel(orphan.id, "the flow it belonged to has ended")
         except CloudError as exc:  # they can wait; what the engine was opened for need not
-            logger.warning("a child of a flow that has ended still stands where it was: %s", exc)
+            logger.warning("a child of a flow that has ended could not be cancelled: %s", exc)
 
     async def _abandon(self, row: FlowRow, reason: str) -> None:
         # Cancelling without a table: whatever version wrote the flow, it must not stand in anybody's way for ever.

@@ -5,11 +5,11 @@
         outcome = await flow.wait()
 
 The journal is the truth. A step counts when it is on disk; nothing is shown, sent or started because of it before.
-Leaving the `async with` stops every flow where it stands, resumable: that is what Ctrl-C does. A flow is driven by one
-process at a time; another one gets `FlowBusy`, and can reach it through the inbox.
+Leaving the `async with` interrupts every flow in its current state, as Ctrl-C does; all of them can be resumed. A flow
+is driven by one process at a time; another one gets `FlowBusy`, and can send it events through the inbox.
 
-What stops a flow from going on (no login, a full disk, a bug) *parks* it: it keeps its state, says why, and `resume`
-goes on from there.
+What stops a flow before its end (no login, a full disk, a bug) *parks* it: the flow keeps its state and records the
+reason, and `resume` continues from there.
 """
 
 from __future__ import annotations
@@ -82,12 +82,12 @@ class Engine:
         self._repeating: set[str] = set()
 
     async def begin(self) -> None:
-        """What `open_engine` does before anything else: end what killed processes left half done, then listen."""
+        """Cancel the child flows that killed processes left behind, then watch the inbox; `open_engine` calls it."""
         await self._endings.cancel_orphans()
         inbox = Inbox(self.store, self._claims.owner, self._driven, self._endings)
         self._nursery.start_soon(inbox.watch)
 
-    # --- starting and going on --------------------------------------------------------------------------------------
+    # --- starting and resuming --------------------------------------------------------------------------------------
 
     async def start(
         self,
@@ -97,17 +97,20 @@ class Engine:
         key: str | None = None,
         secrets: Mapping[str, str] | None = None,
     ) -> Flow:
-        """Start a flow, or go on with the unfinished one of the same machine and key.
+        """Start a flow, or resume the unfinished one of the same machine and key.
 
         Args:
             machine: Its table; its program must be among those the engine was opened with.
-            context: What it is to do.
+            context: What the flow knows at its start.
             key: Makes starting idempotent while the flow is unfinished.
             secrets: Put in the flow's vault first; the context may refer to them as `vault:<name>`.
 
         Raises:
             FlowBusy: Another process drives the flow with this key.
+            IncompatibleFlow: The engine was opened without this machine, or another version of the machine wrote the
+                unfinished flow and no migration leads from there.
             JournalError: It could not be written; nothing was started.
+            Io: A secret could not be written; nothing was started.
         """
         if key is not None and (found := await self.store.unfinished_with_key(machine.name, key)):
             return await self.resume(found.id)
@@ -118,17 +121,18 @@ class Engine:
             return await self.resume(exc.flow)
 
     async def resume(self, flow: str, *, repeat: bool = False) -> Flow:
-        """Go on with a flow where it stands; a child is resumed by resuming the flow that runs it.
+        """Continue a flow from its current state; a child is resumed by resuming the flow that runs it.
 
         Args:
             flow: Its id.
-            repeat: Do the outward effect it waits for a decision about again; this flow's, not its children's.
+            repeat: Repeat the outward effect whose result is unknown; only this flow's, not its children's.
 
         Raises:
-            EffectUncertain: `repeat` was asked for where nothing waits for a decision.
-            FlowNotFound: There is none.
+            EffectUncertain: `repeat` was given and no effect of the flow waits for a decision.
+            FlowNotFound: No flow has this id.
             FlowBusy: Another process drives it.
             IncompatibleFlow: Another version of its machine wrote it, and no migration leads from there.
+            JournalError: It could not be written; nothing changed.
         """
         row = leaf = await self._claims.existing(flow)
         if repeat:
@@ -138,7 +142,7 @@ class Engine:
         if repeat:
             self._repeating.add(leaf.id)
         try:
-            await self._go_on(row.id)
+            await self._resume_one(row.id)
         except BaseException:  # a decision holds for this once: the next resume must not repeat anything by itself
             self._repeating.discard(leaf.id)
             raise
@@ -150,10 +154,11 @@ class Engine:
         if await self.store.flow(flow) is None:
             await self._begin(flow, program.machine, context, key=None, parent=parent.row.id, secrets={})
         else:
-            await self._go_on(flow)
+            await self._resume_one(flow)
         return await self.wait(flow)
 
-    async def _go_on(self, flow: str) -> None:
+    async def _resume_one(self, flow: str) -> None:
+        """Take a flow over and drive it, without looking for the flow that runs it; nothing when it is driven here."""
         async with self._taking:  # two callers at once in one process share the one drive
             if self.driven(flow) is not None:
                 return
@@ -167,20 +172,20 @@ class Engine:
             except BaseException:
                 # Taken over and not driven: it must not look as if it were, or nobody could take it up again.
                 await self._driven.finish(
-                    live, EngineClosed(f"flow {flow} was not taken up again; it stands in {live.row.state}")
+                    live, EngineClosed(f"flow {flow} could not be resumed; it is in state {live.row.state}")
                 )
                 raise
             self._nursery.start_soon(self._drive, live, True, name=f"flow {flow}")
 
-    # --- looking ----------------------------------------------------------------------------------------------------
+    # --- reading ----------------------------------------------------------------------------------------------------
 
     def row(self, flow: str) -> FlowRow:
-        """A flow as it stands. Raises `FlowNotFound`."""
+        """A flow's current row. Raises `FlowNotFound`."""
         live = self._driven.known(flow)
         return live.row if live else self._stored(flow)
 
     def context(self, flow: str) -> Context:
-        """What a flow knows. Raises `FlowNotFound`."""
+        """What a flow knows now. Raises `FlowNotFound`; `IncompatibleFlow` when this version cannot read it."""
         live = self._driven.known(flow)
         if live is not None:
             return live.context
@@ -215,21 +220,22 @@ class Engine:
         """The flow, if it is driven here and not stopped."""
         return self._driven.driven(flow)
 
-    # --- steering ---------------------------------------------------------------------------------------------------
+    # --- controlling ------------------------------------------------------------------------------------------------
 
     async def send(self, flow: str, event: Event) -> bool:
-        """Give a flow an event; returns when it is durable. See `Flow.send`.
+        """Send a flow an event; returns when it is durable. See `Flow.send`.
 
-        A flow that is not driven here finds the event in its inbox: its driver takes it at once, and if nobody drives
-        it, whoever resumes it does.
+        An event for a flow that is not driven here is left in its inbox: the process that drives it takes it from
+        there, or the next one that resumes it.
 
         Returns:
             True when the flow took it; False when it was left in its inbox.
 
         Raises:
-            FlowNotFound: There is none.
+            FlowNotFound: No flow has this id.
             EventNotAccepted: The state of a flow driven here has no row for it; or the flow has ended; or its machine
-                knows no such event. What only the driver can know it does not raise here, but warns of in its log.
+                knows no such event. What another process finds wrong with the event is a warning in that process's log.
+            IncompatibleFlow: The engine was opened without the flow's machine.
             JournalError: It could not be written; nothing changed.
         """
         live = self.driven(flow)
@@ -245,13 +251,15 @@ class Engine:
     async def cancel(self, flow: str, reason: str = "") -> bool:
         """Stop a flow for good, its children first. One that another process drives is sent a signal.
 
-        A flow whose version of the machine is not known here cannot be told; it is abandoned where it stands.
+        A flow that a version of its machine unknown here wrote is abandoned: it ends in its current state.
 
         Returns:
-            True when it has ended; False when its driver was asked to end it.
+            True when it has ended; False when the process that drives it was asked to end it.
 
         Raises:
-            FlowNotFound: There is none.
+            FlowNotFound: No flow has this id.
+            EventNotAccepted: The flow's state has no row for `CancelRequested`.
+            JournalError: It could not be written; children that had ended before stay ended.
         """
         return await self._endings.cancel(flow, reason)
 
@@ -277,7 +285,7 @@ class Engine:
         try:
             failure = await drive(live, self.store, self.cancel, resumed=resumed)
         except CloudError as exc:
-            # The journal itself cannot be written: nothing changed, and whoever waits is told so.
+            # The journal itself cannot be written: nothing changed, and `wait` raises this.
             failure = exc
         finally:
             await self._driven.finish(live, failure)
@@ -322,8 +330,8 @@ async def open_engine(
 ) -> AsyncGenerator[Engine]:
     """An engine on the journal of `paths`, for as long as the block runs.
 
-    Leaving the block stops every flow that is still running where it is; all of them can be resumed. The redactor
-    forgets their secrets then.
+    Leaving the block interrupts every flow in its current state; all of them can be resumed. The redactor then forgets
+    their secrets.
 
     Args:
         paths: Where the journal, the vault and the lock files are.
@@ -334,6 +342,8 @@ async def open_engine(
     Raises:
         JournalCorrupted: The journal is damaged; it was set aside.
         JournalTooNew: A newer version wrote it.
+        JournalError: The journal cannot be opened.
+        DirectoryInUse: The directory holds other things and nothing of ours; nothing was changed.
         Io: A directory or file cannot be made.
         RuntimeError: It is not trio that runs here; nothing was opened.
     """

@@ -12,7 +12,7 @@ from ..base.remedies import Remedy
 # --- machines and flows --------------------------------------------------------------------------------
 
 
-class MachineInvalid(CloudError, hint="Mend the line of the table that the message names."):
+class MachineInvalid(CloudError, hint="Fix the line of the table that the message names."):
     """A machine's table breaks a rule; raised while the machine is built."""
 
 
@@ -20,7 +20,7 @@ class EventNotAccepted(CloudError):
     """The event has no row for this state; nothing was changed.
 
     Attributes:
-        state: The state the flow stands in.
+        state: The flow's state.
         event: The event's name.
     """
 
@@ -61,7 +61,7 @@ class FlowExists(CloudError):
     """An unfinished flow of the same machine has the same key; resume that one.
 
     Attributes:
-        flow: The id of the flow there is.
+        flow: The id of the unfinished flow.
     """
 
     def __init__(self, flow: str) -> None:
@@ -91,7 +91,7 @@ class SignalTaken(CloudError, hint="Nothing to do: the flow has the event."):
 
 
 class EngineClosed(CloudError, code=EXIT_PENDING, hint="Resume the flow: `Engine.resume(flow)`.", remedy="resume"):
-    """The engine was closed while somebody waited for a flow; the flow can be resumed."""
+    """The engine was closed while a caller waited for a flow; the flow can be resumed."""
 
 
 class EffectUncertain(
@@ -104,11 +104,11 @@ class EffectUncertain(
 
 
 class FlowParked(CloudError, code=EXIT_PENDING):
-    """A flow stopped in a state it can go on from; somebody has to mend something first.
+    """A flow is paused and can be resumed once its cause is fixed.
 
     Attributes:
         flow: The flow's id.
-        state: The state it stands in.
+        state: Its state.
         kind: The kind of error that parked it.
         code: The exit code the command line ends with: 4 when a login is needed, else 8.
     """
@@ -130,7 +130,7 @@ class FlowParked(CloudError, code=EXIT_PENDING):
 
 
 class ActivitiesRanDry(
-    CloudError, hint="This is a bug in the flow's activities; the flow is kept and can be resumed once it is mended."
+    CloudError, hint="This is a bug in the flow's activities; the flow is kept and can be resumed once that is fixed."
 ):
     """Every activity of a state ended and none led out of it: a bug in the flow, not in what the user did."""
 
@@ -171,4 +171,4 @@ class JournalTooNew(JournalError, hint="Upgrade this program."):
 
 
 class VaultMissing(CloudError, hint="Cancel the flow and start again."):
-    """The secrets of a running flow are gone; the flow cannot go on from here."""
+    """The secrets of a running flow are gone; the flow cannot be resumed."""

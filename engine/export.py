@@ -1,4 +1,4 @@
-"""A flow as a document: where it stands, what it knows, and everything that happened to it, for people and programs.
+"""A flow as a document: its state, its context and its whole history, for people and programs.
 
 The document is made to leave this computer (a bug report, an audit), so it holds no secret: the journal keeps only
 references to them, and every text passes the redactor besides, with the values in the flow's vault made known to it
@@ -24,7 +24,7 @@ FORMAT: Final = "systemprompt-cloud flow 1"
 
 
 class ExportedRecord(msgspec.Struct, frozen=True, kw_only=True, rename={"from_state": "from", "to_state": "to"}):
-    """A line of a flow's history; see `io.records.Record`."""
+    """A line of a flow's history; see `engine.journal.records.Record`."""
 
     seq: int
     at: str
@@ -38,7 +38,7 @@ class ExportedRecord(msgspec.Struct, frozen=True, kw_only=True, rename={"from_st
 
 
 class ExportedFlow(msgspec.Struct, frozen=True, kw_only=True):
-    """A flow and its history; see `io.records.FlowRow`."""
+    """A flow and its history; see `engine.journal.records.FlowRow`."""
 
     id: str
     machine: str
@@ -74,7 +74,7 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def export_flow(journal: Journal, vault: VaultFiles, flow: str, now: datetime) -> Export:
-    """A flow with everything inside it, without secrets.
+    """A flow and every flow inside it, without secrets.
 
     Args:
         journal: Where it is.
@@ -134,13 +134,13 @@ def _names_a_secret(name: str) -> bool:
 
 
 def _make_known(vault: VaultFiles, flow: str, value: Any) -> None:
-    """Have the vault reveal every secret referred to: it tells the redactor its value."""
+    """Look up every secret the value refers to: the vault registers it with the redactor."""
     match value:
         case str() if value.startswith(PREFIX):
             try:
                 vault.has(flow, value)
             except CloudError:
-                return  # a vault that cannot be read hides its secrets well enough
+                return  # the document has only the reference, which is no secret
         case dict():
             for member in cast("dict[str, Any]", value).values():
                 _make_known(vault, flow, member)

@@ -83,8 +83,8 @@ class Flow:
         """Wait until it has ended.
 
         Raises:
-            FlowParked: It cannot go on until somebody mends something; the message and the hint say what.
-            JournalError: The journal cannot be written; the flow stands where it stood.
+            FlowParked: It is paused until something is fixed; the message and the hint say what.
+            JournalError: The journal cannot be written; the flow keeps its last committed state.
             EngineClosed: The engine was closed meanwhile; the flow can be resumed.
         """
         return await self._engine.wait(self.id)

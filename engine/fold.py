@@ -1,7 +1,7 @@
 """The journal checked against itself: the rows of `events` are the truth, the row in `flows` only their fold.
 
-`fold` takes a flow's records and replays them, every event through `Machine.step`, and so says where the flow must
-stand. `check_flow` compares that with the row that is stored, and tells every difference in words. Nothing here writes.
+`fold` replays a flow's records, every event through `Machine.step`, and returns the row they lead to. `check_flow`
+compares that with the row that is stored and describes every difference. Nothing here writes.
 
 What another version of the machine wrote is not replayed: its table is gone. The replay begins where the flow was
 carried over to today's, with what the `migrated` record says it knew; before that, every record must lead to the next.
@@ -27,7 +27,7 @@ C = TypeVar("C", bound=Context)
 
 
 class Folded(msgspec.Struct, Generic[C], frozen=True, kw_only=True):
-    """Where a flow must stand, by its records.
+    """What a flow's row must be, by its records.
 
     Attributes:
         state: The state.
@@ -55,7 +55,7 @@ def fold(machine: Machine[C], records: Sequence[Record]) -> Folded[C]:
 
     Raises:
         JournalCorrupted: The records are not a history this machine can have: one is missing, cannot be read, is not
-            accepted where it stands, or says something else than the table. The message names the flow and the record.
+            accepted in its state, or disagrees with the table. The message names the record.
     """
     if not records:
         raise JournalCorrupted("there is not one record")
@@ -86,7 +86,7 @@ def check_flow(journal: Journal, programs: Iterable[Program[Any]], row: FlowRow)
         row: The flow as it is stored. Records younger than the row are left out: the flow may be running meanwhile.
 
     Returns:
-        Every difference, in words; empty when all is well.
+        A description of every difference; empty when there is none.
 
     Raises:
         JournalError: The journal cannot be read.
@@ -231,7 +231,7 @@ def _row_problems(machine: Machine[C], folded: Folded[C], records: Sequence[Reco
     except msgspec.DecodeError as exc:
         problems.append(f"the stored context cannot be read: {exc}")
     else:
-        # Which fields differ, and not their values: a context is made to hold no secret, and this makes sure.
+        # Names only, no values: a context must hold no secret, but nothing here can prove that.
         names = [name for name in context.__struct_fields__ if getattr(context, name) != getattr(folded.context, name)]
         if names:
             problems.append(f"the stored context is not what its records say: {', '.join(names)}")
@@ -243,7 +243,7 @@ def _trouble(records: Sequence[Record]) -> str | None:
 
 
 def _chain_problems(records: Sequence[Record], row: FlowRow) -> list[str]:
-    """What can be said without the table: no record is missing, each goes on where the one before it ended."""
+    """Checks that need no table: no record is missing, and each begins in the state the one before it led to."""
     problems = [
         f"record {record.seq} ({record.name}) goes on from {record.from_state}; the one before led to {last.to_state}"
         for last, record in pairwise(records)

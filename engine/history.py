@@ -30,11 +30,11 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         at: RFC 3339, UTC.
         machine: The machine's name.
         kind: `started`, `event`, `intent`, `parked`, `resumed`, `migrated` or `abandoned`.
-        event: The event's name; for the other kinds what it is about.
-        from_state: Before.
-        to_state: After; the same for progress.
-        message: What happened in words, when there is something to say.
-        deadline: When the state it led to runs out (RFC 3339), when it does.
+        event: The event's name; for other kinds the record's name.
+        from_state: The state before.
+        to_state: The state after; the same for progress.
+        message: What happened, for people; may be empty.
+        deadline: When the time of the state it led to runs out (RFC 3339), or None.
     """
 
     flow: str
@@ -78,7 +78,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         problem: Why it did not end well, in a sentence; empty when it did.
         code: The same as a code for programs, where there is one: `port_taken`, or the API's own. A flow that ran a
             child puts the child's machine before it: `checkout.port_taken`.
-        result: What the flow hands out; holds no secret.
+        result: What the flow returns; holds no secret.
     """
 
     flow: str
@@ -96,7 +96,16 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why a flow is parked, and which of the intents it has announced came to nothing, as the journal keeps it."""
+    """Why a flow is parked, as the journal keeps it.
+
+    Attributes:
+        kind: The kind of error that parked it.
+        message: What happened, redacted.
+        hint: What fixes it, redacted.
+        code: The exit code of a command that waits for the flow.
+        withdrawn: The keys of announced intents whose effect did not happen.
+        remedy: The same as `hint` as a step.
+    """
 
     kind: str
     message: str
@@ -110,13 +119,14 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
         """From what stopped the flow; anything unplanned becomes `UnexpectedFailure`."""
         if not isinstance(exc, CloudError):
             exc = UnexpectedFailure(f"{type(exc).__name__}: {redact(str(exc))}")
-        code = (
-            exc.code if isinstance(exc, FlowParked) else (exc.exit_code if exc.requires_login else FlowParked.exit_code)
-        )
+        if isinstance(exc, FlowParked):  # of a child: it ends the command as it would have ended the child's
+            code = exc.code
+        else:
+            code = exc.exit_code if exc.requires_login else FlowParked.exit_code
         return cls(exc.kind, redact(exc.user_message), redact(exc.recovery_hint), code, withdrawn, exc.remedy)
 
     def error(self, row: FlowRow) -> FlowParked:
-        """The error whoever waits for the flow gets."""
+        """The error that waiting for the flow raises."""
         return FlowParked(
             row.id,
             row.state,
@@ -176,7 +186,7 @@ def first_lines(
 
 
 def outcome_of(machine: Machine[Any], row: FlowRow, context: Context) -> Outcome:
-    """How a flow that has ended did so."""
+    """The outcome of a flow that has ended."""
     return Outcome(
         flow=row.id,
         machine=row.machine,

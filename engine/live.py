@@ -1,8 +1,8 @@
 """A flow while this process drives it: the one place where a step becomes a record.
 
 Every change of a flow is made by one function, `LiveFlow.record`: it writes the record and the flow's new row in one
-transaction, and only then takes them over. Steps are taken one at a time, under a lock, and from the accepted step to
-the commit nothing can cancel them.
+transaction, and only then updates the live flow. Steps are taken one at a time, under a lock, and cannot be cancelled
+between the accepted step and the commit.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from .deadlines import deadline_on_entry, deadline_text
 from .disk import Disk
 from .errors import EffectUncertain, SignalTaken, UnexpectedFailure
 from .history import NO_BODY, Outcome, Trouble, outcome_of
-from .journal.records import FlowRow, Record
+from .journal.records import FlowRow, record_between
 from .ledger import Ledger
 from .machine.machine import Machine
-from .machine.parts import Context, Event, ResumePolicy
+from .machine.parts import Context, Event, ResumePolicy, Step
 from .run import Run
 from .store import Vault
 from .visit import Intent, Program
@@ -91,10 +91,10 @@ class LiveFlow:
 
     @property
     def ended(self) -> bool:
-        """True when the flow stands in a final state."""
+        """True when the flow is in a final state."""
         return self.row.status == "ended"
 
-    # --- the one way anything changes -----------------------------------------------------------------------------
+    # --- changing the flow ----------------------------------------------------------------------------------------
 
     async def record(
         self,
@@ -106,44 +106,47 @@ class LiveFlow:
         signal: int | None = None,
         **changes: Any,
     ) -> None:
-        """Commit one record with the row that follows from it, then take both over. Never torn by cancellation."""
-        before, now = self.row, moment_text(self._ledger.clock.now())
+        """Commit one record with the flow's new row, then update the live flow; cancellation cannot interrupt it.
+
+        Args:
+            kind: What kind of record it is.
+            name: The event's name, or the intent's key.
+            body: JSON.
+            context: The context after it, when it may have changed.
+            signal: The inbox entry it comes from, which is removed in the same transaction.
+            changes: The fields of the row that change.
+
+        Raises:
+            FlowBusy: Another process moved the flow meanwhile; nothing changed.
+            SignalTaken: The inbox entry has been removed already; nothing changed.
+            JournalError: It could not be written; nothing changed.
+        """
+        before, now = self.row, moment_text(self.clock.now())
         if context is not None and context is not self.context:
             changes["context"] = msgspec.json.encode(context).decode()
         after = msgspec.structs.replace(before, seq=before.seq + 1, updated=now, **changes)
-        record = Record(
-            flow=before.id,
-            seq=after.seq,
-            at=now,
-            kind=kind,
-            name=name,
-            body=body,
-            from_state=before.state,
-            to_state=after.state,
-            incarnation=after.incarnation,
-            deadline=after.deadline,
-        )
-        await self._ledger.advance(before, after, record, signal)
+        await self._ledger.advance(before, after, record_between(before, after, kind, name, body), signal)
         self.row = after
         if context is not None:
             self.context = context
 
     async def step(self, event: Event, *, incarnation: int | None = None, signal: int | None = None) -> bool:
-        """Follow an event: the table says where to, the journal makes it so, the visit that is left is ended.
+        """Apply an event: look it up in the table, commit the step, and end the visit if it leaves the state.
 
         Args:
-            event: The fact.
+            event: The event.
             incarnation: The visit it comes from; None for events from outside.
             signal: The inbox entry it comes from.
 
         Returns:
-            False when the visit it comes from is over, or the inbox entry was taken already: the event is dropped then.
+            False when the event was dropped: its visit is over, or its inbox entry was taken already.
 
         Raises:
             EventNotAccepted: The state does not take it; nothing changed.
+            FlowBusy: Another process moved the flow meanwhile; nothing changed.
             JournalError: It could not be written; nothing changed.
         """
-        # Without company the lock is taken without a turn of the loop, which would cost as much as the step.
+        # A free lock is taken without a checkpoint: that would cost as much as the step itself.
         if self.lock.locked():
             await self.lock.acquire()
         else:
@@ -153,18 +156,7 @@ class LiveFlow:
                 logger.debug("%s dropped %s: visit %s is over", self.row.id, type(event).__name__, incarnation)
                 return False
             step = self.machine.step(self.row.state, self.context, event)
-            changes: dict[str, Any] = {}
-            if step.entered:
-                state = self.machine.states[step.state]
-                changes = {
-                    "state": step.state,
-                    "incarnation": self.row.incarnation + 1,
-                    "deadline": self._deadline_on_entry(step.state, step.context, event),
-                    "status": "ended" if state.final else "running",
-                    "verdict": str(state.verdict) if state.verdict else None,
-                    "owner": None if state.final else self.row.owner,
-                    "trouble": None,
-                }
+            changes = self._changes_on_entry(step, event) if step.entered else {}
             body = msgspec.json.encode(event).decode()
             name = type(event).__name__
             try:
@@ -180,11 +172,31 @@ class LiveFlow:
             self.lock.release()
         return True
 
-    async def resume(self, owner: str, *, repeat: bool = False) -> None:
-        """Note that the flow is resumed here; a person who is back gets the whole time again.
+    def _changes_on_entry(self, step: Step[Any], event: Event) -> dict[str, Any]:
+        """What entering a state changes in the flow's row."""
+        state = self.machine.states[step.state]
+        return {
+            "state": step.state,
+            "incarnation": self.row.incarnation + 1,
+            "deadline": self._deadline_on_entry(step.state, step.context, event),
+            "status": "ended" if state.final else "running",
+            "verdict": str(state.verdict) if state.verdict else None,
+            "owner": None if state.final else self.row.owner,
+            "trouble": None,
+        }
 
-        An event from the inbox may be taken first: then the state it led to is resumed, or nothing when it was the end.
-        `repeat` starts the visit anew, with new idempotency keys, after a person decided so.
+    async def resume(self, owner: str, *, repeat: bool = False) -> None:
+        """Record that the flow is resumed here. Where the state's `late` is `restart`, its deadline starts again.
+
+        An event from the inbox may be applied first: then the state it led to is resumed, or nothing if the flow ended.
+
+        Args:
+            owner: This process, as the flow's row names it from now on.
+            repeat: Begin a new visit with new idempotency keys, after a person decided to repeat the effect.
+
+        Raises:
+            FlowBusy: Another process moved the flow meanwhile; nothing changed.
+            JournalError: It could not be written; nothing changed.
         """
         async with self.lock:
             if self.ended:
@@ -201,7 +213,7 @@ class LiveFlow:
             await self.record("resumed", "resumed", NO_BODY, **changes)
 
     async def park(self, exc: Exception) -> Trouble | None:
-        """Stop here, resumably, and write down why; None when an event from outside led out of the state meanwhile."""
+        """Park the flow and record why; None when an event from outside led out of the state meanwhile."""
         if not isinstance(exc, CloudError):
             logger.error("%s met a failure nobody planned for in %s", self.row.id, self.row.state, exc_info=exc)
         trouble = Trouble.of(exc, frozenset() if self.run is None else self.run.visit.withdrawn)
@@ -217,7 +229,7 @@ class LiveFlow:
         return outcome_of(self.machine, self.row, self.context)
 
     def settle(self, failure: Exception | None) -> None:
-        """Nobody drives it here any more; whoever waits is told."""
+        """Driving it here has stopped: `Engine.wait` returns, or raises `failure`."""
         self.failure = failure
         self.settled.set()
 
@@ -232,7 +244,12 @@ class LiveFlow:
         return self.step(event, incarnation=incarnation)
 
     async def announce(self, effect: str) -> Intent:
-        """Commit the intent of an effect, unless an earlier process did."""
+        """Commit the intent of an effect, unless an earlier process did.
+
+        Raises:
+            EffectUncertain: An earlier process did, and the state's policy is `ask`.
+            JournalError: It could not be written; nothing changed.
+        """
         state = self.machine.states[self.row.state]
         if state.effect is None:
             raise UnexpectedFailure(f"{self.machine.name}: {state.name} declares no effect, and announces {effect}")
@@ -260,20 +277,20 @@ class LiveFlow:
         return await self._vault.has(self.row.id, reference)
 
     async def on_disk(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call something that waits for the disk, off the loop."""
+        """Call something that waits for the disk, in a worker thread."""
         return await self._disk.run(function, *args, **kwargs)
 
     async def run_child(self, program: Program[Any], context: Context) -> Outcome:
-        """Run, or go on with, the child flow of this visit."""
+        """Run or resume the child flow of this visit."""
         return await self._run_child(self, program, context)
 
     # --- deadlines ------------------------------------------------------------------------------------------------
 
     def _deadline_on_entry(self, state: str, context: Context, event: Event) -> str | None:
-        return deadline_on_entry(self.machine, self.row, state, context, event, self._ledger.clock.now())
+        return deadline_on_entry(self.machine, self.row, state, context, event, self.clock.now())
 
     def _deadline_from_now(self, state: str, context: Context) -> str | None:
-        return deadline_text(self.machine, state, context, self._ledger.clock.now())
+        return deadline_text(self.machine, state, context, self.clock.now())
 
     def deadline(self) -> datetime | None:
         """When the current visit runs out."""

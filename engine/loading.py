@@ -87,4 +87,4 @@ class Loading:
             return live.outcome()
         if live.row.trouble is not None:
             raise msgspec.json.decode(live.row.trouble, type=Trouble).error(live.row)
-        raise EngineClosed(f"nobody drives flow {flow} here; it stands in {live.row.state}")
+        raise EngineClosed(f"nobody drives flow {flow} here; it is in state {live.row.state}")

@@ -1,8 +1,8 @@
-"""Recorded histories: what the flows of a release really wrote, kept to try every later version on.
+"""Recorded histories: what the flows of a release wrote, kept as test data for every later version.
 
-A flow of yesterday may stand at any of its records when today's version takes it up. A recording holds a flow's whole
-history and, beside each record, what the flow knew then; so the flow can be set up again as it stood after any of them,
-without the table that wrote it. `check_recording` tries them all: flows of today's table must replay to what was
+A flow may be at any of its records when a newer version resumes it. A recording holds a flow's whole
+history and, beside each record, what the flow knew then; so the flow can be restored as it was after any of them,
+without the table that wrote it. `check_recording` checks them all: flows of today's table must replay to what was
 stored, flows of an older one must be carried over.
 """
 
@@ -36,7 +36,7 @@ class RecordedFlow(msgspec.Struct, frozen=True):
     """A flow from its start to where the recording ends.
 
     Attributes:
-        row: As it stood at the end.
+        row: The flow at the end.
         moments: Every record of it.
     """
 
@@ -49,7 +49,7 @@ class RecordedFlow(msgspec.Struct, frozen=True):
         return [moment.record for moment in self.moments]
 
     def after(self, count: int) -> FlowRow:
-        """The flow as it stood after so many records, with nobody driving it."""
+        """The flow as it was after its first `count` records, without an owner."""
         if count == len(self.moments):
             return self.row
         moment = self.moments[count - 1]
@@ -86,7 +86,7 @@ class Recording(msgspec.Struct, frozen=True):
 
 
 def record_flow(journal: Journal, machine: Machine[Any], row: FlowRow) -> RecordedFlow:
-    """Take a flow of `machine` out of a journal. Raises `JournalCorrupted` if its records are no history of it."""
+    """Record a flow of `machine` from a journal. Raises `JournalCorrupted` if its records do not replay."""
     records = journal.records(row.id)
     moments: list[Moment] = []
     for count in range(1, len(records) + 1):
@@ -114,10 +114,10 @@ def read_recordings(directory: Path) -> Iterator[Recording]:
 
 
 def check_recording(recording: Recording, programs: Iterable[Program[Any]]) -> list[str]:
-    """Try today's machines on a recording, as it stood after each of its records.
+    """Check that today's machines can resume every flow of a recording after each of its records.
 
     Returns:
-        What would go wrong, in words; empty when every flow could be gone on with wherever it stood.
+        A description of every problem; empty when every flow can be resumed from every record.
     """
     machines = {program.machine.name: program.machine for program in programs}
     problems: list[str] = []
@@ -139,7 +139,7 @@ def check_recording(recording: Recording, programs: Iterable[Program[Any]]) -> l
 
 
 def _begun(recording: Recording, flow: RecordedFlow, count: int) -> Begun:
-    """What a flow of a recording has begun when it has come so far."""
+    """What a flow of a recording has begun by its first `count` records."""
     moment = flow.moments[count - 1].record
     visit = (each for each in flow.records[:count] if each.incarnation == moment.incarnation)
     children = [

@@ -24,48 +24,48 @@ logger = get_logger(__name__)
 
 
 class Run:
-    """A visit as its runner sees it.
+    """One visit, as whatever drives the flow controls it.
 
     Args:
         visit: What the activities are given.
-        scope: What the caller runs the visit in, and nothing else; `run_state` opens one when not given. A visit that
-            has to be cut short may cancel it. One that was not cancelled can serve the next visit: opening and closing
-            a scope for each is a quarter of what a transition costs.
+        scope: The cancel scope the caller runs only this visit in; `run_state` opens one when not given. Ending the
+            visit early may cancel it. One that was not cancelled can be used for the next visit: opening and closing a
+            scope for each is a quarter of what a transition costs.
 
     Attributes:
-        trouble: What stopped the state from being left, when something did.
+        trouble: The error that stopped the visit, or None.
     """
 
-    __slots__ = ("_activities", "_at_work", "_scope", "scope", "trouble", "visit")
+    __slots__ = ("_activities", "_activity_scope", "_at_work", "scope", "trouble", "visit")
 
     def __init__(self, visit: Visit[Any], scope: trio.CancelScope | None = None) -> None:
         self.visit = visit
         self.scope = scope
         self.trouble: Exception | None = None
-        self._scope: trio.CancelScope | None = None
+        self._activity_scope: trio.CancelScope | None = None
         self._activities: Sequence[Activity] = ()
         self._at_work = 0
 
     def enter(self, scope: trio.CancelScope, activities: Sequence[Activity]) -> None:
         """Called before the activities are started in the scope."""
-        self._scope = scope
+        self._activity_scope = scope
         self._activities = activities
         self._at_work = len(activities)
         if self.visit.left:
             scope.cancel()
 
     def release(self) -> None:
-        """Called when the only activity has returned: leaving has nobody to cancel any more."""
-        self._scope = None
+        """Called when the only activity has returned: `leave` has nothing to cancel any more."""
+        self._activity_scope = None
 
     def leave(self) -> None:
-        """Called by what makes events durable, after the commit of the event that led out."""
+        """Called by the host after the commit of the event that led out of the state."""
         self.visit.left = True
-        if self._scope is not None:
-            self._scope.cancel()
+        if self._activity_scope is not None:
+            self._activity_scope.cancel()
 
     def finish(self) -> None:
-        """Called when an activity has come to its end; the last one must have led out."""
+        """Called when an activity has returned; once all have, one of their events must have led out of the state."""
         self._at_work -= 1
         if not self._at_work and not self.visit.left:
             names = ", ".join(getattr(each, "__name__", repr(each)) for each in self._activities)
@@ -79,15 +79,15 @@ class Run:
             logger.debug("%s ignored, %s is left: %r", self.visit.flow, self.visit.state, trouble)
         elif self.trouble is None:
             self.trouble = trouble
-            if self._scope is not None:
-                self._scope.cancel()
+            if self._activity_scope is not None:
+                self._activity_scope.cancel()
 
 
 async def run_state(run: Run, activities: Sequence[Activity]) -> Exception | None:
-    """Run a state's activities in one nursery until an event leads out, and wait until all of them are gone.
+    """Run a state's activities in one nursery until an event leads out, and wait for all of them to end.
 
     Returns:
-        None when the state was left; otherwise what stopped it from being left.
+        None when the state was left; else the error that stopped the visit.
     """
     if run.scope is None:
         with trio.CancelScope() as run.scope:
@@ -102,7 +102,7 @@ async def run_state(run: Run, activities: Sequence[Activity]) -> Exception | Non
             if visit.deadline is not None:
                 nursery.start_soon(_watch_deadline, run, visit.deadline)
     else:
-        # Cancelled by the event that led out, this unwinds to where the caller opened the scope.
+        # The event that leads out cancels the caller's scope, so this unwinds to where the caller opened it.
         run.enter(run.scope, activities)
         await _run_activity(activities[0], run, alone=True)
     return None if visit.left else run.trouble
@@ -121,7 +121,7 @@ async def _run_activity(activity: Activity, run: Run, *, alone: bool = False) ->
                 run.release()
             await visit.send(event)
     except* Exception as group:  # noqa: BLE001 whatever an activity raises parks its flow, and no other
-        run.fail(_one(group))  # also what came together with a cancellation, which goes on its own way
+        run.fail(_most_useful(group))  # `except*`: a cancellation in the same group propagates by itself
     else:
         run.finish()
 
@@ -135,10 +135,10 @@ async def _watch_deadline(run: Run, deadline: datetime) -> None:
         run.fail(exc)
 
 
-def _one(exc: Exception) -> Exception:
-    # An activity with a nursery of its own raises groups; the error that says what to do is the one to show.
+def _most_useful(exc: Exception) -> Exception:
+    # An activity with a nursery of its own raises groups; of those, a `CloudError` has the message and the fix to show.
     if not isinstance(exc, ExceptionGroup):
         return exc
     group = cast("ExceptionGroup[Exception]", exc)
-    leaves = [_one(each) for each in group.exceptions]
+    leaves = [_most_useful(each) for each in group.exceptions]
     return next((each for each in leaves if isinstance(each, CloudError)), leaves[0] if len(leaves) == 1 else group)

@@ -1,8 +1,8 @@
-"""What becomes of a flow that another version of its machine wrote: it is carried over, or refused and abandoned.
+"""Flows that another version of their machine wrote: carried over to today's table, or refused and abandoned.
 
-The rule for carrying is pure and is in `machine/carry.py`. Here it meets a stored flow: the row it has from now on, and
-the one record that says so. The record holds what the flow knows in today's terms, so that its history can be replayed
-from there without the old table.
+The rule for carrying over is pure and is in `machine/carry.py`. Here it is applied to a stored flow; the result is the
+flow's new row and one `migrated` record. The record holds the context in today's terms, so that the history can be
+replayed from there without the old table.
 
 A flow that cannot be carried is refused by name and stays as it is. It can still be ended: `abandoned` frees its key,
 its secrets and its place in the list, without a table to ask.
@@ -21,7 +21,7 @@ from ..base.remedies import Remedy
 from .deadlines import deadline_text
 from .errors import IncompatibleFlow
 from .ids import visit_of_child
-from .journal.records import FlowRow, Record
+from .journal.records import FlowRow, Record, record_between
 from .machine.carry import carry
 from .machine.machine import Machine
 from .machine.parts import Context
@@ -39,8 +39,8 @@ class MigratedBody(msgspec.Struct, frozen=True, rename={"origin": "from", "here"
 
     Attributes:
         origin: The table that wrote everything before.
-        here: The table that everything after is of.
-        context: What the flow knows, in the terms of the latter.
+        here: The table that writes everything after.
+        context: What the flow knows, in the terms of `here`.
     """
 
     origin: Table
@@ -64,9 +64,9 @@ class Brought(NamedTuple):
     """A stored flow in today's terms.
 
     Attributes:
-        row: It, as it is from now on.
+        row: The flow, as it is from now on.
         context: What it knows.
-        record: What has to be written before that is so; None when today's table wrote it.
+        record: The record to be written with that row; None when today's table wrote the flow.
     """
 
     row: FlowRow
@@ -89,7 +89,8 @@ def bring(machine: Machine[Any], row: FlowRow, begun: Begun, now: datetime) -> B
         now: The moment of the record, and of a deadline the old table did not have.
 
     Raises:
-        IncompatibleFlow: No migration leads here, or the flow has begun something its new state knows nothing of.
+        IncompatibleFlow: No migration leads here, or the flow has begun an effect or a child that its new state does
+            not declare.
     """
     if is_current(machine, row):
         try:
@@ -122,11 +123,12 @@ def bring(machine: Machine[Any], row: FlowRow, begun: Begun, now: datetime) -> B
         Table(row.version, row.fingerprint), Table(machine.version, machine.fingerprint), msgspec.Raw(context)
     )
     name = f"version {row.version} to {machine.version}"
-    return Brought(after, carried.context, _record(row, after, "migrated", name, msgspec.json.encode(body)))
+    record = record_between(row, after, "migrated", name, msgspec.json.encode(body).decode())
+    return Brought(after, carried.context, record)
 
 
 def _refuse_forgotten(machine: Machine[Any], row: FlowRow, state: str, begun: Begun) -> None:
-    # Within one visit nothing that was begun may be lost sight of: an effect would be repeated, a child orphaned.
+    # The visit goes on in the new state: a forgotten intent would repeat its effect, a forgotten child be orphaned.
     wanted = machine.states[state]
     if wanted.effect is None and (announced := begun.announced):
         names = ", ".join(sorted(key.rpartition(":")[2] for key in announced))
@@ -137,24 +139,9 @@ def _refuse_forgotten(machine: Machine[Any], row: FlowRow, state: str, begun: Be
 
 
 def abandon(row: FlowRow, reason: str, now: datetime) -> tuple[FlowRow, Record]:
-    """The end of a flow whose table is not there any more: its row, and the record that says why."""
+    """The end of a flow whose table is not known any more: its row, and the record that has the reason."""
     after = msgspec.structs.replace(
         row, seq=row.seq + 1, status="ended", verdict="cancelled", owner=None, trouble=None, updated=moment_text(now)
     )
-    body = msgspec.json.encode({"reason": reason or "its version of the machine is not known here"})
-    return after, _record(row, after, "abandoned", "abandoned", body)
-
-
-def _record(before: FlowRow, after: FlowRow, kind: Any, name: str, body: bytes) -> Record:
-    return Record(
-        flow=before.id,
-        seq=after.seq,
-        at=after.updated,
-        kind=kind,
-        name=name,
-        body=body.decode(),
-        from_state=before.state,
-        to_state=after.state,
-        incarnation=after.incarnation,
-        deadline=after.deadline,
-    )
+    body = msgspec.json.encode({"reason": reason or "its version of the machine is not known here"}).decode()
+    return after, record_between(row, after, "abandoned", "abandoned", body)

@@ -79,12 +79,12 @@ class Host(Protocol):
         ...
 
     async def run_child(self, program: Program[Any], context: Context) -> Outcome:
-        """Run, or go on with, the child flow of this visit."""
+        """Run or resume the child flow of this visit."""
         ...
 
 
 class Visit(Generic[C]):
-    """What an activity is given: where the flow stands, and how to move it.
+    """What an activity is given: the flow's state, and how to send it events.
 
     Attributes:
         flow: The flow's id.
@@ -93,8 +93,8 @@ class Visit(Generic[C]):
         resumed: True when the state was entered by an earlier process.
         deadline: When the visit runs out, or None.
         clock: The time.
-        left: True once an event led out: what is sent now is dropped.
-        withdrawn: The keys of announcements taken back in this visit.
+        left: True once an event led out of the state; events sent after that are dropped.
+        withdrawn: The keys of the intents withdrawn in this visit.
     """
 
     def __init__(
@@ -143,29 +143,30 @@ class Visit(Generic[C]):
         return await self._host.deliver(event, self.incarnation)
 
     async def announce(self, effect: str) -> Intent:
-        """Write down that an outward effect is about to happen, before it does.
+        """Record that an outward effect is about to happen, before it does.
 
         Args:
             effect: A short name for it, unique within the state.
 
         Raises:
             EffectUncertain: The state's policy is `ask`, and an earlier process announced it and died.
+            JournalError: It could not be written; do not perform the effect.
         """
-        await self._must_go_on(effect)
+        await self._refuse_if_left(effect)
         intent = await self._host.announce(effect)
         self.withdrawn -= {intent.key}
         return intent
 
     def withdraw(self, intent: Intent) -> None:
-        """Take an announcement back: what is about to park the flow proves that the effect did not happen.
+        """Take an intent back, when the error that is about to park the flow proves that the effect did not happen.
 
-        It is written down with why the flow is parked, so whoever resumes it announces anew. Until then it counts as
-        announced: a process that dies in between leaves the effect uncertain.
+        The `parked` record carries it, so a resumed flow announces the effect again. Until that record is written the
+        intent holds: a process that dies in between leaves the effect uncertain.
         """
         self.withdrawn |= {intent.key}
 
     async def keep(self, name: str, secret: str) -> str:
-        """Put a secret in the vault, durably, and get the reference an event may carry."""
+        """Put a secret in the vault, durably, and return the reference an event may carry. Raises `Io`."""
         return await self._host.keep(name, secret)
 
     async def reveal(self, reference: str) -> str:
@@ -181,19 +182,19 @@ class Visit(Generic[C]):
         return await self._host.on_disk(function, *args, **kwargs)
 
     async def run_child(self, program: Program[Any], context: Context) -> Outcome:
-        """Run a child flow to its end, or go on with the one this visit started in an earlier process.
+        """Run a child flow to its end, or resume the one this visit started in an earlier process.
 
         Raises:
-            FlowParked: The child cannot go on; the parent is parked with it.
+            FlowParked: The child is parked; let it propagate, so that the parent is parked with it.
         """
-        await self._must_go_on(program.machine.name)
+        await self._refuse_if_left(program.machine.name)
         return await self._host.run_child(program, context)
 
-    async def _must_go_on(self, what: str) -> None:
+    async def _refuse_if_left(self, what: str) -> None:
         # A visit can be over before its activities have taken their first step. What they begin then would belong to
-        # the next visit, and nobody would end it.
+        # the next visit, and nothing would cancel it.
         if self.left:
-            await trio.lowlevel.checkpoint()  # where they end, unless they shield themselves
+            await trio.lowlevel.checkpoint()  # raises Cancelled here, unless the activity is shielded
             raise UnexpectedFailure(f"{self.state} was left; {what} is not begun any more")
 
 
@@ -201,19 +202,19 @@ Activity: TypeAlias = Callable[[Visit[Any]], Awaitable[Event | None] | AsyncGene
 
 
 async def await_signal(_visit: Visit[Any]) -> None:
-    """The activity of a state that does nothing but wait for somebody to send it an event."""
+    """The activity of a state that only waits for an event to be sent to it."""
     await trio.sleep_forever()
 
 
 class Program(Generic[C]):
-    """A machine with what is to be done in each of its states.
+    """A machine and the activities that run in each of its states.
 
     Args:
         machine: The table.
         activities: For every state that is not final, what runs while the flow is in it.
 
     Raises:
-        MachineInvalid: A state has no activities, or activities are given for a state there is not.
+        MachineInvalid: A state has no activities, or activities are given for an unknown or final state.
     """
 
     def __init__(self, machine: Machine[C], activities: Mapping[str, Sequence[Activity]]) -> None:

@@ -1,9 +1,9 @@
-"""Is a journal whole? Asked by whoever opens it first after somebody stopped without closing it.
+"""Checks a journal for damage, when it is opened for the first time after a process stopped without closing it.
 
-Theory. SQLite finds damage when it reads a damaged page, and overlooks what it does not read. Worse, it takes a log for
-what is left of it: one that ends early, or whose header cannot be read, counts as short or empty, and is written over.
-A file whose last writer closed it has no log, and is looked at in no time. One with a log was left by a crash, and is
-worth some milliseconds before anybody writes:
+Theory. SQLite finds damage only in the pages it reads. Worse, it takes a damaged log for a shorter one: a log that ends
+early, or whose header cannot be read, counts as short or empty, and is written over. A file whose last writer closed it
+has no log and is checked at once. One with a log was left by a crash, and gets some milliseconds of checks before
+anything is written:
 
 1. The header of the log must be whole: with a broken one SQLite would take the log for empty, and write over it.
 2. Every page that the last transaction counts must be in the file or in the log. A page that is in neither was cut off.
@@ -12,12 +12,11 @@ worth some milliseconds before anybody writes:
 3. The flows must agree with their records, and the file without its log must not know more than with it. A log that
    lost its end after the file had taken it in, or that belongs to another copy, makes a mixture of two moments.
 
-What no look can find: a log that lost its end, or was damaged in its middle, before the file had taken any of that in.
-What lies behind the end of a log proves nothing: writers that were killed leave whole transactions there that were
-never acknowledged. And of flows that have ended
-it is not asked where they went, because `flows prune` may have taken them.
+What cannot be found: a log that lost its end, or was damaged in its middle, before any of that was copied to the file.
+What is behind the end of a log proves nothing: killed writers leave whole transactions there that were never
+acknowledged. Ended flows that are missing are no damage: `flows prune` may have removed them.
 
-Nothing here writes. The connection of step 3 is read-only: a read-only connection folds nothing in when it closes.
+Nothing here writes. The connection of step 3 is read-only, so it does not checkpoint the log when it closes.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ from .file import HEAD_BYTES, LOG, Held, companion
 from .records import APPLICATION_ID, SCHEMA_VERSION
 
 THOROUGH_BYTES: Final = 16 * 1024 * 1024
-"""In a larger journal not every page is looked at when it is opened, to save a second; `flows check` looks at all."""
+"""In a larger journal not every page is checked when it is opened, to save a second; `flows check` checks all."""
 FULL_BYTES: Final = 64 * 1024
-"""Of some of its files SQLite says only that they failed; with less free than this, the disk is full."""
+"""SQLite does not always say why a write failed; with less free space than this, the disk is full."""
 
 _MAGIC: Final = 0x377F0682
 _LOG_HEAD: Final = struct.Struct(">8I")
@@ -47,24 +46,24 @@ _WORD: Final = 0xFFFFFFFF
 
 
 def check_whole(held: Held) -> None:
-    """Look at a journal that is about to be opened.
+    """Check a journal that is about to be opened.
 
     Args:
         held: Its file.
 
     Raises:
-        sqlite3.DatabaseError: It is damaged; the message says how. Look again before you believe it: another process
+        sqlite3.DatabaseError: It is damaged; the message says how. Check again before acting on it: another process
             may have begun to write.
         OSError: It cannot be read.
     """
     check_head(held.head)
-    # Somebody who has it open has looked at it; and what is being written cannot be judged.
+    # Whoever has it open has checked it, and a file that is being written looks damaged.
     if held.alone():
         _check_pages(held)
 
 
 def explain(held: Held, exc: sqlite3.Error | OSError, verb: str) -> JournalError:
-    """Say what went wrong with an open journal: the file, the reason and the fix.
+    """The error for a failed operation on a journal: the file, the reason and the fix.
 
     Args:
         held: Its file.
@@ -90,19 +89,16 @@ def explain(held: Held, exc: sqlite3.Error | OSError, verb: str) -> JournalError
     elif "full" not in text and _disk_is_full(path.parent):
         text += "; the disk is full"
     if "full" in text:
-        hint = f"Free some space on the disk of {path.parent}; the flow goes on where it stands."
+        hint = f"Free some space on the disk of {path.parent}, then resume the flow."
     elif "I/O" in text or "Input/output" in text:
         hint = (
-            f"The disk of {path.parent} fails: look at the system's log. Copy the directory to another disk, and use "
-            "it there."
+            f"The disk of {path.parent} fails: see the system log. Copy the directory to another disk and use it there."
         )
         remedy = Remedy("copy_directory", {"disk": str(path.parent)})
     elif _disk_is_read_only(path.parent):
-        hint = (
-            f"Make the disk of {path.parent} writable again (mount -o remount,rw); every flow goes on where it stands."
-        )
+        hint = f"Make the disk of {path.parent} writable again (mount -o remount,rw), then resume the flow."
     elif "readonly" in text or "ead-only" in text:
-        hint = f"Make {path} and its directory writable: chmod u+w; the flow goes on where it stands."
+        hint = f"Make {path} and its directory writable: chmod u+w; then resume the flow."
     elif "locked" in text:
         hint = f"Another program holds {path} open for writing; close it and run the same command again."
         return JournalBusy(f"cannot {verb} the journal {path}: {text}", hint=hint)
@@ -110,7 +106,7 @@ def explain(held: Held, exc: sqlite3.Error | OSError, verb: str) -> JournalError
 
 
 def _disk_is_read_only(directory: Path) -> bool:
-    # SQLite says "unable to open database file" there, of its shared memory, which tells nobody anything.
+    # SQLite reports only "unable to open database file" there: it cannot make its shared memory file.
     try:
         return bool(os.statvfs(directory).f_flag & os.ST_RDONLY)
     except OSError:
@@ -126,7 +122,7 @@ def _disk_is_full(directory: Path) -> bool:
 
 
 def check_head(head: bytes) -> None:
-    """Look at the first bytes of a journal, before SQLite sees them: it would remove the log of an empty file.
+    """Check the header of a journal before SQLite opens it: SQLite would remove the log of an empty file.
 
     Raises:
         sqlite3.DatabaseError: They are not a journal's.
@@ -257,14 +253,14 @@ def _check_flows(path: Path, *, thorough: bool) -> None:
                 connection.execute("ATTACH ? AS bare", (f"{address}?immutable=1",))
                 row = connection.execute(_BEHIND).fetchone()
             except sqlite3.DatabaseError:
-                return  # somebody died folding the log in: without it the file need not make sense
+                return  # a process died during a checkpoint: without its log the file need not be consistent
             if row is not None:
                 raise sqlite3.DatabaseError(f"its log ends before record {row[1]} of flow {row[0]}, which the file has")
     except sqlite3.OperationalError:
-        return  # not to be read like this (a read-only directory, say): opening it will tell why
+        return  # not readable this way (a read-only directory, for example); opening it raises the reason
 
 
-# A log is about what was written lately: the flows that go on, and the newest.
+# A log holds what was written recently: the unfinished flows, and the newest.
 _LATELY: Final = """
 WITH lately AS (SELECT * FROM {0}.flows WHERE status <> 'ended'
     UNION SELECT * FROM (SELECT * FROM {0}.flows ORDER BY id DESC LIMIT 1000))

@@ -1,14 +1,15 @@
-"""Group commit: many tasks write, one transaction at a time, and nobody goes on before their own write is on disk.
+"""Group commit: many tasks write, one transaction at a time, and each continues once its own write is on disk.
 
-A write joins the group that is forming. Whoever starts a group leads it: waits until the file is free, closes it
-and commits all of it in one transaction; the others wait for that. So one flow alone pays one commit for each event,
+A write joins the group that is forming. The task that starts a group leads it: it waits until the file is free, closes
+the group and commits it in one transaction; the others wait for that. So one flow alone pays one commit for each event,
 and a thousand flows share theirs. No task of its own, no queue that outlives its callers.
 
-Handing a commit to a worker thread and back costs about as much as a commit on a good disk. So a write that is alone is
-committed right here, as long as commits have lately been quick; a slow disk, a busy file or company sends it away.
+Handing a commit to a worker thread and back costs about as much as a commit on a good disk. So a single write is
+committed on the loop's own thread as long as commits have been quick; with a slow disk, a busy file or other writers a
+worker thread commits.
 
-If the transaction fails, every write of the group is tried once more alone, so that one bad write (a flow that somebody
-else moved) does not take its neighbours with it.
+If the transaction fails, every write of the group is tried once more alone, so that one bad write (a flow that another
+process moved) does not fail the others.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from ..errors import JournalBusy
 from .journal import Journal
 
 QUICK_SECONDS: Final = 0.002
-"""A commit that takes less may hold up the loop: other tasks notice a longer wait only."""
+"""A commit that takes less may block the loop; a longer one would delay other tasks noticeably."""
 
 ALONE_AT_MOST: Final = 8
-"""Writes in a row that are committed without looking for company."""
+"""Writes in a row that are committed without waiting for others to join."""
 
 
 class _Group:
@@ -39,7 +40,7 @@ class _Group:
 
 
 class Commits:
-    """The asynchronous door to a journal's writes.
+    """Asynchronous, grouped writes to a journal.
 
     Args:
         journal: The open journal.
@@ -56,11 +57,11 @@ class Commits:
         self._lasted = 0.0
 
     async def write(self, operation: Callable[[], None]) -> None:
-        """Run `operation` in a transaction and return when it is on disk. Never torn by cancellation.
+        """Run `operation` in a transaction and return when it is on disk; cancellation cannot interrupt it.
 
         Raises:
-            JournalError: The file cannot be written; nothing happened.
-            FlowBusy: The operation found the flow moved by somebody else; nothing happened.
+            JournalError: The file cannot be written; nothing was written.
+            CloudError: Whatever `operation` raises (`FlowBusy`, `FlowExists`, `SignalTaken`); nothing was written.
         """
         if self._inline:
             self._journal.write([operation])
@@ -78,7 +79,7 @@ class Commits:
             index = len(group.operations)
             group.operations.append(operation)
             group.waiting.append(trio.lowlevel.current_task())
-            # Parked where no cancellation reaches: the leader wakes everybody of its group, whatever happens.
+            # Cancellation is blocked here: the leader always wakes every task of its group.
             await trio.lowlevel.wait_task_rescheduled(_cannot_be_aborted)
         if error := group.errors.get(index):
             raise error
@@ -86,7 +87,7 @@ class Commits:
     async def _lead(self, group: _Group) -> None:
         try:
             with trio.CancelScope(shield=True):
-                # One turn of the loop: everybody who is about to write can join.
+                # One turn of the loop, so that tasks that are about to write can join.
                 await trio.lowlevel.checkpoint()
                 async with self._free:
                     self._forming = None
@@ -97,7 +98,7 @@ class Commits:
                         if self._commit_here(group.operations[0]):
                             return
                     await trio.to_thread.run_sync(self._commit, group)
-        except BaseException as exc:  # noqa: BLE001 no thread to be had, say: everybody in the group is told
+        except BaseException as exc:  # noqa: BLE001 no thread available, for example: every writer of the group raises it
             group.errors = dict.fromkeys(range(len(group.operations)), exc)
         finally:
             if self._forming is group:

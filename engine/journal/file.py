@@ -1,4 +1,4 @@
-"""The journal as a file: whose it is, where it stands, how it is made, and how a damaged one is moved out of the way.
+"""The journal as a file: its owner and place, how it is made, and how a damaged one is moved out of the way.
 
 Theory. SQLite trusts its file names: it follows a symbolic link, replays whatever log lies beside a file, and goes on
 writing into a file that was moved or removed hours ago. And it trusts its locks, which POSIX takes away from the whole
@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ...base.errors import Io, UnsafeFile
-from ...base.files import ensure_private_dir, open_temp, set_aside, sweep_temps, sync_dir
+from ...base.files import ensure_private_dir, kind_of, open_temp, set_aside, sweep_temps, sync_dir
 from ...base.log import get_logger
 from ..errors import JournalCorrupted, JournalError, JournalMoved
 from .records import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
@@ -45,10 +45,10 @@ HEAD_BYTES: Final = 100
 """The header of an SQLite file (https://sqlite.org/fileformat.html, 1.3)."""
 
 SETTLE_SECONDS: Final = 0.02
-"""What another process does to a journal in a moment is over after this long."""
+"""Seconds between two attempts, while another process is busy with the file."""
 
 TICK_NS: Final = 50_000_000
-"""Longer than the times of files stand still: 1 to 10 ms on Linux, by `CONFIG_HZ`."""
+"""Longer than the resolution of file times: 1 to 10 ms on Linux, by `CONFIG_HZ`."""
 COARSE_TICK_NS: Final = 3_000_000_000
 """The same where a file system knows whole seconds only, or every other one."""
 
@@ -159,9 +159,9 @@ def _refuse_strange(journal: Path, path: Path) -> os.stat_result:
     if stat.S_ISLNK(found.st_mode):
         raise UnsafeFile(f"{path} is a symbolic link; it is neither followed nor replaced")
     if not stat.S_ISREG(found.st_mode):
-        what = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
         raise Io(
-            f"cannot open the journal {journal}: {path.name} is {what}", hint=f"Move it away: mv {path} {path}.old"
+            f"cannot open the journal {journal}: {path.name} is {kind_of(found)}",
+            hint=f"Move it away: mv {path} {path}.old",
         )
     if found.st_uid != os.geteuid():
         raise UnsafeFile(f"{path} belongs to user {found.st_uid}, not to user {os.geteuid()} who runs this")
@@ -178,7 +178,7 @@ def _refuse_strange(journal: Path, path: Path) -> os.stat_result:
         try:
             path.chmod(stat.S_IMODE(found.st_mode) & 0o700)
         except OSError as exc:
-            # A read-only file system: reading on does no harm, silence would.
+            # A read-only file system: reading is still safe, but the user must know.
             logger.warning("%s is open to others (mode %04o) and cannot be narrowed: %s", path, mode, exc.strerror)
         else:
             logger.warning("%s was open to others (mode %04o); it is not any more", path, found.st_mode & 0o7777)
@@ -305,7 +305,7 @@ def _create(path: Path) -> None:
         try:
             # SQLite gives the companions the mode of the file.
             with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
-                connection.execute("PRAGMA journal_mode = MEMORY")  # nothing beside it: nobody misses half of it
+                connection.execute("PRAGMA journal_mode = MEMORY")  # no second file that a crash could leave behind
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.executescript(
                     f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
@@ -316,7 +316,7 @@ def _create(path: Path) -> None:
         finally:
             fresh.unlink(missing_ok=True)
             os.close(fd)
-        # What is written into it later is worth nothing if a power cut takes its name.
+        # A power cut must not lose the file's name once records in it have been acknowledged.
         sync_dir(path.parent)
     except OSError as exc:
         raise Io(f"cannot make the journal {path}: {exc.strerror or exc}") from exc
@@ -327,14 +327,14 @@ def _create(path: Path) -> None:
 def log_ahead(connection: sqlite3.Connection, patience: float) -> None:
     """Put the file of a connection into WAL mode, which a new or restored one is not in.
 
-    Of several connections that change the mode SQLite refuses all but one at once, however long they would wait.
+    When several connections change the mode, SQLite refuses all but one at once, whatever their busy timeout.
 
     Args:
         connection: To the journal, without a transaction.
         patience: Seconds to try for.
 
     Raises:
-        sqlite3.OperationalError: Somebody held it all the time, or the disk fails.
+        sqlite3.OperationalError: Another connection held it all that time, or the disk fails.
     """
     until = time.monotonic() + patience
     while True:
@@ -383,7 +383,7 @@ def set_journal_aside(path: Path, damaged: FileId) -> Path | None:
 
 @contextlib.contextmanager
 def _alone_in(directory: Path) -> Generator[None]:
-    """Keep everybody else who makes a journal here, or sets one aside, out of the directory meanwhile."""
+    """Hold the directory's lock, under which journals are made and set aside. Raises `Io`."""
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as exc:

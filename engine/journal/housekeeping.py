@@ -1,14 +1,14 @@
 """Keeping the journal small and safe: retention, compaction, backup.
 
-Theory. A journal only grows. What has ended is kept because somebody may ask what happened; after some weeks nobody
-does. So `prune` removes what ended before a moment, a root flow together with the flows inside it: half a history would
-be worse than none. It works in small transactions, so that flows that are being driven meanwhile hardly wait, and it
-may be stopped between any two of them. The room it makes is used again by new flows; `compact` gives it back to the
-disk, which rewrites the file and so is done only while nobody drives anything.
+Theory. A journal only grows: ended flows are kept for a while, so that a person can see what happened. `prune` removes
+those that ended before a moment, a root flow together with the flows inside it, because half a history would be
+misleading. It works in small transactions, so that running flows hardly wait, and it may be stopped between any two of
+them. New flows reuse the space it frees; `compact` returns the space to the file system, which rewrites the file and so
+is done only while no flow is driven.
 
 `backup` copies a journal as it is at one moment, while others write to it, with SQLite's own backup: copying the file
-with `cp` would miss what still stands in the write-ahead log. Secrets are no part of a journal, so they are no part of
-its backup: a flow that needs one from the vault can only go on where the vault is.
+with `cp` would miss what is still in the write-ahead log. Secrets are no part of a journal, so they are no part of
+its backup: a flow that needs one can only be resumed where the vault is.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import msgspec
 from ...base.errors import Io
 from ...base.moments import moment_text
 from ..errors import JournalCorrupted, JournalError
+from .file import COMPANIONS, LOG, companion
 from .journal import BUSY_SECONDS, Journal
 from .owners import anybody_drives
 from .vault import VaultFiles
@@ -35,8 +36,8 @@ from .vault import VaultFiles
 BATCH: Final = 50
 """Root flows removed in one transaction."""
 BREATH_SECONDS: Final = 0.002
-"""The shortest pause between two transactions. It is as long as the one before it was: SQLite lets waiting writers
-try again after some time and not in turn, so a driver that waits finds the file free at every other attempt."""
+"""The shortest pause after a transaction. A longer transaction is followed by a pause of its own length: SQLite's
+waiting writers poll and are not queued, so the file must be free for as long as it was held."""
 
 _TREES: Final = """
 WITH RECURSIVE tree (root, id, status) AS (
@@ -75,7 +76,7 @@ class Compacted(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         before: Bytes on disk, the write-ahead log included.
         after: Bytes on disk now.
-        outcome: `done`; `driven` when flows are driven meanwhile and the file was not rewritten.
+        outcome: `done`; `driven` when flows were being driven, so the file was not rewritten.
     """
 
     before: int
@@ -122,14 +123,14 @@ def prune(journal: Journal, vault: VaultFiles, before: datetime, *, keep: int = 
 
 
 def compact(journal: Journal, owners_directory: Path) -> Compacted:
-    """Give unused room back to the disk, unless flows are driven meanwhile.
+    """Return unused space to the file system, unless flows are being driven.
 
     Args:
         journal: The open journal.
         owners_directory: Where the lock files of the processes are that drive its flows.
 
     Raises:
-        JournalError: It cannot be rewritten, for lack of room perhaps; it stands as it was.
+        JournalError: It cannot be rewritten, for lack of space for example; it is unchanged.
         Io: A lock file cannot be looked at.
     """
     size = journal_bytes(journal.path)
@@ -137,14 +138,14 @@ def compact(journal: Journal, owners_directory: Path) -> Compacted:
         return Compacted(before=size, after=size, outcome="driven")
     with _connected(journal, "compact") as connection:
         connection.execute("VACUUM")
-        # The new content stands in the log until it is moved; a reader may hold that up, and then it is done later.
+        # The new content is in the log until a checkpoint; a reader may prevent this one, and a later one does it.
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return Compacted(before=size, after=journal_bytes(journal.path), outcome="done")
 
 
 def journal_bytes(path: Path) -> int:
     """Bytes a journal takes on disk, its write-ahead log included."""
-    return sum(each.stat().st_size for each in (path, path.with_name(f"{path.name}-wal")) if each.exists())
+    return sum(each.stat().st_size for each in (path, companion(path, LOG)) if each.exists())
 
 
 def backup(journal: Journal, target: Path) -> int:
@@ -177,8 +178,8 @@ def backup(journal: Journal, target: Path) -> int:
             _put_in_place(fresh, target)
         finally:
             os.close(fd)
-            for suffix in ("", "-journal", "-wal", "-shm"):
-                fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
+            for suffix in ("", "-journal", *COMPANIONS):
+                companion(fresh, suffix).unlink(missing_ok=True)
     except OSError as exc:
         raise Io(f"cannot back up to {target}: {exc.strerror or exc}") from exc
     return size
@@ -219,7 +220,7 @@ def _put_in_place(fresh: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def _connected(journal: Journal, verb: str) -> Generator[sqlite3.Connection, None, None]:
-    """A connection of its own, so that nothing here holds up the journal's two; never makes a file."""
+    """A connection besides the journal's two, so that nothing here blocks them; never creates the file."""
     try:
         address = f"{journal.path.absolute().as_uri()}?mode=rw"
         connection = sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None)

@@ -4,7 +4,7 @@ The rows of `events` are the truth; the row in `flows` is a cache of their fold,
 file is in WAL mode with `synchronous=FULL`: when a write returns, it is on disk. Bodies are JSON, so `sqlite3 FILE` is
 enough to read everything. Secrets never come here; they live in the vault, and bodies carry references.
 
-This room is synchronous and knows neither trio nor machines: `commits.py` groups writes from many tasks into one
+This module is synchronous and knows neither trio nor machines: `commits.py` groups writes from many tasks into one
 transaction, and the engine decides what is written.
 
 A file that cannot be understood is set aside and named, never written over. A file of a newer schema is refused.
@@ -33,7 +33,7 @@ from .schema import CURRENT, Schema, upgrade
 
 BUSY_SECONDS: Final = 10.0
 TRIES: Final = 3
-"""How often a journal must look damaged before it is."""
+"""How often a journal must look damaged, one time after the other, before it is set aside."""
 
 _INSERT_FLOW: Final = f"INSERT INTO flows ({FLOW_COLUMNS}) VALUES ({', '.join('?' * len(FlowRow.__struct_fields__))})"  # noqa: S608 our own names
 _INSERT_RECORD: Final = f"INSERT INTO events ({RECORD_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 our own names
@@ -142,8 +142,8 @@ class Journal(Reading):
 
         Raises:
             JournalBusy: Another process did not let go in time.
-            JournalMoved: The file is not where it was opened; whatever was written now, nobody would find.
-            JournalError: The disk is full, read-only or failing; the message names the file and the mend.
+            JournalMoved: The file is not where it was opened; what would be written now would be lost.
+            JournalError: The disk is full, read-only or failing; the message names the file, the hint the fix.
         """
         wait = BUSY_SECONDS if patience is None else patience
         try:
@@ -180,7 +180,7 @@ class Journal(Reading):
         """One more record, and the flow as it is after it; a signal it came from leaves the inbox.
 
         Raises:
-            FlowBusy: Somebody else moved the flow meanwhile; nothing was changed.
+            FlowBusy: Another process moved the flow meanwhile; nothing was changed.
             SignalTaken: The signal has left the inbox already; nothing was changed.
         """
         values = (
@@ -205,24 +205,24 @@ class Journal(Reading):
             raise self._moved(before.id)
         self._writer.execute(_INSERT_RECORD, msgspec.structs.astuple(record))
         if signal is not None and self._writer.execute(_DROP_SIGNAL, (signal,)).rowcount != 1:
-            # It was read before the flow was taken over from a process that had taken it, and then died.
+            # A process that drove the flow before took the signal and died, after this one had read the inbox.
             raise SignalTaken(f"flow {before.id} has taken {record.name} from its inbox already")
 
     def migrate(self, before: FlowRow, after: FlowRow, record: Record) -> None:
         """A flow of an older table becomes one of today's; `record` says how.
 
         Raises:
-            FlowBusy: Somebody else moved the flow meanwhile; nothing was changed.
+            FlowBusy: Another process moved the flow meanwhile; nothing was changed.
         """
         self.advance(before, after, record)
         sql = "UPDATE flows SET version = ?, fingerprint = ? WHERE id = ?"
         self._writer.execute(sql, (after.version, after.fingerprint, after.id))
 
     def claim(self, row: FlowRow, owner: str | None) -> None:
-        """Change a flow's owner, if nobody has moved or claimed it since `row` was read.
+        """Change a flow's owner, if it was neither moved nor claimed since `row` was read.
 
         Raises:
-            FlowBusy: Somebody has.
+            FlowBusy: It was; nothing was changed.
         """
         sql = "UPDATE flows SET owner = ? WHERE id = ? AND seq = ? AND owner IS ?"
         if self._writer.execute(sql, (owner, row.id, row.seq, row.owner)).rowcount != 1:
@@ -270,7 +270,7 @@ class Journal(Reading):
         return FlowBusy(flow, pid=owner.pid, host=owner.host)
 
     def failure(self, exc: sqlite3.Error | OSError, verb: str) -> JournalError:
-        """What SQLite raised, in our terms: the file, the reason and the mend."""
+        """The error to raise for one of SQLite's; see `explain`."""
         return explain(self._held, exc, verb)
 
 

@@ -43,7 +43,7 @@ class OwnerName(NamedTuple):
 
 
 class Owner:
-    """This process's hold: alive until `release`, or until the process dies.
+    """This process as an owner of flows: alive until `release`, or until the process dies.
 
     Raises:
         Io: The lock file cannot be made.
@@ -73,16 +73,16 @@ class Owner:
 
 
 def sweep_owners(directory: Path) -> None:
-    """Tidy away the lock files of dead owners that left no flow behind for anybody to ask about them."""
+    """Remove the lock files of dead owners; those without a flow are never looked at otherwise."""
     for path in directory.glob(f"*{SUFFIX}"):
-        with suppress(OSError):  # housekeeping; whoever needs this very file meets the trouble and says so
+        with suppress(OSError):  # housekeeping; a caller that needs this file raises the error
             # Alone: an owner that has made its file and not locked it yet cannot while we hold it, and then finds that
             # what it locks has no name any more, and makes another (filelock looks). That one nobody may take away.
             _is_held(path, fcntl.LOCK_EX, remove=True)
 
 
 def owner_is_alive(directory: Path, owner: str) -> bool:
-    """Whether somebody holds the owner's lock. A dead owner's lock file is tidied away.
+    """Whether a process holds the owner's lock. A dead owner's lock file is removed.
 
     Raises:
         Io: The lock file is there and cannot be opened.

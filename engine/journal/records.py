@@ -86,11 +86,16 @@ class FlowRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One line of a flow's history.
 
-    `kind` tells what it is: `started` (the body is the context), `event` (the body is the event), `intent` (an outward
-    effect is about to happen; the name is its idempotency key), `parked` (the body is the trouble, with the keys of
-    intents that came to nothing as `withdrawn`), `resumed`,
-    `migrated` (another version of the machine took it over; the body says which, and what the flow knows in its terms),
-    `abandoned` (ended without its machine, which is not there any more).
+    Attributes:
+        kind: `started` (the body is the context), `event` (the body is the event), `intent` (an outward effect is about
+            to happen; the name is its idempotency key), `parked` (the body is the trouble, with the keys of intents
+            whose effect did not happen as `withdrawn`), `resumed`, `migrated` (another version of the machine took the
+            flow over; the body has that version and the context in its terms), `abandoned` (ended without its machine,
+            which is not known any more).
+        at: RFC 3339, UTC.
+        body: JSON.
+        incarnation: The number of the visit after it.
+        deadline: When that visit runs out (RFC 3339), or None.
     """
 
     flow: str
@@ -103,6 +108,22 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     to_state: str
     incarnation: int
     deadline: str | None
+
+
+def record_between(before: FlowRow, after: FlowRow, kind: Kind, name: str, body: str) -> Record:
+    """The record that leads from one row of a flow to the next; see `Record`."""
+    return Record(
+        flow=before.id,
+        seq=after.seq,
+        at=after.updated,
+        kind=kind,
+        name=name,
+        body=body,
+        from_state=before.state,
+        to_state=after.state,
+        incarnation=after.incarnation,
+        deadline=after.deadline,
+    )
 
 
 class _Withdrawals(msgspec.Struct, frozen=True):

@@ -1,9 +1,9 @@
 """The secrets of running flows: one 0600 file per flow, gone when the flow has ended.
 
-The journal is made to be read, copied and exported, so no secret may stand in it; yet a flow killed between "the
-browser brought a token" and "the token is saved" must find that token again. So the token goes here first, and the
-journal's event carries only the reference `vault:<name>`. The order is the whole promise: `put` returns when the
-secret is on disk, and only then is the event that refers to it written.
+The journal is made to be read, copied and exported, so it may hold no secret; yet a flow that is killed between
+receiving a token and saving it must find that token again. So the token goes here first, and the journal's event
+carries only the reference `vault:<name>`. The order matters: `put` returns when the secret is on disk, and only then is
+the event that refers to it written.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class VaultFiles:
             reference: What `put` returned.
 
         Raises:
-            VaultMissing: It is not there, or its file is unreadable. The flow cannot go on; cancel it and start again.
+            VaultMissing: It is not there, or its file is unreadable. Cancel the flow and start again.
             ValueError: The flow id has other characters than letters, digits, dot, dash and underscore.
             Io: The file is there and cannot be read.
         """
@@ -131,9 +131,9 @@ class VaultFiles:
         return True
 
     def make_known(self, flow_id: str) -> None:
-        """Have the redactor hide every secret of a flow, whether or not anybody will `get` it.
+        """Have the redactor hide every secret of a flow, whether or not it is read with `get`.
 
-        A file that cannot be read is logged: whoever needs a secret of it is told so by `get`.
+        A file that cannot be read is only logged here; `get` raises the error.
         """
         path = self._path(flow_id)
         try:

@@ -15,31 +15,31 @@ from .parts import Context
 
 
 class Carried(NamedTuple):
-    """Where a flow stands in the newer table."""
+    """A flow's state and context in the newer table."""
 
     state: str
     context: Context
 
 
 def carry(machine: Machine[Any], *, version: int, fingerprint: str, state: str, context: str) -> Carried:
-    """What a flow of an older table is in this one. Pure.
+    """Carry a flow of an older table over to this one. Pure.
 
     Args:
         machine: The table of today, with its migrations.
         version: The version of the table that wrote the flow.
         fingerprint: Its fingerprint.
-        state: Where the flow stands in it.
+        state: The flow's state in that table.
         context: What the flow knows, as the JSON it wrote.
 
     Raises:
-        IncompatibleFlow: No migration leads here, or what it makes does not fit; the message says which.
+        IncompatibleFlow: No migration leads here, or its result does not fit this table; the message says which.
     """
     written = f"it was written by {machine.name} version {version} ({fingerprint})"
     here = f"this is version {machine.version} ({machine.fingerprint})"
     if version > machine.version:
         raise IncompatibleFlow(f"{written}; {here}, an older one", hint="Upgrade this program.")
     data: Any = msgspec.json.decode(context)
-    for migration in _way(machine, version, fingerprint):
+    for migration in _path(machine, version, fingerprint):
         if migration is None:
             raise IncompatibleFlow(f"{written}; {here}, and no migration leads from the one to the other")
         state = migration.states.get(state, state)
@@ -62,11 +62,11 @@ def carry(machine: Machine[Any], *, version: int, fingerprint: str, state: str, 
         ) from exc
 
 
-def _way(machine: Machine[Any], version: int, fingerprint: str | None) -> Iterator[Migration | None]:
+def _path(machine: Machine[Any], version: int, fingerprint: str | None) -> Iterator[Migration | None]:
     """The migrations a flow of that table goes through, one after the other; None where the next one is missing."""
     known = {(each.version, each.fingerprint): each for each in machine.migrations}
     while not (version == machine.version and (fingerprint is None or machine.wrote(version, fingerprint))):
         # One that was written for exactly this table goes before one for its whole version.
         yield known.get((version, fingerprint)) or known.get((version, None))
-        # Where it leads to the next version's table is the newest of that version: its fingerprint is not asked for.
+        # A migration leads to the newest table of the next version, whatever that one's fingerprint is.
         version, fingerprint = min(version + 1, machine.version), None

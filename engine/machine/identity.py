@@ -1,12 +1,12 @@
 """Which table a flow was written by: a hash of what the table declares, stored with every flow.
 
 The identity is what stored flows depend on: states, events and their fields, the context's fields, which event leads
-where and whether a guard or an update has a part in it. It is not the names of Python functions, words for people, or
-anything that only drawings use: renaming a private function must not lock out the flows of yesterday. A guard or an
-update that means something else than before is a new version of the machine.
+where, and whether a row has a guard or an update. It does not include the names of Python functions, texts for people,
+or what only diagrams use: renaming a private function must not make stored flows unreadable. A guard or an update whose
+meaning changes needs a new version of the machine.
 
-Releases up to 0.1.0 took the names of functions into the hash; `named_fingerprint` is theirs, so that their flows are
-still recognised.
+Releases up to 0.1.0 hashed the names of functions too; `named_fingerprint` computes their identity, so that their flows
+are still recognised.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _facts(state: State) -> dict[str, Any]:
     """What flows depend on in a state, in the order the hash has them."""
     return {
         "name": state.name,
-        "meaning": "",
+        "meaning": "",  # kept, empty, because it is in the fingerprints of stored flows
         "timeout": state.timeout,
         "late": state.late,
         "verdict": state.verdict,

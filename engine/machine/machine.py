@@ -3,7 +3,7 @@
 Theory
 ------
 A flow (a login, a checkout) is at every moment in exactly one *state*: a situation, such as "awaiting the callback".
-*Events* are facts in the past tense ("callback received"). What a fact means in a situation is written in *rows*:
+*Events* are facts in the past tense ("callback received"). *Rows* say what an event does in a state:
 
     event, source state -> destination, guard, update
 
@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 
 class _Cursor:
-    """The model of one step: `transitions` moves its `state`, the row in hand its `context`."""
+    """The model of one step: the row that is taken sets its `state` and `context`."""
 
     __slots__ = ("context", "row", "state")
 
@@ -62,14 +62,14 @@ class Machine(Generic[C]):
         context: The context's type.
         states: Every state.
         rows: Every row.
-        result: What a finished flow hands out, from its context; the whole context when not given. Holds no secret.
+        result: What a finished flow returns, from its context; the whole context when not given. Holds no secret.
         migrations: How flows that older tables wrote go on in this one; see `engine/machine/migrations.py`.
         known_as: Fingerprints of this version under which flows of this very table are stored: for flows of release
-            0.1.0, which took the names of functions into the fingerprint, where a function was renamed since.
+            0.1.0, whose fingerprint included the names of functions, where a function was renamed since.
 
     Raises:
         MachineInvalid: The table breaks a rule: duplicate or shadowed rows, unknown or unreachable states, a state that
-            cannot reach an end, a timeout nobody handles, an effect without a resume policy.
+            cannot reach a final state, a timeout without a row, an effect without a resume policy.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Machine(Generic[C]):
         self._fingerprints = frozenset({self.fingerprint, named_fingerprint(*table), *known_as})
         self.migrations = tuple(migrations)
         check_migrations(name, version, self.fingerprint, self.states, self.migrations)
-        self._engine = self._build()
+        self._stepper = self._build_stepper()
 
     def wrote(self, version: int, fingerprint: str) -> bool:
         """Whether a flow with this version and fingerprint is one of this table."""
@@ -118,7 +118,7 @@ class Machine(Generic[C]):
         Raises:
             EventNotAccepted: No row of this state takes the event, or every guard refused it.
         """
-        trigger = self._engine.events.get(type(event).__name__)
+        trigger = self._stepper.events.get(type(event).__name__)
         cursor = _Cursor(state, context)
         if trigger is None or state not in trigger.transitions or not trigger.trigger(cursor, event):
             raise EventNotAccepted(state, type(event).__name__, machine=self.name)
@@ -139,17 +139,17 @@ class Machine(Generic[C]):
         return _decoded(self._context_decoder, body)
 
     def timeout_of(self, state: str, context: C) -> float | None:
-        """Seconds a flow may stay in `state`, or None for as long as it likes."""
+        """Seconds a flow may stay in `state`, or None for no limit."""
         timeout = self.states[state].timeout
         return float(getattr(context, timeout)) if isinstance(timeout, str) else timeout
 
     def shares_deadline(self, left: str, entered: str) -> bool:
-        """Whether the deadline of the state that was left goes on in the one entered."""
+        """Whether the two states share one deadline, which entering the second keeps; see `State.timeout`."""
         timeout = self.states[entered].timeout
         return isinstance(timeout, str) and self.states[left].timeout == timeout
 
     def result(self, context: C) -> Mapping[str, object]:
-        """What a finished flow hands out."""
+        """What a finished flow returns: `Outcome.result`."""
         if self._result is not None:
             return self._result(context)
         fields = cast("dict[str, object]", msgspec.to_builtins(context))
@@ -174,8 +174,8 @@ class Machine(Generic[C]):
             ],
         }
 
-    def _build(self) -> transitions.Machine:
-        engine = _Stepper(
+    def _build_stepper(self) -> transitions.Machine:
+        stepper = _Stepper(
             model=None,
             states=[transitions.State(name) for name in self.states],
             initial=self.initial,
@@ -183,26 +183,26 @@ class Machine(Generic[C]):
             send_event=True,
         )
         for source, row in self.expanded:
-            engine.add_transition(row.event.__name__, source, row.to, row=row)
-        return engine
+            stepper.add_transition(row.event.__name__, source, row.to, row=row)
+        return stepper
 
 
 def _decoded(decoder: msgspec.json.Decoder[T], body: bytes | str) -> T:
     try:
         return decoder.decode(body)
-    except UnicodeError as exc:  # to whoever reads a damaged journal, one more kind of damage
+    except UnicodeError as exc:  # callers handle damage to a journal as one error
         raise msgspec.DecodeError(f"it is not UTF-8: {exc}") from exc
 
 
 class _RowTaken(transitions.Transition):
     """A row, as `transitions` tries it.
 
-    What no table of ours has is left out: callbacks before the guards, after the change, on leaving and on entering,
-    and a line of debug log for each. They were most of the cost of a step.
+    The library's callbacks (before and after a transition, on leaving and entering a state) and their debug logging are
+    left out: no table uses them, and they were most of the cost of a step.
     """
 
     def __init__(self, source: str, dest: str | None, *_callbacks: object, row: Row) -> None:
-        super().__init__(source, cast("str", dest))  # its own annotation forgets the rows that stay
+        super().__init__(source, cast("str", dest))  # its annotation omits None, which `STAY` rows have
         self._row = row
 
     def execute(self, event_data: transitions.EventData) -> bool:

@@ -1,10 +1,10 @@
-"""From one version of a table to the next: what a flow that was written by an older table is in the newer one.
+"""Migrations: how a flow that an older version of a table wrote continues in a newer one.
 
 Theory
 ------
 A flow outlives the program that started it. Its events were facts in the old table, and the old table is gone; so they
-are not replayed in the new one. Instead the flow is *carried*: the state it stands in gets its new name, the context
-its new shape, both by what is written beside the table and nothing else. The engine journals the result as one record,
+are not replayed in the new one. Instead the flow is *carried over*: its state gets the new name and its context the new
+shape, as the migrations beside the table say and nothing else. The engine journals the result as one record,
 and from that record on the history is the new table's.
 
     PAYMENT = Machine("payment", version=3, ..., migrations=[
@@ -34,7 +34,7 @@ PlainContext = dict[str, Any]
 
 
 class Migration(msgspec.Struct, frozen=True):
-    """From one version of a table to the next.
+    """How flows get from one version of a table to the next.
 
     Args:
         version: The version it leads from; it leads to the one after it, with a fingerprint to the machine's own.
@@ -53,10 +53,10 @@ class Migration(msgspec.Struct, frozen=True):
 def check_migrations(
     machine: str, version: int, fingerprint: str, states: Mapping[str, State], migrations: Sequence[Migration]
 ) -> None:
-    """Migrations lead from older tables to states there are; two never lead from the same one.
+    """Check that migrations lead from older tables to existing states, and at most one from each table.
 
     Raises:
-        MachineInvalid: One does not.
+        MachineInvalid: One does not; the message names it.
     """
     known: set[tuple[int, str | None]] = set()
     for each in migrations:

@@ -11,7 +11,6 @@ import msgspec
 STAY: Final = None
 """Destination of a row that records progress without leaving the state."""
 
-
 ANY: Final = "*"
 """Source of a row that holds in every state that is not final."""
 
@@ -25,7 +24,7 @@ class DeadlinePassed(Event, frozen=True):
 
 
 class CancelRequested(Event, frozen=True):
-    """Somebody asked to stop for good."""
+    """A user or program asked to stop the flow for good."""
 
     reason: str = ""
 
@@ -44,7 +43,7 @@ C = TypeVar("C", bound=Context)
 
 
 class Verdict(StrEnum):
-    """What a final state means to whoever waits for it."""
+    """What a final state means to the caller that started the flow."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -57,9 +56,9 @@ class ResumePolicy(StrEnum):
     RETRY = "retry"
     """Doing it again is safe."""
     RECONCILE = "reconcile"
-    """Ask the server what became of it before anything else."""
+    """Ask the server for its result before anything else."""
     ASK = "ask"
-    """Tell the person and wait for an answer."""
+    """Park the flow until a person decides: repeat it or cancel."""
 
 
 class State(msgspec.Struct, frozen=True):
@@ -69,16 +68,16 @@ class State(msgspec.Struct, frozen=True):
         name: What the situation is called, in lower_snake_case.
         meaning: The situation in one line, for people.
         timeout: Seconds until `DeadlinePassed`, or the name of the context field that holds them; None for none.
-            States that name the same field share one deadline: going from one to the other does not start it anew,
-            unless it was the deadline that led there.
-        late: On resume after the deadline: `restart` gives the time anew (a person is back), `continue` keeps the
-            moment it was set to (a server went on working).
+            States that name the same field share one deadline: going from one to the other keeps it, unless
+            `DeadlinePassed` led there.
+        late: What a resume does to the deadline: `restart` sets it anew (the flow waits for a person), `continue`
+            keeps it (a server kept working meanwhile).
         verdict: Makes the state final.
         effect: What is done to the outside world here, in a few words; None when nothing is.
         resume: What to do about an effect whose result is not known; needed where there is an effect.
         child: The machine that runs as a child flow here.
-        tags: What a program that shows flows wants to know of the state, without looking at its name. They change
-            nothing about what the flow does, so they are not part of the machine's fingerprint.
+        tags: Labels for programs that show flows, so that they need not look at the state's name. They do not change
+            what the flow does, so they are not part of the machine's fingerprint.
     """
 
     name: str
@@ -108,7 +107,7 @@ class Row(msgspec.Struct, frozen=True):
 
     @property
     def label(self) -> str:
-        """The event, with its guard in brackets, as it stands on a drawn arrow."""
+        """The event, with its guard in brackets, as diagrams label the row's arrow."""
         guard = f" [{self.guard.__name__}]" if self.guard else ""
         return self.event.__name__ + guard
 
@@ -129,12 +128,12 @@ def on(
 
 
 class Step(NamedTuple, Generic[C]):
-    """What an event led to.
+    """The result of an event.
 
     Attributes:
         state: The state after the event.
         context: The context after the event.
-        entered: True when a state was entered (or re-entered), False when the event was only progress.
+        entered: True when a state was entered or re-entered; False when the row's destination is `STAY`.
     """
 
     state: str

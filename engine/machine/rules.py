@@ -1,4 +1,4 @@
-"""The rules a table must keep, checked while a machine is built: a broken table never steps."""
+"""The rules a table must keep, checked while a machine is built; each check raises `MachineInvalid`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEADLINE: Final = DeadlinePassed.__name__
 
 
 def check_states(machine: str, initial: str, states: Sequence[tuple[str, bool]]) -> None:
-    """Names are unique, the initial state is one of them, and the flow does not end where it starts."""
+    """Names are unique, and the initial state is one of them and not final."""
     names = [name for name, _ in states]
     for name in names:
         if names.count(name) > 1:
@@ -30,7 +30,7 @@ def check_states(machine: str, initial: str, states: Sequence[tuple[str, bool]])
 def expand(machine: str, states: Mapping[str, State], rows: Sequence[Row]) -> tuple[tuple[str, Row], ...]:
     """Every (source, row) in the order they are tried: rows for one state first, then those for `ANY`.
 
-    A row that could never be taken, because an unguarded one stands before it, is refused, not dropped.
+    A row that could never be taken, because an unguarded one comes before it, is an error.
     """
     taken: list[tuple[str, Row]] = []
     settled: set[tuple[str, str]] = set()
@@ -56,7 +56,7 @@ def expand(machine: str, states: Mapping[str, State], rows: Sequence[Row]) -> tu
 
 
 def check_paths(machine: str, initial: str, states: Mapping[str, State], expanded: Sequence[tuple[str, Row]]) -> None:
-    """Every state can be reached, and from every state an end can be reached."""
+    """Every state can be reached, and from every state a final one can be reached."""
     arrows = {(source, row.to) for source, row in expanded if row.to is not None}
     reached = _closure({initial}, arrows)
     if lost := [name for name in states if name not in reached]:
@@ -70,7 +70,7 @@ def check_paths(machine: str, initial: str, states: Mapping[str, State], expande
 def check_promises(
     machine: str, context: type[msgspec.Struct], states: Mapping[str, State], expanded: Sequence[tuple[str, Row]]
 ) -> None:
-    """A timeout is handled and readable; an effect says what resuming does about it."""
+    """A timeout has a row and names a context field, an effect has a resume policy, a final state has neither."""
     handled = {source for source, row in expanded if row.event.__name__ == DEADLINE}
     for source, row in expanded:
         if row.event.__name__ == DEADLINE and row.to is None:
