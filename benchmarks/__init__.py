@@ -1,15 +1,15 @@
-"""Benchmarks: ours beside others, one table a file, every figure of a table from one run.
+"""Benchmarks of this package and its peers: one table per file, every figure of a table from one run.
 
-    make bench                            every table, with the peers in an environment of their own
-    python -m benchmarks.durable          one table, against whatever of the peers is installed here
-    python -m benchmarks --quick          every table in a minute: shows that they work, not how fast anything is
+    make bench                            every table, with the peers in a separate environment
+    python -m benchmarks.durable          one table, with the peers that are installed
+    python -m benchmarks --quick          every table in a minute, to check that they work; its figures mean nothing
 
-How a figure is made
---------------------
-Every contestant runs in a process of its own, so that nobody's threads, caches or garbage are in anybody else's
-figures. A round asks each contestant once, one after the other; the next round does it again. What slows the machine
-down for a while slows everybody down. A table shows medians over the rounds, and ratios of medians.
+Method
+------
+Every contestant runs in its own process, so that its threads, caches and garbage do not affect the others. A round
+measures each contestant once, one after the other, so that a temporary slowdown of the machine affects all of them. A
+table shows medians over the rounds, and ratios of medians.
 
-Only one figure is comparable across machines: the ratio. Every report begins with the machine's facts, the price of an
-fsync among them, because that price is what durability costs.
+Only the ratios are comparable across machines. Every report begins with facts about the machine, including the time of
+an fsync, which is most of the cost of durability.
 """

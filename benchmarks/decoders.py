@@ -1,4 +1,4 @@
-"""What is decoded, by whom, and our side of it."""
+"""The streams to decode, and our decoder."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def chunks(data: bytes, size: int) -> Iterator[bytes]:
 
 
 def timed(size: int, chunk: int, line: bool, decode: Callable[[Iterator[bytes]], int]) -> Seconds:
-    """How long a decoder takes for a body; ValueError when it does not find every event."""
+    """Measure a decoder on a body. Raises `ValueError` when it does not find every event."""
     body = make_body(size, line)
     pieces = list(chunks(body.data, chunk))
     started = time.perf_counter()
     found = decode(iter(pieces))
     taken = time.perf_counter() - started
     if found != body.events:
-        raise ValueError(f"{found} events were found, and there are {body.events}")
+        raise ValueError(f"found {found} events instead of {body.events}")
     return Seconds(taken)
 
 
@@ -65,7 +65,7 @@ def ours(size: int, chunk: int, line: bool) -> Seconds:
 
 
 def bare(size: int, chunk: int, line: bool) -> Seconds:
-    """Decode and split at empty lines, and know nothing of the format: what Python cannot go below."""
+    """Decode and split at empty lines, ignoring the rest of the format: the lower bound in Python."""
 
     def decode(pieces: Iterator[bytes]) -> int:
         rest: list[bytes] = []

@@ -30,7 +30,7 @@ QUICK_SIZE: Final = 400_000
 
 
 class Shape(NamedTuple):
-    """What is decoded: so many bytes of `line`s of 5 MB or of events of 200 bytes, in chunks of so many bytes."""
+    """A stream to decode: lines of 5 MB or events of 200 bytes, in chunks of `chunk` bytes; `part` divides the size."""
 
     title: str
     chunk: int
@@ -66,7 +66,7 @@ OTHERS: Final = (
         "split and decode",
         "benchmarks.decoders",
         "bare",
-        note="splits at empty lines and knows nothing else of the format: no decoder.",
+        note="splits at empty lines and ignores the rest of the format: not a decoder.",
     ),
 )
 NODE: Final = Contestant(
@@ -75,7 +75,7 @@ NODE: Final = Contestant(
     "decode",
     note="in JavaScript, its second run of two in one process.",
 )
-GIVES_UP: Final = ("gives up", "", "", "")
+FAILED: Final = ("failed", "", "", "")
 
 
 def table(settings: Settings) -> str:
@@ -83,7 +83,7 @@ def table(settings: Settings) -> str:
     with workers(settings) as asked:
         rows = [row for shape in SHAPES for row in _rows(settings, asked, shape)]
     title = f"Decoding event streams (medians of {settings.rounds} rounds; higher is better)"
-    head = ["what, peer", "ours MB/s", "ours events/s", "peer MB/s", "peer events/s", "ours ÷ peer", "peer's spread"]
+    head = ["stream, peer", "ours MB/s", "ours events/s", "peer MB/s", "peer events/s", "ours ÷ peer", "peer's spread"]
     missing = "" if eventsource_parser.present() else f"\n\nNot installed here: {NODE.label}."
     return section(title, head, rows, (OURS, *OTHERS, NODE)) + missing
 
@@ -110,7 +110,7 @@ def _rows(settings: Settings, asked: Workers, shape: Shape) -> list[list[str]]:
         [
             f"{shape.title}, {peer.label}",
             *both(ours),
-            *([*both(theirs), ratio(median(ours), median(theirs)), spread(theirs)] if theirs else GIVES_UP),
+            *([*both(theirs), ratio(median(ours), median(theirs)), spread(theirs)] if theirs else FAILED),
         ]
         for peer, theirs in zip(everybody[1:], others, strict=True)
     ]

@@ -1,6 +1,6 @@
-"""Our side of the tables about flows that are driven, with nothing but public names.
+"""Our side of the tables about driven flows, written with public names only.
 
-So the same file measures any version of this package: `side_by_side.py` has two of them measured in turns.
+So the same file measures any version of this package: `side_by_side.py` compares two.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from systemprompt_cloud import (
 from .results import Latencies, Run
 
 BATCH = 200
-"""Flows that are started at the same time when many are: enough to share commits, few enough to leave no mark."""
+"""Flows that are started concurrently: enough to share commits, few enough not to affect the measurement."""
 
 
 def where() -> str:
-    """The directory of the version that is measured."""
+    """The directory of the imported package."""
     return str(Path(systemprompt_cloud.__file__).resolve().parent)
 
 
 class Counted(Context, frozen=True, kw_only=True):
-    """The small state: a number."""
+    """A context of one number, and the number to stop at."""
 
     n: int = 0
     limit: int = 0
@@ -91,13 +91,13 @@ STAYING = Machine(
     version=1,
     initial="counting",
     context=Counted,
-    states=[State("counting", "Somebody counts"), DONE],
+    states=[State("counting", "Counting"), DONE],
     rows=[on(Noted, "counting", STAY, update=plus_one), on(Closed, "counting", "done")],
 )
 
 
 async def idle(_visit: Visit[Any]) -> None:
-    """Nothing to do but wait for events from outside."""
+    """Wait for events from outside."""
     await trio.sleep_forever()
 
 
@@ -110,7 +110,7 @@ def paths_at(home: Path | str) -> CloudPaths:
 
 
 async def start_all(engine: Engine, machine: Machine[Any], flows: int, context: Context) -> list[Flow]:
-    """Start so many flows."""
+    """Start `flows` flows, `BATCH` of them at a time."""
     started: list[Flow] = []
 
     async def start() -> None:
@@ -125,7 +125,7 @@ async def start_all(engine: Engine, machine: Machine[Any], flows: int, context: 
 
 @asynccontextmanager
 async def standing(directory: Path, flows: int) -> AsyncGenerator[list[Flow]]:
-    """So many flows that stand in a state and wait for events."""
+    """An engine with `flows` flows that wait for events."""
     async with open_engine(paths_at(directory), [STAYING_PROGRAM]) as engine:
         yield await start_all(engine, STAYING, flows, Counted())
 
@@ -141,7 +141,7 @@ def leaving(directory: Path, flows: int, transitions: int) -> Run:
         begin = trio.Event()
 
         async def tick(_visit: Visit[Any]) -> Event:
-            if not begin.is_set():  # the gate before the clock runs, and no turn of the loop for it afterwards
+            if not begin.is_set():  # once it is set, waiting would cost a checkpoint per transition
                 await begin.wait()
             return Ticked()
 

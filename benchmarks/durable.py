@@ -1,7 +1,7 @@
 """Durable transitions a second: `python -m benchmarks.durable`.
 
-A transition counts when its small change of state is on disk. Flows are started before the clock runs; the clock stops
-when the last flow has made its last transition. Ours is measured under two loads, for they cost different things:
+A transition counts when its small change of state is on disk. The measured time begins after all flows were
+started and ends with the last transition of the last flow. Ours is measured under two loads, which differ in cost:
 
 - *leaving*: every transition enters another state: the old state's nursery is closed and awaited, a new one opened;
 - *staying*: every transition is progress sent from outside with `Flow.send`, and the state's activities go on.
@@ -63,7 +63,7 @@ PEERS: Final = (
         "transitions",
         needs=("harel",),
         note='`DurableRunner(SqliteStore, execution="inline")`, WAL, synchronous=FULL by default; one flow after the '
-        "other, the others standing in the store.",
+        "other, the others idle in the store.",
     ),
     Contestant(
         "LangGraph",
@@ -94,7 +94,7 @@ EVERYBODY: Final = (LEAVING, STAYING, RAW, GROUPED, *PEERS)
 
 
 FLOORS: Final = {"ours, leaving": 1, "ours, staying": 1, "DBOS": 2, "LangGraph": 3}
-"""The fewest transitions a flow makes in a round; the others need not touch every flow that stands in their store."""
+"""The fewest transitions each flow makes in a round; the other peers need not touch every flow in their store."""
 
 HEAD: Final = (
     "flows, peer",
@@ -103,19 +103,19 @@ HEAD: Final = (
     "peer /s",
     "leaving ÷ peer",
     "staying ÷ peer",
-    "peer's transitions a round",
-    "peer's slowest to fastest round",
+    "peer's transitions per round",
+    "peer's min to max round",
 )
 
 
 class Size:
-    """One size of the table: everybody's rounds with so many flows.
+    """One size of the table: the rounds of each contestant with this number of flows.
 
     Args:
-        flows: How many.
-        settings: How thorough.
+        flows: How many flows.
+        settings: How thorough the run is.
         asked: The contestants' processes.
-        before: Everybody's last round of the size before, by label; empty for the first size.
+        before: The last round of each contestant at the previous size, by label; empty for the first size.
     """
 
     def __init__(self, flows: int, settings: Settings, asked: Workers, before: Mapping[str, Run]) -> None:
@@ -129,11 +129,11 @@ class Size:
         self.runs = {label: [run for run in runs if run] for label, runs in rounds.items() if label not in self.skipped}
 
     def _worth_it(self, contestant: Contestant, before: Mapping[str, Run], seconds: float) -> bool:
-        # The size before says how long this one will take; then one round is thrown away, to warm up and to find out
+        # The previous size predicts how long this one takes; then one round is discarded, to warm up and to find out
         # how many transitions fill the time.
         label = contestant.label
         if before and label not in before:
-            self.skipped[label] = "left out of a smaller size"
+            self.skipped[label] = "skipped at a smaller size"
             return False
         count = FIRST_GUESS
         if before:
@@ -141,7 +141,7 @@ class Size:
             least = self.flows * FLOORS.get(label, 0)
             expected = last.setup / last.flows * self.flows + max(seconds, least / last.rate)
             if expected > SKIP_SECONDS:
-                self.skipped[label] = f"left out: it would take about {expected:,.0f} s a round"
+                self.skipped[label] = f"skipped: it would take about {expected:,.0f} s a round"
                 return False
             count = round(last.rate * seconds)
         self._counts[label] = min(MOST, max(self.flows, count) if label in FLOORS else max(1, count))
@@ -152,7 +152,7 @@ class Size:
         return True
 
     def _run(self, contestant: Contestant) -> Run | None:
-        # A peer that fails is left out and named; a failure of ours ends everything.
+        # A peer that fails is skipped, and the table says why; a failure of ours ends the run.
         label = contestant.label
         if label in self.skipped:
             return None
@@ -161,15 +161,15 @@ class Size:
         except ContestantFailed as exc:
             if contestant not in PEERS:
                 raise
-            self.skipped[label] = f"left out: {str(exc).strip().splitlines()[-1]}"
+            self.skipped[label] = f"failed: {str(exc).strip().splitlines()[-1]}"
             return None
 
     def rate(self, label: str) -> float:
-        """The median rate of the rounds; 0 for whoever was left out."""
+        """The median transitions per second of the rounds; 0 for a contestant that was skipped."""
         return median(run.rate for run in self.runs[label]) if label in self.runs else 0.0
 
     def last(self) -> dict[str, Run]:
-        """Everybody's last round."""
+        """The last round of each contestant."""
         return {label: runs[-1] for label, runs in self.runs.items()}
 
     def rows(self) -> Iterator[Sequence[str]]:
@@ -193,7 +193,7 @@ class Size:
             )
 
     def summary(self) -> str:
-        """The figure people ask for: ours against one raw commit each, and against the best durable peer."""
+        """The summary: ours as a multiple of the raw commit rate and of the best durable peer."""
         leaving, staying, raw = (self.rate(each.label) for each in (LEAVING, STAYING, RAW))
         best = max(present(PEERS), key=lambda peer: self.rate(peer.label), default=None)
         against = ""
@@ -209,7 +209,7 @@ commit rate{against}. Ours made {self._made(LEAVING)} and {self._made(STAYING)} 
 
 
 def table(settings: Settings) -> str:
-    """Durable transitions a second, for every size."""
+    """The table of durable transitions a second, for every size."""
     rows: list[Sequence[str]] = []
     summaries: list[str] = []
     before: dict[str, Run] = {}

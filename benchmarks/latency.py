@@ -19,14 +19,14 @@ QUICK_MANY: Final = 20
 RAW: Final = Contestant("one raw commit", "benchmarks.raw", "latencies", note="WAL, synchronous=FULL, one thread.")
 ALONE: Final = Contestant("one flow alone", "benchmarks.driven_ours", "latencies")
 AMONG: Final = Contestant(
-    "one at a time, among many", "benchmarks.driven_ours", "latencies", note="the other flows stand and wait."
+    "one at a time, among many", "benchmarks.driven_ours", "latencies", note="the other flows are idle."
 )
 TOGETHER: Final = Contestant(
     "all at once, of many",
     "benchmarks.driven_ours",
     "latencies",
     arguments={"together": True},
-    note="every flow is sent an event at the same moment, so the last ones wait for all before them.",
+    note="every flow is sent an event at the same time, so the last ones wait for the ones before.",
 )
 
 
@@ -51,7 +51,7 @@ def table(settings: Settings) -> str:
             row += [f"{ours * 1e6:,.0f}", f"{raw * 1e6:,.0f}", ratio(ours, raw)]
         rows.append([*row, f"{counts.get(each.label, events):,}"])
     title = f"From `flow.send` to durable, µs (medians of {settings.rounds} rounds; lower is better)"
-    head = ["ours", "p50", "raw p50", "ours ÷ raw", "p99", "raw p99", "ours ÷ raw", "events a round"]
+    head = ["ours", "p50", "raw p50", "ours ÷ raw", "p99", "raw p99", "ours ÷ raw", "events per round"]
     return section(title, head, rows, everybody)
 
 

@@ -1,4 +1,4 @@
-"""The machine's facts: what a reader needs to judge the figures."""
+"""Facts about the computer and the installed peers, printed above the tables."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PEERS: Final = (
 
 
 def facts(directory: Path) -> str:
-    """A Markdown list: cores, Python, SQLite, the price of an fsync in `directory`, the peers' versions."""
+    """A Markdown list: cores, Python, SQLite, the time of an fsync in `directory`, the peers' versions."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     fsync = fsync_seconds(directory)
     lines = [

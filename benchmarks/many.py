@@ -1,7 +1,7 @@
-"""Among many finished flows: `python -m benchmarks.many`.
+"""Commands on a store of many flows: `python -m benchmarks.many`.
 
-Listing the newest twenty, and resuming one that is not finished, in a store with 100,000 that are. A figure is what a
-command pays after its interpreter and its imports: opening the file is in it.
+Listing the newest twenty flows, and resuming an unfinished one, in a store with 100,000 finished flows. A figure is the
+time of a command after its imports, including opening the file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RESUME: Final = Contestant(
     "ours: resume",
     "benchmarks.ours",
     "resumed",
-    note="opens an engine, claims the flow, notes `resumed` durably, begins to drive it.",
+    note="opens an engine, claims the flow, records `resumed` durably, begins to drive it.",
 )
 RAW_LIST: Final = Contestant("raw SQLite: list", "benchmarks.raw", "newest", note="opens the same file, one SELECT.")
 RAW_RESUME: Final = Contestant(
@@ -38,7 +38,7 @@ HAREL_RESUME: Final = Contestant(
     "benchmarks.peers.harel",
     "resumed",
     needs=("harel",),
-    note="`DurableRunner.process` of one event: it has nothing to do when a process takes a flow up again.",
+    note="`DurableRunner.process` of one event: harel has no step for resuming a flow.",
 )
 EVERYBODY: Final = (LIST, RESUME, RAW_LIST, RAW_RESUME, HAREL_LIST, HAREL_RESUME)
 PAIRS: Final = ((LIST, RAW_LIST), (LIST, HAREL_LIST), (RESUME, RAW_RESUME), (RESUME, HAREL_RESUME))
@@ -79,7 +79,7 @@ def table(settings: Settings) -> str:
         if peer.label in taken
     ]
     title = f"Among {flows:,} finished flows, ms (medians of {settings.rounds * 3} rounds; lower is better)"
-    head = ["what, peer", "ours", "peer's", "ours ÷ peer", "our fastest to slowest round"]
+    head = ["command, peer", "ours", "peer's", "ours ÷ peer", "our min to max round"]
     return section(title, head, rows, EVERYBODY)
 
 

@@ -1,8 +1,8 @@
 """Many event streams at once: `python -m benchmarks.many_streams`.
 
-As many provisioning flows as streams, each event durable before it counts, against one httpx client that reads the same
-streams and does nothing with them. The server is a third process that answers with bare sockets; with two cores it has
-one of them nearly to itself, and whoever reads is what is waited for: `processor s` close to `wall s` says so.
+One provisioning flow per stream, whose events count when they are durable, against one httpx client that reads the same
+streams and discards them. The server is a third process with plain sockets. With two cores it has one of them nearly to
+itself, so the reader is the bottleneck if `CPU s` is close to `wall s`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ EVERY: Final = 1.0
 QUICK_EVERY: Final = 0.05
 
 DELAYS: Final = (
-    "Delays: from written by the server to durable (ours) or read (the loop), of events written when all streams were "
-    "open; of all events when they come at once."
+    "Delays: from written by the server to durable (ours) or read (the loop). Counted are the events written when all "
+    "streams were open, or all events when they are sent at once."
 )
 
 OURS: Final = Contestant(
@@ -60,8 +60,8 @@ def table(settings: Settings) -> str:
 
         held = take_turns((OUR_BYTES, BARE_BYTES), settings.rounds, ask)
     ours, bare = median(held[OUR_BYTES.label]), median(held[BARE_BYTES.label])
-    memory = [f"{streams:,} streams, open and quiet", f"{ours:,.1f}", f"{bare:,.1f}", f"{ours - bare:,.1f}"]
-    head = ["what", "ours, wall s", "processor s", "bare loop, wall s", "processor s", "ours ÷ bare", "our spread"]
+    memory = [f"{streams:,} streams, open and idle", f"{ours:,.1f}", f"{bare:,.1f}", f"{ours - bare:,.1f}"]
+    head = ["streams", "ours, wall s", "CPU s", "bare loop, wall s", "CPU s", "ours ÷ bare", "our spread"]
     head += ["our delay p50, ms", "p99, ms", "p99 ÷ p50", "bare p50, ms", "p99, ms"]
     title = f"Many event streams (medians of {settings.rounds} rounds; lower is better)"
     memory_head = [

@@ -1,4 +1,4 @@
-"""What every table shares: contestants in processes of their own, rounds that take turns, medians, Markdown."""
+"""Shared by every table: contestants in separate processes, interleaved rounds, medians, and Markdown."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .worker import Answer, Question
 
 ROOT: Final = Path(__file__).parents[1]
 SKIP_SECONDS: Final = 20.0
-"""A peer that would take longer than this for one round of a size is left out of it, and the table says so."""
+"""A peer that would need more seconds than this for one round of a size is skipped, and the table says so."""
 
 ANSWER_SECONDS: Final = 120.0
-"""A contestant that has not answered by then is ended: something is wrong with it."""
+"""Seconds after which a contestant that has not answered is killed."""
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class Settings(msgspec.Struct, frozen=True):
     Attributes:
         directory: Where files are written; the disk that is measured.
         quick: True for the shortest run that fills every table.
-        rounds: How often everybody is asked.
+        rounds: How often each contestant is measured.
     """
 
     directory: Path
@@ -44,15 +44,15 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 class Contestant(msgspec.Struct, frozen=True):
-    """Somebody who takes part.
+    """One implementation that is measured.
 
     Attributes:
         label: The name in the table.
         module: Where its functions are, a module of this package.
         function: What is called.
         needs: The modules that must be installed.
-        note: What a reader should know about how it was set up.
-        arguments: Handed to the function besides what the table hands to everybody.
+        note: How it was set up, for the reader of the table.
+        arguments: Passed to the function besides what the table passes to each contestant.
         imports: A directory to import from before any other; empty for none.
     """
 
@@ -70,7 +70,7 @@ class ContestantFailed(Exception):
 
 
 class Workers:
-    """The contestants' processes, started when first asked.
+    """The contestants' processes, each started for its first measurement.
 
     Args:
         settings: Where they write.
@@ -96,7 +96,11 @@ class Workers:
         process.stdin.flush()
         with killed_after(process, ANSWER_SECONDS):
             line = process.stdout.readline()
-        answer = msgspec.json.decode(line, type=Answer) if line else Answer(error="its process died, or took too long")
+        answer = (
+            msgspec.json.decode(line, type=Answer)
+            if line
+            else Answer(error=f"its process died, or did not answer within {ANSWER_SECONDS:g} s")
+        )
         if not line:
             self.stop(contestant.label)
         if answer.error:
@@ -104,21 +108,21 @@ class Workers:
         return msgspec.convert(answer.value, kind)
 
     def ask_once(self, contestant: Contestant, kind: type[T], **arguments: object) -> T:
-        """The same in a process of its own: what one question left behind would be there for the next one to use."""
+        """Measure once in a fresh process, for figures that an earlier measurement would change, such as memory."""
         self.stop(contestant.label)
         answer = self.ask(contestant, kind, **arguments)
         self.stop(contestant.label)
         return answer
 
     def stop(self, label: str) -> None:
-        """End one contestant's process; the next question starts a new one."""
+        """Kill one contestant's process; the next measurement starts a new one."""
         process = self._processes.pop(label, None)
         if process is not None:
             with process:
                 process.kill()
 
     def close(self) -> None:
-        """End every process."""
+        """Kill every process."""
         for label in list(self._processes):
             self.stop(label)
 
@@ -157,20 +161,20 @@ def workers(settings: Settings) -> Generator[Workers, None, None]:
 
 
 def present(contestants: Iterable[Contestant]) -> list[Contestant]:
-    """Those that are installed here."""
+    """The contestants whose modules are installed."""
     return [each for each in contestants if installed(each.needs)]
 
 
 def take_turns(
     names: Sequence[Contestant], rounds: int, ask: Callable[[Contestant], T], *, warm: bool = False
 ) -> dict[str, list[T]]:
-    """Ask everybody once a round, a different one first each time; the answers by label.
+    """Measure each contestant once a round, starting with a different one each time; returns the results by label.
 
     Args:
-        names: Who takes part.
-        rounds: How often everybody is asked.
-        ask: Measures one of them once.
-        warm: Whether a round is thrown away before.
+        names: The contestants.
+        rounds: How often each is measured.
+        ask: Measures one contestant once.
+        warm: Whether to discard a first round.
     """
     answers: dict[str, list[T]] = {name.label: [] for name in names}
     for number in range(-warm, rounds):
@@ -194,7 +198,7 @@ def ratio(ours: float, other: float) -> str:
 
 
 def spread(values: Sequence[float]) -> str:
-    """The slowest and the fastest round, as parts of the median: how much to trust it."""
+    """The smallest and the largest value, as fractions of the median."""
     middle = median(values)
     return f"{min(values) / middle:.2f} to {max(values) / middle:.2f}" if middle else ""
 
@@ -213,7 +217,7 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def section(
     title: str, head: Sequence[str], rows: Iterable[Sequence[str]], contestants: Iterable[Contestant], *, said: str = ""
 ) -> str:
-    """A table under its title, what is `said` of it, a line for each contestant with a note, and who is missing."""
+    """A table under its title, the text `said` about it, the contestants' notes, and the peers that are missing."""
     everybody = list(contestants)
     notes = "\n".join(f"- {each.label}: {each.note}" for each in everybody if each.note)
     missing = dict.fromkeys(each.label for each in everybody if not installed(each.needs))
@@ -228,7 +232,7 @@ def run_tables(tables: Sequence[Table], arguments: Sequence[str] | None = None) 
     """Print the machine's facts and the tables; the entry point of every file here."""
     parser = ArgumentParser(description="Measure, and print Markdown.")
     parser.add_argument("--quick", action="store_true", help="the shortest run that fills every table")
-    parser.add_argument("--rounds", type=int, default=0, help="how often everybody is asked (5; 1 when quick)")
+    parser.add_argument("--rounds", type=int, default=0, help="how often each contestant is measured (5; 1 when quick)")
     parser.add_argument("--directory", type=Path, default=ROOT / "build", help="a directory on the disk to measure")
     options = parser.parse_args(arguments)
     options.directory.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """Memory of an idle flow: `python -m benchmarks.memory`.
 
-How much the resident set of a fresh process grows when flows are started that then stand in a state and wait, divided
-by their number. Every round is a process of its own. Linux only.
+How much the resident set of a fresh process grows when idle flows are started, divided by their number. Every round is
+a fresh process. Linux only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OTHERS: Final = (
         "two bare trio tasks",
         "benchmarks.ours",
         "bare_task_bytes",
-        note="one in the nursery of the other, both asleep: what a flow that is a nursery cannot go below.",
+        note="one in the nursery of the other, both asleep: the lower bound for a flow with a nursery.",
     ),
     Contestant(
         "python-statemachine",
@@ -57,7 +57,7 @@ def table(settings: Settings) -> str:
         own, *figures = compared(ours, taken[peer.label], ",.1f")
         rows.append([f"{peer.label}, {counts.get(peer.label, flows):,} flows", f"{own} ({flows:,} flows)", *figures])
     title = f"Memory of an idle flow, KB of 1,000 bytes (medians of {settings.rounds} processes; lower is better)"
-    head = ["peer", "ours", "peer's", "ours ÷ peer", "peer's smallest to largest round"]
+    head = ["peer", "ours", "peer's", "ours ÷ peer", "peer's min to max round"]
     return section(title, head, rows, (OURS, *OTHERS))
 
 

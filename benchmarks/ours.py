@@ -1,4 +1,4 @@
-"""Our side of the other tables: what flows take that stand and wait, and what many of them cost."""
+"""Our side of the other tables: the memory of idle flows, and commands on a journal of many flows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FILL_BATCH = 2_000
 
 
 def idle_bytes(directory: Path, flows: int) -> Bytes:
-    """What flows that stand in a state and wait add to the process."""
+    """The resident bytes that idle flows add to the process."""
 
     async def main() -> Bytes:
         async with open_engine(paths_at(directory), [STAYING_PROGRAM]) as engine:
@@ -39,7 +39,7 @@ def idle_bytes(directory: Path, flows: int) -> Bytes:
 
 
 def bare_task_bytes(flows: int) -> Bytes:
-    """What tasks that sleep, each in a nursery of its own as every flow is, add to the process."""
+    """The resident bytes that sleeping tasks add to the process, each with its own nursery as a flow has."""
 
     async def sleeper() -> None:
         async with trio.open_nursery() as nursery:
@@ -62,7 +62,7 @@ def bare_task_bytes(flows: int) -> Bytes:
 
 
 def fill(home: str, flows: int) -> Filled:
-    """A journal with so many finished flows of two transitions each, and one in their middle that stands and waits."""
+    """Write a journal of `flows` ended flows with two transitions each; the middle one is unfinished and returned."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
     unfinished = ""
     with Journal(paths_at(home).journal) as journal:

@@ -1,4 +1,4 @@
-"""The floor: what SQLite itself does with the same two statements, on the same disk, with no engine around them."""
+"""The baseline: the same two statements in plain SQLite on the same disk, without an engine."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def flow_id(number: int) -> str:
 
 @contextmanager
 def opened(directory: Path, flows: int) -> Generator[sqlite3.Connection]:
-    """A journal's file with so many flows in it, and the pragmas a journal is written with."""
+    """Open a journal file with `flows` flows in it, with the pragmas of a journal."""
     with closing(sqlite3.connect(directory / "raw.sqlite3", isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
@@ -55,7 +55,7 @@ def opened(directory: Path, flows: int) -> Generator[sqlite3.Connection]:
 
 
 def steps(flows: int) -> Iterator[tuple[Sequence[object], Sequence[object]]]:
-    """The values of both statements, for one flow after the other, for ever."""
+    """The values of both statements, cycling through the flows without end."""
     ids = [flow_id(number) for number in range(flows)]
     seq = 1
     while True:
@@ -70,12 +70,12 @@ def steps(flows: int) -> Iterator[tuple[Sequence[object], Sequence[object]]]:
 
 
 def transitions(directory: Path, flows: int, transitions: int) -> Run:
-    """Commit so many transitions, of one flow after the other, each alone."""
+    """Commit each transition alone, cycling through the flows."""
     return _commit(directory, flows, transitions, 1)
 
 
 def grouped(directory: Path, flows: int, transitions: int) -> Run:
-    """The same with a transition of every flow in each commit."""
+    """Commit one transition of every flow at a time."""
     return _commit(directory, flows, transitions, flows)
 
 
@@ -93,7 +93,7 @@ def _commit(directory: Path, flows: int, transitions: int, group: int) -> Run:
 
 
 def latencies(directory: Path, flows: int, events: int) -> Latencies:
-    """How long each of so many commits takes."""
+    """Measure each of `events` commits."""
     taken: list[float] = []
     with opened(directory, flows) as connection:
         for update, record in list(islice(steps(flows), events)):
@@ -118,7 +118,7 @@ def newest(home: str, flow: str) -> Seconds:
 
 
 def resumed(home: str, flow: str) -> Seconds:
-    """Open a journal's file, select a flow, claim it in one commit, and note in another that it goes on."""
+    """Open a journal's file, select a flow, claim it in one commit, and record in another that it was resumed."""
     start = time.perf_counter()
     with closing(sqlite3.connect(Path(home) / "journal.sqlite3", isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = FULL")

@@ -1,4 +1,4 @@
-"""What a contestant answers."""
+"""The results a contestant returns."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import msgspec
 
 
 class Run(msgspec.Struct, frozen=True):
-    """So many transitions made durable in so many seconds.
+    """How long a number of durable transitions took.
 
     Attributes:
         flows: How many flows there were.
-        seconds: From the first transition to the last; setting up and clearing away are not in it.
+        seconds: From the first transition to the last, without setup and cleanup.
         transitions: How many there were.
-        setup: Seconds it took to set up; only used to judge whether a size is worth asking for.
+        setup: Seconds of setup, used to predict how long the next size takes.
     """
 
     flows: int
@@ -36,19 +36,19 @@ class Latencies(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, taken: Sequence[float]) -> Latencies:
-        """From every single duration."""
+        """Compute them from all durations, in seconds."""
         ordered = sorted(taken)
         return cls(ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)])
 
 
 class Seconds(msgspec.Struct, frozen=True):
-    """How long something took, once."""
+    """How long one measurement took."""
 
     seconds: float
 
 
 class Bytes(msgspec.Struct, frozen=True):
-    """How much memory so many things took, all together."""
+    """The resident bytes of `count` things together."""
 
     size: int
     count: int

@@ -1,10 +1,10 @@
-"""Two checkouts of this package, measured in turns: `python -m benchmarks.side_by_side OTHER_CHECKOUT [--rounds N]`.
+"""Compare two checkouts of this package: `python -m benchmarks.side_by_side OTHER_CHECKOUT [--rounds N]`.
 
 The new side is the checkout this file is in, the old side is the other one. Each is the directory that is the package
-`systemprompt_cloud`. In each round both sides get fresh processes, and for each figure they take turns at being first.
-What is measured is written with public names only, so the modules of the two checkouts may differ.
+`systemprompt_cloud`. In each round both sides get fresh processes, and they alternate in which one is measured first.
+The benchmark uses public names only, so the modules of the two checkouts may differ.
 
-A ratio is the median of the rounds' ratios, and always the bigger the better: 1.00 is the same, below 1 is worse.
+A ratio is the median of the rounds' ratios. Larger is better: 1.00 is the same, below 1 is worse.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Sizes(msgspec.Struct, frozen=True):
     """How much is measured in a round.
 
     Attributes:
-        alone: Transitions of one flow.
-        flows: How many flows when they are many.
-        each: Transitions of each of them.
+        alone: Transitions of the single flow.
+        flows: How many flows "many flows" are.
+        each: Transitions of each of the many flows.
         events: Events whose latency is measured.
         starts: How often each command is run.
     """
@@ -60,7 +60,7 @@ class Side(msgspec.Struct, frozen=True):
     Attributes:
         label: `old` or `new`.
         checkout: Its directory.
-        imports: A directory in which it is called `systemprompt_cloud`.
+        imports: A directory to import from, in which the checkout is `systemprompt_cloud`.
     """
 
     label: str
@@ -68,7 +68,7 @@ class Side(msgspec.Struct, frozen=True):
     imports: Path
 
     def asks(self, function: str) -> Contestant:
-        """A function of ours, run with this side's package."""
+        """The contestant that runs a function of `driven_ours` with this side's package."""
         return Contestant(self.label, DRIVEN, function, imports=str(self.imports))
 
 
@@ -81,7 +81,7 @@ class Figure(msgspec.Struct, frozen=True):
         old: The median of the other checkout.
         new: The median of this checkout.
         ratio: The median of the rounds' ratios; above 1 the new one is better.
-        spread: The smallest and the largest of these ratios, as parts of the median.
+        spread: The smallest and the largest of these ratios, as fractions of the median.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it, to be kept."""
+    """The whole comparison, as `--json` stores it."""
 
     made: str
     python: str
@@ -138,10 +138,10 @@ def sides(old: Path, new: Path) -> Generator[tuple[Side, Side]]:
 
 
 def measure(old: Side, new: Side, settings: Settings, sizes: Sizes) -> list[Figure]:
-    """Every figure, from all rounds.
+    """Measure every figure in every round.
 
     Raises:
-        WrongPackage: A side's process imported something else.
+        WrongPackage: A side's process imported another package.
     """
     rounds: list[dict[str, dict[str, float]]] = []
     with workers(settings) as asked:
@@ -218,7 +218,7 @@ def commit_of(checkout: Path) -> str:
 
 
 def cpu_model() -> str:
-    """What the processor calls itself."""
+    """The processor's model name."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -231,7 +231,7 @@ def table(report: Report) -> str:
         [f"{each.name}, {each.unit}", f"{each.old:,.1f}", f"{each.new:,.1f}", f"{each.ratio:.2f}", each.spread]
         for each in report.figures
     ]
-    head = ["", "old", "new", "ratio (bigger is better)", "smallest to largest ratio"]
+    head = ["", "old", "new", "ratio (larger is better)", "smallest to largest ratio"]
     many = f"Many flows: {report.sizes.flows:,}. Medians of {report.rounds} rounds."
     return f"old: {report.old}\nnew: {report.new}\n{many}\n\n{markdown(head, rows)}"
 
@@ -240,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = ArgumentParser(prog="python -m benchmarks.side_by_side", description="Compare two checkouts.")
     parser.add_argument("other", type=Path, help="the old checkout: the directory that is the package")
-    parser.add_argument("--rounds", type=int, default=9, help="how often both are measured (9)")
+    parser.add_argument("--rounds", type=int, default=9, help="how often each side is measured (9)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes; the figures mean nothing")
     parser.add_argument("--json", type=Path, help="a file to keep the figures in")
     parser.add_argument("--directory", type=Path, default=ROOT / "build", help="a directory on the disk to measure")

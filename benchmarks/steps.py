@@ -1,8 +1,8 @@
 """The cost of a step: `python -m benchmarks.steps`.
 
-Ours is pure: a state, a context and an event go in, a new state and a new context come out. The others change an
-object. All step through the same table of ten states; once without anything to update, once with a number to raise by
-one (ours makes a new frozen context for it, the others change an attribute).
+Ours is a pure function: it takes a state, a context and an event, and returns a new state and context. The others
+change an object. All step through the same table of ten states, once without an update, and once with a counter (ours
+makes a new frozen context for it, the others change an attribute).
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ def table(settings: Settings) -> str:
 
             taken = take_turns(everybody, settings.rounds, ask, warm=True)
             ours = median(taken[OURS.label])
-            named = "with an update" if update else "nothing to update"
+            named = "with an update" if update else "without an update"
             rows += [[f"{peer.label}, {named}", *compared(ours, taken[peer.label])] for peer in everybody[1:]]
     title = f"Cost of a step, µs (medians of {settings.rounds} rounds of {count:,} steps; lower is better)"
-    head = ["peer", "ours", "peer's", "ours ÷ peer", "peer's fastest to slowest round"]
+    head = ["peer", "ours", "peer's", "ours ÷ peer", "peer's min to max round"]
     return section(title, head, rows, (OURS, *PEERS))
 
 

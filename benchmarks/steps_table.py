@@ -1,4 +1,4 @@
-"""The table that every library steps through: ten states in a ring, a way back to the first, and no end."""
+"""Our machine of the table that every library steps through: a ring of ten states, and a reset to the first."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def machine(update: bool) -> Machine[Counted]:
 
 
 def steps(count: int, update: bool) -> Seconds:
-    """So many steps, each from where the one before led."""
+    """Measure `count` consecutive steps."""
     step, event = machine(update).step, Ticked()
     state, context = "s0", Counted()
     start = time.perf_counter()

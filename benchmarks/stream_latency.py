@@ -1,8 +1,7 @@
 """From bytes on the socket to a durable transition: `python -m benchmarks.stream_latency`.
 
-A server in another process writes into each event when it wrote it; the event counts when its transition is on disk.
-Beside it a bare httpx loop that has read the bytes: what the network and httpx take. Few streams, so that nobody waits
-for anybody else.
+A server in another process puts the time of writing into each event; the event counts when its transition is on disk.
+The baseline is an httpx loop that only reads the bytes. There are few streams, so that they do not wait for each other.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ EVERY: Final = 0.2
 QUICK_EVERY: Final = 0.02
 
 OURS: Final = Contestant(
-    "ours", "benchmarks.streams_ours", "flows", note="decoded, understood, stepped, committed with an fsync, told."
+    "ours", "benchmarks.streams_ours", "flows", note="decoded, stepped, committed with an fsync, published."
 )
-BARE: Final = Contestant("a bare httpx loop", "benchmarks.streams_ours", "bare", note="read, and nothing else.")
+BARE: Final = Contestant("a bare httpx loop", "benchmarks.streams_ours", "bare", note="only reads.")
 
 
 def table(settings: Settings) -> str:

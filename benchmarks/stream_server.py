@@ -1,8 +1,8 @@
-"""A server that is nothing but event streams: `python -m benchmarks.stream_server EVERY HOLD`.
+"""A server of event streams only: `python -m benchmarks.stream_server EVERY HOLD`.
 
-It shares the machine's cores with whoever reads, so it does as little as it can: bare sockets, no HTTP library. Each
-stream tells ten steps, the first at once and then one every so many seconds; each says in its message when it was
-written, on the clock all processes share. With HOLD (1) a stream stops after its first step.
+It shares the cores with the reader, so it does as little as possible: plain sockets, no HTTP library. Each stream sends
+ten steps, the first at once and then one every EVERY seconds; the message of each has the time it was written, on the
+clock all processes share. With HOLD (1) a stream sends only its first step and stays open.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ async def _answer(stream: trio.SocketStream, every: float, hold: bool) -> None:
 
 async def _serve(every: float, hold: bool) -> None:
     async def handle(stream: trio.SocketStream) -> None:
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # whoever has read enough goes away
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # a reader closes once it has read enough
             await _answer(stream, every, hold)
 
     async with trio.open_nursery() as nursery:
@@ -77,7 +77,12 @@ async def _serve(every: float, hold: bool) -> None:
 
 @contextmanager
 def stream_server(every: float, *, hold: bool = False) -> Generator[str, None, None]:
-    """Run one as a process of its own for as long as the block lasts; gives its URL."""
+    """Run a server process inside the block; gives its URL.
+
+    Args:
+        every: Seconds between two steps of a stream.
+        hold: Send only the first step, and keep the stream open.
+    """
     argv = [sys.executable, "-m", "benchmarks.stream_server", str(every), str(int(hold))]
     with Popen(argv, cwd=ROOT, stdout=PIPE, stderr=DEVNULL, stdin=DEVNULL) as process:  # noqa: S603 our own module
         assert process.stdout is not None

@@ -33,12 +33,12 @@ WATCHING: Final = frozenset({"streaming", "polling"})
 
 
 class Streamed(msgspec.Struct, frozen=True):
-    """So many streams read to their ends.
+    """The result of reading a number of streams to their ends.
 
     Attributes:
         seconds: From the first start to the last stream's last event.
-        cpu: Seconds of processor time this process took in it.
-        delays: From written by the server to read, or to durable: of the events written when every stream was open.
+        cpu: Processor seconds of this process in that time.
+        delays: From written by the server to read, or to durable, of the events written when every stream was open.
     """
 
     seconds: float
@@ -47,12 +47,12 @@ class Streamed(msgspec.Struct, frozen=True):
 
 
 class Events:
-    """What was heard, until it is enough.
+    """Counts the events of all streams until there are enough.
 
     Args:
-        streams: How many there are.
-        wanted: How many events of each are waited for.
-        at_last: Called when they are all there, and all streams still are.
+        streams: How many streams there are.
+        wanted: How many events of each to wait for.
+        at_last: Called when all have arrived, while every stream is still open.
     """
 
     def __init__(self, streams: int, wanted: int, at_last: Callable[[], None] = lambda: None) -> None:
@@ -64,7 +64,7 @@ class Events:
         self._heard: list[tuple[int, int]] = []
 
     def heard(self, stream: str, written: int) -> None:
-        """An event of a stream, and when the server wrote it; raises `Enough` after the last."""
+        """Count an event of a stream, written at `written` (monotonic ns). Raises `Enough` after the last one."""
         now = time.monotonic_ns()
         self._heard.append((written, now - written))
         self._opened.add(stream)
@@ -82,7 +82,7 @@ class Events:
 
 
 class Enough(Exception):
-    """Every event that was waited for is there."""
+    """Every expected event has arrived."""
 
 
 Read = Callable[[str, Events], Awaitable[None]]
@@ -99,12 +99,12 @@ def bare(count: int, every: float) -> Streamed:
 
 
 def flow_bytes(directory: Path, count: int) -> Bytes:
-    """Resident bytes of so many flows whose streams are open and quiet."""
+    """Resident bytes of `count` flows whose streams are open and idle."""
     return _resident(count, lambda number: lambda url, events: _flows(directory / str(number), url, number, events))
 
 
 def bare_bytes(count: int) -> Bytes:
-    """Resident bytes of so many streams read by the bare loop, open and quiet."""
+    """Resident bytes of `count` open and idle streams read by the bare loop."""
     return _resident(count, lambda number: lambda url, events: _bare(url, number, events))
 
 
@@ -122,7 +122,7 @@ def _resident(count: int, reading: Callable[[int], Read]) -> Bytes:
     allow_open_files(2 * count + 512)
     sizes: list[int] = []
     with stream_server(0.0, hold=True) as url:
-        _until_enough(reading(1), url, Events(1, 1))  # everything is loaded
+        _until_enough(reading(1), url, Events(1, 1))  # so that every import is done
         before = resident_bytes()
         many = Events(count, 1, lambda: sizes.append(resident_bytes()))
         _until_enough(reading(count), url, many)
@@ -154,7 +154,7 @@ async def _flows(directory: Path, url: str, count: int, events: Events) -> None:
     home = directory / ".systemprompt"
     paths = CloudPaths(directory=home, state_directory=home, origin="explicit")
     CloudCredentials(
-        api_token=World().tokens.issue("ada", "ada@sandbox.example"),  # the server takes any, the client a good one
+        api_token=World().tokens.issue("ada", "ada@sandbox.example"),  # the client checks it, the server does not
         api_url=url,
         authenticated_at=datetime.now(UTC),
         user_email="ada@sandbox.example",
@@ -162,7 +162,7 @@ async def _flows(directory: Path, url: str, count: int, events: Events) -> None:
     async with AsyncExitStack() as stack:
         services = await stack.enter_async_context(Services(paths, open_browser=None))
         whole = provisioning_program(services)
-        # What comes after the stream is not what the bare loop does: a flow that is ready stands still.
+        # The bare loop does nothing after the stream, so a flow stops there, too.
         program = Program(
             PROVISIONING,
             {name: doing if name in WATCHING else [await_signal] for name, doing in whole.activities.items()},

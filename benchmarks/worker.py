@@ -1,8 +1,8 @@
-"""A contestant's process: `python -m benchmarks.worker benchmarks.ours`, then one question a line, one answer a line.
+"""A contestant's process: `python -m benchmarks.worker benchmarks.ours`, then one question and one answer per line.
 
-A question names a function of the module and its arguments; the answer is what it returned, as JSON, or its traceback.
-A function that takes `directory` gets an empty one, removed after it. The process lives as long as its table, so that
-imports and warm-up are paid once and outside of every figure.
+A question names a function of the module and its arguments; the answer is its return value as JSON, or a traceback. A
+function that takes `directory` gets an empty one, which is removed afterwards. The process lives as long as its table,
+so that imports and warm-up happen once and are in no figure.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Question(msgspec.Struct):
 
 
 class Answer(msgspec.Struct):
-    """What came of it: one of the two is set."""
+    """The result: one of the two fields is set."""
 
     value: Any = None
     error: str = ""

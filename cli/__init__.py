@@ -2,5 +2,5 @@
 
 `app` registers the commands, `arguments` lets the global options stand anywhere, `settings` is what they amount to,
 `drive` runs one flow to its end, `render` and `live` show it to people and `lines` to programs, `errors` says what went
-wrong and what mends it. Nothing heavy (trio, httpx) is imported before a command needs it.
+wrong and what fixes it. Nothing heavy (trio, httpx) is imported before a command needs it.
 """

@@ -1,9 +1,9 @@
-"""The local cloud as a web application: the API, the pages a person answers, and the gate before both.
+"""The local cloud as a web application: the API, the login and payment pages, and the gate before both.
 
-The gate is what keeps a local server from being reached by way of the person's browser: a `Host` that is not loopback
-is DNS rebinding, an `Origin` that is not ours is another site's script or form. Both are refused before anything is
-looked at. The pages' forms carry a token besides, which must match a cookie bound to that very page, so even another
-program's page on loopback cannot answer for the person.
+The gate keeps other sites from reaching the local server through the user's browser: a `Host` that is not loopback is
+DNS rebinding, an `Origin` that is not ours is another site's script or form. Both are refused before anything else is
+read. The pages' forms also carry a token, which must match a cookie bound to that page, so another program's page on
+loopback cannot answer for the user.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class Gate:
                 )
             elif any(origin != f"http://{hosts[0]}" for origin in origins):
                 app = name_request(
-                    request, error_answer(WireError(403, "foreign_origin", "this sandbox answers no other site"))
+                    request,
+                    error_answer(WireError(403, "foreign_origin", "this sandbox refuses requests from other sites")),
                 )
         await app(scope, receive, send)
 
@@ -92,14 +93,14 @@ def build_app(world: World) -> ASGIApp:
         Route(PAYMENT, pages.answer_payment, methods=["POST"]),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _not_routed, WireError: _refused_page})
-    app.router.redirect_slashes = False  # another path is another path, and a redirect would take no token along
+    app.router.redirect_slashes = False  # a redirect would drop the token
     return Gate(app)
 
 
 class Resource:
-    """All calls of one path: which of them a request is, is its method's matter.
+    """All calls of one path, dispatched by method.
 
-    Not starlette's choice, which lets HEAD through to every GET and names in `Allow` only what one route takes.
+    Not by starlette, which accepts HEAD for every GET and lists in `Allow` only the methods of one route.
 
     Args:
         world: The world.
@@ -116,7 +117,7 @@ class Resource:
         call = self._calls.get(request.method)
         if call is None:
             allowed = ", ".join(self._calls)
-            refused = WireError(405, "method_not_allowed", f"here one can only {allowed}", {"Allow": allowed})
+            refused = WireError(405, "method_not_allowed", f"this path allows only {allowed}", {"Allow": allowed})
             answer = name_request(request, error_answer(refused))
         else:
             answer = await call(request)
@@ -129,17 +130,17 @@ async def _not_routed(request: Request, error: Exception) -> Response:
     if request.url.path.startswith("/api/"):
         code = "not_found" if error.status_code == 404 else "http_error"
         return name_request(request, error_answer(WireError(error.status_code, code, error.detail, error.headers)))
-    return plain_page(error.detail, "There is nothing like this in the sandbox.", error.status_code)
+    return plain_page(error.detail, "The sandbox has no such page.", error.status_code)
 
 
 async def _refused_page(_: Request, error: Exception) -> Response:
     if not isinstance(error, WireError):
         raise error
-    return plain_page("That did not work", error.message[:1].upper() + error.message[1:] + ".", error.status)
+    return plain_page("Request failed", error.message[:1].upper() + error.message[1:] + ".", error.status)
 
 
 class Pages:
-    """The pages' side of the application; each method answers one route.
+    """The handlers of the pages; each method answers one route.
 
     Args:
         world: The world the pages are about.
@@ -203,7 +204,7 @@ class Pages:
 
 
 def _with_cookie(request: Request, page: Response, csrf: str) -> Response:
-    # The path binds the cookie to this one page. Cookies know no ports, so a broader one would meet other programs.
+    # The path binds the cookie to this page. Cookies ignore ports, so other local servers would get a broader one.
     page.set_cookie(FORM_COOKIE, csrf, path=request.url.path, httponly=True, samesite="strict")
     return page
 

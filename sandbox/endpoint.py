@@ -1,8 +1,8 @@
-"""What every API call shares, around its handler.
+"""The steps that every API call shares, around its handler.
 
-In this order: the ledger, scripted faults, headers that say two things, the token, the body's bounds, the idempotency
-key, the handler. The order matters: a fault strikes before any effect (except `lose-answer`, which is about exactly
-that), and a replayed answer needs a good token like any other.
+In this order: the ledger, scripted faults, duplicate headers, the token, the body's size, the idempotency key, the
+handler. The order matters: a fault occurs before any effect (except `lose-answer`, whose purpose is to occur after it),
+and a replayed answer needs a valid token like any other.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_BODY: Final = 64 * 1024
 MAX_KEY: Final = 255
 """Characters of an Idempotency-Key."""
 _ONCE: Final = ("authorization", "content-type", "idempotency-key", "last-event-id")
-"""Headers of which two would leave open which one is meant (RFC 9110 section 5.3)."""
+"""Headers that may occur only once: a second one would be ambiguous (RFC 9110 section 5.3)."""
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ class IdempotencyStore:
 
 
 def _fingerprint(call: Call, method: str) -> str:
-    """The same for the same request, however its JSON is spaced and ordered."""
+    """A hash of the request that ignores the spacing and key order of its JSON."""
     try:
         body = msgspec.json.encode(msgspec.json.decode(call.body), order="sorted")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -86,7 +86,7 @@ class BrokenAnswer(Response):
 async def read_body(request: Request) -> bytes:
     """A request's whole body; `WireError` 413 once it is longer than `MAX_BODY`."""
     body = b""
-    async with aclosing(request.stream()) as chunks:  # left early, trio wants a generator closed, not collected
+    async with aclosing(request.stream()) as chunks:  # trio requires a generator that is left early to be closed
         async for chunk in chunks:
             body += chunk
             if len(body) > MAX_BODY:
@@ -95,7 +95,7 @@ async def read_body(request: Request) -> bytes:
 
 
 class Endpoint:
-    """One call's ASGI side: everything around the handler.
+    """The HTTP handler of one call: everything around its function.
 
     Args:
         world: The world.

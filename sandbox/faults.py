@@ -1,13 +1,13 @@
-"""Scripted faults: what can go wrong between a client and the cloud, made to go wrong on request.
+"""Scripted faults: failures between a client and the cloud, on request.
 
 A fault is one line of text, `name:key=value,key=value`, so that it fits a command-line option, a test parameter and a
-bug report alike. `Fault` is that line, checked; `FaultPlan` holds a world's faults and counts how often each has still
-to strike. Counting is all the state there is, so a script of faults gives the same story every time.
+bug report. `Fault` is that line, checked; `FaultPlan` holds a world's faults and counts how often each has still to
+occur. The counters are the only state, so the same faults and requests give the same results.
 
-`times` says how often a fault strikes before it is used up (0 = for ever); `path` limits it to requests whose path
-contains the given text; `after` counts what is let through first; `chance` is how likely it strikes each time it could.
-Chance is a hash of the seed, the path and how often that path was asked about: each tenant has a story of its own,
-whatever happens to the others meanwhile, and the same seed tells it again.
+`times` is how often a fault occurs before it is used up (0 = no limit); `path` limits it to requests whose path
+contains the given text; `after` is how many requests or events pass first; `chance` is the probability (0 to 1) each
+time it could occur. Chance is a hash of the seed, the path and how often that path was checked: so the faults of one
+tenant do not depend on the requests of the others, and the same seed repeats them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _COMMON: Final[dict[str, Value]] = {"times": 1, "path": "", "chance": 1.0}
 
 
 def _kind(what: str, /, **own: Value) -> FaultKind:
-    """A fault that strikes requests or streams, and so has the common parameters besides its own."""
+    """A fault of requests or streams, which has the common parameters besides its own."""
     return FaultKind(what, {**own, **{key: value for key, value in _COMMON.items() if key not in own}})
 
 
@@ -165,7 +165,7 @@ def _value(name: str, key: str, text: str, default: Value) -> Value:
 
 
 class _Armed:
-    """A fault with its two counters: what it still lets pass, and how often it still strikes."""
+    """A fault with its two counters: the requests that have passed, and how often it still occurs."""
 
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
@@ -182,14 +182,14 @@ class _Armed:
 
 
 class FaultPlan:
-    """The faults of one world and how often each has struck.
+    """The faults of one world and how often each has occurred.
 
     Args:
         faults: Faults, or their text.
-        seed: For those that strike by chance.
+        seed: For faults with a `chance`; None for a random one.
 
     Attributes:
-        struck: How often each has struck, by name.
+        struck: How often each fault has occurred, by name.
     """
 
     def __init__(self, faults: Iterable[Fault | str] = (), seed: int | None = 0) -> None:
@@ -201,7 +201,7 @@ class FaultPlan:
 
     @property
     def faults(self) -> Sequence[Fault]:
-        """What was asked for, in order."""
+        """The faults, in the order they were given."""
         return [armed.fault for armed in self._armed]
 
     def standing(self, name: str) -> Fault | None:
@@ -209,7 +209,7 @@ class FaultPlan:
         return next((armed.fault for armed in self._armed if armed.fault.name == name), None)
 
     def strike(self, name: str, path: str) -> Fault | None:
-        """The fault of this name that strikes this request now, counted as used; None when none does."""
+        """The fault of this name that occurs for this request, counted as used; None when none does."""
         for armed in self._armed:
             if armed.fault.name == name and armed.fault.matches(path) and self._strikes(armed, path):
                 return armed.fault

@@ -1,9 +1,9 @@
 """Event streams: the steps of a tenant as server-sent events (HTML Living Standard, section 9.2).
 
-A stream owns nothing. It looks at the timeline, sends what its client has not had, and waits for the next step, the
-next heartbeat or a change, whichever comes first. Ids are the numbers of the steps, so a client that comes back with
-`Last-Event-ID` gets exactly what is newer, whichever connection, and whichever of a tenant's two streams, it had
-before. Life is shown every second by a comment or a `heartbeat` event in turn, for a client must take both as proof.
+A stream has no state of its own. It reads the timeline, sends what its client has not received, and waits for the next
+step, the next heartbeat or a change, whichever comes first. Ids are the numbers of the steps, so a client that
+reconnects with `Last-Event-ID` gets exactly the newer ones, on either of a tenant's two streams. The heartbeat, every
+second, is a comment and a `heartbeat` event in turn, since clients must accept both.
 
 Written as a plain ASGI response with a nursery of its own rather than an async generator: a generator that waits
 inside a cancel scope is left at a `yield` when the client goes away, and trio forbids exactly that.
@@ -92,7 +92,7 @@ class StreamAnswer(Response):
     Args:
         world: Where time and faults come from.
         feed: The events.
-        after: The last event the client has had; 0 = none.
+        after: The id of the last event the client has received; 0 = none.
     """
 
     media_type = "text/event-stream"
@@ -123,7 +123,7 @@ class StreamAnswer(Response):
         scope.cancel()
 
     async def _pump(self, send: Send) -> bool:
-        """Send events until the last one; True when the stream ended well, False when it shall break."""
+        """Send events until the last one; returns False when a fault breaks the connection, else True."""
         world, feed = self._world, self._feed
         sent, beats, held = 0, 0, b""
         asked: set[tuple[str, int]] = set()
@@ -135,7 +135,7 @@ class StreamAnswer(Response):
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
         def strikes(name: str) -> Fault | None:
-            """Each fault is considered once between two events, however often this loop comes round."""
+            """Check each fault once between two events, however often the loop runs."""
             if (name, sent) in asked:
                 return None
             asked.add((name, sent))
@@ -170,7 +170,7 @@ class StreamAnswer(Response):
                     chunk *= 2
                 trickle = strikes("trickle")
                 hold = not held and strikes("reorder") is not None
-                # Counted before it is written: were the client to vanish meanwhile, nothing would be sent twice here.
+                # Counted before it is written, so that nothing is sent twice if the client disconnects meanwhile.
                 self._after, sent = step.number, sent + 1
                 if hold:
                     held = chunk
@@ -190,12 +190,12 @@ class StreamAnswer(Response):
         return True
 
     def _finished(self, tenant: SandboxTenant) -> bool:
-        """Whether everything this tenant will ever tell has been told."""
+        """Whether the tenant's last step has been sent."""
         done = self._world.steps_of(tenant)
         return bool(done) and done[-1].event_type in _LAST_STEPS
 
     def _next_step(self, tenant: SandboxTenant | None) -> float:
-        """The moment of the next step on the world's clock; infinitely far when none is coming."""
+        """The time of the next step on the world's clock; infinity when there is none."""
         if tenant is None:
             return float("inf")
         moments = (tenant.started + step.offset for step in tenant.steps)

@@ -1,8 +1,8 @@
-"""What the API shows of the world: records of `io/cloud/wire.py`, made from the world's state at this moment.
+"""The API's records (`io/cloud/wire.py`), made from the current state of the world.
 
-Nothing here changes anything. Values that look like secrets are derived from the seed and mean nothing; hosts are
+These functions change nothing. Values that look like secrets are derived from the seed and grant nothing; hosts are
 under names reserved for examples (RFC 2606), except the database's public name, which clients compute themselves and
-must find equal.
+which must be equal.
 """
 
 from __future__ import annotations
@@ -109,9 +109,9 @@ def tenant_record(world: World, tenant: SandboxTenant) -> TenantRecord:
 def tenant_status(world: World, tenant: SandboxTenant) -> TenantStatus:
     """`GET /api/v1/tenants/{id}/status`, from the same timeline as the streams.
 
-    A tenant that waits for its first deploy says "infrastructure_ready", with its secrets but without an address:
-    neither ready nor failed, so a client that does not know the word keeps waiting. What is being done to a tenant that
-    stands, a deployment or a restart, comes before what it was.
+    A tenant that waits for its first deploy has the status "infrastructure_ready", with its secrets but without an
+    address: neither ready nor failed, so a client that does not know the status keeps waiting. A deployment or restart
+    in progress takes precedence over the status before it.
     """
     steps = world.steps_of(tenant)
     if not steps:
@@ -200,7 +200,7 @@ def custom_domain(world: World, tenant: SandboxTenant) -> CustomDomainResponse:
 
 
 def rotated_credentials(world: World, tenant: SandboxTenant) -> RotateCredentialsResponse:
-    """The database URLs with today's password."""
+    """The database URLs with the current password."""
     return RotateCredentialsResponse(
         status="rotated",
         message="The database has a new password; the old one stopped working (sandbox)",
@@ -210,7 +210,7 @@ def rotated_credentials(world: World, tenant: SandboxTenant) -> RotateCredential
 
 
 def provisioning_event(tenant: SandboxTenant, step: BuildStep) -> ProvisioningEvent:
-    """A step as the tenant's stream tells it."""
+    """A step as an event of the tenant's stream."""
     return ProvisioningEvent(
         tenant_id=tenant.id,
         event_type=step.event_type,
@@ -222,7 +222,7 @@ def provisioning_event(tenant: SandboxTenant, step: BuildStep) -> ProvisioningEv
 
 
 def checkout_event(checkout: Checkout, tenant: SandboxTenant, step: BuildStep) -> CheckoutEvent:
-    """A step as the checkout's stream tells it."""
+    """A step as an event of the checkout's stream."""
     event = provisioning_event(tenant, step)
     return CheckoutEvent(
         checkout_session_id=checkout.id,

@@ -1,11 +1,11 @@
-"""The local cloud's world: who lives in it, what was bought, and what time it is.
+"""The state of the local cloud: accounts, purchases, tenants and the clock.
 
-One object, no I/O, no tasks. Endpoints ask it and change it synchronously, so every request sees a whole world and no
-lock is needed. What happens by itself, provisioning, is read off the clock (`provisioning.py`), and the clock is handed
-in: `now` for how long things take, `wall` for the stamps in tokens.
+One object, no I/O, no tasks. Endpoints read and change it synchronously, so every request sees a consistent state and
+no lock is needed. Provisioning is not a task but a function of the clock (`provisioning.py`). The clocks are arguments:
+`now` for durations, `wall` for the timestamps in tokens.
 
-Streams wait for two things, a moment and a change. `World.wait_until` is both: it returns at the moment, or earlier
-when anything changed, and its caller looks again.
+Streams wait for a moment or a change. `World.wait_until` does both: it returns at the moment, or earlier when anything
+changed, and its caller checks the state again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class World:
         step_seconds: Seconds per provisioning step (ten of them).
         now: The world's clock in seconds, from any origin; only differences count. When it is not trio's own, call
             `wake` after moving it.
-        wall: Seconds since 1970, for the stamps in tokens.
+        wall: Seconds since 1970, for the timestamps in tokens.
         token_lifetime: Seconds from login to expiry.
     """
 
@@ -74,7 +74,7 @@ class World:
     # --- time ---
 
     def wake(self) -> None:
-        """Tell everyone who waits to look again."""
+        """Wake every `wait_until`, so that its caller checks the state again."""
         self._changed.set()
         self._changed = trio.Event()
 
@@ -96,8 +96,8 @@ class World:
     # --- login ---
 
     def open_consent(self, provider: OAuthProvider, redirect_uri: str | None) -> Consent:
-        """Begin a login: a consent page that will send the browser to `redirect_uri`."""
-        # Not seeded: this id is all that keeps another program on this computer from answering for the person.
+        """Begin a login: a consent page that sends the browser to `redirect_uri`; `WireError` 400 when it may not."""
+        # Not seeded: only the secrecy of this id keeps other programs on this computer from answering the page.
         consent = Consent(
             id=secrets.token_urlsafe(24),
             provider=provider,
@@ -193,7 +193,7 @@ class World:
         return self.faults.standing("needs-deploy") is not None
 
     def _fails_after(self, attempt: int) -> int | None:
-        """After how many steps a tenant's attempt of this number fails; None when it does not."""
+        """After how many steps a tenant's nth attempt fails; None when it succeeds."""
         failure = self.faults.standing("provisioning-failure")
         if failure is None or 0 < failure.number("times") < attempt:
             return None
@@ -228,12 +228,12 @@ class World:
         return any(step.event_type is event for step in self.steps_of(tenant))
 
     def stands(self, tenant: SandboxTenant) -> bool:
-        """Whether there is an infrastructure to work on, running or not."""
+        """Whether the tenant has an infrastructure, running or not."""
         reached = self.has_reached(tenant, Event.INFRASTRUCTURE_READY)
         return reached and not self.has_reached(tenant, Event.PROVISIONING_FAILED)
 
     def provision_again(self, tenant: SandboxTenant) -> None:
-        """Go on with a provisioning whose last step was its failure."""
+        """Retry a failed provisioning; its steps continue after the failure."""
         tenant.attempts += 1
         tenant.steps = continued(
             tenant.steps,
@@ -246,7 +246,7 @@ class World:
         self.wake()
 
     def delete(self, tenant: SandboxTenant) -> None:
-        """Forget a tenant; its streams end."""
+        """Delete a tenant and end its streams."""
         tenant.deleted = True
         del self.tenants[tenant.id]
         self.wake()

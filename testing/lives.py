@@ -1,7 +1,7 @@
-"""The lives of a process on one journal, for a model that leads them: opened, closed, killed, copied, spoken to.
+"""A journal and the engine that is open on it, for `model.py`: opened, closed, killed, copied, sent events.
 
-A kill is a copy of the directory as it is on disk, taken up by a new engine, while the old one is thrown away with
-everything it still would have done. Copies may also be ordered for the instant of a later commit.
+A kill copies the directory as it is on disk and opens a new engine on the copy; the old engine and whatever it still
+writes are discarded. A copy can also be requested for the instant of a later commit.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ class Opens(Protocol):
 
 
 class Copy(NamedTuple):
-    """A copy of the directory, and the last record of each flow that had been shown to anybody by then."""
+    """A copy of the directory, and the number of the last record of each flow that had been published by then."""
 
     directory: Path
     shown: Mapping[str, int]
 
 
 class Lives:
-    """One journal, and the process that lives on it at the moment.
+    """One journal, and the engine that is open on it.
 
     Args:
-        subject: The machine, or a program of it whose activities shall run too.
+        subject: The machine, or a program of it whose activities run too.
         children: Those of the machines its states run as child flows, by name.
         opens: Opens an engine.
     """
@@ -75,7 +75,7 @@ class Lives:
         self.copies: list[Copy] = []
         self.stage = Stage()
         self.programs = self._plays(self.stage)
-        # Memory where there is some: power cuts are not told here, and every commit is awaited.
+        # In memory where possible: power cuts are not tested here, and every commit is awaited.
         memory = Path("/dev/shm")  # noqa: S108 a private directory is made in it
         self._home = Path(tempfile.mkdtemp(prefix="model-", dir=memory if os.access(memory, os.W_OK) else None))
         self._run = StillRun()
@@ -102,7 +102,7 @@ class Lives:
         return self.engine.journal
 
     def call(self, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run an async function, and then everything else until nothing moves any more; returns what it returned."""
+        """Run an async function, then every other task until all are blocked; returns the function's result."""
         return self._run.call(function, *args, **kwargs)
 
     def machine_of(self, row: FlowRow) -> Machine[Any]:
@@ -112,7 +112,7 @@ class Lives:
     # --- looking --------------------------------------------------------------------------------------------------
 
     def now(self) -> datetime:
-        """The moment."""
+        """The current time."""
 
         async def look() -> datetime:
             await trio.lowlevel.checkpoint()
@@ -137,18 +137,18 @@ class Lives:
         return [row for row in self.rows("running") if self.is_driven(row)]
 
     def is_driven(self, row: FlowRow) -> bool:
-        """Whether somebody drives a flow; here that can only be the open engine."""
+        """Whether a process drives a flow; here that can only be the open engine."""
         owners = self.paths.owners
         return row.status == "running" and row.owner is not None and owner_is_alive(owners, row.owner)
 
     def puppets(self, flow: str) -> list[Puppet]:
-        """Who is at work for a flow."""
+        """The puppets of a flow's current visit."""
         return [puppet for puppet in self.stage.puppets if puppet.visit.flow == flow]
 
     # --- speaking -------------------------------------------------------------------------------------------------
 
     def order(self, flow: str, *orders: Order) -> None:
-        """Give a flow's activities orders, one each and in turn, and let them be carried out."""
+        """Give each of a flow's puppets an order, and run until they are carried out."""
 
         async def hand_out() -> None:
             await trio.lowlevel.checkpoint()
@@ -158,7 +158,7 @@ class Lives:
         self.call(hand_out)
 
     def tell(self, flow: str, told: Sequence[tuple[str, Event]]) -> list[bool]:
-        """Let events happen at the same moment, each its own `way`; returns whether those from outside were taken."""
+        """Send events at the same moment, each in its own `way`; returns whether those from outside were taken."""
         answers: list[bool] = []
 
         async def from_outside(event: Event) -> None:
@@ -212,12 +212,12 @@ class Lives:
         self.call(self._open)
 
     def kill(self, away: float) -> None:
-        """Let the process die as it stands, and another take up later what is on disk."""
+        """Kill the process, and open another engine later on what is on disk."""
         heir = self._new_paths()
         shutil.copytree(self.paths.directory, heir.directory, ignore=_SHARED_MEMORY)
         self.stage.on_change = None
         heirs_stage = self.stage.next_life()
-        self.call(self._close)  # whatever the dead still do, they do it to what nobody looks at any more
+        self.call(self._close)  # what the old engine still writes goes to the discarded directory
         shutil.rmtree(self.paths.directory)
         self.paths, self.stage = heir, heirs_stage
         self.programs = self._plays(self.stage)
@@ -225,11 +225,11 @@ class Lives:
         self.call(self._open)
 
     def copy_after(self, commits: int) -> None:
-        """Copy the directory at the instant after so many more commits."""
+        """Copy the directory right after the given number of further commits."""
         self._copy_in = commits
 
     def revive(self, copy: Copy) -> list[str]:
-        """Go on in a copy: everything is there, can be resumed, and can be ended. Returns what is wrong, in words."""
+        """Check a copy: every record is there, every flow can be resumed and ended. Returns the problems found."""
         stage = Stage()
         programs = self._plays(stage)
 
@@ -261,7 +261,7 @@ class Lives:
             shutil.rmtree(copy.directory)
 
     def end(self) -> None:
-        """Close everything and leave nothing behind."""
+        """Close the engine and remove all files."""
         try:
             self._run.close()
         finally:
@@ -307,7 +307,7 @@ class Lives:
 
 
 def machine_of(subject: Subject) -> Machine[Any]:
-    """The machine of a machine, or of a program."""
+    """The machine itself, or the machine of a program."""
     return subject.machine if isinstance(subject, Program) else subject
 
 
@@ -316,5 +316,5 @@ def paths_in(directory: Path) -> CloudPaths:
     return CloudPaths(directory=directory, state_directory=directory, origin="explicit")
 
 
-# What living connections share is no part of what a process leaves behind.
+# The shared memory of open SQLite connections does not survive a process.
 _SHARED_MEMORY = shutil.ignore_patterns("*-shm")

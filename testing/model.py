@@ -1,16 +1,17 @@
-"""Your machine against the real engine: everything that can happen to its flows, in any order, searched by hypothesis.
+"""A hypothesis state machine that tests your machine on the real engine, with events, failures and kills in any order.
 
     TestParcel = flow_state_machine(PARCEL).TestCase
 
-That is a whole test. Hypothesis starts flows and lets events come from activities and from outside, alone and at once;
-lets time pass, deadlines run out, activities fail, flows be cancelled; closes the engine, kills it, opens it again, and
-takes copies of the journal at any commit, in which everything must go on as well. After every step the promises are
-checked: a flow is in one state at a time; its stored row is the fold of its events; no activity of a state that was
-left moves it; whatever was acknowledged is on disk; deadlines are the table's and pass once; numbers have no gaps; what
-has not ended can be resumed; what has ended stays so. What fails is shrunk to the shortest story and printed.
+That is a whole test. Hypothesis starts flows and sends events from activities and from outside, alone and concurrently;
+lets time pass, deadlines expire, activities fail and flows be cancelled; closes, kills and reopens the engine; and
+copies the journal at any commit, to resume everything in the copy. After every step the promises are checked: a flow is
+in one state at a time; its stored row is the fold of its events; no activity of a state that was left changes it;
+whatever was acknowledged is on disk; deadlines are those of the table and pass once; record numbers have no gaps; a
+flow that has not ended can be resumed; a flow that has ended does not change. A failure is shrunk to the shortest
+sequence of steps and printed.
 
-The engine and its journal are the real ones. Only time is not: it stands still until the story says otherwise
-(`stillness.py`), and a kill is told by copying the directory as it is on disk (`lives.py`).
+The engine and its journal are the real ones. Time is virtual and advances only by a step of the test (`stillness.py`),
+and a kill is simulated by copying the directory as it is on disk (`lives.py`).
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ from .tables import row_taken, structs
 
 MAX_FLOWS: Final = 3
 AWAY: Final = st.sampled_from([0.0, 10.0, 100_000.0])
-"""Seconds until somebody comes back."""
+"""Seconds until the engine is opened again."""
 GO_ON: Final = st.sampled_from([True, True, False])
-"""Whether they go on with everything at once."""
+"""Whether every flow is resumed then."""
 WAYS: Final = ("activity", "shielded activity", "outside")
 Data: TypeAlias = st.DataObject
 
 
 class FlowModel(RuleBasedStateMachine):
-    """The story of a few flows of one machine. Made by `flow_state_machine`."""
+    """The rules and invariants for a few flows of one machine. Made by `flow_state_machine`."""
 
     subjects: ClassVar[st.SearchStrategy[Any]]
     children: ClassVar[Mapping[str, Subject]]
@@ -83,7 +84,7 @@ class FlowModel(RuleBasedStateMachine):
     @precondition(lambda self: len(self.roots()) < MAX_FLOWS)
     @rule(data=st.data(), key=st.sampled_from([None, "key"]))
     def start(self, data: Data, key: str | None) -> None:
-        """A flow is started; with a key, the unfinished one of that key is gone on with."""
+        """Start a flow; with a key, the unfinished one of that key is resumed."""
         self._start(data, key)
 
     def _start(self, data: Data, key: str | None) -> None:
@@ -98,7 +99,7 @@ class FlowModel(RuleBasedStateMachine):
     @precondition(lambda self: self.lives.driven())
     @rule(data=st.data(), way=st.sampled_from(WAYS))
     def happen(self, data: Data, way: str) -> None:
-        """One event, which the flow's state most often accepts."""
+        """Send one event, which the flow's state most often accepts."""
         row = self._choose(data, self.lives.driven())
         event = self._draw_event(data, row)
         wanted = self._row_for(row, event)
@@ -116,14 +117,14 @@ class FlowModel(RuleBasedStateMachine):
     @precondition(lambda self: self.lives.driven())
     @rule(data=st.data(), ways=st.lists(st.sampled_from((*WAYS, "shielded activity")), min_size=2, max_size=3))
     def happen_at_once(self, data: Data, ways: list[str]) -> None:
-        """Several events at the same moment: from activities, from ones that will not be cancelled, from outside."""
+        """Send several events at the same moment: from activities, shielded or not, and from outside."""
         row = self._choose(data, self.lives.driven())
         self.lives.tell(row.id, [(way, self._draw_event(data, row)) for way in ways])
 
     @precondition(lambda self: self.lives.driven())
     @rule(data=st.data())
     def prepare_last_words(self, data: Data) -> None:
-        """An activity will send one more event when it is cancelled, and not let itself be stopped from it."""
+        """Have an activity send one more event, shielded, when it is cancelled."""
         row = self._choose(data, self.lives.driven())
         event = self._draw_event(data, row)
         for puppet in self.lives.puppets(row.id)[:1]:
@@ -132,7 +133,7 @@ class FlowModel(RuleBasedStateMachine):
     @precondition(lambda self: self.lives.rows())
     @rule(data=st.data())
     def signal(self, data: Data) -> None:
-        """Another process leaves an event in the inbox; a flow driven here has taken or refused it in a moment."""
+        """Post an event to the inbox, as another process does; a flow driven here takes or refuses it."""
         row = self._choose(data, self.lives.rows())
         event = self._draw_event(data, row)
         wanted, driven = self._row_for(row, event), self.lives.is_driven(row)
@@ -147,7 +148,7 @@ class FlowModel(RuleBasedStateMachine):
     @precondition(lambda self: self.lives.rows("running", "parked"))
     @rule(data=st.data(), reason=st.sampled_from(["", "enough"]))
     def cancel(self, data: Data, reason: str) -> None:
-        """Somebody stops a flow for good, whether it runs, is parked, or lies where a dead process left it."""
+        """Cancel a flow that runs, is parked, or was left by a killed process."""
         row = self._choose(data, self.lives.rows("running", "parked"))
         try:
             assert self.lives.call(self.lives.engine.cancel, row.id, reason), f"nobody drives {row.id}"
@@ -161,17 +162,17 @@ class FlowModel(RuleBasedStateMachine):
     @precondition(lambda self: self.with_effect())
     @rule(data=st.data(), nothing=st.booleans())
     def announce(self, data: Data, nothing: bool) -> None:
-        """An activity announces the outward effect of its state, perhaps not for the first time, perhaps in vain."""
+        """Announce the outward effect of a state, perhaps not for the first time; with `nothing` it then fails."""
         row, stage = self._choose(data, self.with_effect()), self.lives.stage
         self.lives.order(row.id, stage.come_to_nothing if nothing else stage.announce)
 
     @precondition(lambda self: self.lives.driven())
     @rule(data=st.data(), everybody=st.booleans())
     def stop_working(self, data: Data, everybody: bool) -> None:
-        """An activity fails; or all of them come to an end and nothing led out of the state."""
+        """Have one activity fail, or all of them end without leaving the state."""
         row = self._choose(data, self.lives.driven())
         stage = self.lives.stage
-        if not self.lives.puppets(row.id):  # they have come to their end before; something else goes on here
+        if not self.lives.puppets(row.id):  # they have ended before; another activity keeps the state open
             return
         self.lives.order(row.id, *([stage.come_to_an_end] * PUPPETS if everybody else [stage.fail]))
         after = self.lives.row(row.id)
@@ -181,7 +182,7 @@ class FlowModel(RuleBasedStateMachine):
     @precondition(lambda self: self.lives.rows("running", "parked"))
     @rule(data=st.data(), repeat=st.booleans())
     def resume(self, data: Data, repeat: bool) -> None:
-        """A flow is gone on with where it stands; a person may have decided to repeat an effect that asks for it."""
+        """Resume a flow; with `repeat`, as after a person decided to repeat an uncertain effect."""
         row = self._choose(data, self.lives.rows("running", "parked"))
         driven = self.lives.is_driven(row)
         asks = self.lives.machine_of(row).states[row.state].resume is ResumePolicy.ASK
@@ -204,13 +205,13 @@ class FlowModel(RuleBasedStateMachine):
     @precondition(lambda self: self.lives.rows("running"))
     @rule(seconds=st.sampled_from([0.001, 1.0, 5.0, 29.0, 30.0, 100.0, 1000.0]))
     def pass_time(self, seconds: float) -> None:
-        """Time passes."""
+        """Let time pass."""
         self.lives.pass_time(seconds)
 
     @precondition(lambda self: self.waiting())
     @rule(data=st.data(), early=st.booleans())
     def pass_time_to_a_deadline(self, data: Data, early: bool) -> None:
-        """Time passes until exactly a deadline, or until just before it."""
+        """Let time pass until exactly a deadline, or until just before it."""
         row = self._choose(data, self.waiting())
         left = (parse_moment(row.deadline or "") - self.lives.now()).total_seconds()
         self.lives.pass_time(max(left - 0.001, 0.0) if early else left)
@@ -218,27 +219,27 @@ class FlowModel(RuleBasedStateMachine):
     @precondition(lambda self: self.lives.rows("running", "parked"))
     @rule(away=AWAY, go_on=GO_ON)
     def close_and_open(self, away: float, go_on: bool) -> None:
-        """The engine is closed, as Ctrl-C does, and opened again later."""
+        """Close the engine, as Ctrl-C does, and open it again later."""
         self.lives.reopen(away)
         self._resume_all(go_on)
 
     @precondition(lambda self: self.lives.rows("running", "parked"))
     @rule(away=AWAY, go_on=GO_ON)
     def kill(self, away: float, go_on: bool) -> None:
-        """The process dies; another takes up what is on disk."""
+        """Kill the process; another one opens what is on disk."""
         self.lives.kill(away)
         self._resume_all(go_on)
 
     @rule(commits=st.integers(1, 4))
     def copy_at_a_commit(self, commits: int) -> None:
-        """So many commits from now, at that instant, the directory is copied; what is in it must go on as well."""
+        """Copy the directory `commits` commits from now; every flow in the copy must be resumable as well."""
         self.lives.copy_after(commits)
 
     # --- what must always be true ---------------------------------------------------------------------------------
 
     @invariant()
     def every_promise_holds(self) -> None:
-        """See the module's beginning."""
+        """Check the promises listed in the module's docstring."""
         if self._lives is None:
             return
         wrong = [*self.lives.stage.complaints, *audit_journal(self.lives.journal, self.lives.programs)]
@@ -274,7 +275,7 @@ class FlowModel(RuleBasedStateMachine):
 
     @override
     def teardown(self) -> None:
-        """Close the engine, and leave nothing behind."""
+        """Close the engine and remove its files."""
         if self._lives is not None:
             self._lives.end()
 
@@ -287,7 +288,7 @@ class FlowModel(RuleBasedStateMachine):
     # --- choosing -------------------------------------------------------------------------------------------------
 
     def roots(self) -> list[FlowRow]:
-        """The flows nobody runs as a child."""
+        """The flows that are no child flows."""
         return [row for row in self.lives.rows() if row.parent is None]
 
     def with_effect(self) -> list[FlowRow]:
@@ -299,7 +300,7 @@ class FlowModel(RuleBasedStateMachine):
         return [row for row in self.lives.driven() if row.deadline is not None]
 
     def _choose(self, data: Data, rows: list[FlowRow]) -> FlowRow:
-        # By number: the ids are never the same twice, and a story must be repeatable.
+        # By number: ids differ between runs, and a failing example must be repeatable.
         return rows[data.draw(st.integers(0, len(rows) - 1), label="flow")]
 
     def _draw_event(self, data: Data, row: FlowRow) -> Event:
@@ -331,9 +332,9 @@ def flow_state_machine(
     events: Mapping[type[Event], st.SearchStrategy[Any]] | None = None,
     opens: Opens = open_engine,
 ) -> type[FlowModel]:
-    """A hypothesis state machine that tells any story of a machine's flows and checks the engine's promises.
+    """A hypothesis state machine that runs flows of a machine and checks the engine's promises after every step.
 
-    `flow_state_machine(...).TestCase` is a test; its `settings` say how many stories there are, and how long.
+    `flow_state_machine(...).TestCase` is a test; its `settings` set the number of examples and their length.
 
     Args:
         subject: The machine; or a program, whose activities then run too (they must wait by nothing but trio and the

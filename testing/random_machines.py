@@ -1,7 +1,7 @@
-"""Machines nobody thought of: a hypothesis strategy of valid tables, small ones first.
+"""Random machines: a hypothesis strategy of valid tables, small ones first.
 
-The engine promises the same for every machine, so it is tried on tables with any shape a table may have: states that
-are re-entered, progress that stays, guards that refuse, fixed, shared and late deadlines, effects with every policy.
+The engine makes the same promises for every machine, so it is tested on tables of every shape: states that are
+re-entered, progress that stays, guards that refuse, fixed, shared and late deadlines, effects with every policy.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_STATES: Final = 4
 
 
 class Tally(Context, frozen=True, kw_only=True):
-    """What a random flow knows: a number, and two amounts of time its states may name."""
+    """A context with a number, and two timeouts in seconds that states may name."""
 
     count: int = 0
     patience: float = 60.0
@@ -50,17 +50,17 @@ class Fell(Event, frozen=True):
 
 
 class Turned(Event, frozen=True):
-    """Something turned."""
+    """An event without fields."""
 
 
 class Came(Event, frozen=True):
-    """Something came."""
+    """An event with a text field."""
 
     what: str = ""
 
 
 class Finished(Event, frozen=True):
-    """There is nothing left to do."""
+    """Leads from the first state to `done`."""
 
 
 EVENTS: Final[tuple[type[Event], ...]] = (Rose, Fell, Turned, Came)
@@ -72,17 +72,17 @@ def rise(context: Tally, _event: Event) -> Tally:
 
 
 def reset(context: Tally, _event: Event) -> Tally:
-    """Back to nothing."""
+    """Set the number to 0."""
     return msgspec.structs.replace(context, count=0)
 
 
 def explain(context: Tally, event: Event) -> Tally:
-    """Say why it ended."""
+    """Store the event's name as the problem."""
     return msgspec.structs.replace(context, problem=type(event).__name__)
 
 
 def count_is_even(context: Tally, _event: Event) -> bool:
-    """An even number of things rose."""
+    """Whether the number is even."""
     return context.count % 2 == 0
 
 

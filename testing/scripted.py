@@ -1,7 +1,7 @@
-"""A real HTTP server on loopback that answers what a test tells it to, and remembers what it was asked.
+"""A real HTTP server on loopback that gives planned answers and records the requests.
 
-For the answers no well-behaved server gives: errors in a given order, bodies that never end, bytes that are not HTTP.
-A whole believable cloud is `systemprompt_cloud.sandbox`.
+For answers that no well-behaved server gives: errors in a given order, bodies that never end, bytes that are not HTTP.
+`systemprompt_cloud.sandbox` is a complete simulated cloud.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from ..sandbox.serving import serve_app
 Handler = Callable[[Request], Awaitable[Response]]
 
 ME: Final = {"user": {"id": "u1", "email": "ada@example.com"}}
-"""What `/auth/me` answers about somebody who has nothing yet."""
+"""The answer of `/auth/me` for an account without tenants."""
 
 
 def make_token(**claims: Any) -> str:
-    """A token of `ME` that is good for an hour, but for these claims."""
+    """A token of `ME`, valid for an hour; `claims` replace or add claims."""
     payload = {"sub": "u1", "exp": datetime.now(UTC) + timedelta(hours=1)} | claims
     return jwt.encode(payload, "a-key-that-is-long-enough-for-hs256")
 
@@ -49,7 +49,7 @@ class Endless(AsyncIterator[bytes]):
 
     Args:
         chunk: What is sent again and again.
-        every: Seconds between two of them.
+        every: Seconds between two chunks.
     """
 
     def __init__(self, chunk: bytes, every: float = 0.0) -> None:
@@ -63,7 +63,7 @@ class Endless(AsyncIterator[bytes]):
 
 
 class ScriptedServer:
-    """Gives each request the next planned answer; the last one stays.
+    """Gives each request the next planned answer; the last one is repeated.
 
     Attributes:
         url: Where it listens.
@@ -92,7 +92,7 @@ class ScriptedServer:
 def client_of(
     server: ScriptedServer, token: str | None = TOKEN, *, timeout: float = 5.0, **options: Any
 ) -> CloudApiClient:
-    """A client of the server that does not wait between tries; the rest as `CloudApiClient` takes it."""
+    """A client of the server without delays between attempts; other `options` are those of `CloudApiClient`."""
     return CloudApiClient(server.url, token, timeout=timeout, backoff=Backoff(base=0.0), **options)
 
 
@@ -109,7 +109,7 @@ async def serve_scripted() -> AsyncGenerator[ScriptedServer]:
 def event_stream(
     *chunks: bytes, hold: bool = False, every: float = 0.0, media: str = "text/event-stream; charset=utf-8"
 ) -> Handler:
-    """An answer that sends these chunks, `every` so many seconds, and then ends, or holds the line in silence."""
+    """An answer that sends these chunks, one every `every` seconds, then ends, or with `hold` stays open and silent."""
 
     async def handle(_request: Request) -> Response:
         async def body() -> AsyncGenerator[bytes]:

@@ -1,10 +1,9 @@
-"""A stage for a program: activities that do what a test tells them, and a witness to everything they do.
+"""Activities that do what a test orders (puppets), and a record of everything they did (the stage).
 
-Each state of a program gets two puppets beside the program's own activities. A puppet waits for orders: send this
-event, announce that effect, fail, come to an end, or refuse to be cancelled before a last word. The stage knows who is
-on it at every moment, which sends were acknowledged, and sees every change at the moment it is published; what it may
-never see it notes as a complaint. A stage belongs to one life of a process: after a kill, the puppets of the dead are
-nobody's.
+Each state of a program gets two puppets besides the program's own activities. A puppet waits for orders: send an event,
+announce the effect, fail, end, or send a last event when cancelled. The stage knows the active puppets and the
+acknowledged sends, and sees every change when it is published; a broken promise becomes a complaint. A stage belongs to
+one process: after a kill, there is a new one (`Stage.next_life`).
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ PUPPETS: Final = 2
 PATIENCE: Final = st.integers(1, 600)
 """Seconds for the context fields that states name as their timeout."""
 OUTSIDE: Final = 0
-"""The visit of an event that comes from outside: it is taken in any."""
+"""The visit number of an event from outside, which any visit takes."""
 
 Order = Callable[[Visit[Any]], Awaitable[bool]]
-"""What a puppet is to do; it returns True when the puppet has come to its end."""
+"""What a puppet does next; returns True to end the puppet."""
 
 
 class Acknowledged(NamedTuple):
@@ -61,21 +60,21 @@ class Puppet:
         self.last_words: Event | None = None
 
     async def next_order(self) -> Order:
-        """Wait to be told."""
+        """Wait for the next order."""
         return await self._given.receive()
 
 
 class Stage:
-    """Makes programs into plays and watches them.
+    """Adds puppets to programs and observes the engine that runs them.
 
     Attributes:
-        puppets: Who is on the stage, in the order they came.
-        finished: By flow, how many came to their end in its current visit without being cancelled.
-        complaints: What was seen that may never be.
-        acknowledged: By flow, every event a sender was told is durable.
-        published: By flow, the number of the last change that was shown.
+        puppets: The active puppets, in the order they started.
+        finished: By flow, how many puppets of its current visit have ended without being cancelled.
+        complaints: The broken promises that were seen.
+        acknowledged: By flow, every event whose send returned as durable.
+        published: By flow, the number of the last published change.
         started: The flows, in the order they were started.
-        on_change: Called with every change when it is published, before anybody else hears of it.
+        on_change: Called with every change when it is published, before any subscriber gets it.
     """
 
     def __init__(self) -> None:
@@ -90,7 +89,7 @@ class Stage:
         self.engine: Engine | None = None
 
     def next_life(self) -> Stage:
-        """The stage of the process that takes up where this one was killed: it knows what was acknowledged."""
+        """The stage for the process after a kill; it keeps what was acknowledged."""
         stage = Stage()
         stage.complaints = self.complaints
         stage.acknowledged = deepcopy(self.acknowledged)
@@ -112,7 +111,7 @@ class Stage:
         return Program(machine, activities)
 
     def watch(self, engine: Engine) -> None:
-        """See every change of an engine that has just been opened."""
+        """Observe every change of an engine that has just been opened."""
         self.engine = engine
         self.puppets.clear()
         self.finished.clear()
@@ -145,7 +144,7 @@ class Stage:
     # --- orders ---------------------------------------------------------------------------------------------------
 
     async def send(self, visit: Visit[Any], event: Event, *, shielded: bool = False) -> bool:
-        """Send an event from a visit; what the journal must have of it is written down."""
+        """Send an event from a visit, and note the acknowledgement."""
         left = visit.left
         taken = False
         with trio.CancelScope(shield=shielded):
@@ -157,13 +156,13 @@ class Stage:
         return False
 
     def acknowledge(self, flow: str, event: Event, visit: int = OUTSIDE) -> None:
-        """Note that a sender was told; the event must be on disk by now."""
+        """Note that a send returned as durable; the event must be on disk by now."""
         told = Acknowledged(visit, type(event).__name__, msgspec.json.encode(event).decode())
         self.acknowledged.setdefault(flow, Counter())[told] += 1
         self.complaints += self.missing(flow, self._records(flow))
 
     def missing(self, flow: str, records: list[Record]) -> list[str]:
-        """What was acknowledged and cannot be found in a flow's records, in words."""
+        """A problem for each acknowledged event that is not in a flow's records."""
         found: Counter[Acknowledged] = Counter()
         for before, record in pairwise(records):
             if record.kind == "event":
@@ -193,17 +192,17 @@ class Stage:
         return False
 
     async def come_to_nothing(self, visit: Visit[Any]) -> bool:
-        """Announce the state's effect, and meet trouble that proves that it did not happen."""
+        """Announce the state's effect, and fail with an error that proves that it did not happen."""
         await self.announce(visit)
         visit.withdraw(Intent(f"{visit.flow}:{visit.incarnation}:effect", uncertain=False))
         return await self.fail(visit)
 
     async def fail(self, _visit: Visit[Any]) -> bool:
-        """Meet trouble."""
-        raise Network("the network is down, as it was told to be", sent=False)
+        """Fail. Raises `Network`."""
+        raise Network("the network is down, as the test ordered", sent=False)
 
     async def come_to_an_end(self, _visit: Visit[Any]) -> bool:
-        """Have nothing left to do."""
+        """End without leaving the state."""
         await trio.lowlevel.checkpoint()
         return True
 
@@ -230,7 +229,7 @@ class Stage:
 
 
 class Witness(Feed):
-    """Sees every change at the moment it is shown; put in the place of an engine's feed."""
+    """A feed that reports every change when it is published; replaces an engine's feed."""
 
     def __init__(self, saw: Callable[[Change], None]) -> None:
         super().__init__()
@@ -248,7 +247,7 @@ class Witness(Feed):
 
 
 class _LastingCommits(Commits):
-    """A commit takes a moment, as it does on a disk, and others may act in it; yet no thread is waited for."""
+    """Commits that yield to other tasks, as a disk's latency does, without using a thread."""
 
     def __init__(self, journal: Journal) -> None:
         super().__init__(journal, inline=True)
@@ -266,7 +265,7 @@ def _child_runner(child: Program[Any]) -> Activity:
 
     async def run_child(visit: Visit[Any]) -> None:
         await visit.run_child(child, context)
-        await trio.sleep_forever()  # what follows from it is for the puppets to say
+        await trio.sleep_forever()  # the puppets send the event that follows
 
     return run_child
 
@@ -284,5 +283,5 @@ def contexts_of(machine: Machine[Any]) -> st.SearchStrategy[Any]:
 
 @cache
 def simplest_context(machine: Machine[Any]) -> Any:
-    """The simplest context to start a flow with; looked for once, and not to be looked for in the middle of a story."""
+    """The simplest context to start a flow with; cached, since hypothesis cannot search for it inside an example."""
     return example(contexts_of(machine))

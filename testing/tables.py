@@ -96,7 +96,7 @@ def illegal_cases(machine: Machine[Any]) -> list[IllegalCase]:
 
 
 def row_taken(machine: Machine[Any], state: str, context: Context, event: Event) -> Row | None:
-    """Which row the table means for the event, read off the table itself: the first whose guard holds."""
+    """The row of the table that takes the event: the first whose guard holds; None if there is none."""
     for source, row in machine.expanded:
         if source == state and row.event is type(event) and (row.guard is None or row.guard(context, event)):
             return row
@@ -107,7 +107,7 @@ def structs(struct: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
     """Every value a struct (an event, a context) can have, as its fields' types tell.
 
     Raises:
-        TypeError: A field has a type nobody taught this function.
+        TypeError: A field has a type that this function does not support.
     """
     return _strategy(inspect.type_info(struct))
 

@@ -147,7 +147,7 @@ def switch(context: typer.Context, key: Key) -> None:
     shown = as_json(wanted.as_storage_key(), session, store.active_key)
     put_done(settings, shown, f"Switched to {clean(str(wanted))}.")
     if session.is_expired() and not settings.json:
-        say("It has ended; the next login to it makes a new one.")
+        say("It has expired; the next login to it creates a new one.")
 
 
 @app.command("remove", epilog=f"Example: {CLI} sessions remove local --yes")

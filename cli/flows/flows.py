@@ -85,7 +85,7 @@ def list_flows(
     settings = settings_of(context)
     wanted = {_known_status(each) for each in status or ()}
     statuses = {STORED[each] for each in wanted}
-    # Whether somebody drives a flow is not in the journal, so all that run are looked at.
+    # Whether a process drives a flow is not in the journal, so every running flow has to be checked.
     looking = len(wanted & {"running", "interrupted"}) == 1
     try:
         with open_journal(settings) as journal:
@@ -227,7 +227,7 @@ def resume(
 
 
 def _with_own_api(settings: Settings, own: str) -> Settings:
-    """The settings without an API that a flow which has its own cannot be moved to; the person is told."""
+    """The settings without an API option that differs from the flow's own API, with a message about it."""
     if settings.api_url is None and settings.env is None:
         return settings
     if choose_api(settings).url == own:
@@ -282,7 +282,7 @@ def cancel(
 
 
 async def _wait_ended(engine: Engine, flow: str) -> None:
-    """Look at a flow that another process drives until it has ended, for a few seconds."""
+    """Wait up to `CANCEL_SECONDS` for a flow that another process drives to end."""
     import trio
 
     for _ in range(int(CANCEL_SECONDS / CANCEL_TICK)):
@@ -295,7 +295,7 @@ def _tell_cancelled(settings: Settings, row: FlowRow, *, already: bool) -> None:
     if settings.json:
         put_json(as_json(settings, row))
     elif row.status != "ended":
-        say(f"{row.machine} {shortened(row.id)} has not stopped yet; it stands at {row.state}.")
+        say(f"{row.machine} {shortened(row.id)} has not stopped yet; it is in {row.state}.")
     elif already:
         say(f"{row.machine} {shortened(row.id)} had ended already: {ended_as(row)}.")
     else:
@@ -333,7 +333,7 @@ def check(
         rows = journal.flows(limit=sys.maxsize)
         for row in rows:
             problems += check_flow(journal, programs, row)
-    # Of these only the order of the records was looked at: what they mean, only their own table knows.
+    # Without their table only the order of the records could be checked.
     unchecked = Counter(row.machine for row in rows if not is_table_of(tables.get(row.machine), row))
     found |= {"flows": len(rows), "unchecked": unchecked, "problems": [clean(problem) for problem in problems]}
     left = ", ".join(f"{number} of {clean(name)}" for name, number in sorted(unchecked.items()))

@@ -1,8 +1,8 @@
 """`flows send`: an event for a flow, from another terminal.
 
-The event goes into the flow's inbox, on disk. A process that drives the flow takes it from there within a quarter of a
-second; when nobody does, whoever resumes the flow takes it. What the table cannot take is refused here already, where
-somebody is there to read why.
+The event goes into the flow's inbox, on disk. The process that drives the flow takes it from there within a quarter of
+a second; if there is none, the next process that resumes the flow takes it. An event that the flow's state does not
+accept is refused here, so that the user sees the reason.
 """
 
 from __future__ import annotations
@@ -70,18 +70,18 @@ def send(
     if settings.json:
         put_json(as_json(settings, after) | {"event": event, "taken": fate == "taken"})
     elif fate == "taken":
-        say(f"{row.machine} {shortened(row.id)} took {event}; it stands at {after.state}.")
+        say(f"{row.machine} {shortened(row.id)} took {event}; it is now in {after.state}.")
     elif driver := driver_of(settings, after):
         say(f"{row.machine} {shortened(row.id)} has not taken {event} yet; process {driver} drives it.")
     else:
-        say(f"Nobody drives {row.machine} {shortened(row.id)}; it takes {event} when it goes on.")
+        say(f"No process drives {row.machine} {shortened(row.id)}; it takes {event} when it is resumed.")
         say(way_on_of(settings, row))
     if fate == "waiting":
         raise typer.Exit(EXIT_PENDING)
 
 
 def _event(machine: Machine[Any], name: str, data: str) -> Event:
-    """The event that is meant; a usage error says what there is."""
+    """Decode the event. Raises `typer.BadParameter` that lists the events or fields there are."""
     from ...base.redaction import redact
 
     kind = machine.events.get(name)
@@ -104,7 +104,7 @@ def _event(machine: Machine[Any], name: str, data: str) -> Event:
 
 
 def _fate(journal: Journal, before: FlowRow, name: str, body: str) -> Literal["waiting", "taken", "refused"]:
-    """What has become of an event so far."""
+    """Whether an event is still in the inbox, was taken, or was refused."""
     waiting = any(signal.body == body for signal in journal.signals(flow=before.id))
     # Looked at after the inbox: an event leaves it in the transaction that writes its record.
     new = (record for record in journal.records(before.id) if record.seq > before.seq)

@@ -1,6 +1,6 @@
-"""`flows watch`: what happens to flows that other processes drive, as it happens.
+"""`flows watch`: follow the flows that other processes drive.
 
-It only reads the journal, ten times a second, and disturbs nobody; no engine is opened.
+It only reads the journal, ten times a second; no engine is opened.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ NEWEST = 100
 
 
 class Watched:
-    """What has been shown of a journal's flows, and what is new.
+    """The flows of a journal, and how much of each has been shown.
 
     Args:
         journal: The journal.
-        root: The flow to watch with those inside it; None for all, from now on.
+        root: The flow to watch with its child flows; None for all flows, from now on.
     """
 
     def __init__(self, journal: Journal, root: str | None) -> None:
@@ -127,7 +127,7 @@ def _words(change: Change) -> str:
         case "parked":
             return f"{change.machine} stopped at {where}; {change.message}"
         case "intent":
-            return f"about to do what can be seen outside: {change.event.rpartition(':')[2]}"
+            return f"outward effect announced: {change.event.rpartition(':')[2]}"
         case _:
             said = f"{change.event}{f' ({change.message})' if change.message else ''}"
             return said if change.from_state == change.to_state else f"{said} -> {where}"
@@ -150,7 +150,7 @@ def _tell_end(settings: Settings, family: Sequence[FlowRow]) -> int:
     if settings.json:
         put_json(as_json(settings, row) | {"resume": resume_of(settings, row)})
     else:
-        say(f"Nobody drives it any more; it stands at {row.state}.")
+        say(f"No process drives it any more; it is in {row.state}.")
         say(way_on_of(settings, row))
     return EXIT_PENDING
 

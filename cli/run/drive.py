@@ -26,7 +26,7 @@ from ...io.http.polling import Backoff
 from ...io.loopback.browser import open_browser
 from ..screen.ask import ask, ask_yes_or_no, somebody_is_there
 from ..screen.errors import stuck_code
-from ..screen.hints import mend, token_was_refused
+from ..screen.hints import outcome_hint, token_was_refused
 from ..screen.lines import Lines
 from ..screen.presenter import presenter
 from ..screen.terminal import say
@@ -34,14 +34,14 @@ from ..shared.settings import Settings
 from ..shared.signals import until_interrupted
 
 TICK_SECONDS = 0.125
-NO_PASTE = "\nNothing can be pasted any more: the input has ended. A browser on this computer is still waited for."
+NO_PASTE = "\nThe input has ended, so no address can be pasted. Still waiting for a browser on this computer."
 
 Begin = Callable[[Engine], Awaitable[Flow]]
-"""Starts a flow, or goes on with one."""
+"""Starts or resumes a flow."""
 
 
 class Presenter(Protocol):
-    """Who is told."""
+    """Shows a flow to a person or a program."""
 
     def invite(self, purpose: str, url: str, again: bool) -> None: ...
     def change(self, change: Change) -> None: ...
@@ -73,7 +73,7 @@ class End(msgspec.Struct):
 
 
 def code_of(outcome: Outcome, family: Sequence[FlowRow]) -> int:
-    """The exit code of a flow's end, which its row, and those of the flows inside it, tell more about."""
+    """The exit code of a flow's end; `family` is its row and those of its child flows."""
     if outcome.succeeded:
         return EXIT_DONE
     if token_was_refused(family):
@@ -82,13 +82,13 @@ def code_of(outcome: Outcome, family: Sequence[FlowRow]) -> int:
 
 
 def drive(settings: Settings, begin: Begin, *, no_browser: bool = False, paste: bool = False) -> int:
-    """Run a flow to its end, or to a signal, and tell about it.
+    """Run a flow to its end, or to a signal, and show its progress and result.
 
     Args:
         settings: The global options.
-        begin: Starts the flow, or goes on with it.
+        begin: Starts or resumes the flow.
         no_browser: Only show addresses.
-        paste: Also take the address a browser elsewhere ended on, from stdin.
+        paste: Also read the address that a browser on another computer was redirected to from stdin.
 
     Returns:
         The exit code.
@@ -111,15 +111,15 @@ def drive(settings: Settings, begin: Begin, *, no_browser: bool = False, paste: 
 
 @contextmanager
 def showing(settings: Settings) -> Generator[Presenter, None, None]:
-    """Whoever is to be told: a program, or a person."""
+    """The presenter for the global options: JSON for a program, or text for a person."""
     with Lines(settings) if settings.json else presenter(settings) as shown:
         yield shown
 
 
 def tell_end(settings: Settings, shown: Presenter, end: End) -> None:
-    """Say how it ended."""
+    """Show how the run ended."""
     if end.outcome is not None:
-        shown.ended(end.outcome, mend(settings, end.outcome, end.family))
+        shown.ended(end.outcome, outcome_hint(settings, end.outcome, end.family))
     elif end.error is not None:
         shown.stuck(end.row, end.error)
     else:
@@ -138,18 +138,18 @@ async def run_flow(
     backoff: Backoff | None = None,
     until: Callable[[Change], bool] | None = None,
 ) -> None:
-    """Open an engine, run one flow in it, and note in `end` what became of it.
+    """Open an engine, run one flow in it, and put the result into `end`.
 
     Args:
         settings: The global options.
-        begin: Starts the flow.
-        shown: Who is told.
+        begin: Starts or resumes the flow.
+        shown: Shows the progress.
         end: Filled in, also when the run is cancelled.
         browser: Opens addresses; None only shows them.
-        paste: Also take the address a browser elsewhere ended on, from stdin.
-        poll_seconds: Between two questions about a tenant's status.
-        backoff: Waits between attempts to get a lost stream back.
-        until: Stop at the first change this is true of, as a signal would.
+        paste: Also read the address that a browser on another computer was redirected to from stdin.
+        poll_seconds: Seconds between two requests for a tenant's status.
+        backoff: Delays between attempts to reopen a lost stream; None for the default.
+        until: Stop, as a signal would, after the first change for which this returns true.
     """
 
     async def confirm(question: str) -> bool:

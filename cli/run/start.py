@@ -1,4 +1,4 @@
-"""Starting a flow that is there already goes on with it, and it keeps what it was started with."""
+"""Start a flow, or resume the unfinished one of the same key, which keeps its options."""
 
 from __future__ import annotations
 
@@ -26,15 +26,18 @@ def start(
     no_browser: bool = False,
     paste: bool = False,
 ) -> NoReturn:
-    """Start a flow, or go on with the one there is, drive it to its end, and end the command with its exit code.
+    """Start or resume a flow, run it to its end, and exit with its exit code.
 
     Args:
-        settings: The global options, and what was typed.
-        starting: Starts it.
-        wanted: What it is to be started with.
-        options: The fields of the context that never change, and the option that sets each.
+        settings: The global options and the command line.
+        starting: Starts the flow.
+        wanted: The context to start it with.
+        options: The context fields that never change, and the option that sets each.
         no_browser: Only show addresses.
-        paste: Also take the address a browser elsewhere ended on, from stdin.
+        paste: Also read the address that a browser on another computer was redirected to from stdin.
+
+    Raises:
+        typer.Exit: Always, with the flow's exit code.
     """
 
     async def begin(engine: Engine) -> Flow:
@@ -46,7 +49,7 @@ def start(
 
 
 def _mention_options_left_out(settings: Settings, flow: Flow, wanted: Context, options: Mapping[str, str]) -> None:
-    """Say which options that were typed do not apply, since the flow was started before without them."""
+    """Name the typed options that do not apply because the flow was started earlier without them."""
     context = flow.context
     typed = {word.partition("=")[0] for word in settings.arguments}
     left_out = [
@@ -56,4 +59,4 @@ def _mention_options_left_out(settings: Settings, flow: Flow, wanted: Context, o
     ]
     if left_out:
         say(f"This flow goes on as it was started; these options do not apply to it: {', '.join(left_out)}.")
-        say(f"To start anew with them, end it first: {settings.command(f'flows cancel {flow.id}')}")
+        say(f"To use them, cancel the flow, then run this command again: {settings.command(f'flows cancel {flow.id}')}")

@@ -12,11 +12,11 @@ from .remedies import hint_of
 from .terminal import clean, put_json, say
 
 LONGEST_MESSAGE: Final = 2000
-"""Characters of a message that are shown: somebody's mistake may hold a whole file."""
+"""Characters of a message that are shown: a mistaken argument may hold a whole file."""
 
 
 def report(settings: Settings | None, error: CloudError) -> int:
-    """Say what happened and what mends it, and give the exit code.
+    """Print an error and its hint, and return the exit code.
 
     Args:
         settings: The global options; None when they could not even be read.
@@ -49,10 +49,10 @@ def in_short(message: str) -> str:
 
 
 def stuck_code(row: FlowRow | None, error: CloudError) -> int:
-    """What the command ends with when an error left a flow where it stands: still pending, whatever the error.
+    """The exit code after an error stopped a flow: a failure of an unfinished flow counts as pending.
 
     Args:
-        row: Where the flow stands; None when it was not even reached.
+        row: The flow's row; None when no flow was reached.
         error: What stopped it.
     """
     code = exit_code(error)
@@ -61,5 +61,5 @@ def stuck_code(row: FlowRow | None, error: CloudError) -> int:
 
 
 def exit_code(error: CloudError) -> int:
-    """What the command ends with."""
+    """The exit code of an error."""
     return error.code if isinstance(error, FlowParked) else error.exit_code

@@ -1,6 +1,6 @@
-"""What a person can do about a flow that did not end well: a command to paste, where there is one.
+"""Hints for flows that failed or stopped: a command to run, where there is one.
 
-A flow knows what happened, not how it was started; which option mends it is the command line's to say.
+A flow knows what happened, but not the options it was started with, so these hints are made here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .remedies import hint_of
 from .remedies import in_words as in_words_of
 
 _SENTENCES: Final = {"payment_declined": "the payment was declined", "access_denied": "the login was refused"}
-"""Codes that come back in a browser's address, for people."""
+"""Error codes of redirects, as text for people."""
 
 
 def in_words(problem: str) -> str:
@@ -39,13 +39,13 @@ def token_was_refused(family: Sequence[FlowRow]) -> bool:
     return any(msgspec.json.decode(row.context, type=_Login).token for row in logins)
 
 
-def mend(settings: Settings, outcome: Outcome, family: Sequence[FlowRow]) -> str:
-    """What to do about a flow's end; empty where nothing is known.
+def outcome_hint(settings: Settings, outcome: Outcome, family: Sequence[FlowRow]) -> str:
+    """The hint for a flow that ended; empty where there is none.
 
     Args:
-        settings: The global options, and what was typed.
+        settings: The global options and the command line.
         outcome: How it ended.
-        family: The flow and those inside it, as the journal has them.
+        family: The rows of the flow and its child flows.
     """
     if outcome.succeeded:
         return ""
@@ -68,7 +68,7 @@ def mend(settings: Settings, outcome: Outcome, family: Sequence[FlowRow]) -> str
     if code == "unknown_plan":
         return in_words_of(settings, Remedy("list_plans")) or ""
     if child == "login" and outcome.state == "timed_out":
-        # The page may have been answered while nobody listened: the tab that knew is gone, a new login asks anew.
+        # The page may have been answered after the timeout; only a new login gets a new page.
         if command := settings.again():
             return f"Start it again, and you get a new page: {command}"
         return "Start it again: you get a new page."
@@ -79,9 +79,9 @@ def mend(settings: Settings, outcome: Outcome, family: Sequence[FlowRow]) -> str
     return ""
 
 
-def mend_stuck(settings: Settings, error: CloudError) -> str:
-    """The hint of an error that stopped a flow on its way."""
+def stuck_hint(settings: Settings, error: CloudError) -> str:
+    """The hint for an error that stopped a flow."""
     if error.kind == "PortBusy":
-        # The redirect URI that the API was given names the port: another one is no choice any more.
-        return "The browser comes back to this very port: end the program, or the flow of yours, that holds it."
+        # The redirect URI that the API was given names the port, so it cannot be changed any more.
+        return "The browser is redirected to this port: stop the program, or your other flow, that uses it."
     return hint_of(settings, error)

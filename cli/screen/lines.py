@@ -1,7 +1,7 @@
-"""A flow for programs: one JSON object a line on stdout, nothing else there, every line flushed.
+"""A flow for programs: only JSON on stdout, one object per line, every line flushed.
 
-A line for each committed change, then a last line that says how it ended, or how to go on. Addresses for a person to
-open go to stderr: they hold the nonce of the wait.
+There is a line for each committed change, then a last line with the result, or with the command to resume. Addresses
+for a person to open go to stderr: they hold the nonce of the wait.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ...engine.history import Change, Outcome
 from ...engine.journal.records import FlowRow
 from ..shared.settings import Settings
 from .errors import as_json, stuck_code, tell
-from .hints import in_words, mend_stuck
+from .hints import in_words, stuck_hint
 from .terminal import clean, put_json, say
 
 
@@ -33,7 +33,7 @@ class Lines:
         """Nothing to tidy up."""
 
     def invite(self, purpose: str, url: str, again: bool) -> None:
-        """Where a person is wanted."""
+        """Show an address to open."""
         say(invitation(purpose, again))
         say(f"  {url}")
 
@@ -42,15 +42,15 @@ class Lines:
         put_change(change)
 
     def tick(self) -> None:
-        """Time passes; nothing to say."""
+        """Do nothing: nothing is held back from programs."""
 
     @contextmanager
     def paused(self) -> Generator[None, None, None]:
-        """While somebody is asked something."""
+        """Do nothing: there is no drawing to stop."""
         yield
 
     def note(self, text: str) -> None:
-        """A word beside the flow."""
+        """A message that is not about a change of the flow."""
         say(text)
 
     def ended(self, outcome: Outcome, hint: str) -> None:
@@ -71,13 +71,13 @@ class Lines:
         put_json(fields)
 
     def interrupted(self, row: FlowRow | None) -> None:
-        """A signal stopped it."""
+        """Say that a signal stopped the flow, and how to resume it."""
         if row is not None:
             put_json(self._pending(row))
 
     def stuck(self, row: FlowRow | None, error: CloudError) -> None:
-        """It cannot go on as things are."""
-        hint = mend_stuck(self._settings, error)
+        """Show the error that stopped the flow, and how to resume it."""
+        hint = stuck_hint(self._settings, error)
         standing: dict[str, Any] = {} if row is None else self._pending(row)
         put_json(standing | as_json(error, hint, stuck_code(row, error)))
         tell(error.user_message, hint)

@@ -1,7 +1,7 @@
-"""A flow for people: what happens, as it happens, on stderr.
+"""A flow for people: its progress on stderr.
 
-`People` says a line for each change worth telling, on or off a terminal. `live.LivePeople` adds a moving last line on
-terminals. What a state means comes from the machine's own table, so nothing is named twice.
+`People` prints a line for each relevant change, on or off a terminal. `live.LivePeople` adds a status line on
+terminals. The text of a state comes from the machine's own table.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ...machines import every
 from ...machines.parts.watching import POLLING, STREAM
 from ..shared.settings import Settings
 from .errors import tell
-from .hints import in_words, mend_stuck
+from .hints import in_words, stuck_hint
 from .lines import invitation
 from .steady import Steady
 from .terminal import clean, mark, say, shortened
@@ -32,13 +32,13 @@ from .terminal import clean, mark, say, shortened
 MACHINES: Mapping[str, Machine[Any]] = {each.name: each for each in every.MACHINES}
 
 _CALL = re.compile(r"^[A-Z]+ \S+: ")
-"""The call at the beginning of a network error; a person wants to know what happened."""
+"""The call at the beginning of a network error, which is not shown to people."""
 
 Tone = Literal["plain", "good", "bad", "quiet"]
 
 
 class Told(msgspec.Struct, frozen=True):
-    """A line about a change: its words, and how they are meant."""
+    """A line about a change: its text, style and leading sign."""
 
     text: str
     tone: Tone = "plain"
@@ -46,7 +46,7 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Standing(msgspec.Struct):
-    """Where a running flow stands, and since when (monotonic seconds)."""
+    """The state of a running flow, and since when it is in it (monotonic seconds)."""
 
     machine: str
     state: str
@@ -55,19 +55,19 @@ class Standing(msgspec.Struct):
 
 
 def meaning(machine: str, state: str) -> str:
-    """A state in words."""
+    """A state's text in its machine's table; its name where the machine is unknown."""
     table = MACHINES.get(machine)
     return table.states[state].meaning if table is not None and state in table.states else state
 
 
 def place(machine: str, state: str) -> str:
-    """A state by its name, and in words where its table is known."""
+    """A state's name, and its text where the machine is known."""
     words = meaning(machine, state)
     return state if words == state else f"{state}: {words}"
 
 
 def source_of(machine: str, state: str) -> str:
-    """Where a state that watches the server gets its news from, by its tag; empty for the others."""
+    """The source of a state that watches the server, from its tag; empty for other states."""
     table = MACHINES.get(machine)
     tags = table.states[state].tags if table is not None and state in table.states else ()
     return next((tag for tag in (STREAM, POLLING) if tag in tags), "")
@@ -99,15 +99,15 @@ class People:
     # --- on the way -------------------------------------------------------------------------------------------------
 
     def invite(self, purpose: str, url: str, again: bool) -> None:
-        """Where the person is wanted; said before any browser is opened."""
+        """Show an address to open, before any browser is opened."""
         self.show("")
         self.show(f"  {invitation(purpose, again)}")
         self.show_address(f"  {url}")
         if again and self._root:
-            # The page may have done its part, and its answer been lost with the tab: only a new flow gets a new page.
+            # The page may have been answered and its redirect lost with the tab: only a new flow gets a new page.
             cancel = self._settings.command(f"flows cancel {shortened(self._root)}")
-            self.show(f"  If that page has nothing left for you: {cancel}")
-            self.show("  and then the same command again.")
+            self.show(f"  If that page has expired, start over: {cancel}")
+            self.show("  and run the same command again.")
         self.show("")
 
     def change(self, change: Change) -> None:
@@ -127,30 +127,30 @@ class People:
             self.running[change.flow] = Standing(change.machine, change.to_state, time.monotonic(), steps)
 
     def tick(self) -> None:
-        """Time passes; what has lasted is told."""
+        """Show what was held back and has lasted; called regularly."""
         for change in self._steady.settled():
             self._tell(change)
 
     @contextmanager
     def paused(self) -> Generator[None, None, None]:
-        """While the person is asked something."""
+        """Stop drawing inside the block, while the person is asked something."""
         yield
 
     def note(self, text: str) -> None:
-        """A word beside the flow."""
+        """A message that is not about a change of the flow."""
         self.show(text)
 
     def line(self, machine: str, told: Told) -> None:
-        """One change in words, with the time since the start."""
+        """Print a line about a change, with the time since the start."""
         sign = f"{told.sign} " if told.sign else ""
         self.show(f"{self.elapsed:>6}  {machine:<12}  {sign}{told.text}")
 
     def show(self, text: str) -> None:
-        """A line of talk."""
+        """Print a line on stderr."""
         say(text)
 
     def show_address(self, text: str) -> None:
-        """An address to open."""
+        """Print an address to open."""
         say(text)
 
     @property
@@ -219,25 +219,25 @@ class People:
             say(text)
 
     def interrupted(self, row: FlowRow | None) -> None:
-        """A signal stopped it."""
+        """Say that a signal stopped the flow, and how to continue it."""
         say()
         if row is None:
-            say("Interrupted before anything was started.")
+            say("Interrupted before a flow was started.")
             return
-        say(f"Interrupted. {row.machine} {shortened(row.id)} is {meaning(row.machine, row.state)}. Go on with it:")
+        say(f"Interrupted. {row.machine} {shortened(row.id)} is {meaning(row.machine, row.state)}. To continue, run:")
         say(f"  {self._settings.resume_command(row.id)}")
 
     def stuck(self, row: FlowRow | None, error: CloudError) -> None:
-        """It cannot go on as things are."""
+        """Show the error that stopped the flow, and how to continue it."""
         say()
-        tell(error.user_message, mend_stuck(self._settings, error))
+        tell(error.user_message, stuck_hint(self._settings, error))
         if row is not None and row.status != "ended":
-            say(f"Nothing is lost: {row.machine} stands at {row.state}. Then go on with it:")
+            say(f"Progress saved: {row.machine} is in {row.state}. Then, to continue, run:")
             say(f"  {self._settings.resume_command(row.id)}")
 
 
 def reached(settings: Settings, machine: str, result: Mapping[str, str]) -> list[str]:
-    """What a flow reached and where it was saved, in lines."""
+    """The lines about a flow's result and where it was saved."""
     lines: list[str] = []
     if machine == "login":
         lines.append(f"Logged in as {result.get('user_email')} at {result.get('api_url')}.")
@@ -252,7 +252,7 @@ def reached(settings: Settings, machine: str, result: Mapping[str, str]) -> list
     else:
         tenant = f"{result.get('tenant_name')} ({result.get('tenant_id')})"
         if result.get("needs_deploy"):
-            lines.append(f"The tenant {tenant} is paid and built; it waits for an image to run.")
+            lines.append(f"The tenant {tenant} is paid for and built. To run it, deploy an image.")
         else:
             at = f" at {result['app_url']}" if result.get("app_url") else ""
             lines.append(f"The tenant {tenant} is running{at}.")

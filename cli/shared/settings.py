@@ -1,9 +1,9 @@
-"""What the global options, the environment and the stored credentials amount to.
+"""The global options, and which API they, the environment and the stored credentials select.
 
-Which API is spoken to is decided here, by the first of these: `--api-url`, `--env`, SYSTEMPROMPT_API_URL, the stored
-credentials, production. One of them is not to be trusted blindly: credentials found in a project directory may have
-come with a clone, and a login started because of them would send the person, and then their token, wherever the file
-says. `trusted_api_url` refuses that until the person names the API themselves.
+The API is the first of these: `--api-url`, `--env`, SYSTEMPROMPT_API_URL, the stored
+credentials, production. One of them is not trusted: credentials found in a project directory may have come with a
+clone, and a login started because of them would send the user, and then their token, wherever the file says.
+`trusted_api_url` refuses that until the user names the API.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LOCAL_VARIABLE: Final = "SYSTEMPROMPT_LOCAL_URL"
 ENVIRONMENTS: Final = ("production", "sandbox", "local")
 
 STARTING: Final = frozenset({"up", "login", "checkout"})
-"""The commands that start a flow with ports, and so can be run again with another one."""
+"""The commands that start a flow with a loopback port, and so can be run again with another port."""
 
 _ORIGINS: Final = {
     "explicit": "named by --dir or SYSTEMPROMPT_DIR",
@@ -39,19 +39,19 @@ _ORIGINS: Final = {
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The global options, understood.
+    """The parsed global options.
 
     Attributes:
         json: One JSON object per line on stdout, for programs.
-        no_input: Never ask a person.
-        paths: Where everything is kept.
-        directory: What `--dir` named, when it did: commands that are printed to be pasted name it again.
-        reason: Why this directory, where the paths do not tell.
-        api_url: What `--api-url` named, when it did.
-        env: What `--env` named, when it did.
+        no_input: Never prompt.
+        paths: Where everything is stored.
+        directory: The value of `--dir`, if given; printed commands repeat it.
+        reason: Why this directory was chosen, where `paths.origin` does not say.
+        api_url: The value of `--api-url`, if given.
+        env: The value of `--env`, if given.
         verbosity: How often `-v` was given.
-        log_file: Where the log goes beside stderr.
-        arguments: What was typed, the global options first.
+        log_file: Where the log goes besides stderr.
+        arguments: The command line, the global options first.
     """
 
     paths: CloudPaths
@@ -66,11 +66,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     arguments: tuple[str, ...] = ()
 
     def command(self, words: str, *, own_api: bool = False) -> str:
-        """A command of ours that works when it is pasted: with the directory and the API that were named here.
+        """A command to print, with the program's name and this run's `--dir` and API options.
 
         Args:
-            words: What follows the program's name.
-            own_api: The words name an API themselves.
+            words: The rest of the command.
+            own_api: Whether `words` name an API themselves.
         """
         if own_api:
             return f"{program()}{self._dir_option()} {words}"
@@ -79,11 +79,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return f"{program()}{self._dir_option()}{api}{env} {words}"
 
     def resume_command(self, flow: str) -> str:
-        """The command that goes on with a flow."""
+        """The command that resumes a flow."""
         return self.command(f"flows resume {flow}")
 
     def again(self, option: str = "", value: str = "") -> str:
-        """The command that was typed, to be pasted, with an option changed; empty when it started no flow."""
+        """This run's command line to print, with an option changed; empty when it started no flow."""
         words = list(self.arguments)
         if not STARTING & set(words):
             return ""
@@ -262,7 +262,7 @@ def refuse_untrusted(settings: Settings, url: str, file: str) -> None:
     if settings.paths.origin != "project" or is_well_known(url) or settings.api_url == url:
         return
     raise UntrustedApi(
-        f"{file} names the API {url}; it may have come with the project, so nobody is sent there to log in",
+        f"{file} names the API {url}; it may have come with the project, so it is not used for a login",
         hint=f"If you trust it, name it yourself: {settings.command(f'--api-url {shlex.quote(url)} …', own_api=True)}",
     )
 

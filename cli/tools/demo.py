@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..run.drive import End, Presenter
 
 FAULT = "drop-stream:after=3,outage=3,path=/tenants/"
-"""Away long enough to be told of (`steady.py`)."""
+"""The outage is long enough to be shown (`steady.py`)."""
 STEP_SECONDS = 0.6
 LONGEST_BACKOFF = 0.5
 """Seconds; short, so that the stream is surely back before the tenant is ready."""
@@ -53,12 +53,12 @@ def demo(
     async def main() -> None:
         async def work() -> None:
             with showing(settings) as shown:
-                await _story(settings, shown, end, browser=browser, interrupt=interrupt)
+                await _run_demo(settings, shown, end, browser=browser, interrupt=interrupt)
 
         await until_interrupted(work)
 
     trio.run(main)
-    raise typer.Exit(_last_words(settings, end))
+    raise typer.Exit(_show_result(settings, end))
 
 
 def in_own_directory(settings: Settings) -> Settings:
@@ -95,7 +95,7 @@ def _user_directory() -> Path:
     return resolve_cloud_paths(None, environ, Path("/")).directory
 
 
-async def _story(settings: Settings, shown: Presenter, end: End, *, browser: bool, interrupt: bool) -> None:
+async def _run_demo(settings: Settings, shown: Presenter, end: End, *, browser: bool, interrupt: bool) -> None:
     import trio
 
     from ...flows.onboarding import start_onboarding
@@ -130,10 +130,10 @@ async def _story(settings: Settings, shown: Presenter, end: End, *, browser: boo
         await run(interrupt)
         if interrupt and end.outcome is None and end.error is None and end.row is not None:
             shown.note("")
-            shown.note("Stopped right after the payment, as a Ctrl-C would. On disk:")
-            shown.note(f"  {settings.paths.journal}: {end.row.machine} {end.row.id} stands at {end.row.state}")
+            shown.note("Stopped right after the payment, as with Ctrl-C. On disk:")
+            shown.note(f"  {settings.paths.journal}: {end.row.machine} {end.row.id} is in {end.row.state}")
             shown.note(f"  {settings.resume_command(end.row.id)}")
-            shown.note("Going on with it in a new engine:")
+            shown.note("Resuming in a new engine:")
             shown.note("")
             await run(False)
         people.cancel_scope.cancel()
@@ -154,7 +154,7 @@ def _scripted(people: trio.Nursery, shown: Presenter) -> OpenBrowser:
         try:
             await person.visit(url)
         except (Network, LookupError) as exc:
-            shown.note(f"the scripted browser gave up: {exc}")
+            shown.note(f"the scripted browser failed: {exc}")
 
     async def opening(url: str) -> BrowserOutcome:
         people.start_soon(visit, url)
@@ -163,11 +163,11 @@ def _scripted(people: trio.Nursery, shown: Presenter) -> OpenBrowser:
     return opening
 
 
-def _last_words(settings: Settings, end: End) -> int:
+def _show_result(settings: Settings, end: End) -> int:
     from ..run.drive import showing, tell_end
 
     if end.outcome is None and end.error is None:
-        say(f"Interrupted; the local cloud is gone with it. Start anew: {CLI} demo")
+        say(f"Interrupted; the local cloud has stopped, too. To start again: {CLI} demo")
         return end.code
     done = end.outcome is not None and end.outcome.succeeded
     if done and end.outcome is not None and not settings.json:
@@ -180,7 +180,7 @@ def _last_words(settings: Settings, end: End) -> int:
     if not done or end.outcome is None:
         return end.code
     if not settings.json:
-        say(f"Look again: {settings.command(f'flows history {end.outcome.flow}')}")
+        say(f"To see the history again: {settings.command(f'flows history {end.outcome.flow}')}")
     return EXIT_DONE if _is_stored(settings, str(end.outcome.result["tenant_id"])) else EXIT_FAILED
 
 

@@ -1,6 +1,6 @@
-"""What `doctor` looks at on the disk: directories and their modes, the shared files, the journal.
+"""The checks of `doctor` on the disk: directories and their modes, the shared files, the journal.
 
-Modes are looked at before anything is read: reading a private file narrows it, and the finding would be gone.
+Modes are checked before anything is read: reading a private file makes it private, which would hide the finding.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from ..shared.settings import Settings
 from .findings import Finding
 
 ROOM_WANTED: Final = 50_000_000
-"""Bytes free on a disk below which it is worth a word: SQLite's log alone may take a few million."""
+"""Free bytes on a disk below which there is a warning: SQLite's log alone may take a few million."""
 ROOM_NEEDED: Final = 500_000
-"""Bytes free on a disk below which a first `up` does not come to its end, and below a fifth of it nothing starts."""
+"""Free bytes on a disk below which a first `up` cannot finish; below a fifth of it nothing starts."""
 
 
 def directory_findings(settings: Settings) -> list[Finding]:
-    """The two directories: there, ours, closed to others, with room on their disks."""
+    """The two directories: that they exist, are ours and private, and that their disks have free space."""
     paths = settings.paths
     both = dict.fromkeys((paths.directory, paths.state_directory))
     return [_directory(settings, path) for path in both] + [_room(path) for path in both]
@@ -72,10 +72,10 @@ def _room(path: Path) -> Finding:
     try:
         free = shutil.disk_usage(there).free
     except OSError as exc:
-        return Finding("disk", "warning", f"the room for {path} cannot be told: {exc.strerror}")
+        return Finding("disk", "warning", f"the free space for {path} cannot be determined: {exc.strerror}")
     if not os.access(there, os.W_OK):
         return Finding("disk", "failed", f"{there} cannot be written", f"See who may: ls -ld {shlex.quote(str(there))}")
-    hint = "Free some space: what cannot be written is refused, not lost."
+    hint = "Free some space. Until then writes fail with an error; nothing is lost."
     if free < ROOM_NEEDED:
         return Finding("disk", "failed", f"only {free // 1000} kB free for {path}", hint)
     message = f"{free / 1_000_000:,.0f} MB free for {path}"
@@ -83,7 +83,7 @@ def _room(path: Path) -> Finding:
 
 
 def file_findings(settings: Settings) -> list[Finding]:
-    """The files shared with the Rust CLI: private, and readable as what they are; and what was set aside."""
+    """The files shared with the Rust CLI: that they are private and valid; and the files that were set aside."""
     from ...io.local.credentials import CloudCredentials
     from ...io.local.session_store import SessionStore
     from ...io.local.tenants import TenantStore
@@ -126,7 +126,7 @@ def _file(settings: Settings, path: Path, load: Callable[[Path], object]) -> lis
 
 
 def _as_it_is_now(path: Path, found: Finding) -> Finding:
-    """What was found before the file was read, after that: reading a private file narrows it."""
+    """A finding from before the file was read, updated: reading a private file makes it private."""
     if found.status != "warning" or path.lstat().st_mode & 0o077:
         return found
     hint = "Others may have read what is in it: log in anew, or rotate the credentials of your tenants."
@@ -170,7 +170,7 @@ def _trouble(settings: Settings, check: str, exc: CloudError) -> Finding:
 
 
 def journal_findings(settings: Settings) -> list[Finding]:
-    """The journal: whole, and what in it waits to go on."""
+    """The journal: that it is intact, and the unfinished flows in it."""
     from ...engine.journal.journal import Journal
     from ..flows.ways_on import is_ours
 

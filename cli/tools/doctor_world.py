@@ -1,4 +1,4 @@
-"""What `doctor` looks at around us: ports, the browser, proxy and certificates, the login, the API, the clock."""
+"""The checks of `doctor` outside the disk: ports, browser, proxy and certificates, login, API, clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .findings import Finding
 
 PORTS: Final = {8765: "login", 8766: "checkout"}
 SOON: Final = timedelta(hours=1)
-"""A token with less left than this is worth a word (docs/reference/wire.md)."""
+"""A token that expires within this time is a warning (docs/reference/wire.md)."""
 API_SECONDS: Final = 15.0
 
 
@@ -74,7 +74,7 @@ def proxy_findings(settings: Settings) -> list[Finding]:
 
 
 def _proxy(scheme: str, proxy: str) -> Finding:
-    """A proxy without what it may hold of a user and a password."""
+    """The finding about a proxy, without the user and password its URL may hold."""
     named = f"{scheme.upper()}_PROXY or ALL_PROXY"
     try:
         shown = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
@@ -98,7 +98,7 @@ def login_findings(settings: Settings) -> list[Finding]:
         no_login_in_container,
     )
 
-    mend = fresh_token_hint() if os.environ.get(API_TOKEN) else f"Run: {settings.command('login')}"
+    login_hint = fresh_token_hint() if os.environ.get(API_TOKEN) else f"Run: {settings.command('login')}"
     try:
         handed = environment_credentials(os.environ, datetime.now(UTC))
         if handed is None and in_container(os.environ):
@@ -108,9 +108,9 @@ def login_findings(settings: Settings) -> list[Finding]:
     except NotAuthenticated as exc:
         if in_container(os.environ):
             return [Finding("login", "warning", exc.user_message, hint_of(settings, exc))]
-        return [Finding("login", "warning", "nobody is logged in here", mend)]
+        return [Finding("login", "warning", "nobody is logged in here", login_hint)]
     except JwtDecode as exc:
-        return [Finding("login", "failed", exc.user_message, mend)]
+        return [Finding("login", "failed", exc.user_message, login_hint)]
     except CloudError as exc:
         return [Finding("login", "failed", exc.user_message, hint_of(settings, exc))]
     who = f"{stored.user_email} at {stored.api_url}{f', by {API_TOKEN}' if handed else ''}"
@@ -119,9 +119,9 @@ def login_findings(settings: Settings) -> list[Finding]:
     until = f"{expiry:%Y-%m-%d %H:%M} UTC"
     left = expiry - datetime.now(UTC)
     if left <= timedelta(0):
-        return [Finding("login", "failed", f"{who}; the token expired {until}", mend)]
+        return [Finding("login", "failed", f"{who}; the token expired {until}", login_hint)]
     if left < SOON:
-        return [Finding("login", "warning", f"{who}; the token expires {until}", mend)]
+        return [Finding("login", "warning", f"{who}; the token expires {until}", login_hint)]
     return [Finding("login", "ok", f"{who}; the token expires {until}")]
 
 
@@ -151,7 +151,7 @@ def api_findings(settings: Settings) -> list[Finding]:
                     else:
                         await api.me()
                 except CloudError as exc:
-                    # A server that did not answer has not told its time either.
+                    # Without an answer there is no server time to compare.
                     skew = [] if isinstance(exc, Network) else _clock(api.clock_skew)
                     return [Finding("api", "failed", exc.user_message, hint_of(settings, exc)), *skew]
                 took = "and takes the token" if token is not None else "(asked without a token)"
@@ -169,4 +169,4 @@ def _clock(skew: timedelta | None) -> list[Finding]:
         return [Finding("clock", "ok", "agrees with the API's")]
     ahead = "ahead of" if skew > timedelta(0) else "behind"
     message = f"this computer's clock is {abs(skew)} {ahead} the API's"
-    return [Finding("clock", "failed", message, "Set it right: tokens expire too early or too late.")]
+    return [Finding("clock", "failed", message, "Correct this computer's clock: tokens expire too early or too late.")]

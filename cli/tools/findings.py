@@ -1,4 +1,4 @@
-"""What is found where something is looked over: by `doctor`, and by `flows check`."""
+"""Findings of checks: those of `doctor` and of `flows check`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Finding(msgspec.Struct, frozen=True):
 
     Attributes:
         check: What it is, in a word or two.
-        status: Whether it is well (`ok`), may matter (`warning`), or has to be mended (`failed`).
+        status: Whether it is fine (`ok`), may be a problem (`warning`), or has to be fixed (`failed`).
         message: What was found.
         hint: What to do about it; empty when there is nothing to do.
     """
@@ -28,7 +28,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def counted(number: int, noun: str) -> str:
-    """So many of something."""
+    """A number with its noun, plural where it is not one."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 

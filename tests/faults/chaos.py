@@ -1,21 +1,21 @@
-"""Many processes on one journal, killed at random, and the proof afterwards that nothing was lost or done twice.
+"""Run many processes on one journal, kill them at random, and check that nothing was lost or done twice.
 
     python -m tests.faults.chaos --seconds 60 --processes 8
 
 Processes start, resume, cancel and signal the same few flows and many others; every few hundredths of a second one of
-them gets SIGKILL and another takes its place. In the end all are killed, one engine takes up whatever is unfinished,
-and the records are asked:
+them gets SIGKILL and another takes its place. In the end all are killed, one engine resumes whatever is unfinished,
+and the records are checked:
 
-- Is every flow there that anybody was told had started? Does every one come to its end?
+- Is every flow whose start was acknowledged in the journal? Does every one reach a final state?
 - Does every history fold to its row, without gaps?
 - Did two processes ever drive a flow at the same time? Every record made by an activity names its process, and that may
-  change only with a record that says the flow was taken up again; besides, each activity held a lock.
-- Is every event that a flow was said to have taken there, once? Was one that was left in an inbox taken at most once,
-  and is nothing left waiting?
-- Was an outward effect done under one key by two who both thought they were the first?
+  change only with a record that the flow was resumed. Each activity also holds a lock of its own.
+- Is every event whose delivery was acknowledged in the history, once? Was an event posted to an inbox delivered at
+  most once, and is the inbox empty?
+- Was an outward effect done twice under one key, both times as if for the first time?
 - Were two flows with the same key unfinished at the same time? Does a child run whose parent has ended?
 
-What is done is random, and a run is not repeated by its seed alone: the processes race. A failed run keeps its files.
+The actions are random, and the processes race, so a seed does not reproduce a run. A failed run keeps its files.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What happened in a run.
 
     Attributes:
-        processes: At the same time.
-        seconds: How long.
-        kills: SIGKILLs.
-        flows: In the journal, those inside others included.
-        records: In the journal.
-        taken_up: How often a flow was taken up after its process had died or let go.
-        refused: How often somebody came second and was told who drives the flow.
-        sent: Events sent to flows, and how many of them to another process's.
-        posted: Of these, left in an inbox for somebody else.
+        processes: How many ran at the same time.
+        seconds: The duration.
+        kills: How many processes got SIGKILL.
+        flows: Flows in the journal, children included.
+        records: Records in the journal.
+        taken_up: How often a flow was resumed after its process had died or closed its engine.
+        refused: How often an action was refused because another process drives the flow.
+        sent: Events sent to flows.
+        posted: Those of them that were left in the inbox of another process's flow.
         effects: Outward effects, counted by key.
-        problems: What must never be, in words.
+        problems: The broken promises, a sentence each.
     """
 
     processes: int
@@ -80,7 +80,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run_chaos(directory: Path, *, processes: int = 8, seconds: float = 8.0, seed: int = 0) -> Report:
-    """Let processes loose on one journal for a while, and look at what they leave.
+    """Run processes on one journal for a while, kill them at random, and check the result.
 
     It forks, so the calling process must have one thread only and must not have opened the journal.
 
@@ -88,7 +88,7 @@ def run_chaos(directory: Path, *, processes: int = 8, seconds: float = 8.0, seed
         directory: An empty directory for the journal and the traces.
         processes: How many at the same time.
         seconds: For how long.
-        seed: For what they do and who is killed when.
+        seed: Decides the actions of the processes and the kills.
     """
     place = Place(directory)
     rng = random.Random(seed)  # noqa: S311 no secret
@@ -115,7 +115,7 @@ def _fork(directory: Path, seed: int, until: float) -> int:
     if pid:
         return pid
     try:
-        # Warnings about events nobody could take are part of the game.
+        # Events for flows that have just ended are expected, so their warnings go to a file.
         log = os.open(directory / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         os.dup2(log, 2)
         work(directory, seed, until)
@@ -129,37 +129,37 @@ def _kill(pid: int) -> None:
 
 
 async def _finish(place: Place) -> list[str]:
-    """Take up everything that is unfinished and let it come to its end; what did not, in words."""
+    """Resume every unfinished flow and wait for its end; returns a problem for each that did not end."""
     problems: list[str] = []
     async with open_engine(place.paths, programs(place, "finish")) as engine:
         flows: list[Flow] = []
         for row in engine.journal.flows(statuses=("running", "parked"), limit=ALL):
             try:
                 flows.append(await engine.resume(row.id))
-            except CloudError as exc:  # everybody is dead, so nobody can be in the way
-                problems.append(f"flow {row.id} cannot be taken up: {exc.user_message}")
+            except CloudError as exc:  # every other process is dead, so no flow can be busy
+                problems.append(f"flow {row.id} cannot be resumed: {exc.user_message}")
         for flow in flows:
             with trio.move_on_after(FINISH_SECONDS) as scope:
                 try:
                     await flow.wait()
                 except CloudError as exc:
-                    problems.append(f"flow {flow.id} did not come to its end: {exc.user_message}")
+                    problems.append(f"flow {flow.id} did not end: {exc.user_message}")
             if scope.cancelled_caught:
-                problems.append(f"flow {flow.id} stands still in {flow.state}")
+                problems.append(f"flow {flow.id} is stuck in {flow.state}")
     return problems
 
 
 def examine(
     place: Place, *, processes: int = 0, seconds: float = 0.0, kills: int = 0, left: Sequence[str] = ()
 ) -> Report:
-    """Ask the records what happened, when everybody is gone.
+    """Check the records after every process has ended.
 
     Args:
         place: The journal and the traces.
-        processes: For the report.
-        seconds: For the report.
-        kills: For the report.
-        left: Problems that are known already.
+        processes: Copied to the report.
+        seconds: Copied to the report.
+        kills: Copied to the report.
+        left: Problems found before.
     """
     acks = [msgspec.json.decode(line, type=Ack) for line in place.lines("acks")]
     effects = Counter(line.split()[0] for line in place.lines("effects"))
@@ -168,11 +168,11 @@ def examine(
         histories = {flow: journal.records(flow) for flow in rows}
         begun = [rows[flow] for flow in journal.begun()]
         problems: list[str] = [*place.lines("problems"), *left, *journal.integrity_problems()]
-        problems += [f"flow {row.id} goes on without its parent" for row in orphans(journal)]
+        problems += [f"flow {row.id} still runs, and its parent has ended" for row in orphans(journal)]
         for row in rows.values():
             problems += check_flow(journal, programs(place, ""), row)
         problems += [
-            f"the event {signal.name} waits for flow {signal.flow}, which goes on"
+            f"the event {signal.name} is still in the inbox of flow {signal.flow}, which has not ended"
             for signal in journal.signals()
             if signal.flow in rows and rows[signal.flow].status != "ended"
         ]
@@ -211,9 +211,9 @@ def _broken_promises(
         if ack.flow not in rows:
             yield f"flow {ack.flow} was {ack.what} and is not there"
         elif ack.what == "taken" and not seen[ack.flow, ack.nonce]:
-            yield f"flow {ack.flow} had taken the event {ack.nonce} and has lost it"
+            yield f"flow {ack.flow} acknowledged the event {ack.nonce} and has lost it"
         elif ack.what == "cancelled" and rows[ack.flow].status != "ended":
-            yield f"flow {ack.flow} was cancelled and goes on"
+            yield f"flow {ack.flow} was cancelled and has not ended"
 
 
 def _second_drivers(history: Sequence[Record]) -> Iterator[str]:
@@ -225,18 +225,21 @@ def _second_drivers(history: Sequence[Record]) -> Iterator[str]:
             continue
         found = msgspec.json.decode(record.body, type=Packed).driver
         if driver not in (None, found):
-            yield f"flow {record.flow}: record {record.seq} is by {found}, and {driver} had not let go"
+            yield f"flow {record.flow}: record {record.seq} is by {found}, and {driver} still drove it"
         driver = found
 
 
 def _same_keys(begun: Iterable[FlowRow], histories: dict[str, list[Record]]) -> Iterator[str]:
-    """Of the flows in the order they were written first; a start is stamped before it is written, however long."""
+    """Flows that began while another of the same key was unfinished; `begun` is in the order of the first writes.
+
+    That order, and not the timestamps: a start is stamped before it is written, and the wait between may be long.
+    """
     latest: dict[tuple[str, str], FlowRow] = {}
     for row in begun:
         if row.key is None:
             continue
         before, latest[row.machine, row.key] = latest.get((row.machine, row.key)), row
-        # Its second record was stamped when the first was on disk; and the other's end when that was not yet.
+        # A flow's second record is stamped after its first was written; an end is stamped before it is written.
         if before is not None and any(record.at < before.updated for record in histories[row.id][1:2]):
             yield f"flow {row.id} began while {before.id} of the same key was unfinished"
 
@@ -247,15 +250,15 @@ def _repeated(effects: Sequence[str]) -> Iterator[str]:
 
 
 def table(report: Report) -> str:
-    """A run in lines."""
+    """The report as text, one figure a line."""
     lines = {
         "processes at a time": report.processes,
         "seconds": report.seconds,
         "killed with SIGKILL": report.kills,
         "flows": report.flows,
         "records": report.records,
-        "taken up again": report.taken_up,
-        "told that another drives it": report.refused,
+        "flows resumed": report.taken_up,
+        "refused, driven elsewhere": report.refused,
         "events sent": f"{report.sent}, {report.posted} of them through the inbox",
         "outward effects": report.effects,
         "lost, torn, doubled, stuck": len(report.problems),
@@ -264,7 +267,7 @@ def table(report: Report) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; 0 when nothing was wrong."""
+    """Run the command; returns 0 if no promise was broken, else 1."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--processes", type=int, default=8)

@@ -1,9 +1,9 @@
-"""What the processes of `testing.chaos` do: machines that leave traces, and a worker that starts, resumes, signals.
+"""The worker processes of `chaos.py`: machines that leave traces, and a loop that starts, resumes and signals flows.
 
-An activity says who runs it in the events it sends, and holds a lock of its own on its flow while it runs. So whether
-two processes ever drove the same flow can be told twice over afterwards: from the journal, and from the locks.
-Everything a worker was promised (a start, an event that was taken) it writes to `acks` after the promise, in one write
-that a SIGKILL cannot cut; what should never happen it writes to `problems`.
+An activity names its process in the events it sends, and holds a lock of its own on its flow while it runs. So there
+are two independent ways to see whether two processes drove the same flow: the journal and the locks. A worker writes
+each acknowledgement it gets (a start, a delivered event) to `acks`, in one write that a SIGKILL cannot cut, and each
+broken promise it sees to `problems`.
 """
 
 from __future__ import annotations
@@ -40,26 +40,26 @@ from systemprompt_cloud.engine.visit import Program, Visit
 from systemprompt_cloud.io.local.paths import CloudPaths
 
 KEYS: Final = 4
-"""So few keys that processes meet."""
+"""Few keys, so that processes compete for them."""
 MOST_UNFINISHED: Final = 40
 REST_SECONDS: Final = 0.03
 
 
 class Errand(Context, frozen=True, kw_only=True):
-    """How much is left to do, and how often somebody poked."""
+    """How many items are left, and how many `Poked` events were delivered."""
 
     left: int = 4
     pokes: int = 0
 
 
 class Packed(Event, frozen=True):
-    """A visit's work is done; by which process."""
+    """A visit's work is done; `driver` names the process that did it."""
 
     driver: str
 
 
 class Poked(Event, frozen=True):
-    """Somebody outside sent this, and no two are alike."""
+    """An event from outside; its nonce is unique."""
 
     nonce: str
 
@@ -71,7 +71,7 @@ class Arrived(Event, frozen=True):
 
 
 def more_is_left(context: Errand, _: Packed) -> bool:
-    """Whether this was not the last one."""
+    """Whether another item is left after this one."""
     return context.left > 1
 
 
@@ -92,7 +92,7 @@ ERRAND: Final = Machine(
         State("packing", "packing one thing", effect="packs a thing", resume=ResumePolicy.RETRY),
         State("resting", "resting before the next", timeout=REST_SECONDS, late="continue"),
         State("done", "everything is packed", verdict=Verdict.SUCCESS),
-        State("cancelled", "somebody called it off", verdict=Verdict.CANCELLED),
+        State("cancelled", "cancelled", verdict=Verdict.CANCELLED),
     ],
     rows=[
         on(Packed, "packing", "resting", when=more_is_left, update=_packed),
@@ -111,20 +111,20 @@ CONVOY: Final = Machine(
     states=[
         State("sending", "an errand runs", child="errand"),
         State("done", "the errand has ended", verdict=Verdict.SUCCESS),
-        State("cancelled", "somebody called it off", verdict=Verdict.CANCELLED),
+        State("cancelled", "cancelled", verdict=Verdict.CANCELLED),
     ],
     rows=[on(Arrived, "sending", "done"), on(CancelRequested, ANY, "cancelled")],
 )
 
 
 class Ack(msgspec.Struct, frozen=True):
-    """What a worker was promised.
+    """The result of one action of a worker.
 
     Attributes:
-        what: A flow was `started`; an event was `taken` by a flow, or `posted` to its inbox; a flow was `cancelled`; a
-            flow was `busy`, driven by somebody else.
-        flow: Its id.
-        nonce: The event's.
+        what: A flow was `started`, `resumed` or `cancelled`; an event was `taken` by a flow, or `posted` to its inbox;
+            a flow was `busy`, driven by another process.
+        flow: The flow's id.
+        nonce: The nonce of the event; empty for other actions.
     """
 
     what: Literal["started", "taken", "posted", "cancelled", "busy", "resumed"]
@@ -159,7 +159,7 @@ class Place:
 
     @contextmanager
     def alone_on(self, flow: str, driver: str) -> Generator[None, None, None]:
-        """Hold a flow while one of its activities runs; a problem if somebody else holds it."""
+        """Lock a flow while one of its activities runs; notes a problem if another process holds the lock."""
         (self.directory / "held").mkdir(exist_ok=True)
         fd = os.open(self.directory / "held" / flow, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -173,11 +173,11 @@ class Place:
 
 
 def programs(place: Place, driver: str) -> list[Program[Any]]:
-    """The machines with what is done in their states.
+    """The machines with their activities.
 
     Args:
-        place: Where traces are left.
-        driver: A name for whoever runs them, used once.
+        place: Where the traces are written.
+        driver: A name for the engine that runs them, unique in the run.
     """
 
     async def pack(visit: Visit[Errand]) -> Packed:
@@ -201,19 +201,19 @@ def programs(place: Place, driver: str) -> list[Program[Any]]:
 
 
 def work(directory: Path, seed: int, until: float) -> None:
-    """Be one process: open an engine, do things at random, close it, again and again.
+    """Run one worker: open an engine, do random actions, close it, and repeat.
 
     Args:
         directory: Where the files are.
-        seed: For what is done.
-        until: When to stop, on the wall clock.
+        seed: Decides the actions.
+        until: When to stop, in seconds since 1970.
     """
     place = Place(directory)
     random.seed(seed)
     try:
         trio.run(_work, place, seed, until)
-    except BaseException:  # noqa: BLE001 the process ends here, and whoever started it reads why
-        place.note("problems", f"a process broke: {traceback.format_exc()}")
+    except BaseException:  # noqa: BLE001 the process ends here; the parent reads the reason
+        place.note("problems", f"a worker failed: {traceback.format_exc()}")
 
 
 async def _work(place: Place, seed: int, until: float) -> None:
@@ -252,7 +252,7 @@ async def _act(place: Place, engine: Engine) -> None:
     except FlowBusy as busy:
         ack = Ack("busy", busy.flow)
     except EventNotAccepted:
-        pass  # it has ended meanwhile, or is a convoy, which nobody pokes
+        pass  # it has ended meanwhile, or is a convoy, which does not accept `Poked`
     except CloudError as exc:
         place.note("problems", f"{what} {flow}: {exc.kind}: {exc.user_message}")
     if ack is not None:

@@ -1,17 +1,16 @@
-"""Crash points, all of them: a flow is killed at every single one, resumed, and compared with a run nobody disturbed.
+"""Crash points: kill a flow at every point, resume it, and compare the result with an undisturbed run.
 
     python -m tests.faults.crash                     every point of every flow, and the table
     python -m tests.faults.crash --flow login        one flow
     python -m tests.faults.crash --every 10          every tenth point, from a random one on
 
-Theory. First the points are *enumerated*: a few undisturbed runs tell every point they pass (`crash_probe.py`), and
-together they are the list. Then each point of the list is tried: a real process runs the flow and dies there by
-SIGKILL; a fresh one, without any probe, goes on, as somebody would who runs the command again. What is left afterwards
-must be what an undisturbed run leaves: the same end, the same effects on the cloud, files that mean the same, no
-secret left over, and a journal that agrees with itself (`crash_facts.py`).
+Theory. First the points are *enumerated*: a few undisturbed runs list every point they pass (`crash_probe.py`). Then
+each point of the list is tried: a real process runs the flow and is killed there with SIGKILL; a new process, without
+a probe, resumes the flow, as running the command again does. The result must be that of an undisturbed run: the same
+end, the same effects on the cloud, equivalent files, no leftover secret, and a consistent journal (`crash_facts.py`).
 
-A cloud that does not honour idempotency keys cannot be asked to do a thing again without risk. There the promise is
-another one: nothing is repeated unless a person said so.
+A cloud that does not honour idempotency keys cannot safely be sent a request again. There the promise is another one:
+nothing is repeated unless a person confirmed it.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ from tests.faults.crash_probe import Point
 from tests.faults.crash_stage import Played, Scenario, Stage, open_zygote
 
 STREAM_FAULTS: Final = ("drop-stream:after=3,times=2,outage=0.05", "malformed:after=2")
-"""Streams break twice, are out for a moment, and send one event that is none."""
+"""Streams break twice, are unavailable for a moment, and send one invalid event."""
 SILENCE: Final = ("silence:after=4",)
-"""A stream stays open and says nothing more."""
+"""A stream stays open and sends nothing more."""
 NO_KEYS: Final = ("no-idempotency",)
 """`Idempotency-Key` is ignored."""
 STATUS_FAULTS: Final = ("error:status=503,path=/status", "lose-answer:path=/deploy")
-"""The status hiccups, and the answer to a deployment is lost."""
+"""A status request fails once, and the answer to a deployment is lost."""
 
 PLAIN: Final = (
     Scenario(flow="login"),
@@ -54,12 +53,12 @@ SCENARIOS: Final = (
     Scenario(flow="onboarding", faults=SILENCE),
     *(Scenario(flow="deployment", faults=faults) for faults in ((), STATUS_FAULTS, NO_KEYS)),
 )
-"""What is tried by default."""
+"""The default scenarios."""
 
 REFERENCES: Final = 3
-"""Undisturbed runs whose points together are the list: side by side, things do not always happen in the same order."""
+"""How many undisturbed runs list the points: concurrent work does not always happen in the same order."""
 ATTEMPTS: Final = 6
-"""How often a point is looked for that did not come up, because something else happened first in that run."""
+"""How many runs try to reach a point: in some runs it does not occur."""
 
 _GROUPS: Final = {
     "commit": "commits",
@@ -76,7 +75,7 @@ _COLUMNS: Final = ("commits", "files", "requests", "callbacks", "states")
 
 
 class Loss(msgspec.Struct, frozen=True):
-    """A point that was not survived."""
+    """A point after which the result differed."""
 
     points: tuple[Point, ...]
     differences: tuple[str, ...]
@@ -87,17 +86,17 @@ class Loss(msgspec.Struct, frozen=True):
 
 
 class Tally(msgspec.Struct, kw_only=True):
-    """What became of one scenario.
+    """The result of one scenario.
 
     Attributes:
         scenario: The scenario.
         points: How many points there are, by group.
-        tried: At how many of them a process was killed.
-        survived: After how many of those everything was as in an undisturbed run.
-        repeated: Effects that happened once more than they should.
+        tried: How many of them a process was killed at.
+        survived: After how many of those the result was that of an undisturbed run.
+        repeated: Effects that happened more often than in an undisturbed run.
         asked: How often a person had to decide about an effect whose outcome is unknown.
-        unmet: Points that were looked for and did not come up again.
-        losses: What was not survived.
+        unmet: Points that did not occur in any of the attempts to reach them.
+        losses: The points after which the result differed.
     """
 
     scenario: Scenario
@@ -111,12 +110,12 @@ class Tally(msgspec.Struct, kw_only=True):
 
 
 def enumerate_points(runs: Sequence[Played]) -> list[Point]:
-    """Every point any of the runs passed, in the order of the first that did."""
+    """Every point that any of the runs passed, in order of first occurrence."""
     return list(dict.fromkeys(point for run in runs for point in run.met))
 
 
 def resume_points(run: Played) -> list[Point]:
-    """The points of a resumed run up to its last record of being resumed: those no undisturbed run passes."""
+    """The points of a resumed run up to its last `resumed` record: an undisturbed run does not pass them."""
     marks = [index for index, point in enumerate(run.met) if point.kind == "commit" and point.what.endswith("resumed")]
     return list(run.met[: marks[-1] + 1]) if marks else []
 
@@ -130,15 +129,15 @@ async def try_points(
     lanes: int = 2,
     twice: bool = False,
 ) -> Tally:
-    """Kill a flow at its points and see what is left.
+    """Kill a flow at each of its points and compare the results.
 
     Args:
-        scenario: The flow and its world.
-        directory: Where to work; emptied by the caller.
-        every: Try one point in so many.
+        scenario: The flow and its environment.
+        directory: Where to work; the caller removes it.
+        every: Try every nth point.
         offset: The first point to try.
-        lanes: How many points are tried side by side.
-        twice: Kill the resuming process, too: at every point of resuming, after a death at the entry of every state.
+        lanes: How many points are tried concurrently.
+        twice: Also kill the resuming process, at every point of resuming, after a kill at the entry of every state.
     """
     async with open_zygote() as zygote:
         stage = Stage(scenario, zygote, directory / "reference", lane=lanes)
@@ -160,7 +159,7 @@ async def try_points(
         if differences:
             tally.losses.append(Loss((), tuple(differences)))
     if scenario.loses_stream and not any(point.what.endswith(" StreamLost") for point in points):
-        tally.losses.append(Loss((), ("no stream was lost: the faults did not strike",)))
+        tally.losses.append(Loss((), ("no stream was lost: the faults did not occur",)))
     left = iter(trials[offset::every])
 
     async def lane(number: int) -> None:
@@ -196,7 +195,7 @@ async def _try(stage: Stage, trial: tuple[Point, ...], true: Facts, tally: Tally
 
 def table(tallies: Sequence[Tally]) -> str:
     """The tallies as a Markdown table."""
-    lines = [["flow", "faults", *_COLUMNS, "tried", "survived", "effects repeated", "a person asked", "not met"]]
+    lines = [["flow", "faults", *_COLUMNS, "tried", "survived", "effects repeated", "user decisions", "not hit"]]
     lines += [
         [
             tally.scenario.name,
@@ -216,18 +215,20 @@ def table(tallies: Sequence[Tally]) -> str:
 
 
 def main() -> int:
-    """Try everything that was asked for, print the table, and say whether all of it was survived."""
+    """Run the command; returns 0 if every point that was tried was survived, else 1."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.crash", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--flow", action="append", choices=sorted({each.flow for each in SCENARIOS}))
     parser.add_argument(
-        "--faults", action="append", help="a fault of the local cloud, instead of the usual ones; 'none'"
+        "--faults",
+        action="append",
+        help="a fault of the local cloud instead of the default ones; 'none' for none",
     )
     parser.add_argument("--every", type=int, default=1, metavar="N", help="try every Nth point")
     parser.add_argument("--offset", type=int, metavar="K", help="from the Kth on; random when not given")
-    parser.add_argument("--lanes", type=int, default=2, metavar="N", help="points tried side by side")
+    parser.add_argument("--lanes", type=int, default=2, metavar="N", help="points tried concurrently")
     parser.add_argument(
-        "--twice", action="store_true", help="kill the resuming process, too, at every point of resuming"
+        "--twice", action="store_true", help="also kill the resuming process, at every point of resuming"
     )
     parser.add_argument("--directory", type=Path, help="where to work; a temporary directory when not given")
     given = parser.parse_args()

@@ -1,10 +1,10 @@
-"""The processes that die: a zygote that has imported everything, and one fork of it for each run of a flow.
+"""The processes that are killed: a zygote that has imported everything, and one fork of it for each run of a flow.
 
     python -m tests.faults.crash_child
 
 Theory. A run has to be a real process, or SIGKILL would prove nothing; and there are thousands of runs, so it must not
 cost the half second that starting an interpreter and importing everything takes. The zygote imports, starts no thread
-and no event loop, and forks when it is told a job; what is told and heard are lines of JSON on its stdin and stdout.
+and no event loop, and forks for each job. Jobs and results are lines of JSON on its stdin and stdout.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from tests.faults.crash_probe import Point, Probe, replace_in
 from tests.support.rehearsal import quick_client
 
 SECONDS: Final = 20
-"""After which a run counts as hanging."""
+"""Seconds after which a run counts as hung."""
 
 STARTS: Final[dict[str, tuple[Machine[Any], Any]]] = {
     "login": (LOGIN, start_login),
@@ -65,10 +65,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         home: Where the files are.
         machine: Which flow to start, if none was started here before.
         context: Its context, as JSON.
-        target: Where to die.
-        trace: Whether to tell every point that is passed.
-        answer: What the person says when asked; None when nobody is there.
-        careless: Do outward effects without writing down that they are about to happen: a bug, to see it found.
+        target: The point to be killed at.
+        trace: Whether to report every point that is passed.
+        answer: The answer to a confirmation; None to run non-interactively.
+        careless: Do outward effects without announcing them: a bug, to check that it is detected.
     """
 
     home: str
@@ -81,7 +81,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A line from below: exactly one of these is given."""
+    """A line on the zygote's stdout: exactly one field is set."""
 
     shown: str | None = None
     met: Point | None = None
@@ -92,7 +92,7 @@ class Said(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def zygote() -> None:
-    """Read jobs from stdin until it ends; fork for each, and say how the fork ended."""
+    """Read jobs from stdin until it ends; fork for each, and report the fork's exit code."""
     gc.freeze()
     for line in sys.stdin.buffer:
         job = msgspec.json.decode(line, type=Job)
@@ -101,14 +101,14 @@ def zygote() -> None:
             code = 1
             try:
                 signal.alarm(SECONDS)
-                code = _be(job)
+                code = _run_job(job)
             finally:
                 os._exit(code)
         _, status = os.waitpid(child, 0)
         _say(Said(exit=os.waitstatus_to_exitcode(status)))
 
 
-_write: Final = os.write  # the probe shall not see what we say
+_write: Final = os.write  # bound before the probe patches it
 
 
 def _say(said: Said) -> None:
@@ -116,9 +116,9 @@ def _say(said: Said) -> None:
     _write(1, msgspec.json.encode(said) + b"\n")
 
 
-def _be(job: Job) -> int:
+def _run_job(job: Job) -> int:
     home = Path(job.home)
-    # No warnings: what is skipped or repeated on the way is what these runs are about.
+    # No warnings: skipped and repeated work is expected in these runs.
     logging.basicConfig(level=logging.ERROR, force=True)
 
     def met(point: Point) -> None:
@@ -131,7 +131,7 @@ def _be(job: Job) -> int:
         Probe(home, met, job.target).install()
     try:
         trio.run(_run, job, home)
-    except BaseException as exc:  # noqa: BLE001 the last thing this process does is to say it
+    except BaseException as exc:  # noqa: BLE001 the process reports the error and ends
         _say(Said(failed="".join(traceback.format_exception(exc))[-3000:]))
         return 1
     return 0
@@ -148,7 +148,7 @@ async def _run(job: Job, home: Path) -> None:
         return bool(job.answer)
 
     async def open_browser(_url: str) -> BrowserOutcome:
-        return BrowserOutcome(opened=True, reason="")  # the person read the address; see crash_stage.py
+        return BrowserOutcome(opened=True, reason="")  # crash_stage.py opens the address
 
     async with (
         Services(
@@ -163,7 +163,7 @@ async def _run(job: Job, home: Path) -> None:
         ) as services,
         open_engine(paths, all_programs(services)) as engine,
     ):
-        with engine.feed.subscribe():  # somebody looks on, as at a terminal
+        with engine.feed.subscribe():  # a subscriber, as at a terminal
             flow = await _start_or_resume(engine, job)
             try:
                 said = Said(outcome=await flow.wait())
@@ -173,7 +173,7 @@ async def _run(job: Job, home: Path) -> None:
 
 
 async def _start_or_resume(engine: Engine, job: Job) -> Flow:
-    """What a person does: `flows resume` when there is a flow, the command itself when there is none."""
+    """Resume the flow if there is one, as `flows resume` does, or start it, as the command does."""
     if found := engine.journal.flows(roots_only=True, limit=1):
         return await engine.resume(found[0].id)
     machine, start = STARTS[job.machine]

@@ -1,9 +1,8 @@
-"""What outlives the processes of a run, and what must be the same however often they died.
+"""The result of a run: what outlives its processes, and must be the same however often they were killed.
 
-Compared are: how the flow ended and what it handed out, what the cloud was made to do, what the files mean, and which
-flows the journal holds. What may differ between two good runs (the port, the moment, the number of questions asked) is
-left out. Besides, some things must never be, whatever happened: a journal that does not agree with itself, a secret
-or a temporary file that stays.
+Compared are: how the flow ended and its result, its effects on the cloud, the contents of the files, and the flows in
+the journal. What may differ between two correct runs (the port, the time, the number of requests) is left out. Some
+things are problems in any run: an inconsistent journal, a leftover secret or temporary file.
 """
 
 from __future__ import annotations
@@ -40,13 +39,13 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that outlives the processes of a run.
 
     Attributes:
-        end: How the flow ended and what it handed out.
-        effects: What the cloud was made to do, by kind.
-        files: What the files mean.
+        end: How the flow ended, and its result.
+        effects: The effects on the cloud, by kind.
+        files: The contents of the files.
         flows: The flows in the journal and how they ended.
-        problems: What must never be, whatever else happened.
+        problems: What is wrong in any run, a sentence each.
         asked: Whether a person had to decide about an effect whose outcome is unknown.
-        at_most_once: Whether the cloud honours no keys: then a report that may have arrived is not made again.
+        at_most_once: Whether the cloud ignores idempotency keys: then a report that may have arrived is not sent again.
     """
 
     end: str
@@ -63,13 +62,13 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         return not self.end.startswith(_NO_END)
 
     def repeated(self, true: Facts) -> int:
-        """How many effects happened more often than in an undisturbed run, and nobody had said that they should."""
+        """How many effects happened more often than in an undisturbed run, without a person having confirmed it."""
         return sum(max(0, count - true.effects[name] - self._allowed(name)) for name, count in self.effects.items())
 
     def differences(self, true: Facts) -> list[str]:
-        """What is not as in an undisturbed run, in words.
+        """The differences from an undisturbed run, a sentence each.
 
-        When a person had it done again (another checkout has other names), only the way it ended is compared.
+        After a person repeated an effect only the final state is compared: another checkout has other names.
         """
         found = list(self.problems)
         mine, wanted = msgspec.structs.asdict(self), msgspec.structs.asdict(true)
@@ -100,14 +99,14 @@ def gather(
     asked: bool,
     varies: Collection[str] = (),
 ) -> Facts:
-    """Look at everything a run has left.
+    """Gather the result of a run.
 
     Args:
-        rehearsal: Its world.
+        rehearsal: Its environment.
         outcome: How the flow ended, if it did.
-        why_not: What is known when it did not.
+        why_not: The error or reason when it did not.
         asked: Whether a person was asked about an uncertain effect.
-        varies: What the flow hands out that differs between good runs.
+        varies: The fields of the flow's result that differ between correct runs.
     """
     home = rehearsal.paths.directory
 
@@ -147,12 +146,12 @@ def gather(
 
 
 def _effects(rehearsal: Rehearsal) -> dict[str, int]:
-    """What the cloud has really done; an answer that was given again from its memory is no effect."""
+    """The effects on the cloud; an answer replayed for an idempotency key is none."""
     cloud = rehearsal.cloud
     ledger = cloud.ledger
     openings = ledger.changes["set_external_db_access"]
     if not cloud.honours_idempotency:
-        # Every PUT is carried out, and opening what is open is no second effect (RFC 9110 section 9.2.2).
+        # Every PUT is carried out, and opening an open database is no second effect (RFC 9110 section 9.2.2).
         openings = sum(tenant.external_db_access for tenant in cloud.tenants.values())
     return {
         "checkouts": ledger.checkouts,
@@ -181,7 +180,7 @@ def _tenants(rehearsal: Rehearsal, plain: Callable[[str], str]) -> str:
 
 
 def _sweep(rehearsal: Rehearsal) -> None:
-    """What the next command does, one that comes later: lock files of the dead are left alone while they are young."""
+    """Remove dead owners' lock files, as a later command does; they are made old first, since young ones are kept."""
     for path in rehearsal.paths.owners.glob("*"):
         os.utime(path, (0, 0))
     sweep_owners(rehearsal.paths.owners)

@@ -1,16 +1,15 @@
-"""Where a process can be stopped: every commit, file operation, request, callback answer and state entry, by name.
+"""The points a process can be killed at: every commit, file operation, request, callback answer and state entry.
 
-Theory. A crash matters only in relation to an effect: it comes before it, in the middle of it, or after it and before
-anybody could act on it. So a run is a finite list of points, one before and one after each effect (and one inside each
-transaction, when everything is written and nothing committed), and "every instruction" is no more than this list: in
-between, the process changes nothing that outlives it.
+Theory. A crash matters only in relation to an effect: it comes before the effect, in the middle of it, or after it and
+before anything could react to it. So a run is a finite list of points, one before and one after each effect (and one
+inside each transaction, when everything is written and nothing committed). A kill at any other instruction is
+equivalent to one of these: in between, the process changes nothing that outlives it.
 
-A point is named by what happens there and by how often the same has happened before, not by a running number: two runs
-of one flow differ in the order of what runs side by side, and not in what happens.
+A point is named by what happens there and how often it has happened before, not by a running number: two runs of one
+flow differ in the order of concurrent work, and not in what happens.
 
-The probe is put around the product from outside, in a process made for dying (`crash_child.py`). The product knows
-nothing of it. SQLite's own system calls are not seen here; that SQLite survives being cut between two of them is what
-the storage tests look at.
+The probe patches the product from outside, in a process that exists to be killed (`crash_child.py`). It does not see
+SQLite's own system calls; the storage tests check that SQLite survives a kill between two of them.
 """
 
 from __future__ import annotations
@@ -48,13 +47,13 @@ _RANDOM: Final = (
 
 
 class Point(msgspec.Struct, frozen=True, order=True):
-    """One place to die at.
+    """One point to be killed at.
 
     Attributes:
-        kind: What sort of effect it is about.
+        kind: The kind of effect.
         what: The effect: a file, a request, a record, a state.
         when: On which side of it.
-        nth: 1 the first time this happens in a process.
+        nth: Which occurrence in the process, from 1.
     """
 
     kind: Kind
@@ -71,8 +70,8 @@ class Probe:
 
     Args:
         home: Files under this directory are watched.
-        met: Told of every point, before the process goes on from it.
-        target: Where to die; None nowhere.
+        met: Called with every point as it is passed.
+        target: The point to kill the process at; None for no kill.
     """
 
     def __init__(self, home: Path, met: Callable[[Point], None], target: Point | None) -> None:
@@ -85,7 +84,7 @@ class Probe:
 
     def meet(self, kind: Kind, what: str, when: When) -> None:
         """Pass a point, or die there."""
-        with self._one:  # whoever comes second never gets past a point after the one we die at
+        with self._one:  # no other thread passes a point after the target
             self._seen[kind, what, when] += 1
             point = Point(kind, what, when, self._seen[kind, what, when])
             self._met(point)
@@ -93,7 +92,7 @@ class Probe:
                 die()
 
     def install(self) -> None:
-        """Put the probe around everything, for the rest of this process's life."""
+        """Patch the product, for the rest of this process's life."""
         self._around_files()
         replace_in(Journal, "write", self._around_commit(Journal.write))
         transport = httpx.AsyncHTTPTransport
@@ -215,7 +214,7 @@ class Probe:
         replace_in(os, "mkdir", on_path("create", os.mkdir, 0, unless=os.path.lexists))
 
     def _name(self, path: Any) -> str | None:
-        """A file's name under our home without what is random in it; None for files elsewhere."""
+        """A file's name under the home directory, its random parts replaced; None for files elsewhere."""
         if not isinstance(path, str | os.PathLike):
             return None
         text = os.fspath(cast("str | os.PathLike[str]", path))
@@ -228,9 +227,9 @@ class Probe:
 
 
 def die() -> NoReturn:
-    """SIGKILL to ourselves: nothing is flushed, closed, unlocked or told."""
+    """Send SIGKILL to this process: nothing is flushed, closed or unlocked."""
     os.kill(os.getpid(), signal.SIGKILL)
-    while True:  # the signal is on its way; this thread does nothing any more
+    while True:  # the signal may take a moment to arrive
         signal.pause()
 
 
@@ -239,7 +238,7 @@ def _never(_path: object) -> bool:
 
 
 def replace_in(where: object, name: str, instead: object) -> None:
-    """Put something in the place of a part of the product, for the rest of this process's life."""
+    """Replace an attribute of the product, for the rest of this process's life."""
     setattr(where, name, instead)
 
 
@@ -249,7 +248,7 @@ def _machine_of(flow: str) -> str:
 
 
 def _commit_name(operation: Callable[[], None]) -> str:
-    """What an operation is going to write, as the closure it is has it."""
+    """The name of what an operation writes, read from its closure or its partial arguments."""
     given = [cell.cell_contents for cell in getattr(operation, "__closure__", None) or ()]
     given += getattr(operation, "args", ())
     record = next((each for each in given if isinstance(each, Record)), None)

@@ -1,7 +1,7 @@
-"""One run of a flow on a stage of its own: a cloud, a person at a browser, a directory, and processes that may die.
+"""One run of a flow in its own environment: a cloud, a scripted browser, a directory, and processes that may be killed.
 
-Theory. The cloud and the person's tabs go on while our process is dead, as in the world; the directory is all that the
-processes have in common. What is left at the end is gathered by `crash_facts.py`.
+Theory. The cloud and the browser tabs continue while our process is dead, as in production; the processes share nothing
+but the directory. `crash_facts.py` gathers the result.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from tests.faults.crash_probe import Point
 from tests.support.rehearsal import Rehearsal, open_rehearsal
 
 HEAD_START: Final = 0.3
-"""Seconds before the cloud begins with a tenant that was bought beforehand: its stream shall be seen from the start."""
+"""Seconds before the cloud starts to build a tenant bought beforehand, so that its stream is read from the start."""
 
 _PORTS: Final = range(20_000, 32_000)
-"""Below the ports the system gives to others, so that nobody takes one while the process that listened is dead."""
+"""Below the ephemeral range, so that no other program takes a port while the process that listened on it is dead."""
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """A flow and the world it runs in.
+    """A flow and its environment.
 
     Attributes:
         flow: `login`, `checkout`, `provisioning`, `deployment` or `onboarding`.
-        faults: What goes wrong in the cloud.
-        payment: What the person presses on the payment page.
-        careless: Whether the processes have a bug: they announce no effects. To see that it is found.
+        faults: The cloud's scripted faults.
+        payment: The button pressed on the payment page.
+        careless: Whether the processes do not announce their effects: a bug, to check that it is detected.
     """
 
     flow: str
@@ -52,21 +52,21 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """For tables."""
+        """The name in tables."""
         return f"{self.flow}, payment pending" if self.payment == "pending" else self.flow
 
     @property
     def loses_stream(self) -> bool:
-        """Whether a stream that tells of a tenant is broken or falls silent, so that every run must meet it."""
+        """Whether a tenant's stream breaks or falls silent, so that every run must lose one."""
         follows = self.flow in {"provisioning", "onboarding"} or self.payment == "pending"
         return follows and any(fault.startswith(("drop-stream", "silence")) for fault in self.faults)
 
     @property
     def varies(self) -> frozenset[str]:
-        """What the flow hands out that depends on when it asked, and not on how often it died.
+        """The fields of the flow's result that depend on when it asked, and not on how often it was killed.
 
-        A pending checkout ends with the first sign that the tenant is built; who asks a little later sees that it
-        needs no deployment any more.
+        A pending checkout ends with the first sign that the tenant is built; a moment later the tenant may need no
+        deployment any more.
         """
         return frozenset({"needs_deploy"} if self.payment == "pending" else ())
 
@@ -75,9 +75,9 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
     """A run of a flow over one or more processes.
 
     Attributes:
-        facts: What is left of it.
-        met: The points where processes died, and those the last one passed if it was asked to tell.
-        killed: How many processes died where they were told to.
+        facts: The result.
+        met: The points processes were killed at, and with `trace` those the last process passed.
+        killed: How many processes were killed at their target.
     """
 
     facts: Facts
@@ -97,8 +97,8 @@ class Zygote:
         assert self._process.stdin is not None
         await self._process.stdin.send_all(msgspec.json.encode(job) + b"\n")
 
-    async def hear(self) -> Said:
-        """The next thing it says."""
+    async def receive(self) -> Said:
+        """Wait for the next line from the zygote. Raises `EOFError` when it has died."""
         assert self._process.stdout is not None
         while b"\n" not in self._rest:
             chunk = await self._process.stdout.receive_some()
@@ -111,7 +111,7 @@ class Zygote:
 
 @asynccontextmanager
 async def open_zygote() -> AsyncGenerator[Zygote]:
-    """A zygote for as long as the block runs; it and its children are gone afterwards."""
+    """Run a zygote inside the block; it and its children are killed afterwards."""
     process = await trio.lowlevel.open_process(
         [sys.executable, "-m", "tests.faults.crash_child"],
         stdin=subprocess.PIPE,
@@ -137,13 +137,13 @@ def _kill_group(leader: int) -> None:
 
 
 class Stage:
-    """Where one scenario is played over and over.
+    """Runs one scenario any number of times.
 
     Args:
-        scenario: What is played.
-        zygote: Makes the processes.
-        directory: An empty directory of its own for each run is made in here.
-        lane: Keeps the ports of stages that run side by side apart.
+        scenario: The scenario.
+        zygote: Forks the processes.
+        directory: Each run gets an empty directory in it.
+        lane: A number that gives concurrent stages different ports.
     """
 
     def __init__(self, scenario: Scenario, zygote: Zygote, directory: Path, lane: int) -> None:
@@ -157,8 +157,8 @@ class Stage:
         """Run the flow to its end.
 
         Args:
-            targets: Where the first process dies, then the second, and so on; the one after them is left alone.
-            trace: Whether to tell the points of the process that is left alone.
+            targets: The point the first process is killed at, then the second, and so on; the last one is not killed.
+            trace: Whether the last process reports its points.
         """
         self._runs += 1
         scenario = self._scenario
@@ -195,7 +195,7 @@ class Stage:
         return Played(facts=facts, met=tuple(met), killed=killed)
 
     def _prepare(self, rehearsal: Rehearsal) -> str:
-        """What is there before the flow starts; its context."""
+        """Set up what the flow needs, and return its context as JSON."""
         flow = self._scenario.flow
         if flow != "onboarding" and flow != "login":
             rehearsal.log_in()
@@ -223,15 +223,15 @@ class Stage:
                 continue
 
     async def _process(self, job: Job, rehearsal: Rehearsal, tabs: set[str], met: list[Point]) -> tuple[int, Said]:
-        """One process from its start to its end; its exit code and the last thing it said."""
+        """Run one process to its end; returns its exit code and its last report."""
         await self._zygote.begin(job)
-        last = Said(failed="it said nothing")
+        last = Said(failed="the process reported nothing")
         while True:
-            said = await self._zygote.hear()
+            said = await self._zygote.receive()
             if said.exit is not None:
                 return said.exit, last
             if said.shown is not None:
-                if said.shown not in tabs:  # a person leaves a tab that is open as it is
+                if said.shown not in tabs:  # a tab that is open is not opened again
                     tabs.add(said.shown)
                     await rehearsal.open_tab(said.shown)
             elif said.met is not None:

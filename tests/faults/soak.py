@@ -1,16 +1,16 @@
-"""Many flows for minutes, while everything goes wrong that can, and the proof afterwards that nobody noticed.
+"""Run many flows for minutes under every fault, and check that each ends in the state the cloud reports.
 
     python -m tests.faults.soak --flows 200 --minutes 10
 
-One process drives the flows, another is the cloud, and a plan made from a seed says what becomes of each tenant and
-when (`soak_plan.py`). Streams break, stall, repeat themselves and lie, calls fail and lose their answers; both
-processes get SIGKILL at random and start again. For the last two fifths nobody is killed, and memory is watched. In the
-end the records are asked:
+One process drives the flows, another is the cloud, and a plan made from a seed decides what happens to each tenant and
+when (`soak_plan.py`). Streams break, stall, and send repeated or invalid events; calls fail and lose their answers;
+both processes get SIGKILL at random and start again. In the last two fifths nothing is killed, and memory is measured.
+Then the records are checked:
 
-- Is there one flow for every tenant, and has it ended in the state the cloud says?
-- Does every history fold to its row? Was anything told twice, or after what came later?
-- Was an outward effect asked for under more than one key? Does the store hold exactly the tenants that are ready?
-- Is the worker as big in the end as it was before?
+- Is there one flow for every tenant, and did it end in the state the cloud reports?
+- Does every history fold to its row? Was any progress reported twice, or out of order?
+- Was an outward effect requested under more than one key? Does the store hold exactly the tenants that are ready?
+- Did the worker's memory stay the same?
 
 The plan and the faults follow from the seed; which instruction a SIGKILL hits does not. A failed run keeps its files.
 """
@@ -41,11 +41,11 @@ FINISH_SECONDS = 60.0
 SAMPLE_SECONDS = 0.25
 SHORTEST_LIFE = 4.0
 SHOWN = 20
-"""Problems that are printed; a mistake everywhere needs no more to be seen."""
+"""The most problems that are printed."""
 
 
 class _Process:
-    """One of the two processes, through its lives."""
+    """One of the two processes, restarted after each kill."""
 
     def __init__(self, plan: Plan, module: str, log: IO[bytes]) -> None:
         self._plan = plan
@@ -75,7 +75,7 @@ class _Process:
         return self._running.poll() if self._running is not None else None
 
     def resident_bytes(self) -> int | None:
-        """Its resident set; None before it is at work, and where nobody tells (Linux does)."""
+        """Its resident set; None before it has begun to work, and on systems without `/proc`."""
         try:
             if int((self._plan.place / "at-work").read_text()) != (self._running.pid if self._running else 0):
                 return None
@@ -90,14 +90,14 @@ def _plan_file(plan: Plan) -> Path:
 
 
 def make_plan(directory: Path, *, flows: int, seconds: float, seed: int, harsh: bool = True) -> Plan:
-    """A soak that begins in a moment: its directory filled with a plan and a login.
+    """Plan a soak that begins in a second, and write its plan and a login to its directory.
 
     Args:
         directory: An empty directory.
-        flows: At the same time.
+        flows: How many run at the same time.
         seconds: Until the last tenant's end.
-        seed: For everything.
-        harsh: False for a run in which only streams break, every tenant becomes ready, and nobody is killed.
+        seed: Decides the tenants, the faults and the kills.
+        harsh: False for a run in which only streams break, every tenant becomes ready, and nothing is killed.
     """
     with bind_loopback(0) as free:
         port: int = free.getsockname()[1]
@@ -118,7 +118,7 @@ def make_plan(directory: Path, *, flows: int, seconds: float, seed: int, harsh: 
 
 
 def run_soak(plan: Plan) -> Report:
-    """Run a plan to its end, and look at what is left."""
+    """Run a plan to its end, and check what is left."""
     with (plan.place / "log").open("ab") as log:
         cloud, worker = _Process(plan, "soak_cloud", log), _Process(plan, "soak_worker", log)
         sizes: list[tuple[float, int]] = []
@@ -130,7 +130,7 @@ def run_soak(plan: Plan) -> Report:
         finally:
             worker.kill()
             cloud.kill()
-    problems = [] if code == 0 else [f"the worker did not come to its end: {'still running' if code is None else code}"]
+    problems = [] if code == 0 else [f"the worker did not finish: {'still running' if code is None else code}"]
     return examine(plan, cloud.killed[:-1], worker.killed[:-1], sizes, problems)
 
 
@@ -157,12 +157,12 @@ def _disturb(plan: Plan, cloud: _Process, worker: _Process, sizes: list[tuple[fl
 
 
 def _life(plan: Plan, rng: random.Random, lives: int) -> float:
-    """Seconds until a process is killed: so many times in the whole, but never before it can have begun to work."""
+    """Seconds until the next kill: about `lives` kills in a run, but never before the process can have started."""
     return rng.uniform(0.5, 1.5) * max(SHORTEST_LIFE, plan.seconds / lives)
 
 
 def table(report: Report) -> str:
-    """A run in lines."""
+    """The report as text, one figure a line."""
     lines: dict[str, object] = {
         "seed": report.seed,
         "flows at a time": report.flows,
@@ -171,12 +171,12 @@ def table(report: Report) -> str:
         "ended": ", ".join(f"{state} {count}" for state, count in sorted(report.ended.items())),
         "worker killed with SIGKILL": report.worker_kills,
         "cloud killed with SIGKILL": report.cloud_kills,
-        "flows taken up again": report.taken_up,
-        "waited for a person": report.parked,
-        "streams lost, got back": f"{report.stream_losses}, {report.stream_returns}",
-        "questions for a status": report.polls,
-        "stories that went back": report.out_of_order,
-        "faults that struck": sum(report.faults.values()),
+        "flows resumed": report.taken_up,
+        "flows paused": report.parked,
+        "streams lost, reopened": f"{report.stream_losses}, {report.stream_returns}",
+        "status requests": report.polls,
+        "flows reporting out of order": report.out_of_order,
+        "faults that occurred": sum(report.faults.values()),
         **{f"  {name}": count for name, count in sorted(report.faults.items())},
         "silence after a broken stream": (
             f"p50 {report.silence_p50:.2f} s, p99 {report.silence_p99:.2f} s, "
@@ -193,12 +193,12 @@ def table(report: Report) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; 0 when nothing was wrong."""
+    """Run the command; returns 0 if no problem was found, else 1."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__)
     parser.add_argument("--flows", type=int, default=200, help="at the same time")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))  # noqa: S311 no secret
-    parser.add_argument("--streams-only", action="store_true", help="only streams break, and nobody is killed")
+    parser.add_argument("--streams-only", action="store_true", help="only streams break, and nothing is killed")
     parser.add_argument("--json", action="store_true", help="the report as one line of JSON")
     wanted = parser.parse_args(argv)
     directory = Path(tempfile.mkdtemp(prefix="soak-"))

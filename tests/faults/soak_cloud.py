@@ -25,7 +25,7 @@ FLUSH_SECONDS = 0.5
 
 
 class Silence(msgspec.Struct, frozen=True, array_like=True):
-    """A tenant's stream broke, and its client heard something again: by its status or by another stream.
+    """The time from a tenant's broken stream to the next answer its client got, a status or a stream event.
 
     `broke` and `heard` are seconds since 1970, as the journal's stamps are.
     """
@@ -36,7 +36,7 @@ class Silence(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Seen(msgspec.Struct):
-    """What the server knows.
+    """The log of one run of the cloud.
 
     Attributes:
         life: Which of the cloud's lives.
@@ -54,12 +54,12 @@ class Seen(msgspec.Struct):
 
 
 def seen_by_the_cloud(plan: Plan) -> list[Seen]:
-    """What every life of the cloud wrote down."""
+    """The logs of every run of the cloud."""
     return [msgspec.json.decode(file.read_bytes(), type=Seen) for file in sorted(plan.place.glob("cloud-*.json"))]
 
 
 class Watching:
-    """The application, watched.
+    """The application, with a record of its requests.
 
     Args:
         app: It.

@@ -1,9 +1,9 @@
-"""What happens in a soak, decided before it begins: a pure function of its seed.
+"""The plan of a soak, decided before it begins: a pure function of its seed.
 
-The cloud, the worker and whoever judges them are processes of their own, and two of the three are killed while it runs.
-So none of them may remember what is true: all of them work it out from the same plan. Every tenant has its moment, its
-pace and its end; `build_world` makes the same local cloud from them each time, with the same ids and keys, on a clock
-that all processes of a computer share. A cloud that was killed and started again is therefore the cloud it was.
+The cloud, the worker and the check are separate processes, and the first two are killed while it runs. So none of them
+keeps the expected results in memory: each computes them from the same plan. Every tenant has a start, a duration and an
+end; `build_world` makes the same local cloud from them each time, with the same ids and keys, on the monotonic clock
+that all processes of a computer share. So a restarted cloud has the state it would have had.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ STREAM_FAULTS: Final = (
     "trickle:after=0,times=0,chance=0.03,seconds=0.001",
     "huge-line:after=0,times=0,chance=0.002",
 )
-"""What goes wrong on streams such that polling, which is well, has to answer."""
+"""Stream faults after which polling, which works, takes over."""
 
 OTHER_FAULTS: Final = (
     "drop-stream:after=0,times=0,chance=0.003,outage=2",
@@ -56,15 +56,15 @@ OTHER_FAULTS: Final = (
     "unauthorized:times=0,chance=0.002",
     "slow:seconds=0.5,chance=0.03",
 )
-"""What goes wrong anywhere, polling included, and what cannot be noticed before the watchdog."""
+"""Faults of any call, polling included, and stream faults that only the idle timeout detects."""
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
-    """A tenant's story.
+    """What happens to one tenant.
 
     Attributes:
         begins: Seconds after the soak's beginning.
-        seconds: How long it takes, from the first step to the last.
+        seconds: From the first step to the last.
         end: How it ends; `gone` is deleted half-way.
         external_db: Whether its database is to be opened.
     """
@@ -81,12 +81,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         directory: Where its files are.
         port: The cloud's.
-        flows: At the same time.
+        flows: How many run at the same time.
         seconds: Until the last tenant's end.
-        seed: For everything.
-        epoch: When it begins, on `time.monotonic`.
-        harsh: Whether more goes wrong than streams can, and processes are killed.
-        faults: What goes wrong in the cloud.
+        seed: Decides the tenants, the faults and the kills.
+        epoch: When it begins, in seconds on `time.monotonic`.
+        harsh: Whether tenants may fail or be deleted, and processes are killed.
+        faults: The cloud's scripted faults.
     """
 
     directory: str
@@ -116,7 +116,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def kills_until(self) -> float:
-        """Seconds after which nobody is killed any more: memory is watched in the rest."""
+        """Seconds after which nothing is killed any more; memory is measured in the rest."""
         return self.seconds * 0.6
 
     def tenants(self) -> list[Planned]:
@@ -137,7 +137,7 @@ def build_world(plan: Plan, *, life: int = 0) -> tuple[World, list[SandboxTenant
 
     Args:
         plan: The soak.
-        life: How often the cloud was started: it has the same tenants each time, and other faults.
+        life: How often the cloud was restarted: the tenants stay the same, the faults differ.
     """
     world = World(seed=plan.seed, now=time.monotonic)
     world.faults = type(world.faults)(plan.faults, plan.seed + life)

@@ -1,4 +1,4 @@
-"""What a soak left, judged from the records alone: the journal, the store, and what the cloud wrote down."""
+"""The check of a soak, from the records alone: the journal, the tenant store, and the cloud's log."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ from tests.faults.soak_plan import Plan, build_world
 from tests.faults.soak_worker import EVERY_FLOW, soak_services
 
 FLAT_BYTES = 8_000_000
-"""What a worker may grow in the undisturbed time: a process that has just begun still loads what it needs."""
+"""Bytes a worker may grow by in the undisturbed time: a process that has just started still imports modules."""
 _TOLD = {text: rank for rank, text in enumerate(MESSAGES.values())}
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened.
+    """The result of a soak.
 
     Attributes:
-        flows: At the same time.
-        seconds: How long it took.
-        seed: Of the plan.
+        flows: How many ran at the same time.
+        seconds: The duration.
+        seed: The plan's seed.
         tenants: How many there were.
         ended: Flows by the state they ended in.
         worker_kills: How often the worker was killed.
         cloud_kills: How often the cloud was killed.
-        taken_up: How often a flow was taken up again.
-        parked: How often a flow waited for a person.
-        stream_losses: Told by the flows.
-        stream_returns: Told by the flows.
-        out_of_order: Stories that went back; each is a problem.
-        polls: Questions for a status.
-        faults: How often each struck.
-        silence_p50: Seconds from a broken stream to the next word of the server, while nobody was killed.
+        taken_up: How often a flow was resumed.
+        parked: How often a flow was paused until a person acts.
+        stream_losses: Streams the flows lost.
+        stream_returns: Streams the flows reopened.
+        out_of_order: Flows that reported an older event after a newer one; each is a problem.
+        polls: Status requests.
+        faults: How often each fault occurred, by name.
+        silence_p50: Seconds from a broken stream to the server's next event, where no process was killed in between.
         silence_p99: Likewise.
         silence_worst: Likewise.
-        silences: How many of them.
+        silences: How many of them were measured.
         first_bytes: The worker's memory in the first half of the undisturbed time (median).
         last_bytes: In the second half.
-        most_bytes: The most there was.
-        problems: What must never be, in words.
+        most_bytes: The largest sample.
+        problems: The broken promises, a sentence each.
     """
 
     flows: int
@@ -84,14 +84,14 @@ def examine(
     sizes: Sequence[tuple[float, int]],
     problems: Sequence[str] = (),
 ) -> Report:
-    """Ask the records what happened, when everybody is gone.
+    """Check the records after both processes have ended.
 
     Args:
-        plan: What was to happen.
+        plan: The soak's plan.
         cloud_kills: When the cloud was killed.
         worker_kills: When the worker was.
-        sizes: The worker's memory: seconds after the beginning, bytes.
-        problems: Those that are known already.
+        sizes: Samples of the worker's memory: seconds after the beginning, bytes.
+        problems: Problems found before.
     """
     found = list(problems)
     with Journal(plan.paths.journal) as journal:
@@ -103,13 +103,13 @@ def examine(
             found += check_flow(journal, programs, row)
         told = {flow: _told(history) for flow, history in histories.items()}
     found += [
-        f"flow {flow} told twice: {message}"
+        f"flow {flow} reported twice: {message}"
         for flow, story in told.items()
         for message, times in Counter(story).items()
         if times > 1
     ]
     went_back = [flow for flow, story in told.items() if not _is_forward(story)]
-    found += [f"flow {flow} went back: {told[flow]}" for flow in went_back]
+    found += [f"flow {flow} reported out of order: {told[flow]}" for flow in went_back]
     found += _wrong_ends(plan, rows)
     seen = seen_by_the_cloud(plan)
     keys: dict[str, set[str]] = {}
@@ -158,9 +158,9 @@ def _silences(
     histories: dict[str, list[Record]],
     worker_kills: Sequence[float],
 ) -> Iterator[float]:
-    """How long clients heard nothing whose stream broke while they lived by it.
+    """Seconds without news for each flow whose stream broke while it was the flow's source.
 
-    A stream that breaks when it is tried again, beside polling, is not one of these: polling goes on at its pace.
+    A stream that breaks while it is being reopened does not count: polling continues at its pace.
     """
     lost = {
         row.key: [parse_moment(each.at).timestamp() for each in histories[row.id] if _is_loss(each)] for row in rows
@@ -197,8 +197,8 @@ def _wrong_ends(plan: Plan, rows: Sequence[FlowRow]) -> Iterator[str]:
         held = stored.pop(tenant.id, None)
         if (held is not None and bool(held.sync_token)) != (flow.state == "ready"):
             yield f"tenant {tenant.id} is {'not ' if held is None else ''}in the store, and its flow is {flow.state}"
-    yield from (f"flow {flow.id} is nobody's" for flows in by_key.values() for flow in flows)
-    yield from (f"the store holds the tenant {tenant}, which nobody waited for" for tenant in stored)
+    yield from (f"flow {flow.id} belongs to no tenant of the plan" for flows in by_key.values() for flow in flows)
+    yield from (f"the store holds the tenant {tenant}, which no flow waited for" for tenant in stored)
 
 
 class _Words(msgspec.Struct):
@@ -206,7 +206,7 @@ class _Words(msgspec.Struct):
 
 
 def _told(history: Sequence[Record]) -> list[str]:
-    """What a person was told, in order."""
+    """The progress messages of a flow, in order."""
     return [
         words.message
         for record in history
@@ -221,7 +221,7 @@ def _is_forward(story: Sequence[str]) -> bool:
 
 
 def _memory(plan: Plan, sizes: Sequence[tuple[float, int]]) -> tuple[float, float]:
-    """The median size in the two halves of what was seen while nobody is killed and tenants still begin."""
+    """The median size in each half of the samples taken while nothing was killed and tenants still began."""
     begin, end = plan.kills_until + 0.05 * plan.seconds, 0.95 * plan.seconds
     seen = [size for at, size in sizes if begin <= at < end]
     middle = len(seen) // 2

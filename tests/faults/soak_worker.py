@@ -31,12 +31,12 @@ SPARE_FILES = 256
 
 
 def soak_services(plan: Plan) -> Services:
-    """What its flows are handed: everything as it is by default but the watchdog, so that a soak sees it bite."""
+    """The flows' services: the defaults but for a short idle timeout, so that a soak reaches it."""
     return Services(plan.paths, open_browser=None, idle_seconds=min(30.0, plan.seconds / 8), backoff=Backoff(cap=5.0))
 
 
 async def run_worker(plan: Plan) -> None:
-    """Start and take up flows until all have ended."""
+    """Start and resume flows until all have ended."""
     allow_open_files(2 * plan.flows + SPARE_FILES)
     _, tenants = build_world(plan)
     planned = list(zip(plan.tenants(), tenants, strict=True))
@@ -69,7 +69,7 @@ async def run_worker(plan: Plan) -> None:
 
 
 async def _note_work(plan: Plan, engine: Engine, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    """Write this process's id down once a server's word has come through: all that is needed is loaded by then."""
+    """Write this process's id to `at-work` after the first event from the server: every import is done by then."""
     with engine.feed.subscribe() as feed:
         task_status.started()
         async for change in feed:
@@ -84,7 +84,7 @@ async def _take_up(engine: Engine) -> None:
             try:
                 await engine.resume(row.id)
             except CloudError as exc:
-                sys.stderr.write(f"{row.id} cannot be taken up: {exc.kind}: {exc.user_message}\n")
+                sys.stderr.write(f"{row.id} cannot be resumed: {exc.kind}: {exc.user_message}\n")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,16 @@
-"""Disks that fail, for real: a file system that is full, one that turns read-only, one that answers EIO.
+"""Real disk failures: a file system that is full, one that becomes read-only, and one that returns EIO.
 
-Nothing of the program is patched. A full disk is a tmpfs of some kilobytes (needs root). An error of the disk is made
-below SQLite and Python alike, between them and the C library: a shim of some lines, compiled when it is needed (needs a
-C compiler and a dynamic linker with `LD_PRELOAD`), counts the calls on files of one directory and answers the nth as a
-bad disk would: with an error, from then on with errors, or with half the bytes written and then an error. It does not
-play a disk that lies, one that says a sync is done and forgets it.
+The program is not patched. A full disk is a tmpfs of some kilobytes (needs root). Disk errors are injected between
+Python or SQLite and the C library: a small shim, compiled when it is needed (needs a C compiler and a dynamic linker
+with `LD_PRELOAD`), counts the calls on files of one directory and fails the nth as a bad disk would: once, from then
+on, or after writing half the bytes. It does not simulate a disk that reports a sync as done and loses the data.
 
     with Writers(shim) as writers:
         calls = writers.run(path).calls
         for nth in range(1, calls + 1):
             ran = writers.run(path, nth=nth, how="forever")
 
-What is run is a process that writes flows into a journal and says of each record when it was acknowledged.
+A writer is a process that writes flows into a journal and reports which records were acknowledged.
 """
 
 from __future__ import annotations
@@ -114,10 +113,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         path: The journal.
         flows: How many flows to write, each of `STEPS` records.
-        nth: Which call on the journal's directory fails; 0 none.
-        code: With which error number.
-        how: `once`, `forever` from then on, or `torn`: once, and half of what was to be written is.
-        first: The number of the first flow, for a run that goes on where another stopped.
+        nth: Which call on files of the journal's directory fails; 0 for none.
+        code: The error number (`errno`).
+        how: `once`, `forever` from then on, or `torn`: once, after half the bytes were written.
     """
 
     path: str
@@ -125,11 +123,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     nth: int = 0
     code: int = errno.EIO
     how: How = "once"
-    first: int = 0
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """What the person would have been told."""
+    """An error as it would have been shown."""
 
     kind: str
     message: str
@@ -137,11 +134,11 @@ class Trouble(msgspec.Struct, frozen=True):
 
 
 class Ran(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run of the writer said.
+    """The result of one run of the writer.
 
     Attributes:
         acknowledged: For each flow the number of its last record whose write returned.
-        troubles: What it was refused, in order; the writer tries each write twice and then stops.
+        troubles: The errors, in order; the writer tries each write twice and then stops.
         calls: How many calls on files of the directory it made.
         failed: The name of the call that failed.
     """
@@ -153,7 +150,7 @@ class Ran(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def flow_rows(name: str) -> list[tuple[FlowRow, Record]]:
-    """A flow's life: the row as it is after each record, and the record. Some fill an overflow page."""
+    """A flow's records, each with the row after it. Some bodies fill an overflow page."""
     rows: list[tuple[FlowRow, Record]] = []
     for seq in range(1, STEPS + 1):
         body = msgspec.json.encode({"step": seq, "filler": name * (20 if seq != 2 else 1500)}).decode()
@@ -187,7 +184,7 @@ def write_flow(journal: Journal, name: str, seq: int) -> None:
 
 
 def missing(journal: Journal, acknowledged: dict[str, int]) -> list[str]:
-    """What was acknowledged and is not there as it was written, in words; and what is there and makes no sense."""
+    """A problem for each acknowledged record that is missing or changed, and for whatever is inconsistent."""
     problems = journal.integrity_problems()
     for name, seq in acknowledged.items():
         row = journal.flow(name)
@@ -210,11 +207,11 @@ def build_shim(directory: Path) -> Path:
         directory: Where to put it.
 
     Raises:
-        Io: There is no C compiler, or it cannot.
+        Io: The system is not Linux, has no C compiler, or the compiler fails.
     """
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None or not sys.platform.startswith("linux"):
-        raise Io("an error of the disk is made by a preloaded library, and that needs Linux and a C compiler")
+        raise Io("injecting disk errors needs Linux and a C compiler")
     source, library = directory / "shim.c", directory / "shim.so"
     source.write_text(SHIM)
     command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"]
@@ -241,7 +238,7 @@ class Writers:
         )
 
     def run(self, path: Path, *, flows: int = 4, nth: int = 0, code: int = errno.EIO, how: How = "once") -> Ran:
-        """Let a process write into the journal at `path`, to the end or until it is refused twice; see `Job`."""
+        """Run a writer on the journal at `path`, to the end or until a write fails twice; see `Job`."""
         job = Job(path=str(path), flows=flows, nth=nth, code=code, how=how)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -283,18 +280,18 @@ def _write(job: Job) -> Ran:
     acknowledged: dict[str, int] = {}
     troubles: list[Trouble] = []
     with contextlib.suppress(CloudError), contextlib.ExitStack() as stack:
-        journal = _twice(lambda: stack.enter_context(Journal(Path(job.path))), troubles)
-        for number in range(job.first, job.first + job.flows):
+        journal = _try_twice(lambda: stack.enter_context(Journal(Path(job.path))), troubles)
+        for number in range(job.flows):
             for seq in range(1, STEPS + 1):
                 name = f"flow{number}"
-                _twice(functools.partial(write_flow, journal, name, seq), troubles)
+                _try_twice(functools.partial(write_flow, journal, name, seq), troubles)
                 acknowledged[name] = seq
     calls = shim.shim_seen() if shimmed else 0
     failed = cast("bytes", shim.shim_last()).decode() if shimmed else ""
     return Ran(acknowledged=acknowledged, troubles=troubles, calls=calls, failed=failed)
 
 
-def _twice(action: Callable[[], T], troubles: list[Trouble]) -> T:
+def _try_twice(action: Callable[[], T], troubles: list[Trouble]) -> T:
     try:
         return action()
     except CloudError as exc:
@@ -308,7 +305,7 @@ def _twice(action: Callable[[], T], troubles: list[Trouble]) -> T:
 
 @contextlib.contextmanager
 def quick_directory() -> Generator[Path]:
-    """A new directory in memory, where thousands of syncs cost nothing, if there is one; anywhere else if not."""
+    """A temporary directory, on a memory file system if there is one: thousands of syncs cost nothing there."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
         yield Path(name)
@@ -321,7 +318,7 @@ class SmallDisk:
     """A mounted tmpfs whose size can be set while it is in use.
 
     Args:
-        place: Where it is mounted.
+        place: The mount point.
     """
 
     def __init__(self, place: Path) -> None:
@@ -344,7 +341,7 @@ class SmallDisk:
 
 @contextlib.contextmanager
 def small_disk(place: Path, size: str = "64m") -> Generator[SmallDisk]:
-    """A file system of its own at `place`, for as long as the block runs. Raises `Io` without the right to mount."""
+    """Mount a tmpfs at `place` inside the block. Raises `Io` without the right to mount."""
     place.mkdir(exist_ok=True)
     _command("mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(place))
     try:
@@ -354,7 +351,7 @@ def small_disk(place: Path, size: str = "64m") -> Generator[SmallDisk]:
 
 
 def fill(place: Path) -> Path:
-    """Leave not a byte free on the disk a directory is on; the file that takes the space, to be cut or removed."""
+    """Fill the disk a directory is on; returns the file that takes the space, to be truncated or removed."""
     filler = place / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:

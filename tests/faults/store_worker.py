@@ -1,17 +1,17 @@
-"""A process that reads and writes the stores shared with the Rust CLI, and says when one of them lost something.
+"""A process that reads and writes the stores shared with the Rust CLI, and fails if one of them lost an update.
 
     python -m tests.faults.store_worker DIRECTORY NAME OPERATIONS SEED
 
-Many of these run on one directory, and any of them may be killed at any instruction and started again. What a lost
-update is has to be seen from the files alone, so every change of a store is two changes at once: the worker's own
-count and the total go up by one. The total is always the sum (a torn or half-applied write breaks that), and a worker's
-own count is always what it last knew (an update written over by another process's older copy breaks that). Each count
-also switches one of the worker's eight items on or off, so that what was removed cannot come back unseen either.
+Many of these run on one directory, and any of them may be killed at any instruction and started again. A lost update
+must be visible in the files alone, so every change of a store is two changes at once: the worker's own count and the
+total go up by one. The total is always the sum (a torn or half-applied write breaks that), and a worker's own count is
+always the last one it wrote (an update overwritten by another process's older copy breaks that). Each change also
+toggles one of the worker's eight items, so a removed item that reappears is detected, too.
 
-The credentials have no parts to add up. The last writer is right, so what stands there may be anybody's, but if it is
-this worker's then it is its last.
+The credentials have no parts to add up. The last writer wins, so they may be any worker's; but if they are this
+worker's, they must be its last.
 
-What a worker begins and finishes it writes to `NAME.log` beside the directory, each line in one write that a SIGKILL
+A worker logs what it begins and finishes to `NAME.log` beside the directory, each line in one write that a SIGKILL
 cannot cut.
 """
 
@@ -33,7 +33,7 @@ from systemprompt_cloud.io.local.tenants import StoredTenant, TenantStore
 
 ITEMS: Final = 8
 PADDING: Final = "x" * 300
-"""Makes the files longer than what a file system writes in one go."""
+"""Makes the files longer than what a file system writes at once."""
 
 Kind = Literal["credentials", "tenants", "sessions"]
 KINDS: Final[tuple[Kind, ...]] = ("credentials", "tenants", "sessions")
@@ -46,7 +46,7 @@ class Place(msgspec.Struct, frozen=True):
 
     @property
     def credentials(self) -> Path:
-        """The store that has one writer's content at a time."""
+        """The store that holds one login."""
         return self.directory / "credentials.json"
 
     @property
@@ -60,15 +60,15 @@ class Place(msgspec.Struct, frozen=True):
         return self.directory / "sessions" / "index.json"
 
     def log(self, worker: str) -> Path:
-        """What a worker began and finished."""
+        """The log of what a worker began and finished."""
         return self.directory.parent / f"{worker}.log"
 
 
 class Known(msgspec.Struct):
-    """What a worker knows of its own past.
+    """A worker's own past, read from its log.
 
     Attributes:
-        finished: Reads and writes.
+        finished: How many reads and writes were finished.
         done: The last change of each store that was finished.
         begun: The last change of each store that was begun: it may or may not be in the file.
     """
@@ -97,17 +97,17 @@ def remember(place: Place, worker: str) -> Known:
 
 
 def items_after(count: int) -> set[int]:
-    """Which of a worker's items are there after so many changes: those that were switched an odd number of times."""
-    # Change n switches item n % ITEMS, so item k is switched by k, k + ITEMS ...; item 0 first by change ITEMS.
+    """Which of a worker's items exist after `count` changes: those that were toggled an odd number of times."""
+    # Change n toggles item n % ITEMS, so item k is toggled by k, k + ITEMS ...; item 0 first by change ITEMS.
     return {item for item in range(ITEMS) if (count + ITEMS - 1 - (item - 1) % ITEMS) // ITEMS % 2}
 
 
 def problems_in(counts: dict[str, int], total: int, items: dict[str, set[int]]) -> list[str]:
-    """What is wrong within one reading of a store, in words.
+    """The inconsistencies within one reading of a store, a sentence each.
 
     Args:
         counts: The changes of each worker.
-        total: The changes of all.
+        total: The changes of all workers.
         items: The items of each worker.
     """
     found = [] if sum(counts.values()) == total else [f"the total is {total}, the workers counted {counts}"]
@@ -119,7 +119,7 @@ def problems_in(counts: dict[str, int], total: int, items: dict[str, set[int]]) 
 
 
 def numbers(entries: dict[str, str]) -> tuple[dict[str, int], int, dict[str, set[int]]]:
-    """The counts, the total and the items, from what stands in a store by id."""
+    """The counts, the total and the items, from a store's entries by id."""
     counts = {id_.removeprefix("count."): int(text) for id_, text in entries.items() if id_.startswith("count.")}
     items: dict[str, set[int]] = {}
     for id_ in entries:
@@ -134,8 +134,8 @@ class Worker:
 
     Args:
         place: The stores.
-        name: Its own; no dots.
-        rng: What it does next.
+        name: The worker's name, without dots.
+        rng: Decides what it does next.
     """
 
     def __init__(self, place: Place, name: str, rng: random.Random) -> None:
@@ -146,7 +146,7 @@ class Worker:
         self._log: Final = os.open(place.log(name), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def run(self, operations: int) -> None:
-        """Read and write until that many are finished, those of earlier lives included."""
+        """Read and write until `operations` are finished, those before a restart included."""
         while self.known.finished < operations:
             kind = self.rng.choice(KINDS)
             if self.rng.random() < 0.5:
@@ -157,7 +157,7 @@ class Worker:
                 self.change(kind)
 
     def look(self, kind: Kind) -> None:
-        """Read a store and compare it with what this worker knows."""
+        """Read a store and check it. Raises `AssertionError` when an update was lost."""
         if kind == "credentials":
             self._own_credentials()
         elif kind == "tenants":
@@ -169,7 +169,7 @@ class Worker:
             self._compare(kind, session_entries(SessionStore.load_or_create(self.place.sessions)))
 
     def change(self, kind: Kind) -> None:
-        """Change a store; what was begun in an earlier life and is in the file counts as finished."""
+        """Change a store; a change that was begun before a restart and is in the file counts as finished."""
         if kind == "credentials":
             self._change_credentials()
         elif kind == "tenants":
@@ -202,7 +202,7 @@ class Worker:
             problems.append(f"{kind}: {self.name} finished {self.known.done[kind]} changes and finds {count}")
         if problems:
             raise AssertionError("; ".join(problems))
-        # From here on the one that was begun is known to be in the file, or not to be.
+        # Now it is known whether the change that was begun is in the file.
         self.known.done[kind] = self.known.begun[kind] = count
         return count
 
@@ -258,7 +258,7 @@ def login(worker: str, count: int) -> CloudCredentials:
 
 
 def whose(found: CloudCredentials) -> tuple[str, int]:
-    """Which worker's login it is, and of which number; its parts must be of one piece."""
+    """Which worker's login it is, and its number. Raises `AssertionError` when its parts are of different logins."""
     worker, count = found.user_email.removesuffix("@example.com").split(".")
     if found.api_token != f"token-{worker}-{count}-{PADDING}":
         raise AssertionError(f"the token is not that of {found.user_email}")
@@ -286,9 +286,9 @@ def session_entries(store: SessionStore) -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> None:
-    """The command."""
+    """Run the command."""
     directory, name, operations, seed = arguments
-    os.umask(0)  # whoever forgets a mode shows it to everybody
+    os.umask(0)  # a file created without a mode is then visibly too open
     rng: Any = random.Random(seed)  # noqa: S311 - no secret
     Worker(Place(Path(directory)), name, rng).run(int(operations))
 

@@ -83,7 +83,7 @@ def test_eight_processes_and_kills_at_random_lose_and_double_nothing() -> None:
     report = msgspec.json.decode(ended.stdout, type=Report)
     assert ended.returncode == 0, table(report)
     assert report.processes == 8
-    # It was what it says: many were killed and taken up again, many came second, many events went by the inbox.
+    # The run means something only if there were enough kills, resumes, refusals, inbox events and effects.
     assert min(report.kills, report.taken_up, report.refused, report.posted, report.effects) >= 10, table(report)
 
 
@@ -130,8 +130,8 @@ async def test_what_chaos_looks_for_it_finds(place: Place) -> None:
     for words in (
         "two at once",
         "flow lost was started and is not there",
-        f"flow {flow.id} had taken the event twice and has lost it",
-        f"flow {flow.id} was cancelled and goes on",
+        f"flow {flow.id} acknowledged the event twice and has lost it",
+        f"flow {flow.id} was cancelled and has not ended",
         f"the effect {flow.id}:1:pack was done 2 times as if new",
         f"flow {ended.id}: the stored state is sending",
     ):
@@ -149,7 +149,7 @@ async def test_a_second_driver_shows_in_the_records(place: Place) -> None:
     async with open_engine(place.paths, [WAITING]) as engine:
         await engine.resume(good)
         await engine.send(good, Packed("two"))
-    assert examine(place).problems == [f"flow {bad}: record 4 is by two, and one had not let go"]
+    assert examine(place).problems == [f"flow {bad}: record 4 is by two, and one still drove it"]
 
 
 # --- owners ----------------------------------------------------------------------------------------------

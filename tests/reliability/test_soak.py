@@ -37,7 +37,7 @@ def test_every_flow_ends_in_the_state_the_cloud_says(run: tuple[Plan, Report]) -
 def test_the_report_says_what_happened(run: tuple[Plan, Report]) -> None:
     """Every figure of the table is there, and the seed to try again."""
     text = soak.table(run[1])
-    for said in ("seed", "flows taken up again", "streams lost, got back", "drop-stream", "worst", "worker's memory"):
+    for said in ("seed", "flows resumed", "streams lost, reopened", "drop-stream", "worst", "worker's memory"):
         assert said in text
 
 
@@ -62,11 +62,11 @@ def test_a_plan_is_the_same_for_every_process(run: tuple[Plan, Report]) -> None:
         ("UPDATE flows SET state = 'cancelled' WHERE id = (SELECT max(id) FROM flows)", "ended in cancelled"),
         (
             "UPDATE events SET body = json_set(body, '$.message', 'again') WHERE name = 'StepObserved'",
-            "told twice: again",
+            "reported twice: again",
         ),
         (
             "UPDATE events SET body = json_set(body, '$.message', 'Database created') WHERE name = 'TenantBecameReady'",
-            "went back: ",
+            "reported out of order: ",
         ),
     ],
 )
@@ -88,7 +88,7 @@ def test_what_is_wrong_is_found(damage: str, found: str, run: tuple[Plan, Report
 
 
 def test_a_worker_that_grows_is_found(run: tuple[Plan, Report]) -> None:
-    """Memory is compared between the halves of the time in which nobody is killed."""
+    """Memory is compared between the halves of the time in which nothing is killed."""
     plan, _ = run
     sizes = [(second / 10, 50_000_000 + 1_000_000 * second) for second in range(int(plan.seconds * 10))]
     assert any("grew from" in problem for problem in examine(plan, [], [], sizes).problems)
