@@ -1,7 +1,7 @@
 """The API for programs that do not run trio: the same calls, which wait.
 
 Theory: there is one client, the asynchronous one. `SyncCloudApiClient` keeps a trio loop in a thread of its own
-(`base/blocking.py`) with one `CloudApiClient` in it, hands each call over and waits for what comes of it. So the rules
+(`io/http/blocking.py`) with one `CloudApiClient` in it, hands each call over and waits for the result. So the rules
 of sending, the bounds and the errors are the same ones, and any number of threads share one connection pool.
 Every method has the name, the parameters and the meaning of its asynchronous twin; a test compares the two.
 
@@ -19,7 +19,7 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
-from ...base.blocking import BlockingLoop
+from ..http.blocking import BlockingLoop
 from ..http.polling import Backoff
 from ..sse.blocking import SyncEventSource, SyncEventStream
 from ..sse.decoder import EventStream

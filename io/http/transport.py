@@ -45,8 +45,9 @@ from .answers import decode_body, login_refusal, measure_skew, network_error, ne
 from .bodies import may_be_left
 from .lanes import CLOSING_TIME, LANE_WIDTH, Lane, Lanes
 from .messages import Message
-from .polling import Backoff, may_have_happened
+from .polling import Backoff
 from .reading import read_body, read_error
+from .retries import Retries
 from .tokens import token_expiry
 
 logger = get_logger(__name__)
@@ -54,7 +55,6 @@ logger = get_logger(__name__)
 CONNECTS_AT_ONCE: Final = 64
 """Connections being made at the same time; more wait for their turn, so that a thousand streams are no flood."""
 
-_IDEMPOTENT: Final = frozenset({"GET", "PUT", "DELETE"})
 _GONE: Final = frozenset({404, 410})
 _CONNECTING: Final = frozenset({"connection.connect_tcp", "connection.start_tls"})
 
@@ -246,30 +246,14 @@ class Transport:
             TooLarge: The answer is over the bound.
             UnsafeUrl: The base URL and the path make no URL; nothing was sent.
         """
-        started = trio.current_time()
-        failures = 0
-        unsure = False
-
-        def decide(exc: Exception) -> bool | float:
-            nonlocal failures, unsure
-            failures += 1
-            if unsure and key is not None and isinstance(exc, ApiError) and exc.status == 409:
-                # The first try under this key may still be worked on
-                # (draft-ietf-httpapi-idempotency-key-header, section 2.6): this is no refusal.
-                exc.retryable = True
-            unsure = unsure or may_have_happened(exc)
-            if not isinstance(exc, Network | ApiError) or not exc.retryable or failures >= self._attempts:
-                return False
-            never_left = isinstance(exc, Network) and not exc.sent
-            answers_again = key is not None and self.honours_idempotency
-            if method not in _IDEMPOTENT and not never_left and not answers_again:
-                return False
-            wait = self._backoff.delay(failures - 1, exc.retry_after if isinstance(exc, ApiError) else None)
-            if trio.current_time() - started + wait > self._retry_budget:
-                return False
-            logger.info("%s; trying again in %.1f s", exc, wait)
-            return wait
-
+        retries = Retries(
+            method,
+            key,
+            honoured=lambda: self.honours_idempotency,
+            attempts=self._attempts,
+            budget=self._retry_budget,
+            backoff=self._backoff,
+        )
         headers = {b"Accept": b"application/json"}
         if key is not None:
             headers[b"Idempotency-Key"] = key.encode("ascii")
@@ -278,8 +262,8 @@ class Transport:
             headers[b"Content-Type"] = b"application/json"
             content = msgspec.json.encode(body)
 
-        # `decide` keeps the budget: stamina's own timeout is only looked at after a wait that is already too long.
-        @stamina.retry(on=decide, attempts=self._attempts, timeout=None)
+        # `Retries` keeps the budget: stamina's own timeout is only looked at after a wait that is already too long.
+        @stamina.retry(on=retries.decide, attempts=self._attempts, timeout=None)
         async def attempt() -> Answer:
             async with self._prepared(method, link, headers, content, authorized=authorized) as outgoing:
                 with self._deadline(outgoing):
@@ -293,7 +277,7 @@ class Transport:
         try:
             return await attempt()
         except ApiError as exc:
-            if method == "DELETE" and unsure and exc.status in _GONE:
+            if method == "DELETE" and retries.unsure and exc.status in _GONE:
                 logger.info("%s; it was deleted by a try whose answer was lost", exc)
                 return Answer(f"DELETE {link}", httpx.Response(204), b"")
             raise

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 
 from typing_extensions import override
 
-from ...base.blocking import BlockingLoop
+from ..http.blocking import BlockingLoop
 from .decoder import EventStream, ServerSentEvent
 from .event_source import EventSource, SourceState
 
