@@ -73,16 +73,17 @@ One JSON object a line on stdout, and nothing else there. `?` marks a field that
 _ERRORS_HEAD: Final = """\
 # Errors
 
-Made by `python docs/build_reference.py` from `errors.py`; do not edit.
+Made by `python docs/build_reference.py` from `errors.py`, `base/errors.py` and `engine/errors.py`; do not edit.
 
 Every error this package raises on purpose is a `CloudError`. It carries `user_message` (what happened, to which file,
-URL, flow or option), `recovery_hint` (what mends it), `requires_login`, `requires_setup`, `retryable` (the same call
+URL, flow or option), `recovery_hint` (what to do, without commands), `remedy` (the same as a step a program can
+decide by), `requires_login`, `requires_setup`, `retryable` (the same call
 may succeed a moment later by itself), `exit_code`, and `request_id`, which also ends the message, when it is about a
-request the API's operators can find; `kind` is its name, for `--json` and the journal. Below stands each kind's own
-hint; a single error may carry a better one. Words in capitals stand for what the error names. The exit code is what
-the command line ends with, unless the error stops a flow: that parks the flow (`FlowParked`), and the command ends with
-8, or with 4 where a login is needed, whatever the kind. The kind `UsageError` in a line of `--json` (exit code 2) is no
-`CloudError`: the command line was mistyped.
+request the API's operators can find; `kind` is its name, for `--json` and the journal. The tables show the hint of each
+kind as the command line prints it; a single error may have a better one. Words in capitals are what the error names.
+The exit code is what the command line ends with, unless the error stops a flow: that parks the flow (`FlowParked`), and
+the command ends with 8, or with 4 where a login is needed, whatever the kind. The kind `UsageError` in a line of
+`--json` (exit code 2) is no `CloudError`: the command line was mistyped.
 
 """
 
@@ -133,7 +134,12 @@ def errors_page() -> str:
     for module, title, source in _families():
         kinds = [getattr(module, name) for name in re.findall(r"^class (\w+)\(", source, re.MULTILINE)]
         parts.append(f"## {title[:1].upper()}{title[1:]}\n\n")
-        parts.append(_table(["kind", "what happened", "hint", "requires", "retryable", "exit code"], map(_row, kinds)))
+        parts.append(
+            _table(
+                ["kind", "what happened", "hint at the command line", "requires", "retryable", "exit code"],
+                map(_row, kinds),
+            )
+        )
         parts.append("\n")
     return "".join(parts).rstrip("\n") + "\n"
 

@@ -3,6 +3,7 @@
     from systemprompt_cloud.engine import EnginePaths, Machine, Program, State, on, open_engine
 
 Every public name of the engine is importable from here, and is loaded when it is first used: a table needs no trio.
+Who writes a runner of their own finds its parts in `drive.py`, `store.py`, `signals.py` and `secrets.py`.
 """
 
 from __future__ import annotations
@@ -22,14 +23,18 @@ if TYPE_CHECKING:
     from .errors import EngineClosed as EngineClosed
     from .errors import EventNotAccepted as EventNotAccepted
     from .errors import FlowBusy as FlowBusy
+    from .errors import FlowExists as FlowExists
     from .errors import FlowFailed as FlowFailed
     from .errors import FlowNotFound as FlowNotFound
     from .errors import FlowParked as FlowParked
     from .errors import IncompatibleFlow as IncompatibleFlow
+    from .errors import JournalBusy as JournalBusy
     from .errors import JournalCorrupted as JournalCorrupted
     from .errors import JournalError as JournalError
+    from .errors import JournalMoved as JournalMoved
     from .errors import JournalTooNew as JournalTooNew
     from .errors import MachineInvalid as MachineInvalid
+    from .errors import SignalTaken as SignalTaken
     from .errors import UnexpectedFailure as UnexpectedFailure
     from .errors import VaultMissing as VaultMissing
     from .flow import Flow as Flow
@@ -50,6 +55,9 @@ if TYPE_CHECKING:
     from .machine.parts import Verdict as Verdict
     from .machine.parts import on as on
     from .paths import EnginePaths as EnginePaths
+    from .store import Ownership as Ownership
+    from .store import Store as Store
+    from .store import Vault as Vault
     from .visit import Activity as Activity
     from .visit import Intent as Intent
     from .visit import Program as Program
@@ -57,12 +65,13 @@ if TYPE_CHECKING:
     from .visit import await_signal as await_signal
 
 _ROOMS = {
+    ".store": "Ownership Store Vault",
     "..base.clock": "Clock SystemClock",
     "..base.errors": "CloudError Io",
     ".engine": "Engine open_engine",
-    ".errors": "ActivitiesRanDry EffectUncertain EngineClosed EventNotAccepted FlowBusy FlowFailed FlowNotFound "
-    "FlowParked IncompatibleFlow JournalCorrupted JournalError JournalTooNew MachineInvalid UnexpectedFailure "
-    "VaultMissing",
+    ".errors": "ActivitiesRanDry EffectUncertain EngineClosed EventNotAccepted FlowBusy FlowExists FlowFailed "
+    "FlowNotFound FlowParked IncompatibleFlow JournalBusy JournalCorrupted JournalError JournalMoved JournalTooNew "
+    "MachineInvalid SignalTaken UnexpectedFailure VaultMissing",
     ".flow": "Flow",
     ".history": "Change Outcome",
     ".machine.machine": "Machine",

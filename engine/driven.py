@@ -49,9 +49,11 @@ class Driven:
 
     async def finish(self, live: LiveFlow, failure: Exception | None) -> None:
         """Nothing drives the flow here any more; `failure` is why, when it has not ended."""
-        if live.ended:
-            await discard_secrets(self._vault, live.row.id)
-        if failure is None or live.row.status == "parked":
-            # The journal can answer for it from now on.
-            self._live.pop(live.row.id, None)
-        live.settle(failure)
+        try:
+            if live.ended:
+                await discard_secrets(self._vault, live.row.id)
+        finally:
+            if failure is None or live.row.status == "parked":
+                # The journal can answer for it from now on.
+                self._live.pop(live.row.id, None)
+            live.settle(failure)

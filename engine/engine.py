@@ -1,4 +1,4 @@
-"""The engine: the only loop. It drives flows from state to state, each visit in a nursery of its own.
+"""The engine: starts, resumes, steers and stops the flows of one journal; the loop over states is `drive.py`.
 
     async with open_engine(paths, programs) as engine:
         flow = await engine.start(LOGIN, LoginContext(api_url=...), key="...")
@@ -31,7 +31,7 @@ from .errors import EngineClosed, EventNotAccepted, FlowExists, FlowNotFound, In
 from .feed import Feed, follow
 from .flow import Flow
 from .history import Change, Outcome, first_lines
-from .ids import child_flow_id, new_flow_id
+from .ids import child_flow_id, new_flow_id, runs_inside
 from .inbox import Inbox
 from .journal.file_vault import FileVault
 from .journal.journal import Journal
@@ -165,10 +165,10 @@ class Engine:
             live = await self._driven.take_over(await self._claims.existing(flow))
             if live.ended:
                 return
+            repeat, owner = flow in self._repeating, self._claims.owner
+            self._repeating.discard(flow)  # a decision holds for one try, also for one that fails
             try:
-                repeat, owner = flow in self._repeating, self._claims.owner
                 await take_up(live, self.store, self._secrets, self.cancel, owner, repeat=repeat)
-                self._repeating.discard(flow)
             except BaseException:
                 # Taken over and not driven: it must not look as if it were, or nobody could take it up again.
                 await self._driven.finish(
@@ -288,6 +288,7 @@ class Engine:
             # The journal itself cannot be written: nothing changed, and `wait` raises this.
             failure = exc
         finally:
+            self._repeating -= {flow for flow in self._repeating if runs_inside(flow, live.row.id)}
             await self._driven.finish(live, failure)
 
     async def _begin(

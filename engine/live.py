@@ -1,8 +1,8 @@
 """A flow while this process drives it: the one place where a step becomes a record.
 
-Every change of a flow is made by one function, `LiveFlow.record`: it writes the record and the flow's new row in one
-transaction, and only then updates the live flow. Steps are taken one at a time, under a lock, and cannot be cancelled
-between the accepted step and the commit.
+Every change a driven flow makes goes through one function, `LiveFlow.record`: it writes the record and the flow's new
+row in one transaction, and only then updates the live flow. Steps are taken one at a time, under a lock, and cannot be
+cancelled between the accepted step and the commit.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ NEW_YEAR: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class VirtualClock:
-    """A flow's clock (`io.clock.Clock`) over `trio.current_time()`.
+    """A flow's clock (`base.clock.Clock`) over `trio.current_time()`.
 
     One clock may be handed to several engines, one after the other: it goes on where it stood.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import trio
+
 from ..disk import Disk
 from .vault import VaultFiles
 
@@ -36,4 +38,5 @@ class FileVault:
 
     async def discard(self, flow: str) -> None:
         """Forget every secret of a flow."""
-        self._files.discard(flow)  # one unlink: quicker than a thread, and never left out by a cancellation
+        with trio.CancelScope(shield=True):  # a flow that has ended leaves no secret, also when it is cancelled
+            await self._disk.run(self._files.discard, flow)

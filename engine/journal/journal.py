@@ -265,7 +265,7 @@ class Journal(Reading):
         if found is None:
             return FlowNotFound(f"no flow has the id {flow!r} in {self.path}")
         if found[0] is None:
-            return FlowBusy(flow, pid=0, host="(it has just let go)")
+            return FlowBusy(flow)
         owner = OwnerName.parse(found[0])
         return FlowBusy(flow, pid=owner.pid, host=owner.host)
 

@@ -1,6 +1,6 @@
 """Bringing a journal of an older schema up to today's: with a copy beside it, in one transaction, or not at all.
 
-A schema changes rarely, and the file may hold an unfinished payment, so safety comes before speed:
+A schema changes rarely, and the file may hold an unfinished work, so safety comes before speed:
 
 - A journal is only taken up when every flow in it is at rest: a process of the older version that drives one is named.
 - Before anything is changed a whole copy is on disk, 0600, beside the journal: `journal.sqlite3.schema-1.<time>`.

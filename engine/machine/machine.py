@@ -153,7 +153,7 @@ class Machine(Generic[C]):
         if self._result is not None:
             return self._result(context)
         fields = cast("dict[str, object]", msgspec.to_builtins(context))
-        del fields["problem_code"]  # `Outcome.code` has it
+        fields.pop("problem_code", None)  # `Outcome.code` has it
         return fields
 
     def describe(self) -> dict[str, Any]:

@@ -328,7 +328,8 @@ def _page(status: int, page: str) -> ShortAnswer:
 
 def _refusal(status: int, title: str, text: str, **headers: str) -> ShortAnswer:
     page = _page(status, error_page(title, text))
-    return msgspec.structs.replace(page, headers={**page.headers, **headers})
+    # Closed at once: whoever is refused may not keep the browser waiting for a free connection (SECURITY 5).
+    return msgspec.structs.replace(page, headers={**page.headers, **headers, "Connection": "close"})
 
 
 _USED: Final = (

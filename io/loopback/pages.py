@@ -40,6 +40,9 @@ svg { display: block; width: 3rem; height: 3rem; margin-bottom: 1.1rem; fill: no
   stroke-width: 2.5; stroke-linecap: round; stroke-linejoin: round; }
 .good svg { color: var(--good); } .bad svg { color: var(--bad); } .busy svg { color: var(--busy); }
 .busy svg { animation: turn 1.4s linear infinite; }
+svg g { display: none; }
+.good .i-good, .bad .i-bad, .busy .i-busy { display: inline; }
+p:has(> a:empty) { display: none; }
 @keyframes turn { to { transform: rotate(1turn); } }
 @media (prefers-reduced-motion: reduce) { .busy svg { animation: none; } }
 h1 { margin: 0 0 .5rem; font-size: 1.45rem; line-height: 1.25; }
@@ -73,6 +76,7 @@ _WATCH: Final = """
       if (now.message) say("text", now.message);
       if (now.status === "ready") {
         turn("good", "Your tenant is ready");
+        if (!now.message) say("text", "You can close this tab and return to the terminal.");
         const link = document.getElementById("link");
         if (link && typeof now.app_url === "string" && /^https?:\\/\\//.test(now.app_url)) {
           link.href = link.textContent = now.app_url;
@@ -86,6 +90,7 @@ _WATCH: Final = """
     } catch {
       misses += 1;
       if (misses === 5) {
+        turn("bad", "No longer followed here");
         say("text", "The command line no longer listens here. See the terminal for how it stands.");
         return;
       }
@@ -294,6 +299,8 @@ def _page(
 ) -> str:
     scrub = "" if keep_address else f"<script>{_SCRUB}</script>"
     more = f"<script>{script}</script>" if script else ""
+    # All three: a page that follows a tenant turns from one into another.
+    icons = "".join(f'<g class="i-{name}">{shape}</g>' for name, shape in _ICONS.items())
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f"{scrub}"
@@ -301,7 +308,7 @@ def _page(
         '<meta name="referrer" content="no-referrer">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head>"
         f'<body class="{kind}"{attributes}><main aria-live="polite">'
-        f'<svg viewBox="0 0 48 48" aria-hidden="true">{_ICONS[kind]}</svg>'
+        f'<svg viewBox="0 0 48 48" aria-hidden="true">{icons}</svg>'
         f'<h1 id="title">{escape(title)}</h1><p id="text">{escape(text)}</p>{below}</main>{more}</body></html>\n'
     )
 

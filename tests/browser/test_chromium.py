@@ -97,6 +97,12 @@ async def test_a_person_goes_from_nothing_to_a_running_tenant(tmp_path: Path, br
         assert (ledger.checkouts, ledger.tenants, len(ledger.activities)) == (1, 1, 1)
 
 
+def icons(browser: Browser) -> list[str]:
+    """The pictures that can be seen."""
+    shapes = browser.find_elements(By.CSS_SELECTOR, "svg g")
+    return [str(shape.get_attribute("class")) for shape in shapes if shape.is_displayed()]
+
+
 async def test_a_pending_payment_turns_to_ready_before_the_persons_eyes(tmp_path: Path, browser: Browser) -> None:
     """The waiting page follows the steps, says that the tenant is ready, and stops asking."""
     async with (
@@ -114,6 +120,7 @@ async def test_a_pending_payment_turns_to_ready_before_the_persons_eyes(tmp_path
             assert heading(browser) == "Your tenant is ready"
             assert browser.title == "Your tenant is ready"
             assert browser.find_element(By.ID, "text").text == "Infrastructure ready"
+            assert icons(browser) == ["i-good"]
 
         url = (await rehearsal.wait_shown()).url
         await in_browser(lambda: pay(url))
@@ -137,6 +144,7 @@ async def test_a_pending_payment_that_fails_says_so_on_the_page(tmp_path: Path, 
             browser.get(url)
             press(browser, "pending")
             WebDriverWait(browser, 10, poll_frequency=0.05).until(lambda _: heading(browser) == "Setting up failed")
+            assert icons(browser) == ["i-bad"]
             return browser.find_element(By.ID, "text").text
 
         url = (await rehearsal.wait_shown()).url

@@ -160,3 +160,11 @@ def test_the_pages_name_files_that_are_there() -> None:
         if not ((ROOT / name).is_file() or (ROOT / "engine" / name).is_file())
     ]
     assert missing == []
+
+
+def test_the_table_of_the_engine_names_every_file() -> None:
+    """Who looks for something in the engine finds every file of it in ARCHITECTURE.md's table."""
+    table = (ROOT / "ARCHITECTURE.md").read_text().partition("## The engine, file by file")[2].partition("\n## ")[0]
+    files = {str(path.relative_to(ROOT / "engine")) for path in (ROOT / "engine").rglob("*.py")}
+    named = set(re.findall(r"`([a-z_/]+\.py)`", table))
+    assert {name for name in files if not name.endswith("__init__.py")} == named

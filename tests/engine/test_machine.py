@@ -370,6 +370,15 @@ def test_events_of_other_machines_are_not_decoded() -> None:
             KETTLE.decode_event(body)
 
 
+def test_a_context_that_leaves_out_defaults_is_a_result_too() -> None:
+    """What has its default is not in it."""
+
+    class Sparse(Kettle, frozen=True, kw_only=True, omit_defaults=True):
+        """A kettle that says only what is special."""
+
+    assert kettle(context=Sparse).result(Sparse(degrees=3)) == {"degrees": 3}
+
+
 def test_without_a_result_function_the_context_is_the_result() -> None:
     """As plain data."""
     assert KETTLE.result(Kettle(degrees=3)) == {"problem": "", "degrees": 3, "patience": 60.0}

@@ -6,10 +6,22 @@ from typing import Any
 
 import pytest
 import trio
+from systemprompt_cloud.engine import engine as engine_module
+from systemprompt_cloud.engine.drive import take_up
 from systemprompt_cloud.engine.engine import open_engine
-from systemprompt_cloud.engine.errors import EffectUncertain, FlowBusy, FlowParked
+from systemprompt_cloud.engine.errors import EffectUncertain, FlowBusy, FlowParked, JournalBusy
+from systemprompt_cloud.engine.live import LiveFlow
 from systemprompt_cloud.engine.machine.machine import Machine
-from systemprompt_cloud.engine.machine.parts import ANY, CancelRequested, Context, ResumePolicy, State, Verdict, on
+from systemprompt_cloud.engine.machine.parts import (
+    ANY,
+    CancelRequested,
+    Context,
+    Event,
+    ResumePolicy,
+    State,
+    Verdict,
+    on,
+)
 from systemprompt_cloud.engine.visit import Program, Visit
 from systemprompt_cloud.errors import Network
 from systemprompt_cloud.io.local.paths import CloudPaths
@@ -71,3 +83,54 @@ async def test_a_decision_that_came_to_nothing_is_not_kept(paths: CloudPaths) ->
         with pytest.raises(FlowParked):
             await flow.wait()
         assert flow.row.incarnation == 1
+
+
+class Delivered(Event, frozen=True):
+    """The order came."""
+
+
+HOUSEHOLD = Machine(
+    "household",
+    version=1,
+    initial="shopping",
+    context=Context,
+    states=[
+        State("shopping", "shopping", child="order"),
+        State("fed", "fed", verdict=Verdict.SUCCESS),
+        State("hungry", "hungry", verdict=Verdict.CANCELLED),
+    ],
+    rows=[on(Delivered, "shopping", "fed"), on(CancelRequested, ANY, "hungry")],
+)
+
+
+async def test_a_decision_about_a_child_that_cannot_be_resumed_is_not_kept(
+    paths: CloudPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its parent was resumed for it and parked again: the next resume asks, as if nothing had been decided."""
+    shop = Shop()
+    shop.cut.set()
+
+    async def send_out(visit: Visit[Any]) -> Event:
+        await visit.run_child(shop.program, Context())
+        return Delivered()
+
+    household: Program[Any] = Program(HOUSEHOLD, {"shopping": [send_out]})
+    async with open_engine(paths, [household, shop.program]) as engine:
+        flow = await engine.start(HOUSEHOLD, Context())
+        with pytest.raises(FlowParked):
+            await flow.wait()
+        (child,) = [row for row in engine.journal.flows() if row.parent == flow.id]
+
+        async def fails_for_the_child(live: LiveFlow, *args: Any, **options: Any) -> None:
+            if live.row.id == child.id:
+                raise JournalBusy("another process holds the journal")
+            await take_up(live, *args, **options)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(engine_module, "take_up", fails_for_the_child)
+            with pytest.raises(FlowParked):
+                await (await engine.resume(child.id, repeat=True)).wait()
+        with pytest.raises(FlowParked) as parked:
+            await (await engine.resume(flow.id)).wait()
+        assert parked.value.kind == "EffectUncertain"
+        assert engine.row(child.id).incarnation == 1

@@ -153,6 +153,19 @@ async def test_a_pipelined_second_request_is_no_second_hit() -> None:
     assert answers[0].count(b"HTTP/1.1 ") == 1 or b"HTTP/1.1 409" in answers[0]
 
 
+async def test_who_is_refused_is_hung_up_on() -> None:
+    """A program that keeps its connection after a refusal takes no place from the browser."""
+    async with still_waiting() as listener:
+        stream = await trio.open_tcp_stream("127.0.0.1", listener.port)
+        async with stream:
+            await stream.send_all(request(listener.port, "/favicon.ico").replace(b"Connection: close\r\n", b""))
+            answer = b""
+            while part := await stream.receive_some():
+                answer += part
+        assert status_of(answer) == 404
+        assert b"connection: close" in answer.lower()
+
+
 async def test_a_hit_is_decided_once() -> None:
     """Whoever decides a second time is told, and the browser keeps the first answer."""
     answers: list[bytes] = []

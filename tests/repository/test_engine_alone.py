@@ -134,12 +134,16 @@ def test_a_copy_of_the_engine_survives_a_kill(alone: tuple[Path, Path]) -> None:
     assert (state.stat().st_mode & 0o777, (state / ".gitignore").read_text()) == (0o700, "*\n")
 
 
-def test_every_public_name_loads_alone(alone: tuple[Path, Path]) -> None:
-    """Each name of `engine` is in the copy."""
+def test_every_public_name_and_every_file_loads_alone(alone: tuple[Path, Path]) -> None:
+    """Each name of `engine` is in the copy, and no file of it needs anything that is not there."""
     python, base = alone
     script = "from elsewhere import engine\nfor name in dir(engine): getattr(engine, name)\nprint(len(dir(engine)))"
     done = run(python, "-c", script, cwd=base)
     assert (done.returncode, done.stdout) == (0, f"{len(dir(engine))}\n"), done.stderr
+    files = [path.relative_to(base).with_suffix("") for path in sorted((base / "elsewhere").rglob("*.py"))]
+    imports = "\n".join(f"import {'.'.join(file.parts).removesuffix('.__init__')}" for file in files)
+    done = run(python, "-c", imports, cwd=base)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
