@@ -1,6 +1,6 @@
 """Makes `demo.svg`, the README's picture, from a real run of the demo in a real terminal window.
 
-python docs/picture.py
+python -m docs.picture, in a UTF-8 locale
 """
 
 import io
@@ -16,7 +16,7 @@ from tests.support.command import COMMAND
 from tests.support.terminal import open_window
 
 PICTURE = Path(__file__).with_name("demo.svg")
-COLUMNS, LINES = 104, 34
+COLUMNS, LINES = 104, 46
 
 
 async def main() -> None:
@@ -32,6 +32,7 @@ async def main() -> None:
     console.print(Text("$ make demo", style="bold"))
     for line in lines[first:]:
         console.print(line)
+    console.print()  # the last line would lose its descenders
     drawn = console.export_svg(title="systemprompt-cloud demo")
     # No fonts from elsewhere: whoever reads the page reads only this repository.
     PICTURE.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL))

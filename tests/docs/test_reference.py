@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import tomllib
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from systemprompt_cloud.io.cloud import wire
 from systemprompt_cloud.io.local.credentials import CloudCredentials
 from systemprompt_cloud.io.local.paths import CloudPaths
 from systemprompt_cloud.io.local.tenants import StoredTenant
+from systemprompt_cloud.machines.every import MACHINES
 from systemprompt_cloud.sandbox.api import API
 
 ROOT = Path(__file__).parents[2]
@@ -168,3 +170,14 @@ def test_the_table_of_the_engine_names_every_file() -> None:
     files = {str(path.relative_to(ROOT / "engine")) for path in (ROOT / "engine").rglob("*.py")}
     named = set(re.findall(r"`([a-z_/]+\.py)`", table))
     assert {name for name in files if not name.endswith("__init__.py")} == named
+
+
+def test_the_picture_shows_what_the_demo_says_today() -> None:
+    """README's picture describes each state as its machine does; `python -m docs.picture` makes it anew."""
+    lines: dict[str, str] = {}
+    for y, text in re.findall(r'<text [^>]*y="([\d.]+)"[^>]*>([^<]*)</text>', (ROOT / "docs" / "demo.svg").read_text()):
+        lines[y] = lines.get(y, "") + unescape(text).replace("\xa0", " ")
+    shown = [found.groups() for line in lines.values() if (found := re.match(r"  \d:\d\d +(\w+) +(\w.+?) *$", line))]
+    meanings = {(machine.name, state.meaning) for machine in MACHINES for state in machine.states.values()}
+    assert len(shown) > 10
+    assert [each for each in shown if each not in meanings] == []
