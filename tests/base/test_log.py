@@ -166,7 +166,7 @@ def test_a_library_says_nothing_unasked() -> None:
     assert ended.stderr == ""
     ours = [line for line in ended.stdout.splitlines() if f":{PACKAGE}." in line]
     assert len(ours) == 2
-    assert ours[0].startswith(f"INFO:{PACKAGE}.io.http.transport:GET http://127.0.0.1:9/api/v1/tenants/***/status")
+    assert ours[0].startswith(f"INFO:{PACKAGE}.io.http.retries:GET http://127.0.0.1:9/api/v1/tenants/***/status")
     assert "trying again in" in ours[0]
     assert ours[1] == f"WARNING:{PACKAGE}.base.files:a warning"
     assert "bearer-token" not in "".join(ours)

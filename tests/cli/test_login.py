@@ -126,7 +126,9 @@ def test_pasted_address(cli: CommandLine) -> None:
 def test_nothing_to_paste(cli: CommandLine) -> None:
     """The end of stdin ends the reading only, and that is said: a browser here is still waited for. Nobody asks on."""
     ran = cli.play("login", "--port", "0", "--paste").ended(0)
-    assert [ran.err.count(words) for words in ("paste the address", "browser on this computer is still")] == [1, 1]
+    assert [
+        ran.err.count(words) for words in ("paste the address", "Still waiting for a browser on this computer")
+    ] == [1, 1]
     ran = cli(*LOGIN, "--paste", "--no-input").ended(2)
     assert "--no-input forbids to ask" in ran.err
 

@@ -46,7 +46,7 @@ def test_a_port_that_a_flow_must_come_back_to(cli: CommandLine) -> None:
     second.wait_invited()
     ran = cli("login", "--port", "0", "--no-browser").ended(8)
     assert f"port {port} on 127.0.0.1 is taken, by another program or a flow of yours" in ran.err
-    assert "end the program, or the flow of yours, that holds it" in ran.err
+    assert "stop the program, or your other flow, that uses it" in ran.err
 
 
 def test_no_such_call_is_another_matter_than_no_good_answer() -> None:

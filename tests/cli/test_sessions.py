@@ -73,7 +73,7 @@ def test_show(kept: CommandLine) -> None:
 def test_switch(kept: CommandLine) -> None:
     """The session that is switched to is the active one; that it has ended is said."""
     assert kept("sessions", "switch", "t1", "--json").ended(0).lines[0]["active"] is True
-    assert "It has ended" in kept("sessions", "switch", "t2").ended(0).err
+    assert "It has expired" in kept("sessions", "switch", "t2").ended(0).err
     kept("sessions", "switch", "t9").ended(2)
     assert SessionStore.load_or_create(kept.directory / "sessions/index.json").active_key == "tenant_t2"
 
