@@ -192,14 +192,15 @@ class StreamAnswer(Response):
     def _finished(self, tenant: SandboxTenant) -> bool:
         """Whether the tenant's last step has been sent."""
         done = self._world.steps_of(tenant)
-        return bool(done) and done[-1].event_type in _LAST_STEPS
+        # A step may become due after the caller looked for new ones: then it is not sent yet.
+        return bool(done) and done[-1].number <= self._after and done[-1].event_type in _LAST_STEPS
 
     def _next_step(self, tenant: SandboxTenant | None) -> float:
-        """The time of the next step on the world's clock; infinity when there is none."""
+        """The time of the next step that is not sent, perhaps past, on the world's clock; infinity for none."""
         if tenant is None:
             return float("inf")
-        moments = (tenant.started + step.offset for step in tenant.steps)
-        return min((moment for moment in moments if moment > self._world.now()), default=float("inf"))
+        moments = (tenant.started + step.offset for step in tenant.steps if step.number > self._after)
+        return min(moments, default=float("inf"))
 
     async def _send(self, chunk: bytes, trickle: Fault | None, write: Write) -> None:
         if trickle is None:
