@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import httpx
 import pytest
 import trio
@@ -30,6 +32,19 @@ async def test_a_tenants_stream_tells_all_ten_steps_and_ends(bearer: Bearer, pai
     assert [event.record["event_type"] for event in events][-2:] == ["infrastructure_ready", "tenant_ready"]
     assert events[-1].record["status"] == "ready"
     assert events[-1].record["app_url"].startswith("https://")
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.1, 0.3, 0.5, 0.7, 1.0, 1.3])
+async def test_a_step_that_becomes_due_between_two_looks_is_told(bearer: Bearer, paid: Paid, seconds: float) -> None:
+    """However the clock moves between any two readings of it, the stream ends after the last step and not before."""
+    readings = count()
+    async with (
+        serve_sandbox(step_seconds=1.0, now=lambda: next(readings) * seconds) as sandbox,
+        reading(events_url(sandbox, paid(sandbox)), bearer(sandbox)) as stream,
+    ):
+        with trio.fail_after(30):
+            events = await stream.rest()
+    assert [event.id for event in events if event.id] == [str(number) for number in range(1, 11)]
 
 
 async def test_a_checkouts_stream_lives_before_the_payment_and_tells_after_it(bearer: Bearer, buy: Buy) -> None:
