@@ -33,19 +33,9 @@ def fingerprint(
     rows: Sequence[Row],
 ) -> str:
     """The identity of a table, in 16 hexadecimal digits."""
-    return _hash(
-        {
-            "name": name,
-            "version": version,
-            "initial": initial,
-            "context": [field for field in context.__struct_fields__ if field not in Context.__struct_fields__],
-            "events": {tag: list(events[tag].__struct_fields__) for tag in sorted(events)},
-            "states": [_facts(state) for state in states],
-            "rows": [
-                [row.event.__name__, row.source, row.to, row.guard is not None, row.update is not None] for row in rows
-            ],
-        }
-    )
+    fields = [field for field in context.__struct_fields__ if field not in Context.__struct_fields__]
+    facts = [[row.event.__name__, row.source, row.to, row.guard is not None, row.update is not None] for row in rows]
+    return _hash(name, version, initial, fields, events, states, facts)
 
 
 def named_fingerprint(
@@ -58,17 +48,9 @@ def named_fingerprint(
     rows: Sequence[Row],
 ) -> str:
     """The identity as releases up to 0.1.0 computed it, from the names of functions too."""
-    return _hash(
-        {
-            "name": name,
-            "version": version,
-            "initial": initial,
-            "context": [field for field in context.__struct_fields__ if field not in _ADDED],
-            "events": {tag: list(events[tag].__struct_fields__) for tag in sorted(events)},
-            "states": [_facts(state) for state in states],
-            "rows": [[row.event.__name__, row.source, row.to, _name(row.guard), _name(row.update)] for row in rows],
-        }
-    )
+    fields = [field for field in context.__struct_fields__ if field not in _ADDED]
+    facts = [[row.event.__name__, row.source, row.to, _name(row.guard), _name(row.update)] for row in rows]
+    return _hash(name, version, initial, fields, events, states, facts)
 
 
 def _facts(state: State) -> dict[str, Any]:
@@ -89,5 +71,22 @@ def _name(function: Callable[..., object] | None) -> str | None:
     return None if function is None else getattr(function, "__name__", None)
 
 
-def _hash(table: Mapping[str, Any]) -> str:
+def _hash(
+    name: str,
+    version: int,
+    initial: str,
+    fields: list[str],
+    events: Mapping[str, type[Event]],
+    states: Iterable[State],
+    rows: list[list[Any]],
+) -> str:
+    table = {
+        "name": name,
+        "version": version,
+        "initial": initial,
+        "context": fields,
+        "events": {tag: list(events[tag].__struct_fields__) for tag in sorted(events)},
+        "states": [_facts(state) for state in states],
+        "rows": rows,
+    }
     return hashlib.sha256(msgspec.json.encode(table)).hexdigest()[:16]
