@@ -18,8 +18,8 @@ from .store import Store
 from .versions import Begun, bring, is_current
 from .visit import Program
 
-Enliven: TypeAlias = Callable[[Program[Any], FlowRow, Context], LiveFlow]
-"""Makes a flow that can be driven of what is stored."""
+Enliven: TypeAlias = Callable[[Program[Any], FlowRow, Context, tuple[FlowRow, Record] | None], LiveFlow]
+"""Makes a flow that can be driven of what is stored; see `LiveFlow` for the last of its arguments."""
 
 
 class Loading:
@@ -56,8 +56,10 @@ class Loading:
             )
         return program
 
-    async def load(self, row: FlowRow) -> tuple[LiveFlow, Record | None]:
-        """The flow, with the record that has to be written first if another version of its machine wrote it.
+    async def load(self, row: FlowRow) -> LiveFlow:
+        """The flow, ready to be driven.
+
+        What carries it over from another version of its machine is written with its first record.
 
         Raises:
             IncompatibleFlow: Another version wrote it, and no migration leads from there.
@@ -68,7 +70,8 @@ class Loading:
             intents = await self._store.intents(row.id, row.incarnation)
             begun = Begun(intents, await self._store.children(row.id))
         brought = bring(program.machine, row, begun, self._ledger.clock.now())
-        return self._enliven(program, brought.row, brought.context), brought.record
+        migrated = None if brought.record is None else (row, brought.record)
+        return self._enliven(program, brought.row, brought.context, migrated)
 
     def read(self, row: FlowRow, begun: Begun) -> Context:
         """What a stored flow knows, in today's terms. Raises `IncompatibleFlow`."""
@@ -82,7 +85,7 @@ class Loading:
             FlowParked: It has not; it waits for a person to fix something.
             EngineClosed: It has not, and nothing drives it here.
         """
-        live, _ = await self.load(await self.existing(flow))
+        live = await self.load(await self.existing(flow))
         if live.ended:
             return live.outcome()
         if live.row.trouble is not None:
