@@ -37,6 +37,18 @@ class EventNotAccepted(CloudError):
         self.state, self.event = state, event
 
 
+class NotStorable(CloudError, hint="Give the field a value that JSON can hold and its type allows."):
+    """A context or an event cannot be written, or would not be read back as it is; nothing was changed.
+
+    Attributes:
+        field: Which field, from the class on: `Order.items[2].price`.
+    """
+
+    def __init__(self, message: str, *, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 class FlowNotFound(CloudError, hint="Check the id.", remedy="list_flows"):
     """No flow has this id, or the shortened id fits several."""
 

@@ -31,11 +31,14 @@ from typing import Any, Generic, TypeVar, cast
 import msgspec
 import transitions
 
-from ..errors import EventNotAccepted
+from ..errors import EventNotAccepted, NotStorable
 from .identity import fingerprint, named_fingerprint
 from .migrations import Migration, check_migrations
 from .parts import Context, Event, Row, State, Step
-from .rules import check_paths, check_promises, check_states, expand
+from .reach import later_events
+from .rules import check_identity, check_paths, check_promises, check_states, expand
+from .storable import Codec, is_mutable
+from .timeouts import TIMEOUT_RULE, context_timeouts, is_timeout
 
 C = TypeVar("C", bound=Context)
 T = TypeVar("T")
@@ -66,6 +69,8 @@ class Machine(Generic[C]):
         migrations: How flows that older tables wrote go on in this one; see `engine/machine/migrations.py`.
         known_as: Fingerprints of this version under which flows of this very table are stored: for flows of release
             0.1.0, whose fingerprint included the names of functions, where a function was renamed since.
+        formerly: Names the machine had before; flows stored under one of them go on.
+        identity: The context's fields that make two starts with one key the same: other values are refused there.
 
     Raises:
         MachineInvalid: The table breaks a rule: duplicate or shadowed rows, unknown or unreachable states, a state that
@@ -84,8 +89,12 @@ class Machine(Generic[C]):
         result: Callable[[C], Mapping[str, object]] | None = None,
         migrations: Sequence[Migration] = (),
         known_as: Sequence[str] = (),
+        formerly: Sequence[str] = (),
+        identity: Sequence[str] = (),
     ) -> None:
         self.name = name
+        self.names = (name, *formerly)
+        """Its name, then the names it had before: flows are stored under each of them."""
         self.version = version
         self.initial = initial
         self.context_type = context
@@ -101,6 +110,15 @@ class Machine(Generic[C]):
         union = cast("type[Event]", reduce(lambda left, right: left | right, self.events.values()))
         self._event_decoder = msgspec.json.Decoder(union)
         self._context_decoder = msgspec.json.Decoder(context)
+        self._event_codecs = {name: Codec(event, self._event_decoder) for name, event in self.events.items()}
+        self._context_codec = Codec(context, self._context_decoder)
+        self.mutable_context = is_mutable(context)
+        """Whether a context can be changed in place: it has a list, a dictionary or the like somewhere inside."""
+        check_identity(name, context, identity)
+        self.identity = tuple(identity)
+        """The context's fields that make two starts with one key the same."""
+        self._timeouts = context_timeouts(self.states, context)
+        self._later = later_events(self.states, self.expanded)
         table = (name, version, initial, context, self.events, tuple(self.states.values()), self.rows)
         self.fingerprint = fingerprint(*table)
         self._fingerprints = frozenset({self.fingerprint, named_fingerprint(*table), *known_as})
@@ -138,10 +156,47 @@ class Machine(Generic[C]):
         """A context from its JSON; `msgspec.DecodeError` if it does not fit."""
         return _decoded(self._context_decoder, body)
 
+    def encode_event(self, event: Event) -> tuple[str, Event]:
+        """An event as JSON, and as it will be read back.
+
+        Raises:
+            NotStorable: It is none of this machine's, cannot be written, or would not be read back as it is.
+        """
+        codec = self._event_codecs.get(type(event).__name__)
+        if codec is None:
+            name = type(event).__name__
+            raise NotStorable(f"{name}: it is no event of machine {self.name}", field=name)
+        return codec.encode(event)
+
+    def encode_context(self, context: Context) -> tuple[str, C]:
+        """A context as JSON, and as it will be read back: a flow goes on with that.
+
+        Raises:
+            NotStorable: It is not of this machine's class, cannot be written, or would not be read back as it is.
+        """
+        return self._context_codec.encode(cast("C", context))
+
+    def check_timeouts(self, context: C) -> None:
+        """Check every field of the context that a state has as its timeout.
+
+        Raises:
+            NotStorable: One is no finite, positive number of seconds up to a hundred years; the message names it.
+        """
+        for name, optional in self._timeouts:
+            seconds = getattr(context, name)
+            if not (is_timeout(seconds) or (seconds is None and optional)):
+                field = f"{type(context).__name__}.{name}"
+                raise NotStorable(f"{field}: {seconds!r} is no timeout; {TIMEOUT_RULE}", field=field)
+
+    def keeps(self, state: str, event_type: type[Event]) -> bool:
+        """Whether a state that can be entered from `state`, by one or more steps, has a row for the event."""
+        return event_type in self._later.get(state, ())
+
     def timeout_of(self, state: str, context: C) -> float | None:
         """Seconds a flow may stay in `state`, or None for no limit."""
         timeout = self.states[state].timeout
-        return float(getattr(context, timeout)) if isinstance(timeout, str) else timeout
+        seconds = getattr(context, timeout) if isinstance(timeout, str) else timeout
+        return None if seconds is None else float(seconds)
 
     def shares_deadline(self, left: str, entered: str) -> bool:
         """Whether the two states share one deadline, which entering the second keeps; see `State.timeout`."""

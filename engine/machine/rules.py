@@ -9,6 +9,7 @@ import msgspec
 
 from ..errors import MachineInvalid
 from .parts import ANY, DeadlinePassed, Row, State
+from .reach import closure
 
 DEADLINE: Final = DeadlinePassed.__name__
 
@@ -58,11 +59,11 @@ def expand(machine: str, states: Mapping[str, State], rows: Sequence[Row]) -> tu
 def check_paths(machine: str, initial: str, states: Mapping[str, State], expanded: Sequence[tuple[str, Row]]) -> None:
     """Every state can be reached, and from every state a final one can be reached."""
     arrows = {(source, row.to) for source, row in expanded if row.to is not None}
-    reached = _closure({initial}, arrows)
+    reached = closure({initial}, arrows)
     if lost := [name for name in states if name not in reached]:
         raise MachineInvalid(f"machine {machine}: nothing leads to {', '.join(lost)}")
     ends = {name for name, state in states.items() if state.final}
-    ending = _closure(ends, {(to, source) for source, to in arrows})
+    ending = closure(ends, {(to, source) for source, to in arrows})
     if stuck := [name for name in states if name not in ending]:
         raise MachineInvalid(f"machine {machine}: no end can be reached from {', '.join(stuck)}")
 
@@ -89,10 +90,12 @@ def check_promises(
             raise MachineInvalid(f"machine {machine}: the final state {name} cannot do or await anything")
 
 
-def _closure(start: set[str], arrows: set[tuple[str, str]]) -> set[str]:
-    reached = set(start)
-    frontier = set(start)
-    while frontier:
-        frontier = {to for source, to in arrows if source in frontier} - reached
-        reached |= frontier
-    return reached
+def check_identity(machine: str, context: type[msgspec.Struct], identity: Sequence[str]) -> None:
+    """The identity is a list of the context's fields, each once."""
+    if isinstance(identity, str):
+        raise MachineInvalid(f"machine {machine}: identity is the string {identity!r}; write ({identity!r},)")
+    for field in identity:
+        if field not in context.__struct_fields__:
+            raise MachineInvalid(f"machine {machine}: identity names no field of {context.__name__}: {field}")
+        if list(identity).count(field) > 1:
+            raise MachineInvalid(f"machine {machine}: identity names {field} twice")

@@ -1,0 +1,40 @@
+"""What a timeout may be: a state's own, or what a field of the context says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Final, cast
+
+import msgspec
+import msgspec.inspect as info
+
+from .parts import State
+
+LONGEST: Final = 100 * 366 * 24 * 3600
+"""A hundred years in seconds: what is longer cannot be added to a date, and is meant to be no timeout."""
+TIMEOUT_RULE: Final = "a timeout is a finite, positive number of seconds up to a hundred years"
+
+
+def is_timeout(seconds: Any) -> bool:
+    """Whether a value is a number of seconds that a flow can wait."""
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float, Decimal)):
+        return False
+    if isinstance(seconds, Decimal) and not seconds.is_finite():  # comparing one of those raises
+        return False
+    return 0 < seconds <= LONGEST
+
+
+def context_timeouts(states: Mapping[str, State], context: type[msgspec.Struct]) -> tuple[tuple[str, bool], ...]:
+    """The context's fields that are timeouts, each with whether it may be None, for no limit."""
+    wanted = {state.timeout for state in states.values() if isinstance(state.timeout, str)}
+    fields = cast("info.StructType", info.type_info(context)).fields
+    return tuple((each.name, _may_be_none(each.type)) for each in fields if each.name in wanted)
+
+
+def _may_be_none(known: info.Type) -> bool:
+    if isinstance(known, info.Metadata):
+        return _may_be_none(known.type)
+    if isinstance(known, info.UnionType):
+        return any(map(_may_be_none, known.types))
+    return isinstance(known, (info.NoneType, info.AnyType))
