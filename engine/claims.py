@@ -53,6 +53,12 @@ class Claims(Loading):
                 remedy=Remedy("resume_without_repeat", {"flow": row.id}),
             )
 
+    def refuse_busy(self, row: FlowRow) -> None:
+        """Raises `FlowBusy` when another process drives the flow."""
+        if row.owner not in (None, self.owner) and self._owned.is_alive(row.owner):
+            owner = OwnerName.parse(row.owner)
+            raise FlowBusy(row.id, pid=owner.pid, host=owner.host)
+
     async def take_over(self, flow: str, write: Callable[[LiveFlow], Awaitable[object]]) -> LiveFlow:
         """Make a flow ours with its first write here; one that has ended is only loaded.
 
@@ -76,9 +82,7 @@ class Claims(Loading):
             return await self._take_over(moved, write)
 
     async def _take_over(self, row: FlowRow, write: Callable[[LiveFlow], Awaitable[object]]) -> LiveFlow:
-        if row.owner not in (None, self.owner) and self._owned.is_alive(row.owner):
-            owner = OwnerName.parse(row.owner)
-            raise FlowBusy(row.id, pid=owner.pid, host=owner.host)
+        self.refuse_busy(row)
         live = await self.load(row)
         if not live.ended:
             await write(live)

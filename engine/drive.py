@@ -75,9 +75,7 @@ def may_have_children(live: LiveFlow, visit: Visit[Any]) -> bool:
     return visit.ran_children or live.machine.states[visit.state].child is not None
 
 
-async def take_up(
-    live: LiveFlow, vault: Vault, owner: str, *, repeat: bool = False, why: Why = "person"
-) -> None:
+async def take_up(live: LiveFlow, vault: Vault, owner: str, *, repeat: bool = False, why: Why = "person") -> None:
     """What comes before `drive` where an earlier process has driven the flow; then it is driven with `resumed`.
 
     Args:

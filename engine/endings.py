@@ -94,24 +94,26 @@ class Endings:
         return True
 
     async def _cancel_undriven(self, flow: str, reason: str) -> bool:
-        await self._cancel_children(flow, reason)
-        with trio.CancelScope(shield=True):
-            try:
+        try:
+            self._claims.refuse_busy(await self._claims.existing(flow))
+            await self._cancel_children(flow, reason)
+            with trio.CancelScope(shield=True):  # written and driven, or neither
                 live = await self._claims.take_over(flow, lambda live: live.step(CancelRequested(reason)))
-            except FlowBusy:
-                try:
-                    await ask_to_end(self._store, self._ledger.clock, flow, reason)
-                except EventNotAccepted:  # it has ended meanwhile
-                    return True
-                return False
-            except IncompatibleFlow:
-                await self._abandon(await self._claims.existing(flow), reason)
+                if not live.ended:
+                    self._go_on(live)
+        except FlowBusy:
+            try:
+                await ask_to_end(self._store, self._ledger.clock, flow, reason)
+            except EventNotAccepted:  # it has ended meanwhile
                 return True
-            if live.ended:
+            return False
+        except IncompatibleFlow:
+            await self._abandon(await self._claims.existing(flow), reason)
+            return True
+        if live.ended:
+            with trio.CancelScope(shield=True):
                 await discard_secrets(self._vault, flow)
-            else:
-                self._go_on(live)
-            return live.ended
+        return live.ended
 
     async def _cancel_children(self, flow: str, reason: str) -> None:
         failures: list[CloudError] = []

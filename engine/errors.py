@@ -44,8 +44,8 @@ class NotStorable(CloudError, hint="Give the field a value that JSON can hold an
         field: Which field, from the class on: `Order.items[2].price`.
     """
 
-    def __init__(self, message: str, *, field: str) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, field: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
         self.field = field
 
 
@@ -113,10 +113,10 @@ class KeyInUse(CloudError):
         fields: The fields of the context that differ.
     """
 
-    def __init__(self, flow: str, fields: Sequence[str]) -> None:
+    def __init__(self, flow: str, fields: Sequence[str], *, how: str = "has the same key") -> None:
         names = ", ".join(fields)
         super().__init__(
-            f"flow {flow} has the same key and was started with another {names}",
+            f"flow {flow} {how} and was started with another {names}",
             hint="Let it end or cancel it, or start with another key.",
             remedy=Remedy("wait_or_cancel", {"flow": flow}),
         )

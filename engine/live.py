@@ -33,7 +33,7 @@ class RunChild(Protocol):
     resumes it. Raises `FlowParked` when the child is paused."""
 
     def __call__(
-        self, parent: LiveFlow, program: Program[Any], context: Context, key: str | None
+        self, parent: LiveFlow, visit: int, program: Program[Any], context: Context, key: str | None
     ) -> Awaitable[Outcome]: ...
 
 
@@ -117,10 +117,16 @@ class LiveFlow(Steps):
             changes["incarnation"] = self.row.incarnation + 1
         await self.record("resumed", "resumed" if why == "person" else why, NO_BODY, **changes)
         self.why = why
+        if repeat:
+            self.repeating = None
         self.intents = self.inherited = frozenset() if repeat else announced
 
-    async def ask_again(self, why: Why) -> bool:
+    async def ask_again(self, why: Why, *, pausing: bool = False) -> bool:
         """A resume of a flow that is driven here: one that is being paused goes on instead.
+
+        Args:
+            why: Why it is resumed.
+            pausing: It is about to be paused, because a flow that it runs is.
 
         Returns:
             False when nothing drives the flow here any more: it has to be taken over.
@@ -128,7 +134,7 @@ class LiveFlow(Steps):
         async with self.lock:
             if self.stopped or self.settled.is_set():
                 return False
-            if self.run is not None and self.run.trouble is not None:
+            if pausing or (self.run is not None and self.run.trouble is not None):
                 self.again = why
             return True
 
@@ -153,7 +159,7 @@ class LiveFlow(Steps):
             again, self.again = self.again, None
             try:
                 if again is not None:
-                    await self._resume(self.row.owner or "", repeat=False, why=again)
+                    await self._resume(self.row.owner or "", repeat=self.repeating == self.row.id, why=again)
                     return None
                 await self.record("parked", trouble.kind, body, status="parked", trouble=body, owner=None)
             except BaseException:
@@ -198,7 +204,9 @@ class LiveFlow(Steps):
             key = f"{self.row.id}:{incarnation}:{effect}"
             if key in self.inherited:
                 if state.resume is ResumePolicy.ASK:
-                    raise EffectUncertain(f"{state.effect}: it is not known whether it happened before the interruption")
+                    raise EffectUncertain(
+                        f"{state.effect}: it is not known whether it happened before the interruption"
+                    )
                 return Intent(key, uncertain=True)
             if key not in self.intents:
                 await self.record("intent", key, NO_BODY)
@@ -221,9 +229,9 @@ class LiveFlow(Steps):
         """Call something that waits for the disk, in a worker thread."""
         return await self._disk.run(function, *args, **kwargs)
 
-    async def run_child(self, program: Program[Any], context: Context, key: str | None) -> Outcome:
-        """Run or resume a child flow of this visit."""
-        return await self._run_child(self, program, context, key)
+    async def run_child(self, visit: int, program: Program[Any], context: Context, key: str | None) -> Outcome:
+        """Run or resume a child flow of one visit."""
+        return await self._run_child(self, visit, program, context, key)
 
     def deadline(self) -> datetime | None:
         """When the current visit runs out."""

@@ -167,6 +167,8 @@ class Steps:
         if incarnation not in (None, self.row.incarnation):
             logger.debug("%s dropped %s: visit %s is over", self.row.id, type(event).__name__, incarnation)
             return False
+        if self.machine.events.get(type(event).__name__) is not type(event):
+            raise EventNotAccepted(self.row.state, type(event).__name__, machine=self.machine.name)
         body, event = self.machine.encode_event(event)
         try:
             step = self.machine.step(self.row.state, self.context, event)
@@ -201,8 +203,10 @@ class Steps:
             return
         names = [each for each in stored.__struct_fields__ if getattr(stored, each) != getattr(self.context, each)]
         self.context = stored
+        field = f"{type(stored).__name__}.{names[0]}"
         raise NotStorable(
-            f"{type(stored).__name__}.{names[0]} was changed in place; the flow keeps what was written",
+            f"{field} was changed in place; the flow keeps what was written",
+            field=field,
             hint="Return a new context from `update` (`msgspec.structs.replace`), and change none in an activity.",
         )
 

@@ -81,8 +81,8 @@ class Host(Protocol):
         """Call something that waits for the disk."""
         ...
 
-    async def run_child(self, program: Program[Any], context: Context, key: str | None) -> Outcome:
-        """Run or resume a child flow of this visit."""
+    async def run_child(self, visit: int, program: Program[Any], context: Context, key: str | None) -> Outcome:
+        """Run or resume a child flow of one visit."""
         ...
 
 
@@ -167,6 +167,7 @@ class Visit(Generic[C]):
         if not _EFFECT.fullmatch(name):
             raise NotStorable(
                 f"{self.state} announces the effect {name!r}; it is sent as part of an idempotency key",
+                field="effect",
                 hint="Use up to 200 printable ASCII characters, without spaces.",
             )
         await self._refuse_if_left(name)
@@ -224,13 +225,13 @@ class Visit(Generic[C]):
         await self._refuse_if_left(machine)
         self.ran_children = True
         if key is not None:
-            return await self._host.run_child(program, context, key)
+            return await self._host.run_child(self.incarnation, program, context, key)
         child = f"a child of {machine}"  # no effect's name: it has spaces
         if child in self._begun:
             raise UsedTwice(f"{self.state} starts {child} twice in one visit")
         self._begun.add(child)
         try:
-            return await self._host.run_child(program, context, None)
+            return await self._host.run_child(self.incarnation, program, context, None)
         except BaseException:  # paused, say: its activity may run it on
             self._begun.discard(child)
             raise

@@ -23,7 +23,16 @@ import msgspec
 
 from ...base.directories import ensure_own_directory
 from ...base.remedies import Remedy
-from ..errors import EventNotAccepted, FlowBusy, FlowExists, FlowNotFound, JournalCorrupted, JournalError, JournalTooNew, SignalTaken
+from ..errors import (
+    EventNotAccepted,
+    FlowBusy,
+    FlowExists,
+    FlowNotFound,
+    JournalCorrupted,
+    JournalError,
+    JournalTooNew,
+    SignalTaken,
+)
 from .check import check_whole, explain
 from .file import SETTLE_SECONDS, FileId, Held, InPlace, log_ahead, make_ready, set_journal_aside
 from .owners import OwnerName

@@ -123,7 +123,7 @@ class Reading:
     def signals_for(self, owner: str, after: int) -> list[Signal]:
         """Signals to flows an owner drives, with a number above `after`, the oldest first; a thousand at most."""
         theirs = "SELECT 1 FROM flows f WHERE f.id = inbox.flow AND f.owner = ?"
-        return self._signals(f"WHERE id > ? AND EXISTS ({theirs}) ORDER BY id LIMIT 1000", (after, owner))  # noqa: S608 our own words
+        return self._signals(f"WHERE id > ? AND EXISTS ({theirs}) ORDER BY id LIMIT 1000", (after, owner))
 
     def integrity_problems(self) -> list[str]:
         """What SQLite's own check finds wrong with the file; empty when nothing is."""

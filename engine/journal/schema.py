@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -75,7 +76,7 @@ class Schema(msgspec.Struct, frozen=True):
     """
 
     version: int = SCHEMA_VERSION
-    steps: Steps = STEPS
+    steps: Steps = MappingProxyType(STEPS)
 
 
 CURRENT: Final = Schema()
