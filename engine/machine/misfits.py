@@ -135,11 +135,15 @@ def _trouble(value: object) -> Exception | None:
     return None
 
 
+def _container(value: object) -> type | None:
+    return next((kind for kind in (dict, list, tuple) if isinstance(value, kind)), None)
+
+
 def _equal(value: object, back: object) -> bool:
     """Whether two values are equal as far as what is in them: a class may compare otherwise, or not at all."""
     if type(value) is type(back) and (fields := fields_of(value)) is not None:
         return all(_equal(getattr(value, name, None), getattr(back, name, None)) for name in fields)
-    if any(isinstance(value, kind) and isinstance(back, kind) for kind in (dict, list, tuple)):
+    if (kind := _container(value)) is not None and kind is _container(back):
         members, others = dict(_members(value)), dict(_members(back))
         return members.keys() == others.keys() and all(_equal(each, others[step]) for step, each in members.items())
     try:

@@ -319,7 +319,7 @@ def inside(value: Any) -> dict[Any, Any] | None:
 
 def kinds_of(value: Any) -> Any:
     """The types in a value, all the way down."""
-    kind: Any = type(value)
+    kind = cast("type", value.__class__)
     members = inside(value)
     if members is None:
         return kind
