@@ -1,4 +1,4 @@
-"""Flows that another version of their machine wrote: carried over to today's table, or refused and abandoned.
+"""Flows that another version of their machine wrote, or a former name of it: carried over to today's table, or refused.
 
 The rule for carrying over is pure and is in `machine/carry.py`. Here it is applied to a stored flow; the result is the
 flow's new row and one `migrated` record. The record holds the context in today's terms, so that the history can be
@@ -53,7 +53,7 @@ class Begun(NamedTuple):
 
     Attributes:
         announced: The idempotency keys announced, and not withdrawn since.
-        children: The child flows of the flow.
+        children: The child flows of the flow, each with today's name of its machine.
     """
 
     announced: frozenset[str] = frozenset()
@@ -75,8 +75,9 @@ class Brought(NamedTuple):
 
 
 def is_current(machine: Machine[Any], row: FlowRow) -> bool:
-    """Whether a stored flow needs no carrying over: today's table wrote it, or it has ended."""
-    return row.status == "ended" or machine.wrote(row.version, row.fingerprint)
+    """Whether a stored flow needs no carrying over: today's table wrote it under today's name, or it has ended."""
+    own = row.machine == machine.name and machine.wrote(row.version, row.fingerprint)
+    return own or row.status == "ended"
 
 
 def bring(machine: Machine[Any], row: FlowRow, begun: Begun, now: datetime) -> Brought:
@@ -111,6 +112,7 @@ def bring(machine: Machine[Any], row: FlowRow, begun: Begun, now: datetime) -> B
         deadline = row.deadline  # the same visit goes on
     after = msgspec.structs.replace(
         row,
+        machine=machine.name,
         version=machine.version,
         fingerprint=machine.fingerprint,
         state=carried.state,
@@ -123,6 +125,8 @@ def bring(machine: Machine[Any], row: FlowRow, begun: Begun, now: datetime) -> B
         Table(row.version, row.fingerprint), Table(machine.version, machine.fingerprint), msgspec.Raw(context)
     )
     name = f"version {row.version} to {machine.version}"
+    if row.machine != machine.name:
+        name = f"{row.machine} version {row.version} to {machine.name} version {machine.version}"
     record = record_between(row, after, "migrated", name, msgspec.json.encode(body).decode())
     return Brought(after, carried.context, record)
 

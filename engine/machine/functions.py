@@ -41,7 +41,7 @@ def _said(value: object) -> str:
 
 def is_async(function: Callable[..., object]) -> bool:
     """Whether calling it only makes something to be awaited or iterated: a coroutine, or a generator of either kind."""
-    plain = _plain(function)
+    plain = plain_function(function)
     return inspect.iscoroutinefunction(plain) or inspect.isasyncgenfunction(plain) or inspect.isgeneratorfunction(plain)
 
 
@@ -101,7 +101,7 @@ def _article(name: str) -> str:
     return f"{'an' if name[:1].lower() in 'aeio' else 'a'} {name}"
 
 
-def _plain(function: Callable[..., object]) -> Callable[..., object]:
+def plain_function(function: Callable[..., object]) -> Callable[..., object]:
     """The function that runs: behind what `functools.partial` binds, or an object's `__call__`."""
     while isinstance(function, functools.partial):
         function = cast("functools.partial[object]", function).func
@@ -112,7 +112,7 @@ def _plain(function: Callable[..., object]) -> Callable[..., object]:
 
 def _annotations(function: Callable[..., object], count: int) -> Sequence[Any]:
     """What the first parameters are annotated with; `Any` where that is not known."""
-    plain = _plain(function)
+    plain = plain_function(function)
     if hasattr(plain, "__wrapped__"):  # its annotations are those of another function
         return ()
     try:

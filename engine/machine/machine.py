@@ -49,10 +49,10 @@ from .rules import (
     expand,
 )
 from .storable import Codec, is_mutable
+from .stored import decoded
 from .timeouts import TIMEOUT_RULE, context_timeouts, is_timeout
 
 C = TypeVar("C", bound=Context)
-T = TypeVar("T")
 
 
 class _Cursor:
@@ -166,11 +166,11 @@ class Machine(Generic[C]):
 
     def decode_event(self, body: bytes | str) -> Event:
         """An event from its JSON; `msgspec.DecodeError` if it is none of this machine's."""
-        return _decoded(self._event_decoder, body)
+        return decoded(self._event_decoder, body)
 
     def decode_context(self, body: bytes | str) -> C:
         """A context from its JSON; `msgspec.DecodeError` if it does not fit."""
-        return _decoded(self._context_decoder, body)
+        return decoded(self._context_decoder, body)
 
     def encode_event(self, event: Event) -> tuple[str, Event]:
         """An event as JSON, and as it will be read back.
@@ -271,13 +271,6 @@ def _name(function: Callable[..., object] | None) -> str | None:
 def _stranger(event: object) -> type | None:
     """The type of what was sent as an event and is none; of an event class itself, its metaclass."""
     return None if isinstance(event, Event) else type(event)
-
-
-def _decoded(decoder: msgspec.json.Decoder[T], body: bytes | str) -> T:
-    try:
-        return decoder.decode(body)
-    except UnicodeError as exc:  # callers handle damage to a journal as one error
-        raise msgspec.DecodeError(f"it is not UTF-8: {exc}") from exc
 
 
 class _RowTaken(transitions.Transition):

@@ -49,6 +49,7 @@ MachineInvalid             ---  1
 MissingProfileField        -s-  1
 Network                    --r  1
 NotAuthenticated           l--  4
+NotStorable                ---  1
 PortBusy                   ---  1
 ProfileRequired            -s-  2
 SessionVersionMismatch     ---  1
