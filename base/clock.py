@@ -25,6 +25,10 @@ class Clock(Protocol):
         """The moment, in UTC."""
         ...
 
+    def elapsed(self) -> float:
+        """Seconds on a clock that nobody can set; only differences mean something."""
+        ...
+
     async def sleep_until(self, moment: datetime) -> None:
         """Wait until `moment`; return at once if it has passed."""
         ...
@@ -43,6 +47,10 @@ class SystemClock:
     def now(self) -> datetime:
         """The moment, in UTC."""
         return datetime.now(UTC)
+
+    def elapsed(self) -> float:
+        """Seconds since the machine was started, where the system tells, with the time it was suspended."""
+        return elapsed()
 
     async def sleep_until(self, moment: datetime) -> None:
         """Wait until `moment` as it is seen from now; later jumps of the wall clock change nothing."""

@@ -1,15 +1,13 @@
 """Which flows this process may drive.
 
-A flow names its owner; an owner that is dead has lost it. Taking a flow over is one write that only succeeds if the
-flow is still as it was when its owner was looked at; a flow that moved in between is looked at once more.
+A flow names its owner; an owner that is dead has lost it. A flow is taken over by its first write here: that succeeds
+only if the flow is still as it was when its owner was looked at. A flow that moved in between is looked at once more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
-
-import msgspec
 
 from ..base.remedies import Remedy
 from .errors import EffectUncertain, FlowBusy
@@ -55,33 +53,37 @@ class Claims(Loading):
                 remedy=Remedy("resume_without_repeat", {"flow": row.id}),
             )
 
-    async def take_over(self, row: FlowRow) -> LiveFlow:
-        """Make a flow ours; one that has ended is only loaded.
-
-        Raises:
-            FlowBusy: Another process drives it.
-            IncompatibleFlow: Another version wrote it, and no migration leads from there.
-        """
-        try:
-            return await self._take_over(row)
-        except FlowBusy:
-            moved = await self.existing(row.id)
-            if (moved.seq, moved.owner) == (row.seq, row.owner):
-                raise
-            return await self._take_over(moved)
-
-    async def _take_over(self, row: FlowRow) -> LiveFlow:
-        mine = self.owner
-        if row.owner not in (None, mine) and self._owned.is_alive(row.owner):
+    def refuse_busy(self, row: FlowRow) -> None:
+        """Raises `FlowBusy` when another process drives the flow."""
+        if row.owner not in (None, self.owner) and self._owned.is_alive(row.owner):
             owner = OwnerName.parse(row.owner)
             raise FlowBusy(row.id, pid=owner.pid, host=owner.host)
-        live, record = await self.load(row)
-        if live.ended:
-            return live
-        after = msgspec.structs.replace(live.row, owner=mine)
-        if record is None:
-            await self._owned.claim(row, mine)
-        else:
-            await self._ledger.migrate(row, after, record)
-        live.row = after
+
+    async def take_over(self, flow: str, write: Callable[[LiveFlow], Awaitable[object]]) -> LiveFlow:
+        """Make a flow ours with its first write here; one that has ended is only loaded.
+
+        Args:
+            flow: Its id.
+            write: Writes at least one record of the flow.
+
+        Raises:
+            FlowNotFound: No flow has this id.
+            FlowBusy: Another process drives it.
+            IncompatibleFlow: Another version wrote it, and no migration leads from there.
+            CloudError: What `write` raises.
+        """
+        row = await self.existing(flow)
+        try:
+            return await self._take_over(row, write)
+        except FlowBusy:
+            moved = await self.existing(flow)
+            if (moved.seq, moved.owner) == (row.seq, row.owner):
+                raise
+            return await self._take_over(moved, write)
+
+    async def _take_over(self, row: FlowRow, write: Callable[[LiveFlow], Awaitable[object]]) -> LiveFlow:
+        self.refuse_busy(row)
+        live = await self.load(row)
+        if not live.ended:
+            await write(live)
         return live

@@ -7,6 +7,9 @@ from typing import ParamSpec, TypeVar
 
 import trio
 
+THREADS = 4
+"""Calls at once."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -20,9 +23,11 @@ class Disk:
 
     def __init__(self, *, inline: bool) -> None:
         self._inline = inline
+        # Of our own: activities may hold every thread of trio's, and wait in them for what is written here.
+        self._threads = trio.CapacityLimiter(THREADS)
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call something that waits for the disk, in a thread."""
         if self._inline:
             return function(*args, **kwargs)
-        return await trio.to_thread.run_sync(lambda: function(*args, **kwargs))
+        return await trio.to_thread.run_sync(lambda: function(*args, **kwargs), limiter=self._threads)

@@ -7,19 +7,29 @@ from typing import Any, TypeAlias, cast
 
 import trio
 
+from ..base.errors import CloudError
+from ..base.log import get_logger
 from .errors import FlowParked
 from .ids import visit_of_child
 from .live import LiveFlow
 from .run import Run, run_state
+from .steps import Why
 from .store import Store, Vault
 from .visit import Visit
+
+logger = get_logger(__name__)
 
 Cancel: TypeAlias = Callable[[str, str], Awaitable[object]]
 """Cancels a flow by its id, for a reason; it may return before the flow has ended, when another process drives it."""
 
+StopChildren: TypeAlias = Callable[[str], Awaitable[None]]
+"""Stops driving the child flows of a flow, given by its id, and waits until nothing of them runs here."""
 
-async def drive(live: LiveFlow, store: Store, cancel: Cancel, *, resumed: bool = False) -> FlowParked | None:
-    """Drive a flow until it ends or is parked; any runner can use this.
+
+async def drive(
+    live: LiveFlow, store: Store, cancel: Cancel, *, stop_children: StopChildren | None = None, resumed: bool = False
+) -> FlowParked | None:
+    """Drive a flow until it ends or is paused; any runner can use this.
 
     Discarding the secrets of a flow that has ended is up to the caller (`discard_secrets`), before it tells the end.
 
@@ -27,57 +37,73 @@ async def drive(live: LiveFlow, store: Store, cancel: Cancel, *, resumed: bool =
         live: The flow, owned by this process.
         store: Where its children are.
         cancel: Cancels a child that was left behind.
+        stop_children: Stops driving the children of a flow that is about to be paused; they go on with it.
         resumed: True when its state was entered by an earlier process.
 
     Returns:
         None when it ended; else the error for whoever waits for it.
 
     Raises:
-        CloudError: The store cannot be written, or does not have the flow any more; nothing changed.
+        CloudError: That it is paused cannot be written; `unwritten` is what stopped it, and it is stopped.
     """
     try:
+        if resumed:
+            await cancel_strays(live, store, cancel)
         while not live.ended:
             with trio.CancelScope() as scope:
                 await _visit_states(live, scope, resumed=resumed)
             resumed = False
             run = cast("Run", live.run)
             if run.trouble is not None and not run.visit.left:
-                parked = await live.park(run.trouble)
-                if parked is not None:
-                    return parked.error(live.row)
-            if live.machine.states[run.visit.state].child is not None:
+                if stop_children is not None:
+                    await stop_children(live.row.id)
+                live.unwritten = run.trouble
+                paused = await live.park(run.trouble)
+                live.unwritten = None
+                if paused is not None:
+                    return paused
+                resumed = not run.visit.left
+            if not resumed and may_have_children(live, run.visit):
                 await cancel_strays(live, store, cancel)
         return None
     finally:
         live.run = None
 
 
-async def take_up(
-    live: LiveFlow, store: Store, vault: Vault, cancel: Cancel, owner: str, *, repeat: bool = False
-) -> None:
+def may_have_children(live: LiveFlow, visit: Visit[Any]) -> bool:
+    """Whether a visit may have begun child flows."""
+    return visit.ran_children or live.machine.states[visit.state].child is not None
+
+
+async def take_up(live: LiveFlow, vault: Vault, owner: str, *, repeat: bool = False, why: Why = "person") -> None:
     """What comes before `drive` where an earlier process has driven the flow; then it is driven with `resumed`.
 
     Args:
-        live: The flow, owned by this process.
-        store: Where its children are.
+        live: The flow, as it is stored.
         vault: Where its secrets are: the redactor hides them from now on.
-        cancel: Cancels a child that was left behind.
         owner: What the flow's row has as its owner from now on.
         repeat: A person decided that its outward effect is done again.
+        why: Why it is resumed.
 
     Raises:
         CloudError: It could not be written; nothing changed.
     """
     await vault.make_known(live.row.id)
-    await live.resume(owner, repeat=repeat)
-    await cancel_strays(live, store, cancel)
+    await live.resume(owner, repeat=repeat, why=why)
 
 
 async def cancel_strays(live: LiveFlow, store: Store, cancel: Cancel) -> None:
-    """Stop the children of visits that are over: a state left by another way than its child's end leaves them."""
-    for child in await store.children(live.row.id):
-        if child.status != "ended" and visit_of_child(child.id) != live.row.incarnation:
-            await cancel(child.id, f"{live.machine.name} went on to {live.row.state}")
+    """Stop the children of visits that are over: a state left by another way than its child's end leaves them.
+
+    One that cannot be stopped is logged, and stopped when the flow is resumed or has ended.
+    """
+    try:
+        for child in await store.children(live.row.id):
+            visit = visit_of_child(child.id)
+            if child.status != "ended" and visit not in (None, live.row.incarnation):
+                await cancel(child.id, f"{live.machine.name} went on to {live.row.state}")
+    except CloudError as exc:
+        logger.warning("%s: a child of an earlier state goes on: %s", live.row.id, exc)
 
 
 async def _visit_states(live: LiveFlow, scope: trio.CancelScope, *, resumed: bool) -> None:
@@ -94,7 +120,6 @@ async def _visit_states(live: LiveFlow, scope: trio.CancelScope, *, resumed: boo
         )
         live.run = run = Run(visit, scope)
         await run_state(run, live.program.activities[visit.state])
-        child = live.machine.states[visit.state].child
-        if live.ended or not visit.left or scope.cancel_called or child is not None:
+        if live.ended or not visit.left or scope.cancel_called or may_have_children(live, visit):
             return
         resumed = False

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from .claims import Claims
-from .journal.records import FlowRow
+from collections.abc import Sequence
+
 from .live import LiveFlow
-from .secrets import discard_secrets
-from .store import Vault
 
 
 class Driven:
-    """The flows one engine drives, or has just stopped driving because the journal could not be written.
+    """The flows one engine drives, or has just stopped driving because the journal could not be written."""
 
-    Args:
-        claims: How a flow becomes ours.
-        vault: Where the secrets of flows are that end here.
-    """
-
-    def __init__(self, claims: Claims, vault: Vault) -> None:
-        self._claims = claims
-        self._vault = vault
+    def __init__(self) -> None:
         self._live: dict[str, LiveFlow] = {}
+        self._children: dict[str, dict[str, LiveFlow]] = {}
 
     @property
     def any(self) -> bool:
@@ -34,26 +26,32 @@ class Driven:
     def driven(self, flow: str) -> LiveFlow | None:
         """The flow, if it is driven here and not stopped."""
         live = self._live.get(flow)
-        return None if live is None or live.settled.is_set() else live
+        return None if live is None or live.stopped or live.settled.is_set() else live
+
+    def children(self, flow: str) -> Sequence[LiveFlow]:
+        """The child flows of a flow that are driven here."""
+        return tuple(self._children.get(flow, {}).values())
 
     def add(self, live: LiveFlow) -> None:
         """A flow that was just written, owned by this engine."""
-        self._live[live.row.id] = live
+        flow, parent = live.row.id, live.row.parent
+        self._live[flow] = live
+        if parent is not None:
+            self._children.setdefault(parent, {})[flow] = live
 
-    async def take_over(self, row: FlowRow) -> LiveFlow:
-        """Make a flow ours, to be driven or ended; see `Claims.take_over`."""
-        live = await self._claims.take_over(row)
-        if not live.ended:
-            self.add(live)
-        return live
+    def forget(self, live: LiveFlow) -> None:
+        """The journal can answer for the flow from now on."""
+        if self._live.get(live.row.id) is live:
+            del self._live[live.row.id]
 
-    async def finish(self, live: LiveFlow, failure: Exception | None) -> None:
-        """Nothing drives the flow here any more; `failure` is why, when it has not ended."""
-        try:
-            if live.ended:
-                await discard_secrets(self._vault, live.row.id)
-        finally:
-            if failure is None or live.row.status == "parked":
-                # The journal can answer for it from now on.
-                self._live.pop(live.row.id, None)
-            live.settle(failure)
+    def settle(self, live: LiveFlow, failure: Exception | None) -> None:
+        """Nothing of the flow runs here any more; `failure` is why, when it has not ended."""
+        if live.ended or live.row.status == "parked" or live.row.owner is None:
+            self.forget(live)
+        parent = live.row.parent
+        if parent is not None and self._children.get(parent, {}).get(live.row.id) is live:
+            del self._children[parent][live.row.id]
+            if not self._children[parent]:
+                del self._children[parent]
+        live.stopped = live.stopped or not live.ended
+        live.settle(failure)

@@ -2,22 +2,28 @@
 
 The leaf goes first, always. A crash between two of these writes then leaves a parent that learns that its child was
 cancelled, and never a child that works for nobody; and what a crash left behind all the same is found by
-`cancel_orphans`.
+`cancel_orphans`. While its children are being cancelled a flow takes no step, so that it ends cancelled whatever they
+say.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
 
 from ..base.errors import CloudError
 from ..base.log import get_logger
 from .claims import Claims
 from .driven import Driven
-from .errors import EngineClosed, EventNotAccepted, FlowBusy, IncompatibleFlow
+from .errors import EventNotAccepted, FlowBusy, IncompatibleFlow
+from .gates import Gates
 from .journal.records import FlowRow
 from .ledger import Ledger
 from .live import LiveFlow
 from .machine.parts import CancelRequested
 from .secrets import discard_secrets
-from .signals import post
+from .signals import ask_to_end
 from .store import Ownership, Vault
 from .versions import abandon
 
@@ -33,68 +39,117 @@ class Endings:
         claims: Which flows may be ended here.
         driven: Which are driven here.
         vault: Where their secrets are.
+        gates: Each flow's gate.
+        go_on: Drives a flow whose table does something before it ends.
     """
 
-    def __init__(self, store: Ownership, ledger: Ledger, claims: Claims, driven: Driven, vault: Vault) -> None:
+    def __init__(
+        self,
+        store: Ownership,
+        ledger: Ledger,
+        claims: Claims,
+        driven: Driven,
+        vault: Vault,
+        gates: Gates,
+        go_on: Callable[[LiveFlow], None],
+    ) -> None:
         self._store = store
         self._ledger = ledger
         self._claims = claims
         self._driven = driven
         self._vault = vault
+        self._gates = gates
+        self._go_on = go_on
 
     async def cancel(self, flow: str, reason: str) -> bool:
         """Stop a flow, whoever drives it; see `Engine.cancel`."""
-        row = await self._claims.existing(flow)
-        if row.status == "ended":
-            return True
+        async with self._gates.flow(flow):
+            row = await self._claims.existing(flow)
+            if row.status == "ended":
+                return True
+            live = self._driven.driven(flow)
+            if live is not None and await self.cancel_driven(live, reason):
+                return live.ended
+            return await self._cancel_undriven(flow, reason)
+
+    async def cancel_wholly(self, flow: str, reason: str) -> None:
+        """Stop a flow, and wait until nothing of it runs here: its port is free and its tasks are gone."""
         live = self._driven.driven(flow)
+        await self.cancel(flow, reason)
         if live is not None:
-            await self.cancel_driven(live, reason)
-            return True
-        try:
-            live = await self._driven.take_over(row)
-        except FlowBusy:
-            await post(self._store, self._ledger.clock, flow, CancelRequested(reason))
-            return False
-        except IncompatibleFlow:
-            await self._abandon(row, reason)
-            return True
-        failure: Exception | None = EngineClosed(f"flow {flow} could not be cancelled; it is in state {live.row.state}")
-        try:
-            await self.cancel_driven(live, reason)
-            failure = None
-        finally:
-            await self._driven.finish(live, failure)
+            await live.settled.wait()
+
+    async def cancel_driven(self, live: LiveFlow, reason: str, *, signal: int | None = None) -> bool:
+        """Stop a flow that is driven here; the caller is at its gate, and `signal` leaves the inbox with the step.
+
+        Returns:
+            False when it is not driven here any more.
+        """
+        async with live.lock:
+            if live.stopped:
+                return False
+            await self._cancel_children(live.row.id, reason)
+            if not live.ended:
+                await live.step_alone(CancelRequested(reason), signal=signal)
         return True
 
-    async def cancel_driven(self, live: LiveFlow, reason: str, *, signal: int | None = None) -> None:
-        """Stop a flow that this engine has taken over; `signal` leaves the inbox with the step."""
-        for child in await self._store.children(live.row.id):
-            if child.status != "ended":
-                driven = self._driven.driven(child.id)
-                await self.cancel(child.id, reason)
-                if driven is not None:
-                    await driven.settled.wait()  # its port is free and its tasks are gone before the parent ends
+    async def _cancel_undriven(self, flow: str, reason: str) -> bool:
         try:
-            if not live.ended:
-                await live.step(CancelRequested(reason), signal=signal)
-        except EventNotAccepted:
-            if not live.ended:  # a parent that follows its child may have ended meanwhile: that is what was asked for
-                raise
+            self._claims.refuse_busy(await self._claims.existing(flow))
+            await self._cancel_children(flow, reason)
+            with trio.CancelScope(shield=True):  # written and driven, or neither
+                live = await self._claims.take_over(flow, lambda live: live.step(CancelRequested(reason)))
+                if not live.ended:
+                    self._go_on(live)
+        except FlowBusy:
+            try:
+                await ask_to_end(self._store, self._ledger.clock, flow, reason)
+            except EventNotAccepted:  # it has ended meanwhile
+                return True
+            return False
+        except IncompatibleFlow:
+            await self._abandon(await self._claims.existing(flow), reason)
+            return True
+        if live.ended:
+            with trio.CancelScope(shield=True):
+                await discard_secrets(self._vault, flow)
+        return live.ended
+
+    async def _cancel_children(self, flow: str, reason: str) -> None:
+        failures: list[CloudError] = []
+
+        async def cancel(child: str) -> None:
+            try:
+                await self.cancel_wholly(child, reason)
+            except CloudError as exc:
+                failures.append(exc)
+
+        children = [child.id for child in await self._store.children(flow) if child.status != "ended"]
+        if len(children) == 1:
+            await self.cancel_wholly(children[0], reason)
+        elif children:
+            async with trio.open_nursery() as nursery:
+                for child in children:
+                    nursery.start_soon(cancel, child)
+            if failures:
+                raise failures[0]
 
     async def cancel_orphans(self) -> None:
         """Stop the children of flows that ended in a process that was killed before it could: nobody resumes them."""
         try:
-            for orphan in await self._store.orphans():
-                await self.cancel(orphan.id, "the flow it belonged to has ended")
+            orphans = await self._store.orphans()
         except CloudError as exc:  # they can wait; what the engine was opened for need not
-            logger.warning("a child of a flow that has ended could not be cancelled: %s", exc)
+            logger.warning("the children of flows that have ended cannot be looked for: %s", exc)
+            return
+        for orphan in orphans:
+            try:
+                await self.cancel(orphan.id, "the flow it belonged to has ended")
+            except CloudError as exc:
+                logger.warning("a child of a flow that has ended could not be cancelled: %s", exc)
 
     async def _abandon(self, row: FlowRow, reason: str) -> None:
         # Cancelling without a table: whatever version wrote the flow, it must not stand in anybody's way for ever.
-        for child in await self._store.children(row.id):
-            if child.status != "ended":
-                await self.cancel(child.id, reason)
-        after, record = abandon(row, reason, self._ledger.clock.now())
-        await self._ledger.advance(row, after, record)
+        if row.status != "ended":
+            after, record = abandon(row, reason, self._ledger.clock.now())
+            await self._ledger.advance(row, after, record)
         await discard_secrets(self._vault, row.id)

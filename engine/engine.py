@@ -14,29 +14,32 @@ reason, and `resume` continues from there.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import trio
 
 from ..base.clock import Clock, SystemClock
-from ..base.errors import CloudError
+from ..base.moments import moment_text
+from .children import Children
 from .claims import Claims
 from .disk import Disk
-from .drive import drive, take_up
+from .drive import take_up
 from .driven import Driven
+from .driving import Driving
 from .endings import Endings
 from .errors import EngineClosed, EventNotAccepted, FlowExists, FlowNotFound, IncompatibleFlow
 from .feed import Feed, follow
 from .flow import Flow
+from .gates import Gates
 from .history import Change, Outcome, first_lines
-from .ids import child_flow_id, new_flow_id, runs_inside
+from .ids import new_flow_id
 from .inbox import Inbox
 from .journal.file_vault import FileVault
 from .journal.journal import Journal
 from .journal.owners import Owner
-from .journal.records import FlowRow, Record
+from .journal.records import FlowRow, Record, Signal
 from .journal.store import SqliteStore
 from .journal.vault import VaultFiles
 from .ledger import Ledger
@@ -47,7 +50,9 @@ from .machine.parts import Context, Event
 from .nursery import open_plain_nursery
 from .paths import Places, directory_maker
 from .secrets import discard_secrets
-from .signals import post
+from .signals import inbox_text
+from .starting import check_key, check_same_start
+from .steps import Why
 from .versions import Begun
 from .visit import Program
 
@@ -74,18 +79,29 @@ class Engine:
         self._secrets = FileVault(vault, disk)
         self._disk = disk
         self._nursery = nursery
+        self._gates = Gates()
+        self._driven = Driven()
         self._ledger = Ledger(store, clock, self._committed)
         self._claims = Claims(store, self._ledger, programs, owner.name, self._enliven)
-        self._driven = Driven(self._claims, self._secrets)
-        self._endings = Endings(store, self._ledger, self._claims, self._driven, self._secrets)
-        self._taking = trio.Lock()
-        self._repeating: set[str] = set()
+        self._driving = Driving(store, self._secrets, self._driven, self._gates, nursery)
+        self._endings = Endings(
+            store, self._ledger, self._claims, self._driven, self._secrets, self._gates, self._driving.set_going
+        )
+        self._inbox = Inbox(store, owner.name, self._driven, self._endings, self._gates, nursery)
+        self._children = Children(
+            store, self._driven, self._gates, begin=self._begin, resume=self._resume, wait=self.wait
+        )
+        self._driving.connect(self._inbox, self._children, self._endings.cancel_wholly)
+        self._closed = False
 
     async def begin(self) -> None:
         """Cancel the child flows that killed processes left behind, then watch the inbox; `open_engine` calls it."""
         await self._endings.cancel_orphans()
-        inbox = Inbox(self.store, self._claims.owner, self._driven, self._endings)
-        self._nursery.start_soon(inbox.watch)
+        self._nursery.start_soon(self._inbox.watch)
+
+    def close(self) -> None:
+        """Nothing is started, sent or resumed any more; `open_engine` calls it."""
+        self._closed = True
 
     # --- starting and resuming --------------------------------------------------------------------------------------
 
@@ -96,36 +112,67 @@ class Engine:
         *,
         key: str | None = None,
         secrets: Mapping[str, str] | None = None,
+        after_end: Literal["again", "return"] = "again",
     ) -> Flow:
         """Start a flow, or resume the unfinished one of the same machine and key.
 
         Args:
             machine: Its table; its program must be among those the engine was opened with.
-            context: What the flow knows at its start.
+            context: What the flow knows at its start. An unfinished flow keeps its own, whatever is given here; but a
+                field of the machine's `identity` must be the same.
             key: Makes starting idempotent while the flow is unfinished.
             secrets: Put in the flow's vault first; the context may refer to them as `vault:<name>`.
+            after_end: What becomes of a key whose flow has ended: `again` starts a new flow, `return` gives back the
+                ended one.
 
         Raises:
+            NotStorable: The context or the key cannot be written and read back; nothing was started.
+            KeyInUse: The flow with this key was started for something else: a field of `Machine.identity` differs.
             FlowBusy: Another process drives the flow with this key.
             IncompatibleFlow: The engine was opened without this machine, or another version of the machine wrote the
                 unfinished flow and no migration leads from there.
             JournalError: It could not be written; nothing was started.
             Io: A secret could not be written; nothing was started.
         """
-        if key is not None and (found := await self.store.unfinished_with_key(machine.name, key)):
-            return await self.resume(found.id)
-        flow = new_flow_id(self.clock.now())
-        try:
-            return await self._begin(flow, machine, context, key=key, parent=None, secrets=secrets or {})
-        except FlowExists as exc:  # another process was quicker
-            return await self.resume(exc.flow)
+        self._refuse_closed()
+        if self._claims.program(machine.name).machine is not machine:
+            raise IncompatibleFlow(f"the engine was opened with another machine of the name {machine.name}")
+        _, context = machine.encode_context(context)
+        if key is None:
+            return await self._start(machine, context, None, secrets)
+        check_key(key)
+        async with self._gates.key(machine.name, key):
+            for name in machine.names:
+                found = await self.store.unfinished_with_key(name, key)
+                if found is None and after_end == "return":
+                    found = await self.store.newest_with_key(name, key)
+                if found is not None and await self._same_flow(machine, found, context, after_end):
+                    return Flow(self, found.id)
+            try:
+                return await self._start(machine, context, key, secrets)
+            except FlowExists as exc:  # another process was quicker
+                found = await self._claims.existing(exc.flow)
+                if await self._same_flow(machine, found, context, after_end):
+                    return Flow(self, exc.flow)
+            return await self._start(machine, context, key, secrets)  # that one has ended meanwhile
 
-    async def resume(self, flow: str, *, repeat: bool = False) -> Flow:
+    async def _same_flow(
+        self, machine: Machine[Any], found: FlowRow, context: Context, after_end: Literal["again", "return"]
+    ) -> bool:
+        """Whether a flow with the same key is the one that is asked for; it is resumed."""
+        check_same_start(machine, found.id, self.context(found.id), context)
+        if found.status != "ended":
+            await self._resume(found.id)
+        return after_end == "return" or self.row(found.id).status != "ended"
+
+    async def resume(self, flow: str, *, repeat: bool = False, why: Why = "person") -> Flow:
         """Continue a flow from its current state; a child is resumed by resuming the flow that runs it.
 
         Args:
             flow: Its id.
             repeat: Repeat the outward effect whose result is unknown; only this flow's, not its children's.
+            why: `person` when somebody is back: a deadline that waits for a person (`late="restart"`) begins anew.
+                `handover` when another process takes over by itself: it does not, or a crash could put it off for ever.
 
         Raises:
             EffectUncertain: `repeat` was given and no effect of the flow waits for a decision.
@@ -134,48 +181,41 @@ class Engine:
             IncompatibleFlow: Another version of its machine wrote it, and no migration leads from there.
             JournalError: It could not be written; nothing changed.
         """
+        self._refuse_closed()
         row = leaf = await self._claims.existing(flow)
-        if repeat:
-            self._claims.must_await_decision(row, driven=self.driven(row.id) is not None)
         while row.parent is not None and (parent := await self.store.flow(row.parent)) and parent.status != "ended":
             row = parent
         if repeat:
-            self._repeating.add(leaf.id)
-        try:
-            await self._resume_one(row.id)
-        except BaseException:  # a decision holds for this once: the next resume must not repeat anything by itself
-            self._repeating.discard(leaf.id)
-            raise
+            self._claims.must_await_decision(leaf, driven=self.driven(leaf.id) is not None)
+        await self._resume(row.id, why=why, repeating=leaf.id if repeat else None)
         return Flow(self, row.id)
 
-    async def _run_child(self, parent: LiveFlow, program: Program[Any], context: Context) -> Outcome:
-        """Run the child flow of the parent's current visit to its end; found again by its id after a crash."""
-        flow = child_flow_id(parent.row.id, program.machine.name, parent.row.incarnation)
-        if await self.store.flow(flow) is None:
-            await self._begin(flow, program.machine, context, key=None, parent=parent.row.id, secrets={})
-        else:
-            await self._resume_one(flow)
-        return await self.wait(flow)
+    async def _resume(self, flow: str, *, why: Why = "person", repeating: str | None = None) -> None:
+        """Take a flow over and drive it, without looking for the flow that runs it; nothing when it is driven here.
 
-    async def _resume_one(self, flow: str) -> None:
-        """Take a flow over and drive it, without looking for the flow that runs it; nothing when it is driven here."""
-        async with self._taking:  # two callers at once in one process share the one drive
-            if self.driven(flow) is not None:
+        Args:
+            flow: Its id.
+            why: Why it is resumed.
+            repeating: The flow whose effect is repeated: this one, or one that runs inside it. A decision holds for
+                this one drive.
+        """
+        async with self._gates.flow(flow):
+            live = self.driven(flow)
+            if live is not None and await self._children.ask_again(live, why):
+                if repeating is not None:
+                    if live.again is None:
+                        self._claims.must_await_decision(live.row, driven=True)
+                    live.repeating = repeating
                 return
-            live = await self._driven.take_over(await self._claims.existing(flow))
-            if live.ended:
-                return
-            repeat, owner = flow in self._repeating, self._claims.owner
-            self._repeating.discard(flow)  # a decision holds for one try, also for one that fails
-            try:
-                await take_up(live, self.store, self._secrets, self.cancel, owner, repeat=repeat)
-            except BaseException:
-                # Taken over and not driven: it must not look as if it were, or nobody could take it up again.
-                await self._driven.finish(
-                    live, EngineClosed(f"flow {flow} could not be resumed; it is in state {live.row.state}")
-                )
-                raise
-            self._nursery.start_soon(self._drive, live, True, name=f"flow {flow}")
+            with trio.CancelScope(shield=True):  # written and driven, or neither
+
+                async def write(live: LiveFlow) -> None:
+                    live.repeating = None if repeating == flow else repeating
+                    await take_up(live, self._secrets, self._claims.owner, repeat=repeating == flow, why=why)
+
+                live = await self._claims.take_over(flow, write)
+                if not live.ended:
+                    self._driving.set_going(live, resumed=True)
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -225,28 +265,38 @@ class Engine:
     async def send(self, flow: str, event: Event) -> bool:
         """Send a flow an event; returns when it is durable. See `Flow.send`.
 
-        An event for a flow that is not driven here is left in its inbox: the process that drives it takes it from
-        there, or the next one that resumes it.
+        An event that the flow's state does not take is kept in its inbox, if the flow can enter a state that has a row
+        for it: until such a state takes it, or the flow ends. The inbox is also where an event waits for a flow that is
+        not driven here: the process that drives it takes it from there, or the next one that resumes it.
 
         Returns:
             True when the flow took it; False when it was left in its inbox.
 
         Raises:
             FlowNotFound: No flow has this id.
-            EventNotAccepted: The state of a flow driven here has no row for it; or the flow has ended; or its machine
-                knows no such event. What another process finds wrong with the event is a warning in that process's log.
+            EventNotAccepted: No state that the flow is in or can enter has a row for it; or the flow has ended; or its
+                inbox is full. What another process cannot take is a `refused` record in the flow's history.
+            NotStorable: The event, or the context after it, cannot be written and read back; nothing changed.
             IncompatibleFlow: The engine was opened without the flow's machine.
             JournalError: It could not be written; nothing changed.
         """
-        live = self.driven(flow)
-        if live is not None:
-            await live.step(event)
-            return True
-        row = await self._claims.existing(flow)
-        if row.status == "ended" or type(event).__name__ not in self._claims.program(row.machine).machine.events:
-            raise EventNotAccepted(row.state, type(event).__name__, machine=row.machine)
-        await post(self.store, self.clock, flow, event)
-        return False
+        self._refuse_closed()
+        await trio.lowlevel.checkpoint_if_cancelled()
+
+        async def keep(text: str) -> Sequence[Signal]:
+            await self.store.post(flow, moment_text(self.clock.now()), type(event).__name__, text)
+            return await self.store.signals(flow)
+
+        async with self._gates.flow(flow):
+            live = self.driven(flow)
+            if live is not None and (taken := await live.offer(event, keep)) is not None:
+                return taken
+            row = await self._claims.existing(flow)
+            machine = self._claims.program(row.machine, flow).machine
+            if machine.events.get(type(event).__name__) is not type(event):
+                raise EventNotAccepted(row.state, type(event).__name__, machine=row.machine)
+            await keep(inbox_text(machine, row, event))
+            return False
 
     async def cancel(self, flow: str, reason: str = "") -> bool:
         """Stop a flow for good, its children first. One that another process drives is sent a signal.
@@ -254,16 +304,22 @@ class Engine:
         A flow that a version of its machine unknown here wrote is abandoned: it ends in its current state.
 
         Returns:
-            True when it has ended; False when the process that drives it was asked to end it.
+            True when it has ended; False when it will: the process that drives it was asked to end it, or its table
+            does something before it ends.
 
         Raises:
             FlowNotFound: No flow has this id.
             EventNotAccepted: The flow's state has no row for `CancelRequested`.
             JournalError: It could not be written; children that had ended before stay ended.
         """
+        self._refuse_closed()
         return await self._endings.cancel(flow, reason)
 
     # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise EngineClosed("the engine is closed", hint="Use it inside its `async with` block.")
 
     def _stored(self, flow: str) -> FlowRow:
         row = self.journal.flow(flow)
@@ -275,21 +331,28 @@ class Engine:
         if self.feed.heard:
             self.feed.publish(Change.of(row.machine, record))
 
-    def _enliven(self, program: Program[Any], row: FlowRow, context: Context) -> LiveFlow:
+    def _enliven(
+        self, program: Program[Any], row: FlowRow, context: Context, migrated: tuple[FlowRow, Record] | None = None
+    ) -> LiveFlow:
         return LiveFlow(
-            program, row, context, ledger=self._ledger, vault=self._secrets, disk=self._disk, run_child=self._run_child
+            program,
+            row,
+            context,
+            ledger=self._ledger,
+            vault=self._secrets,
+            disk=self._disk,
+            run_child=self._children.run,
+            owner=self._claims.owner,
+            migrated=migrated,
         )
 
-    async def _drive(self, live: LiveFlow, resumed: bool) -> None:
-        failure: Exception | None = EngineClosed(f"the engine was closed while flow {live.row.id} was running")
-        try:
-            failure = await drive(live, self.store, self.cancel, resumed=resumed)
-        except CloudError as exc:
-            # The journal itself cannot be written: nothing changed, and `wait` raises this.
-            failure = exc
-        finally:
-            self._repeating -= {flow for flow in self._repeating if runs_inside(flow, live.row.id)}
-            await self._driven.finish(live, failure)
+    async def _start(
+        self, machine: Machine[Any], context: Context, key: str | None, secrets: Mapping[str, str] | None
+    ) -> Flow:
+        flow = new_flow_id(self.clock.now())
+        async with self._gates.flow(flow):
+            await self._begin(flow, machine, context, key=key, secrets=secrets)
+        return Flow(self, flow)
 
     async def _begin(
         self,
@@ -297,28 +360,23 @@ class Engine:
         machine: Machine[Any],
         context: Context,
         *,
-        key: str | None,
-        parent: str | None,
-        secrets: Mapping[str, str],
-    ) -> Flow:
-        program = self._claims.program(machine.name)
-        if program.machine is not machine:
-            raise IncompatibleFlow(f"the engine was opened with another machine of the name {machine.name}")
+        key: str | None = None,
+        parent: str | None = None,
+        secrets: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write a new flow and drive it; the caller is at its gate."""
         row, record = first_lines(
             flow, machine, context, now=self.clock.now(), key=key, parent=parent, owner=self._claims.owner
         )
         try:
-            for name, secret in secrets.items():
+            for name, secret in (secrets or {}).items():
                 await self._secrets.put(flow, name, secret)
             await self._ledger.begin(row, record)
         except BaseException:  # also when it was cancelled between the two: no flow, no secrets
             if secrets:
                 await discard_secrets(self._secrets, flow)
             raise
-        live = self._enliven(program, row, context)
-        self._driven.add(live)
-        self._nursery.start_soon(self._drive, live, False, name=f"flow {flow}")
-        return Flow(self, flow)
+        self._driving.set_going(self._enliven(self._claims.program(machine.name), row, context))
 
 
 @asynccontextmanager
@@ -367,7 +425,10 @@ async def open_engine(
                 )
                 sweep(journal, vault, paths.owners)
                 await engine.begin()
-                yield engine
+                try:
+                    yield engine
+                finally:
+                    engine.close()
         finally:
             vault.forget()
             owner.release()

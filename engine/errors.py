@@ -6,6 +6,8 @@ Two families, as in any protocol library: errors of this use of the engine (`Eve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..base.errors import EXIT_PENDING, CloudError, Io
 from ..base.remedies import Remedy
 
@@ -24,15 +26,18 @@ class EventNotAccepted(CloudError):
         event: The event's name.
     """
 
-    def __init__(self, state: str, event: str, *, machine: str = "", stranger: type | None = None) -> None:
+    def __init__(
+        self, state: str, event: str, *, machine: str = "", waiting: int = 0, stranger: type | None = None
+    ) -> None:
         where = f"{machine} in state {state}" if machine else f"state {state}"
+        full = f": {waiting} events wait in its inbox already" if waiting else ""
         hint = "Send an event that the state has a row for: `Machine.accepts(state)` lists them."
+        said = event
         if stranger is not None:
-            what = f"{stranger.__module__}.{stranger.__qualname__}"
-            event = f"a value of the type {what}, which is no event"
+            said = f"a value of the type {stranger.__module__}.{stranger.__qualname__}, which is no event"
             hint = "Send an instance of one of the machine's event classes."
         super().__init__(
-            f"{where} does not accept {event}",
+            f"{where} does not accept {said}{full}",
             hint=hint,
             remedy=Remedy("show_machine", {"machine": machine}),
         )
@@ -46,8 +51,8 @@ class NotStorable(CloudError, hint="Give the field a value that JSON can hold an
         field: Which field, from the class on: `Order.items[2].price`.
     """
 
-    def __init__(self, message: str, *, field: str) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, field: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
         self.field = field
 
 
@@ -101,6 +106,28 @@ class FlowFailed(CloudError, hint="Nothing is left to resume: start again."):
     def __init__(self, message: str, *, flow: str, state: str) -> None:
         super().__init__(message)
         self.flow, self.state = flow, state
+
+
+class UsedTwice(CloudError, hint="Give each a name of its own: `item=` for an effect, `key=` for a child flow."):
+    """An effect was announced twice in one visit, or two child flows of a machine were started without a key."""
+
+
+class KeyInUse(CloudError):
+    """The unfinished flow with this key was started for something else.
+
+    Attributes:
+        flow: The id of the unfinished flow.
+        fields: The fields of the context that differ.
+    """
+
+    def __init__(self, flow: str, fields: Sequence[str], *, how: str = "has the same key") -> None:
+        names = ", ".join(fields)
+        super().__init__(
+            f"flow {flow} {how} and was started with another {names}",
+            hint="Let it end or cancel it, or start with another key.",
+            remedy=Remedy("wait_or_cancel", {"flow": flow}),
+        )
+        self.flow, self.fields = flow, tuple(fields)
 
 
 class SignalTaken(CloudError, hint="Nothing to do: the flow has the event."):

@@ -182,7 +182,7 @@ def _after(machine: Machine[C], before: Folded[C], record: Record) -> Folded[C]:
                 incarnation += 1
         case "abandoned":
             status = "ended"
-        case "intent":
+        case "intent" | "refused":
             pass
         case "started" | "migrated":  # `fold` begins with the last of these
             raise _broken(record, "a flow starts only once")

@@ -31,7 +31,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         seq: 1 for the first line of this flow, and so on without gaps.
         at: RFC 3339, UTC.
         machine: The machine's name.
-        kind: `started`, `event`, `intent`, `parked`, `resumed`, `migrated` or `abandoned`.
+        kind: `started`, `event`, `intent`, `parked`, `resumed`, `migrated`, `abandoned` or `refused`.
         event: The event's name; for other kinds the record's name.
         from_state: The state before.
         to_state: The state after; the same for progress.
@@ -68,7 +68,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
             event=record.name,
             from_state=record.from_state,
             to_state=record.to_state,
-            message=words if record.kind in {"event", "parked", "abandoned"} else "",
+            message=words if record.kind in {"event", "parked", "abandoned", "refused"} else "",
             deadline=record.deadline,
         )
 
@@ -130,7 +130,7 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
             return cls(damaged.kind, damaged.user_message, "Resume the flow or cancel it.", FlowParked.exit_code)
 
     @classmethod
-    def of(cls, exc: Exception, withdrawn: frozenset[str] = frozenset()) -> Trouble:
+    def of(cls, exc: BaseException, withdrawn: frozenset[str] = frozenset()) -> Trouble:
         """From what stopped the flow; anything unplanned becomes `UnexpectedFailure`."""
         if not isinstance(exc, CloudError):
             exc = UnexpectedFailure(f"{type(exc).__name__}: {redact(str(exc))}")
@@ -166,9 +166,14 @@ def first_lines(
     parent: str | None,
     owner: str | None,
 ) -> tuple[FlowRow, Record]:
-    """What a new flow looks like in the journal: its row and its first record."""
+    """What a new flow looks like in the journal: its row and its first record.
+
+    Raises:
+        NotStorable: The context cannot be written and read back, or a timeout in it is no length of time.
+    """
+    body, context = machine.encode_context(context)
+    machine.check_timeouts(context)
     moment, deadline = moment_text(now), deadline_text(machine, machine.initial, context, now)
-    body = msgspec.json.encode(context).decode()
     row = FlowRow(
         id=flow,
         machine=machine.name,

@@ -1,10 +1,13 @@
 """Signals between processes: an event left in the journal for whoever drives the flow.
 
 A process that drives flows looks into the inbox ten times a second; a signal is taken out in the transaction of the
-step it leads to, so it is neither lost nor taken twice. A flow nobody drives gets its signals when it is resumed.
+step it leads to, so it is neither lost nor taken twice. A flow nobody drives gets its signals when it is resumed. Each
+flow's signals are taken by a task of their own: a flow that is slow to end delays no other.
 """
 
 from __future__ import annotations
+
+from collections import deque
 
 import trio
 
@@ -12,13 +15,18 @@ from ..base.errors import CloudError
 from ..base.log import get_logger
 from .driven import Driven
 from .endings import Endings
-from .signals import take
+from .gates import Gates
+from .journal.records import CANCEL, Signal
+from .live import LiveFlow
+from .machine.parts import CancelRequested
 from .store import Ownership
 
 logger = get_logger(__name__)
 
 INBOX_SECONDS = 0.1
 """How often a driving process looks."""
+AGAIN_SECONDS = 1.0
+"""How long a signal waits that could not be taken, because nothing can be written."""
 
 
 class Inbox:
@@ -29,13 +37,21 @@ class Inbox:
         owner: This engine, as the journal names it.
         driven: The flows that are driven here.
         endings: How a flow that was asked to end is ended.
+        gates: Each flow's gate.
+        nursery: Where signals are taken.
     """
 
-    def __init__(self, store: Ownership, owner: str, driven: Driven, endings: Endings) -> None:
+    def __init__(
+        self, store: Ownership, owner: str, driven: Driven, endings: Endings, gates: Gates, nursery: trio.Nursery
+    ) -> None:
         self._store = store
         self._owner = owner
         self._driven = driven
         self._endings = endings
+        self._gates = gates
+        self._nursery = nursery
+        self._seen = 0
+        self._waiting: dict[str, deque[Signal]] = {}
 
     async def watch(self) -> None:
         """Hand signals to the flows driven here, for as long as the engine is open."""
@@ -44,12 +60,56 @@ class Inbox:
             if self._driven.any:
                 try:
                     await self._look()
-                except CloudError as exc:  # the flows meet the same trouble with their next step, and say so
+                except Exception as exc:  # noqa: BLE001 the flows meet the same trouble with their next step
                     logger.warning("the inbox cannot be read: %s", exc)
 
+    async def take_waiting(self, live: LiveFlow) -> None:
+        """Take what waits in the inbox of a flow that was resumed, before anything is done in its state.
+
+        Raises:
+            CloudError: It cannot be read or written.
+        """
+        for signal in await self._store.signals(live.row.id):
+            if not await self._take(live, signal):
+                return
+
     async def _look(self) -> None:
-        for signal in await self._store.signals(self._owner):
-            if (live := self._driven.driven(signal.flow)) is not None:
-                await take(live, signal, end=self._endings.cancel_driven, drop=self._store.drop)
-            elif (row := await self._store.flow(signal.flow)) is None or row.status == "ended":
-                await self._store.drop(signal.id)
+        for signal in await self._store.signals_for(self._owner, self._seen):
+            self._seen = signal.id
+            waiting = self._waiting.get(signal.flow)
+            if waiting is not None:
+                waiting.append(signal)
+            else:
+                self._waiting[signal.flow] = deque([signal])
+                self._nursery.start_soon(self._hand_over, signal.flow)
+
+    async def _hand_over(self, flow: str) -> None:
+        waiting = self._waiting[flow]
+        try:
+            while waiting:
+                async with self._gates.flow(flow):
+                    live = self._driven.driven(flow)
+                    if live is None:  # whoever resumes it takes them
+                        return
+                    try:
+                        await self._take(live, waiting[0])
+                    except CloudError as exc:
+                        logger.warning("%s: the signal %s has to wait: %s", flow, waiting[0].name, exc)
+                    else:
+                        waiting.popleft()
+                        continue
+                await trio.sleep(AGAIN_SECONDS)
+        finally:
+            del self._waiting[flow]
+
+    async def _take(self, live: LiveFlow, signal: Signal) -> bool:
+        """Take one signal; False when the flow is not driven here any more."""
+        if signal.name != CANCEL:
+            return await live.take(signal)
+        try:
+            event = live.machine.decode_event(signal.body)
+        except Exception:  # noqa: BLE001 refused like any other that cannot be read
+            return await live.take(signal)
+        if isinstance(event, CancelRequested) and CancelRequested in live.machine.accepts(live.row.state):
+            return await self._endings.cancel_driven(live, event.reason, signal=signal.id)
+        return await live.take(signal)

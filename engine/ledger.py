@@ -43,7 +43,10 @@ class Ledger:
         await self.store.advance(before, after, record, signal)
         self._committed(after, record)
 
-    async def migrate(self, before: FlowRow, after: FlowRow, record: Record) -> None:
-        """A flow of an older table becomes one of today's. Raises as `advance`."""
-        await self.store.migrate(before, after, record)
+    async def migrate(
+        self, before: FlowRow, after: FlowRow, migrated: Record, record: Record, signal: int | None = None
+    ) -> None:
+        """A flow of an older table becomes one of today's and advances. Raises as `Store.migrate`."""
+        await self.store.migrate(before, after, migrated, record, signal)
+        self._committed(after, migrated)
         self._committed(after, record)

@@ -18,8 +18,8 @@ from .program import Program, by_name
 from .store import Store
 from .versions import Begun, Brought, bring, is_current
 
-Enliven: TypeAlias = Callable[[Program[Any], FlowRow, Context], LiveFlow]
-"""Makes a flow that can be driven of what is stored."""
+Enliven: TypeAlias = Callable[[Program[Any], FlowRow, Context, tuple[FlowRow, Record] | None], LiveFlow]
+"""Makes a flow that can be driven of what is stored; see `LiveFlow` for the last of its arguments."""
 
 
 class Loading:
@@ -59,8 +59,10 @@ class Loading:
             )
         return program
 
-    async def load(self, row: FlowRow) -> tuple[LiveFlow, Record | None]:
-        """The flow, with the record that has to be written first if another version of its machine wrote it.
+    async def load(self, row: FlowRow) -> LiveFlow:
+        """The flow, ready to be driven.
+
+        What carries it over from another version of its machine is written with its first record.
 
         Raises:
             IncompatibleFlow: Another version wrote it, and no migration leads from there.
@@ -74,7 +76,8 @@ class Loading:
                 raise IncompatibleFlow(f"flow {row.id}: {exc.user_message}", hint="Cancel the flow.") from exc
             begun = Begun(intents, await self._store.children(row.id))
         brought = self._bring(program, row, begun)
-        return self._enliven(program, brought.row, brought.context), brought.record
+        migrated = None if brought.record is None else (row, brought.record)
+        return self._enliven(program, brought.row, brought.context, migrated)
 
     def read(self, row: FlowRow, begun: Begun) -> Context:
         """What a stored flow knows, in today's terms. Raises `IncompatibleFlow`."""
@@ -97,7 +100,7 @@ class Loading:
             FlowParked: It has not; it waits for a person to fix something.
             EngineClosed: It has not, and nothing drives it here.
         """
-        live, _ = await self.load(await self.existing(flow))
+        live = await self.load(await self.existing(flow))
         if live.ended:
             return live.outcome()
         if live.row.trouble is not None:

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import trio
 
@@ -21,6 +21,9 @@ from .machine.parts import DeadlinePassed, Event
 from .visit import Activity, Visit
 
 logger = get_logger(__name__)
+
+_OURS: Final = (trio.Cancelled, KeyboardInterrupt)
+"""What is no failure of an activity, and stops more than its flow."""
 
 
 class Run:
@@ -41,7 +44,7 @@ class Run:
     def __init__(self, visit: Visit[Any], scope: trio.CancelScope | None = None) -> None:
         self.visit = visit
         self.scope = scope
-        self.trouble: Exception | None = None
+        self.trouble: BaseException | None = None
         self._activity_scope: trio.CancelScope | None = None
         self._activities: Sequence[Activity] = ()
         self._at_work = 0
@@ -73,7 +76,7 @@ class Run:
                 ActivitiesRanDry(f"nothing is left to do in {self.visit.state} and nothing led out of it: {names}")
             )
 
-    def fail(self, trouble: Exception) -> None:
+    def fail(self, trouble: BaseException) -> None:
         """Called when an activity raised."""
         if self.visit.left:
             logger.debug("%s ignored, %s is left: %r", self.visit.flow, self.visit.state, trouble)
@@ -83,7 +86,7 @@ class Run:
                 self._activity_scope.cancel()
 
 
-async def run_state(run: Run, activities: Sequence[Activity]) -> Exception | None:
+async def run_state(run: Run, activities: Sequence[Activity]) -> BaseException | None:
     """Run a state's activities in one nursery until an event leads out, and wait for all of them to end.
 
     Returns:
@@ -120,8 +123,16 @@ async def _run_activity(activity: Activity, run: Run, *, alone: bool = False) ->
             if alone:
                 run.release()
             await visit.send(event)
-    except* Exception as group:  # noqa: BLE001 whatever an activity raises parks its flow, and no other
-        run.fail(_most_useful(group))  # `except*`: a cancellation in the same group propagates by itself
+    except _OURS:
+        raise
+    except BaseExceptionGroup as group:
+        ours, trouble = group.split(_OURS)
+        if trouble is not None:
+            run.fail(_most_useful(trouble))
+        if ours is not None:
+            raise ours from None
+    except BaseException as exc:  # noqa: BLE001 whatever an activity raises pauses its flow, and no other
+        run.fail(exc)
     else:
         run.finish()
 
@@ -135,10 +146,10 @@ async def _watch_deadline(run: Run, deadline: datetime) -> None:
         run.fail(exc)
 
 
-def _most_useful(exc: Exception) -> Exception:
+def _most_useful(exc: BaseException) -> BaseException:
     # An activity with a nursery of its own raises groups; of those, a `CloudError` has the message and the fix to show.
-    if not isinstance(exc, ExceptionGroup):
+    if not isinstance(exc, BaseExceptionGroup):
         return exc
-    group = cast("ExceptionGroup[Exception]", exc)
+    group = cast("BaseExceptionGroup[BaseException]", exc)
     leaves = [_most_useful(each) for each in group.exceptions]
     return next((each for each in leaves if isinstance(each, CloudError)), leaves[0] if len(leaves) == 1 else group)

@@ -42,8 +42,22 @@ class Store(Protocol):
         """
         ...
 
-    def migrate(self, before: FlowRow, after: FlowRow, record: Record) -> Awaitable[None]:
-        """A flow of an older table becomes one of today's. Raises as `advance`."""
+    def migrate(
+        self, before: FlowRow, after: FlowRow, migrated: Record, record: Record, signal: int | None = None
+    ) -> Awaitable[None]:
+        """A flow of an older table becomes one of today's and advances, both or nothing.
+
+        Args:
+            before: The flow as it is stored.
+            after: The flow after both records; its machine, version and fingerprint are today's.
+            migrated: How it became one of today's.
+            record: What happened then.
+            signal: The signal that came from, which leaves the inbox.
+
+        Raises:
+            FlowExists: Its machine has another name today, and an unfinished flow of that one has the same key.
+            CloudError: As `advance`.
+        """
         ...
 
     async def flow(self, flow: str) -> FlowRow | None:
@@ -70,6 +84,10 @@ class Ownership(Store, Protocol):
         """The one flow of this machine and key that has not ended."""
         ...
 
+    async def newest_with_key(self, machine: str, key: str) -> FlowRow | None:
+        """The flow of this machine and key that was started last, whether or not it has ended."""
+        ...
+
     def claim(self, row: FlowRow, owner: str | None) -> Awaitable[None]:
         """Change a flow's owner, if it was neither moved nor claimed since `row` was read. Raises `FlowBusy`."""
         ...
@@ -79,11 +97,21 @@ class Ownership(Store, Protocol):
         ...
 
     def post(self, flow: str, at: str, name: str, body: str) -> Awaitable[None]:
-        """Leave an event in the inbox of a flow, for the process that drives it."""
+        """Leave an event in the inbox of a flow, for the process that drives it.
+
+        Raises:
+            FlowNotFound: There is no such flow.
+            EventNotAccepted: The flow has ended, or `KEPT_AT_MOST` events wait already; nothing happened.
+            JournalError: It could not be written; nothing happened.
+        """
         ...
 
-    async def signals(self, owner: str) -> Sequence[Signal]:
-        """Signals in the inbox, the oldest first, without those of unfinished flows that `owner` does not drive."""
+    async def signals(self, flow: str) -> Sequence[Signal]:
+        """The signals a flow has not taken, the oldest first; an ended flow has none."""
+        ...
+
+    async def signals_for(self, owner: str, after: int) -> Sequence[Signal]:
+        """Signals to the flows that `owner` drives, numbered above `after`, the oldest first; a bounded number."""
         ...
 
     def drop(self, signal: int) -> Awaitable[None]:

@@ -8,16 +8,17 @@ What makes things durable is behind `Host`; what runs the activities is `run.Run
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast
 
 import msgspec
 import trio
 
 from ..base.clock import Clock
 from ..base.log import get_logger
-from .errors import UnexpectedFailure
+from .errors import NotStorable, UnexpectedFailure, UsedTwice
 from .history import Outcome
 from .machine.parts import Context, Event
 from .program import Activity as Activity  # noqa: PLC0414 its users find it here, beside the visit
@@ -25,6 +26,8 @@ from .program import Program as Program  # noqa: PLC0414 its users find it here,
 from .program import await_signal as await_signal  # noqa: PLC0414 its users find it here, beside the visit
 
 logger = get_logger(__name__)
+
+_EFFECT: Final = re.compile(r"[!-~]{1,200}")
 
 C = TypeVar("C", bound=Context)
 P = ParamSpec("P")
@@ -59,8 +62,8 @@ class Host(Protocol):
         """Make the event durable and follow it; False when the visit it comes from is over."""
         ...
 
-    async def announce(self, effect: str) -> Intent:
-        """Commit the intent of an effect."""
+    async def announce(self, effect: str, incarnation: int) -> Intent:
+        """Commit the intent of an effect of one visit."""
         ...
 
     async def keep(self, name: str, secret: str) -> str:
@@ -79,8 +82,8 @@ class Host(Protocol):
         """Call something that waits for the disk."""
         ...
 
-    async def run_child(self, program: Program[Any], context: Context) -> Outcome:
-        """Run or resume the child flow of this visit."""
+    async def run_child(self, visit: int, program: Program[Any], context: Context, key: str | None) -> Outcome:
+        """Run or resume a child flow of one visit."""
         ...
 
 
@@ -96,6 +99,7 @@ class Visit(Generic[C]):
         clock: The time.
         left: True once an event led out of the state; events sent after that are dropped.
         withdrawn: The keys of the intents withdrawn in this visit.
+        ran_children: Whether child flows were run in this visit.
     """
 
     def __init__(
@@ -117,6 +121,8 @@ class Visit(Generic[C]):
         self.deadline = deadline
         self.clock = clock
         self.left = False
+        self.ran_children = False
+        self._begun: set[str] = set()
         self.withdrawn: frozenset[str] = frozenset()
 
     @property
@@ -140,21 +146,40 @@ class Visit(Generic[C]):
         """
         if self.left:
             logger.debug("%s dropped %s: the visit of %s is over", self.flow, type(event).__name__, self.state)
+            await trio.lowlevel.checkpoint()
             return False
+        await trio.lowlevel.checkpoint_if_cancelled()
         return await self._host.deliver(event, self.incarnation)
 
-    async def announce(self, effect: str) -> Intent:
+    async def announce(self, effect: str, item: str | None = None) -> Intent:
         """Record that an outward effect is about to happen, before it does.
 
         Args:
             effect: A short name for it, unique within the state.
+            item: What it is done to, where it is done to several: an order's number, say.
 
         Raises:
             EffectUncertain: The state's policy is `ask`, and an earlier process announced it and died.
+            UsedTwice: This visit has announced it already, and not withdrawn it.
+            NotStorable: The name or the item is no text of up to 200 printable ASCII characters.
             JournalError: It could not be written; do not perform the effect.
         """
-        await self._refuse_if_left(effect)
-        intent = await self._host.announce(effect)
+        name = effect if item is None else f"{effect}:{item}"
+        if not _EFFECT.fullmatch(name):
+            raise NotStorable(
+                f"{self.state} announces the effect {name!r}; it is sent as part of an idempotency key",
+                field="effect",
+                hint="Use up to 200 printable ASCII characters, without spaces.",
+            )
+        await self._refuse_if_left(name)
+        if name in self._begun:
+            raise UsedTwice(f"{self.state} announces {name} twice in one visit")
+        self._begun.add(name)
+        try:
+            intent = await self._host.announce(name, self.incarnation)
+        except BaseException:
+            self._begun.discard(name)
+            raise
         self.withdrawn -= {intent.key}
         return intent
 
@@ -165,6 +190,7 @@ class Visit(Generic[C]):
         intent holds: a process that dies in between leaves the effect uncertain.
         """
         self.withdrawn |= {intent.key}
+        self._begun.discard(intent.key.removeprefix(f"{self.flow}:{self.incarnation}:"))
 
     async def keep(self, name: str, secret: str) -> str:
         """Put a secret in the vault, durably, and return the reference an event may carry. Raises `Io`."""
@@ -182,14 +208,34 @@ class Visit(Generic[C]):
         """Call something that waits for the disk without holding up other flows."""
         return await self._host.on_disk(function, *args, **kwargs)
 
-    async def run_child(self, program: Program[Any], context: Context) -> Outcome:
+    async def run_child(self, program: Program[Any], context: Context, *, key: str | None = None) -> Outcome:
         """Run a child flow to its end, or resume the one this visit started in an earlier process.
 
+        Args:
+            program: Its machine and activities.
+            context: What it knows at its start.
+            key: Which child it is, where a visit runs several of one machine: any text.
+
         Raises:
-            FlowParked: The child is parked; let it propagate, so that the parent is parked with it.
+            FlowParked: The child is paused; let it propagate, so that the parent is paused with it.
+            UsedTwice: This visit has started a child of this machine already, and neither has a key.
+            KeyInUse: It was started with another context in an earlier process.
+            NotStorable: The context cannot be written and read back.
         """
-        await self._refuse_if_left(program.machine.name)
-        return await self._host.run_child(program, context)
+        machine = program.machine.name
+        await self._refuse_if_left(machine)
+        self.ran_children = True
+        if key is not None:
+            return await self._host.run_child(self.incarnation, program, context, key)
+        child = f"a child of {machine}"  # no effect's name: it has spaces
+        if child in self._begun:
+            raise UsedTwice(f"{self.state} starts {child} twice in one visit")
+        self._begun.add(child)
+        try:
+            return await self._host.run_child(self.incarnation, program, context, None)
+        except BaseException:  # paused, say: its activity may run it on
+            self._begun.discard(child)
+            raise
 
     async def _refuse_if_left(self, what: str) -> None:
         # A visit can be over before its activities have taken their first step. What they begin then would belong to

@@ -40,6 +40,10 @@ class VirtualClock:
             self._zero = trio.current_time()
         return self.start + timedelta(seconds=trio.current_time() - self._zero)
 
+    def elapsed(self) -> float:
+        """trio's time."""
+        return trio.current_time()
+
     async def sleep_until(self, moment: datetime) -> None:
         """Wait until `moment`; return at once if it has passed."""
         # More than once only when a float's last digit leaves a microsecond over.

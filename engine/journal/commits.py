@@ -52,6 +52,8 @@ class Commits:
         self._journal = journal
         self._inline = inline
         self._free = trio.Lock()
+        # Of our own: activities may hold every thread of trio's, and wait in them for what they send to be written.
+        self._thread = trio.CapacityLimiter(1)
         self._forming: _Group | None = None
         self._alone = 0
         self._lasted = 0.0
@@ -65,6 +67,7 @@ class Commits:
         """
         if self._inline:
             self._journal.write([operation])
+            await trio.lowlevel.cancel_shielded_checkpoint()  # other tasks have their turn, as with a thread
             return
         group = self._forming
         if group is None:
@@ -97,7 +100,7 @@ class Commits:
                         self._alone = 0
                         if self._commit_here(group.operations[0]):
                             return
-                    await trio.to_thread.run_sync(self._commit, group)
+                    await trio.to_thread.run_sync(self._commit, group, limiter=self._thread)
         except BaseException as exc:  # noqa: BLE001 no thread available, for example: every writer of the group raises it
             group.errors = dict.fromkeys(range(len(group.operations)), exc)
         finally:

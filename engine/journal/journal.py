@@ -23,12 +23,21 @@ import msgspec
 
 from ...base.directories import ensure_own_directory
 from ...base.remedies import Remedy
-from ..errors import FlowBusy, FlowExists, FlowNotFound, JournalCorrupted, JournalError, JournalTooNew, SignalTaken
+from ..errors import (
+    EventNotAccepted,
+    FlowBusy,
+    FlowExists,
+    FlowNotFound,
+    JournalCorrupted,
+    JournalError,
+    JournalTooNew,
+    SignalTaken,
+)
 from .check import check_whole, explain
 from .file import SETTLE_SECONDS, FileId, Held, InPlace, log_ahead, make_ready, set_journal_aside
 from .owners import OwnerName
 from .reading import FLOW_COLUMNS, RECORD_COLUMNS, Reading
-from .records import APPLICATION_ID, FlowRow, Record
+from .records import APPLICATION_ID, CANCEL, KEPT_AT_MOST, FlowRow, Record
 from .schema import CURRENT, Schema, upgrade
 
 BUSY_SECONDS: Final = 10.0
@@ -207,16 +216,26 @@ class Journal(Reading):
         if signal is not None and self._writer.execute(_DROP_SIGNAL, (signal,)).rowcount != 1:
             # A process that drove the flow before took the signal and died, after this one had read the inbox.
             raise SignalTaken(f"flow {before.id} has taken {record.name} from its inbox already")
+        if after.status == "ended":
+            self._writer.execute("DELETE FROM inbox WHERE flow = ?", (after.id,))
 
-    def migrate(self, before: FlowRow, after: FlowRow, record: Record) -> None:
-        """A flow of an older table becomes one of today's; `record` says how.
+    def migrate(
+        self, before: FlowRow, after: FlowRow, migrated: Record, record: Record, signal: int | None = None
+    ) -> None:
+        """A flow of an older table becomes one of today's, and takes its next step.
 
         Raises:
             FlowBusy: Another process moved the flow meanwhile; nothing was changed.
+            FlowExists: Today's machine has another name, and an unfinished flow of it has the same key.
         """
-        self.advance(before, after, record)
-        sql = "UPDATE flows SET version = ?, fingerprint = ? WHERE id = ?"
-        self._writer.execute(sql, (after.version, after.fingerprint, after.id))
+        if after.machine != before.machine and after.key is not None:
+            same = "SELECT id FROM flows WHERE machine = ? AND key = ? AND status <> 'ended'"
+            if found := self._writer.execute(same, (after.machine, after.key)).fetchone():
+                raise FlowExists(found[0])
+        self.advance(before, after, record, signal)
+        self._writer.execute(_INSERT_RECORD, msgspec.structs.astuple(migrated))
+        sql = "UPDATE flows SET machine = ?, version = ?, fingerprint = ? WHERE id = ?"
+        self._writer.execute(sql, (after.machine, after.version, after.fingerprint, after.id))
 
     def claim(self, row: FlowRow, owner: str | None) -> None:
         """Change a flow's owner, if it was neither moved nor claimed since `row` was read.
@@ -229,7 +248,24 @@ class Journal(Reading):
             raise self._moved(row.id)
 
     def post_signal(self, flow: str, at: str, name: str, body: str) -> None:
-        """Leave an event for the process that drives the flow."""
+        """Leave an event for the process that drives the flow, or the next one that resumes it.
+
+        Raises:
+            FlowNotFound: There is no such flow.
+            EventNotAccepted: The flow has ended, or as many events wait in its inbox as there may be.
+        """
+        found = self._writer.execute("SELECT machine, state, status FROM flows WHERE id = ?", (flow,)).fetchone()
+        if found is None:
+            raise FlowNotFound(f"no flow has the id {flow!r} in {self.path}")
+        machine, state, status = found
+        if status == "ended":
+            raise EventNotAccepted(state, name, machine=machine)
+        if name == CANCEL:
+            # One is enough, and it always has a place.
+            self._writer.execute("DELETE FROM inbox WHERE flow = ? AND name = ?", (flow, name))
+        (waiting,) = self._writer.execute("SELECT count(*) FROM inbox WHERE flow = ?", (flow,)).fetchone()
+        if waiting >= KEPT_AT_MOST and name != CANCEL:
+            raise EventNotAccepted(state, name, machine=machine, waiting=waiting)
         self._writer.execute("INSERT INTO inbox (flow, at, name, body) VALUES (?, ?, ?, ?)", (flow, at, name, body))
 
     def drop_signal(self, signal: int) -> None:

@@ -77,6 +77,10 @@ class Reading:
         """The one flow of this machine and key that has not ended."""
         return self._one("WHERE machine = ? AND key = ? AND status <> 'ended'", (machine, key))
 
+    def newest_with_key(self, machine: str, key: str) -> FlowRow | None:
+        """The flow of this machine and key that was started last, whether or not it has ended."""
+        return self._one("WHERE machine = ? AND key = ? ORDER BY id DESC LIMIT 1", (machine, key))
+
     def children(self, flow: str) -> list[FlowRow]:
         """The child flows of a flow, the oldest first."""
         return self._rows("WHERE parent = ? ORDER BY created, id", (flow,))
@@ -110,19 +114,16 @@ class Reading:
         except msgspec.DecodeError as exc:
             raise JournalCorrupted(f"flow {flow}: why it was parked cannot be read in {self.path}: {exc}") from exc
 
-    def signals(self, *, flow: str | None = None, owner: str | None = None) -> list[Signal]:
-        """Signals that have not been taken, the oldest first; a thousand at most.
+    def signals(self, flow: str | None = None) -> list[Signal]:
+        """The signals a flow has not taken, the oldest first; of every flow when none is given."""
+        if flow is None:
+            return self._signals("ORDER BY id", ())
+        return self._signals("WHERE flow = ? ORDER BY id", (flow,))
 
-        Args:
-            flow: Only this flow's.
-            owner: Leave out those of unfinished flows that somebody else drives, or nobody: they wait for another
-                process, and however many they are, they must not hide the others.
-        """
-        theirs = "SELECT 1 FROM flows f WHERE f.id = inbox.flow AND f.status <> 'ended' AND f.owner IS NOT :owner"
-        sql = f"""SELECT id, flow, at, name, body FROM inbox WHERE (:flow IS NULL OR flow = :flow)
-            AND (:owner IS NULL OR NOT EXISTS ({theirs})) ORDER BY id LIMIT 1000"""  # noqa: S608 our own words
-        rows = self._read(sql, {"flow": flow, "owner": owner})
-        return [Signal(**dict(zip(Signal.__struct_fields__, row, strict=True))) for row in rows]
+    def signals_for(self, owner: str, after: int) -> list[Signal]:
+        """Signals to flows an owner drives, with a number above `after`, the oldest first; a thousand at most."""
+        theirs = "SELECT 1 FROM flows f WHERE f.id = inbox.flow AND f.owner = ?"
+        return self._signals(f"WHERE id > ? AND EXISTS ({theirs}) ORDER BY id LIMIT 1000", (after, owner))
 
     def integrity_problems(self) -> list[str]:
         """What SQLite's own check finds wrong with the file; empty when nothing is."""
@@ -134,6 +135,10 @@ class Reading:
             return self._reader.execute(sql, values).fetchall()
         except sqlite3.Error as exc:
             raise explain(self._held, exc, "read") from exc
+
+    def _signals(self, where: str, values: Sequence[object]) -> list[Signal]:
+        rows = self._read(f"SELECT id, flow, at, name, body FROM inbox {where}", values)  # noqa: S608 our own words
+        return [Signal(**dict(zip(Signal.__struct_fields__, row, strict=True))) for row in rows]
 
     def _rows(self, where: str, values: Sequence[object]) -> list[FlowRow]:
         rows = self._read(f"SELECT {FLOW_COLUMNS} FROM flows {where}", values)  # noqa: S608 our own names

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 import msgspec
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x53504331  # "SPC1"
 
 SCHEMA: Final = """
@@ -34,12 +34,13 @@ CREATE UNIQUE INDEX flows_by_key ON flows (machine, key) WHERE key IS NOT NULL A
 CREATE INDEX flows_by_parent ON flows (parent) WHERE parent IS NOT NULL;
 CREATE INDEX flows_by_machine ON flows (machine, id);
 CREATE INDEX flows_unfinished ON flows (status, id) WHERE status <> 'ended';
+CREATE INDEX flows_with_key ON flows (machine, key, id) WHERE key IS NOT NULL;
 CREATE TABLE events (
     flow TEXT NOT NULL,
     seq INTEGER NOT NULL,
     at TEXT NOT NULL,
     kind TEXT NOT NULL CHECK (kind IN ('started', 'event', 'intent', 'parked', 'resumed',
-        'migrated', 'abandoned')),
+        'migrated', 'abandoned', 'refused')),
     name TEXT NOT NULL,
     body TEXT NOT NULL,
     "from" TEXT NOT NULL,
@@ -55,10 +56,16 @@ CREATE TABLE inbox (
     name TEXT NOT NULL,
     body TEXT NOT NULL
 ) STRICT;
+CREATE INDEX inbox_by_flow ON inbox (flow, id);
 """
 
+KEPT_AT_MOST: Final = 100
+"""Events that wait in the inbox of one flow; the next one is refused."""
+CANCEL: Final = "CancelRequested"
+"""The event that ends a flow: it always has a place in the inbox."""
+
 Status = Literal["running", "parked", "ended"]
-Kind = Literal["started", "event", "intent", "parked", "resumed", "migrated", "abandoned"]
+Kind = Literal["started", "event", "intent", "parked", "resumed", "migrated", "abandoned", "refused"]
 
 
 class FlowRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -91,7 +98,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             to happen; the name is its idempotency key), `parked` (the body is the trouble, with the keys of intents
             whose effect did not happen as `withdrawn`), `resumed`, `migrated` (another version of the machine took the
             flow over; the body has that version and the context in its terms), `abandoned` (ended without its machine,
-            which is not known any more).
+            which is not known any more), `refused` (an event from the inbox that the flow could not take; the name is
+            the event's, the body says why).
         at: RFC 3339, UTC.
         body: JSON.
         incarnation: The number of the visit after it.

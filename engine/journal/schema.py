@@ -8,7 +8,7 @@ A schema changes rarely, and the file may hold an unfinished work, so safety com
   process dies: the file is what it was, in the old schema.
 - A newer schema is never touched; `Journal` refuses it by number.
 
-`STEPS` is where a schema's change is written down. There is none yet: version 1 is the first.
+`STEPS` is where a schema's change is written down. Version 1 is that of the releases up to 0.1.0.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -36,7 +37,34 @@ WAIT_SECONDS: Final = 10.0
 Steps = Mapping[int, tuple[str, ...]]
 """For each schema version the statements that lead from it to the next one."""
 
-STEPS: Final[Steps] = {}
+_EVENTS_2: Final = """
+CREATE TABLE events_2 (
+    flow TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    at TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('started', 'event', 'intent', 'parked', 'resumed',
+        'migrated', 'abandoned', 'refused')),
+    name TEXT NOT NULL,
+    body TEXT NOT NULL,
+    "from" TEXT NOT NULL,
+    "to" TEXT NOT NULL,
+    incarnation INTEGER NOT NULL,
+    deadline TEXT,
+    PRIMARY KEY (flow, seq)
+) STRICT, WITHOUT ROWID
+"""
+
+STEPS: Final[Steps] = {
+    # Refused events are in the history; keys of ended flows and the inbox of one flow are found by an index.
+    1: (
+        _EVENTS_2,
+        "INSERT INTO events_2 SELECT * FROM events",
+        "DROP TABLE events",
+        "ALTER TABLE events_2 RENAME TO events",
+        "CREATE INDEX flows_with_key ON flows (machine, key, id) WHERE key IS NOT NULL",
+        "CREATE INDEX inbox_by_flow ON inbox (flow, id)",
+    ),
+}
 
 
 class Schema(msgspec.Struct, frozen=True):
@@ -48,7 +76,7 @@ class Schema(msgspec.Struct, frozen=True):
     """
 
     version: int = SCHEMA_VERSION
-    steps: Steps = STEPS
+    steps: Steps = MappingProxyType(STEPS)
 
 
 CURRENT: Final = Schema()

@@ -46,9 +46,11 @@ class SqliteStore:
         """One more record; see `Store.advance`."""
         return self.commits.write(partial(self.journal.advance, before, after, record, signal))
 
-    def migrate(self, before: FlowRow, after: FlowRow, record: Record) -> Coroutine[Any, Any, None]:
+    def migrate(
+        self, before: FlowRow, after: FlowRow, migrated: Record, record: Record, signal: int | None = None
+    ) -> Coroutine[Any, Any, None]:
         """A flow of an older table becomes one of today's; see `Store.migrate`."""
-        return self.commits.write(partial(self.journal.migrate, before, after, record))
+        return self.commits.write(partial(self.journal.migrate, before, after, migrated, record, signal))
 
     async def flow(self, flow: str) -> FlowRow | None:
         """The flow with exactly this id."""
@@ -72,6 +74,10 @@ class SqliteStore:
         """The one flow of this machine and key that has not ended."""
         return self.journal.unfinished_with_key(machine, key)
 
+    async def newest_with_key(self, machine: str, key: str) -> FlowRow | None:
+        """The flow of this machine and key that was started last."""
+        return self.journal.newest_with_key(machine, key)
+
     def claim(self, row: FlowRow, owner: str | None) -> Coroutine[Any, Any, None]:
         """Change a flow's owner; see `Ownership.claim`."""
         return self.commits.write(partial(self.journal.claim, row, owner))
@@ -84,9 +90,13 @@ class SqliteStore:
         """Leave an event in the inbox of a flow."""
         return self.commits.write(partial(self.journal.post_signal, flow, at, name, body))
 
-    async def signals(self, owner: str) -> Sequence[Signal]:
-        """Signals in the inbox that concern an owner; see `Ownership.signals`."""
-        return self.journal.signals(owner=owner)
+    async def signals(self, flow: str) -> Sequence[Signal]:
+        """The signals a flow has not taken, the oldest first."""
+        return self.journal.signals(flow)
+
+    async def signals_for(self, owner: str, after: int) -> Sequence[Signal]:
+        """New signals to the flows of an owner; see `Ownership.signals_for`."""
+        return self.journal.signals_for(owner, after)
 
     def drop(self, signal: int) -> Coroutine[Any, Any, None]:
         """Take a signal out of the inbox."""

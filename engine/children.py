@@ -1,0 +1,121 @@
+"""The flows that a flow runs inside it: begun by a visit, found again by the same visit in another process.
+
+A child is identified by its parent's visit, its machine and its key; nothing else makes it that child. It lives no
+longer than that visit: when the visit is left its children are cancelled, and when the parent is paused they are
+stopped, to go on with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, Protocol
+
+import msgspec
+
+from .driven import Driven
+from .errors import KeyInUse
+from .gates import Gates
+from .history import Outcome
+from .ids import child_flow_id, runs_inside, visit_of_child
+from .journal.records import FlowRow
+from .live import LiveFlow
+from .machine.machine import Machine
+from .machine.parts import Context
+from .starting import different_fields
+from .steps import Why
+from .store import Store
+from .visit import Program
+
+
+class Begin(Protocol):
+    """Writes a new flow and drives it; the caller is at its gate."""
+
+    def __call__(self, flow: str, machine: Machine[Any], context: Context, *, parent: str) -> Awaitable[None]: ...
+
+
+class Resume(Protocol):
+    """Takes a flow over and drives it; nothing when it is driven here."""
+
+    def __call__(self, flow: str, *, why: Why, repeating: str | None) -> Awaitable[None]: ...
+
+
+class Wait(Protocol):
+    """Waits until a flow driven here has ended."""
+
+    def __call__(self, flow: str) -> Awaitable[Outcome]: ...
+
+
+class Children:
+    """The child flows of the flows one engine drives.
+
+    Args:
+        store: Where they are.
+        driven: Which are driven here.
+        gates: Each flow's gate.
+        begin: How one is begun.
+        resume: How one is resumed.
+        wait: How one is waited for.
+    """
+
+    def __init__(self, store: Store, driven: Driven, gates: Gates, *, begin: Begin, resume: Resume, wait: Wait) -> None:
+        self._store = store
+        self._driven = driven
+        self._gates = gates
+        self._begin = begin
+        self._resume = resume
+        self._wait = wait
+
+    async def run(
+        self, parent: LiveFlow, visit: int, program: Program[Any], context: Context, key: str | None
+    ) -> Outcome:
+        """Run the child of one visit to its end: begin it, or find it and resume it; see `Visit.run_child`."""
+        machine, flow = program.machine, parent.row.id
+        _, context = machine.encode_context(context)
+        child = child_flow_id(flow, machine.name, visit, key)
+        for name in machine.names:
+            found = await self._store.flow(child_flow_id(flow, name, visit, key))
+            if found is not None:
+                await self._check_same(machine, parent, found, context)
+                repeating = parent.repeating
+                inside = repeating is not None and (repeating == found.id or runs_inside(repeating, found.id))
+                await self._resume(found.id, why=parent.why, repeating=repeating if inside else None)
+                return await self._wait(found.id)
+        async with self._gates.flow(child):
+            if await self._store.flow(child) is None:
+                await self._begin(child, machine, context, parent=flow)
+        return await self._wait(child)
+
+    async def _check_same(self, machine: Machine[Any], parent: LiveFlow, found: FlowRow, context: Context) -> None:
+        if found.parent != parent.row.id or found.machine not in machine.names:
+            raise KeyInUse(found.id, ("machine",), how="has the id of this child")
+        records = await self._store.records(found.id)
+        if not machine.wrote(found.version, found.fingerprint) or any(each.kind == "migrated" for each in records):
+            return  # what an older table was given is said in its terms
+        try:
+            started = machine.decode_context(records[0].body)
+        except msgspec.DecodeError:
+            return
+        if fields := different_fields(started, context):
+            raise KeyInUse(found.id, fields, how="is this child")
+
+    async def stop(self, flow: str) -> None:
+        """Stop driving the children of a flow, and wait until nothing of them runs here."""
+        children = self._driven.children(flow)
+        for child in children:
+            child.scope.cancel()
+        for child in children:
+            await child.settled.wait()
+
+    async def ask_again(self, live: LiveFlow, why: Why) -> bool:
+        """A resume of a flow that is driven here: one that is about to be paused, or that runs a paused one, goes on.
+
+        Returns:
+            False when nothing drives the flow here any more: it has to be taken over.
+        """
+        pausing = False
+        for child in await self._store.children(live.row.id):
+            if child.status != "ended" and visit_of_child(child.id) == live.row.incarnation:
+                driven = self._driven.driven(child.id)
+                if driven is None or not await self.ask_again(driven, why):
+                    pausing = True
+        return await live.ask_again(why, pausing=pausing)

@@ -1,0 +1,120 @@
+"""Driving the flows of one engine: each in a task of its own, from when it is ours until it ends, is paused or stopped.
+
+Whatever goes wrong with one flow is that flow's: it is paused with what went wrong, and the others go on. A pause that
+cannot be written (a full disk) is tried again until it can, so that the flow does not stay in the hands of a process
+that does nothing for it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import trio
+
+from ..base.errors import CloudError
+from ..base.log import get_logger
+from .children import Children
+from .drive import Cancel, drive
+from .driven import Driven
+from .errors import EngineClosed, UnexpectedFailure
+from .gates import Gates
+from .inbox import Inbox
+from .live import LiveFlow
+from .secrets import discard_secrets
+from .store import Ownership, Vault
+
+logger = get_logger(__name__)
+
+AGAIN_SECONDS = 1.0
+"""How long a flow waits whose pause could not be written."""
+
+
+class Driving:
+    """The tasks that drive one engine's flows.
+
+    Args:
+        store: Where the flows are.
+        vault: Where their secrets are.
+        driven: The flows that are driven here.
+        gates: Each flow's gate.
+        nursery: Where the tasks run.
+    """
+
+    def __init__(self, store: Ownership, vault: Vault, driven: Driven, gates: Gates, nursery: trio.Nursery) -> None:
+        self._store = store
+        self._vault = vault
+        self._driven = driven
+        self._gates = gates
+        self._nursery = nursery
+        self._inbox: Inbox
+        self._children: Children
+        self._cancel: Cancel
+
+    def connect(self, inbox: Inbox, children: Children, cancel: Cancel) -> None:
+        """What is needed besides, and needs this: the inbox, the children, and how a child is cancelled."""
+        self._inbox, self._children, self._cancel = inbox, children, cancel
+
+    def set_going(self, live: LiveFlow, *, resumed: bool = False) -> None:
+        """Drive a flow that was just written as ours; `resumed` when its state was entered before."""
+        self._driven.add(live)
+        self._nursery.start_soon(self._drive, live, resumed, name=f"flow {live.row.id}")
+
+    async def _drive(self, live: LiveFlow, resumed: bool) -> None:
+        flow = live.row.id
+        failure: Exception | None = EngineClosed(f"the engine was closed while flow {flow} was running")
+        try:
+            with live.scope:
+                if resumed:
+                    await self._inbox.take_waiting(live)
+                failure = await drive(
+                    live, self._store, self._cancel, stop_children=self._children.stop, resumed=resumed
+                )
+            if live.scope.cancelled_caught:
+                await self._release(live)
+        except CloudError as exc:  # the store cannot be written: nothing changed, and `wait` raises this
+            failure = exc
+        except Exception as exc:
+            logger.exception("flow %s cannot be driven", flow)
+            failure = UnexpectedFailure(f"flow {flow} cannot be driven: {type(exc).__name__}: {exc}")
+        finally:
+            if live.ended:
+                with trio.CancelScope(shield=True):
+                    await discard_secrets(self._vault, flow)
+            self._driven.settle(live, None if live.ended else failure)
+        if not live.ended and live.row.owner is not None:
+            self._nursery.start_soon(self._pause_later, live, live.unwritten or failure)
+
+    async def _release(self, live: LiveFlow) -> None:
+        """Its parent is about to be paused: whoever resumes that drives this too, also in another process."""
+        with trio.CancelScope(shield=True):
+            await self._children.stop(live.row.id)
+            async with live.lock:
+                if not live.ended and not live.stopped:
+                    live.stopped = True
+                    await self._store.claim(live.row, None)
+                    live.row = msgspec.structs.replace(live.row, owner=None)
+
+    async def _pause_later(self, live: LiveFlow, trouble: BaseException | None) -> None:
+        """Pause a flow that is driven no more and could not be written, unless it is driven again before that."""
+        flow = live.row.id
+        while True:
+            await trio.sleep(AGAIN_SECONDS)
+            async with self._gates.flow(flow):
+                if self._driven.known(flow) is not live:
+                    return
+                try:
+                    await live.park(trouble or EngineClosed(f"flow {flow} was stopped in state {live.row.state}"))
+                except CloudError as exc:
+                    logger.debug("%s cannot be paused yet: %s", flow, exc)
+                    if await self._moved(live):
+                        self._driven.forget(live)
+                        return
+                else:
+                    self._driven.forget(live)
+                    return
+
+    async def _moved(self, live: LiveFlow) -> bool:
+        try:
+            row = await self._store.flow(live.row.id)
+        except CloudError:
+            return False
+        return row is None or row.seq != live.row.seq

@@ -1,0 +1,35 @@
+"""One gate for each flow, and for each key a flow is started with: whoever starts, resumes, sends to or cancels a flow
+goes through its gate, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
+
+import trio
+
+
+class Gates:
+    """The gates of one engine. A gate exists while somebody is at it."""
+
+    def __init__(self) -> None:
+        self._gates: WeakValueDictionary[tuple[str, ...], trio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def flow(self, flow: str) -> AsyncGenerator[None]:
+        """Alone with one flow. A parent's gate is entered before its child's, never after it."""
+        async with self._gate(flow):
+            yield
+
+    @asynccontextmanager
+    async def key(self, machine: str, key: str) -> AsyncGenerator[None]:
+        """Alone with one key of a machine; entered before the gate of a flow."""
+        async with self._gate(machine, key):
+            yield
+
+    def _gate(self, *name: str) -> trio.Lock:
+        gate = self._gates.get(name)
+        if gate is None:
+            gate = self._gates[name] = trio.Lock()
+        return gate

@@ -1,0 +1,52 @@
+"""Whether two starts with one key ask for the same flow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..base.log import get_logger
+from .errors import KeyInUse, NotStorable
+from .machine.machine import Machine
+from .machine.parts import Context
+
+logger = get_logger(__name__)
+
+KEY_CHARACTERS = 1000
+"""The longest key."""
+
+
+def check_key(key: str) -> None:
+    """Check that a key can be stored and found again. Raises `NotStorable`."""
+    try:
+        good = 0 < len(key) <= KEY_CHARACTERS and "\0" not in key and bool(key.encode())
+    except (UnicodeEncodeError, TypeError, AttributeError):
+        good = False
+    if not good:
+        raise NotStorable(
+            f"{str(key)[:40]!a} is no key", field="key", hint=f"Use text of 1 to {KEY_CHARACTERS} characters."
+        )
+
+
+def different_fields(one: Context, other: Context) -> list[str]:
+    """The names of the fields in which two contexts of one class differ."""
+    return [name for name in one.__struct_fields__ if getattr(one, name) != getattr(other, name)]
+
+
+def check_same_start(machine: Machine[Any], flow: str, stored: Context, given: Context) -> None:
+    """Check that a flow is the one that a start with its key asks for.
+
+    Args:
+        machine: Its table.
+        flow: Its id.
+        stored: What it knows.
+        given: What the start was given.
+
+    Raises:
+        KeyInUse: A field of the machine's identity differs.
+    """
+    different = different_fields(stored, given)
+    if identity := [name for name in machine.identity if name in different]:
+        raise KeyInUse(flow, identity)
+    if different:
+        # Names only: what a flow knows is not for a log.
+        logger.info("%s goes on as it was started: what is given for %s is not used", flow, ", ".join(different))

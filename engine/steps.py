@@ -1,0 +1,317 @@
+"""A flow's steps: the one place where an event becomes a record.
+
+Every change a driven flow makes goes through one function, `Steps.record`: it writes the record and the flow's new row
+in one transaction, and only then updates the flow in memory. Steps are taken one at a time, under a lock, and cannot be
+cancelled between the accepted step and the commit. What is written has been read back first, and the flow goes on with
+what was read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+import trio
+
+from ..base.clock import Clock
+from ..base.errors import CloudError
+from ..base.log import get_logger
+from ..base.moments import moment_text
+from .deadlines import Countdown, deadline_on_entry
+from .errors import EventNotAccepted, NotStorable, SignalTaken
+from .history import Trouble
+from .journal.records import FlowRow, Record, Signal, record_between
+from .ledger import Ledger
+from .machine.machine import Machine
+from .machine.parts import Context, Event, Step
+from .run import Run
+from .visit import Program
+
+logger = get_logger(__name__)
+
+Why: TypeAlias = Literal["person", "handover"]
+"""Why a flow is resumed: a person is back, or the process that drove it is gone."""
+
+
+class Steps:
+    """A flow's row and context, and how they change.
+
+    Args:
+        program: Its machine and activities.
+        row: The flow as it is stored.
+        context: What it knows.
+        ledger: How it is written.
+        owner: This process, as the flow's row names it while it is driven; what is stored stays when not given.
+        migrated: What made it one of today's flows, and the row as it is stored; written with the first record.
+
+    Attributes:
+        lock: Held while anything about the flow changes.
+        run: The visit it is in.
+        stopped: Nothing drives the flow here any more, although it has not ended.
+        kept: Events of its inbox that no state has taken yet.
+        intents: The idempotency keys announced in this visit.
+        inherited: Those of them that an earlier process announced, or this one before it was stopped.
+        again: A resume that came while the flow was about to be paused: it is resumed at once.
+    """
+
+    def __init__(
+        self,
+        program: Program[Any],
+        row: FlowRow,
+        context: Context,
+        *,
+        ledger: Ledger,
+        owner: str | None = None,
+        migrated: tuple[FlowRow, Record] | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._owner = owner
+        self._migrated = migrated
+        self._countdown = Countdown(ledger.clock)
+        self._countdown.follow(row.deadline)
+        self.program = program
+        self.row = row
+        self.context: Context = context
+        self.lock = trio.Lock()
+        self.run: Run | None = None
+        self.stopped = False
+        self.kept: list[Signal] = []
+        self.intents: frozenset[str] = frozenset()
+        self.inherited: frozenset[str] = frozenset()
+        self.again: Why | None = None
+
+    @property
+    def machine(self) -> Machine[Any]:
+        """The flow's table."""
+        return self.program.machine
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+        return self._ledger.clock
+
+    @property
+    def ended(self) -> bool:
+        """True when the flow is in a final state."""
+        return self.row.status == "ended"
+
+    # --- changing the flow ----------------------------------------------------------------------------------------
+
+    async def record(
+        self,
+        kind: Literal["event", "intent", "parked", "resumed", "refused"],
+        name: str,
+        body: str,
+        *,
+        signal: int | None = None,
+        **changes: Any,
+    ) -> None:
+        """Commit one record with the flow's new row, then update the live flow; cancellation cannot interrupt it.
+
+        Args:
+            kind: What kind of record it is.
+            name: The event's name, or the intent's key.
+            body: JSON.
+            signal: The inbox entry it comes from, which is removed in the same transaction.
+            changes: The fields of the row that change.
+
+        Raises:
+            FlowBusy: Another process moved the flow meanwhile; nothing changed.
+            SignalTaken: The inbox entry has been removed already; nothing changed.
+            JournalError: It could not be written; nothing changed.
+        """
+        before, now = self.row, moment_text(self.clock.now())
+        if self._owner is not None:
+            changes.setdefault("owner", self._owner)
+        after = msgspec.structs.replace(before, seq=before.seq + 1, updated=now, **changes)
+        record = record_between(before, after, kind, name, body)
+        if self._migrated is None:
+            await self._ledger.advance(before, after, record, signal)
+        else:
+            stored, migrated = self._migrated
+            await self._ledger.migrate(stored, after, migrated, record, signal)
+            self._migrated = None
+        self.row = after
+        self._countdown.follow(after.deadline)
+
+    async def step(self, event: Event, *, incarnation: int | None = None, signal: int | None = None) -> bool:
+        """Apply an event: look it up in the table, commit the step, and end the visit if it leaves the state.
+
+        Args:
+            event: The event.
+            incarnation: The visit it comes from; None for events from outside.
+            signal: The inbox entry it comes from.
+
+        Returns:
+            False when the event was dropped: its visit is over, or its inbox entry was taken already.
+
+        Raises:
+            EventNotAccepted: The state does not take it; nothing changed.
+            NotStorable: It, or the context after it, cannot be written and read back; nothing changed.
+            FlowBusy: Another process moved the flow meanwhile; nothing changed.
+            JournalError: It could not be written; nothing changed.
+        """
+        # A free lock is taken without a checkpoint: that would cost as much as the step itself.
+        if self.lock.locked():
+            await self.lock.acquire()
+        else:
+            self.lock.acquire_nowait()
+        try:
+            return await self.step_alone(event, incarnation=incarnation, signal=signal)
+        finally:
+            self.lock.release()
+
+    async def step_alone(self, event: Event, *, incarnation: int | None = None, signal: int | None = None) -> bool:
+        """`step` for a caller that holds `lock`."""
+        if incarnation not in (None, self.row.incarnation):
+            logger.debug("%s dropped %s: visit %s is over", self.row.id, type(event).__name__, incarnation)
+            return False
+        if self.machine.events.get(type(event).__name__) is not type(event):
+            raise EventNotAccepted(self.row.state, type(event).__name__, machine=self.machine.name)
+        body, event = self.machine.encode_event(event)
+        try:
+            step = self.machine.step(self.row.state, self.context, event)
+        finally:
+            if self.machine.mutable_context:
+                self._refuse_changed_context()
+        context, changes = self.context, dict[str, Any]()
+        if step.context is not context:
+            changes["context"], context = self.machine.encode_context(step.context)
+            self.machine.check_timeouts(context)
+        if step.entered:
+            changes |= self._changes_on_entry(step, context, event)
+        try:
+            await self.record("event", type(event).__name__, body, signal=signal, **changes)
+        except SignalTaken as exc:
+            logger.debug("%s", exc)
+            return False
+        self.context = context
+        if step.entered:
+            self.intents = self.inherited = frozenset()
+            self.again = None
+            if self.run is not None:
+                self.run.leave()
+            if self.kept and not self.ended:
+                await self._take_kept()
+        return True
+
+    def _refuse_changed_context(self) -> None:
+        """Find a context that was changed in place, which no record would have."""
+        stored = self.machine.decode_context(self.row.context)
+        if stored == self.context:
+            return
+        names = [each for each in stored.__struct_fields__ if getattr(stored, each) != getattr(self.context, each)]
+        self.context = stored
+        field = f"{type(stored).__name__}.{names[0]}"
+        raise NotStorable(
+            f"{field} was changed in place; the flow keeps what was written",
+            field=field,
+            hint="Return a new context from `update` (`msgspec.structs.replace`), and change none in an activity.",
+        )
+
+    def _changes_on_entry(self, step: Step[Any], context: Context, event: Event) -> dict[str, Any]:
+        """What entering a state changes in the flow's row."""
+        state = self.machine.states[step.state]
+        changes: dict[str, Any] = {
+            "state": step.state,
+            "incarnation": self.row.incarnation + 1,
+            "deadline": deadline_on_entry(self.machine, self.row, step.state, context, event, self.clock.now()),
+            "status": "ended" if state.final else "running",
+            "verdict": str(state.verdict) if state.verdict else None,
+            "trouble": None,
+        }
+        if state.final:
+            changes["owner"] = None
+        return changes
+
+    async def offer(self, event: Event, keep: Callable[[str], Awaitable[Sequence[Signal]]]) -> bool | None:
+        """An event from outside: taken, or kept in the inbox for a state that the flow can enter.
+
+        Args:
+            event: The event.
+            keep: Leaves the event's JSON in the flow's inbox, and returns all that waits there.
+
+        Returns:
+            Whether it was taken; None when nothing drives the flow here any more, and nothing was done.
+
+        Raises:
+            EventNotAccepted: Neither this state nor one the flow can enter takes it; nothing changed.
+            CloudError: As `step`.
+        """
+        async with self.lock:
+            if self.stopped:
+                return None
+            try:
+                return await self.step_alone(event)
+            except EventNotAccepted:
+                if self.ended or not self.machine.keeps(self.row.state, type(event)):
+                    raise
+            text, _ = self.machine.encode_event(event)
+            self.kept = list(await keep(text))
+            return False
+
+    # --- the inbox --------------------------------------------------------------------------------------------------
+
+    async def take(self, signal: Signal) -> bool:
+        """Take an event from the inbox, keep it there for a later state, or refuse it in the history.
+
+        Returns:
+            False when nothing drives the flow here any more.
+
+        Raises:
+            FlowBusy: Another process moved the flow meanwhile; nothing changed.
+            JournalError: It could not be written; nothing changed.
+        """
+        async with self.lock:
+            if self.stopped or self.ended:
+                return False
+            if signal not in self.kept:
+                await self._take(signal)
+        return True
+
+    async def _take(self, signal: Signal) -> bool:
+        """Whether it led to a step."""
+        kind = self.machine.events.get(signal.name)
+        try:
+            return await self.step_alone(self.machine.decode_event(signal.body), signal=signal.id)
+        except EventNotAccepted as exc:
+            if kind is not None and self.machine.keeps(self.row.state, kind):
+                if signal not in self.kept:
+                    self.kept.append(signal)
+                return False
+            refusal: Exception = exc
+        except CloudError as exc:
+            if not isinstance(exc, NotStorable):
+                raise
+            refusal = exc
+        except Exception as exc:  # noqa: BLE001 no event of this machine, or an update that cannot take it
+            refusal = exc
+        await self._refuse(signal, refusal)
+        return False
+
+    async def _refuse(self, signal: Signal, exc: Exception) -> None:
+        logger.warning("%s: the event %s from the inbox was refused: %s", self.row.id, signal.name, exc)
+        trouble = Trouble.of(exc)
+        body = msgspec.json.encode({"message": trouble.message, "event": signal.name}).decode()
+        try:
+            await self.record("refused", signal.name, body, signal=signal.id)
+        except SignalTaken as exc:
+            logger.debug("%s", exc)
+
+    async def _take_kept(self) -> None:
+        """A state was entered: the oldest kept event that it takes is taken, and so on with the state it leads to."""
+        while not self.ended:
+            visit, waiting = self.row.incarnation, self.kept
+            self.kept = []
+            for index, signal in enumerate(waiting):
+                try:
+                    await self._take(signal)
+                except CloudError as exc:  # the step before it is written; this one waits for the next time
+                    logger.warning("%s: the event %s has to wait: %s", self.row.id, signal.name, exc)
+                    self.kept.append(signal)
+                if self.row.incarnation != visit:
+                    self.kept += waiting[index + 1 :]
+                    break
+            else:
+                return
