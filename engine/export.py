@@ -21,7 +21,7 @@ from ..base.redaction import REDACTED, redact
 from .journal.journal import Journal
 from .journal.records import FlowRow, Record
 from .journal.vault import PREFIX, VaultFiles
-from .machine.stored import plain
+from .machine.stored import plain, readable
 
 FORMAT: Final = "systemprompt-cloud flow 1"
 
@@ -128,8 +128,7 @@ def _read(body: str) -> Any:
     try:
         return plain(body)
     except msgspec.DecodeError:
-        text = body.encode(errors="surrogateescape").decode(errors="replace")
-        return _Damaged(text)
+        return _Damaged(readable(body))
 
 
 def _without_secrets(value: Any, name: str = "") -> Any:

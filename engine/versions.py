@@ -25,6 +25,7 @@ from .journal.records import FlowRow, Record, record_between
 from .machine.carry import carry
 from .machine.machine import Machine
 from .machine.parts import Context
+from .machine.stored import readable
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -145,7 +146,15 @@ def _refuse_forgotten(machine: Machine[Any], row: FlowRow, state: str, begun: Be
 def abandon(row: FlowRow, reason: str, now: datetime) -> tuple[FlowRow, Record]:
     """The end of a flow whose table is not known any more: its row, and the record that has the reason."""
     after = msgspec.structs.replace(
-        row, seq=row.seq + 1, status="ended", verdict="cancelled", owner=None, trouble=None, updated=moment_text(now)
+        row,
+        seq=row.seq + 1,
+        status="ended",
+        verdict="cancelled",
+        owner=None,
+        context=readable(row.context),  # damaged or not: a flow that cannot be read can be ended
+        trouble=None,
+        updated=moment_text(now),
     )
-    body = msgspec.json.encode({"reason": reason or "its version of the machine is not known here"}).decode()
+    why = readable(reason) or "its version of the machine is not known here"
+    body = msgspec.json.encode({"reason": why}).decode()
     return after, record_between(row, after, "abandoned", "abandoned", body)

@@ -23,6 +23,8 @@ _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSIT
 def name_of(function: Callable[..., object]) -> str:
     """A function as people read it, also one that has no `__name__`: `functools.partial`, an object with `__call__`."""
     name = getattr(function, "__name__", None)
+    if name == "__call__":
+        return type(getattr(function, "__self__", function)).__name__
     if isinstance(name, str) and name:
         return name
     if isinstance(function, functools.partial):

@@ -106,16 +106,14 @@ class Machine(Generic[C]):
     ) -> None:
         check_names(name, version, formerly, known_as)
         check_context(name, context)
-        check_states(name, initial, states)
         self.name = name
         self.names = (name, *formerly)
         """Its name, then the names it had before: flows are stored under each of them."""
         self.version = version
         self.initial = initial
         self.context_type = context
-        self.states: dict[str, State] = {state.name: state for state in states}
-        self.rows = tuple(rows)
-        check_rows(name, context, self.states, self.rows)
+        self.states = check_states(name, initial, states)
+        self.rows = check_rows(name, context, self.states, rows)
         self.expanded = expand(name, self.states, self.rows)
         """(source, row) for every source a row holds in, `ANY` written out, in the order they are tried."""
         check_promises(name, context, self.states, self.expanded)
@@ -135,8 +133,8 @@ class Machine(Generic[C]):
         self._timeouts = context_timeouts(self.states, context)
         self._later = later_events(self.states, self.expanded)
         self.fingerprint, self._fingerprints = self._identities(known_as)
+        check_migrations(name, version, self.fingerprint, self.states, migrations)
         self.migrations = tuple(migrations)
-        check_migrations(name, version, self.fingerprint, self.states, self.migrations)
         self._stepper = self._build_stepper()
 
     def wrote(self, version: int, fingerprint: str) -> bool:

@@ -61,7 +61,7 @@ def check_migrations(
     """
     known: set[tuple[int, str | None]] = set()
     if not isinstance(migrations, (list, tuple)):
-        raise MachineInvalid(f"machine {machine}: migrations is a list, not {type(migrations).__name__}")
+        raise MachineInvalid(f"machine {machine}: migrations is a list, not {migrations!r}")
     for each in migrations:
         if not isinstance(each, Migration):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise MachineInvalid(f"machine {machine}: {each!r} is no Migration")

@@ -6,9 +6,9 @@ In the order in which they are checked: what has to be right before the next rul
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import reduce
-from typing import Any, Final, cast, get_args
+from typing import Any, Final, TypeVar, cast, get_args
 
 import msgspec
 
@@ -17,6 +17,8 @@ from .functions import check_function
 from .parts import ANY, Context, DeadlinePassed, Event, Late, ResumePolicy, Row, State, Verdict
 from .reach import closure
 from .timeouts import TIMEOUT_RULE, is_timeout, may_be_timeout
+
+T = TypeVar("T")
 
 DEADLINE: Final = DeadlinePassed.__name__
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -65,14 +67,20 @@ def check_identity(machine: str, context: type[msgspec.Struct], identity: object
             raise MachineInvalid(f"machine {machine}: identity names {field} twice")
 
 
-def check_states(machine: str, initial: str, states: Sequence[State]) -> None:
-    """Names are valid and unique, what a state declares is of its type, and the initial state is one and not final."""
+def check_states(machine: str, initial: str, states: Iterable[State]) -> dict[str, State]:
+    """Names are valid and unique, what a state declares is of its type, and the initial state is one and not final.
+
+    Returns:
+        The states by name.
+    """
+    states = _members(f"machine {machine}: states", states)
     if not states:
         raise MachineInvalid(f"machine {machine}: it has no states")
-    names = [state.name if isinstance(state, State) else None for state in states]  # pyright: ignore[reportUnnecessaryIsInstance]
-    for name, state in zip(names, states, strict=True):
-        if name is None:
+    for state in states:
+        if not isinstance(state, State):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise MachineInvalid(f"machine {machine}: {_called(state)} is no State")
+    names = [state.name for state in states]
+    for name, state in zip(names, states, strict=True):
         if name == ANY:
             raise MachineInvalid(f"machine {machine}: {ANY!r} is not a state's name")
         if not _is_name(name):
@@ -84,6 +92,7 @@ def check_states(machine: str, initial: str, states: Sequence[State]) -> None:
         raise MachineInvalid(f"machine {machine}: the initial state {initial} is not among its states")
     if states[names.index(initial)].final:
         raise MachineInvalid(f"machine {machine}: the initial state {initial} is final")
+    return {state.name: state for state in states}
 
 
 _MIGRATE: Final = (
@@ -105,8 +114,15 @@ def _check_state(where: str, state: State) -> None:
     _listed(f"{where}: tags", state.tags)
 
 
-def check_rows(machine: str, context: type[Context], states: Mapping[str, State], rows: Sequence[Row]) -> None:
-    """Rows name states that exist, events that can be stored, and functions that can be called."""
+def check_rows(
+    machine: str, context: type[Context], states: Mapping[str, State], rows: Iterable[Row]
+) -> tuple[Row, ...]:
+    """Rows name states that exist, events that can be stored, and functions that can be called.
+
+    Returns:
+        The rows.
+    """
+    rows = _members(f"machine {machine}: rows", rows)
     if not rows:
         raise MachineInvalid(f"machine {machine}: it has no rows")
     events: dict[str, type[Event]] = {}
@@ -126,6 +142,7 @@ def check_rows(machine: str, context: type[Context], states: Mapping[str, State]
             if function is not None:
                 where = f"machine {machine}: {row.event.__name__} in {row.source}: the {what}"
                 check_function(function, where, context=context, event=row.event)
+    return rows
 
 
 def _check_event(machine: str, event: object, known: dict[str, type[Event]]) -> None:
@@ -204,7 +221,7 @@ def check_promises(
             )
     for name, state in states.items():
         if state.timeout is not None and name not in handled:
-            raise MachineInvalid(f"machine {machine}: nobody handles the timeout of {name}; give it a {DEADLINE} row")
+            raise MachineInvalid(f"machine {machine}: {name} has a timeout and no {DEADLINE} row")
         if isinstance(state.timeout, str) and state.timeout not in context.__struct_fields__:
             raise MachineInvalid(f"machine {machine}: the timeout of {name} names no context field: {state.timeout}")
         if isinstance(state.timeout, str) and not may_be_timeout(context, state.timeout):
@@ -244,7 +261,13 @@ def _listed(what: str, listed: Any) -> list[Any]:
     """The members of a list or tuple; one text alone would be taken for a list of its letters."""
     if isinstance(listed, (list, tuple)):
         return [*listed]
-    raise MachineInvalid(f"{what} is a list, not {listed!r}", hint=f"Write ({listed!r},)." if listed else None)
+    raise MachineInvalid(f"{what} is a list, not {listed!r}", hint=f"Write [{listed!r}]." if listed else None)
+
+
+def _members(what: str, listed: Iterable[T]) -> tuple[T, ...]:
+    if isinstance(listed, (str, bytes, Mapping)) or not isinstance(listed, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise MachineInvalid(f"{what} is a list, not {listed!r}")
+    return tuple(listed)
 
 
 def _called(what: object) -> str:

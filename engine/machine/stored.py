@@ -30,3 +30,8 @@ def decoded(decoder: msgspec.json.Decoder[T], body: bytes | str) -> T:
 def plain(body: bytes | str) -> Any:
     """The JSON as plain data. Raises `msgspec.DecodeError`, and nothing else."""
     return decoded(_PLAIN, body)
+
+
+def readable(text: str) -> str:
+    """A text that can be written and shown, of one that was read from damaged bytes: what was no UTF-8 is marked."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
