@@ -41,6 +41,11 @@ class Program(Generic[C]):
     """
 
     def __init__(self, machine: Machine[C], activities: Mapping[str, Sequence[Activity]]) -> None:
+        if not isinstance(activities, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise MachineInvalid(
+                f"machine {machine.name}: activities are a mapping of states to lists, not {_kind(activities)}",
+                hint="Write {STATE: [ACTIVITY, ...]}.",
+            )
         wanted = {name for name, state in machine.states.items() if not state.final}
         for name, listed in activities.items():
             if name in wanted:
@@ -81,6 +86,10 @@ def by_name(programs: Iterable[Program[Any]]) -> dict[str, Program[Any]]:
     return named
 
 
+def _kind(value: object) -> str:
+    return type(value).__name__
+
+
 def _check_activities(where: str, state: str, listed: object) -> None:
     if isinstance(listed, str):
         raise MachineInvalid(
@@ -88,7 +97,7 @@ def _check_activities(where: str, state: str, listed: object) -> None:
             hint=f'Write the function itself in a list: {{"{state}": [{listed}]}}.',
         )
     if not isinstance(listed, (list, tuple)):
-        name = name_of(cast("Callable[..., object]", listed))
+        name = name_of(listed) if callable(listed) else _kind(listed)
         raise MachineInvalid(
             f"{where} is given {name}, not a list of activities",
             hint=f'Put it in a list: {{"{state}": [{name}]}}.' if callable(listed) else "Write a list of activities.",
@@ -107,7 +116,7 @@ def _check_activity(where: str, activity: object) -> None:
     if not _is_activity(activity):
         raise MachineInvalid(
             f"{where} has the activity {name}, which is no coroutine function and no async generator function",
-            hint=f"Write it as `async def {name}(visit)`.",
+            hint=f"Write it as `async def {name if name.isidentifier() else 'activity'}(visit)`.",
         )
     if not takes(activity, 1):
         raise MachineInvalid(

@@ -100,7 +100,14 @@ def bring(machine: Machine[Any], row: FlowRow, begun: Begun, now: datetime) -> B
         except msgspec.DecodeError as exc:
             raise IncompatibleFlow(f"flow {row.id}: its context cannot be read: {exc}") from exc
     try:
-        carried = carry(machine, version=row.version, fingerprint=row.fingerprint, state=row.state, context=row.context)
+        carried = carry(
+            machine,
+            version=row.version,
+            fingerprint=row.fingerprint,
+            state=row.state,
+            context=row.context,
+            name=row.machine,
+        )
         _refuse_forgotten(machine, row, carried.state, begun)
     except IncompatibleFlow as exc:
         own = exc.recovery_hint if exc.recovery_hint != IncompatibleFlow.default_hint else None

@@ -25,7 +25,9 @@ class Carried(NamedTuple):
     context: Context
 
 
-def carry(machine: Machine[Any], *, version: int, fingerprint: str, state: str, context: str) -> Carried:
+def carry(
+    machine: Machine[Any], *, version: int, fingerprint: str, state: str, context: str, name: str | None = None
+) -> Carried:
     """Carry a flow of an older table over to this one. Pure.
 
     Args:
@@ -34,12 +36,14 @@ def carry(machine: Machine[Any], *, version: int, fingerprint: str, state: str, 
         fingerprint: Its fingerprint.
         state: The flow's state in that table.
         context: What the flow knows, as the JSON it wrote.
+        name: The name of the machine that wrote it, where that is a former one.
 
     Raises:
         IncompatibleFlow: No migration leads here, or its result does not fit this table; the message says which.
     """
-    written = f"it was written by {machine.name} version {version} ({fingerprint})"
-    here = f"this is version {machine.version} ({machine.fingerprint})"
+    written = f"it was written by {machine.name if name is None else name} version {version} ({fingerprint})"
+    today = "" if name in {None, machine.name} else f"{machine.name} "
+    here = f"this is {today}version {machine.version} ({machine.fingerprint})"
     if version > machine.version:
         raise IncompatibleFlow(f"{written}; {here}, an older one", hint="Upgrade this program.")
     try:
