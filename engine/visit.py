@@ -27,7 +27,7 @@ from .program import await_signal as await_signal  # noqa: PLC0414 its users fin
 
 logger = get_logger(__name__)
 
-_EFFECT: Final = re.compile(r"[!-~]{1,200}")
+_EFFECT: Final = re.compile(r"[!-~]([ -~]{0,198}[!-~])?")
 
 C = TypeVar("C", bound=Context)
 P = ParamSpec("P")
@@ -169,7 +169,7 @@ class Visit(Generic[C]):
             raise NotStorable(
                 f"{self.state} announces the effect {name!r}; it is sent as part of an idempotency key",
                 field="effect",
-                hint="Use up to 200 printable ASCII characters, without spaces.",
+                hint="Use 1 to 200 printable ASCII characters.",
             )
         await self._refuse_if_left(name)
         if name in self._begun:
@@ -227,9 +227,9 @@ class Visit(Generic[C]):
         self.ran_children = True
         if key is not None:
             return await self._host.run_child(self.incarnation, program, context, key)
-        child = f"a child of {machine}"  # no effect's name: it has spaces
+        child = f"\0a child of {machine}"  # no effect has this name
         if child in self._begun:
-            raise UsedTwice(f"{self.state} starts {child} twice in one visit")
+            raise UsedTwice(f"{self.state} starts a child of {machine} twice in one visit")
         self._begun.add(child)
         try:
             return await self._host.run_child(self.incarnation, program, context, None)

@@ -25,7 +25,7 @@ from ..engine.errors import EventNotAccepted, FlowNotFound
 from ..engine.history import Change
 from ..engine.journal.journal import Journal
 from ..engine.journal.owners import owner_is_alive
-from ..engine.journal.records import FlowRow, Status
+from ..engine.journal.records import FlowRow, Signal, Status
 from ..engine.machine.machine import Machine
 from ..engine.machine.parts import CancelRequested, Event
 from ..engine.visit import Program
@@ -158,17 +158,17 @@ class Lives:
         self.call(hand_out)
 
     def tell(self, flow: str, told: Sequence[tuple[str, Event]]) -> list[bool]:
-        """Send events at the same moment, each in its own `way`; returns whether those from outside were taken."""
+        """Send events at the same moment, each in its own `way`; returns whether those from outside were taken now."""
         answers: list[bool] = []
 
         async def from_outside(event: Event) -> None:
             try:
-                await self.engine.send(flow, event)
+                taken = await self.engine.send(flow, event)
             except (EventNotAccepted, FlowNotFound):
-                answers.append(False)
-            else:
+                taken = False
+            if taken:
                 self.stage.acknowledge(flow, event)
-                answers.append(True)
+            answers.append(taken)
 
         def sending(event: Event, shielded: bool) -> Order:
             return lambda visit: self.stage.send(visit, event, shielded=shielded)
@@ -185,8 +185,12 @@ class Lives:
         self.call(at_once)
         return answers
 
+    def waiting(self, flow: str) -> list[Signal]:
+        """What waits in a flow's inbox."""
+        return self.journal.signals(flow)
+
     def post(self, flow: str, event: Event) -> None:
-        """Leave an event in the inbox, as another process does."""
+        """Leave an event in the inbox, as another process does. Raises `EventNotAccepted` when it has no place."""
         at, name, body = moment_text(self.now()), type(event).__name__, msgspec.json.encode(event).decode()
 
         def write() -> None:

@@ -27,7 +27,7 @@ from ..base.moments import moment_text, parse_moment
 from ..engine.engine import open_engine
 from ..engine.errors import EffectUncertain, EventNotAccepted
 from ..engine.inbox import INBOX_SECONDS
-from ..engine.journal.records import FlowRow
+from ..engine.journal.records import KEPT_AT_MOST, FlowRow
 from ..engine.machine.parts import CancelRequested, DeadlinePassed, Event, ResumePolicy, Row
 from ..engine.visit import Program
 from .audit import audit_journal, orphans
@@ -102,12 +102,16 @@ class FlowModel(RuleBasedStateMachine):
         """Send one event, which the flow's state most often accepts."""
         row = self._choose(data, self.lives.driven())
         event = self._draw_event(data, row)
-        wanted = self._row_for(row, event)
+        wanted, waiting = self._row_for(row, event), self.lives.waiting(row.id)
         answers = self.lives.tell(row.id, [(way, event)])
         after = self.lives.row(row.id)
         if answers:
             assert answers == [wanted is not None], f"{event!r} in {row.state}: {answers}, and the table says {wanted}"
-        if self._own_life or self._has_last_words(row):
+        if answers == [False] and not self._own_life:
+            kept = len(self.lives.waiting(row.id)) - len(waiting)
+            keeps = self._keeps(row.id, type(event).__name__) and len(waiting) < KEPT_AT_MOST
+            assert kept == (1 if keeps else 0), f"{event!r} in {row.state}: {kept} more in the inbox"
+        if self._own_life or self._has_last_words(row) or waiting:  # what waits may be taken by the next state
             return
         if wanted is None:
             assert after.state == row.state, f"{event!r}, which {row.state} does not accept, led to {after.state}"
@@ -137,12 +141,18 @@ class FlowModel(RuleBasedStateMachine):
         row = self._choose(data, self.lives.rows())
         event = self._draw_event(data, row)
         wanted, driven = self._row_for(row, event), self.lives.is_driven(row)
-        self.lives.post(row.id, event)
+        try:
+            self.lives.post(row.id, event)
+        except EventNotAccepted:
+            waiting = len(self.lives.waiting(row.id))
+            assert row.status == "ended" or waiting >= KEPT_AT_MOST, f"{row.id} is {row.status} and takes no signal"
+            return
+        keeps = self._keeps(row.id, type(event).__name__)
         self.lives.pass_time(INBOX_SECONDS)
-        if driven:
-            left = [each for each in self.lives.journal.signals() if each.flow == row.id]
+        if driven and self.lives.is_driven(self.lives.row(row.id)):
+            left = [each for each in self.lives.waiting(row.id) if not self._keeps(row.id, each.name)]
             assert not left, f"these signals were left lying: {left}"
-        if driven and wanted is not None:
+        if driven and (wanted is not None or not keeps):
             assert self.lives.row(row.id).seq > row.seq, f"the signal {event!r} came to nothing in {row.state}"
 
     @precondition(lambda self: self.lives.rows("running", "parked"))
@@ -315,6 +325,11 @@ class FlowModel(RuleBasedStateMachine):
     def _row_for(self, row: FlowRow, event: Event) -> Row | None:
         context = self.lives.machine_of(row).decode_context(row.context)
         return row_taken(self.lives.machine_of(row), row.state, context, event)
+
+    def _keeps(self, flow: str, event: str) -> bool:
+        row = self.lives.row(flow)
+        machine = self.lives.machine_of(row)
+        return machine.keeps(row.state, machine.events[event])
 
     def _has_more_to_do(self, row: FlowRow) -> bool:
         # A program's own activities, or the one that runs a child flow.

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from typing_extensions import override
 
 from ..engine.engine import Engine
-from ..engine.errors import EffectUncertain
+from ..engine.errors import EffectUncertain, UsedTwice
 from ..engine.feed import Feed
 from ..engine.history import Change
 from ..engine.journal.commits import Commits
@@ -181,6 +181,10 @@ class Stage:
             inherited = announced and (inherited or each.kind == "resumed")
         try:
             intent = await visit.announce("effect")
+        except UsedTwice:
+            if not announced:
+                self.complaints.append(f"{key} was refused as announced twice, and was not announced")
+            return False
         except EffectUncertain:
             if not inherited:
                 self.complaints.append(f"{key} counts as uncertain and was never announced by an earlier process")

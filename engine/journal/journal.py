@@ -229,8 +229,8 @@ class Journal(Reading):
             FlowExists: Today's machine has another name, and an unfinished flow of it has the same key.
         """
         if after.machine != before.machine and after.key is not None:
-            same = "SELECT id FROM flows WHERE machine = ? AND key = ? AND status <> 'ended'"
-            if found := self._writer.execute(same, (after.machine, after.key)).fetchone():
+            same = "SELECT id FROM flows WHERE machine = ? AND key = ? AND status <> 'ended' AND id <> ?"
+            if found := self._writer.execute(same, (after.machine, after.key, after.id)).fetchone():
                 raise FlowExists(found[0])
         self.advance(before, after, record, signal)
         self._writer.execute(_INSERT_RECORD, msgspec.structs.astuple(migrated))

@@ -274,4 +274,5 @@ async def test_a_child_whose_state_was_left_before_a_crash_is_cancelled_on_resum
         engine._nursery.cancel_scope.cancel()  # pyright: ignore[reportPrivateUsage] dying right here
     async with open_engine(paths, family()) as engine:
         flow = await engine.resume(flow.id)
+        await until(lambda: engine.row(child).status == "ended")
         assert (flow.state, engine.row(child).state) == ("resting", "cancelled")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 from systemprompt_cloud.engine.engine import Engine, open_engine
-from systemprompt_cloud.engine.errors import EffectUncertain
+from systemprompt_cloud.engine.errors import EffectUncertain, FlowParked, UsedTwice
 from systemprompt_cloud.engine.flow import Flow
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.engine.machine.parts import (
@@ -178,14 +178,20 @@ async def test_what_nobody_has_to_decide_is_not_repeated(paths: CloudPaths, poli
         assert (flow.id, engine.row(flow.id)) == before
 
 
-async def test_announcing_twice_in_one_visit_is_one_intent(paths: CloudPaths) -> None:
-    """An activity that tries again within its visit keeps its key and stays certain; others have their own."""
+async def test_an_effect_is_announced_once_in_a_visit(paths: CloudPaths) -> None:
+    """The second time is refused by name, also after progress; items and other effects have keys of their own, and one
+    that was withdrawn may be announced again under its key."""
     intents: list[Intent] = []
 
     async def pays(visit: Visit[Any]) -> Event:
-        intents.extend([await visit.announce(name) for name in ("pay", "pay", "tip")])
+        intents.extend([await visit.announce("pay"), await visit.announce("tip")])
         await visit.send(Counted())
-        intents.append(await visit.announce("pay"))
+        for item in (None, "7"):
+            intents.extend([await visit.announce("pay", item)] if item else [])
+            with pytest.raises(UsedTwice, match=r"paying announces pay(:7)? twice in one visit"):
+                await visit.announce("pay", item)
+        visit.withdraw(intents[1])
+        intents.append(await visit.announce("tip"))
         return Paid()
 
     program = Program(till(ResumePolicy.ASK), {"paying": [pays]})
@@ -193,9 +199,25 @@ async def test_announcing_twice_in_one_visit_is_one_intent(paths: CloudPaths) ->
         flow = await engine.start(program.machine, Context())
         with trio.fail_after(10):
             assert (await flow.wait()).succeeded
-        pay, tip = Intent(f"{flow.id}:1:pay", uncertain=False), Intent(f"{flow.id}:1:tip", uncertain=False)
-        assert intents == [pay, pay, tip, pay]
-        assert [change.kind for change in flow.history].count("intent") == 2
+        keys = [f"{flow.id}:1:{name}" for name in ("pay", "tip", "pay:7", "tip")]
+        assert intents == [Intent(key, uncertain=False) for key in keys]
+        assert [change.kind for change in flow.history].count("intent") == 3
+
+
+@pytest.mark.parametrize("effect", ["", " pay", "p\u00e4y", "pay\n", "x" * 201])
+async def test_an_effect_has_a_name_that_fits_an_idempotency_key(paths: CloudPaths, effect: str) -> None:
+    """Anything else pauses the flow, and nothing was announced."""
+
+    async def pays(visit: Visit[Any]) -> None:
+        await visit.announce(effect)
+
+    program = Program(till(ResumePolicy.ASK), {"paying": [pays]})
+    async with open_engine(paths, [program]) as engine:
+        flow = await engine.start(program.machine, Context())
+        with pytest.raises(FlowParked, match="paying announces the effect") as caught:
+            await flow.wait()
+        assert caught.value.kind == "NotStorable"
+        assert [change.kind for change in flow.history] == ["started", "parked"]
 
 
 async def test_entering_the_state_again_is_a_new_effect(paths: CloudPaths) -> None:

@@ -15,7 +15,7 @@ import pytest
 import trio
 from systemprompt_cloud.base.errors import CloudError
 from systemprompt_cloud.engine.engine import open_engine
-from systemprompt_cloud.engine.errors import FlowBusy, FlowParked, JournalError
+from systemprompt_cloud.engine.errors import EventNotAccepted, FlowBusy, FlowNotFound, FlowParked, JournalError
 from systemprompt_cloud.engine.journal.owners import OwnerName
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.engine.machine.parts import (
@@ -242,16 +242,17 @@ async def test_cancel_reaches_a_flow_of_another_process(paths: CloudPaths, drive
         assert await engine.cancel(flow) is True
 
 
-async def test_signals_nobody_can_take_are_dropped(paths: CloudPaths) -> None:
-    """For a flow that has ended meanwhile, one there never was, an event nobody knows: none of them stays for ever."""
+async def test_signals_nobody_can_take_are_refused(paths: CloudPaths) -> None:
+    """For a flow that has ended or never was the sender is told; what no table can read is in the history."""
     async with open_engine(paths, [WAITING]) as engine:
         ended, running = [await engine.start(COUNT, Count()) for _ in range(2)]
         await ended.cancel()
-        for flow, name in ((ended.id, "Counted"), ("nothing", "Counted"), (running.id, "Nonsense")):
-            body = f'{{"event":"{name}"}}'
-            await engine.store.commits.write(lambda f=flow, n=name, b=body: engine.journal.post_signal(f, "", n, b))
-        good = '{"event":"Counted"}'
-        await engine.store.commits.write(lambda: engine.journal.post_signal(running.id, "", "Counted", good))
+        with pytest.raises(EventNotAccepted):
+            await engine.store.post(ended.id, "", "Counted", '{"event":"Counted"}')
+        with pytest.raises(FlowNotFound):
+            await engine.store.post("nothing", "", "Counted", '{"event":"Counted"}')
+        for name in ("Nonsense", "Counted"):
+            await engine.store.post(running.id, "", name, f'{{"event":"{name}"}}')
         with trio.fail_after(10):
             async with aclosing(running.changes()) as changes:
                 async for _ in changes:
@@ -260,6 +261,8 @@ async def test_signals_nobody_can_take_are_dropped(paths: CloudPaths) -> None:
         assert engine.journal.signals() == []
         assert running.context == Count(n=1)
         assert running.row.status == "running"
+        (refused,) = [change for change in running.history if change.kind == "refused"]
+        assert (refused.event, "Nonsense" in refused.message) == ("Nonsense", True)
 
 
 # --- disks ---------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -108,7 +109,8 @@ def test_prune_takes_left_secrets_and_signals_along(journal: Journal, vault: Vau
     for flow, ended in (("old", True), ("running", False)):
         add(journal, flow, ended=ended)
         vault.put(flow, "token", "secret-of-a-flow")
-        journal.write([partial(journal.post_signal, flow, "", "Poked", "{}")])
+        with closing(sqlite3.connect(journal.path)) as plain, plain:  # as releases up to 0.1.0 left one
+            plain.execute("INSERT INTO inbox (flow, at, name, body) VALUES (?, '', 'Poked', '{}')", (flow,))
     prune(journal, vault, LATER)
     assert [path.stem for path in vault.directory.iterdir()] == ["running"]
     assert [signal.flow for signal in journal.signals()] == ["running"]

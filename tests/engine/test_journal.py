@@ -230,6 +230,7 @@ def test_looking_makes_nothing(journal_path: Path) -> None:
 def test_what_was_deleted_is_not_left_in_the_file(journal_path: Path) -> None:
     """`secure_delete`: a signal that was taken leaves no trace once the write-ahead log is folded in."""
     with Journal(journal_path) as journal:
+        begin_flow(journal, "one")
         journal.write([partial(journal.post_signal, "one", BEGAN, "Ping", '{"word":"xylophone"}')])
         journal.write([partial(journal.drop_signal, 1)])
     assert b"xylophone" not in journal_path.read_bytes()

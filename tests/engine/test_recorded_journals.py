@@ -7,8 +7,9 @@ flows that have ended in every way. The manifest beside each says what is in it.
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from systemprompt_cloud import (
     PROVISIONING,
     CancelRequested,
     CloudPaths,
+    Context,
     Engine,
     Intent,
     Machine,
@@ -136,6 +138,11 @@ class Journal:
                 file.touch(0o600)
                 file.write_text(flow.vault)
 
+    def _started(self, flow: Recorded) -> Context:
+        with closing(sqlite3.connect(self.paths.journal)) as plain:
+            (body,) = plain.execute("SELECT body FROM events WHERE flow = ? AND seq = 1", (flow.id,)).fetchone()
+        return MACHINES[flow.machine].decode_context(body)
+
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Engine]:
         """An engine on the copy."""
@@ -166,8 +173,8 @@ class Journal:
             # An onboarding that was stopped by its own error has started no child.
             inside = self._flows.get(f"{visit.flow}.{state.child}-{visit.incarnation}")
             if inside is not None:
-                context = MACHINES[inside.machine].decode_context(msgspec.json.encode(inside.context))
-                await visit.run_child(self.programs[inside.machine], context)
+                # A child is found again with the context it was started with, and with no other.
+                await visit.run_child(self.programs[inside.machine], self._started(inside))
         await trio.sleep_forever()
 
 

@@ -21,12 +21,19 @@ from systemprompt_cloud.base.clock import SystemClock
 from systemprompt_cloud.base.errors import CloudError
 from systemprompt_cloud.engine.disk import Disk
 from systemprompt_cloud.engine.drive import drive, take_up
-from systemprompt_cloud.engine.errors import FlowBusy, FlowExists, SignalTaken, VaultMissing
+from systemprompt_cloud.engine.errors import (
+    EventNotAccepted,
+    FlowBusy,
+    FlowExists,
+    FlowNotFound,
+    SignalTaken,
+    VaultMissing,
+)
 from systemprompt_cloud.engine.history import Outcome, first_lines
 from systemprompt_cloud.engine.journal.file_vault import FileVault
 from systemprompt_cloud.engine.journal.journal import Journal
 from systemprompt_cloud.engine.journal.owners import Owner
-from systemprompt_cloud.engine.journal.records import FlowRow, Record
+from systemprompt_cloud.engine.journal.records import KEPT_AT_MOST, FlowRow, Record
 from systemprompt_cloud.engine.journal.store import SqliteStore
 from systemprompt_cloud.engine.journal.vault import VaultFiles
 from systemprompt_cloud.engine.ledger import Ledger
@@ -127,11 +134,19 @@ async def test_a_flow_advances_only_from_where_it_is(store: Store) -> None:
 
 
 async def test_a_flow_becomes_one_of_another_table(store: Store) -> None:
-    """Version and fingerprint change with the record that says so."""
-    row = await begun(store)
-    after, record = moved(row, version=2, fingerprint="g", context='{"m":1}')
-    await store.migrate(row, after, record)
+    """Machine, version and fingerprint change with the record that says so and the one after it, or not at all."""
+    row = await begun(store, key="k")
+    middle, migrated = moved(row, machine="n", version=2, fingerprint="g", context='{"m":1}')
+    after, record = moved(middle, state="b")
+    await store.migrate(row, after, migrated, record)
     assert await store.flow("f") == after
+    assert list(await store.records("f")) == [flow_record("f"), migrated, record]
+    with pytest.raises(FlowBusy):
+        await store.migrate(row, after, migrated, record)
+    other = await begun(store, "g", key="k")
+    with pytest.raises(FlowExists):
+        await store.migrate(other, msgspec.structs.replace(other, machine="n", seq=3), migrated, record)
+    assert await store.flow("g") == other
 
 
 async def test_intents_belong_to_a_visit_and_may_be_withdrawn(store: Store) -> None:
@@ -201,7 +216,9 @@ async def run(store: Store, vault: Vault, program: Program[Any], flow: str, *, r
     """Drive a flow as another runner would, without claims or an inbox, until it ends or is parked."""
     clock, shown = SystemClock(), list[tuple[int, str]]()
 
-    async def no_child(_parent: LiveFlow, _program: Program[Any], _context: Context) -> Outcome:
+    async def no_child(
+        _flow: LiveFlow, _visit: int, _program: Program[Any], _context: Context, _key: str | None
+    ) -> Outcome:
         raise NotImplementedError
 
     async def cancel(_flow: str, _reason: str) -> None:
@@ -212,13 +229,15 @@ async def run(store: Store, vault: Vault, program: Program[Any], flow: str, *, r
         row, record = first_lines(flow, program.machine, Parcel(), now=clock.now(), key=None, parent=None, owner=None)
         await ledger.begin(row, record)
 
-    def enliven(program: Program[Any], row: FlowRow, context: Context) -> LiveFlow:
+    def enliven(
+        program: Program[Any], row: FlowRow, context: Context, migrated: tuple[FlowRow, Record] | None
+    ) -> LiveFlow:
+        assert migrated is None
         return LiveFlow(program, row, context, ledger=ledger, vault=vault, disk=Disk(inline=True), run_child=no_child)
 
-    live, carried = await Loading(store, ledger, [program], enliven).load(row)
-    assert carried is None
+    live = await Loading(store, ledger, [program], enliven).load(row)
     if resumed:
-        await take_up(live, store, vault, cancel, "another runner")
+        await take_up(live, vault, "another runner")
     with trio.fail_after(10):
         await drive(live, store, cancel, resumed=resumed)
     assert [number for number, _ in shown] == sorted(number for number, _ in shown)
@@ -281,7 +300,9 @@ async def test_a_flow_that_moves_while_it_is_resumed_is_resumed_where_it_is(
     await store.begin(row, record)
     ledger = Ledger(store, SystemClock(), lambda _row, _record: None)
 
-    async def no_child(_parent: LiveFlow, _program: Program[Any], _context: Context) -> Outcome:
+    async def no_child(
+        _flow: LiveFlow, _visit: int, _program: Program[Any], _context: Context, _key: str | None
+    ) -> Outcome:
         raise NotImplementedError
 
     program, disk = parcel(await_signal, travelling=await_signal), Disk(inline=True)
@@ -328,11 +349,11 @@ async def test_a_signal_is_taken_once(owned: Ownership) -> None:
     """It leaves the inbox in the write of the step it led to; a second step of it changes nothing."""
     row = await begun(owned, owner="me:1:here")
     await owned.post("f", row.created, "Poked", '{"event":"Poked"}')
-    (signal,) = await owned.signals("me:1:here")
+    (signal,) = await owned.signals("f")
     assert (signal.flow, signal.name, signal.body) == ("f", "Poked", '{"event":"Poked"}')
     after, record = moved(row, state="b")
     await owned.advance(row, after, record, signal.id)
-    assert list(await owned.signals("me:1:here")) == []
+    assert list(await owned.signals("f")) == []
     with pytest.raises(SignalTaken):
         await owned.advance(after, *moved(after, state="c"), signal.id)
     assert await owned.flow("f") == after
@@ -340,19 +361,49 @@ async def test_a_signal_is_taken_once(owned: Ownership) -> None:
 
 
 async def test_signals_wait_for_the_driver_of_their_flow(owned: Ownership) -> None:
-    """In order; those for flows that ended, or never were, are seen by everybody, so that they can be dropped."""
-    await begun(owned, "mine", owner="me:1:here")
-    await begun(owned, "theirs", owner="them:2:here")
-    await begun(owned, "idle")
-    ended = await begun(owned, "ended")
-    await owned.advance(ended, *moved(ended, status="ended", verdict="success"))
-    for number, flow in enumerate(("theirs", "mine", "idle", "ended", "never", "mine")):
+    """In order, from any number on; those of a flow that nobody drives wait for whoever resumes it."""
+    for flow, owner in (("mine", "me:1:here"), ("theirs", "them:2:here"), ("idle", None)):
+        await begun(owned, flow, owner=owner)
+    for number, flow in enumerate(("theirs", "mine", "idle", "mine")):
         await owned.post(flow, f"2026-01-01T00:00:0{number}.000000Z", f"E{number}", "{}")
-    mine = list(await owned.signals("me:1:here"))
-    assert [each.name for each in mine] == ["E1", "E3", "E4", "E5"]
+    mine = list(await owned.signals_for("me:1:here", 0))
+    assert [each.name for each in mine] == ["E1", "E3"]
+    assert [each.name for each in await owned.signals_for("me:1:here", mine[0].id)] == ["E3"]
     for each in mine:
         await owned.drop(each.id)
-    assert [each.name for each in await owned.signals("them:2:here")] == ["E0"]
+    assert list(await owned.signals_for("me:1:here", 0)) == []
+    assert [each.name for each in await owned.signals_for("them:2:here", 0)] == ["E0"]
+    assert [each.name for each in await owned.signals("idle")] == ["E2"]
+
+
+async def test_what_nobody_will_take_is_not_posted(owned: Ownership) -> None:
+    """To a flow that has ended or never was, and to one whose inbox is full; an end takes the inbox along."""
+    row = await begun(owned)
+    with pytest.raises(FlowNotFound):
+        await owned.post("never", row.created, "Poked", "{}")
+    for number in range(KEPT_AT_MOST):
+        await owned.post("f", row.created, f"E{number}", "{}")
+    with pytest.raises(EventNotAccepted, match=f"{KEPT_AT_MOST} events wait"):
+        await owned.post("f", row.created, "Poked", "{}")
+    for _ in range(2):
+        await owned.post("f", row.created, "CancelRequested", "{}")  # always has a place, and one is enough
+    assert len(await owned.signals("f")) == KEPT_AT_MOST + 1
+    await owned.advance(row, *moved(row, status="ended", verdict="success"))
+    assert list(await owned.signals("f")) == []
+    with pytest.raises(EventNotAccepted):
+        await owned.post("f", row.created, "Poked", "{}")
+
+
+async def test_the_newest_flow_of_a_key_is_found_after_its_end(owned: Ownership) -> None:
+    """By machine and key, the one that was started last."""
+    for flow in ("a", "b"):
+        row = await begun(owned, flow, key="k")
+        assert await owned.newest_with_key("m", "k") == row
+        after, record = moved(row, status="ended", verdict="failure")
+        await owned.advance(row, after, record)
+        row = after
+        assert await owned.newest_with_key("m", "k") == row
+    assert await owned.newest_with_key("n", "k") is None
 
 
 async def test_orphans_are_children_whose_parents_have_ended(owned: Ownership) -> None:
@@ -399,7 +450,7 @@ async def play(store: Ownership, operations: list[Operation]) -> list[object]:
                 case "post":
                     await store.post(flow, flow_row(flow).created, f"E{way}", "{}")
                 case "drop" | "take":
-                    signals = list(await store.signals(owner))
+                    signals = list(await store.signals_for(owner, way))
                     seen.append([(each.flow, each.name) for each in signals])
                     if signals and what == "drop":
                         await store.drop(signals[0].id)

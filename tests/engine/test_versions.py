@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from systemprompt_cloud.base.moments import moment_text
@@ -14,6 +15,7 @@ from systemprompt_cloud.engine.errors import FlowBusy, FlowParked, IncompatibleF
 from systemprompt_cloud.engine.flow import Flow
 from systemprompt_cloud.engine.fold import check_flow, fold
 from systemprompt_cloud.engine.journal.journal import Journal
+from systemprompt_cloud.engine.journal.records import record_between
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.engine.machine.migrations import Migration
 from systemprompt_cloud.engine.machine.parts import (
@@ -221,9 +223,11 @@ async def test_a_process_that_dies_right_after_leaves_a_flow_of_the_new_table(pa
         row = journal.flow(flow.id)
         assert row is not None
         brought = bring(NEW, row, Begun(), NEW_YEAR)
-        record = brought.record
-        assert record is not None
-        journal.write([lambda: journal.migrate(row, brought.row, record)])
+        migrated = brought.record
+        assert migrated is not None
+        after = msgspec.structs.replace(brought.row, seq=brought.row.seq + 1)
+        record = record_between(brought.row, after, "resumed", "resumed", "{}")
+        journal.write([lambda: journal.migrate(row, after, migrated, record)])
     assert problems(paths, new_program()) == []
     async with open_engine(paths, [new_program()]) as engine:
         again = await engine.resume(flow.id)

@@ -8,9 +8,16 @@ from itertools import count
 import msgspec
 import trio
 from systemprompt_cloud.base.redaction import register_secret
-from systemprompt_cloud.engine.errors import FlowBusy, FlowExists, FlowNotFound, SignalTaken, VaultMissing
+from systemprompt_cloud.engine.errors import (
+    EventNotAccepted,
+    FlowBusy,
+    FlowExists,
+    FlowNotFound,
+    SignalTaken,
+    VaultMissing,
+)
 from systemprompt_cloud.engine.journal.owners import OwnerName
-from systemprompt_cloud.engine.journal.records import FlowRow, Record, Signal, standing_intents
+from systemprompt_cloud.engine.journal.records import CANCEL, KEPT_AT_MOST, FlowRow, Record, Signal, standing_intents
 
 
 class MemoryStore:
@@ -45,9 +52,18 @@ class MemoryStore:
             self._flows[before.id] = before
             raise SignalTaken(f"flow {before.id} has taken {record.name} already")
         self._records[before.id].append(record)
+        if after.status == "ended":
+            self._inbox = {number: each for number, each in self._inbox.items() if each.flow != after.id}
 
-    async def migrate(self, before: FlowRow, after: FlowRow, record: Record) -> None:
-        await self.advance(before, after, record)
+    async def migrate(
+        self, before: FlowRow, after: FlowRow, migrated: Record, record: Record, signal: int | None = None
+    ) -> None:
+        if after.machine != before.machine and after.key is not None:
+            same = await self.unfinished_with_key(after.machine, after.key)
+            if same is not None and same.id != after.id:
+                raise FlowExists(same.id)
+        await self.advance(before, after, record, signal)
+        self._records[before.id].insert(-1, migrated)
 
     async def flow(self, flow: str) -> FlowRow | None:
         return self._flows.get(flow)
@@ -65,6 +81,10 @@ class MemoryStore:
         wanted = (each for each in self._flows.values() if (each.machine, each.key) == (machine, key))
         return next((each for each in wanted if each.status != "ended"), None)
 
+    async def newest_with_key(self, machine: str, key: str) -> FlowRow | None:
+        found = (each for each in self._flows.values() if (each.machine, each.key) == (machine, key))
+        return max(found, key=lambda row: row.id, default=None)
+
     async def claim(self, row: FlowRow, owner: str | None) -> None:
         self._move(row, msgspec.structs.replace(self._existing(row.id), owner=owner))
 
@@ -72,15 +92,20 @@ class MemoryStore:
         return owner in self.living
 
     async def post(self, flow: str, at: str, name: str, body: str) -> None:
+        row = self._existing(flow)
+        if name == CANCEL:
+            self._inbox = {n: each for n, each in self._inbox.items() if (each.flow, each.name) != (flow, name)}
+        waiting = len(await self.signals(flow))
+        if row.status == "ended" or (waiting >= KEPT_AT_MOST and name != CANCEL):
+            raise EventNotAccepted(row.state, name, machine=row.machine, waiting=waiting)
         number = next(self._ids)
         self._inbox[number] = Signal(id=number, flow=flow, at=at, name=name, body=body)
 
-    async def signals(self, owner: str) -> Sequence[Signal]:
-        def concerns(signal: Signal) -> bool:
-            row = self._flows.get(signal.flow)
-            return row is None or row.status == "ended" or row.owner == owner
+    async def signals(self, flow: str) -> Sequence[Signal]:
+        return [each for each in self._inbox.values() if each.flow == flow]
 
-        return [each for each in self._inbox.values() if concerns(each)]
+    async def signals_for(self, owner: str, after: int) -> Sequence[Signal]:
+        return [each for each in self._inbox.values() if each.id > after and self._flows[each.flow].owner == owner]
 
     async def drop(self, signal: int) -> None:
         self._inbox.pop(signal, None)

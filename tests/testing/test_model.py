@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 from systemprompt_cloud.engine import drive as drive_module
 from systemprompt_cloud.engine import engine as engine_module
+from systemprompt_cloud.engine.deadlines import deadline_text
+from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.engine.history import Trouble
 from systemprompt_cloud.engine.journal.records import FlowRow, Record
 from systemprompt_cloud.engine.ledger import Ledger
@@ -32,10 +34,12 @@ from systemprompt_cloud.engine.machine.parts import (
     Event,
     ResumePolicy,
     State,
+    Step,
     Verdict,
     on,
 )
 from systemprompt_cloud.engine.run import Run
+from systemprompt_cloud.engine.steps import Why
 from systemprompt_cloud.engine.visit import Intent, Program, Visit
 from systemprompt_cloud.machines.checkout import CHECKOUT
 from systemprompt_cloud.machines.deployment import DEPLOYMENT
@@ -204,33 +208,34 @@ class ShowsBeforeTheCommit(Ledger):
 
 class RestartsASharedDeadline(LiveFlow):
     @override
-    def _deadline_on_entry(self, state: str, context: Context, event: Event) -> str | None:
-        return self._deadline_from_now(state, context)
+    def _changes_on_entry(self, step: Step[Any], context: Context, event: Event) -> dict[str, Any]:
+        anew = deadline_text(self.machine, step.state, context, self.clock.now())
+        return super()._changes_on_entry(step, context, event) | {"deadline": anew}
 
 
 class ForgetsProgress(LiveFlow):
     @override
-    async def step(self, event: Event, **where: Any) -> bool:
-        return True if isinstance(event, Sailed) else await super().step(event, **where)
+    async def step_alone(self, event: Event, **where: Any) -> bool:
+        return True if isinstance(event, Sailed) else await super().step_alone(event, **where)
 
 
 class AnnouncesWithoutWriting(LiveFlow):
     @override
-    async def announce(self, effect: str) -> Intent:
-        return Intent(f"{self.row.id}:{self.row.incarnation}:{effect}", uncertain=False)
+    async def announce(self, effect: str, incarnation: int) -> Intent:
+        return Intent(f"{self.row.id}:{incarnation}:{effect}", uncertain=False)
 
 
 class ForgetsWhatWasAnnounced(LiveFlow):
     @override
-    async def announce(self, effect: str) -> Intent:
+    async def announce(self, effect: str, incarnation: int) -> Intent:
         self.inherited = frozenset()
-        return await super().announce(effect)
+        return await super().announce(effect, incarnation)
 
 
 class ForgetsWhatCameToNothing(LiveFlow):
     @override
-    async def resume(self, owner: str, *, repeat: bool = False) -> None:
-        await super().resume(owner, repeat=repeat)
+    async def resume(self, owner: str, *, repeat: bool = False, why: Why = "person") -> None:
+        await super().resume(owner, repeat=repeat, why=why)
         announced = [each for each in await self._ledger.store.records(self.row.id) if each.kind == "intent"]
         self.inherited = frozenset(each.name for each in announced if each.incarnation == self.row.incarnation)
 
@@ -243,8 +248,8 @@ class NeverRunsOut(LiveFlow):
 
 class ParksSilently(LiveFlow):
     @override
-    async def park(self, exc: Exception) -> Trouble | None:
-        return Trouble.of(exc)
+    async def park(self, exc: BaseException) -> FlowParked | None:
+        return Trouble.of(exc).error(self.row)
 
 
 class DoesNotCountVisits(LiveFlow):
