@@ -24,6 +24,7 @@ from .engine.errors import JournalCorrupted as JournalCorrupted
 from .engine.errors import JournalError as JournalError
 from .engine.errors import JournalTooNew as JournalTooNew
 from .engine.errors import MachineInvalid as MachineInvalid
+from .engine.errors import NotStorable as NotStorable
 from .engine.flow import Flow as Flow
 from .engine.history import Change as Change
 from .engine.history import Outcome as Outcome
@@ -41,11 +42,11 @@ from .engine.machine.parts import State as State
 from .engine.machine.parts import Step as Step
 from .engine.machine.parts import Verdict as Verdict
 from .engine.machine.parts import on as on
-from .engine.visit import Activity as Activity
+from .engine.program import Activity as Activity
+from .engine.program import Program as Program
+from .engine.program import await_signal as await_signal
 from .engine.visit import Intent as Intent
-from .engine.visit import Program as Program
 from .engine.visit import Visit as Visit
-from .engine.visit import await_signal as await_signal
 from .errors import AccountNotConfirmed as AccountNotConfirmed
 from .errors import ApiError as ApiError
 from .errors import AppNotConfigured as AppNotConfigured

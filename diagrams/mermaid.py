@@ -73,7 +73,7 @@ def mermaid(machine: Machine[Any], *, changes: Sequence[Change] = (), current: s
     Raises:
         ValueError: `current` is no state of the machine, or the changes are another machine's.
     """
-    if changes and changes[0].machine != machine.name:
+    if changes and changes[0].machine not in machine.names:
         raise ValueError(f"these changes are of {changes[0].machine}, not of {machine.name}")
     if current is not None and current not in machine.states:
         raise ValueError(f"{machine.name} has no state {current}")

@@ -80,7 +80,7 @@ def draw_tree(
         ValueError: The first history is of none of the machines, and not to be drawn without.
     """
     paper = Paper(width=width, color=color, ascii_only=ascii_only)
-    tables = {machine.name: machine for machine in machines}
+    tables = {name: machine for machine in machines for name in machine.names}
     first, *others = [list(history) for history in histories] or [[]]
     if not first:
         paper.write(Span("nothing has happened yet", "dim"))

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .errors import JournalMoved as JournalMoved
     from .errors import JournalTooNew as JournalTooNew
     from .errors import MachineInvalid as MachineInvalid
+    from .errors import NotStorable as NotStorable
     from .errors import SignalTaken as SignalTaken
     from .errors import UnexpectedFailure as UnexpectedFailure
     from .errors import VaultMissing as VaultMissing
@@ -55,14 +56,14 @@ if TYPE_CHECKING:
     from .machine.parts import Verdict as Verdict
     from .machine.parts import on as on
     from .paths import EnginePaths as EnginePaths
+    from .program import Activity as Activity
+    from .program import Program as Program
+    from .program import await_signal as await_signal
     from .store import Ownership as Ownership
     from .store import Store as Store
     from .store import Vault as Vault
-    from .visit import Activity as Activity
     from .visit import Intent as Intent
-    from .visit import Program as Program
     from .visit import Visit as Visit
-    from .visit import await_signal as await_signal
 
 _ROOMS = {
     ".store": "Ownership Store Vault",
@@ -71,14 +72,15 @@ _ROOMS = {
     ".engine": "Engine open_engine",
     ".errors": "ActivitiesRanDry EffectUncertain EngineClosed EventNotAccepted FlowBusy FlowExists FlowFailed "
     "FlowNotFound FlowParked IncompatibleFlow JournalBusy JournalCorrupted JournalError JournalMoved JournalTooNew "
-    "MachineInvalid SignalTaken UnexpectedFailure VaultMissing",
+    "MachineInvalid NotStorable SignalTaken UnexpectedFailure VaultMissing",
     ".flow": "Flow",
     ".history": "Change Outcome",
     ".machine.machine": "Machine",
     ".machine.migrations": "Migration",
     ".machine.parts": "ANY STAY CancelRequested Context DeadlinePassed Event ResumePolicy Row State Step Verdict on",
     ".paths": "EnginePaths",
-    ".visit": "Activity Intent Program Visit await_signal",
+    ".program": "Activity Program await_signal",
+    ".visit": "Intent Visit",
 }
 _WHERE = {name: room for room, names in _ROOMS.items() for name in names.split()}
 

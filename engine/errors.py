@@ -19,19 +19,26 @@ class MachineInvalid(CloudError, hint="Fix the line of the table that the messag
 
 
 class EventNotAccepted(CloudError):
-    """The event has no row for this state; nothing was changed.
+    """The event has no row for this state, or is no event at all; nothing was changed.
 
     Attributes:
         state: The flow's state.
         event: The event's name.
     """
 
-    def __init__(self, state: str, event: str, *, machine: str = "", waiting: int = 0) -> None:
+    def __init__(
+        self, state: str, event: str, *, machine: str = "", waiting: int = 0, stranger: type | None = None
+    ) -> None:
         where = f"{machine} in state {state}" if machine else f"state {state}"
         full = f": {waiting} events wait in its inbox already" if waiting else ""
+        hint = "Send an event that the state has a row for: `Machine.accepts(state)` lists them."
+        said = event
+        if stranger is not None:
+            said = f"a value of the type {stranger.__module__}.{stranger.__qualname__}, which is no event"
+            hint = "Send an instance of one of the machine's event classes."
         super().__init__(
-            f"{where} does not accept {event}{full}",
-            hint="Send an event that the state has a row for: `Machine.accepts(state)` lists them.",
+            f"{where} does not accept {said}{full}",
+            hint=hint,
             remedy=Remedy("show_machine", {"machine": machine}),
         )
         self.state, self.event = state, event

@@ -2,14 +2,16 @@
 
 The document is made to leave this computer (a bug report, an audit), so it holds no secret: the journal keeps only
 references to them, and every text passes the redactor besides, with the values in the flow's vault made known to it
-first. Bodies are JSON inside it, not JSON in a string, so `jq` can look into them.
+first. Bodies are JSON inside it, not JSON in a string, so `jq` can look into them. A body that is damaged is there as
+`{"damaged": "what is stored"}`.
 """
 
 from __future__ import annotations
 
 import functools
+import re
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 
@@ -19,8 +21,18 @@ from ..base.redaction import REDACTED, redact
 from .journal.journal import Journal
 from .journal.records import FlowRow, Record
 from .journal.vault import PREFIX, VaultFiles
+from .machine.stored import plain, readable
 
 FORMAT: Final = "systemprompt-cloud flow 1"
+
+
+_REFERENCE: Final = re.compile(re.escape(PREFIX) + r"[A-Za-z0-9._-]+")
+
+
+class _Damaged(NamedTuple):
+    """A stored text that is no JSON."""
+
+    text: str
 
 
 class ExportedRecord(msgspec.Struct, frozen=True, kw_only=True, rename={"from_state": "from", "to_state": "to"}):
@@ -92,15 +104,15 @@ def export_flow(journal: Journal, vault: VaultFiles, flow: str, now: datetime) -
     ]
     for row, records in found:
         for body in (row.context, *(record.body for record in records)):
-            _make_known(vault, row.id, msgspec.json.decode(body))
+            _make_known(vault, row.id, _read(body))
     return Export(format=FORMAT, exported=moment_text(now), flows=[_exported(row, records) for row, records in found])
 
 
 def _exported(row: FlowRow, records: list[Record]) -> ExportedFlow:
     fields = msgspec.structs.asdict(row)
     del fields["owner"]  # which process drove it says nothing elsewhere
-    fields["context"] = _without_secrets(msgspec.json.decode(row.context))
-    fields["trouble"] = None if row.trouble is None else _without_secrets(msgspec.json.decode(row.trouble))
+    fields["context"] = _without_secrets(_read(row.context))
+    fields["trouble"] = None if row.trouble is None else _without_secrets(_read(row.trouble))
     fields["key"] = None if row.key is None else redact(row.key)
     return ExportedFlow(**fields, records=[_exported_record(record) for record in records])
 
@@ -108,12 +120,21 @@ def _exported(row: FlowRow, records: list[Record]) -> ExportedFlow:
 def _exported_record(record: Record) -> ExportedRecord:
     fields = msgspec.structs.asdict(record)
     del fields["flow"]
-    fields["body"] = _without_secrets(msgspec.json.decode(record.body))
+    fields["body"] = _without_secrets(_read(record.body))
     return ExportedRecord(**fields)
+
+
+def _read(body: str) -> Any:
+    try:
+        return plain(body)
+    except msgspec.DecodeError:
+        return _Damaged(readable(body))
 
 
 def _without_secrets(value: Any, name: str = "") -> Any:
     match value:
+        case _Damaged():
+            return {"damaged": redact(value.text)}
         case str():
             if value and not value.startswith(PREFIX) and _names_a_secret(name):
                 return REDACTED
@@ -136,6 +157,9 @@ def _names_a_secret(name: str) -> bool:
 def _make_known(vault: VaultFiles, flow: str, value: Any) -> None:
     """Look up every secret the value refers to: the vault registers it with the redactor."""
     match value:
+        case _Damaged():
+            for reference in _REFERENCE.findall(value.text):
+                _make_known(vault, flow, reference)
         case str() if value.startswith(PREFIX):
             try:
                 vault.has(flow, value)

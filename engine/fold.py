@@ -92,7 +92,7 @@ def check_flow(journal: Journal, programs: Iterable[Program[Any]], row: FlowRow)
         JournalError: The journal cannot be read.
     """
     records = [record for record in journal.records(row.id) if record.seq <= row.seq]
-    machine = next((program.machine for program in programs if program.machine.name == row.machine), None)
+    machine = next((program.machine for program in programs if row.machine in program.machine.names), None)
     return check_records(machine, row, records)
 
 

@@ -13,12 +13,14 @@ from ..base.moments import moment_text
 from ..base.redaction import redact
 from ..base.remedies import Remedy
 from .deadlines import deadline_text
-from .errors import FlowParked, UnexpectedFailure
+from .errors import FlowParked, JournalCorrupted, UnexpectedFailure
 from .journal.records import FlowRow, Record
 from .machine.machine import Machine
 from .machine.parts import Context
+from .machine.stored import decoded
 
 NO_BODY: Final = "{}"
+_BODY: Final = msgspec.json.Decoder(dict[str, object])
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,9 +52,13 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, machine: str, record: Record) -> Change:
-        """From the journal's record."""
-        body = msgspec.json.decode(record.body, type=dict[str, object])
-        words = next((str(body[name]) for name in ("message", "problem", "reason") if body.get(name)), "")
+        """From the journal's record; the message of one that is damaged says so."""
+        try:
+            body = decoded(_BODY, record.body)
+        except msgspec.DecodeError as exc:
+            words = f"this record cannot be read: {exc}"
+        else:
+            words = next((str(body[name]) for name in ("message", "problem", "reason") if body.get(name)), "")
         return cls(
             flow=record.flow,
             seq=record.seq,
@@ -115,6 +121,15 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
     remedy: Remedy | None = None
 
     @classmethod
+    def read(cls, text: str) -> Trouble:
+        """From the journal; one that is damaged says only that."""
+        try:
+            return decoded(_TROUBLE, text)
+        except msgspec.DecodeError as exc:
+            damaged = JournalCorrupted(f"why the flow is paused cannot be read: {redact(str(exc))}")
+            return cls(damaged.kind, damaged.user_message, "Resume the flow or cancel it.", FlowParked.exit_code)
+
+    @classmethod
     def of(cls, exc: BaseException, withdrawn: frozenset[str] = frozenset()) -> Trouble:
         """From what stopped the flow; anything unplanned becomes `UnexpectedFailure`."""
         if not isinstance(exc, CloudError):
@@ -136,6 +151,9 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
             exit_code=self.code,
             remedy=self.remedy,
         )
+
+
+_TROUBLE: Final = msgspec.json.Decoder(Trouble)
 
 
 def first_lines(

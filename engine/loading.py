@@ -8,15 +8,15 @@ from typing import Any, TypeAlias
 import msgspec
 
 from ..base.remedies import Remedy
-from .errors import EngineClosed, FlowNotFound, IncompatibleFlow
+from .errors import EngineClosed, FlowNotFound, IncompatibleFlow, JournalCorrupted
 from .history import Outcome, Trouble
 from .journal.records import FlowRow, Record
 from .ledger import Ledger
 from .live import LiveFlow
 from .machine.parts import Context
+from .program import Program, by_name
 from .store import Store
-from .versions import Begun, bring, is_current
-from .visit import Program
+from .versions import Begun, Brought, bring, is_current
 
 Enliven: TypeAlias = Callable[[Program[Any], FlowRow, Context, tuple[FlowRow, Record] | None], LiveFlow]
 """Makes a flow that can be driven of what is stored; see `LiveFlow` for the last of its arguments."""
@@ -30,12 +30,15 @@ class Loading:
         ledger: How they are written.
         programs: The machines that are known here, with their activities.
         enliven: Makes a flow that can be driven of what is stored.
+
+    Raises:
+        MachineInvalid: Two programs have machines of one name, or one's former name is another's.
     """
 
     def __init__(self, store: Store, ledger: Ledger, programs: Iterable[Program[Any]], enliven: Enliven) -> None:
         self._store = store
         self._ledger = ledger
-        self._programs = {program.machine.name: program for program in programs}
+        self._programs = by_name(programs)
         self._enliven = enliven
 
     async def existing(self, flow: str) -> FlowRow:
@@ -46,7 +49,7 @@ class Loading:
         return row
 
     def program(self, machine: str, flow: str = "") -> Program[Any]:
-        """What to do for the flows of a machine, or for this one. Raises `IncompatibleFlow`."""
+        """What to do for the flows of a machine, by today's name or a former one. Raises `IncompatibleFlow`."""
         program = self._programs.get(machine)
         if program is None:
             raise IncompatibleFlow(
@@ -67,16 +70,28 @@ class Loading:
         program = self.program(row.machine, row.id)
         begun = Begun()
         if not is_current(program.machine, row):
-            intents = await self._store.intents(row.id, row.incarnation)
+            try:
+                intents = await self._store.intents(row.id, row.incarnation)
+            except JournalCorrupted as exc:  # what the flow has announced is not known; it can be ended all the same
+                raise IncompatibleFlow(f"flow {row.id}: {exc.user_message}", hint="Cancel the flow.") from exc
             begun = Begun(intents, await self._store.children(row.id))
-        brought = bring(program.machine, row, begun, self._ledger.clock.now())
+        brought = self._bring(program, row, begun)
         migrated = None if brought.record is None else (row, brought.record)
         return self._enliven(program, brought.row, brought.context, migrated)
 
     def read(self, row: FlowRow, begun: Begun) -> Context:
         """What a stored flow knows, in today's terms. Raises `IncompatibleFlow`."""
         program = self.program(row.machine, row.id)
-        return bring(program.machine, row, begun, self._ledger.clock.now()).context
+        return self._bring(program, row, begun).context
+
+    def _bring(self, program: Program[Any], row: FlowRow, begun: Begun) -> Brought:
+        children = [msgspec.structs.replace(child, machine=self._today(child.machine)) for child in begun.children]
+        return bring(program.machine, row, Begun(begun.announced, children), self._ledger.clock.now())
+
+    def _today(self, machine: str) -> str:
+        """Today's name of a machine; as it is stored where it is not known here."""
+        program = self._programs.get(machine)
+        return machine if program is None else program.machine.name
 
     async def outcome(self, flow: str) -> Outcome:
         """How a flow that is not driven here ended.
@@ -89,5 +104,5 @@ class Loading:
         if live.ended:
             return live.outcome()
         if live.row.trouble is not None:
-            raise msgspec.json.decode(live.row.trouble, type=Trouble).error(live.row)
+            raise Trouble.read(live.row.trouble).error(live.row)
         raise EngineClosed(f"nobody drives flow {flow} here; it is in state {live.row.state}")

@@ -119,7 +119,7 @@ def check_recording(recording: Recording, programs: Iterable[Program[Any]]) -> l
     Returns:
         A description of every problem; empty when every flow can be resumed from every record.
     """
-    machines = {program.machine.name: program.machine for program in programs}
+    machines = {name: program.machine for program in programs for name in program.machine.names}
     problems: list[str] = []
     for flow in recording.flows:
         machine = machines.get(flow.row.machine)

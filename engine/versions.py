@@ -1,4 +1,4 @@
-"""Flows that another version of their machine wrote: carried over to today's table, or refused and abandoned.
+"""Flows that another version of their machine wrote, or a former name of it: carried over to today's table, or refused.
 
 The rule for carrying over is pure and is in `machine/carry.py`. Here it is applied to a stored flow; the result is the
 flow's new row and one `migrated` record. The record holds the context in today's terms, so that the history can be
@@ -25,6 +25,7 @@ from .journal.records import FlowRow, Record, record_between
 from .machine.carry import carry
 from .machine.machine import Machine
 from .machine.parts import Context
+from .machine.stored import readable
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -53,7 +54,7 @@ class Begun(NamedTuple):
 
     Attributes:
         announced: The idempotency keys announced, and not withdrawn since.
-        children: The child flows of the flow.
+        children: The child flows of the flow, each with today's name of its machine.
     """
 
     announced: frozenset[str] = frozenset()
@@ -75,8 +76,9 @@ class Brought(NamedTuple):
 
 
 def is_current(machine: Machine[Any], row: FlowRow) -> bool:
-    """Whether a stored flow needs no carrying over: today's table wrote it, or it has ended."""
-    return row.status == "ended" or machine.wrote(row.version, row.fingerprint)
+    """Whether a stored flow needs no carrying over: today's table wrote it under today's name, or it has ended."""
+    own = row.machine == machine.name and machine.wrote(row.version, row.fingerprint)
+    return own or row.status == "ended"
 
 
 def bring(machine: Machine[Any], row: FlowRow, begun: Begun, now: datetime) -> Brought:
@@ -98,7 +100,14 @@ def bring(machine: Machine[Any], row: FlowRow, begun: Begun, now: datetime) -> B
         except msgspec.DecodeError as exc:
             raise IncompatibleFlow(f"flow {row.id}: its context cannot be read: {exc}") from exc
     try:
-        carried = carry(machine, version=row.version, fingerprint=row.fingerprint, state=row.state, context=row.context)
+        carried = carry(
+            machine,
+            version=row.version,
+            fingerprint=row.fingerprint,
+            state=row.state,
+            context=row.context,
+            name=row.machine,
+        )
         _refuse_forgotten(machine, row, carried.state, begun)
     except IncompatibleFlow as exc:
         own = exc.recovery_hint if exc.recovery_hint != IncompatibleFlow.default_hint else None
@@ -111,6 +120,7 @@ def bring(machine: Machine[Any], row: FlowRow, begun: Begun, now: datetime) -> B
         deadline = row.deadline  # the same visit goes on
     after = msgspec.structs.replace(
         row,
+        machine=machine.name,
         version=machine.version,
         fingerprint=machine.fingerprint,
         state=carried.state,
@@ -123,6 +133,8 @@ def bring(machine: Machine[Any], row: FlowRow, begun: Begun, now: datetime) -> B
         Table(row.version, row.fingerprint), Table(machine.version, machine.fingerprint), msgspec.Raw(context)
     )
     name = f"version {row.version} to {machine.version}"
+    if row.machine != machine.name:
+        name = f"{row.machine} version {row.version} to {machine.name} version {machine.version}"
     record = record_between(row, after, "migrated", name, msgspec.json.encode(body).decode())
     return Brought(after, carried.context, record)
 
@@ -141,7 +153,15 @@ def _refuse_forgotten(machine: Machine[Any], row: FlowRow, state: str, begun: Be
 def abandon(row: FlowRow, reason: str, now: datetime) -> tuple[FlowRow, Record]:
     """The end of a flow whose table is not known any more: its row, and the record that has the reason."""
     after = msgspec.structs.replace(
-        row, seq=row.seq + 1, status="ended", verdict="cancelled", owner=None, trouble=None, updated=moment_text(now)
+        row,
+        seq=row.seq + 1,
+        status="ended",
+        verdict="cancelled",
+        owner=None,
+        context=readable(row.context),  # damaged or not: a flow that cannot be read can be ended
+        trouble=None,
+        updated=moment_text(now),
     )
-    body = msgspec.json.encode({"reason": reason or "its version of the machine is not known here"}).decode()
+    why = readable(reason) or "its version of the machine is not known here"
+    body = msgspec.json.encode({"reason": why}).decode()
     return after, record_between(row, after, "abandoned", "abandoned", body)

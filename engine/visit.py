@@ -1,8 +1,7 @@
 """One visit of a flow to a state: what an activity is given, and what it may do.
 
-An activity is an async function of the visit. It returns an event, or None when it had only something to do; it may be
-an async generator that yields several; it may `send` when something must follow right after the event is durable; or it
-raises. Everything it started is cancelled and awaited when the state is left.
+An activity (`program.py`) returns an event or yields several; it may `send` when something must follow right after the
+event is durable; or it raises. Everything it started is cancelled and awaited when the state is left.
 
 What makes things durable is behind `Host`; what runs the activities is `run.Run`.
 """
@@ -10,19 +9,21 @@ What makes things durable is behind `Host`; what runs the activities is `run.Run
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any, Final, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast
 
 import msgspec
 import trio
 
 from ..base.clock import Clock
 from ..base.log import get_logger
-from .errors import MachineInvalid, NotStorable, UnexpectedFailure, UsedTwice
+from .errors import NotStorable, UnexpectedFailure, UsedTwice
 from .history import Outcome
-from .machine.machine import Machine
 from .machine.parts import Context, Event
+from .program import Activity as Activity  # noqa: PLC0414 its users find it here, beside the visit
+from .program import Program as Program  # noqa: PLC0414 its users find it here, beside the visit
+from .program import await_signal as await_signal  # noqa: PLC0414 its users find it here, beside the visit
 
 logger = get_logger(__name__)
 
@@ -242,35 +243,3 @@ class Visit(Generic[C]):
         if self.left:
             await trio.lowlevel.checkpoint()  # raises Cancelled here, unless the activity is shielded
             raise UnexpectedFailure(f"{self.state} was left; {what} is not begun any more")
-
-
-Activity: TypeAlias = Callable[[Visit[Any]], Awaitable[Event | None] | AsyncGenerator[Event, None]]
-
-
-async def await_signal(_visit: Visit[Any]) -> None:
-    """The activity of a state that only waits for an event to be sent to it."""
-    await trio.sleep_forever()
-
-
-class Program(Generic[C]):
-    """A machine and the activities that run in each of its states.
-
-    Args:
-        machine: The table.
-        activities: For every state that is not final, what runs while the flow is in it.
-
-    Raises:
-        MachineInvalid: A state has no activities, or activities are given for an unknown or final state.
-    """
-
-    def __init__(self, machine: Machine[C], activities: Mapping[str, Sequence[Activity]]) -> None:
-        wanted = {name for name, state in machine.states.items() if not state.final}
-        if missing := sorted(name for name in wanted if not activities.get(name)):
-            raise MachineInvalid(
-                f"machine {machine.name}: nothing is done in {', '.join(missing)}",
-                hint="Give each an activity; `await_signal` for one that only waits to be sent an event.",
-            )
-        if extra := sorted(set(activities) - wanted):
-            raise MachineInvalid(f"machine {machine.name}: activities for {', '.join(extra)}, which can do nothing")
-        self.machine = machine
-        self.activities = {name: tuple(listed) for name, listed in activities.items()}

@@ -38,7 +38,7 @@ def audit_journal(journal: Journal, programs: Iterable[Program[Any]]) -> list[st
     Raises:
         JournalError: The journal cannot be read.
     """
-    known = {program.machine.name: program for program in programs}
+    known = {name: program for program in programs for name in program.machine.names}
     problems = [f"the file: {problem}" for problem in journal.integrity_problems()]
     rows = {row.id: row for row in journal.flows(limit=EVERY_FLOW)}
     for row in rows.values():

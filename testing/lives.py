@@ -107,7 +107,7 @@ class Lives:
 
     def machine_of(self, row: FlowRow) -> Machine[Any]:
         """The table of a flow."""
-        return next(program.machine for program in self.programs if program.machine.name == row.machine)
+        return next(program.machine for program in self.programs if row.machine in program.machine.names)
 
     # --- looking --------------------------------------------------------------------------------------------------
 

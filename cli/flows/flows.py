@@ -24,6 +24,7 @@ from ..shared.options import NoBrowser, warn_unbound
 from ..shared.settings import Settings, choose_api, refuse_untrusted, settings_of
 from ..tools.findings import counted, put_problems
 from .standing import (
+    KNOWN,
     STORED,
     Known,
     as_json,
@@ -140,9 +141,9 @@ def show(context: typer.Context, flow: IdOrNewest = None) -> None:
         from ...engine.history import Trouble
         from .ways_on import hint_of_trouble, is_ours
 
-        known = msgspec.json.decode(row.trouble, type=Trouble)
+        known = Trouble.read(row.trouble)
         hint = hint_of_trouble(settings, known, row)
-        shown: dict[str, Any] = msgspec.json.decode(row.trouble)
+        shown: dict[str, Any] = msgspec.to_builtins(known)
         trouble = {name: value for name, value in shown.items() if name != "remedy"} | {"hint": hint}
         says_way_on = not is_ours(row.machine) and hint != known.hint
     driver = driver_of(settings, row)
@@ -213,7 +214,7 @@ def resume(
             f"the machine {row.machine} is not known here", hint=way_on(settings, row.machine, row.id)
         )
     if row.status != "ended":
-        goes = msgspec.json.decode(row.context, type=Known)
+        goes = _known(row)
         refuse_untrusted(settings, goes.api_url, str(settings.paths.journal))
         if not goes.bound:
             warn_unbound()
@@ -224,6 +225,15 @@ def resume(
         return await engine.resume(row.id, repeat=repeat)
 
     raise typer.Exit(drive(settings, begin, no_browser=no_browser))
+
+
+def _known(row: FlowRow) -> Known:
+    from ...engine.machine.stored import decoded
+
+    try:
+        return decoded(KNOWN, row.context)
+    except msgspec.DecodeError as exc:
+        raise IncompatibleFlow(f"flow {row.id}: its context cannot be read: {exc}") from exc
 
 
 def _with_own_api(settings: Settings, own: str) -> Settings:
@@ -327,7 +337,7 @@ def check(
         put_done(settings, found, exc.user_message)
         return
     programs = all_programs(Services(settings.paths, open_browser=None))
-    tables = {program.machine.name: program.machine for program in programs}
+    tables = {name: program.machine for program in programs for name in program.machine.names}
     with journal:
         problems = journal.integrity_problems()
         rows = journal.flows(limit=sys.maxsize)

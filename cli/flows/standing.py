@@ -31,6 +31,9 @@ class Known(msgspec.Struct):
     problem: str = ""
 
 
+KNOWN: Final = msgspec.json.Decoder(Known)
+
+
 def driver_of(settings: Settings, row: FlowRow) -> str | None:
     """The process that drives a flow at this moment, if one does."""
     from ...engine.journal.owners import OwnerName, owner_is_alive
@@ -59,14 +62,15 @@ def ended_as(row: FlowRow) -> str:
 def problem_of(journal: Journal, row: FlowRow) -> str:
     """Why a flow ended other than well, as far as it knows itself or its last record says; empty when it did not."""
     from ...engine.history import Change
+    from ...engine.machine.stored import decoded
     from ..screen.hints import in_words
 
     if row.verdict in {None, "success"}:
         return ""
     try:
-        known = msgspec.json.decode(row.context, type=Known).problem
-    except msgspec.ValidationError:
-        known = ""  # another program's context means something else by the name
+        known = decoded(KNOWN, row.context).problem
+    except msgspec.DecodeError:
+        known = ""  # another program's context means something else by the name; or it is damaged
     last = [] if known else journal.records(row.id)[-1:]
     return clean(in_words(known or "".join(Change.of(row.machine, record).message for record in last)))
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from ...base.errors import EXIT_DONE, EXIT_FAILED, EXIT_PENDING
@@ -144,9 +145,12 @@ def _tell_end(settings: Settings, family: Sequence[FlowRow]) -> int:
         if settings.json:
             put_json(as_json(settings, row))
         machine = MACHINES.get(row.machine)
-        if machine is None:
-            return EXIT_DONE if row.verdict == "success" else EXIT_FAILED
-        return code_of(outcome_of(machine, row, machine.decode_context(row.context)), family)
+        try:
+            if machine is not None:
+                return code_of(outcome_of(machine, row, machine.decode_context(row.context)), family)
+        except msgspec.DecodeError as exc:
+            say(f"What the flow knew cannot be read: {clean(str(exc))}")
+        return EXIT_DONE if row.verdict == "success" else EXIT_FAILED
     if settings.json:
         put_json(as_json(settings, row) | {"resume": resume_of(settings, row)})
     else:

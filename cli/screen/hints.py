@@ -33,10 +33,22 @@ class _Login(msgspec.Struct):
     token: str = ""
 
 
+_LOGIN: Final = msgspec.json.Decoder(_Login)
+
+
 def token_was_refused(family: Sequence[FlowRow]) -> bool:
     """Whether a login among these failed because the API did not take its token: only then one that failed has one."""
     logins = (row for row in family if (row.machine, row.state) == ("login", "failed"))
-    return any(msgspec.json.decode(row.context, type=_Login).token for row in logins)
+    return any(_token_of(row) for row in logins)
+
+
+def _token_of(row: FlowRow) -> str:
+    from ...engine.machine.stored import decoded
+
+    try:
+        return decoded(_LOGIN, row.context).token
+    except msgspec.DecodeError:
+        return ""  # it is damaged: whether there was one is not known
 
 
 def outcome_hint(settings: Settings, outcome: Outcome, family: Sequence[FlowRow]) -> str:

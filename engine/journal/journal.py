@@ -288,9 +288,12 @@ class Journal(Reading):
             log_ahead(connection, BUSY_SECONDS)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA secure_delete = ON")
-            # Touch every table, so that a cut-off file is noticed now and not in the middle of a flow.
+            # Touch every table, so that a cut-off file is noticed now and not in the middle of a flow. What is in the
+            # texts is not looked at: a damaged one is its own flow's trouble.
+            connection.text_factory = bytes
             for table in ("flows", "events", "inbox"):
                 connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchone()  # noqa: S608 our own names
+            connection.text_factory = str
         except BaseException:
             connection.close()
             raise

@@ -10,12 +10,26 @@ from typing import Any, Final
 import msgspec
 
 from ..errors import FlowNotFound, JournalCorrupted
+from ..machine.stored import readable
 from .check import explain
 from .file import Held
 from .records import FlowRow, Record, Signal, Status, standing_intents
 
 FLOW_COLUMNS: Final = ", ".join(FlowRow.__struct_fields__)
 RECORD_COLUMNS: Final = 'flow, seq, at, kind, name, body, "from", "to", incarnation, deadline'
+
+
+_NO_TEXT: Final = "decode to UTF-8"
+_BODIES: Final = frozenset({"body", "context", "trouble"})
+
+
+def _damaged_text(data: bytes) -> str:
+    return data.decode(errors="surrogateescape")
+
+
+def _shown(name: str, value: object) -> object:
+    # JSON that is damaged must not be taken for other JSON, so its bytes stay apart; names are only shown.
+    return value if name in _BODIES or not isinstance(value, str) else readable(value)
 
 
 class Reading:
@@ -132,9 +146,24 @@ class Reading:
 
     def _read(self, sql: str, values: Sequence[object] | Mapping[str, object]) -> list[tuple[Any, ...]]:
         try:
-            return self._reader.execute(sql, values).fetchall()
+            try:
+                return self._reader.execute(sql, values).fetchall()
+            except sqlite3.OperationalError as exc:
+                if _NO_TEXT not in str(exc):
+                    raise
+                return self._read_damaged(sql, values)
         except sqlite3.Error as exc:
             raise explain(self._held, exc, "read") from exc
+
+    def _read_damaged(self, sql: str, values: Sequence[object] | Mapping[str, object]) -> list[tuple[Any, ...]]:
+        """What `_read` returns, where a text is none: a flow with such a record can be shown and ended all the same."""
+        self._reader.text_factory = _damaged_text
+        try:
+            cursor = self._reader.execute(sql, values)
+            names = [column[0] for column in cursor.description]
+            return [tuple(map(_shown, names, row)) for row in cursor.fetchall()]
+        finally:
+            self._reader.text_factory = str
 
     def _signals(self, where: str, values: Sequence[object]) -> list[Signal]:
         rows = self._read(f"SELECT id, flow, at, name, body FROM inbox {where}", values)  # noqa: S608 our own words

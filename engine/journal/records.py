@@ -7,6 +7,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from ..machine.stored import decoded
+
 SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x53504331  # "SPC1"
 
@@ -138,6 +140,9 @@ class _Withdrawals(msgspec.Struct, frozen=True):
     withdrawn: frozenset[str] = frozenset()
 
 
+_WITHDRAWALS: Final = msgspec.json.Decoder(_Withdrawals)
+
+
 def standing_intents(records: Iterable[Record]) -> frozenset[str]:
     """The idempotency keys announced in the records of one visit, and not withdrawn since.
 
@@ -149,7 +154,7 @@ def standing_intents(records: Iterable[Record]) -> frozenset[str]:
         if record.kind == "intent":
             standing.add(record.name)
         elif record.kind == "parked":
-            standing -= msgspec.json.decode(record.body, type=_Withdrawals).withdrawn
+            standing -= decoded(_WITHDRAWALS, record.body).withdrawn
     return frozenset(standing)
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from ...base.remedies import Remedy
-from ..errors import IncompatibleFlow
+from ..errors import IncompatibleFlow, NotStorable
 from .machine import Machine
 from .migrations import Migration
 from .parts import Context
+from .stored import plain
+
+_DAMAGED: Final = "Its file was damaged. Cancel the flow and start again."
 
 
 class Carried(NamedTuple):
@@ -21,7 +25,9 @@ class Carried(NamedTuple):
     context: Context
 
 
-def carry(machine: Machine[Any], *, version: int, fingerprint: str, state: str, context: str) -> Carried:
+def carry(
+    machine: Machine[Any], *, version: int, fingerprint: str, state: str, context: str, name: str | None = None
+) -> Carried:
     """Carry a flow of an older table over to this one. Pure.
 
     Args:
@@ -30,15 +36,20 @@ def carry(machine: Machine[Any], *, version: int, fingerprint: str, state: str, 
         fingerprint: Its fingerprint.
         state: The flow's state in that table.
         context: What the flow knows, as the JSON it wrote.
+        name: The name of the machine that wrote it, where that is a former one.
 
     Raises:
         IncompatibleFlow: No migration leads here, or its result does not fit this table; the message says which.
     """
-    written = f"it was written by {machine.name} version {version} ({fingerprint})"
-    here = f"this is version {machine.version} ({machine.fingerprint})"
+    written = f"it was written by {machine.name if name is None else name} version {version} ({fingerprint})"
+    today = "" if name in {None, machine.name} else f"{machine.name} "
+    here = f"this is {today}version {machine.version} ({machine.fingerprint})"
     if version > machine.version:
         raise IncompatibleFlow(f"{written}; {here}, an older one", hint="Upgrade this program.")
-    data: Any = msgspec.json.decode(context)
+    try:
+        data: Any = plain(context)
+    except msgspec.DecodeError as exc:
+        raise IncompatibleFlow(f"{written}; its context cannot be read: {exc}", hint=_DAMAGED) from exc
     for migration in _path(machine, version, fingerprint):
         if migration is None:
             raise IncompatibleFlow(f"{written}; {here}, and no migration leads from the one to the other")
@@ -46,7 +57,7 @@ def carry(machine: Machine[Any], *, version: int, fingerprint: str, state: str, 
         if migration.context is not None:
             try:
                 data = migration.context(data)
-            except (LookupError, TypeError, ValueError, AttributeError) as exc:
+            except Exception as exc:  # a migration is somebody's function, and may raise what it likes
                 raise IncompatibleFlow(
                     f"{written}; the migration from version {migration.version} cannot take its context: {exc!r}",
                     hint="Fix the migration; the flow is unchanged.",
@@ -55,11 +66,17 @@ def carry(machine: Machine[Any], *, version: int, fingerprint: str, state: str, 
     if state not in machine.states or machine.states[state].final:
         raise IncompatibleFlow(f"{written} and stands in {state}, in which no flow can go on here; {here}")
     try:
-        return Carried(state, machine.decode_context(msgspec.json.encode(data)))
-    except (msgspec.DecodeError, TypeError) as exc:
+        # Python's own JSON refuses NaN and infinities; msgspec would write null.
+        carried = machine.decode_context(json.dumps(msgspec.to_builtins(data, str_keys=True), allow_nan=False))
+        machine.encode_context(carried)
+        machine.check_timeouts(carried)
+    except NotStorable as exc:
+        raise IncompatibleFlow(f"{written}; its migrated context cannot be stored: {exc.user_message}") from exc
+    except Exception as exc:  # the data is what a migration returned
         raise IncompatibleFlow(
             f"{written}; its migrated context does not fit version {machine.version}: {exc}"
         ) from exc
+    return Carried(state, carried)
 
 
 def _path(machine: Machine[Any], version: int, fingerprint: str | None) -> Iterator[Migration | None]:

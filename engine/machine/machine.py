@@ -25,23 +25,34 @@ throw-away cursor a step, no `add_model`, no callbacks on entering or leaving a 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
 from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 import transitions
 
 from ..errors import EventNotAccepted, NotStorable
+from .functions import name_of, refuse_awaitable
 from .identity import fingerprint, named_fingerprint
 from .migrations import Migration, check_migrations
 from .parts import Context, Event, Row, State, Step
 from .reach import later_events
-from .rules import check_identity, check_paths, check_promises, check_states, expand
+from .rules import (
+    check_context,
+    check_identity,
+    check_names,
+    check_paths,
+    check_promises,
+    check_result,
+    check_rows,
+    check_states,
+    event_decoder,
+    expand,
+)
 from .storable import Codec, is_mutable
+from .stored import decoded
 from .timeouts import TIMEOUT_RULE, context_timeouts, is_timeout
 
 C = TypeVar("C", bound=Context)
-T = TypeVar("T")
 
 
 class _Cursor:
@@ -74,7 +85,8 @@ class Machine(Generic[C]):
 
     Raises:
         MachineInvalid: The table breaks a rule: duplicate or shadowed rows, unknown or unreachable states, a state that
-            cannot reach a final state, a timeout without a row, an effect without a resume policy.
+            cannot reach a final state, a timeout without a row, an effect without a resume policy, a name that cannot
+            be used everywhere, an event or a context that cannot be stored, a function that cannot be called.
     """
 
     def __init__(
@@ -92,38 +104,37 @@ class Machine(Generic[C]):
         formerly: Sequence[str] = (),
         identity: Sequence[str] = (),
     ) -> None:
+        check_names(name, version, formerly, known_as)
+        check_context(name, context)
         self.name = name
         self.names = (name, *formerly)
         """Its name, then the names it had before: flows are stored under each of them."""
         self.version = version
         self.initial = initial
         self.context_type = context
-        self.rows = tuple(rows)
-        self._result = result
-        check_states(name, initial, [(s.name, s.final) for s in states])
-        self.states: dict[str, State] = {state.name: state for state in states}
+        self.states = check_states(name, initial, states)
+        self.rows = check_rows(name, context, self.states, rows)
         self.expanded = expand(name, self.states, self.rows)
         """(source, row) for every source a row holds in, `ANY` written out, in the order they are tried."""
-        check_paths(name, initial, self.states, self.expanded)
         check_promises(name, context, self.states, self.expanded)
+        check_paths(name, initial, self.states, self.expanded)
+        check_result(name, context, result)
+        check_identity(name, context, identity)
+        self._result = result
+        self.identity = tuple(identity)
+        """The context's fields that make two starts with one key the same."""
         self.events: dict[str, type[Event]] = {row.event.__name__: row.event for row in self.rows}
-        union = cast("type[Event]", reduce(lambda left, right: left | right, self.events.values()))
-        self._event_decoder = msgspec.json.Decoder(union)
+        self._event_decoder = event_decoder(name, self.events)
         self._context_decoder = msgspec.json.Decoder(context)
         self._event_codecs = {name: Codec(event, self._event_decoder) for name, event in self.events.items()}
         self._context_codec = Codec(context, self._context_decoder)
         self.mutable_context = is_mutable(context)
         """Whether a context can be changed in place: it has a list, a dictionary or the like somewhere inside."""
-        check_identity(name, context, identity)
-        self.identity = tuple(identity)
-        """The context's fields that make two starts with one key the same."""
         self._timeouts = context_timeouts(self.states, context)
         self._later = later_events(self.states, self.expanded)
-        table = (name, version, initial, context, self.events, tuple(self.states.values()), self.rows)
-        self.fingerprint = fingerprint(*table)
-        self._fingerprints = frozenset({self.fingerprint, named_fingerprint(*table), *known_as})
+        self.fingerprint, self._fingerprints = self._identities(known_as)
+        check_migrations(name, version, self.fingerprint, self.states, migrations)
         self.migrations = tuple(migrations)
-        check_migrations(name, version, self.fingerprint, self.states, self.migrations)
         self._stepper = self._build_stepper()
 
     def wrote(self, version: int, fingerprint: str) -> bool:
@@ -136,10 +147,13 @@ class Machine(Generic[C]):
         Raises:
             EventNotAccepted: No row of this state takes the event, or every guard refused it.
         """
-        trigger = self._stepper.events.get(type(event).__name__)
+        name = type(event).__name__
+        if self.events.get(name) is not type(event):  # also another class of the same name
+            raise EventNotAccepted(state, name, machine=self.name, stranger=_stranger(event))
+        trigger = self._stepper.events[name]
         cursor = _Cursor(state, context)
-        if trigger is None or state not in trigger.transitions or not trigger.trigger(cursor, event):
-            raise EventNotAccepted(state, type(event).__name__, machine=self.name)
+        if state not in trigger.transitions or not trigger.trigger(cursor, event):
+            raise EventNotAccepted(state, name, machine=self.name)
         # A row was taken, or trigger() would have been False.
         entered = cursor.row is not None and cursor.row.to is not None
         return Step(cursor.state, cast("C", cursor.context), entered)
@@ -150,11 +164,11 @@ class Machine(Generic[C]):
 
     def decode_event(self, body: bytes | str) -> Event:
         """An event from its JSON; `msgspec.DecodeError` if it is none of this machine's."""
-        return _decoded(self._event_decoder, body)
+        return decoded(self._event_decoder, body)
 
     def decode_context(self, body: bytes | str) -> C:
         """A context from its JSON; `msgspec.DecodeError` if it does not fit."""
-        return _decoded(self._context_decoder, body)
+        return decoded(self._context_decoder, body)
 
     def encode_event(self, event: Event) -> tuple[str, Event]:
         """An event as JSON, and as it will be read back.
@@ -229,6 +243,12 @@ class Machine(Generic[C]):
             ],
         }
 
+    def _identities(self, known_as: Sequence[str]) -> tuple[str, frozenset[str]]:
+        """The fingerprint, and all under which flows of this very table are stored."""
+        table = (self.version, self.initial, self.context_type, self.events, tuple(self.states.values()), self.rows)
+        own = [identity(name, *table) for name in self.names for identity in (fingerprint, named_fingerprint)]
+        return own[0], frozenset({*own, *known_as})
+
     def _build_stepper(self) -> transitions.Machine:
         stepper = _Stepper(
             model=None,
@@ -242,11 +262,13 @@ class Machine(Generic[C]):
         return stepper
 
 
-def _decoded(decoder: msgspec.json.Decoder[T], body: bytes | str) -> T:
-    try:
-        return decoder.decode(body)
-    except UnicodeError as exc:  # callers handle damage to a journal as one error
-        raise msgspec.DecodeError(f"it is not UTF-8: {exc}") from exc
+def _name(function: Callable[..., object] | None) -> str | None:
+    return None if function is None else name_of(function)
+
+
+def _stranger(event: object) -> type | None:
+    """The type of what was sent as an event and is none; of an event class itself, its metaclass."""
+    return None if isinstance(event, Event) else type(event)
 
 
 class _RowTaken(transitions.Transition):
@@ -263,8 +285,12 @@ class _RowTaken(transitions.Transition):
     def execute(self, event_data: transitions.EventData) -> bool:
         cursor, (event,) = cast("_Cursor", event_data.model), event_data.args
         row = self._row
-        if row.guard is not None and not row.guard(cursor.context, event):
-            return False
+        if row.guard is not None:
+            holds = row.guard(cursor.context, event)
+            if not holds:
+                return False
+            if holds is not True:
+                refuse_awaitable(holds, row.label)
         if row.update is not None:  # before the state changes: one that raises leaves the cursor as it was
             cursor.context = row.update(cursor.context, event)
         cursor.row = row
@@ -275,7 +301,3 @@ class _RowTaken(transitions.Transition):
 
 class _Stepper(transitions.Machine):
     transition_cls = _RowTaken
-
-
-def _name(function: Callable[..., object] | None) -> str | None:
-    return None if function is None else function.__name__

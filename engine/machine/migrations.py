@@ -28,6 +28,7 @@ from typing import Any
 import msgspec
 
 from ..errors import MachineInvalid
+from .functions import check_function
 from .parts import State
 
 PlainContext = dict[str, Any]
@@ -59,7 +60,11 @@ def check_migrations(
         MachineInvalid: One does not; the message names it.
     """
     known: set[tuple[int, str | None]] = set()
+    if not isinstance(migrations, (list, tuple)):
+        raise MachineInvalid(f"machine {machine}: migrations is a list, not {migrations!r}")
     for each in migrations:
+        if not isinstance(each, Migration):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise MachineInvalid(f"machine {machine}: {each!r} is no Migration")
         where = f"machine {machine}: the migration from version {each.version}"
         key = (each.version, each.fingerprint)
         if key in known:
@@ -68,6 +73,8 @@ def check_migrations(
         same = each.version == version and each.fingerprint not in (None, fingerprint)
         if not (1 <= each.version < version or same):
             raise MachineInvalid(f"{where} does not lead to version {version} from an older table")
+        if each.context is not None:
+            check_function(each.context, f"{where}: its context function", context=dict)
         if each.version >= version - 1:
             for name in each.states.values():
                 if name not in states or states[name].final:

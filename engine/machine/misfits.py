@@ -135,16 +135,17 @@ def _trouble(value: object) -> Exception | None:
     return None
 
 
+def _container(value: object) -> type | None:
+    return next((kind for kind in (dict, list, tuple) if isinstance(value, kind)), None)
+
+
 def _equal(value: object, back: object) -> bool:
     """Whether two values are equal as far as what is in them: a class may compare otherwise, or not at all."""
     if type(value) is type(back) and (fields := fields_of(value)) is not None:
         return all(_equal(getattr(value, name, None), getattr(back, name, None)) for name in fields)
-    if isinstance(value, (dict, list, tuple)) and isinstance(back, (dict, list, tuple)):
+    if (kind := _container(value)) is not None and kind is _container(back):
         members, others = dict(_members(value)), dict(_members(back))
-        if isinstance(value, dict) is isinstance(back, dict) and members.keys() == others.keys():
-            same_kind = isinstance(value, tuple) is isinstance(back, tuple)
-            return same_kind and all(_equal(member, others[step]) for step, member in members.items())
-        return False
+        return members.keys() == others.keys() and all(_equal(each, others[step]) for step, each in members.items())
     try:
         return bool(value == back)
     except Exception:  # noqa: BLE001 what cannot be compared is not equal

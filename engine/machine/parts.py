@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
+
+from .functions import name_of
 
 STAY: Final = None
 """Destination of a row that records progress without leaving the state."""
@@ -61,6 +63,9 @@ class ResumePolicy(StrEnum):
     """Park the flow until a person decides: repeat it or cancel."""
 
 
+Late: TypeAlias = Literal["restart", "continue"]
+
+
 class State(msgspec.Struct, frozen=True):
     """A situation a flow can be in.
 
@@ -83,7 +88,7 @@ class State(msgspec.Struct, frozen=True):
     name: str
     meaning: str
     timeout: float | str | None = None
-    late: Literal["restart", "continue"] = "restart"
+    late: Late = "restart"
     verdict: Verdict | None = None
     effect: str | None = None
     resume: ResumePolicy | None = None
@@ -108,7 +113,7 @@ class Row(msgspec.Struct, frozen=True):
     @property
     def label(self) -> str:
         """The event, with its guard in brackets, as diagrams label the row's arrow."""
-        guard = f" [{self.guard.__name__}]" if self.guard else ""
+        guard = f" [{name_of(self.guard)}]" if self.guard is not None else ""
         return self.event.__name__ + guard
 
 

@@ -38,3 +38,23 @@ def _may_be_none(known: info.Type) -> bool:
     if isinstance(known, info.UnionType):
         return any(map(_may_be_none, known.types))
     return isinstance(known, (info.NoneType, info.AnyType))
+
+
+def may_be_timeout(context: type[msgspec.Struct], field: str) -> bool:
+    """Whether a field of the context can hold a number."""
+    fields = cast("info.StructType", info.type_info(context)).fields
+    return any(_may_be_number(each.type) for each in fields if each.name == field)
+
+
+def _may_be_number(known: info.Type) -> bool:
+    match known:
+        case info.Metadata(type=inner):
+            return _may_be_number(inner)
+        case info.UnionType(types=types):
+            return any(map(_may_be_number, types))
+        case info.LiteralType(values=values):
+            return any(map(is_timeout, values))
+        case info.EnumType(cls=cls):
+            return any(is_timeout(each) for each in cls)
+        case _:
+            return isinstance(known, (info.IntType, info.FloatType, info.DecimalType, info.AnyType, info.CustomType))

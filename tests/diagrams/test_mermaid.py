@@ -171,20 +171,20 @@ def test_names_that_are_mermaids_keywords_get_other_identifiers() -> None:
             State("default", "at the start"),
             State("state_1", "has the name the first one would get"),
             State("any_state", "has the name of the box for all states"),
-            State("two words", "has a space in it"),
+            State("two-words.2", "has a hyphen and a dot in it"),
             State("end", "is over", verdict=Verdict.SUCCESS),
         ],
         rows=[
             on(Went, "default", "state_1"),
             on(Went, "state_1", "any_state"),
-            on(Went, "any_state", "two words"),
-            on(Went, "two words", "end"),
+            on(Went, "any_state", "two-words.2"),
+            on(Went, "two-words.2", "end"),
             on(CancelRequested, ANY, STAY),
         ],
     )
     drawing = mermaid(machine)
     assert "    state_1_ : default\n" in drawing
-    assert "    state_4 : two words\n" in drawing
+    assert "    state_4 : two-words.2\n" in drawing
     assert "    state_5 : end\n" in drawing
     assert set(arrows(drawing)) == {
         ("state_1_", "state_1"),

@@ -168,7 +168,9 @@ def changed(old: State, **fields: Any) -> tuple[State, ...]:
             "no end can be reached from loop",
             id="no-way-out",
         ),
-        pytest.param(plus(states=changed(HEATING, timeout=5.0)), "nobody handles the timeout of heating", id="timeout"),
+        pytest.param(
+            plus(states=changed(HEATING, timeout=5.0)), "heating has a timeout and no DeadlinePassed row", id="timeout"
+        ),
         pytest.param(
             plus(on(DeadlinePassed, "heating", "cold"), states=changed(HEATING, timeout="hurry")),
             "the timeout of heating names no context field: hurry",
