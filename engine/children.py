@@ -27,19 +27,19 @@ from .store import Store
 from .visit import Program
 
 
-class Begin(Protocol):
+class BeginChild(Protocol):
     """Writes a new flow and drives it; the caller is at its gate."""
 
     def __call__(self, flow: str, machine: Machine[Any], context: Context, *, parent: str) -> Awaitable[None]: ...
 
 
-class Resume(Protocol):
+class ResumeChild(Protocol):
     """Takes a flow over and drives it; nothing when it is driven here."""
 
     def __call__(self, flow: str, *, why: Why, repeating: str | None) -> Awaitable[None]: ...
 
 
-class Wait(Protocol):
+class WaitForChild(Protocol):
     """Waits until a flow driven here has ended."""
 
     def __call__(self, flow: str) -> Awaitable[Outcome]: ...
@@ -57,7 +57,9 @@ class Children:
         wait: How one is waited for.
     """
 
-    def __init__(self, store: Store, driven: Driven, gates: Gates, *, begin: Begin, resume: Resume, wait: Wait) -> None:
+    def __init__(
+        self, store: Store, driven: Driven, gates: Gates, *, begin: BeginChild, resume: ResumeChild, wait: WaitForChild
+    ) -> None:
         self._store = store
         self._driven = driven
         self._gates = gates

@@ -97,10 +97,7 @@ class Endings:
         try:
             self._claims.refuse_busy(await self._claims.existing(flow))
             await self._cancel_children(flow, reason)
-            with trio.CancelScope(shield=True):  # written and driven, or neither
-                live = await self._claims.take_over(flow, lambda live: live.step(CancelRequested(reason)))
-                if not live.ended:
-                    self._go_on(live)
+            return await self._end_here(flow, reason)
         except FlowBusy:
             try:
                 await ask_to_end(self._store, self._ledger.clock, flow, reason)
@@ -110,10 +107,17 @@ class Endings:
         except IncompatibleFlow:
             await self._abandon(await self._claims.existing(flow), reason)
             return True
-        if live.ended:
-            with trio.CancelScope(shield=True):
+
+    async def _end_here(self, flow: str, reason: str) -> bool:
+        ended = False
+        with trio.CancelScope(shield=True):  # written and driven, or neither
+            live = await self._claims.take_over(flow, lambda live: live.step(CancelRequested(reason)))
+            ended = live.ended
+            if ended:
                 await discard_secrets(self._vault, flow)
-        return live.ended
+            else:
+                self._go_on(live)
+        return ended
 
     async def _cancel_children(self, flow: str, reason: str) -> None:
         failures: list[CloudError] = []

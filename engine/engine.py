@@ -15,7 +15,7 @@ reason, and `resume` continues from there.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import trio
@@ -29,11 +29,11 @@ from .drive import take_up
 from .driven import Driven
 from .driving import Driving
 from .endings import Endings
-from .errors import EngineClosed, EventNotAccepted, FlowExists, FlowNotFound, IncompatibleFlow
-from .feed import Feed, follow
+from .errors import EngineClosed, EventNotAccepted, FlowExists, IncompatibleFlow
+from .feed import Feed
 from .flow import Flow
 from .gates import Gates
-from .history import Change, Outcome, first_lines
+from .history import Change, first_lines
 from .ids import new_flow_id
 from .inbox import Inbox
 from .journal.file_vault import FileVault
@@ -45,6 +45,7 @@ from .journal.vault import VaultFiles
 from .ledger import Ledger
 from .leftovers import sweep
 from .live import LiveFlow
+from .looking import Looking
 from .machine.machine import Machine
 from .machine.parts import Context, Event
 from .nursery import open_plain_nursery
@@ -53,11 +54,10 @@ from .secrets import discard_secrets
 from .signals import inbox_text
 from .starting import check_key, check_same_start
 from .steps import Why
-from .versions import Begun
 from .visit import Program
 
 
-class Engine:
+class Engine(Looking):
     """Drives the flows of one journal. Made by `open_engine`."""
 
     def __init__(
@@ -71,18 +71,18 @@ class Engine:
         nursery: trio.Nursery,
         disk: Disk,
     ) -> None:
-        self.store = store
-        self.journal = store.journal
+        feed, driven = Feed(), Driven()
+        ledger = Ledger(store, clock, self._committed)
+        claims = Claims(store, ledger, programs, owner.name, self._enliven)
+        super().__init__(store, feed, driven, claims)
         self.clock = clock
-        self.feed = Feed()
         self.vault = vault
         self._secrets = FileVault(vault, disk)
         self._disk = disk
         self._nursery = nursery
         self._gates = Gates()
-        self._driven = Driven()
-        self._ledger = Ledger(store, clock, self._committed)
-        self._claims = Claims(store, self._ledger, programs, owner.name, self._enliven)
+        self._ledger = ledger
+        self._claims = claims
         self._driving = Driving(store, self._secrets, self._driven, self._gates, nursery)
         self._endings = Endings(
             store, self._ledger, self._claims, self._driven, self._secrets, self._gates, self._driving.set_going
@@ -217,49 +217,6 @@ class Engine:
                 if not live.ended:
                     self._driving.set_going(live, resumed=True)
 
-    # --- reading ----------------------------------------------------------------------------------------------------
-
-    def row(self, flow: str) -> FlowRow:
-        """A flow's current row. Raises `FlowNotFound`."""
-        live = self._driven.known(flow)
-        return live.row if live else self._stored(flow)
-
-    def context(self, flow: str) -> Context:
-        """What a flow knows now. Raises `FlowNotFound`; `IncompatibleFlow` when this version cannot read it."""
-        live = self._driven.known(flow)
-        if live is not None:
-            return live.context
-        row, journal = self._stored(flow), self.journal
-        return self._claims.read(row, Begun(journal.intents(flow, row.incarnation), journal.children(flow)))
-
-    def history(self, flow: str) -> list[Change]:
-        """Everything that happened to a flow, in order. Raises `FlowNotFound`."""
-        row = self._stored(flow)
-        return [Change.of(row.machine, record) for record in self.journal.records(flow)]
-
-    async def changes(self, flow: str, *, children: bool = False) -> AsyncGenerator[Change]:
-        """A flow's changes, from its first to its last; see `Flow.changes`."""
-        with self.feed.subscribe() as channel:
-            row = self._stored(flow)
-            past = [self.history(each.id) for each in (self.journal.family(row) if children else [row])]
-            async with aclosing(follow(channel, past, self._driven.known(flow), children=children)) as changes:
-                async for change in changes:
-                    yield change
-
-    async def wait(self, flow: str) -> Outcome:
-        """Wait until a flow driven here has ended; see `Flow.wait`."""
-        live = self._driven.known(flow)
-        if live is None:
-            return await self._claims.outcome(flow)
-        await live.settled.wait()
-        if live.failure is not None:
-            raise live.failure
-        return live.outcome()
-
-    def driven(self, flow: str) -> LiveFlow | None:
-        """The flow, if it is driven here and not stopped."""
-        return self._driven.driven(flow)
-
     # --- controlling ------------------------------------------------------------------------------------------------
 
     async def send(self, flow: str, event: Event) -> bool:
@@ -320,12 +277,6 @@ class Engine:
     def _refuse_closed(self) -> None:
         if self._closed:
             raise EngineClosed("the engine is closed", hint="Use it inside its `async with` block.")
-
-    def _stored(self, flow: str) -> FlowRow:
-        row = self.journal.flow(flow)
-        if row is None:
-            raise FlowNotFound(f"no flow has the id {flow!r} in {self.store.place}")
-        return row
 
     def _committed(self, row: FlowRow, record: Record) -> None:
         if self.feed.heard:

@@ -18,7 +18,7 @@ from .history import NO_BODY, Outcome, Trouble, outcome_of
 from .journal.records import FlowRow, Record
 from .ledger import Ledger
 from .machine.parts import Context, Event, ResumePolicy
-from .steps import Steps, Why
+from .steps import FlowSteps, Why
 from .store import Vault
 from .visit import Intent, Program
 
@@ -37,7 +37,7 @@ class RunChild(Protocol):
     ) -> Awaitable[Outcome]: ...
 
 
-class LiveFlow(Steps):
+class LiveFlow(FlowSteps):
     """One driven flow, and the `Host` behind its visits.
 
     Args:

@@ -1,6 +1,6 @@
 """A flow's steps: the one place where an event becomes a record.
 
-Every change a driven flow makes goes through one function, `Steps.record`: it writes the record and the flow's new row
+Every change a driven flow makes goes through one function, `record`: it writes the record and the flow's new row
 in one transaction, and only then updates the flow in memory. Steps are taken one at a time, under a lock, and cannot be
 cancelled between the accepted step and the commit. What is written has been read back first, and the flow goes on with
 what was read.
@@ -18,7 +18,8 @@ from ..base.clock import Clock
 from ..base.errors import CloudError
 from ..base.log import get_logger
 from ..base.moments import moment_text
-from .deadlines import Countdown, deadline_on_entry
+from .countdown import Countdown
+from .deadlines import deadline_on_entry
 from .errors import EventNotAccepted, NotStorable, SignalTaken
 from .history import Trouble
 from .journal.records import FlowRow, Record, Signal, record_between
@@ -34,7 +35,7 @@ Why: TypeAlias = Literal["person", "handover"]
 """Why a flow is resumed: a person is back, or the process that drove it is gone."""
 
 
-class Steps:
+class FlowSteps:
     """A flow's row and context, and how they change.
 
     Args:

@@ -101,7 +101,7 @@ def _audit_child(row: FlowRow, rows: Mapping[str, FlowRow]) -> Iterator[str]:
     parent = rows.get(row.parent)
     if parent is None:
         yield f"its parent {row.parent} does not exist"
-    elif parent.status == "running" and visit_of_child(row.id) > parent.incarnation:
+    elif parent.status == "running" and (visit_of_child(row.id) or 0) > parent.incarnation:
         yield f"it belongs to a visit its parent {row.parent} has not come to"
 
 

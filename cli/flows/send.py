@@ -40,10 +40,11 @@ def send(
 ) -> None:
     """Send a flow an event, whoever drives it.
 
-    Ends with 8 when nobody drives it: it takes the event as soon as it goes on.
+    Ends with 8 when the flow keeps the event: until it is resumed, or until it is in a state that takes it.
     """
     settings = settings_of(context)
     from ...base.moments import moment_text
+    from ...engine.signals import inbox_text
     from ..screen.render import MACHINES
     from .ways_on import way_on
 
@@ -53,10 +54,7 @@ def send(
         if machine is None:
             unknown = f"flow {row.id} is of the machine {row.machine}, which is not known here"
             raise IncompatibleFlow(unknown, hint=way_on(settings, row.machine, row.id))
-        sent = _event(machine, event, data)
-        if type(sent) not in machine.accepts(row.state):
-            raise EventNotAccepted(row.state, event, machine=row.machine)
-        body = msgspec.json.encode(sent).decode()
+        body = inbox_text(machine, row, _event(machine, event, data))
         now = moment_text(datetime.now(UTC))
         journal.write([lambda: journal.post_signal(row.id, now, event, body)])
         until = time.monotonic() + WAIT_SECONDS
@@ -72,7 +70,7 @@ def send(
     elif fate == "taken":
         say(f"{row.machine} {shortened(row.id)} took {event}; it is now in {after.state}.")
     elif driver := driver_of(settings, after):
-        say(f"{row.machine} {shortened(row.id)} has not taken {event} yet; process {driver} drives it.")
+        say(f"{row.machine} {shortened(row.id)} keeps {event} until a state takes it; process {driver} drives it.")
     else:
         say(f"No process drives {row.machine} {shortened(row.id)}; it takes {event} when it is resumed.")
         say(way_on_of(settings, row))
@@ -105,7 +103,7 @@ def _event(machine: Machine[Any], name: str, data: str) -> Event:
 
 def _fate(journal: Journal, before: FlowRow, name: str, body: str) -> Literal["waiting", "taken", "refused"]:
     """Whether an event is still in the inbox, was taken, or was refused."""
-    waiting = any(signal.body == body for signal in journal.signals(flow=before.id))
+    waiting = any(signal.body == body for signal in journal.signals(before.id))
     # Looked at after the inbox: an event leaves it in the transaction that writes its record.
     new = (record for record in journal.records(before.id) if record.seq > before.seq)
     if any((record.name, record.body) == (name, body) for record in new):

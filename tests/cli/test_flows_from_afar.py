@@ -56,7 +56,7 @@ def test_send_refuses_what_cannot_be_meant(cli: CommandLine) -> None:
         (("CancelRequested", "--data", '{"raeson": ""}'), 2, "no field raeson; its fields: reason"),
         (("CancelRequested", "--data", '{"reason": 1}'), 2, "Expected `str`"),
         (("CancelRequested", "--data", '{"reason": "Bearer abcdefgh"}'), 2, "looks like a secret"),
-        (("LoginReported",), 1, "does not accept LoginReported"),
+        (("PortTaken", "--data", '{"problem": "taken"}'), 1, "does not accept PortTaken"),
     ):
         assert said in " ".join(cli("flows", "send", flow, *words).ended(code).err.split())
     with sqlite3.connect(cli.journal) as journal:

@@ -153,6 +153,7 @@ async def two(_visit: object, _more: object) -> None:
         ({"quiet": [ring], "rung": [ring]}, "activities for rung, which can do nothing", ""),
         ([("quiet", [ring])], "activities are a mapping of states to lists, not list", "{STATE: [ACTIVITY, ...]}"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "case",
 )
 def test_what_is_no_list_of_activities_is_refused(activities: Any, why: str, fix: str) -> None:
     """The message names the machine, the state, the activity; the hint is the fix."""

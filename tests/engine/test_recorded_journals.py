@@ -273,8 +273,8 @@ async def test_every_flow_is_resumed_and_led_to_an_end(recorded: Journal, autoju
 
 
 def assert_effects_and_secrets(recorded: Journal) -> None:
-    """What the resumed visits found is what was recorded."""
-    for flow in recorded.manifest.unfinished:
+    """What the resumed visits found is what was recorded; where an event waited, it was taken before any visit."""
+    for flow in (each for each in recorded.manifest.unfinished if not each.inbox):
         effect = MACHINES[flow.machine].states[flow.state].effect is not None
         assert (flow.id in recorded.intents) == effect
         if effect:

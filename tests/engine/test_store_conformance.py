@@ -216,9 +216,7 @@ async def run(store: Store, vault: Vault, program: Program[Any], flow: str, *, r
     """Drive a flow as another runner would, without claims or an inbox, until it ends or is parked."""
     clock, shown = SystemClock(), list[tuple[int, str]]()
 
-    async def no_child(
-        _flow: LiveFlow, _visit: int, _program: Program[Any], _context: Context, _key: str | None
-    ) -> Outcome:
+    async def no_child(*_: object, **__: object) -> Outcome:
         raise NotImplementedError
 
     async def cancel(_flow: str, _reason: str) -> None:
@@ -300,9 +298,7 @@ async def test_a_flow_that_moves_while_it_is_resumed_is_resumed_where_it_is(
     await store.begin(row, record)
     ledger = Ledger(store, SystemClock(), lambda _row, _record: None)
 
-    async def no_child(
-        _flow: LiveFlow, _visit: int, _program: Program[Any], _context: Context, _key: str | None
-    ) -> Outcome:
+    async def no_child(*_: object, **__: object) -> Outcome:
         raise NotImplementedError
 
     program, disk = parcel(await_signal, travelling=await_signal), Disk(inline=True)

@@ -484,6 +484,7 @@ class Weekday:
         (Weekday(), "Weekday"),
         (Weekday().__call__, "Weekday"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "guard",
 )
 def test_a_guard_without_a_name_gets_one(guard: Any, label: str) -> None:
     """In the row, in the drawings and in the description; the table's identity has no names."""

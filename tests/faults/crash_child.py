@@ -137,7 +137,7 @@ def _run_job(job: Job) -> int:
     return 0
 
 
-async def _announce_nothing(_live: LiveFlow, effect: str) -> Intent:
+async def _announce_nothing(_live: LiveFlow, effect: str, _incarnation: int) -> Intent:
     return Intent(f"{effect}:{os.getpid()}", uncertain=False)
 
 

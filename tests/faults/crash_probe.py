@@ -134,8 +134,8 @@ class Probe:
 
     # --- the states -------------------------------------------------------------------------------------------------
 
-    def _around_state(self, run: Callable[..., Awaitable[Exception | None]]) -> Callable[..., Awaitable[Any]]:
-        async def probed(state: Run, activities: Sequence[Activity]) -> Exception | None:
+    def _around_state(self, run: Callable[..., Awaitable[BaseException | None]]) -> Callable[..., Awaitable[Any]]:
+        async def probed(state: Run, activities: Sequence[Activity]) -> BaseException | None:
             what = f"{_machine_of(state.visit.flow)}{state.visit.state}"
             self.meet("state", what, "before")
             trouble = await run(state, activities)

@@ -43,6 +43,7 @@ JournalError               ---  1
 JournalMoved               ---  1
 JournalTooNew              ---  1
 JwtDecode                  l--  4
+KeyInUse                   ---  1
 KeyringUnavailable         ---  1
 LoginDenied                ---  5
 MachineInvalid             ---  1
@@ -68,6 +69,7 @@ UnexpectedFailure          ---  1
 UnsafeFile                 ---  1
 UnsafeUrl                  ---  1
 UntrustedApi               ---  2
+UsedTwice                  ---  1
 VaultMissing               ---  1
 """
 ROWS = {name: (marks, int(code)) for name, marks, code in (line.split() for line in TABLE.split("\n") if line)}

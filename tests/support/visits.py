@@ -56,8 +56,9 @@ class Memory:
             self.run.leave()
         return True
 
-    async def announce(self, effect: str) -> Intent:
+    async def announce(self, effect: str, incarnation: int) -> Intent:
         """Nothing was announced before."""
+        assert incarnation == self.run.visit.incarnation
         return Intent(effect, uncertain=False)
 
     async def keep(self, name: str, secret: str) -> str:
@@ -76,7 +77,7 @@ class Memory:
         """At once."""
         return function(*args, **kwargs)
 
-    async def run_child(self, program: Program[Any], context: Context) -> Outcome:
+    async def run_child(self, visit: int, program: Program[Any], context: Context, key: str | None) -> Outcome:
         """There are no children."""
         raise NotImplementedError
 
@@ -99,7 +100,7 @@ class Leaving(Memory):
 
 async def run_visit(
     *activities: Activity, timeout: float | None = None, host: Memory | None = None
-) -> tuple[Sequence[Event], Exception | None]:
+) -> tuple[Sequence[Event], BaseException | None]:
     """Visit a state with these activities.
 
     Args:

@@ -1,0 +1,82 @@
+"""Looking at the flows of an engine: their rows, contexts, histories and ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from .driven import Driven
+from .errors import FlowNotFound
+from .feed import Feed, follow
+from .history import Change, Outcome
+from .journal.records import FlowRow
+from .journal.store import SqliteStore
+from .live import LiveFlow
+from .loading import Loading
+from .machine.parts import Context
+from .versions import Begun
+
+
+class Looking:
+    """The part of an engine that changes nothing.
+
+    Args:
+        store: Where the flows are.
+        feed: What happens to those that are driven here.
+        driven: Which those are.
+        loading: How a stored flow is read.
+    """
+
+    def __init__(self, store: SqliteStore, feed: Feed, driven: Driven, loading: Loading) -> None:
+        self.store = store
+        self.journal = store.journal
+        self.feed = feed
+        self._driven = driven
+        self._loading = loading
+
+    def row(self, flow: str) -> FlowRow:
+        """A flow's current row. Raises `FlowNotFound`."""
+        live = self._driven.known(flow)
+        return live.row if live else self._stored(flow)
+
+    def context(self, flow: str) -> Context:
+        """What a flow knows now. Raises `FlowNotFound`; `IncompatibleFlow` when this version cannot read it."""
+        live = self._driven.known(flow)
+        if live is not None:
+            return live.context
+        row, journal = self._stored(flow), self.journal
+        return self._loading.read(row, Begun(journal.intents(flow, row.incarnation), journal.children(flow)))
+
+    def history(self, flow: str) -> list[Change]:
+        """Everything that happened to a flow, in order. Raises `FlowNotFound`."""
+        row = self._stored(flow)
+        return [Change.of(row.machine, record) for record in self.journal.records(flow)]
+
+    async def changes(self, flow: str, *, children: bool = False) -> AsyncGenerator[Change]:
+        """A flow's changes, from its first to its last; see `Flow.changes`."""
+        with self.feed.subscribe() as channel:
+            row = self._stored(flow)
+            past = [self.history(each.id) for each in (self.journal.family(row) if children else [row])]
+            async with aclosing(follow(channel, past, self._driven.known(flow), children=children)) as changes:
+                async for change in changes:
+                    yield change
+
+    async def wait(self, flow: str) -> Outcome:
+        """Wait until a flow driven here has ended; see `Flow.wait`."""
+        live = self._driven.known(flow)
+        if live is None:
+            return await self._loading.outcome(flow)
+        await live.settled.wait()
+        if live.failure is not None:
+            raise live.failure
+        return live.outcome()
+
+    def driven(self, flow: str) -> LiveFlow | None:
+        """The flow, if it is driven here and not stopped."""
+        return self._driven.driven(flow)
+
+    def _stored(self, flow: str) -> FlowRow:
+        row = self.journal.flow(flow)
+        if row is None:
+            raise FlowNotFound(f"no flow has the id {flow!r} in {self.store.place}")
+        return row
