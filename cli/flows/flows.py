@@ -154,8 +154,8 @@ def show(context: typer.Context, flow: IdOrNewest = None) -> None:
         return
     from ..screen.render import place
 
-    put(f"{row.machine} {row.id}")
-    put(f"State:    {place(row.machine, row.state)}")
+    put(clean(f"{row.machine} {row.id}"))
+    put(f"State:    {clean(place(row.machine, row.state))}")
     put(f"Status:   {standing_of(settings, row)}{f', driven by process {driver}' if driver else ''}")
     put(f"Started:  {_when(row.created)} UTC    changed: {_when(row.updated)} UTC    records: {row.seq}")
     if row.deadline and row.status != "ended":
@@ -163,7 +163,7 @@ def show(context: typer.Context, flow: IdOrNewest = None) -> None:
     if problem := problems[row.id]:
         put(f"Problem:  {problem}")
     for child in children:
-        put(f"Child:    {child.machine} {child.state} ({standing_of(settings, child)})  {child.id}")
+        put(clean(f"Child:    {child.machine} {child.state} ({standing_of(settings, child)})  {child.id}"))
         if problem := problems[child.id]:
             put(f"          {problem}")
     if trouble:
@@ -305,11 +305,11 @@ def _tell_cancelled(settings: Settings, row: FlowRow, *, already: bool) -> None:
     if settings.json:
         put_json(as_json(settings, row))
     elif row.status != "ended":
-        say(f"{row.machine} {shortened(row.id)} has not stopped yet; it is in {row.state}.")
+        say(clean(f"{row.machine} {shortened(row.id)} has not stopped yet; it is in {row.state}."))
     elif already:
-        say(f"{row.machine} {shortened(row.id)} had ended already: {ended_as(row)}.")
+        say(clean(f"{row.machine} {shortened(row.id)} had ended already: {ended_as(row)}."))
     else:
-        say(f"{row.machine} {shortened(row.id)} has ended: {ended_as(row)}.")
+        say(clean(f"{row.machine} {shortened(row.id)} has ended: {ended_as(row)}."))
 
 
 @app.command(epilog=f"Example: {CLI} flows check")

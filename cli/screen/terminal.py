@@ -90,7 +90,8 @@ def mark(good: bool) -> str:
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
-    """Rows in columns, two spaces apart; the first row is the head."""
+    """Rows in columns, two spaces apart; the first row is the head. Whatever is in a cell is safe to show."""
+    rows = [tuple(clean(cell) for cell in row) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     return "\n".join(lines)

@@ -49,6 +49,8 @@ def is_async(function: Callable[..., object]) -> bool:
 
 def takes(function: Callable[..., object], count: int) -> bool:
     """Whether it can be called with that many values; True where a built-in function does not tell."""
+    if _is_simple(function, count):
+        return True
     try:
         # Not what it wraps: a decorator may take other parameters than the function behind it.
         signature = inspect.signature(function, follow_wrapped=False)
@@ -117,6 +119,8 @@ def _annotations(function: Callable[..., object], count: int) -> Sequence[Any]:
     plain = plain_function(function)
     if hasattr(plain, "__wrapped__"):  # its annotations are those of another function
         return ()
+    if _is_simple(function, count):
+        return [_resolved(annotation, plain) for annotation in _written(cast("FunctionType", function), count)]
     try:
         listed = list(inspect.signature(function, follow_wrapped=False).parameters.values())
     except (ValueError, TypeError, NameError):
@@ -127,13 +131,32 @@ def _annotations(function: Callable[..., object], count: int) -> Sequence[Any]:
     return [_resolved(each.annotation, plain) for each in first]
 
 
+def _is_simple(function: Callable[..., object], count: int) -> bool:
+    """Whether it is a function of exactly so many parameters, as most are: their signatures need not be made."""
+    if not isinstance(function, FunctionType):
+        return False
+    code = function.__code__
+    return code.co_argcount == count and not code.co_kwonlyargcount
+
+
+def _written(function: FunctionType, count: int) -> list[Any]:
+    try:
+        annotations = function.__annotations__
+    except Exception:  # noqa: BLE001 from Python 3.14 on they are evaluated here, and may raise whatever they like
+        return []
+    return [annotations.get(name, inspect.Parameter.empty) for name in function.__code__.co_varnames[:count]]
+
+
 def _resolved(annotation: Any, function: Callable[..., object]) -> Any:
     if annotation is inspect.Parameter.empty:
         return Any
+    known = getattr(function, "__globals__", {})
+    if isinstance(annotation, str) and isinstance(known.get(annotation), type):
+        return known[annotation]  # as nearly all are; compiling the others is the most of what a table costs
     holder = SimpleNamespace(__annotations__={"it": annotation})
     try:
         # One by one: another annotation of the same function that cannot be resolved makes this one no less certain.
-        return get_type_hints(holder, globalns=getattr(function, "__globals__", {}))["it"]
+        return get_type_hints(holder, globalns=known)["it"]
     except Exception:  # noqa: BLE001 an annotation is an expression, and may raise whatever it likes
         return Any
 

@@ -25,6 +25,7 @@ throw-away cursor a step, no `add_model`, no callbacks on entering or leaving a 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
 import msgspec
@@ -126,12 +127,7 @@ class Machine(Generic[C]):
         self.events: dict[str, type[Event]] = {row.event.__name__: row.event for row in self.rows}
         self._event_decoder = event_decoder(name, self.events)
         self._context_decoder = msgspec.json.Decoder(context)
-        self._event_codecs = {name: Codec(event, self._event_decoder) for name, event in self.events.items()}
-        self._context_codec = Codec(context, self._context_decoder)
-        self.mutable_context = is_mutable(context)
-        """Whether a context can be changed in place: it has a list, a dictionary or the like somewhere inside."""
-        self._timeouts = context_timeouts(self.states, context)
-        self._later = later_events(self.states, self.expanded)
+        self._event_codecs: dict[type[Event], Codec[Event]] = {}
         self.fingerprint, self._fingerprints = self._identities(known_as)
         check_migrations(name, version, self.fingerprint, self.states, migrations)
         self.migrations = tuple(migrations)
@@ -176,11 +172,8 @@ class Machine(Generic[C]):
         Raises:
             NotStorable: It is none of this machine's, cannot be written, or would not be read back as it is.
         """
-        codec = self._event_codecs.get(type(event).__name__)
-        if codec is None:
-            name = type(event).__name__
-            raise NotStorable(f"{name}: it is no event of machine {self.name}", field=name)
-        return codec.encode(event)
+        codec = self._event_codecs.get(type(event))
+        return (codec or self._codec_of(event)).encode(event)
 
     def encode_context(self, context: Context) -> tuple[str, C]:
         """A context as JSON, and as it will be read back: a flow goes on with that.
@@ -189,6 +182,33 @@ class Machine(Generic[C]):
             NotStorable: It is not of this machine's class, cannot be written, or would not be read back as it is.
         """
         return self._context_codec.encode(cast("C", context))
+
+    def _codec_of(self, event: Event) -> Codec[Event]:
+        name, cls = type(event).__name__, type(event)
+        if self.events.get(name) is not cls:
+            raise NotStorable(f"{name}: it is no event of machine {self.name}", field=name)
+        codec = self._event_codecs[cls] = Codec(cls, self._event_decoder)
+        return codec
+
+    # What a flow needs and a drawing does not is made when it is first used: a program that is started to show
+    # something has the tables of every machine.
+
+    @cached_property
+    def _context_codec(self) -> Codec[C]:
+        return Codec(self.context_type, self._context_decoder)
+
+    @cached_property
+    def mutable_context(self) -> bool:
+        """Whether a context can be changed in place: it has a list, a dictionary or the like somewhere inside."""
+        return is_mutable(self.context_type)
+
+    @cached_property
+    def _timeouts(self) -> tuple[tuple[str, bool], ...]:
+        return context_timeouts(self.states, self.context_type)
+
+    @cached_property
+    def _later(self) -> Mapping[str, frozenset[type[Event]]]:
+        return later_events(self.states, self.expanded)
 
     def check_timeouts(self, context: C) -> None:
         """Check every field of the context that a state has as its timeout.

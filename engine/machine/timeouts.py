@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final, cast
 
 import msgspec
@@ -28,8 +29,7 @@ def is_timeout(seconds: Any) -> bool:
 def context_timeouts(states: Mapping[str, State], context: type[msgspec.Struct]) -> tuple[tuple[str, bool], ...]:
     """The context's fields that are timeouts, each with whether it may be None, for no limit."""
     wanted = {state.timeout for state in states.values() if isinstance(state.timeout, str)}
-    fields = cast("info.StructType", info.type_info(context)).fields
-    return tuple((each.name, _may_be_none(each.type)) for each in fields if each.name in wanted)
+    return tuple((name, _may_be_none(known)) for name, known in _types(context).items() if name in wanted)
 
 
 def _may_be_none(known: info.Type) -> bool:
@@ -42,8 +42,12 @@ def _may_be_none(known: info.Type) -> bool:
 
 def may_be_timeout(context: type[msgspec.Struct], field: str) -> bool:
     """Whether a field of the context can hold a number."""
-    fields = cast("info.StructType", info.type_info(context)).fields
-    return any(_may_be_number(each.type) for each in fields if each.name == field)
+    return _may_be_number(_types(context)[field])
+
+
+@lru_cache(maxsize=8)  # the fields of one context are asked for one after the other
+def _types(context: type[msgspec.Struct]) -> dict[str, info.Type]:
+    return {each.name: each.type for each in cast("info.StructType", info.type_info(context)).fields}
 
 
 def _may_be_number(known: info.Type) -> bool:

@@ -227,7 +227,10 @@ def test_only_the_events_of_the_table_are_stored() -> None:
 
     table = machine()
     assert table.encode_event(Priced(2)) == ('{"event":"Priced","amount":2}', Priced(2.0))
-    for event, why in ((Unknown(), "no event of machine order"), (impostor(), "another class")):
+    for event, why in (
+        (Unknown(), "Unknown: it is no event of machine order"),
+        (impostor(), "Priced: it is no event of machine order"),
+    ):
         with pytest.raises(NotStorable, match=why):
             table.encode_event(event)
     with pytest.raises(NotStorable, match=r"^Priced\.amount: nan would be read back as null"):

@@ -228,7 +228,6 @@ def test_a_context_is_a_frozen_class_that_can_be_read_back(context: Any, why: st
         ([on(Knocked, "shut", ANY)], "Knocked names the unknown state *"),
         ([Row(Knocked, None, "open")], "Knocked names the unknown state None"),  # pyright: ignore[reportArgumentType]
     ],
-    ids=str,
 )
 def test_a_row_has_an_event_that_can_be_stored(rows: Any, why: str) -> None:
     """And leads from a state to a state."""
