@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from systemprompt_cloud.base.errors import CloudError, Io
-from systemprompt_cloud.engine.errors import EffectUncertain, EventNotAccepted, FlowBusy, JournalError
+from systemprompt_cloud.engine.errors import (
+    EffectUncertain,
+    EngineClosed,
+    EventNotAccepted,
+    FlowBusy,
+    FlowParked,
+    JournalError,
+)
 from systemprompt_cloud.engine.journal.journal import Journal
 
 from . import semantics
-from .log import Call, Changed
+from .log import Call, Changed, Log
 from .machines import BY_NAME
 
 if TYPE_CHECKING:
@@ -24,12 +31,12 @@ class Numbers:
     Attributes:
         taken: By flow and number, how often an event is in the history.
         kept: How often it is in the inbox.
-        refused: How often the history says that it was refused.
+        refused: How often it has left the inbox with a record that says that it was refused.
         cancels: The flows with a request to cancel them in the inbox.
         started: By the number of the call, the flows it has begun.
     """
 
-    def __init__(self, journal: Journal, limit: int) -> None:
+    def __init__(self, journal: Journal, log: Log, limit: int) -> None:
         self.taken: dict[tuple[str, int], int] = {}
         self.kept: dict[tuple[str, int], int] = {}
         self.refused: dict[tuple[str, int], int] = {}
@@ -40,12 +47,14 @@ class Numbers:
                     self.started.setdefault(_number(record.body), []).append(row.id)
                 elif record.kind == "event" and record.name in BY_NAME:
                     _count(self.taken, row.id, record.body)
-                elif record.kind == semantics.REFUSED and record.name in BY_NAME:
-                    _count(self.refused, row.id, record.body)
         signals = journal.signals()
         for signal in signals:
             if signal.name in BY_NAME:
                 _count(self.kept, signal.flow, signal.body)
+        for signal, kind in log.dropped.items():
+            _, posted = log.posted[signal]
+            if kind == semantics.REFUSED:
+                _count(self.refused, posted.flow, posted.body)
         self.cancels = {signal.flow for signal in signals if signal.name == "CancelRequested"}
 
 
@@ -90,7 +99,9 @@ class Answers:
 
     def _wrong(self, call: Call) -> Iterator[str]:
         returned = not call.cancelled and call.error is None
-        if call.error is not None and not call.cancelled:
+        if call.operation.kind == "wait":
+            yield from self._wrong_wait(call)
+        elif call.error is not None and not call.cancelled:
             yield from self._wrong_error(call, call.error)
         match call.operation.kind:
             case "send":
@@ -170,7 +181,7 @@ class Answers:
             yield "it is lost"
 
     def _may_refuse(self, call: Call, row: Changed) -> bool:
-        driven = row.owner == self._processes[call.process].owner
+        driven = self._is_own(call, row)
         return semantics.may_refuse(row.machine, row.state, row.status, call.operation.what, driven=driven)
 
     def _wrong_cancel(self, call: Call) -> Iterator[str]:
@@ -229,8 +240,9 @@ class Answers:
         if not rows or rows[-1].status == "ended":
             return
         resumed = self._log.wrote(root, call.begin, call.end, "resumed", "started")
-        own = self._processes[call.process].owner
-        if not resumed and not all(row.status == "running" and row.owner == own for row in rows):
+        before = self._log.row(root, call.begin)
+        driven = before is not None and before.status == "running" and self._is_own(call, before)
+        if not resumed and not driven:
             yield f"{root} was not resumed, and was {[row.status for row in rows]}"
             return
         since = resumed[-1][0] if resumed else call.begin
@@ -246,6 +258,37 @@ class Answers:
         visits = [record.incarnation for _, record in records]
         if not any(visit > before.incarnation for visit in visits):
             yield f"visit {before.incarnation} was not repeated"
+
+    def _wrong_wait(self, call: Call) -> Iterator[str]:
+        rows = self._log.during(call.flow, call.begin, call.end)
+        if call.cancelled:
+            return
+        match call.error:
+            case None:
+                told = call.outcome and (call.outcome.state, call.outcome.verdict)
+                if rows[-1].status != "ended" or told != (rows[-1].state, rows[-1].verdict):
+                    yield f"it was told {told}, and is {rows[-1].status} in {rows[-1].state}"
+            case FlowParked():
+                if not any(row.status == "parked" for row in rows):
+                    yield "it was not paused"
+            case EngineClosed():
+                away = any(row.status != "ended" and not self._is_own(call, row) for row in rows)
+                if not away and not self._beginning(call):
+                    yield "it was driven here, or had ended"
+            case JournalError():
+                if not any(entry.process == call.process and number < call.end for number, entry in self._log.failures):
+                    yield "no write failed"
+            case _:
+                yield "that is no reason to stop waiting"
+
+    def _beginning(self, call: Call) -> bool:
+        """Whether the flow was just started or resumed, and nothing is done for it yet."""
+        driven = self._log.wrote(call.flow, 0, call.end, "started", "resumed")
+        visits = [number for number, work in self._log.work[call.flow] if work.how == "began" and number < call.end]
+        return bool(driven) and (not visits or visits[-1] < driven[-1][0])
+
+    def _is_own(self, call: Call, row: Changed) -> bool:
+        return row.owner == self._processes[call.process].owner
 
     def _ended(self, flow: str) -> bool:
         return self._log.rows[flow][-1][1].status == "ended"

@@ -39,6 +39,7 @@ async def make(simulation: Simulation, process: Process, operation: Operation) -
             finished = True
             nursery.cancel_scope.cancel()
     finally:
+        call.pending = False
         call.cancelled = not finished
         call.end = log.now
         call.died = process.dead
@@ -61,6 +62,8 @@ async def _ask(simulation: Simulation, engine: Engine, call: Call) -> None:
             call.answer = await engine.cancel(call.flow, "the plan wants it")
         case "send":
             call.answer = await engine.send(call.flow, BY_NAME[operation.what](call.number))
+        case "wait":
+            call.outcome = await engine.wait(call.flow)
         case _:
             raise ValueError(operation.kind)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Final, NamedTuple, TypeAlias
 
+from systemprompt_cloud.engine.history import Outcome
+
 from .plan import Operation
 
 NO_TROUBLE: Final = frozenset({"began", "Cancelled", "FlowParked"})
@@ -46,6 +48,7 @@ class Posted(NamedTuple):
     process: int
     flow: str
     signal: int
+    body: str
 
 
 class Dropped(NamedTuple):
@@ -93,7 +96,9 @@ class Call:
         number: The number of the event or of the start.
         begin: The log's length when it began.
         end: The log's length when it returned.
-        answer: What it returned.
+        pending: Whether it has not returned yet.
+        answer: What it returned; None where that is something else than true or false.
+        outcome: What a `wait` returned.
         error: What it raised.
         cancelled: Whether its host cancelled it.
         died: Whether its process was killed meanwhile: then nobody was told anything.
@@ -106,7 +111,9 @@ class Call:
         self.number = number
         self.begin = begin
         self.end = begin
+        self.pending = True
         self.answer: bool | None = None
+        self.outcome: Outcome | None = None
         self.error: Exception | None = None
         self.cancelled = False
         self.died = False
@@ -118,7 +125,7 @@ class Call:
             return "cancelled"
         if self.error is not None:
             return f"{type(self.error).__name__}: {self.error}"
-        return str(self.answer)
+        return str(self.answer if self.outcome is None else self.outcome.verdict)
 
     def __str__(self) -> str:
         what = f" {self.operation.what} {self.number}" if self.operation.what else ""
@@ -134,7 +141,9 @@ class Log:
         rows: By flow, every row it had, with its number.
         records: By flow, every record, with its number.
         troubles: By flow, the numbers of what may pause it.
-        posted: By the id of a signal, the number of its entry.
+        work: By flow, when its activities began and ended.
+        posted: By the id of a signal, the number of its entry, and the signal.
+        dropped: By the id of a signal that has left its inbox, the kind of the record that was written with that.
         failures: The writes that failed as the plan wants it, with their numbers.
         calls: Every call that was made.
         acknowledged: By flow and number, the events that activities were told are durable.
@@ -147,7 +156,9 @@ class Log:
         self.rows: defaultdict[str, list[tuple[int, Changed]]] = defaultdict(list)
         self.records: defaultdict[str, list[tuple[int, Wrote]]] = defaultdict(list)
         self.troubles: defaultdict[str, list[int]] = defaultdict(list)
-        self.posted: dict[int, int] = {}
+        self.work: defaultdict[str, list[tuple[int, Worked]]] = defaultdict(list)
+        self.posted: dict[int, tuple[int, Posted]] = {}
+        self.dropped: dict[int, str] = {}
         self.failures: list[tuple[int, Failed]] = []
         self.calls: list[Call] = []
         self.acknowledged: list[tuple[str, int]] = []
@@ -170,15 +181,19 @@ class Log:
             case Wrote():
                 self.records[entry.flow].append((number, entry))
             case Posted():
-                self.posted[entry.signal] = number
+                self.posted[entry.signal] = (number, entry)
             case Failed():
                 self.failures.append((number, entry))
                 for flow in entry.flows:
                     self.troubles[flow].append(number)
             case Worked():
+                self.work[entry.flow].append((number, entry))
                 if entry.how not in NO_TROUBLE:
                     self.troubles[entry.flow].append(number)
-            case Dropped() | Noted():
+            case Dropped():
+                before = self.entries[number - 1]
+                self.dropped[entry.signal] = before.kind if isinstance(before, Wrote) else ""
+            case Noted():
                 pass
 
     # --- looking ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import msgspec
 T = TypeVar("T")
 
 Kind: TypeAlias = Literal[
-    "start", "resume", "repeat", "cancel", "send", "order", "close", "kill", "fail_writes", "fail_vault"
+    "start", "resume", "repeat", "cancel", "send", "wait", "order", "close", "kill", "fail_writes", "fail_vault"
 ]
 Latency: TypeAlias = Literal["none", "one", "random"]
 
@@ -33,6 +33,7 @@ KINDS: Final[dict[Kind, int]] = {
     "repeat": 4,
     "cancel": 14,
     "send": 20,
+    "wait": 5,
     "order": 26,
     "close": 3,
     "kill": 2,
@@ -40,7 +41,7 @@ KINDS: Final[dict[Kind, int]] = {
     "fail_vault": 2,
 }
 """How often each kind comes up."""
-CALLS: Final = frozenset[Kind]({"start", "resume", "repeat", "cancel", "send"})
+CALLS: Final = frozenset[Kind]({"start", "resume", "repeat", "cancel", "send", "wait"})
 ABOUT_A_FLOW: Final = CALLS | {"order"}
 QUIET: Final = -1
 """The gap after a burst that waits until no task can run, and then lets a moment pass."""

@@ -33,7 +33,8 @@ CREATE TEMP TRIGGER IF NOT EXISTS row_changed AFTER UPDATE ON flows BEGIN SELECT
     NEW.id, NEW.machine, NEW.parent, NEW.status, NEW.verdict, NEW.owner, NEW.state, NEW.incarnation); END;
 CREATE TEMP TRIGGER IF NOT EXISTS record_added AFTER INSERT ON events BEGIN SELECT record_added(
     NEW.flow, NEW.seq, NEW.kind, NEW.name, NEW."to", NEW.incarnation); END;
-CREATE TEMP TRIGGER IF NOT EXISTS signal_added AFTER INSERT ON inbox BEGIN SELECT signal_added(NEW.flow, NEW.id); END;
+CREATE TEMP TRIGGER IF NOT EXISTS signal_added AFTER INSERT ON inbox BEGIN SELECT signal_added(
+    NEW.flow, NEW.id, NEW.body); END;
 CREATE TEMP TRIGGER IF NOT EXISTS signal_dropped AFTER DELETE ON inbox BEGIN SELECT signal_dropped(OLD.id); END;
 """
 
@@ -107,7 +108,7 @@ def _watch(journal: Journal, process: Process) -> None:
     for name, kind, fields in (
         ("row_changed", Changed, 8),
         ("record_added", Wrote, 6),
-        ("signal_added", Posted, 2),
+        ("signal_added", Posted, 3),
         ("signal_dropped", Dropped, 1),
     ):
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Final
 
 from .machines import BY_NAME, MACHINES
 
-KEEPS_EVENTS: Final = False
+KEEPS_EVENTS: bool = False
 """Whether an event that a later state has a row for is kept where the present state has none."""
 REFUSED: str = ""
 """The kind of record that says that an event in an inbox was refused; empty where the history does not say so."""
-CANCEL_WINS: Final = False
+CANCEL_WINS: bool = False
 """Whether a parent that is cancelled ends cancelled, whatever becomes of its child."""
+REMOVES_AGAIN: bool = False
+"""Whether secrets that could not be removed are removed by the same engine later, and not only by the next one."""
 
 
 @cache

@@ -7,6 +7,7 @@ and every acknowledged operation has its effect.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from systemprompt_cloud.engine.fold import check_flow
@@ -33,8 +34,10 @@ def problems_at_rest(simulation: Simulation, *, final: bool) -> list[str]:
         found += _wrong_secrets(simulation, row, final=final)
         if final and row.parent is None and row.status == "running" and not _drivers(simulation, row):
             found.append(f"{row.id} was resumed in {row.state} and nobody drives it")
-    found += _wrong_signals(simulation, {row.id: row for row in rows})
+    by_id = {row.id: row for row in rows}
+    found += _wrong_signals(simulation, by_id)
     found += _wrong_children(simulation, final=final)
+    found += _wrong_waits(simulation, by_id)
     return found
 
 
@@ -49,7 +52,7 @@ def problems_after_all(simulation: Simulation) -> list[str]:
             found.append(f"{row.id} was cancelled and is {row.status} in {row.state}")
         elif row.owner is not None:
             found.append(f"{row.id} has ended and has the owner {row.owner}")
-    found += [f"the secrets {path.name} are left" for path in simulation.paths.vault.glob("*")]
+    found += [f"the secrets {path.name} are left" for path in _left_secrets(simulation)]
     found += [f"an activity of {work.visit.flow} is still at work" for work in simulation.working]
     found += _wrong_signals(simulation, {row.id: row for row in rows})
     return found
@@ -57,7 +60,7 @@ def problems_after_all(simulation: Simulation) -> list[str]:
 
 def wrong_answers(simulation: Simulation, calls: Sequence[Call]) -> list[str]:
     """What is wrong with what callers were told, by what is in the journal now."""
-    answers = Answers(simulation, Numbers(simulation.journal, EVERY_FLOW))
+    answers = Answers(simulation, Numbers(simulation.journal, simulation.log, EVERY_FLOW))
     return [*answers.wrong(calls), *answers.wrong_for_activities()]
 
 
@@ -99,9 +102,24 @@ def _wrong_driver(simulation: Simulation, row: FlowRow) -> Iterator[str]:
 def _wrong_secrets(simulation: Simulation, row: FlowRow, *, final: bool) -> Iterator[str]:
     if row.status != "ended" or not (simulation.paths.vault / f"{row.id}.json").exists():
         return
-    # Whoever is killed between an end and the removal leaves it to the next one that opens the directory.
-    if final or not any(process.dead for process in simulation.processes):
+    # Whoever is killed between an end and the removal leaves it to the next one that opens the directory; so does,
+    # where the engine does not try again, whoever could not remove it.
+    failed = any(entry.what == "vault" and row.id in entry.flows for _, entry in simulation.log.failures)
+    left = any(process.dead for process in simulation.processes) or (failed and not semantics.REMOVES_AGAIN)
+    if final or not left:
         yield f"{row.id} has ended, and its secrets are on disk"
+
+
+def _left_secrets(simulation: Simulation) -> list[Path]:
+    """What is left in the vault when every flow has ended.
+
+    What belongs to a flow that never began stays for a minute: its process was killed, or could not remove it.
+    """
+    log = simulation.log
+    failed = any(entry.what == "vault" for _, entry in log.failures)
+    excused = failed or any(process.dead for process in simulation.processes)
+    left = simulation.paths.vault.glob("*")
+    return [path for path in left if path.stem in log.rows or not excused]
 
 
 def _wrong_children(simulation: Simulation, *, final: bool) -> Iterator[str]:
@@ -114,16 +132,27 @@ def _wrong_children(simulation: Simulation, *, final: bool) -> Iterator[str]:
 
 
 def _wrong_signals(simulation: Simulation, rows: dict[str, FlowRow]) -> Iterator[str]:
+    log = simulation.log
     for signal in simulation.journal.signals():
         row = rows[signal.flow]
-        if row.status == "ended":
+        if row.status == "ended" or not _takes(row, signal):
             continue
-        resumed = simulation.log.wrote(row.id, simulation.log.posted.get(signal.id, 0), simulation.log.now, "resumed")
-        if (_drivers(simulation, row) or resumed) and _takes(row, signal):
+        resumed = [number for number, _ in log.wrote(row.id, log.posted[signal.id][0], log.now, "resumed")]
+        # Whoever was stopped right after the resume has left it to the next one.
+        visited = resumed and any(number > resumed[0] for number, work in log.work[row.id] if work.how == "began")
+        since = "resumed" if visited else "driven"
+        if since == "resumed" or _drivers(simulation, row):
             yield (
-                f"{row.id} is {row.status} in {row.state} and was {'resumed' if resumed else 'driven'} since "
-                f"{signal.name} {signal.body} was left in its inbox, and has not taken it"
+                f"{row.id} is {row.status} in {row.state} and was {since} since {signal.name} {signal.body} was left "
+                f"in its inbox, and has not taken it"
             )
+
+
+def _wrong_waits(simulation: Simulation, rows: dict[str, FlowRow]) -> Iterator[str]:
+    for call in simulation.log.calls:
+        if call.pending and call.process not in _drivers(simulation, rows[call.flow]):
+            row = rows[call.flow]
+            yield f"{call.operation.kind} of {row.id} by process {call.process} does not return: it is {row.status}"
 
 
 def _takes(row: FlowRow, signal: Signal) -> bool:
