@@ -227,10 +227,10 @@ class Answers:
             yield from self._wrong_resume(call)
 
     def _same_key(self, call: Call) -> bool:
-        wanted = self._plan.starts[call.operation.flow]
+        wanted = self._plan.start(call.operation)
         number = next((number for number, flows in self._numbers.started.items() if call.flow in flows), 0)
         other = next(each for each in self._log.calls if each.number == number)
-        found = self._plan.starts[other.operation.flow]
+        found = self._plan.start(other.operation)
         return wanted.key is not None and (found.machine, found.key) == (wanted.machine, wanted.key)
 
     def _wrong_resume(self, call: Call) -> Iterator[str]:

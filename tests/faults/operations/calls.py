@@ -50,7 +50,7 @@ async def _ask(simulation: Simulation, engine: Engine, call: Call) -> None:
     operation = call.operation
     match operation.kind:
         case "start":
-            start = simulation.plan.starts[operation.flow]
+            start = simulation.plan.start(operation)
             secrets = {GIVEN: f"given-{call.number}"} if start.secret else None
             machine, context = MACHINES[start.machine], context_of(start, call.number)
             call.flow = (await engine.start(machine, context, key=start.key, secrets=secrets)).id

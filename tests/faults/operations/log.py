@@ -5,15 +5,19 @@ An entry's number is its place in the log, so that "before" and "during a call" 
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from typing import Final, NamedTuple, TypeAlias
 
 from systemprompt_cloud.engine.history import Outcome
+from systemprompt_cloud.engine.ids import ALPHABET
 
 from .plan import Operation
 
 NO_TROUBLE: Final = frozenset({"began", "Cancelled", "FlowParked"})
 """Ways of an activity that pause nothing by themselves: what has paused the child flow also pauses its parent."""
+
+_ID: Final = re.compile(rf"\b[{ALPHABET}]{{18}}\b")
 
 
 class Wrote(NamedTuple):
@@ -148,6 +152,7 @@ class Log:
         calls: Every call that was made.
         acknowledged: By flow and number, the events that activities were told are durable.
         owners: The number of each process, by its name as an owner of flows.
+        others: What else is different each time, and what stands for it in texts.
     """
 
     def __init__(self) -> None:
@@ -163,6 +168,7 @@ class Log:
         self.calls: list[Call] = []
         self.acknowledged: list[tuple[str, int]] = []
         self.owners: dict[str, int] = {}
+        self.others: dict[str, str] = {}
 
     @property
     def now(self) -> int:
@@ -242,15 +248,21 @@ class Log:
         return self.short(text).splitlines()
 
     def short(self, text: str) -> str:
-        """A text with numbers in place of the ids of flows and processes, which are others each time."""
+        """A text without what is different each time: flows and processes are numbered."""
         roots = [flow for flow in self.begun if "." not in flow]
         for number, flow in enumerate(roots):
             text = text.replace(flow, f"flow-{number}")
         for owner, number in self.owners.items():
             text = text.replace(owner, f"process-{number}")
-        return text
+        for varies, text_for_it in self.others.items():
+            text = text.replace(varies, text_for_it)
+        return _ID.sub("a flow that did not begin", text)
 
 
 def _line(entry: Entry) -> str:
-    values = [f"{name}={value}" for name, value in zip(entry._fields, entry, strict=True) if name != "process"]
+    values = [
+        f"{name}={','.join(sorted(value)) if isinstance(value, frozenset) else value}"
+        for name, value in zip(entry._fields, entry, strict=True)
+        if name != "process"
+    ]
     return f"[{entry.process}] {type(entry).__name__:8} {' '.join(values)}"

@@ -72,7 +72,8 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         kind: What is done.
         process: The number of the process that does it, or to which it happens.
-        flow: Which flow, counted in the order they began, modulo their number; for `start` the number of the `Start`.
+        flow: Which flow, counted in the order they began, modulo their number; for `start`
+            which `Start`, modulo their number.
         after: Checkpoints to wait before.
         timeout: The host cancels the call after so many checkpoints; None for never.
         what: The event of a `send`, the order of an `order`, the writes of a `fail_writes`.
@@ -116,6 +117,10 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     latency: Latency
     starts: tuple[Start, ...]
     bursts: tuple[Burst, ...]
+
+    def start(self, operation: Operation) -> Start:
+        """How the flow of a `start` is started."""
+        return self.starts[operation.flow % len(self.starts)]
 
     def lines(self) -> Iterator[str]:
         """The plan for people, an operation a line."""

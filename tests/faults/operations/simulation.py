@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 import trio
@@ -110,6 +110,7 @@ class Simulation:
         self.plan = plan
         self.paths = EnginePaths.inside(directory)
         self.log = Log()
+        self.log.others |= {str(directory): "HERE", f"process {os.getpid()} ": "this process "}
         self.clock: VirtualClock = TickingClock()
         self.problems: list[str] = []
         self.working: list[_Work] = []
@@ -125,8 +126,8 @@ class Simulation:
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
 
-    def run(self) -> Report:
-        """Carry the plan out and examine the result."""
+    def run(self, *, log: bool = False) -> Report:
+        """Carry the plan out and examine the result; with `log`, tell what happened although nothing is wrong."""
         seed_scheduler(self.plan.seed)
         trio.run(self._main, clock=self._time, instruments=[_Turns(self)])
         if self.hung:
@@ -135,7 +136,7 @@ class Simulation:
         return Report(
             plan=self.plan,
             problems=[self.log.short(problem) for problem in dict.fromkeys(self.problems)],
-            log=self.log.lines() if self.problems else [],
+            log=self.log.lines() if self.problems or log else [],
             calls=len(self.log.calls),
             writes=sum(map(len, self.log.records.values())),
         )
@@ -331,17 +332,25 @@ async def checkpoints(count: int) -> None:
         await trio.lowlevel.checkpoint()
 
 
+class CarryOut(Protocol):
+    """Carries out plans."""
+
+    def __call__(self, plan: Plan, *, log: bool = False) -> Report:
+        """Carry out a plan; with `log`, tell what happened although nothing is wrong."""
+        ...
+
+
 @contextmanager
-def place_for_histories() -> Generator[Callable[[Plan], Report]]:
+def place_for_histories() -> Generator[CarryOut]:
     """A function that carries out a plan, each in a directory of its own, for as long as the block runs."""
     home = Path(tempfile.mkdtemp(prefix="operations-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None))
     new, here = EnginePaths.inside(home / "new"), home / "here"
     Journal(new.journal).close()  # making a journal takes as long as a whole call; each history gets a copy of it
 
-    def carry_out(plan: Plan) -> Report:
+    def carry_out(plan: Plan, *, log: bool = False) -> Report:
         shutil.copytree(new.journal.parent, here)
         try:
-            return Simulation(plan, here).run()
+            return Simulation(plan, here).run(log=log)
         finally:
             shutil.rmtree(here)
 
