@@ -284,7 +284,7 @@ class Answers:
     def _beginning(self, call: Call) -> bool:
         """Whether the flow was just started or resumed, and nothing is done for it yet."""
         driven = self._log.wrote(call.flow, 0, call.end, "started", "resumed")
-        visits = [number for number, work in self._log.work[call.flow] if work.how == "began" and number < call.end]
+        visits = [number for number, work in self._log.work[call.flow] if work.how == "began" and number < call.begin]
         return bool(driven) and (not visits or visits[-1] < driven[-1][0])
 
     def _is_own(self, call: Call, row: Changed) -> bool:

@@ -132,20 +132,32 @@ def _wrong_children(simulation: Simulation, *, final: bool) -> Iterator[str]:
 
 
 def _wrong_signals(simulation: Simulation, rows: dict[str, FlowRow]) -> Iterator[str]:
-    log = simulation.log
     for signal in simulation.journal.signals():
         row = rows[signal.flow]
         if row.status == "ended" or not _takes(row, signal):
             continue
-        resumed = [number for number, _ in log.wrote(row.id, log.posted[signal.id][0], log.now, "resumed")]
-        # Whoever was stopped right after the resume has left it to the next one.
-        visited = resumed and any(number > resumed[0] for number, work in log.work[row.id] if work.how == "began")
-        since = "resumed" if visited else "driven"
-        if since == "resumed" or _drivers(simulation, row):
+        since = "driven" if _drivers(simulation, row) else "resumed" if _visited_since(simulation, row, signal) else ""
+        if since:
             yield (
                 f"{row.id} is {row.status} in {row.state} and was {since} since {signal.name} {signal.body} was left "
                 f"in its inbox, and has not taken it"
             )
+
+
+def _visited_since(simulation: Simulation, row: FlowRow, signal: Signal) -> bool:
+    """Whether the flow was resumed in this visit after the signal was left, and its activities began after that.
+
+    Whoever is stopped between the two leaves the signal to the next one, and so does whoever could not write.
+    """
+    log = simulation.log
+    resumed = [
+        number
+        for number, record in log.wrote(row.id, log.posted[signal.id][0], log.now, "resumed")
+        if record.incarnation == row.incarnation
+    ]
+    if not resumed or any(number > resumed[0] and row.id in failed.flows for number, failed in log.failures):
+        return False
+    return any(number > resumed[0] for number, work in log.work[row.id] if work.how == "began")
 
 
 def _wrong_waits(simulation: Simulation, rows: dict[str, FlowRow]) -> Iterator[str]:
