@@ -71,6 +71,10 @@ def _number(body: str) -> int:
     return msgspec.json.decode(body, type=_Body).number
 
 
+def _starts(call: Call) -> bool:
+    return call.operation.kind == "start"
+
+
 class Answers:
     """Judges the answers of one history.
 
@@ -215,9 +219,15 @@ class Answers:
         if not self._log.during(call.flow, call.begin, call.end):
             yield "the flow is not there"
             return
-        before = self._log.row(call.flow, call.begin)
+        start, before = self._plan.start(call.operation), self._log.row(call.flow, call.begin)
         if before is not None and before.status == "ended":
-            yield "the flow had ended before"
+            if start.key is None or start.after_end == "again":
+                yield "the flow had ended before"
+            elif not self._same_key(call):
+                yield "it is a flow of another key"
+            return
+        if started and start.key is not None and start.after_end == "return" and self._ended_before(call):
+            yield "a flow of the key had ended before, and is what was asked for"
         if started not in ([], [call.flow]):
             yield f"it has started {', '.join(started)} as well"
         if not started and not self._same_key(call):
@@ -228,10 +238,21 @@ class Answers:
 
     def _same_key(self, call: Call) -> bool:
         wanted = self._plan.start(call.operation)
-        number = next((number for number, flows in self._numbers.started.items() if call.flow in flows), 0)
-        other = next(each for each in self._log.calls if each.number == number)
-        found = self._plan.start(other.operation)
-        return wanted.key is not None and (found.machine, found.key) == (wanted.machine, wanted.key)
+        return wanted.key is not None and call.flow in self._flows_with_key(wanted.machine, wanted.key)
+
+    def _ended_before(self, call: Call) -> bool:
+        start = self._plan.start(call.operation)
+        rows = [self._log.row(flow, call.begin) for flow in self._flows_with_key(start.machine, start.key)]
+        return any(row is not None and row.status == "ended" for row in rows)
+
+    def _flows_with_key(self, machine: str, key: str | None) -> list[str]:
+        starts = {each.number: self._plan.start(each.operation) for each in self._log.calls if _starts(each)}
+        return [
+            flow
+            for number, flows in self._numbers.started.items()
+            if number in starts and (starts[number].machine, starts[number].key) == (machine, key)
+            for flow in flows
+        ]
 
     def _wrong_resume(self, call: Call) -> Iterator[str]:
         """The flow was resumed during the call, or driven all along; earlier trouble does not stop it."""

@@ -53,9 +53,10 @@ async def _ask(simulation: Simulation, engine: Engine, call: Call) -> None:
             start = simulation.plan.start(operation)
             secrets = {GIVEN: f"given-{call.number}"} if start.secret else None
             machine, context = MACHINES[start.machine], context_of(start, call.number)
-            call.flow = (await engine.start(machine, context, key=start.key, secrets=secrets)).id
+            flow = await engine.start(machine, context, key=start.key, secrets=secrets, after_end=start.after_end)
+            call.flow = flow.id
         case "resume":
-            await engine.resume(call.flow)
+            await engine.resume(call.flow, why="handover" if operation.what == "handover" else "person")
         case "repeat":
             await engine.resume(call.flow, repeat=True)
         case "cancel":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import msgspec
 import trio
@@ -30,6 +30,7 @@ from systemprompt_cloud.engine.machine.parts import (
 )
 from systemprompt_cloud.engine.visit import Activity, Program, Visit
 
+from .log import NO_TROUBLE
 from .plan import FOREVER, Start
 
 LOOPS: Final = 60
@@ -153,7 +154,8 @@ def _parent(name: str, child: str) -> Machine[Task]:
 
 PARENT: Final = _parent("parent", "plain")
 OUTER: Final = _parent("outer", "parent")
-MACHINES: Final = {machine.name: machine for machine in (PLAIN, TIMED, RETRIES, ASKS, PARENT, OUTER)}
+FAN: Final = _parent("fan", "plain")
+MACHINES: Final = {machine.name: machine for machine in (PLAIN, TIMED, RETRIES, ASKS, PARENT, OUTER, FAN)}
 
 
 def context_of(start: Start, number: int) -> Task:
@@ -219,6 +221,7 @@ class Activities:
             _program(ASKS, self._obeys(ASKS)),
             parent,
             _program(OUTER, self._runs(parent)),
+            _program(FAN, self._obeys(FAN), self._runs_several(plain)),
         ]
 
     @contextmanager
@@ -227,7 +230,7 @@ class Activities:
         try:
             yield work
         except BaseException as exc:
-            work.over(type(exc).__name__)
+            work.over(_kind(exc))
             raise
         else:
             work.over("returned")
@@ -240,6 +243,22 @@ class Activities:
                 return ChildEnded(outcome.verdict)
 
         return run_child
+
+    def _runs_several(self, child: Program[Any]) -> Activity:
+        async def run_children(visit: Visit[Task]) -> Event:
+            verdicts: dict[str, str] = {}
+
+            async def run(key: str) -> None:
+                context = Task(number=visit.context.number, habit=visit.context.habit)
+                verdicts[key] = (await visit.run_child(child, context, key=key)).verdict
+
+            with self._working(visit):
+                async with trio.open_nursery() as nursery:
+                    for key in ("left", "right"):
+                        nursery.start_soon(run, key)
+                return ChildEnded(" ".join(sorted(verdicts.values())))
+
+        return run_children
 
     def _obeys(self, machine: Machine[Task]) -> Activity:
         async def obey(visit: Visit[Task]) -> Event | None:
@@ -284,8 +303,11 @@ class Activities:
                     await self._send(visit, Stepped(self._watcher.number()))
                 case "raise":
                     raise OrderedFailure("it was ordered to fail")
-                case "announce" if machine.states[visit.state].effect is not None:
-                    await visit.announce(f"pay{self._watcher.number()}")
+                case "exit":
+                    raise SystemExit("it was ordered to exit")
+                case "announce" | "announce_surely" as order if machine.states[visit.state].effect is not None:
+                    with trio.CancelScope(shield=order == "announce_surely"):
+                        await visit.announce(f"pay{self._watcher.number()}")
                 case "stop":
                     return None
                 case _:
@@ -317,6 +339,15 @@ class Activities:
 
 def _program(machine: Machine[Task], *activities: Activity) -> Program[Any]:
     return Program(machine, {state.name: activities for state in machine.states.values() if not state.final})
+
+
+def _kind(exc: BaseException) -> str:
+    """The name of what an activity raised; of a group, that of what pauses a flow by itself, where there is such."""
+    if not isinstance(exc, BaseExceptionGroup):
+        return type(exc).__name__
+    group = cast("BaseExceptionGroup[BaseException]", exc)
+    kinds = {_kind(each) for each in group.exceptions}
+    return next(iter(sorted(kinds - NO_TROUBLE)), "FlowParked" if "FlowParked" in kinds else "Cancelled")
 
 
 async def _checkpoints(count: int) -> None:

@@ -19,12 +19,12 @@ T = TypeVar("T")
 Kind: TypeAlias = Literal[
     "start", "resume", "repeat", "cancel", "send", "wait", "order", "close", "kill", "fail_writes", "fail_vault"
 ]
-Latency: TypeAlias = Literal["none", "one", "random"]
+Latency: TypeAlias = Literal["none", "one", "random", "threads"]
 
-MACHINES: Final = ("plain", "timed", "retries", "asks", "parent", "outer")
+MACHINES: Final = ("plain", "timed", "retries", "asks", "parent", "outer", "fan")
 HABITS: Final = ("waits", "quick", "loops", "keeps", "lingers", "raises", "announces")
 EVENTS: Final = ("Poked", "Stepped", "Early", "Late", "Foreign")
-ORDERS: Final = ("step", "twice", "raise", "stop", "announce")
+ORDERS: Final = ("step", "twice", "raise", "exit", "stop", "announce", "announce_surely")
 WRITES: Final = ("any", "parked", "resumed", "event", "claimed", "posted", "dropped", "intent")
 """Which writes fail; `any` is a full disk."""
 KINDS: Final[dict[Kind, int]] = {
@@ -57,6 +57,7 @@ class Start(msgspec.Struct, frozen=True, omit_defaults=True):
         key: The key, or None.
         secret: Whether it is started with a secret.
         patience: The timeout of the states that have one, in virtual seconds.
+        after_end: What becomes of a key whose flow has ended; see `Engine.start`.
     """
 
     machine: str = "plain"
@@ -64,6 +65,7 @@ class Start(msgspec.Struct, frozen=True, omit_defaults=True):
     key: str | None = None
     secret: bool = False
     patience: float = FOREVER
+    after_end: Literal["again", "return"] = "again"
 
 
 class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -107,7 +109,8 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         seed: Decides the order of tasks in each turn of the scheduler, and the latencies.
         processes: How many engines are open at the beginning.
-        latency: How many checkpoints a write takes.
+        latency: How many checkpoints a write takes; with `threads` writes form groups, which are written in threads
+            when the disk is slow, both at random.
         starts: How flows are started.
         bursts: What is done, one burst after the other.
     """
@@ -156,18 +159,19 @@ def generate(seed: int) -> Plan:
             for _ in range(rng.choices((1, 2, 3, 4), (20, 40, 25, 15))[0])
         ]
         bursts.append(Burst(tuple(operations), _gap(rng)))
-    latency: Latency = rng.choices(("none", "one", "random"), (20, 30, 50))[0]
+    latency: Latency = rng.choices(("none", "one", "random", "threads"), (10, 20, 40, 30))[0]
     return Plan(seed, processes, latency, starts, tuple(bursts))
 
 
 def _start(rng: random.Random) -> Start:
-    machine = rng.choices(MACHINES, (30, 15, 10, 15, 25, 5))[0]
+    machine = rng.choices(MACHINES, (30, 14, 9, 14, 18, 5, 10))[0]
     return Start(
         machine=machine,
         habit=rng.choices(HABITS, (47, 6, 2, 12, 10, 8, 15))[0],
         key=rng.choice((None, None, "one", "two")),
         secret=rng.random() < 0.25,
         patience=rng.choice((FOREVER, FOREVER, 0.3, 2.0)),
+        after_end="return" if rng.random() < 0.2 else "again",
     )
 
 
@@ -190,11 +194,13 @@ def _what(rng: random.Random, kind: Kind) -> str:
         case "send":
             return rng.choices(EVENTS, (35, 35, 10, 15, 5))[0]
         case "order":
-            return rng.choices(ORDERS, (25, 8, 40, 10, 17))[0]
+            return rng.choices(ORDERS, (25, 8, 35, 5, 10, 9, 8))[0]
         case "fail_writes":
             return rng.choices(WRITES, (25, 25, 10, 10, 10, 8, 6, 6))[0]
         case "close":
             return rng.choice(("", "abruptly"))
+        case "resume":
+            return rng.choice(("person", "person", "handover"))
         case _:
             return ""
 
@@ -241,6 +247,7 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
             replace(start, habit="waits"),
             replace(start, secret=False),
             replace(start, key=None),
+            replace(start, after_end="again"),
             replace(start, patience=FOREVER),
             replace(start, machine="plain"),
         ):

@@ -33,8 +33,17 @@ class Surroundings(Protocol):
         """The time."""
         ...
 
+    @property
+    def threads(self) -> bool:
+        """Whether writes form groups, which are written in threads when the disk is slow."""
+        ...
+
     def latency(self) -> int:
         """How many checkpoints the next access to the disk takes."""
+        ...
+
+    def seconds(self) -> float:
+        """How long the next write seems to take."""
         ...
 
 

@@ -12,12 +12,14 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any, Final
 
 import trio
 from systemprompt_cloud.base.errors import Io
 from systemprompt_cloud.engine.disk import Disk
 from systemprompt_cloud.engine.errors import JournalError
+from systemprompt_cloud.engine.journal import commits
 from systemprompt_cloud.engine.journal.commits import Commits
 from systemprompt_cloud.engine.journal.journal import Journal
 from systemprompt_cloud.engine.journal.owners import Owner
@@ -50,24 +52,26 @@ def seed_scheduler(seed: int) -> None:
 @contextmanager
 def watched_engine() -> Generator[None]:
     """For as long as the block runs, engines report to the process whose task uses them; others are as always."""
-    wrapped: list[tuple[type[Any], str, Any]] = [
+    wrapped: list[tuple[Any, str, Any]] = [
         (Journal, "write", _write),
         (Commits, "write", _write_slowly),
         (Disk, "run", _run_slowly),
         (Owner, "__init__", _own),
+        (trio.to_thread, "run_sync", _run_here),
+        (commits, "time", _timed),
         *((VaultFiles, name, partial(_use_vault, name)) for name in ("put", "discard")),
     ]
-    originals = [(kind, name, getattr(kind, name)) for kind, name, _ in wrapped]
+    originals = [(place, name, getattr(place, name)) for place, name, _ in wrapped]
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     repeatable, _scheduler._ALLOW_DETERMINISTIC_SCHEDULING = _scheduler._ALLOW_DETERMINISTIC_SCHEDULING, True
     try:
-        for (kind, name, wrapper), (*_, original) in zip(wrapped, originals, strict=True):
-            setattr(kind, name, wrapper(original))
+        for (place, name, wrapper), (*_, original) in zip(wrapped, originals, strict=True):
+            setattr(place, name, wrapper(original))
         yield
     finally:
-        for kind, name, original in originals:
-            setattr(kind, name, original)
+        for place, name, original in originals:
+            setattr(place, name, original)
         _scheduler._ALLOW_DETERMINISTIC_SCHEDULING = repeatable
         logging.disable(level)
 
@@ -122,6 +126,9 @@ def _watch(journal: Journal, process: Process) -> None:
 def _write_slowly(original: Wrapped) -> Wrapped:
     async def write(*args: Any, **options: Any) -> None:
         process = CURRENT.get(None)
+        if process is None or process.around.threads:
+            await original(*args, **options)
+            return
         await _wait(process)
         await original(*args, **options)
         await _wait(process)
@@ -130,21 +137,53 @@ def _write_slowly(original: Wrapped) -> Wrapped:
 
 
 def _run_slowly(original: Wrapped) -> Wrapped:
-    async def run(*args: Any, **options: Any) -> Any:
+    async def run(disk: Disk, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         process = CURRENT.get(None)
-        await trio.lowlevel.checkpoint_if_cancelled()  # as before a thread is started
-        await _wait(process)
-        result = await original(*args, **options)
-        await _wait(process)
-        return result
+        if process is None or process.around.threads:
+            return await original(disk, function, *args, **options)
+        return await _run_thread(process, partial(function, *args, **options))
 
     return run
 
 
-async def _wait(process: Process | None) -> None:
-    if process is not None:
-        for _ in range(process.latency):
-            await trio.lowlevel.cancel_shielded_checkpoint()
+def _run_here(original: Wrapped) -> Wrapped:
+    async def run_sync(function: Callable[..., Any], *args: Any, limiter: Any = None, **options: Any) -> Any:
+        process = CURRENT.get(None)
+        if process is None:
+            return await original(function, *args, limiter=limiter, **options)
+        return await _run_thread(process, partial(function, *args))
+
+    return run_sync
+
+
+async def _run_thread(process: Process, function: Callable[[], Any]) -> Any:
+    """As in a thread, which takes as long as the plan says, on a scheduler that can be repeated."""
+    await trio.lowlevel.checkpoint_if_cancelled()
+    await _wait(process)
+    try:
+        return function()
+    finally:
+        await _wait(process)
+
+
+def _timed(original: Any) -> SimpleNamespace:
+    """The module `time`, for a journal's commits: a write takes as long as the plan says."""
+    now = 0.0
+
+    def perf_counter() -> float:
+        nonlocal now
+        process = CURRENT.get(None)
+        if process is None:
+            return original.perf_counter()
+        now += process.around.seconds()
+        return now
+
+    return SimpleNamespace(perf_counter=perf_counter)
+
+
+async def _wait(process: Process) -> None:
+    for _ in range(process.latency):
+        await trio.lowlevel.cancel_shielded_checkpoint()
 
 
 def _own(original: Wrapped) -> Wrapped:

@@ -6,11 +6,11 @@ from functools import cache
 
 from .machines import BY_NAME, MACHINES
 
-KEEPS_EVENTS: bool = False
+KEEPS_EVENTS: bool = True
 """Whether an event that a later state has a row for is kept where the present state has none."""
-REFUSED: str = ""
+REFUSED: str = "refused"
 """The kind of record that says that an event in an inbox was refused; empty where the history does not say so."""
-CANCEL_WINS: bool = False
+CANCEL_WINS: bool = True
 """Whether a parent that is cancelled ends cancelled, whatever becomes of its child."""
 REMOVES_AGAIN: bool = False
 """Whether secrets that could not be removed are removed by the same engine later, and not only by the next one."""

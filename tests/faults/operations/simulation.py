@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 import trio
+from systemprompt_cloud.engine.journal.commits import QUICK_SECONDS
 from systemprompt_cloud.engine.journal.journal import Journal
 from systemprompt_cloud.engine.paths import EnginePaths
 from systemprompt_cloud.engine.visit import Visit
@@ -150,8 +151,17 @@ class Simulation:
                 return 0
             case "one":
                 return 1
-            case "random":
+            case "random" | "threads":
                 return self._rng.choice((0, 0, 1, 1, 2, 4))
+
+    @property
+    def threads(self) -> bool:
+        """Whether writes form groups, which are written in threads when the disk is slow."""
+        return self.plan.latency == "threads"
+
+    def seconds(self) -> float:
+        """How long the next write seems to take."""
+        return self._rng.choice((QUICK_SECONDS / 2, QUICK_SECONDS / 2, QUICK_SECONDS * 2))
 
     def number(self) -> int:
         """A number for an event or a call."""

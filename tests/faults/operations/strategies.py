@@ -31,6 +31,7 @@ WHAT: Final[dict[Kind, st.SearchStrategy[str]]] = {
     "order": st.sampled_from(ORDERS),
     "fail_writes": st.sampled_from(WRITES),
     "close": st.sampled_from(("", "abruptly")),
+    "resume": st.sampled_from(("person", "handover")),
 }
 
 
@@ -43,6 +44,7 @@ def starts() -> st.SearchStrategy[Start]:
         key=st.sampled_from((None, "one", "two")),
         secret=st.booleans(),
         patience=st.sampled_from((FOREVER, 2.0, 0.3)),
+        after_end=st.sampled_from(("again", "return")),
     )
 
 
