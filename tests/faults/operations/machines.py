@@ -33,9 +33,9 @@ from systemprompt_cloud.engine.visit import Activity, Program, Visit
 from .log import NO_TROUBLE
 from .plan import FOREVER, Start
 
-LOOPS: Final = 60
+LOOPS: Final = 24
 """How many events the activity of the habit `loops` sends in a row."""
-IN_A_ROW: Final = 30
+IN_A_ROW: Final = 16
 """How many of them may be sent before other tasks get a turn."""
 GIVEN: Final = "given"
 KEPT: Final = "kept"
@@ -287,7 +287,9 @@ class Activities:
             case "raises" if visit.state == machine.initial:
                 raise OrderedFailure("it always fails")
             case "announces" if machine.states[visit.state].effect is not None:
-                await visit.announce("pay")
+                for number in range(3):
+                    with trio.CancelScope(shield=number > 0):
+                        await visit.announce(f"pay-{number}")
             case "loops":
                 await self._loop(visit)
             case _:
@@ -305,8 +307,8 @@ class Activities:
                     raise OrderedFailure("it was ordered to fail")
                 case "exit":
                     raise SystemExit("it was ordered to exit")
-                case "announce" | "announce_surely" as order if machine.states[visit.state].effect is not None:
-                    with trio.CancelScope(shield=order == "announce_surely"):
+                case "announce" if machine.states[visit.state].effect is not None:
+                    with trio.CancelScope(shield=True):
                         await visit.announce(f"pay{self._watcher.number()}")
                 case "stop":
                     return None

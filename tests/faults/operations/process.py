@@ -101,7 +101,9 @@ class Process:
         try:
             with self._scope:
                 async with (
-                    open_engine(self.around.paths, self._programs, clock=self.around.clock, inline=True) as engine,
+                    open_engine(
+                        self.around.paths, self._programs, clock=self.around.clock, inline=not self.around.threads
+                    ) as engine,
                     trio.open_nursery() as self._callers,
                 ):
                     self.engine = engine
@@ -109,13 +111,19 @@ class Process:
                     task_status.started()
                     await self._leave.wait()
                     self._callers.cancel_scope.cancel()
-        except Exception as exc:  # noqa: BLE001 reported as a problem of the history
+        except BaseExceptionGroup as group:
+            ours, self.failure = group.split((trio.Cancelled, KeyboardInterrupt))
+            if ours is not None:
+                raise ours from None
+        except (Exception, SystemExit) as exc:  # noqa: BLE001 reported as a problem of the history
             self.failure = exc
         finally:
-            self.engine = None
+            opened, self.engine = self.engine is not None, None
             self.gone = self.around.log.now if self.gone is None else self.gone
             self._note("closed")
             self.closed.set()
+        if not opened:
+            task_status.started()
 
     def owns(self, lock: Owner) -> None:
         """Its lock file was made."""

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import tempfile
+import traceback
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -130,14 +131,19 @@ class Simulation:
     def run(self, *, log: bool = False) -> Report:
         """Carry the plan out and examine the result; with `log`, tell what happened although nothing is wrong."""
         seed_scheduler(self.plan.seed)
-        trio.run(self._main, clock=self._time, instruments=[_Turns(self)])
+        failure: list[str] = []
+        try:
+            trio.run(self._main, clock=self._time, instruments=[_Turns(self)])
+        except Exception as exc:  # noqa: BLE001 the journal may be such that not even the specification can be asked
+            self.problems.append(f"it cannot be examined: {type(exc).__name__}")
+            failure = traceback.format_exception(exc)
         if self.hung:
             self.problems.append(f"it hangs: tasks still run after {MOST_TURNS} turns of the scheduler")
         self.problems += [f"process {each.number} failed: {each.failure!r}" for each in self.processes if each.failure]
         return Report(
             plan=self.plan,
             problems=[self.log.short(problem) for problem in dict.fromkeys(self.problems)],
-            log=self.log.lines() if self.problems or log else [],
+            log=[*self.log.lines(), *failure] if self.problems or log else [],
             calls=len(self.log.calls),
             writes=sum(map(len, self.log.records.values())),
         )
@@ -161,7 +167,7 @@ class Simulation:
 
     def seconds(self) -> float:
         """How long the next write seems to take."""
-        return self._rng.choice((QUICK_SECONDS / 2, QUICK_SECONDS / 2, QUICK_SECONDS * 2))
+        return self._rng.choice((QUICK_SECONDS / 2, QUICK_SECONDS * 2, QUICK_SECONDS * 2))
 
     def number(self) -> int:
         """A number for an event or a call."""
