@@ -2,8 +2,9 @@
 
     python -m tests.faults.chaos --seconds 60 --processes 8
 
-Processes start, resume, cancel and signal the same few flows and many others; every few hundredths of a second one of
-them gets SIGKILL and another takes its place. In the end all are killed, one engine resumes whatever is unfinished,
+Processes start, resume, cancel and signal the same few flows and many others, several at the same moment, and do not
+wait for every answer; activities fail at random; every few hundredths of a second one of the processes gets SIGKILL and
+another takes its place. In the end all are killed, one engine resumes whatever is unfinished,
 and the records are checked:
 
 - Is every flow whose start was acknowledged in the journal? Does every one reach a final state?
@@ -11,7 +12,8 @@ and the records are checked:
 - Did two processes ever drive a flow at the same time? Every record made by an activity names its process, and that may
   change only with a record that the flow was resumed. Each activity also holds a lock of its own.
 - Is every event whose delivery was acknowledged in the history, once? Was an event posted to an inbox delivered at
-  most once, and is the inbox empty?
+  most once, and is the inbox empty? Has an event that was refused left no trace?
+- Are the secrets of every flow that has ended gone, and does nobody own it?
 - Was an outward effect done twice under one key, both times as if for the first time?
 - Were two flows with the same key unfinished at the same time? Does a child run whose parent has ended?
 
@@ -43,10 +45,14 @@ from systemprompt_cloud.engine.journal.journal import Journal
 from systemprompt_cloud.engine.journal.records import FlowRow, Record
 from systemprompt_cloud.testing.audit import orphans
 
-from tests.faults.chaos_worker import Ack, Packed, Place, Poked, programs, work
+from tests.faults.chaos_worker import Ack, Nudged, Packed, Place, Poked, programs, work
 
 ALL = 1_000_000
 FINISH_SECONDS = 60.0
+
+
+class _Nonce(msgspec.Struct, frozen=True):
+    nonce: str
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,7 +148,7 @@ async def _finish(place: Place) -> list[str]:
             with trio.move_on_after(FINISH_SECONDS) as scope:
                 try:
                     await flow.wait()
-                except CloudError as exc:
+                except CloudError as exc:  # nothing fails any more, so nothing is paused
                     problems.append(f"flow {flow.id} did not end: {exc.user_message}")
             if scope.cancelled_caught:
                 problems.append(f"flow {flow.id} is stuck in {flow.state}")
@@ -177,6 +183,9 @@ def examine(
             if signal.flow in rows and rows[signal.flow].status != "ended"
         ]
     problems += _broken_promises(acks, rows, histories)
+    problems += [f"flow {row.id} has ended and belongs to {row.owner}" for row in rows.values() if _is_owned(row)]
+    ended = [row.id for row in rows.values() if row.status == "ended"]
+    problems += [f"the secrets of {flow} are left" for flow in ended if (place.paths.vault / f"{flow}.json").exists()]
     problems += [problem for history in histories.values() for problem in _second_drivers(history)]
     problems += _same_keys(begun, histories)
     problems += _repeated(place.lines("effects"))
@@ -195,14 +204,18 @@ def examine(
     )
 
 
+def _is_owned(row: FlowRow) -> bool:
+    return row.status == "ended" and row.owner is not None
+
+
 def _broken_promises(
     acks: Sequence[Ack], rows: dict[str, FlowRow], histories: dict[str, list[Record]]
 ) -> Iterator[str]:
     seen = Counter(
-        (record.flow, msgspec.json.decode(record.body, type=Poked).nonce)
+        (record.flow, msgspec.json.decode(record.body, type=_Nonce).nonce)
         for history in histories.values()
         for record in history
-        if record.name == "Poked"
+        if record.kind == "event" and record.name in {Poked.__name__, Nudged.__name__}
     )
     yield from (
         f"flow {flow} took the event {nonce} {times} times" for (flow, nonce), times in seen.items() if times > 1
@@ -212,6 +225,8 @@ def _broken_promises(
             yield f"flow {ack.flow} was {ack.what} and is not there"
         elif ack.what == "taken" and not seen[ack.flow, ack.nonce]:
             yield f"flow {ack.flow} acknowledged the event {ack.nonce} and has lost it"
+        elif ack.what == "refused" and seen[ack.flow, ack.nonce]:
+            yield f"flow {ack.flow} refused the event {ack.nonce} and has taken it"
         elif ack.what == "cancelled" and rows[ack.flow].status != "ended":
             yield f"flow {ack.flow} was cancelled and has not ended"
 

@@ -9,6 +9,7 @@ broken promise it sees to `problems`.
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import random
 import time
@@ -39,6 +40,10 @@ from systemprompt_cloud.engine.machine.parts import (
 from systemprompt_cloud.engine.visit import Program, Visit
 from systemprompt_cloud.io.local.paths import CloudPaths
 
+SLOWEST: Final = 0.05
+"""Seconds after which an impatient caller gives up, at most."""
+STUMBLES: Final = 0.1
+"""How often an activity fails, so that its flow is paused."""
 KEYS: Final = 4
 """Few keys, so that processes compete for them."""
 MOST_UNFINISHED: Final = 40
@@ -62,6 +67,16 @@ class Poked(Event, frozen=True):
     """An event from outside; its nonce is unique."""
 
     nonce: str
+
+
+class Nudged(Event, frozen=True):
+    """An event that is taken in one state only; its nonce is unique."""
+
+    nonce: str
+
+
+class Stumbled(CloudError, hint="Resume the flow."):
+    """An activity failed."""
 
 
 class Arrived(Event, frozen=True):
@@ -99,6 +114,7 @@ ERRAND: Final = Machine(
         on(Packed, "packing", "done", update=_packed),
         on(DeadlinePassed, "resting", "packing"),
         on(Poked, ANY, STAY, update=_poked),
+        on(Nudged, "resting", STAY),
         on(CancelRequested, ANY, "cancelled"),
     ],
 )
@@ -122,12 +138,12 @@ class Ack(msgspec.Struct, frozen=True):
 
     Attributes:
         what: A flow was `started`, `resumed` or `cancelled`; an event was `taken` by a flow, or `posted` to its inbox;
-            a flow was `busy`, driven by another process.
+            it was `refused`; a flow was `busy`, driven by another process.
         flow: The flow's id.
         nonce: The nonce of the event; empty for other actions.
     """
 
-    what: Literal["started", "taken", "posted", "cancelled", "busy", "resumed"]
+    what: Literal["started", "taken", "posted", "refused", "cancelled", "busy", "resumed"]
     flow: str
     nonce: str = ""
 
@@ -172,16 +188,20 @@ class Place:
             os.close(fd)
 
 
-def programs(place: Place, driver: str) -> list[Program[Any]]:
+def programs(place: Place, driver: str, *, stumbles: float = 0.0) -> list[Program[Any]]:
     """The machines with their activities.
 
     Args:
         place: Where the traces are written.
         driver: A name for the engine that runs them, unique in the run.
+        stumbles: How often an activity fails.
     """
 
     async def pack(visit: Visit[Errand]) -> Packed:
         with place.alone_on(visit.flow, driver):
+            await visit.keep("label", f"{visit.flow}-{visit.incarnation}")
+            if random.random() < stumbles:  # noqa: S311 no secret
+                raise Stumbled("it was dropped")
             intent = await visit.announce("pack")
             place.note("effects", f"{intent.key} {'again' if intent.uncertain else 'first'}")
             await trio.sleep(random.uniform(0, 0.02))  # noqa: S311 no secret
@@ -222,19 +242,27 @@ async def _work(place: Place, seed: int, until: float) -> None:
         session += 1
         driver = f"{os.getpid()}-{seed}-{session}"
         leave = time.time() + random.uniform(0.2, 1.2)  # noqa: S311 no secret
-        async with open_engine(place.paths, programs(place, driver)) as engine:
+        async with open_engine(place.paths, programs(place, driver, stumbles=STUMBLES)) as engine:
             while time.time() < min(until, leave):
-                await _act(place, engine)
+                async with trio.open_nursery() as nursery:
+                    for _ in range(random.choice((1, 1, 2, 3))):  # noqa: S311 no secret
+                        nursery.start_soon(_act_impatiently, place, engine)
                 await trio.sleep(random.uniform(0, 0.03))  # noqa: S311 no secret
+
+
+async def _act_impatiently(place: Place, engine: Engine) -> None:
+    impatient = random.random() < 0.2  # noqa: S311 no secret
+    with trio.move_on_after(random.uniform(0, SLOWEST) if impatient else math.inf):  # noqa: S311 no secret
+        await _act(place, engine)
 
 
 async def _act(place: Place, engine: Engine) -> None:
     rows = engine.journal.flows(statuses=("running", "parked"), limit=MOST_UNFINISHED)
-    what = random.choice(("start", "start", "resume", "resume", "resume", "cancel", "poke", "poke", "poke"))  # noqa: S311 no secret
+    what = random.choice(("start", "start", "resume", "resume", "resume", "cancel", "poke", "poke", "nudge"))  # noqa: S311 no secret
     if not rows or (what == "start" and len(rows) == MOST_UNFINISHED):
         what = "resume" if rows else "start"
     flow = random.choice(rows).id if rows else ""  # noqa: S311 no secret
-    nonce = os.urandom(8).hex()
+    nonce = os.urandom(8).hex() if what in {"poke", "nudge"} else ""
     ack: Ack | None = None
     try:
         match what:
@@ -242,17 +270,19 @@ async def _act(place: Place, engine: Engine) -> None:
                 key = random.choice((None, f"key-{random.randrange(KEYS)}"))  # noqa: S311 no secret
                 machine = random.choice((ERRAND, ERRAND, CONVOY))  # noqa: S311 no secret
                 context = Errand() if machine is ERRAND else Context()
-                ack = Ack("started", (await engine.start(machine, context, key=key)).id)
+                secrets = random.choice(({}, {"given": "a secret"}))  # noqa: S311 no secret
+                ack = Ack("started", (await engine.start(machine, context, key=key, secrets=secrets)).id)
             case "resume":
                 ack = Ack("resumed", (await engine.resume(flow)).id)
             case "cancel":
                 ack = Ack("cancelled" if await engine.cancel(flow, "chaos") else "posted", flow)
             case _:
-                ack = Ack("taken" if await engine.send(flow, Poked(nonce)) else "posted", flow, nonce)
+                event = Poked(nonce) if what == "poke" else Nudged(nonce)
+                ack = Ack("taken" if await engine.send(flow, event) else "posted", flow, nonce)
     except FlowBusy as busy:
         ack = Ack("busy", busy.flow)
-    except EventNotAccepted:
-        pass  # it has ended meanwhile, or is a convoy, which does not accept `Poked`
+    except EventNotAccepted:  # it has ended meanwhile, or has no row for the event
+        ack = Ack("refused", flow, nonce)
     except CloudError as exc:
         place.note("problems", f"{what} {flow}: {exc.kind}: {exc.user_message}")
     if ack is not None:

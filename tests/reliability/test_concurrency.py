@@ -88,6 +88,20 @@ def test_eight_processes_and_kills_at_random_lose_and_double_nothing() -> None:
     assert min(report.kills, report.taken_up, report.refused, report.posted, report.effects) >= 10, table(report)
 
 
+@pytest.mark.parametrize("seed", by_length([1], [1, 2, 3, 4, 5]))
+def test_three_processes_and_their_impatient_callers_lose_and_double_nothing(seed: int) -> None:
+    """Few processes meet at the same few flows more often; each is killed again and again."""
+    seconds = by_length("2", "20")
+    options = ["--processes", "3", "--seconds", seconds, "--seed", str(seed), "--json"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.faults.chaos", *options], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert ended.stdout, ended.stderr
+    report = msgspec.json.decode(ended.stdout, type=Report)
+    assert ended.returncode == 0, table(report)
+    assert min(report.kills, report.taken_up, report.posted) >= 5, table(report)
+
+
 async def test_chaos_sees_two_unfinished_flows_of_one_key(place: Place) -> None:
     """However late a start was written after it was stamped, and never mind the stamp."""
     async with open_engine(place.paths, [WAITING]) as engine:

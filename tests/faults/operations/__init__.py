@@ -1,0 +1,1 @@
+"""Random operations of several engines on one journal, with failures, checked against a specification."""
