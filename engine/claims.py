@@ -84,6 +84,7 @@ class Claims(Loading):
     async def _take_over(self, row: FlowRow, write: Callable[[LiveFlow], Awaitable[object]]) -> LiveFlow:
         self.refuse_busy(row)
         live = await self.load(row)
+        live.behind = True
         if not live.ended:
             await write(live)
         return live

@@ -63,7 +63,7 @@ class Driving:
         failure: Exception | None = EngineClosed(f"the engine was closed while flow {flow} was running")
         try:
             with live.scope:
-                if resumed:
+                if live.behind:
                     await self._inbox.take_waiting(live)
                 failure = await drive(
                     live, self._store, self._cancel, stop_children=self._children.stop, resumed=resumed

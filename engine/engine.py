@@ -246,6 +246,8 @@ class Engine(Looking):
 
         async with self._gates.flow(flow):
             live = self.driven(flow)
+            if live is not None and live.behind:  # the oldest first
+                await self._inbox.take_waiting(live)
             if live is not None and (taken := await live.offer(event, keep)) is not None:
                 return taken
             row = await self._claims.existing(flow)

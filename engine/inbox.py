@@ -64,7 +64,9 @@ class Inbox:
                     logger.warning("the inbox cannot be read: %s", exc)
 
     async def take_waiting(self, live: LiveFlow) -> None:
-        """Take what waits in the inbox of a flow that was resumed, before anything is done in its state.
+        """Take what waits in the inbox of a flow that was taken over, before anything is done in its state.
+
+        Called again meanwhile, it tries the same events in the same order: each counts once.
 
         Raises:
             CloudError: It cannot be read or written.
@@ -72,6 +74,7 @@ class Inbox:
         for signal in await self._store.signals(live.row.id):
             if not await self._take(live, signal):
                 return
+        live.behind = False
 
     async def _look(self) -> None:
         for signal in await self._store.signals_for(self._owner, self._seen):

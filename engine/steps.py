@@ -51,6 +51,7 @@ class FlowSteps:
         run: The visit it is in.
         stopped: Nothing drives the flow here any more, although it has not ended.
         kept: Events of its inbox that no state has taken yet.
+        behind: It was taken over, and what waits in its inbox has not been looked at.
         intents: The idempotency keys announced in this visit.
         inherited: Those of them that an earlier process announced, or this one before it was stopped.
         again: A resume that came while the flow was about to be paused: it is resumed at once.
@@ -78,6 +79,7 @@ class FlowSteps:
         self.run: Run | None = None
         self.stopped = False
         self.kept: list[Signal] = []
+        self.behind = False
         self.intents: frozenset[str] = frozenset()
         self.inherited: frozenset[str] = frozenset()
         self.again: Why | None = None
