@@ -22,12 +22,21 @@ logger = get_logger(__name__)
 Cancel: TypeAlias = Callable[[str, str], Awaitable[object]]
 """Cancels a flow by its id, for a reason; it may return before the flow has ended, when another process drives it."""
 
+CatchUp: TypeAlias = Callable[[LiveFlow], Awaitable[None]]
+"""Takes what waits in a flow's inbox, before anything is done in its state."""
+
 StopChildren: TypeAlias = Callable[[str], Awaitable[None]]
 """Stops driving the child flows of a flow, given by its id, and waits until nothing of them runs here."""
 
 
 async def drive(
-    live: LiveFlow, store: Store, cancel: Cancel, *, stop_children: StopChildren | None = None, resumed: bool = False
+    live: LiveFlow,
+    store: Store,
+    cancel: Cancel,
+    *,
+    stop_children: StopChildren | None = None,
+    catch_up: CatchUp | None = None,
+    resumed: bool = False,
 ) -> FlowParked | None:
     """Drive a flow until it ends or is paused; any runner can use this.
 
@@ -37,6 +46,7 @@ async def drive(
         live: The flow, owned by this process.
         store: Where its children are.
         cancel: Cancels a child that was left behind.
+        catch_up: Takes what waits in the inbox of a flow that was taken over or resumed, where there are inboxes.
         stop_children: Stops driving the children of a flow that is about to be paused; they go on with it.
         resumed: True when its state was entered by an earlier process.
 
@@ -47,9 +57,13 @@ async def drive(
         CloudError: That it is paused cannot be written; `unwritten` is what stopped it, and it is stopped.
     """
     try:
-        if resumed:
-            await cancel_strays(live, store, cancel)
         while not live.ended:
+            if live.behind and catch_up is not None:
+                await catch_up(live)
+            if resumed:  # also when what waited led on, or to the end
+                await cancel_strays(live, store, cancel)
+            if live.ended:
+                break
             with trio.CancelScope() as scope:
                 await _visit_states(live, scope, resumed=resumed)
             resumed = False

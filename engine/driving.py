@@ -15,7 +15,7 @@ from ..base.log import get_logger
 from .children import Children
 from .drive import Cancel, drive
 from .driven import Driven
-from .errors import EngineClosed, UnexpectedFailure
+from .errors import EngineClosed, FlowBusy, JournalError, UnexpectedFailure
 from .gates import Gates
 from .inbox import Inbox
 from .live import LiveFlow
@@ -63,10 +63,13 @@ class Driving:
         failure: Exception | None = EngineClosed(f"the engine was closed while flow {flow} was running")
         try:
             with live.scope:
-                if live.behind:
-                    await self._inbox.take_waiting(live)
                 failure = await drive(
-                    live, self._store, self._cancel, stop_children=self._children.stop, resumed=resumed
+                    live,
+                    self._store,
+                    self._cancel_stray,
+                    stop_children=self._children.stop,
+                    catch_up=self._inbox.take_waiting,
+                    resumed=resumed,
                 )
             if live.scope.cancelled_caught:
                 await self._release(live)
@@ -82,6 +85,27 @@ class Driving:
             self._driven.settle(live, None if live.ended else failure)
         if not live.ended and live.row.owner is not None:
             self._nursery.start_soon(self._pause_later, live, live.unwritten or failure)
+
+    async def _cancel_stray(self, flow: str, reason: str) -> None:
+        """Cancel a child of a visit that is over; what cannot be written is tried again, and nobody waits for that."""
+        try:
+            await self._cancel(flow, reason)
+        except CloudError as exc:
+            logger.warning("the child flow %s goes on for now: %s", flow, exc)
+            self._nursery.start_soon(self._cancel_later, flow, reason)
+
+    async def _cancel_later(self, flow: str, reason: str) -> None:
+        while True:
+            await trio.sleep(AGAIN_SECONDS)
+            try:
+                await self._cancel(flow, reason)
+            except (JournalError, FlowBusy) as exc:
+                logger.debug("the child flow %s cannot be cancelled yet: %s", flow, exc)
+            except CloudError as exc:
+                logger.warning("the child flow %s cannot be cancelled: %s", flow, exc)
+                return
+            else:
+                return
 
     async def _release(self, live: LiveFlow) -> None:
         """Its parent is about to be paused: whoever resumes that drives this too, also in another process."""

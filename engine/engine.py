@@ -297,6 +297,7 @@ class Engine(Looking):
             run_child=self._children.run,
             owner=self._claims.owner,
             migrated=migrated,
+            left_over=self._inbox.hand_over,
         )
 
     async def _start(

@@ -79,12 +79,16 @@ class Inbox:
     async def _look(self) -> None:
         for signal in await self._store.signals_for(self._owner, self._seen):
             self._seen = signal.id
-            waiting = self._waiting.get(signal.flow)
-            if waiting is not None:
-                waiting.append(signal)
-            else:
-                self._waiting[signal.flow] = deque([signal])
-                self._nursery.start_soon(self._hand_over, signal.flow)
+            self.hand_over(signal)
+
+    def hand_over(self, signal: Signal) -> None:
+        """Have a flow that is driven here take a signal, after those that wait already."""
+        waiting = self._waiting.get(signal.flow)
+        if waiting is not None:
+            waiting.append(signal)
+        else:
+            self._waiting[signal.flow] = deque([signal])
+            self._nursery.start_soon(self._hand_over, signal.flow)
 
     async def _hand_over(self, flow: str) -> None:
         waiting = self._waiting[flow]

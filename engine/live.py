@@ -15,7 +15,7 @@ from .deadlines import deadline_text
 from .disk import Disk
 from .errors import EffectUncertain, FlowParked, UnexpectedFailure
 from .history import NO_BODY, Outcome, Trouble, outcome_of
-from .journal.records import FlowRow, Record
+from .journal.records import FlowRow, Record, Signal
 from .ledger import Ledger
 from .machine.parts import Context, Event, ResumePolicy
 from .steps import FlowSteps, Why
@@ -50,6 +50,7 @@ class LiveFlow(FlowSteps):
         run_child: Runs a child flow of a visit.
         owner: This process, as the flow's row names it while it is driven; what is stored stays when not given.
         migrated: What made it one of today's flows, and the row as it is stored; written with the first record.
+        left_over: Called with an event of the inbox that could not be written, to hand it over again.
 
     Attributes:
         scope: What drives the flow runs in it.
@@ -73,8 +74,9 @@ class LiveFlow(FlowSteps):
         run_child: RunChild,
         owner: str | None = None,
         migrated: tuple[FlowRow, Record] | None = None,
+        left_over: Callable[[Signal], None] | None = None,
     ) -> None:
-        super().__init__(program, row, context, ledger=ledger, owner=owner, migrated=migrated)
+        super().__init__(program, row, context, ledger=ledger, owner=owner, migrated=migrated, left_over=left_over)
         self._vault = vault
         self._disk = disk
         self._run_child = run_child
@@ -160,6 +162,7 @@ class LiveFlow(FlowSteps):
             try:
                 if again is not None:
                     await self._resume(self.row.owner or "", repeat=self.repeating == self.row.id, why=again)
+                    self.behind = True
                     return None
                 await self.record("parked", trouble.kind, body, status="parked", trouble=body, owner=None)
             except BaseException:

@@ -8,6 +8,7 @@ what was read.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -45,6 +46,7 @@ class FlowSteps:
         ledger: How it is written.
         owner: This process, as the flow's row names it while it is driven; what is stored stays when not given.
         migrated: What made it one of today's flows, and the row as it is stored; written with the first record.
+        left_over: Called with an event of the inbox that this state takes and that could not be written.
 
     Attributes:
         lock: Held while anything about the flow changes.
@@ -66,8 +68,10 @@ class FlowSteps:
         ledger: Ledger,
         owner: str | None = None,
         migrated: tuple[FlowRow, Record] | None = None,
+        left_over: Callable[[Signal], None] | None = None,
     ) -> None:
         self._ledger = ledger
+        self._left_over = left_over or self._keep
         self._owner = owner
         self._migrated = migrated
         self._countdown = Countdown(ledger.clock)
@@ -251,7 +255,8 @@ class FlowSteps:
                 if self.ended or not self.machine.keeps(self.row.state, type(event)):
                     raise
             text, _ = self.machine.encode_event(event)
-            self.kept = list(await keep(text))
+            *_, newest = await keep(text)  # the older ones may not have been looked at
+            self._keep(newest)
             return False
 
     # --- the inbox --------------------------------------------------------------------------------------------------
@@ -280,8 +285,7 @@ class FlowSteps:
             return await self.step_alone(self.machine.decode_event(signal.body), signal=signal.id)
         except EventNotAccepted as exc:
             if kind is not None and self.machine.keeps(self.row.state, kind):
-                if signal not in self.kept:
-                    self.kept.append(signal)
+                self._keep(signal)
                 return False
             refusal: Exception = exc
         except CloudError as exc:
@@ -292,6 +296,10 @@ class FlowSteps:
             refusal = exc
         await self._refuse(signal, refusal)
         return False
+
+    def _keep(self, signal: Signal) -> None:
+        if signal not in self.kept:
+            insort(self.kept, signal, key=lambda each: each.id)
 
     async def _refuse(self, signal: Signal, exc: Exception) -> None:
         logger.warning("%s: the event %s from the inbox was refused: %s", self.row.id, signal.name, exc)
@@ -310,9 +318,9 @@ class FlowSteps:
             for index, signal in enumerate(waiting):
                 try:
                     await self._take(signal)
-                except CloudError as exc:  # the step before it is written; this one waits for the next time
+                except CloudError as exc:  # the step before it is written; the inbox hands this one over again
                     logger.warning("%s: the event %s has to wait: %s", self.row.id, signal.name, exc)
-                    self.kept.append(signal)
+                    self._left_over(signal)
                 if self.row.incarnation != visit:
                     self.kept += waiting[index + 1 :]
                     break
