@@ -29,7 +29,7 @@ from .drive import take_up
 from .driven import Driven
 from .driving import Driving
 from .endings import Endings
-from .errors import EngineClosed, EventNotAccepted, FlowExists, IncompatibleFlow
+from .errors import EngineClosed, FlowExists, IncompatibleFlow
 from .feed import Feed
 from .flow import Flow
 from .gates import Gates
@@ -253,7 +253,7 @@ class Engine(Looking):
             row = await self._claims.existing(flow)
             machine = self._claims.program(row.machine, flow).machine
             if machine.events.get(type(event).__name__) is not type(event):
-                raise EventNotAccepted(row.state, type(event).__name__, machine=row.machine)
+                raise machine.refusal(row.state, event)
             await keep(inbox_text(machine, row, event))
             return False
 

@@ -175,7 +175,7 @@ class FlowSteps:
             logger.debug("%s dropped %s: visit %s is over", self.row.id, type(event).__name__, incarnation)
             return False
         if self.machine.events.get(type(event).__name__) is not type(event):
-            raise EventNotAccepted(self.row.state, type(event).__name__, machine=self.machine.name)
+            raise self.machine.refusal(self.row.state, event)
         body, event = self.machine.encode_event(event)
         try:
             step = self.machine.step(self.row.state, self.context, event)

@@ -145,14 +145,20 @@ class Machine(Generic[C]):
         """
         name = type(event).__name__
         if self.events.get(name) is not type(event):  # also another class of the same name
-            raise EventNotAccepted(state, name, machine=self.name, stranger=_stranger(event))
+            raise self.refusal(state, event)
         trigger = self._stepper.events[name]
         cursor = _Cursor(state, context)
         if state not in trigger.transitions or not trigger.trigger(cursor, event):
-            raise EventNotAccepted(state, name, machine=self.name)
+            raise self.refusal(state, event)
         # A row was taken, or trigger() would have been False.
         entered = cursor.row is not None and cursor.row.to is not None
         return Step(cursor.state, cast("C", cursor.context), entered)
+
+    def refusal(self, state: str, event: object) -> EventNotAccepted:
+        """The error for what no row of `state` takes; of what is no event at all it has the type."""
+        # Of an event class that was sent instead of an instance of it, that is its metaclass.
+        stranger = None if isinstance(event, Event) else type(event)
+        return EventNotAccepted(state, type(event).__name__, machine=self.name, stranger=stranger)
 
     def accepts(self, state: str) -> frozenset[type[Event]]:
         """The events that have a row in `state`, whatever their guards say."""
@@ -284,11 +290,6 @@ class Machine(Generic[C]):
 
 def _name(function: Callable[..., object] | None) -> str | None:
     return None if function is None else name_of(function)
-
-
-def _stranger(event: object) -> type | None:
-    """The type of what was sent as an event and is none; of an event class itself, its metaclass."""
-    return None if isinstance(event, Event) else type(event)
 
 
 class _RowTaken(transitions.Transition):

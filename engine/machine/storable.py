@@ -69,7 +69,7 @@ class Codec(Generic[S]):
         """
         if type(value) is not self._cls:
             name, wanted = type(value).__name__, self._cls.__name__
-            raise NotStorable(f"{name}: only a {wanted} itself is stored here, and this is another class", field=name)
+            raise NotStorable(f"{name}: only the class {wanted} itself is stored here, and this is another", field=name)
         try:
             text = _ENCODER.encode(value)
         except Exception as exc:  # noqa: BLE001 msgspec raises what it likes

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from systemprompt_cloud.engine.engine import open_engine
-from systemprompt_cloud.engine.errors import MachineInvalid
+from systemprompt_cloud.engine.errors import EventNotAccepted, MachineInvalid
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.engine.machine.parts import ANY, CancelRequested, Context, Event, State, Verdict, on
 from systemprompt_cloud.engine.program import Program, await_signal, by_name
@@ -178,3 +179,29 @@ def test_programs_are_found_by_every_name() -> None:
     )  # fmt: skip
     first, second = program({"quiet": [ring]}), Program(renamed, {"quiet": [ring]})
     assert by_name([first, second, first]) == {"bell": first, "gong": second, "door bell": second, "": second}
+
+
+@pytest.mark.parametrize("sent", [None, "Rung", Rung, {"event": "Rung"}])
+async def test_what_is_sent_and_is_no_event_is_refused_by_its_type(sent: Any, tmp_path: Any) -> None:
+    """To a flow that is driven here, by an activity too, and to one that is not."""
+    paths = CloudPaths(directory=tmp_path, state_directory=tmp_path, origin="explicit")
+    refused: list[str] = []
+
+    async def sends(visit: Visit[Context]) -> None:
+        try:
+            await visit.send(sent)
+        except EventNotAccepted as exc:
+            refused.append(exc.user_message)
+        await trio.sleep_forever()
+
+    async with open_engine(paths, [program({"quiet": [sends]})], clock=VirtualClock(), inline=True) as engine:
+        flow = await engine.start(BELL, Context())
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(EventNotAccepted, match="which is no event"):
+            await flow.send(sent)
+    async with open_engine(paths, [program({"quiet": [sends]})], clock=VirtualClock(), inline=True) as engine:
+        with pytest.raises(EventNotAccepted, match="which is no event"):
+            await engine.send(flow.id, sent)
+        assert [change.kind for change in engine.history(flow.id)] == ["started"]
+    assert len(refused) == 1
+    assert type(sent).__qualname__ in refused[0]

@@ -212,7 +212,7 @@ def test_only_the_context_class_itself_is_stored() -> None:
         card: str = ""
 
     for stranger in (GiftOrder(), Renamed(), Context()):
-        with pytest.raises(NotStorable, match=f"^{type(stranger).__name__}: only a Order itself"):
+        with pytest.raises(NotStorable, match=f"^{type(stranger).__name__}: only the class Order itself"):
             machine().encode_context(stranger)
 
 
