@@ -221,6 +221,9 @@ class _Drawing:
             self._line(last, depth, rail, Span(f"{glyphs.parked} parked, {last.event}{said}", "warn"))
         elif kind == "resumed":
             self._line(last, depth, rail, Span(f"{glyphs.resumed} {count}resumed", "warn"))
+        elif kind == "refused":
+            said = f": {last.message}" if last.message else ""
+            self._line(last, depth, rail, Span(f"{count}{last.event} refused{said}", "warn"))
         else:
             messages = list(dict.fromkeys(change.message for change in happened if change.message))
             said = ": " + glyphs.dot.join(messages) if messages else ""

@@ -51,7 +51,7 @@ One JSON object a line on stdout, and nothing else there. `?` marks a field that
 
 | line | fields |
 | --- | --- |
-| a committed change of a flow | `flow`, `seq`, `at`, `machine`, `event`, `from`, `to`, `message`? |
+| a committed change of a flow | `flow`, `seq`, `at`, `machine`, `kind`, `event`, `from`, `to`, `message`? |
 | the end of a flow | `flow`, `machine`, `state`, `verdict`, `result`, `problem`?, `code`?, `hint`? |
 | interrupted | `flow`, `machine`, `state`, `verdict` (`pending`), `resume`: the command that goes on |
 | an error | `error` (its kind), `message`, `hint`, `exit_code`; about a flow also the fields of "interrupted" |

@@ -32,8 +32,10 @@ from .standing import (
     driver_of,
     ended_as,
     problem_of,
+    refused_of,
     resume_of,
     standing_of,
+    waiting_of,
     way_on_of,
 )
 
@@ -135,6 +137,7 @@ def show(context: typer.Context, flow: IdOrNewest = None) -> None:
         row = find_or_newest(journal, flow)
         children = journal.children(row.id)
         problems = {each.id: problem_of(journal, each) for each in (row, *children)}
+        waiting, refused = waiting_of(journal, row), refused_of(journal, row)
     trouble: dict[str, Any] | None = None
     says_way_on = False
     if row.trouble is not None:
@@ -150,7 +153,8 @@ def show(context: typer.Context, flow: IdOrNewest = None) -> None:
     if settings.json:
         shown, *inside = (as_json(settings, each) | {"problem": problems[each.id]} for each in (row, *children))
         resume = resume_of(settings, row)
-        put_json(shown | {"trouble": trouble, "driver": driver, "children": inside, "resume": resume})
+        inbox = {"waiting": waiting, "refused": refused}
+        put_json(shown | {"trouble": trouble, "driver": driver, "children": inside, "resume": resume} | inbox)
         return
     from ..screen.render import place
 
@@ -166,6 +170,10 @@ def show(context: typer.Context, flow: IdOrNewest = None) -> None:
         put(clean(f"Child:    {child.machine} {child.state} ({standing_of(settings, child)})  {child.id}"))
         if problem := problems[child.id]:
             put(f"          {problem}")
+    if waiting:
+        put(f"Inbox:    {', '.join(waiting)} (not taken yet)")
+    for each in refused:
+        put(f"Refused:  {each['event']}, {_when(each['at'])} UTC: {each['message']}")
     if trouble:
         put(f"Trouble:  {clean(str(trouble.get('message', '')))}")
         put(f"          {clean(str(trouble.get('hint', '')))}")

@@ -75,6 +75,22 @@ def problem_of(journal: Journal, row: FlowRow) -> str:
     return clean(in_words(known or "".join(Change.of(row.machine, record).message for record in last)))
 
 
+def waiting_of(journal: Journal, row: FlowRow) -> list[str]:
+    """The names of the events in a flow's inbox, the oldest first."""
+    return [clean(signal.name) for signal in journal.signals(row.id)]
+
+
+def refused_of(journal: Journal, row: FlowRow) -> list[dict[str, str]]:
+    """The events from its inbox that a flow could not take, and why."""
+    from ...engine.history import Change
+
+    refused = [record for record in journal.records(row.id) if record.kind == "refused"]
+    return [
+        {"at": record.at, "event": clean(record.name), "message": clean(Change.of(row.machine, record).message)}
+        for record in refused
+    ]
+
+
 def way_on_of(settings: Settings, row: FlowRow) -> str:
     """How to go on with a flow that has not ended, in a sentence with a command to paste."""
     from .ways_on import way_on

@@ -106,6 +106,7 @@ def put_change(change: Change) -> None:
         "seq": change.seq,
         "at": change.at,
         "machine": change.machine,
+        "kind": change.kind,
         "event": change.event,
         "from": change.from_state,
         "to": change.to_state,
