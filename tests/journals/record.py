@@ -3,7 +3,8 @@
 The real engine writes it. Its programs have the real machines, and activities that wait to be sent the next event, so
 a flow can be left anywhere. Ids and times are fixed: recording the same version twice gives the same manifest.
 
-A journal is recorded once for each release and never changed afterwards. `tests/engine/test_recorded_journals.py` opens
+A journal is recorded once for each release, and for a tree (by its date) before its tables or its schema change, and
+never changed afterwards. `tests/engine/test_recorded_journals.py` opens
 it with every later version. Until the release is out, `--again` replaces it.
 
 What is in `tests/journals/<release>/`:
