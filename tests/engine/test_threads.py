@@ -144,7 +144,7 @@ async def test_a_flow_that_is_sent_to_without_end_lets_others_have_their_turn(pa
 
 
 async def test_a_cancelled_sender_sends_nothing(paths: CloudPaths) -> None:
-    """In a scope that is cancelled already, neither `visit.send` nor `Flow.send` does anything: both are checkpoints."""
+    """In a scope that is cancelled, neither `visit.send` nor `Flow.send` does anything: both are checkpoints."""
     reached: list[Any] = []
 
     async def pack(visit: Visit[Parcel]) -> Event | None:
