@@ -363,7 +363,7 @@ async def open_engine(
     if not trio.lowlevel.in_trio_task():
         way = 'a portal\'s thread of its own, anyio.from_thread.start_blocking_portal("trio")'
         raise RuntimeError(f"the flows run in trio: trio.run(main), or beside asyncio {way} (docs/guides/embed.md)")
-    with Journal(paths.journal, make_directory=directory_maker(paths)) as journal:
+    with Journal(paths.journal, make_directory=directory_maker(paths), owners=paths.owners) as journal:
         owner = Owner(paths.owners)
         vault = VaultFiles(paths.vault)
         try:

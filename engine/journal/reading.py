@@ -87,6 +87,10 @@ class Reading:
             clauses.append("parent IS NULL")
         return self._rows(f"WHERE {' AND '.join(clauses)} ORDER BY id DESC LIMIT ?", (*values, limit))
 
+    def unfinished_ids(self) -> list[str]:
+        """The ids of the flows that have not ended."""
+        return [row[0] for row in self._read("SELECT id FROM flows WHERE status <> 'ended'", ())]
+
     def unfinished_with_key(self, machine: str, key: str) -> FlowRow | None:
         """The one flow of this machine and key that has not ended."""
         return self._one("WHERE machine = ? AND key = ? AND status <> 'ended'", (machine, key))
