@@ -141,15 +141,6 @@ def _make_dirs(path: Path) -> None:
         path.mkdir(PRIVATE_DIR, exist_ok=True)
 
 
-def sync_file(path: Path) -> None:
-    """Force a file's content to disk. Raises `OSError`."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def sync_dir(path: Path) -> None:
     """Force a directory's entries to disk. Raises `OSError`."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -8,7 +8,7 @@ The journal is the truth. A step counts when it is on disk; nothing is shown, se
 Leaving the `async with` interrupts every flow in its current state, as Ctrl-C does; all of them can be resumed. A flow
 is driven by one process at a time; another one gets `FlowBusy`, and can send it events through the inbox.
 
-What stops a flow before its end (no login, a full disk, a bug) *parks* it: the flow keeps its state and records the
+What stops a flow before its end (no login, a full disk, a bug) *pauses* it: the flow keeps its state and records the
 reason, and `resume` continues from there.
 """
 

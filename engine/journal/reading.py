@@ -130,7 +130,7 @@ class Reading:
         try:
             return standing_intents(self._records(where, (flow, incarnation)))
         except msgspec.DecodeError as exc:
-            raise JournalCorrupted(f"flow {flow}: why it was parked cannot be read in {self.path}: {exc}") from exc
+            raise JournalCorrupted(f"flow {flow}: why it is paused cannot be read in {self.path}: {exc}") from exc
 
     def signals(self, flow: str | None = None) -> list[Signal]:
         """The signals a flow has not taken, the oldest first; of every flow when none is given."""

@@ -26,7 +26,7 @@ from typing import Final
 
 import msgspec
 
-from ...base.files import sync_dir, sync_file
+from ...base.files import sync_dir
 from ...base.log import get_logger
 from ...base.remedies import Remedy
 from ..errors import JournalBusy, JournalError
@@ -206,7 +206,8 @@ def _copy(path: Path, version: int) -> Path:
             with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
                 source.backup(target)
                 target.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
-            sync_file(copy)
+            with copy.open("rb") as file:
+                os.fsync(file.fileno())
             sync_dir(copy.parent)
         except BaseException:
             copy.unlink(missing_ok=True)
