@@ -143,7 +143,7 @@ class Answers:
                 if kind != "repeat":
                     yield "nobody asked to repeat anything"
             case JournalError():
-                if not any(what != "vault" for what in failed):
+                if all(what.startswith("vault") for what in failed):
                     yield "no write failed"
             case Io():
                 if not failed:

@@ -21,7 +21,7 @@ _ID: Final = re.compile(rf"\b[{ALPHABET}]{{18}}\b")
 
 
 class Wrote(NamedTuple):
-    """A record was committed."""
+    """A record was committed; `at` is the scheduler's time."""
 
     process: int
     flow: str
@@ -30,6 +30,7 @@ class Wrote(NamedTuple):
     name: str
     state: str
     incarnation: int
+    at: float
 
 
 class Changed(NamedTuple):

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
+from datetime import datetime
 from typing import Any, Final, TypeAlias, cast
 
 import trio
+from systemprompt_cloud.base.moments import parse_moment
 from systemprompt_cloud.engine import drive, driving, endings
 from systemprompt_cloud.engine import engine as engine_module
 from systemprompt_cloud.engine import run as run_module
 from systemprompt_cloud.engine.claims import Claims
+from systemprompt_cloud.engine.countdown import Countdown
 from systemprompt_cloud.engine.driving import Driving
 from systemprompt_cloud.engine.endings import Endings
 from systemprompt_cloud.engine.errors import FlowParked, JournalError
@@ -171,6 +174,19 @@ def kept_events_stay(stack: ExitStack) -> None:
     _leave_out(stack, LiveFlow, "_take_kept")
 
 
+def deadlines_follow_the_wall_clock(stack: ExitStack) -> None:
+    """A state that is entered after the wall clock was set reads its deadline as a moment of that clock."""
+
+    def fault(_: Function) -> Function:
+        def moment(countdown: Countdown) -> datetime | None:
+            text = countdown._text  # pyright: ignore[reportPrivateUsage]
+            return None if text is None else parse_moment(text)
+
+        return moment
+
+    _replace(stack, Countdown, "moment", fault)
+
+
 # --- what is written --------------------------------------------------------------------------------------------------
 
 
@@ -273,6 +289,7 @@ PLANTS: Final[dict[str, Plant]] = {
         pauses_are_written_once,
         inbox_waits_for_the_next_look,
         kept_events_stay,
+        deadlines_follow_the_wall_clock,
         intents_after_the_end,
         errors_are_swallowed,
         groups_fail_silently,

@@ -170,12 +170,12 @@ class Process:
         self.around.log.add(Failed(self.number, flows, what))
         return True
 
-    def vault_fails_now(self, flow: str) -> bool:
+    def vault_fails_now(self, what: str, flow: str) -> bool:
         """Whether an access to the vault fails, as the plan wants it."""
         if not self.vault_failing:
             return False
         self.vault_failing -= 1
-        self.around.log.add(Failed(self.number, frozenset({flow}), "vault"))
+        self.around.log.add(Failed(self.number, frozenset({flow}), f"vault {what}"))
         return True
 
     def recover(self) -> None:
