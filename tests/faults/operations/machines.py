@@ -178,7 +178,7 @@ class Work(Protocol):
 
 
 class Watcher(Protocol):
-    """What activities report to, and who gives them their orders."""
+    """What activities report to, and get their orders from."""
 
     @property
     def turns(self) -> int:

@@ -69,7 +69,7 @@ async def _open(*_: object) -> AsyncGenerator[None]:
 
 
 def flows_without_gates(stack: ExitStack) -> None:
-    """Who resumes, cancels or sends does not wait for who is at the same flow."""
+    """Calls that resume, cancel or send do not wait for each other when they are about one flow."""
     _replace(stack, Gates, "flow", lambda _: _open)
 
 
@@ -102,7 +102,7 @@ class _OpenGates:
 
 
 def claims_first(stack: ExitStack) -> None:
-    """A flow is claimed in a transaction of its own; who is cancelled before the next one keeps it."""
+    """A flow is claimed in a transaction of its own; a resume that is cancelled before the next one keeps it."""
 
     def fault(original: Function) -> Function:
         async def take_over(claims: Claims, flow: str, write: Callable[[LiveFlow], Awaitable[object]]) -> LiveFlow:

@@ -154,7 +154,7 @@ def _run_here(original: Wrapped) -> Wrapped:
 
 
 async def _run_thread(process: Process, function: Callable[[], Any]) -> Any:
-    """As in a thread, which takes as long as the plan says, on a scheduler that can be repeated."""
+    """As in a thread, but on the scheduler, and with the plan's latency."""
     await trio.lowlevel.checkpoint_if_cancelled()
     await _wait(process)
     try:
@@ -164,7 +164,7 @@ async def _run_thread(process: Process, function: Callable[[], Any]) -> Any:
 
 
 def _timed(original: Any) -> SimpleNamespace:
-    """The module `time`, for a journal's commits: a write takes as long as the plan says."""
+    """The module `time`, for a journal's commits: a write takes as long as the plan wants."""
     now = 0.0
 
     def perf_counter() -> float:

@@ -141,7 +141,7 @@ class Simulation:
         self._nursery: trio.Nursery | None = None
 
     def run(self, *, log: bool = False) -> Report:
-        """Carry the plan out and examine the result; with `log`, tell what happened although nothing is wrong."""
+        """Carry the plan out and examine the result; with `log`, report what happened although nothing is wrong."""
         seed_scheduler(self.plan.seed)
         failure: list[str] = []
         try:
@@ -303,11 +303,11 @@ class Simulation:
         await self._let_pass(1)
         await self._call_for_each(process, "resume")
         await self._settle(partial(spec.problems_at_rest, self, final=True))
-        judged = len(self.log.calls)
+        checked = len(self.log.calls)
         self.problems += spec.wrong_answers(self, self.log.calls)
         await self._call_for_each(process, "cancel")
         await self._settle(partial(spec.problems_after_all, self))
-        self.problems += spec.wrong_answers(self, self.log.calls[judged:])
+        self.problems += spec.wrong_answers(self, self.log.calls[checked:])
         process.leave()
         await self._settle(lambda: [f"process {each.number} does not close" for each in self._unclosed()])
 
@@ -373,7 +373,7 @@ class CarryOut(Protocol):
     """Carries out plans."""
 
     def __call__(self, plan: Plan, *, log: bool = False) -> Report:
-        """Carry out a plan; with `log`, tell what happened although nothing is wrong."""
+        """Carry out a plan; with `log`, report what happened although nothing is wrong."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The specification: what must be true at rest, and of everything a caller was told.
+"""The specification: what must be true at rest, and of what calls returned.
 
 Nothing here knows how the engine does it. Every flow is driven by exactly one process, or has ended, or can be reached;
 and every acknowledged operation has its effect.
@@ -64,12 +64,12 @@ def problems_after_all(simulation: Simulation) -> list[str]:
 
 
 def wrong_answers(simulation: Simulation, calls: Sequence[Call]) -> list[str]:
-    """What is wrong with what callers were told, by what is in the journal now."""
+    """What is wrong with what calls returned, by what is in the journal now."""
     answers = Answers(simulation, Numbers(simulation.journal, simulation.log, EVERY_FLOW))
     return [*answers.wrong(calls), *answers.wrong_for_activities()]
 
 
-# --- who drives what --------------------------------------------------------------------------------------------------
+# --- driving ----------------------------------------------------------------------------------------------------------
 
 
 def _drivers(simulation: Simulation, row: FlowRow) -> list[int]:
@@ -105,7 +105,7 @@ def _wrong_driver(simulation: Simulation, row: FlowRow) -> Iterator[str]:
 
 
 def _wrong_deadline(simulation: Simulation, row: FlowRow) -> Iterator[str]:
-    """A deadline passes after as long as the flow was told, however often the wall clock is set meanwhile.
+    """A deadline passes after the seconds of the flow's context, however often the wall clock is set meanwhile.
 
     Only of flows that were never resumed: the deadline of another is a moment of the wall clock when it is read.
     """
@@ -124,8 +124,8 @@ def _wrong_deadline(simulation: Simulation, row: FlowRow) -> Iterator[str]:
 def _wrong_secrets(simulation: Simulation, row: FlowRow, *, final: bool) -> Iterator[str]:
     if row.status != "ended" or not (simulation.paths.vault / f"{row.id}.json").exists():
         return
-    # Whoever is killed between an end and the removal leaves it to the next one that opens the directory; so does,
-    # where the engine does not try again, whoever could not remove it.
+    # A process that is killed between an end and the removal leaves it to the next engine that is opened, as does one
+    # that could not remove it.
     failed = any(entry.what == "vault discard" and row.id in entry.flows for _, entry in simulation.log.failures)
     left = any(process.dead for process in simulation.processes) or (failed and not semantics.REMOVES_AGAIN)
     if final or not left:
@@ -148,7 +148,7 @@ def _wrong_children(simulation: Simulation, *, final: bool) -> Iterator[str]:
     for row in orphans(simulation.journal):
         parent = simulation.journal.flow(row.parent or "")
         assert parent is not None
-        # Nobody drives the parent: whoever resumes it stops the child.
+        # Where nothing drives the parent, its next resume stops the child.
         if final or _drivers(simulation, row) or _drivers(simulation, parent):
             yield f"{row.id} goes on in {row.state}; its parent is {parent.status} in visit {parent.incarnation}"
 
@@ -169,7 +169,7 @@ def _wrong_signals(simulation: Simulation, rows: dict[str, FlowRow]) -> Iterator
 def _visited_since(simulation: Simulation, row: FlowRow, signal: Signal) -> bool:
     """Whether the flow was resumed in this visit after the signal was left, and its activities began after that.
 
-    Whoever is stopped between the two leaves the signal to the next one, and so does whoever could not write.
+    A process that is stopped between the two, or cannot write, leaves the signal to the next one.
     """
     log = simulation.log
     resumed = [
