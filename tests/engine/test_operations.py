@@ -1,4 +1,4 @@
-"""Whatever several processes do to the same flows at the same moment, and whatever fails, the engine keeps its word.
+"""Several processes operate on the same flows at the same moment, writes fail, and no promise of the engine is broken.
 
 The model is `tests/faults/operations`: `python -m tests.faults.operations --help`.
 """
@@ -53,7 +53,7 @@ def carry_out() -> Iterator[CarryOut]:
         yield carry_out
 
 
-def said(report: Report) -> str:
+def text_of(report: Report) -> str:
     """A history and the promises it broke, for people."""
     return "\n".join([*report.plan.lines(), *report.problems])
 
@@ -65,7 +65,7 @@ def test_random_operations_break_no_promise(carry_out: CarryOut) -> None:
     """Histories by seed; `python -m tests.faults.operations --histories 1 --seed N` shows the one that failed."""
     for seed in range(by_length(150, 20_000)):
         report = carry_out(generate(seed))
-        assert not report.problems, said(report)
+        assert not report.problems, text_of(report)
 
 
 @settings(max_examples=by_length(40, 2000), deadline=None, suppress_health_check=QUIET)
@@ -73,7 +73,7 @@ def test_random_operations_break_no_promise(carry_out: CarryOut) -> None:
 def test_operations_of_hypothesis_break_no_promise(carry_out: CarryOut, plan: Plan) -> None:
     """Hypothesis makes the operations, and as few of them as fail."""
     report = carry_out(plan)
-    assert not report.problems, said(report)
+    assert not report.problems, text_of(report)
 
 
 # --- and what is broken is found --------------------------------------------------------------------------------------
