@@ -259,6 +259,8 @@ class Simulation:
         if operation.kind == "order":
             self._give_order(operation)
         elif operation.kind == "set_clock":
+            # Not while a start or a step is being written: until that is on disk its deadline is only a moment.
+            await wait_all_tasks_blocked()
             self._wall.set_forward(operation.times)
         elif not process.open:
             return
