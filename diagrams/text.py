@@ -214,7 +214,7 @@ class _Drawing:
         count = f"{len(happened)} {glyphs.times} " if len(happened) > 1 else ""
         if kind == "intent":
             # The key is `flow:visit:effect`; flow and visit are on the page already.
-            effects = ", ".join(change.event.rpartition(":")[2] for change in happened)
+            effects = ", ".join(change.event.split(":", 2)[-1] for change in happened)
             self._line(None, depth, rail, Span(f"{glyphs.intent} announced {effects}", "dim"))
         elif kind == "parked":
             said = f": {last.message}" if last.message else ""

@@ -7,10 +7,8 @@ stopped, to go on with it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
-
-import msgspec
 
 from .driven import Driven
 from .errors import KeyInUse
@@ -21,7 +19,7 @@ from .journal.records import FlowRow
 from .live import LiveFlow
 from .machine.machine import Machine
 from .machine.parts import Context
-from .starting import different_fields
+from .starting import check_text, different_fields, started_context
 from .steps import Why
 from .store import Store
 from .visit import Program
@@ -55,11 +53,21 @@ class Children:
         begin: How one is begun.
         resume: How one is resumed.
         wait: How one is waited for.
+        check_known: Raises `IncompatibleFlow` for a machine the engine was not opened with.
     """
 
     def __init__(
-        self, store: Store, driven: Driven, gates: Gates, *, begin: BeginChild, resume: ResumeChild, wait: WaitForChild
+        self,
+        store: Store,
+        driven: Driven,
+        gates: Gates,
+        *,
+        begin: BeginChild,
+        resume: ResumeChild,
+        wait: WaitForChild,
+        check_known: Callable[[Machine[Any]], None],
     ) -> None:
+        self._check_known = check_known
         self._store = store
         self._driven = driven
         self._gates = gates
@@ -72,6 +80,9 @@ class Children:
     ) -> Outcome:
         """Run the child of one visit to its end: begin it, or find it and resume it; see `Visit.run_child`."""
         machine, flow = program.machine, parent.row.id
+        self._check_known(machine)
+        if key is not None:
+            check_text(key, "key")
         _, context = machine.encode_context(context)
         child = child_flow_id(flow, machine.name, visit, key)
         for name in machine.names:
@@ -90,14 +101,8 @@ class Children:
     async def _check_same(self, machine: Machine[Any], parent: LiveFlow, found: FlowRow, context: Context) -> None:
         if found.parent != parent.row.id or found.machine not in machine.names:
             raise KeyInUse(found.id, ("machine",), how="has the id of this child")
-        records = await self._store.records(found.id)
-        if not machine.wrote(found.version, found.fingerprint) or any(each.kind == "migrated" for each in records):
-            return  # what an older table was given is said in its terms
-        try:
-            started = machine.decode_context(records[0].body)
-        except msgspec.DecodeError:
-            return
-        if fields := different_fields(started, context):
+        started = started_context(machine, found, await self._store.records(found.id))
+        if started is not None and (fields := different_fields(started, context)):
             raise KeyInUse(found.id, fields, how="is this child")
 
     async def stop(self, flow: str) -> None:

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from ..base.clock import Clock
 from ..base.moments import parse_moment
+
+
+class Reading(NamedTuple):
+    """Both clocks at one moment."""
+
+    now: datetime
+    elapsed: float
+
+
+def read_clocks(clock: Clock) -> Reading:
+    """Both clocks now."""
+    return Reading(clock.now(), clock.elapsed())
 
 
 class Countdown:
@@ -24,12 +37,17 @@ class Countdown:
         self._text: str | None = None
         self._end = 0.0
 
-    def follow(self, deadline: str | None) -> None:
-        """The flow's deadline is now this one, as the journal writes it; the same one goes on counting."""
+    def follow(self, deadline: str | None, read: Reading | None = None) -> None:
+        """The flow's deadline is now this one, as the journal writes it; the same one goes on counting.
+
+        Args:
+            deadline: RFC 3339, or None for never.
+            read: Both clocks when the deadline was decided, if that was before: the wall clock may be set in between.
+        """
         if deadline != self._text:
             if deadline is not None:
-                left = (parse_moment(deadline) - self._clock.now()).total_seconds()
-                self._end = self._clock.elapsed() + left
+                at = read or read_clocks(self._clock)
+                self._end = at.elapsed + (parse_moment(deadline) - at.now).total_seconds()
             self._text = deadline
 
     def moment(self) -> datetime | None:

@@ -26,6 +26,10 @@ class Disk:
         # Of our own: activities may hold every thread of trio's, and wait in them for what is written here.
         self._threads = trio.CapacityLimiter(THREADS)
 
+    def another(self) -> Disk:
+        """The same with threads of its own."""
+        return Disk(inline=self._inline)
+
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call something that waits for the disk, in a thread."""
         if self._inline:

@@ -9,6 +9,8 @@ say.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
 import trio
 
@@ -16,12 +18,13 @@ from ..base.errors import CloudError
 from ..base.log import get_logger
 from .claims import Claims
 from .driven import Driven
-from .errors import EventNotAccepted, FlowBusy, IncompatibleFlow
+from .errors import EventNotAccepted, FlowBusy, IncompatibleFlow, TableFailed
 from .gates import Gates
 from .journal.records import FlowRow
 from .ledger import Ledger
 from .live import LiveFlow
 from .machine.parts import CancelRequested
+from .nursery import in_task
 from .secrets import discard_secrets
 from .signals import ask_to_end
 from .store import Ownership, Vault
@@ -40,6 +43,7 @@ class Endings:
         driven: Which are driven here.
         vault: Where their secrets are.
         gates: Each flow's gate.
+        nursery: Where flows are cancelled.
         go_on: Drives a flow whose table does something before it ends.
     """
 
@@ -51,6 +55,7 @@ class Endings:
         driven: Driven,
         vault: Vault,
         gates: Gates,
+        nursery: trio.Nursery,
         go_on: Callable[[LiveFlow], None],
     ) -> None:
         self._store = store
@@ -59,64 +64,112 @@ class Endings:
         self._driven = driven
         self._vault = vault
         self._gates = gates
+        self._nursery = nursery
         self._go_on = go_on
 
     async def cancel(self, flow: str, reason: str) -> bool:
-        """Stop a flow, whoever drives it; see `Engine.cancel`."""
-        async with self._gates.flow(flow):
-            row = await self._claims.existing(flow)
-            if row.status == "ended":
-                return True
-            live = self._driven.driven(flow)
-            if live is not None and await self.cancel_driven(live, reason):
-                return live.ended
-            return await self._cancel_undriven(flow, reason)
+        """Stop a flow, whoever drives it; see `Engine.cancel`.
+
+        It is done in a task of the engine: stopped halfway, it would leave a parent that runs on without its children.
+        """
+        return await in_task(self._nursery, partial(self._cancel, flow, reason))
 
     async def cancel_wholly(self, flow: str, reason: str) -> None:
         """Stop a flow, and wait until nothing of it runs here: its port is free and its tasks are gone."""
-        live = self._driven.driven(flow)
+        before = self._driven.driven(flow)
         await self.cancel(flow, reason)
-        if live is not None:
-            await live.settled.wait()
+        for live in (before, self._driven.driven(flow)):  # its table may do something before it ends
+            if live is not None:
+                await live.settled.wait()
+
+    async def _cancel(self, flow: str, reason: str) -> bool:
+        while True:
+            async with self._gates.flow(flow):
+                row = await self._claims.existing(flow)
+                if row.status == "ended":
+                    return True
+                live = self._driven.driven(flow)
+                if live is None and not await self._may_end(row, reason):
+                    return False
+            if live is None:
+                await self._cancel_children(flow, reason)
+                with suppress(FlowBusy):  # another process was quicker: looked at anew
+                    async with self._gates.flow(flow):
+                        if self._driven.driven(flow) is None:
+                            return await self._end_here(flow, reason)
+            elif await self.cancel_driven(live, reason):
+                return live.ended
 
     async def cancel_driven(self, live: LiveFlow, reason: str, *, signal: int | None = None) -> bool:
-        """Stop a flow that is driven here; the caller is at its gate, and `signal` leaves the inbox with the step.
+        """Stop a flow that is driven here; `signal` leaves the inbox with the step.
+
+        While its children are being cancelled nothing else happens to it, and nobody has to wait for that.
 
         Returns:
             False when it is not driven here any more.
+
+        Raises:
+            EventNotAccepted: Its state has no row for `CancelRequested`, or a guard refused it; nothing was changed.
+            TableFailed: The table's update raised; nothing was changed.
         """
         async with live.lock:
             if live.stopped:
                 return False
+            if live.ended:
+                return True
+            first = None if live.cancelling else live.look_up(CancelRequested(reason))
+            if first is not None:
+                live.cancelling, live.decided = True, trio.Event()
+        if first is None:  # somebody else cancels it: what comes of that counts for both
+            await live.decided.wait()
+            return await self.cancel_driven(live, reason, signal=signal)
+        try:
             await self._cancel_children(live.row.id, reason)
-            if not live.ended:
-                await live.step_alone(CancelRequested(reason), signal=signal)
+            async with live.lock:
+                if live.stopped:
+                    return False
+                if not live.ended:
+                    await live.step_alone(CancelRequested(reason), signal=signal)
+        finally:
+            live.cancelling = False
+            live.decided.set()
         return True
 
-    async def _cancel_undriven(self, flow: str, reason: str) -> bool:
+    async def _may_end(self, row: FlowRow, reason: str) -> bool:
+        """Whether a flow that nobody drives here may be ended here; the process that drives it is asked to end it.
+
+        Raises:
+            EventNotAccepted: Its state has no row for `CancelRequested`, or a guard refused it.
+        """
         try:
-            self._claims.refuse_busy(await self._claims.existing(flow))
-            await self._cancel_children(flow, reason)
-            return await self._end_here(flow, reason)
+            self._claims.refuse_busy(row)
+            (await self._claims.load(row)).look_up(CancelRequested(reason))
         except FlowBusy:
-            try:
-                await ask_to_end(self._store, self._ledger.clock, flow, reason)
-            except EventNotAccepted:  # it has ended meanwhile
-                return True
+            with suppress(EventNotAccepted):  # it has ended meanwhile
+                await ask_to_end(self._store, self._ledger.clock, row.id, reason)
             return False
-        except IncompatibleFlow:
-            await self._abandon(await self._claims.existing(flow), reason)
-            return True
+        except (IncompatibleFlow, TableFailed) as exc:
+            logger.debug("flow %s will end without its table: %s", row.id, exc)
+        return True
 
     async def _end_here(self, flow: str, reason: str) -> bool:
+        known = self._driven.known(flow)
         ended = False
         with trio.CancelScope(shield=True):  # written and driven, or neither
-            live = await self._claims.take_over(flow, lambda live: live.step(CancelRequested(reason)))
-            ended = live.ended
-            if ended:
-                await discard_secrets(self._vault, flow)
+            try:
+                live = await self._claims.take_over(flow, lambda live: live.step(CancelRequested(reason)))
+            except (IncompatibleFlow, TableFailed):
+                await self._abandon(await self._claims.existing(flow), reason)
+                ended = True
             else:
-                self._go_on(live)
+                ended = live.ended
+                if ended:
+                    await discard_secrets(self._vault, flow)
+                else:
+                    await self._vault.make_known(flow)
+                    self._go_on(live)
+            if known is not None:
+                self._driven.forget(known)
         return ended
 
     async def _cancel_children(self, flow: str, reason: str) -> None:

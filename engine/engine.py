@@ -14,7 +14,7 @@ reason, and `resume` continues from there.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
@@ -24,12 +24,13 @@ from ..base.clock import Clock, SystemClock
 from ..base.moments import moment_text
 from .children import Children
 from .claims import Claims
+from .countdown import Reading, read_clocks
 from .disk import Disk
 from .drive import take_up
 from .driven import Driven
 from .driving import Driving
 from .endings import Endings
-from .errors import EngineClosed, FlowExists, IncompatibleFlow
+from .errors import EngineClosed, FlowExists
 from .feed import Feed
 from .flow import Flow
 from .gates import Gates
@@ -52,7 +53,7 @@ from .nursery import open_plain_nursery
 from .paths import Places, directory_maker
 from .secrets import discard_secrets
 from .signals import inbox_text
-from .starting import check_key, check_same_start
+from .starting import check_key, check_same_start, check_text, started_context
 from .steps import Why
 from .visit import Program
 
@@ -77,7 +78,8 @@ class Engine(Looking):
         super().__init__(store, feed, driven, claims)
         self.clock = clock
         self.vault = vault
-        self._secrets = FileVault(vault, disk)
+        # Threads of its own: activities on the disk may wait for what is kept here.
+        self._secrets = FileVault(vault, disk.another())
         self._disk = disk
         self._nursery = nursery
         self._gates = Gates()
@@ -85,11 +87,24 @@ class Engine(Looking):
         self._claims = claims
         self._driving = Driving(store, self._secrets, self._driven, self._gates, nursery)
         self._endings = Endings(
-            store, self._ledger, self._claims, self._driven, self._secrets, self._gates, self._driving.set_going
+            store,
+            self._ledger,
+            self._claims,
+            self._driven,
+            self._secrets,
+            self._gates,
+            nursery,
+            self._driving.set_going,
         )
-        self._inbox = Inbox(store, owner.name, self._driven, self._endings, self._gates, nursery)
+        self._inbox = Inbox(store, owner.name, self._driven, self._endings, nursery)
         self._children = Children(
-            store, self._driven, self._gates, begin=self._begin, resume=self._resume, wait=self.wait
+            store,
+            self._driven,
+            self._gates,
+            begin=self._begin,
+            resume=self._resume,
+            wait=self.wait,
+            check_known=self._claims.check_known,
         )
         self._driving.connect(self._inbox, self._children, self._endings.cancel_wholly)
         self._closed = False
@@ -113,6 +128,7 @@ class Engine(Looking):
         key: str | None = None,
         secrets: Mapping[str, str] | None = None,
         after_end: Literal["again", "return"] = "again",
+        why: Why = "person",
     ) -> Flow:
         """Start a flow, or resume the unfinished one of the same machine and key.
 
@@ -122,6 +138,8 @@ class Engine(Looking):
                 field of the machine's `identity` must be the same.
             key: Makes starting idempotent while the flow is unfinished.
             secrets: Put in the flow's vault first; the context may refer to them as `vault:<name>`.
+            why: Why an unfinished flow is resumed; see `resume`. A program that starts its flows anew after each crash
+                gives `handover`, or no deadline that waits for a person would ever pass.
             after_end: What becomes of a key whose flow has ended: `again` starts a new flow, `return` gives back the
                 ended one.
 
@@ -135,8 +153,7 @@ class Engine(Looking):
             Io: A secret could not be written; nothing was started.
         """
         self._refuse_closed()
-        if self._claims.program(machine.name).machine is not machine:
-            raise IncompatibleFlow(f"the engine was opened with another machine of the name {machine.name}")
+        self._claims.check_known(machine)
         _, context = machine.encode_context(context)
         if key is None:
             return await self._start(machine, context, None, secrets)
@@ -146,23 +163,25 @@ class Engine(Looking):
                 found = await self.store.unfinished_with_key(name, key)
                 if found is None and after_end == "return":
                     found = await self.store.newest_with_key(name, key)
-                if found is not None and await self._same_flow(machine, found, context, after_end):
+                if found is not None and await self._same_flow(machine, found, context, after_end, why):
                     return Flow(self, found.id)
             try:
                 return await self._start(machine, context, key, secrets)
             except FlowExists as exc:  # another process was quicker
                 found = await self._claims.existing(exc.flow)
-                if await self._same_flow(machine, found, context, after_end):
+                if await self._same_flow(machine, found, context, after_end, why):
                     return Flow(self, exc.flow)
             return await self._start(machine, context, key, secrets)  # that one has ended meanwhile
 
     async def _same_flow(
-        self, machine: Machine[Any], found: FlowRow, context: Context, after_end: Literal["again", "return"]
+        self, machine: Machine[Any], found: FlowRow, context: Context, after_end: Literal["again", "return"], why: Why
     ) -> bool:
         """Whether a flow with the same key is the one that is asked for; it is resumed."""
-        check_same_start(machine, found.id, self.context(found.id), context)
+        started = started_context(machine, found, await self.store.records(found.id))
+        if started is not None:
+            check_same_start(machine, found.id, started, context)
         if found.status != "ended":
-            await self._resume(found.id)
+            await self._resume(found.id, why=why)
         return after_end == "return" or self.row(found.id).status != "ended"
 
     async def resume(self, flow: str, *, repeat: bool = False, why: Why = "person") -> Flow:
@@ -240,9 +259,8 @@ class Engine(Looking):
         self._refuse_closed()
         await trio.lowlevel.checkpoint_if_cancelled()
 
-        async def keep(text: str) -> Sequence[Signal]:
-            await self.store.post(flow, moment_text(self.clock.now()), type(event).__name__, text)
-            return await self.store.signals(flow)
+        async def keep(text: str) -> Signal:
+            return await self.store.post(flow, moment_text(self.clock.now()), type(event).__name__, text)
 
         async with self._gates.flow(flow):
             live = self.driven(flow)
@@ -268,10 +286,14 @@ class Engine(Looking):
 
         Raises:
             FlowNotFound: No flow has this id.
-            EventNotAccepted: The flow's state has no row for `CancelRequested`.
+            EventNotAccepted: The flow's state has no row for `CancelRequested`, or a guard refused it; its children
+                were not cancelled either.
+            NotStorable: The reason is no text that can be stored.
+            TableFailed: The update of that row raised, and the flow is driven here; nothing was changed.
             JournalError: It could not be written; children that had ended before stay ended.
         """
         self._refuse_closed()
+        check_text(reason, "reason")
         return await self._endings.cancel(flow, reason)
 
     # --- inside -----------------------------------------------------------------------------------------------------
@@ -285,7 +307,13 @@ class Engine(Looking):
             self.feed.publish(Change.of(row.machine, record))
 
     def _enliven(
-        self, program: Program[Any], row: FlowRow, context: Context, migrated: tuple[FlowRow, Record] | None = None
+        self,
+        program: Program[Any],
+        row: FlowRow,
+        context: Context,
+        migrated: tuple[FlowRow, Record] | None = None,
+        *,
+        read: Reading | None = None,
     ) -> LiveFlow:
         return LiveFlow(
             program,
@@ -298,6 +326,7 @@ class Engine(Looking):
             owner=self._claims.owner,
             migrated=migrated,
             left_over=self._inbox.hand_over,
+            read=read,
         )
 
     async def _start(
@@ -319,8 +348,9 @@ class Engine(Looking):
         secrets: Mapping[str, str] | None = None,
     ) -> None:
         """Write a new flow and drive it; the caller is at its gate."""
+        read = read_clocks(self.clock)
         row, record = first_lines(
-            flow, machine, context, now=self.clock.now(), key=key, parent=parent, owner=self._claims.owner
+            flow, machine, context, now=read.now, key=key, parent=parent, owner=self._claims.owner
         )
         try:
             for name, secret in (secrets or {}).items():
@@ -330,7 +360,7 @@ class Engine(Looking):
             if secrets:
                 await discard_secrets(self._secrets, flow)
             raise
-        self._driving.set_going(self._enliven(self._claims.program(machine.name), row, context))
+        self._driving.set_going(self._enliven(self._claims.program(machine.name), row, context, read=read))
 
 
 @asynccontextmanager

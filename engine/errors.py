@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..base.errors import EXIT_PENDING, CloudError, Io
+from ..base.redaction import redact
 from ..base.remedies import Remedy
 
 # --- machines and flows --------------------------------------------------------------------------------
@@ -113,10 +114,10 @@ class UsedTwice(CloudError, hint="Give each a name of its own: `item=` for an ef
 
 
 class KeyInUse(CloudError):
-    """The unfinished flow with this key was started for something else.
+    """The flow with this key was started for something else.
 
     Attributes:
-        flow: The id of the unfinished flow.
+        flow: The flow's id.
         fields: The fields of the context that differ.
     """
 
@@ -177,6 +178,20 @@ class ActivitiesRanDry(
     CloudError, hint="This is a bug in the flow's activities; the flow is kept and can be resumed once that is fixed."
 ):
     """Every activity of a state ended and none led out of it: a bug in the flow, not in what the user did."""
+
+
+class TableFailed(CloudError, hint="Fix the guard or the update of that row; the flow is unchanged."):
+    """A guard or an update of a table raised; nothing was changed, and what it raised is the `__cause__`.
+
+    Attributes:
+        state: The flow's state.
+        event: The event's name.
+    """
+
+    def __init__(self, machine: str, state: str, event: str, cause: BaseException) -> None:
+        why = f"{type(cause).__name__}: {redact(str(cause))}"
+        super().__init__(f"{machine} in state {state} cannot take {event}: its table raised {why}")
+        self.state, self.event = state, event
 
 
 class UnexpectedFailure(

@@ -208,8 +208,39 @@ def first_lines(
     return row, record
 
 
+def plain_outcome(row: FlowRow) -> Outcome:
+    """The outcome of a flow that has ended, by what is stored alone."""
+    try:
+        known = msgspec.json.decode(row.context, type=dict[str, object])
+    except (msgspec.DecodeError, UnicodeError):
+        known = {}
+    problem, code = (str(known.pop(name, "")) for name in ("problem", "problem_code"))
+    good = row.verdict == "success"
+    return Outcome(
+        flow=row.id,
+        machine=row.machine,
+        state=row.state,
+        verdict=row.verdict or "",
+        problem="" if good else problem,
+        code="" if good else code,
+        result=known,
+    )
+
+
 def outcome_of(machine: Machine[Any], row: FlowRow, context: Context) -> Outcome:
-    """The outcome of a flow that has ended."""
+    """The outcome of a flow that has ended.
+
+    Raises:
+        UnexpectedFailure: `Machine.result` raised.
+    """
+    try:
+        result = machine.result(context)
+    except Exception as exc:
+        raise UnexpectedFailure(
+            f"flow {row.id} has ended in {row.state}, and the machine's result raised {type(exc).__name__}: "
+            f"{redact(str(exc))}",
+            hint="Fix `result`; the flow and what it knows are in the journal.",
+        ) from exc
     return Outcome(
         flow=row.id,
         machine=row.machine,
@@ -217,5 +248,5 @@ def outcome_of(machine: Machine[Any], row: FlowRow, context: Context) -> Outcome
         verdict=cast("str", row.verdict),
         problem="" if row.verdict == "success" else context.problem,
         code="" if row.verdict == "success" else context.problem_code,
-        result=machine.result(context),
+        result=result,
     )

@@ -15,7 +15,7 @@ from ..base.errors import CloudError
 from ..base.log import get_logger
 from .driven import Driven
 from .endings import Endings
-from .gates import Gates
+from .errors import EventNotAccepted, NotStorable, TableFailed
 from .journal.records import CANCEL, Signal
 from .live import LiveFlow
 from .machine.parts import CancelRequested
@@ -37,18 +37,14 @@ class Inbox:
         owner: This engine, as the journal names it.
         driven: The flows that are driven here.
         endings: How a flow that was asked to end is ended.
-        gates: Each flow's gate.
         nursery: Where signals are taken.
     """
 
-    def __init__(
-        self, store: Ownership, owner: str, driven: Driven, endings: Endings, gates: Gates, nursery: trio.Nursery
-    ) -> None:
+    def __init__(self, store: Ownership, owner: str, driven: Driven, endings: Endings, nursery: trio.Nursery) -> None:
         self._store = store
         self._owner = owner
         self._driven = driven
         self._endings = endings
-        self._gates = gates
         self._nursery = nursery
         self._seen = 0
         self._waiting: dict[str, deque[Signal]] = {}
@@ -94,18 +90,17 @@ class Inbox:
         waiting = self._waiting[flow]
         try:
             while waiting:
-                async with self._gates.flow(flow):
-                    live = self._driven.driven(flow)
-                    if live is None:  # whoever resumes it takes them
-                        return
-                    try:
-                        await self._take(live, waiting[0])
-                    except CloudError as exc:
-                        logger.warning("%s: the signal %s has to wait: %s", flow, waiting[0].name, exc)
-                    else:
-                        waiting.popleft()
-                        continue
-                await trio.sleep(AGAIN_SECONDS)
+                live = self._driven.driven(flow)
+                if live is None:  # whoever resumes it takes them
+                    return
+                await live.decided.wait()
+                try:
+                    await self._take(live, waiting[0])
+                except CloudError as exc:
+                    logger.warning("%s: the signal %s has to wait: %s", flow, waiting[0].name, exc)
+                    await trio.sleep(AGAIN_SECONDS)
+                else:
+                    waiting.popleft()
         finally:
             del self._waiting[flow]
 
@@ -117,6 +112,8 @@ class Inbox:
             event = live.machine.decode_event(signal.body)
         except Exception:  # noqa: BLE001 refused like any other that cannot be read
             return await live.take(signal)
-        if isinstance(event, CancelRequested) and CancelRequested in live.machine.accepts(live.row.state):
-            return await self._endings.cancel_driven(live, event.reason, signal=signal.id)
-        return await live.take(signal)
+        try:
+            reason = event.reason if isinstance(event, CancelRequested) else ""
+            return await self._endings.cancel_driven(live, reason, signal=signal.id)
+        except (EventNotAccepted, NotStorable, TableFailed):
+            return await live.take(signal)  # kept or refused like any other

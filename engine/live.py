@@ -11,6 +11,7 @@ import trio
 
 from ..base.errors import CloudError
 from ..base.log import get_logger
+from .countdown import Reading
 from .deadlines import deadline_text
 from .disk import Disk
 from .errors import EffectUncertain, FlowParked, UnexpectedFailure
@@ -51,6 +52,7 @@ class LiveFlow(FlowSteps):
         owner: This process, as the flow's row names it while it is driven; what is stored stays when not given.
         migrated: What made it one of today's flows, and the row as it is stored; written with the first record.
         left_over: Called with an event of the inbox that could not be written, to hand it over again.
+        read: Both clocks when the row's deadline was decided; as they are now when not given.
 
     Attributes:
         scope: What drives the flow runs in it.
@@ -75,8 +77,11 @@ class LiveFlow(FlowSteps):
         owner: str | None = None,
         migrated: tuple[FlowRow, Record] | None = None,
         left_over: Callable[[Signal], None] | None = None,
+        read: Reading | None = None,
     ) -> None:
-        super().__init__(program, row, context, ledger=ledger, owner=owner, migrated=migrated, left_over=left_over)
+        super().__init__(
+            program, row, context, ledger=ledger, owner=owner, migrated=migrated, left_over=left_over, read=read
+        )
         self._vault = vault
         self._disk = disk
         self._run_child = run_child
@@ -155,7 +160,8 @@ class LiveFlow(FlowSteps):
         visit = None if self.run is None else self.run.visit
         trouble = Trouble.of(exc, frozenset() if visit is None else visit.withdrawn)
         body = msgspec.json.encode(trouble).decode()
-        async with self.lock:
+        await self.acquire_decided()
+        try:
             if self.ended or (visit is not None and visit.left):
                 return None
             again, self.again = self.again, None
@@ -169,6 +175,8 @@ class LiveFlow(FlowSteps):
                 self.stopped = True
                 raise
             self.stopped = True
+        finally:
+            self.lock.release()
         return trouble.error(self.row)
 
     def outcome(self) -> Outcome:

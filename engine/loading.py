@@ -9,10 +9,11 @@ import msgspec
 
 from ..base.remedies import Remedy
 from .errors import EngineClosed, FlowNotFound, IncompatibleFlow, JournalCorrupted
-from .history import Outcome, Trouble
+from .history import Outcome, Trouble, plain_outcome
 from .journal.records import FlowRow, Record
 from .ledger import Ledger
 from .live import LiveFlow
+from .machine.machine import Machine
 from .machine.parts import Context
 from .program import Program, by_name
 from .store import Store
@@ -59,6 +60,11 @@ class Loading:
             )
         return program
 
+    def check_known(self, machine: Machine[Any]) -> None:
+        """Raises `IncompatibleFlow` for a machine whose program is not known here."""
+        if self.program(machine.name).machine is not machine:
+            raise IncompatibleFlow(f"the engine was opened with another machine of the name {machine.name}")
+
     async def load(self, row: FlowRow) -> LiveFlow:
         """The flow, ready to be driven.
 
@@ -100,9 +106,13 @@ class Loading:
             FlowParked: It has not; it waits for a person to fix something.
             EngineClosed: It has not, and nothing drives it here.
         """
-        live = await self.load(await self.existing(flow))
-        if live.ended:
-            return live.outcome()
+        row = await self.existing(flow)
+        if row.status == "ended":
+            try:
+                return (await self.load(row)).outcome()
+            except IncompatibleFlow:  # an older table's end, in its own terms
+                return plain_outcome(row)
+        live = await self.load(row)
         if live.row.trouble is not None:
             raise Trouble.read(live.row.trouble).error(live.row)
         raise EngineClosed(f"nobody drives flow {flow} here; it is in state {live.row.state}")

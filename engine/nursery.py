@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import trio
+
+from .errors import EngineClosed
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -34,3 +39,30 @@ async def open_plain_nursery() -> AsyncGenerator[trio.Nursery]:
             raise KeyboardInterrupt from group
     if failure is not None:
         raise failure
+
+
+async def in_task(nursery: trio.Nursery, function: Callable[[], Awaitable[T]]) -> T:
+    """Call a function in a task of its own, and wait for it; it goes on when the caller is cancelled.
+
+    Raises:
+        EngineClosed: The nursery was closed before it had ended.
+        Exception: What it raises.
+    """
+    done = trio.Event()
+    results: list[T] = []
+    failure: Exception = EngineClosed("the engine was closed before that was done")
+
+    async def run() -> None:
+        nonlocal failure
+        try:
+            results.append(await function())
+        except Exception as exc:  # noqa: BLE001 it is the caller's
+            failure = exc
+        finally:
+            done.set()
+
+    nursery.start_soon(run)
+    await done.wait()
+    if not results:
+        raise failure
+    return results[0]

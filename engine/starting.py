@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+import msgspec
 
 from ..base.log import get_logger
 from .errors import KeyInUse, NotStorable
+from .journal.records import FlowRow, Record
 from .machine.machine import Machine
 from .machine.parts import Context
+from .machine.storable import same
 
 logger = get_logger(__name__)
 
@@ -27,9 +32,27 @@ def check_key(key: str) -> None:
         )
 
 
+def check_text(text: str, field: str) -> None:
+    """Check that a text can be stored. Raises `NotStorable`."""
+    try:
+        text.encode()
+    except (UnicodeEncodeError, AttributeError):
+        raise NotStorable(f"the {field} is no text that can be stored: {text!a}", field=field) from None
+
+
 def different_fields(one: Context, other: Context) -> list[str]:
     """The names of the fields in which two contexts of one class differ."""
-    return [name for name in one.__struct_fields__ if getattr(one, name) != getattr(other, name)]
+    return [name for name in one.__struct_fields__ if not same(getattr(one, name), getattr(other, name))]
+
+
+def started_context(machine: Machine[Any], row: FlowRow, records: Sequence[Record]) -> Context | None:
+    """What a flow was started with; None when an older table was given it, in its own terms."""
+    if not machine.wrote(row.version, row.fingerprint) or any(each.kind == "migrated" for each in records):
+        return None
+    try:
+        return machine.decode_context(records[0].body)
+    except (msgspec.DecodeError, IndexError):
+        return None
 
 
 def check_same_start(machine: Machine[Any], flow: str, stored: Context, given: Context) -> None:
@@ -38,7 +61,7 @@ def check_same_start(machine: Machine[Any], flow: str, stored: Context, given: C
     Args:
         machine: Its table.
         flow: Its id.
-        stored: What it knows.
+        stored: What it was started with.
         given: What the start was given.
 
     Raises:

@@ -9,7 +9,7 @@ what was read.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -19,15 +19,16 @@ from ..base.clock import Clock
 from ..base.errors import CloudError
 from ..base.log import get_logger
 from ..base.moments import moment_text
-from .countdown import Countdown
+from .countdown import Countdown, Reading, read_clocks
 from .deadlines import deadline_on_entry
-from .errors import EventNotAccepted, NotStorable, SignalTaken
+from .errors import EventNotAccepted, NotStorable, SignalTaken, TableFailed
 from .history import Trouble
 from .journal.records import FlowRow, Record, Signal, record_between
 from .ledger import Ledger
 from .machine.machine import Machine
-from .machine.parts import Context, Event, Step
+from .machine.parts import CancelRequested, Context, Event, Step
 from .run import Run
+from .starting import different_fields
 from .visit import Program
 
 logger = get_logger(__name__)
@@ -47,6 +48,7 @@ class FlowSteps:
         owner: This process, as the flow's row names it while it is driven; what is stored stays when not given.
         migrated: What made it one of today's flows, and the row as it is stored; written with the first record.
         left_over: Called with an event of the inbox that this state takes and that could not be written.
+        read: Both clocks when the row's deadline was decided; as they are now when not given.
 
     Attributes:
         lock: Held while anything about the flow changes.
@@ -56,6 +58,8 @@ class FlowSteps:
         behind: It was taken over, and what waits in its inbox has not been looked at.
         intents: The idempotency keys announced in this visit.
         inherited: Those of them that an earlier process announced, or this one before it was stopped.
+        cancelling: It is being cancelled: nothing else happens to it until its children have ended.
+        decided: Set while it is not being cancelled.
         again: A resume that came while the flow was about to be paused: it is resumed at once.
     """
 
@@ -69,13 +73,14 @@ class FlowSteps:
         owner: str | None = None,
         migrated: tuple[FlowRow, Record] | None = None,
         left_over: Callable[[Signal], None] | None = None,
+        read: Reading | None = None,
     ) -> None:
         self._ledger = ledger
         self._left_over = left_over or self._keep
         self._owner = owner
         self._migrated = migrated
         self._countdown = Countdown(ledger.clock)
-        self._countdown.follow(row.deadline)
+        self._countdown.follow(row.deadline, read)
         self.program = program
         self.row = row
         self.context: Context = context
@@ -87,6 +92,9 @@ class FlowSteps:
         self.intents: frozenset[str] = frozenset()
         self.inherited: frozenset[str] = frozenset()
         self.again: Why | None = None
+        self.cancelling = False
+        self.decided = trio.Event()
+        self.decided.set()
 
     @property
     def machine(self) -> Machine[Any]:
@@ -128,10 +136,10 @@ class FlowSteps:
             SignalTaken: The inbox entry has been removed already; nothing changed.
             JournalError: It could not be written; nothing changed.
         """
-        before, now = self.row, moment_text(self.clock.now())
+        before, read = self.row, read_clocks(self.clock)
         if self._owner is not None:
             changes.setdefault("owner", self._owner)
-        after = msgspec.structs.replace(before, seq=before.seq + 1, updated=now, **changes)
+        after = msgspec.structs.replace(before, seq=before.seq + 1, updated=moment_text(read.now), **changes)
         record = record_between(before, after, kind, name, body)
         if self._migrated is None:
             await self._ledger.advance(before, after, record, signal)
@@ -140,7 +148,7 @@ class FlowSteps:
             await self._ledger.migrate(stored, after, migrated, record, signal)
             self._migrated = None
         self.row = after
-        self._countdown.follow(after.deadline)
+        self._countdown.follow(after.deadline, read)
 
     async def step(self, event: Event, *, incarnation: int | None = None, signal: int | None = None) -> bool:
         """Apply an event: look it up in the table, commit the step, and end the visit if it leaves the state.
@@ -164,10 +172,21 @@ class FlowSteps:
             await self.lock.acquire()
         else:
             self.lock.acquire_nowait()
+        if self.cancelling and incarnation is not None:  # a visit's event counts only if the flow is not cancelled
+            self.lock.release()
+            await self.acquire_decided()
         try:
             return await self.step_alone(event, incarnation=incarnation, signal=signal)
         finally:
             self.lock.release()
+
+    async def acquire_decided(self) -> None:
+        """Acquire `lock` once it is decided whether the flow is cancelled."""
+        await self.lock.acquire()
+        while self.cancelling:
+            self.lock.release()
+            await self.decided.wait()
+            await self.lock.acquire()
 
     async def step_alone(self, event: Event, *, incarnation: int | None = None, signal: int | None = None) -> bool:
         """`step` for a caller that holds `lock`."""
@@ -176,12 +195,10 @@ class FlowSteps:
             return False
         if self.machine.events.get(type(event).__name__) is not type(event):
             raise self.machine.refusal(self.row.state, event)
+        if self.cancelling and not isinstance(event, CancelRequested):
+            raise EventNotAccepted(self.row.state, type(event).__name__, machine=self.machine.name)
         body, event = self.machine.encode_event(event)
-        try:
-            step = self.machine.step(self.row.state, self.context, event)
-        finally:
-            if self.machine.mutable_context:
-                self._refuse_changed_context()
+        step = self.look_up(event)
         context, changes = self.context, dict[str, Any]()
         if step.context is not context:
             changes["context"], context = self.machine.encode_context(step.context)
@@ -203,12 +220,30 @@ class FlowSteps:
                 await self._take_kept()
         return True
 
+    def look_up(self, event: Event) -> Step[Any]:
+        """What the table says about an event now; changes nothing.
+
+        Raises:
+            EventNotAccepted: The state does not take it.
+            TableFailed: A guard or an update raised.
+            NotStorable: The context was changed in place.
+        """
+        try:
+            return self.machine.step(self.row.state, self.context, event)
+        except (CloudError, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            # Whatever it is, it is this table's trouble and no other flow's.
+            raise TableFailed(self.machine.name, self.row.state, type(event).__name__, exc) from exc
+        finally:
+            if self.machine.mutable_context:
+                self._refuse_changed_context()
+
     def _refuse_changed_context(self) -> None:
         """Find a context that was changed in place, which no record would have."""
         stored = self.machine.decode_context(self.row.context)
-        if stored == self.context:
+        if stored == self.context or not (names := different_fields(stored, self.context)):
             return
-        names = [each for each in stored.__struct_fields__ if getattr(stored, each) != getattr(self.context, each)]
         self.context = stored
         field = f"{type(stored).__name__}.{names[0]}"
         raise NotStorable(
@@ -232,12 +267,12 @@ class FlowSteps:
             changes["owner"] = None
         return changes
 
-    async def offer(self, event: Event, keep: Callable[[str], Awaitable[Sequence[Signal]]]) -> bool | None:
+    async def offer(self, event: Event, keep: Callable[[str], Awaitable[Signal]]) -> bool | None:
         """An event from outside: taken, or kept in the inbox for a state that the flow can enter.
 
         Args:
             event: The event.
-            keep: Leaves the event's JSON in the flow's inbox, and returns all that waits there.
+            keep: Leaves the event's JSON in the flow's inbox.
 
         Returns:
             Whether it was taken; None when nothing drives the flow here any more, and nothing was done.
@@ -249,14 +284,17 @@ class FlowSteps:
         async with self.lock:
             if self.stopped:
                 return None
+            if self.cancelling and type(event) in self.machine.accepts(self.row.state):
+                text, _ = self.machine.encode_event(event)
+                self._left_over(await keep(text))  # taken if the flow is not cancelled after all
+                return False
             try:
                 return await self.step_alone(event)
             except EventNotAccepted:
                 if self.ended or not self.machine.keeps(self.row.state, type(event)):
                     raise
             text, _ = self.machine.encode_event(event)
-            *_, newest = await keep(text)  # the older ones may not have been looked at
-            self._keep(newest)
+            self._keep(await keep(text))
             return False
 
     # --- the inbox --------------------------------------------------------------------------------------------------
@@ -274,7 +312,7 @@ class FlowSteps:
         async with self.lock:
             if self.stopped or self.ended:
                 return False
-            if signal not in self.kept:
+            if signal not in self.kept and not self.cancelling:
                 await self._take(signal)
         return True
 
@@ -288,11 +326,7 @@ class FlowSteps:
                 self._keep(signal)
                 return False
             refusal: Exception = exc
-        except CloudError as exc:
-            if not isinstance(exc, NotStorable):
-                raise
-            refusal = exc
-        except Exception as exc:  # noqa: BLE001 no event of this machine, or an update that cannot take it
+        except (NotStorable, TableFailed, msgspec.DecodeError) as exc:
             refusal = exc
         await self._refuse(signal, refusal)
         return False

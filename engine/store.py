@@ -96,8 +96,8 @@ class Ownership(Store, Protocol):
         """Whether the process that an owner's name stands for still runs."""
         ...
 
-    def post(self, flow: str, at: str, name: str, body: str) -> Awaitable[None]:
-        """Leave an event in the inbox of a flow, for the process that drives it.
+    async def post(self, flow: str, at: str, name: str, body: str) -> Signal:
+        """Leave an event in the inbox of a flow, for the process that drives it; the signal it is now.
 
         Raises:
             FlowNotFound: There is no such flow.

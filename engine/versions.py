@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..base.moments import moment_text
+from ..base.moments import moment_text, parse_moment
 from ..base.remedies import Remedy
 from .deadlines import deadline_text
 from .errors import IncompatibleFlow
@@ -81,6 +81,15 @@ def is_current(machine: Machine[Any], row: FlowRow) -> bool:
     return own or row.status == "ended"
 
 
+def check_columns(row: FlowRow) -> None:
+    """Check what a stored flow says about time. Raises `IncompatibleFlow` when it cannot be read."""
+    try:
+        if row.deadline is not None:
+            parse_moment(row.deadline)
+    except ValueError as exc:
+        raise IncompatibleFlow(f"flow {row.id}: its deadline cannot be read: {exc}") from exc
+
+
 def bring(machine: Machine[Any], row: FlowRow, begun: Begun, now: datetime) -> Brought:
     """A stored flow in today's terms; nothing is written.
 
@@ -94,7 +103,10 @@ def bring(machine: Machine[Any], row: FlowRow, begun: Begun, now: datetime) -> B
         IncompatibleFlow: No migration leads here, or the flow has begun an effect or a child that its new state does
             not declare.
     """
+    check_columns(row)
     if is_current(machine, row):
+        if row.state not in machine.states and row.status != "ended":
+            raise IncompatibleFlow(f"flow {row.id} is in the state {row.state}, which {machine.name} does not have")
         try:
             return Brought(row, machine.decode_context(row.context), None)
         except msgspec.DecodeError as exc:
@@ -143,7 +155,7 @@ def _refuse_forgotten(machine: Machine[Any], row: FlowRow, state: str, begun: Be
     # The visit goes on in the new state: a forgotten intent would repeat its effect, a forgotten child be orphaned.
     wanted = machine.states[state]
     if wanted.effect is None and (announced := begun.announced):
-        names = ", ".join(sorted(key.rpartition(":")[2] for key in announced))
+        names = ", ".join(sorted(key.split(":", 2)[-1] for key in announced))
         raise IncompatibleFlow(f"it has announced {names}, and {state} has no effect to account for it")
     for child in begun.children:
         if child.status != "ended" and visit_of_child(child.id) == row.incarnation and wanted.child != child.machine:

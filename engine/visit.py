@@ -165,11 +165,11 @@ class Visit(Generic[C]):
             JournalError: It could not be written; do not perform the effect.
         """
         name = effect if item is None else f"{effect}:{item}"
-        if not _EFFECT.fullmatch(name):
+        if ":" in effect or not _EFFECT.fullmatch(name):
             raise NotStorable(
                 f"{self.state} announces the effect {name!r}; it is sent as part of an idempotency key",
                 field="effect",
-                hint="Use 1 to 200 printable ASCII characters.",
+                hint="Use 1 to 200 printable ASCII characters, and no colon in the effect's name.",
             )
         await self._refuse_if_left(name)
         if name in self._begun:

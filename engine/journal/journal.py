@@ -146,7 +146,7 @@ class Journal(Reading):
 
     # --- writing: each function runs inside `write`, several of them in one transaction -------------------------
 
-    def write(self, operations: Sequence[Callable[[], None]], *, patience: float | None = None) -> None:
+    def write(self, operations: Sequence[Callable[[], object]], *, patience: float | None = None) -> None:
         """Run the operations in one transaction and return when it is on disk; on any error none of them happened.
 
         Args:
@@ -232,7 +232,7 @@ class Journal(Reading):
             FlowBusy: Another process moved the flow meanwhile; nothing was changed.
             FlowExists: Today's machine has another name, and an unfinished flow of it has the same key.
         """
-        if after.machine != before.machine and after.key is not None:
+        if after.machine != before.machine and after.key is not None and after.status != "ended":
             same = "SELECT id FROM flows WHERE machine = ? AND key = ? AND status <> 'ended' AND id <> ?"
             if found := self._writer.execute(same, (after.machine, after.key, after.id)).fetchone():
                 raise FlowExists(found[0])
@@ -251,8 +251,8 @@ class Journal(Reading):
         if self._writer.execute(sql, (owner, row.id, row.seq, row.owner)).rowcount != 1:
             raise self._moved(row.id)
 
-    def post_signal(self, flow: str, at: str, name: str, body: str) -> None:
-        """Leave an event for the process that drives the flow, or the next one that resumes it.
+    def post_signal(self, flow: str, at: str, name: str, body: str) -> int:
+        """Leave an event for the process that drives the flow, or the next one that resumes it; its number.
 
         Raises:
             FlowNotFound: There is no such flow.
@@ -270,7 +270,8 @@ class Journal(Reading):
         (waiting,) = self._writer.execute("SELECT count(*) FROM inbox WHERE flow = ?", (flow,)).fetchone()
         if waiting >= KEPT_AT_MOST and name != CANCEL:
             raise EventNotAccepted(state, name, machine=machine, waiting=waiting)
-        self._writer.execute("INSERT INTO inbox (flow, at, name, body) VALUES (?, ?, ?, ?)", (flow, at, name, body))
+        insert = "INSERT INTO inbox (flow, at, name, body) VALUES (?, ?, ?, ?)"
+        return self._writer.execute(insert, (flow, at, name, body)).lastrowid or 0
 
     def drop_signal(self, signal: int) -> None:
         """Take a signal out of the inbox."""

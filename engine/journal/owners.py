@@ -35,8 +35,10 @@ class OwnerName(NamedTuple):
     @classmethod
     def parse(cls, owner: str) -> OwnerName:
         """From the form stored with a flow, `<token>:<pid>:<host>`."""
-        token, pid, host = owner.split(":", 2)
-        return cls(token, int(pid), host)
+        token, _, rest = owner.partition(":")
+        pid, _, host = rest.partition(":")
+        # A name that was damaged is nobody's: no lock file has its token, so it counts as dead.
+        return cls(token.replace("/", "_"), int(pid) if pid.isdecimal() else 0, host)
 
     def __str__(self) -> str:
         return f"{self.token}:{self.pid}:{self.host}"

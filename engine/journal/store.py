@@ -86,9 +86,11 @@ class SqliteStore:
         """Whether the process that an owner's name stands for still runs. Raises `Io`."""
         return owner_is_alive(self._owners, owner)
 
-    def post(self, flow: str, at: str, name: str, body: str) -> Coroutine[Any, Any, None]:
-        """Leave an event in the inbox of a flow."""
-        return self.commits.write(partial(self.journal.post_signal, flow, at, name, body))
+    async def post(self, flow: str, at: str, name: str, body: str) -> Signal:
+        """Leave an event in the inbox of a flow; see `Ownership.post`."""
+        numbers: list[int] = []  # a group that fails is tried again one by one: the last one counts
+        await self.commits.write(lambda: numbers.append(self.journal.post_signal(flow, at, name, body)))
+        return Signal(id=numbers[-1], flow=flow, at=at, name=name, body=body)
 
     async def signals(self, flow: str) -> Sequence[Signal]:
         """The signals a flow has not taken, the oldest first."""

@@ -23,7 +23,7 @@ class Counted(Journal):
     groups: list[int]
 
     @override
-    def write(self, operations: Sequence[Callable[[], None]], *, patience: float | None = None) -> None:
+    def write(self, operations: Sequence[Callable[[], object]], *, patience: float | None = None) -> None:
         """Note how many operations came together."""
         self.groups.append(len(operations))
         super().write(operations, patience=patience)

@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 import trio
 from systemprompt_cloud.engine.engine import Engine, open_engine
-from systemprompt_cloud.engine.errors import EventNotAccepted
+from systemprompt_cloud.engine.errors import EventNotAccepted, TableFailed
 from systemprompt_cloud.engine.flow import Flow
 from systemprompt_cloud.engine.machine.parts import Event
 from systemprompt_cloud.engine.visit import Visit
@@ -83,8 +83,9 @@ async def test_an_event_that_is_not_accepted_changes_nothing(paths: CloudPaths) 
         flow = await engine.start(PARCEL, Parcel(stamps=1))
         with pytest.raises(EventNotAccepted, match="parcel in state packing does not accept NeverHeardOf"):
             await flow.send(NeverHeardOf())
-        with pytest.raises(Oops):
+        with pytest.raises(TableFailed, match="cannot take Refused: its table raised Oops") as caught:
             await flow.send(Refused())
+        assert isinstance(caught.value.__cause__, Oops)
         assert rows(engine, flow) == [("packing", "running", 1)]
         await flow.send(Stamped())
         assert flow.context == Parcel(stamps=2)

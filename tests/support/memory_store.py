@@ -58,7 +58,7 @@ class MemoryStore:
     async def migrate(
         self, before: FlowRow, after: FlowRow, migrated: Record, record: Record, signal: int | None = None
     ) -> None:
-        if after.machine != before.machine and after.key is not None:
+        if after.machine != before.machine and after.key is not None and after.status != "ended":
             same = await self.unfinished_with_key(after.machine, after.key)
             if same is not None and same.id != after.id:
                 raise FlowExists(same.id)
@@ -91,7 +91,7 @@ class MemoryStore:
     def is_alive(self, owner: str) -> bool:
         return owner in self.living
 
-    async def post(self, flow: str, at: str, name: str, body: str) -> None:
+    async def post(self, flow: str, at: str, name: str, body: str) -> Signal:
         row = self._existing(flow)
         if name == CANCEL:
             self._inbox = {n: each for n, each in self._inbox.items() if (each.flow, each.name) != (flow, name)}
@@ -100,6 +100,7 @@ class MemoryStore:
             raise EventNotAccepted(row.state, name, machine=row.machine, waiting=waiting)
         number = next(self._ids)
         self._inbox[number] = Signal(id=number, flow=flow, at=at, name=name, body=body)
+        return self._inbox[number]
 
     async def signals(self, flow: str) -> Sequence[Signal]:
         return [each for each in self._inbox.values() if each.flow == flow]

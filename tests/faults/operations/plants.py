@@ -7,9 +7,9 @@ in a few hundred histories proves nothing.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import datetime
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
 import trio
 from systemprompt_cloud.base.moments import parse_moment
@@ -79,26 +79,16 @@ def keys_without_gates(stack: ExitStack) -> None:
     flows_without_gates(stack)
 
 
-def cancels_without_gates(stack: ExitStack) -> None:
-    """Two cancels of a flow that nobody drives both drive it."""
+def cancels_what_is_driven(stack: ExitStack) -> None:
+    """A flow is ended beside the task that drives it, which goes on."""
 
-    def fault(original: Function) -> Function:
-        async def cancel(endings: Endings, flow: str, reason: str) -> bool:
-            gates = endings._gates  # pyright: ignore[reportPrivateUsage]
-            endings._gates = cast("Gates", _OpenGates())  # pyright: ignore[reportPrivateUsage]
-            try:
-                return await original(endings, flow, reason)
-            finally:
-                endings._gates = gates  # pyright: ignore[reportPrivateUsage]
+    def fault(_: Function) -> Function:
+        async def cancel_driven(endings: Endings, live: LiveFlow, reason: str, **_: object) -> bool:
+            return await endings._end_here(live.row.id, reason)  # pyright: ignore[reportPrivateUsage]
 
-        return cancel
+        return cancel_driven
 
-    _replace(stack, Endings, "cancel", fault)
-
-
-class _OpenGates:
-    def flow(self, _: str) -> AbstractAsyncContextManager[None]:
-        return _open()
+    _replace(stack, Endings, "cancel_driven", fault)
 
 
 def claims_first(stack: ExitStack) -> None:
@@ -282,7 +272,7 @@ PLANTS: Final[dict[str, Plant]] = {
     for plant in (
         flows_without_gates,
         keys_without_gates,
-        cancels_without_gates,
+        cancels_what_is_driven,
         claims_first,
         pauses_and_takes_events,
         resumes_what_is_pausing,
