@@ -249,6 +249,37 @@ async def test_a_paused_child_pauses_its_parent_and_stops_the_others(paths: Clou
         assert statuses(engine, flow.id) == {"ended": 5}
 
 
+@pytest.mark.parametrize("which", ["parent", "child"])
+async def test_a_family_that_is_being_paused_can_be_resumed(paths: CloudPaths, which: str) -> None:
+    """The child is paused already, its parent is about to be: a resume of either counts, and both go on."""
+    crew = Crew(count=3)
+    pausing, let_go = trio.Event(), trio.Event()
+
+    async def cling(_visit: Visit[Context]) -> Event | None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                pausing.set()
+                await let_go.wait()
+
+    crew.fails = {1}
+    programs = [Program(PARENT, {"delegating": [crew.delegate, cling], "resting": [crew.rest]}), crew.child]
+    async with open_engine(paths, programs) as engine:
+        flow = await engine.start(PARENT, Context())
+        with trio.fail_after(20):
+            await pausing.wait()
+        await until(lambda: statuses(engine, flow.id)["parked"] == 1)
+        (paused,) = [row.id for row in engine.journal.children(flow.id) if row.status == "parked"]
+        crew.fails, crew.quick = set(), True
+        await engine.resume(flow.id if which == "parent" else paused)
+        let_go.set()
+        with trio.fail_after(20):
+            assert (await flow.wait()).succeeded
+        assert "parked" not in [change.kind for change in flow.history]
+        assert statuses(engine, flow.id) == {"ended": 3}
+
+
 WAYS: dict[str, Callable[[Engine, str], Awaitable[object]]] = {
     "moved": lambda engine, flow: engine.send(flow, Moved()),
     "cancelled": lambda engine, flow: engine.cancel(flow),
