@@ -9,16 +9,16 @@ from ..base.clock import Clock
 from ..base.moments import parse_moment
 
 
-class Reading(NamedTuple):
+class BothClocks(NamedTuple):
     """Both clocks at one moment."""
 
     now: datetime
     elapsed: float
 
 
-def read_clocks(clock: Clock) -> Reading:
+def read_clocks(clock: Clock) -> BothClocks:
     """Both clocks now."""
-    return Reading(clock.now(), clock.elapsed())
+    return BothClocks(clock.now(), clock.elapsed())
 
 
 class Countdown:
@@ -37,7 +37,7 @@ class Countdown:
         self._text: str | None = None
         self._end = 0.0
 
-    def follow(self, deadline: str | None, read: Reading | None = None) -> None:
+    def follow(self, deadline: str | None, read: BothClocks | None = None) -> None:
         """The flow's deadline is now this one, as the journal writes it; the same one goes on counting.
 
         Args:

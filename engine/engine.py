@@ -16,26 +16,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any
 
 import trio
 
 from ..base.clock import Clock, SystemClock
 from ..base.moments import moment_text
+from .beginnings import AfterEnd, Beginnings
 from .children import Children
 from .claims import Claims
-from .countdown import Reading, read_clocks
+from .countdown import BothClocks
 from .disk import Disk
 from .drive import take_up
 from .driven import Driven
 from .driving import Driving
 from .endings import Endings
-from .errors import EngineClosed, FlowExists
 from .feed import Feed
-from .flow import Flow
+from .flow import Flow, FlowId, id_of
 from .gates import Gates
-from .history import Change, first_lines
-from .ids import new_flow_id
+from .history import Change
 from .inbox import Inbox
 from .journal.file_vault import FileVault
 from .journal.journal import Journal
@@ -51,9 +50,8 @@ from .machine.machine import Machine
 from .machine.parts import Context, Event
 from .nursery import open_plain_nursery
 from .paths import Places, directory_maker
-from .secrets import discard_secrets
 from .signals import inbox_text
-from .starting import check_key, check_same_start, check_text, started_context
+from .starting import check_text
 from .steps import Why
 from .visit import Program
 
@@ -97,17 +95,26 @@ class Engine(Looking):
             self._driving.set_going,
         )
         self._inbox = Inbox(store, owner.name, self._driven, self._endings, nursery)
+        self._beginnings = Beginnings(
+            store,
+            self._ledger,
+            self._claims,
+            self._secrets,
+            self._gates,
+            self._driving,
+            enliven=self._enliven,
+            resume=self._resume,
+        )
         self._children = Children(
             store,
             self._driven,
             self._gates,
-            begin=self._begin,
+            begin=self._beginnings.begin,
             resume=self._resume,
             wait=self.wait,
             check_known=self._claims.check_known,
         )
         self._driving.connect(self._inbox, self._children, self._endings.cancel_wholly)
-        self._closed = False
 
     async def begin(self) -> None:
         """Cancel the child flows that killed processes left behind, then watch the inbox; `open_engine` calls it."""
@@ -127,7 +134,7 @@ class Engine(Looking):
         *,
         key: str | None = None,
         secrets: Mapping[str, str] | None = None,
-        after_end: Literal["again", "return"] = "again",
+        after_end: AfterEnd = "again",
         why: Why = "person",
     ) -> Flow:
         """Start a flow, or resume the unfinished one of the same machine and key.
@@ -153,42 +160,13 @@ class Engine(Looking):
             Io: A secret could not be written; nothing was started.
         """
         self._refuse_closed()
-        self._claims.check_known(machine)
-        _, context = machine.encode_context(context)
-        if key is None:
-            return await self._start(machine, context, None, secrets)
-        check_key(key)
-        async with self._gates.key(machine.name, key):
-            for name in machine.names:
-                found = await self.store.unfinished_with_key(name, key)
-                if found is None and after_end == "return":
-                    found = await self.store.newest_with_key(name, key)
-                if found is not None and await self._same_flow(machine, found, context, after_end, why):
-                    return Flow(self, found.id)
-            try:
-                return await self._start(machine, context, key, secrets)
-            except FlowExists as exc:  # another process was quicker
-                found = await self._claims.existing(exc.flow)
-                if await self._same_flow(machine, found, context, after_end, why):
-                    return Flow(self, exc.flow)
-            return await self._start(machine, context, key, secrets)  # that one has ended meanwhile
+        return Flow(self, await self._beginnings.start(machine, context, key, secrets, after_end, why))
 
-    async def _same_flow(
-        self, machine: Machine[Any], found: FlowRow, context: Context, after_end: Literal["again", "return"], why: Why
-    ) -> bool:
-        """Whether a flow with the same key is the one that is asked for; it is resumed."""
-        started = started_context(machine, found, await self.store.records(found.id))
-        if started is not None:
-            check_same_start(machine, found.id, started, context)
-        if found.status != "ended":
-            await self._resume(found.id, why=why)
-        return after_end == "return" or self.row(found.id).status != "ended"
-
-    async def resume(self, flow: str, *, repeat: bool = False, why: Why = "person") -> Flow:
+    async def resume(self, flow: FlowId, *, repeat: bool = False, why: Why = "person") -> Flow:
         """Continue a flow from its current state; a child is resumed by resuming the flow that runs it.
 
         Args:
-            flow: Its id.
+            flow: Its id, or its handle.
             repeat: Repeat the outward effect whose result is unknown; only this flow's, not its children's.
             why: `person` when somebody is back: a deadline that waits for a person (`late="restart"`) begins anew.
                 `handover` when another process takes over by itself: it does not, or a crash could put it off for ever.
@@ -201,6 +179,7 @@ class Engine(Looking):
             JournalError: It could not be written; nothing changed.
         """
         self._refuse_closed()
+        flow = id_of(flow)
         row = leaf = await self._claims.existing(flow)
         while row.parent is not None and (parent := await self.store.flow(row.parent)) and parent.status != "ended":
             row = parent
@@ -238,7 +217,7 @@ class Engine(Looking):
 
     # --- controlling ------------------------------------------------------------------------------------------------
 
-    async def send(self, flow: str, event: Event) -> bool:
+    async def send(self, flow: FlowId, event: Event) -> bool:
         """Send a flow an event; returns when it is durable. See `Flow.send`.
 
         An event that the flow's state does not take is kept in its inbox, if the flow can enter a state that has a row
@@ -257,6 +236,7 @@ class Engine(Looking):
             JournalError: It could not be written; nothing changed.
         """
         self._refuse_closed()
+        flow = id_of(flow)
         await trio.lowlevel.checkpoint_if_cancelled()
 
         async def keep(text: str) -> Signal:
@@ -275,7 +255,7 @@ class Engine(Looking):
             await keep(inbox_text(machine, row, event))
             return False
 
-    async def cancel(self, flow: str, reason: str = "") -> bool:
+    async def cancel(self, flow: FlowId, reason: str = "") -> bool:
         """Stop a flow for good, its children first. One that another process drives is sent a signal.
 
         A flow that a version of its machine unknown here wrote is abandoned: it ends in its current state.
@@ -294,13 +274,9 @@ class Engine(Looking):
         """
         self._refuse_closed()
         check_text(reason, "reason")
-        return await self._endings.cancel(flow, reason)
+        return await self._endings.cancel(id_of(flow), reason)
 
     # --- inside -----------------------------------------------------------------------------------------------------
-
-    def _refuse_closed(self) -> None:
-        if self._closed:
-            raise EngineClosed("the engine is closed", hint="Use it inside its `async with` block.")
 
     def _committed(self, row: FlowRow, record: Record) -> None:
         if self.feed.heard:
@@ -313,7 +289,7 @@ class Engine(Looking):
         context: Context,
         migrated: tuple[FlowRow, Record] | None = None,
         *,
-        read: Reading | None = None,
+        read: BothClocks | None = None,
     ) -> LiveFlow:
         return LiveFlow(
             program,
@@ -328,39 +304,6 @@ class Engine(Looking):
             left_over=self._inbox.hand_over,
             read=read,
         )
-
-    async def _start(
-        self, machine: Machine[Any], context: Context, key: str | None, secrets: Mapping[str, str] | None
-    ) -> Flow:
-        flow = new_flow_id(self.clock.now())
-        async with self._gates.flow(flow):
-            await self._begin(flow, machine, context, key=key, secrets=secrets)
-        return Flow(self, flow)
-
-    async def _begin(
-        self,
-        flow: str,
-        machine: Machine[Any],
-        context: Context,
-        *,
-        key: str | None = None,
-        parent: str | None = None,
-        secrets: Mapping[str, str] | None = None,
-    ) -> None:
-        """Write a new flow and drive it; the caller is at its gate."""
-        read = read_clocks(self.clock)
-        row, record = first_lines(
-            flow, machine, context, now=read.now, key=key, parent=parent, owner=self._claims.owner
-        )
-        try:
-            for name, secret in (secrets or {}).items():
-                await self._secrets.put(flow, name, secret)
-            await self._ledger.begin(row, record)
-        except BaseException:  # also when it was cancelled between the two: no flow, no secrets
-            if secrets:
-                await discard_secrets(self._secrets, flow)
-            raise
-        self._driving.set_going(self._enliven(self._claims.program(machine.name), row, context, read=read))
 
 
 @asynccontextmanager

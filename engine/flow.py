@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from .history import Change, Outcome
 from .journal.records import FlowRow
@@ -91,3 +91,16 @@ class Flow:
             EngineClosed: The engine was closed meanwhile; the flow can be resumed.
         """
         return await self._engine.wait(self.id)
+
+
+FlowId: TypeAlias = str | Flow
+"""What names a flow: its id, or a handle of it."""
+
+
+def id_of(flow: FlowId) -> str:
+    """A flow's id. Raises `TypeError` for anything that names no flow."""
+    if isinstance(flow, Flow):
+        return flow.id
+    if not isinstance(flow, str):  # pyright: ignore[reportUnnecessaryIsInstance] callers without a type checker
+        raise TypeError(f"a flow is named by its id or its handle, not by {type(flow).__name__}")
+    return flow

@@ -11,7 +11,7 @@ import trio
 
 from ..base.errors import CloudError
 from ..base.log import get_logger
-from .countdown import Reading
+from .countdown import BothClocks
 from .deadlines import deadline_text
 from .disk import Disk
 from .errors import EffectUncertain, FlowParked, UnexpectedFailure
@@ -77,7 +77,7 @@ class LiveFlow(FlowSteps):
         owner: str | None = None,
         migrated: tuple[FlowRow, Record] | None = None,
         left_over: Callable[[Signal], None] | None = None,
-        read: Reading | None = None,
+        read: BothClocks | None = None,
     ) -> None:
         super().__init__(
             program, row, context, ledger=ledger, owner=owner, migrated=migrated, left_over=left_over, read=read

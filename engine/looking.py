@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from .driven import Driven
-from .errors import FlowNotFound
+from .errors import EngineClosed, FlowNotFound
 from .feed import Feed, follow
+from .flow import FlowId, id_of
 from .history import Change, Outcome
 from .journal.records import FlowRow
 from .journal.store import SqliteStore
@@ -33,27 +34,32 @@ class Looking:
         self.feed = feed
         self._driven = driven
         self._loading = loading
+        self._closed = False
 
-    def row(self, flow: str) -> FlowRow:
+    def row(self, flow: FlowId) -> FlowRow:
         """A flow's current row. Raises `FlowNotFound`."""
+        flow = id_of(flow)
         live = self._driven.known(flow)
         return live.row if live else self._stored(flow)
 
-    def context(self, flow: str) -> Context:
+    def context(self, flow: FlowId) -> Context:
         """What a flow knows now. Raises `FlowNotFound`; `IncompatibleFlow` when this version cannot read it."""
+        flow = id_of(flow)
         live = self._driven.known(flow)
         if live is not None:
             return live.context
         row, journal = self._stored(flow), self.journal
         return self._loading.read(row, Begun(journal.intents(flow, row.incarnation), journal.children(flow)))
 
-    def history(self, flow: str) -> list[Change]:
+    def history(self, flow: FlowId) -> list[Change]:
         """Everything that happened to a flow, in order. Raises `FlowNotFound`."""
+        flow = id_of(flow)
         row = self._stored(flow)
         return [Change.of(row.machine, record) for record in self.journal.records(flow)]
 
-    async def changes(self, flow: str, *, children: bool = False) -> AsyncGenerator[Change]:
+    async def changes(self, flow: FlowId, *, children: bool = False) -> AsyncGenerator[Change]:
         """A flow's changes, from its first to its last; see `Flow.changes`."""
+        flow = id_of(flow)
         with self.feed.subscribe() as channel:
             row = self._stored(flow)
             past = [self.history(each.id) for each in (self.journal.family(row) if children else [row])]
@@ -61,10 +67,12 @@ class Looking:
                 async for change in changes:
                     yield change
 
-    async def wait(self, flow: str) -> Outcome:
+    async def wait(self, flow: FlowId) -> Outcome:
         """Wait until a flow driven here has ended; see `Flow.wait`."""
+        flow = id_of(flow)
         live = self._driven.known(flow)
         if live is None:
+            self._refuse_closed()
             return await self._loading.outcome(flow)
         await live.settled.wait()
         if live.failure is not None:
@@ -75,7 +83,12 @@ class Looking:
         """The flow, if it is driven here and not stopped."""
         return self._driven.driven(flow)
 
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise EngineClosed("the engine is closed", hint="Use it inside its `async with` block.")
+
     def _stored(self, flow: str) -> FlowRow:
+        self._refuse_closed()
         row = self.journal.flow(flow)
         if row is None:
             raise FlowNotFound(f"no flow has the id {flow!r} in {self.store.place}")

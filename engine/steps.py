@@ -19,7 +19,7 @@ from ..base.clock import Clock
 from ..base.errors import CloudError
 from ..base.log import get_logger
 from ..base.moments import moment_text
-from .countdown import Countdown, Reading, read_clocks
+from .countdown import BothClocks, Countdown, read_clocks
 from .deadlines import deadline_on_entry
 from .errors import EventNotAccepted, NotStorable, SignalTaken, TableFailed
 from .history import Trouble
@@ -73,7 +73,7 @@ class FlowSteps:
         owner: str | None = None,
         migrated: tuple[FlowRow, Record] | None = None,
         left_over: Callable[[Signal], None] | None = None,
-        read: Reading | None = None,
+        read: BothClocks | None = None,
     ) -> None:
         self._ledger = ledger
         self._left_over = left_over or self._keep

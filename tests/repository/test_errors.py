@@ -58,6 +58,7 @@ SessionsCorrupted          ---  1
 SignalTaken                ---  1
 StillPending               ---  8
 StreamLost                 --r  1
+TableFailed                ---  1
 TenantNotConfigured        -s-  1
 TenantNotFound             ---  1
 TenantsNotSynced           -s-  1

@@ -1,0 +1,151 @@
+"""Starting flows: a new one, or with a key the one there is."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import Any, Literal, Protocol, TypeAlias
+
+from .claims import Claims
+from .countdown import BothClocks, read_clocks
+from .driving import Driving
+from .errors import FlowExists
+from .gates import Gates
+from .history import first_lines
+from .ids import new_flow_id
+from .journal.records import FlowRow
+from .ledger import Ledger
+from .live import LiveFlow
+from .machine.machine import Machine
+from .machine.parts import Context
+from .secrets import discard_secrets
+from .starting import check_key, check_same_start, started_context
+from .steps import Why
+from .store import Ownership, Vault
+from .visit import Program
+
+AfterEnd: TypeAlias = Literal["again", "return"]
+"""What becomes of a key whose flow has ended: a new flow, or the ended one."""
+
+
+class ResumeFlow(Protocol):
+    """Takes a flow over and drives it; nothing when it is driven here."""
+
+    def __call__(self, flow: str, *, why: Why) -> Awaitable[None]: ...
+
+
+class EnlivenNew(Protocol):
+    """Makes a flow that can be driven of a new row; `read` has both clocks when its deadline was decided."""
+
+    def __call__(self, program: Program[Any], row: FlowRow, context: Context, *, read: BothClocks) -> LiveFlow: ...
+
+
+class Beginnings:
+    """How one engine starts flows.
+
+    Args:
+        store: Where they are.
+        ledger: How they are written.
+        claims: Which machines are known here.
+        vault: Where their secrets are.
+        gates: The gates of flows and keys.
+        driving: What drives them then.
+        enliven: Makes a flow that can be driven.
+        resume: Resumes the flow that has the key.
+    """
+
+    def __init__(
+        self,
+        store: Ownership,
+        ledger: Ledger,
+        claims: Claims,
+        vault: Vault,
+        gates: Gates,
+        driving: Driving,
+        *,
+        enliven: EnlivenNew,
+        resume: ResumeFlow,
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._claims = claims
+        self._vault = vault
+        self._gates = gates
+        self._driving = driving
+        self._enliven = enliven
+        self._resume = resume
+
+    async def start(
+        self,
+        machine: Machine[Any],
+        context: Context,
+        key: str | None,
+        secrets: Mapping[str, str] | None,
+        after_end: AfterEnd,
+        why: Why,
+    ) -> str:
+        """Start a flow, or find the one with this key; its id. See `Engine.start`."""
+        self._claims.check_known(machine)
+        _, context = machine.encode_context(context)
+        if after_end not in ("again", "return"):
+            raise ValueError(f"after_end is {after_end!r}; it is 'again' or 'return'")
+        if key is None:
+            return await self._new(machine, context, None, secrets)
+        check_key(key)
+        async with self._gates.key(machine.name, key):
+            for name in machine.names:
+                found = await self._store.unfinished_with_key(name, key)
+                if found is None and after_end == "return":
+                    found = await self._store.newest_with_key(name, key)
+                if found is not None and await self._is_same(machine, found, context, after_end, why):
+                    return found.id
+            try:
+                return await self._new(machine, context, key, secrets)
+            except FlowExists as exc:  # another process was quicker
+                found = await self._claims.existing(exc.flow)
+                if await self._is_same(machine, found, context, after_end, why):
+                    return found.id
+            return await self._new(machine, context, key, secrets)  # that one has ended meanwhile
+
+    async def _is_same(
+        self, machine: Machine[Any], found: FlowRow, context: Context, after_end: AfterEnd, why: Why
+    ) -> bool:
+        """Whether a flow with the same key is the one that is asked for; it is resumed."""
+        started = started_context(machine, found, await self._store.records(found.id))
+        if started is not None:
+            check_same_start(machine, found.id, started, context)
+        if found.status != "ended":
+            await self._resume(found.id, why=why)
+        return after_end == "return" or (await self._claims.existing(found.id)).status != "ended"
+
+    async def _new(
+        self, machine: Machine[Any], context: Context, key: str | None, secrets: Mapping[str, str] | None
+    ) -> str:
+        flow = new_flow_id(self._ledger.clock.now())
+        async with self._gates.flow(flow):
+            await self.begin(flow, machine, context, key=key, secrets=secrets)
+        return flow
+
+    async def begin(
+        self,
+        flow: str,
+        machine: Machine[Any],
+        context: Context,
+        *,
+        key: str | None = None,
+        parent: str | None = None,
+        secrets: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write a new flow and drive it; the caller is at its gate."""
+        read = read_clocks(self._ledger.clock)
+        row, record = first_lines(
+            flow, machine, context, now=read.now, key=key, parent=parent, owner=self._claims.owner
+        )
+        try:
+            for name, secret in (secrets or {}).items():
+                await self._vault.put(flow, name, secret)
+            await self._ledger.begin(row, record)
+        except BaseException:  # also when it was cancelled between the two: no flow, no secrets
+            if secrets:
+                await discard_secrets(self._vault, flow)
+            raise
+        self._driving.set_going(self._enliven(self._claims.program(machine.name), row, context, read=read))
