@@ -294,5 +294,14 @@ class DeploymentUnfinished(CloudError):
         self.flow = flow
 
 
+class OrderInDoubt(
+    CloudError,
+    code=EXIT_PENDING,
+    hint="Resume the flow to check again and to pay on the same page, or cancel it to give the order up.",
+    remedy="pay_or_cancel",
+):
+    """Nobody reported the payment of an order, and the API knows of none; a person decides before another is placed."""
+
+
 class StillPending(CloudError, code=EXIT_PENDING, hint="Resume the flow to wait longer.", remedy="wait_longer"):
     """The time is up and the server is still working; what is paid for is not given up."""

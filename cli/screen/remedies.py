@@ -48,6 +48,10 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "repeat_or_cancel": "Look at the other side; then `[[flows resume --repeat]]` does it again, or cancel the flow.",
     "answer_or_cancel": "Run `[[flows resume]]` in a terminal and answer, or cancel the flow.",
     "wait_longer": "Wait on: [[flows resume]]",
+    "pay_or_cancel": (
+        "Check again, and pay on the same page: [[flows resume]]. To give the order up: [[flows list]], then cancel it."
+    ),
+    "retry_tenant": "Retry it: [[tenants retry {tenant}]]. Then resume the flow; it continues with this tenant.",
     "see_traceback": "The flow is kept: `[[flows resume]]`. Run with -v --log-file FILE to see the traceback.",
     "add_program": "Open the engine with it, or end the flow: [[flows cancel {flow}]]",
     "finish_or_cancel": "Finish it with the version that started it, or end it: [[flows cancel {flow}]]",

@@ -1,57 +1,153 @@
-"""Following a server at its work: the activities that checkout and provisioning have in common.
+"""Following a server at its work: its event stream and questions, side by side, until its own answer ends the wait.
 
-How it is followed is written in `streaming.py` and `watching.py`. Here that becomes activities; what differs between
-the two machines is their `Source`.
+The stream is quick and may break, be held back by a proxy, or not be there at all. Questions are slow and robust. Both
+report, and the table joins what they report (`machines/parts/progress.py`), so neither waits for the other. Questions
+never stop: every 2 s, and every 5 s while the stream has brought something within the last 10 s. What the stream says
+about the end, well or badly, is recorded and asked about at once; only the answer ends the wait.
+
+A stream that is lost is opened again with backoff. One that the server does not have (`NO_STREAM`) is not.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
-from functools import wraps
-from typing import Concatenate, Generic, ParamSpec, TypeVar
+from typing import Any, Final
 
-from ...base.errors import CloudError
+import msgspec
+import trio
+
+from ...base.log import get_logger
 from ...engine.machine.parts import Event
-from ...engine.visit import Visit
-from ...machines.parts.watching import WatchingContext
+from ...errors import ApiError, NotAuthenticated, StreamLost
+from ...io.sse.decoder import ServerSentEvent
+from ...machines.parts.progress import EndReported, ForeignEventDropped, StepObserved, is_news, news
+from .asking import WEATHER, Asking, Needed, Troubles
 from .source import Source
-from .streaming import follow_and_look, poll_without_stream
-from .watching import refusal
 
-W = TypeVar("W", bound=WatchingContext)
-S = TypeVar("S")
-P = ParamSpec("P")
+logger = get_logger(__name__)
+
+NO_STREAM: Final = frozenset({204, 404, 405, 406, 410, 501})
+"""Answers that say that there is no such stream, now or later."""
+
+CATCH_UP_SECONDS: Final = 10.0
+"""A stream that is behind polling and silent for so long has told what it had: what comes then is new."""
 
 
-def ended_by_refusal(
-    activity: Callable[Concatenate[S, P], Awaitable[Event]],
-) -> Callable[Concatenate[S, P], Awaitable[Event]]:
-    """Let an activity end with `AccessRefused` when the API says that the thing is not ours or not there."""
+async def follow(
+    source: Source[Any],
+    needed: Needed | None = None,
+    *,
+    refusable: bool = True,
+    listens: bool = True,
+) -> Event:
+    """Follow a server until its own answer ends the wait, and return that.
 
-    @wraps(activity)
-    async def until_refused(self: S, *args: P.args, **kwargs: P.kwargs) -> Event:
+    Args:
+        source: What is followed.
+        needed: How often in a row an event that ends the wait has to come.
+        refusable: Whether a refusal of the API ends the wait.
+        listens: False where there is no stream to open.
+
+    Raises:
+        NotAuthenticated: The status call no longer accepts the token.
+    """
+    troubles = Troubles(source.visit)
+    asking = Asking(
+        source.visit,
+        source.timing,
+        source.ask,
+        needed=needed,
+        refusable=refusable,
+        pauses=source.pauses,
+        troubles=troubles,
+    )
+    async with trio.open_nursery() as nursery:
+        if listens:
+            nursery.start_soon(Listening(source, troubles, asking).run)
+        end = await asking.until_ended()
+        nursery.cancel_scope.cancel()
+    return end
+
+
+class Listening:
+    """The stream of a source, across as many connections as it takes.
+
+    Args:
+        source: What is followed.
+        troubles: Where losses are noted.
+        asking: The questions beside it, if any are asked.
+    """
+
+    def __init__(self, source: Source[Any], troubles: Troubles, asking: Asking | None = None) -> None:
+        self._source = source
+        self._troubles = troubles
+        self._asking = asking
+        self._heard_at = float("inf")
+
+    async def run(self) -> None:
+        """Open the stream and take its events in, again and again; returns when the server has none."""
+        source, failures = self._source, 0
+        while True:
+            try:
+                if await self._one_connection():
+                    failures = 0
+            except NotAuthenticated as exc:
+                # Whether the token is still good is the status call's to say; a listener must not close over this.
+                logger.info("the event stream refused the token: %s", exc)
+                await self._troubles.note("stream", exc)
+                self._ask_now()
+            except WEATHER as exc:
+                source.pauses.note("stream", exc)
+                await self._troubles.note("stream", exc)
+                if isinstance(exc, ApiError) and exc.status in NO_STREAM:
+                    return
+            await trio.sleep(source.timing.backoff.delay(failures, source.pauses.left("stream")))
+            failures += 1
+
+    async def _one_connection(self) -> bool:
+        """Take the events of one connection in, until it is lost; whether it brought anything."""
+        source, brought = self._source, False
+        last_id, self._heard_at = source.context.last_event_id, float("inf")
         try:
-            return await activity(self, *args, **kwargs)
-        except CloudError as exc:
-            if (over := refusal(exc)) is None:
+            async with source.open(last_id) as stream:
+                async for sse in stream:
+                    # An event without an id of its own carries on the one before it, and is not the same event.
+                    own = sse if sse.id != last_id else msgspec.structs.replace(sse, id="")
+                    last_id = sse.id
+                    brought = await self._take(own) or brought
+                raise StreamLost("the server ended the event stream")
+        except WEATHER as exc:
+            if not brought or isinstance(exc, ApiError):
                 raise
-            return over
+            source.pauses.note("stream", exc)
+            await self._troubles.note("stream", exc)
+            return True
 
-    return until_refused
+    async def _take(self, sse: ServerSentEvent) -> bool:
+        """Send what an event means, as far as it is new; whether it meant anything."""
+        events = self._source.interpret(sse)
+        if events is None:
+            return False
+        told_at = -float("inf") if self._asking is None else self._asking.told_at
+        quiet = trio.current_time() - max(self._heard_at, told_at) >= CATCH_UP_SECONDS
+        self._heard_at = trio.current_time()
+        if self._asking is not None and any(not isinstance(event, ForeignEventDropped) for event in events):
+            self._asking.heard_news()
+        for event in events:
+            await self._send(event, quiet=quiet)
+        return True
 
+    async def _send(self, event: Event, *, quiet: bool) -> None:
+        visit, context = self._source.visit, self._source.context
+        if isinstance(event, StepObserved):
+            if (new := news(context, event, current=quiet)) is not None:
+                await visit.send(new)
+        elif isinstance(event, EndReported):
+            if is_news(context, event):
+                await visit.send(event)
+            self._ask_now()
+        elif not isinstance(event, ForeignEventDropped) or event.named not in context.foreign:
+            await visit.send(event)
 
-class Following(ABC, Generic[W]):
-    """The activities of the states in which a server is followed."""
-
-    @abstractmethod
-    async def source(self, visit: Visit[W]) -> Source[W]:
-        """What is followed in this visit, as the logged-in user; raises as `Api.as_user`."""
-
-    async def watch_events(self, visit: Visit[W]) -> None:
-        """Follow the stream until it is lost, and find out beside it whether all is over already."""
-        await follow_and_look(await self.source(visit))
-
-    async def poll_status(self, visit: Visit[W]) -> None:
-        """Ask while the stream is away, and get it back."""
-        await poll_without_stream(await self.source(visit))
+    def _ask_now(self) -> None:
+        if self._asking is not None:
+            self._asking.ask_now()

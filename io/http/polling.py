@@ -31,17 +31,24 @@ PACE_JITTER: Final = 0.2
 jitter as a part of the wait."""
 
 
+_NOT_WORKED_ON: Final = frozenset({407, 408, 421, 425, 429})
+
+
 def may_have_happened(failure: Exception) -> bool:
     """Whether what was asked for may have been done although its one try failed.
 
-    It was not if nothing was sent, the token was not accepted, or the API refused (4xx): with 408 (RFC 9110 section
-    15.5.9: it had not all of the request), 425 (RFC 8470 section 5.2) and 429 (RFC 6585 section 4) only for now. A
-    redirect refuses nothing: 303 may say that what was asked for was done (RFC 9110 section 15.4.4).
+    It was not if nothing was sent, if the token was not accepted, or if the API itself refused (4xx in a body of its
+    own). What a proxy answers in the API's place tells nothing about the API, with a few exceptions: 407 (RFC 9110
+    section 15.5.8), 408 (15.5.9: not all of the request had come), 421 (15.5.20), 425 (RFC 8470 section 5.2) and 429
+    (RFC 6585 section 4) say that the request was not worked on. A redirect refuses nothing: 303 may say that what was
+    asked for was done (RFC 9110 section 15.4.4).
     """
     if isinstance(failure, Network):
         return failure.sent
     if isinstance(failure, ApiError):
-        return failure.status is None or not 400 <= failure.status < 500
+        if failure.status in _NOT_WORKED_ON:
+            return False
+        return failure.code is None or failure.status is None or not 400 <= failure.status < 500
     return not isinstance(failure, NotAuthenticated)
 
 
