@@ -44,7 +44,7 @@ from ..machines.parts.progress import WaitResumed
 from ..machines.parts.vocabulary import OutcomeUnknown
 from .outside import Api, Browser, Person, Timing
 from .services import Services
-from .steps.asking import IN_A_ROW, WEATHER, Needed, Troubles
+from .steps.asking import IN_A_ROW, WEATHER, Needed, Reports
 from .steps.callbacks import Reply, await_browser, free_port
 from .steps.earlier import earlier_order, journaled_tenants, stored_tenants
 from .steps.effects import ask_for, ask_whether_to_repeat
@@ -224,7 +224,7 @@ class _Checkout:
     async def watch_for_payment(self, visit: CheckoutVisit) -> Event:
         order = await self._order(visit)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(Listening(order, Troubles(visit)).run)
+            nursery.start_soon(Listening(order, Reports(visit)).run)
             if not visit.context.paid:
                 await order.payment_reported.wait()
             await trio.sleep(BROWSER_HEAD_START)

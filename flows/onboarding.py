@@ -152,6 +152,7 @@ class _Onboarding:
             region=asked.region,
             port=asked.checkout_port,
             timeout=asked.payment_timeout,
+            look_timeout=asked.look_timeout,
             bound=asked.bound,
             tenant_timeout=asked.tenant_timeout,
             known_tenants=asked.known_tenants,

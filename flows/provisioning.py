@@ -52,7 +52,7 @@ from .outside import Api, Timing
 from .services import Services
 from .steps.asking import IN_A_ROW, WEATHER, Needed, stand_by, words_of
 from .steps.following import follow
-from .steps.source import Source, decode
+from .steps.source import Agreed, Source, decode
 from .steps.texts import shown, word
 
 logger = get_logger(__name__)
@@ -129,6 +129,7 @@ class _TenantBeingBuilt(Source[ProvisioningContext]):
     def __init__(self, visit: ProvisioningVisit, timing: Timing, client: CloudApiClient) -> None:
         super().__init__(visit, timing)
         self._client = client
+        self._agreed = Agreed()
 
     @override
     def open(self, after: str) -> AbstractAsyncContextManager[EventStream]:
@@ -147,7 +148,11 @@ class _TenantBeingBuilt(Source[ProvisioningContext]):
     @override
     async def ask(self) -> Event:
         context = self.context
-        return status_meaning(context, await self._client.tenant_status(context.tenant_id))
+        event = status_meaning(context, await self._client.tenant_status(context.tenant_id))
+        working = isinstance(event, StepObserved)
+        if self._agreed.takes(working and context.reported == INFRASTRUCTURE == context.until):
+            return TenantBecameReady(INFRASTRUCTURE, "", "polling")
+        return event
 
 
 class _Provisioning:

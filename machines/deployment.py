@@ -203,6 +203,7 @@ DEPLOYMENT: Final = Machine(
         on(OutcomeUnknown, "deploying", "outcome_unknown", update=explained),
         on(StatusNotAnswered, "outcome_unknown", STAY),
         on(RolloutSeen, "outcome_unknown", "rolling_out", update=_begun),
+        on(AccessRefused, "outcome_unknown", "deployment_failed", update=refuse_access),
         on(RepeatConfirmed, "outcome_unknown", "deploying", update=_asked_again),
         on(RepeatDeclined, "outcome_unknown", "cancelled", update=_not_repeated),
         on(StepObserved, "rolling_out", STAY, update=observe),

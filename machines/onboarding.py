@@ -55,6 +55,7 @@ class OnboardingContext(Context, frozen=True, kw_only=True):
     external_db: bool = False
     login_timeout: float = 300.0
     payment_timeout: float = 300.0
+    look_timeout: float = 10.0
     tenant_timeout: float = 600.0
     user_email: str = ""
     tenant_id: str = ""

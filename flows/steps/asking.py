@@ -22,10 +22,12 @@ from ...engine.visit import Visit
 from ...errors import ApiError, Network, StillPending, StreamLost, TooLarge, code_of
 from ...machines.parts.progress import (
     AccessRefused,
+    EndReported,
     ProgressContext,
     StatusNotAnswered,
     StepObserved,
     WaitResumed,
+    is_news,
     news,
     untold,
 )
@@ -86,15 +88,30 @@ async def ask_firmly(timing: Timing, call: Callable[[], Awaitable[T]]) -> T:
     raise AssertionError("unreachable")
 
 
-class Troubles:
-    """What went wrong in a visit: the same trouble is one row of the history, with a count.
+class Reports:
+    """What a visit's sources report, written one after the other.
 
-    It is written when it is heard for the first, second, fourth, eighth … time, so that the history stays short.
+    Whether a report is new is decided and written in one turn: two sources that learn the same thing at the same moment
+    make one row of it. The same trouble is one row, too, with a count: it is written when it is heard for the first,
+    second, fourth, eighth … time, so that the history stays short.
     """
 
     def __init__(self, visit: Visit[Any]) -> None:
         self._visit = visit
+        self._turn = trio.Lock()
         self._times: dict[tuple[str, str], int] = {}
+
+    async def tell(self, observed: StepObserved, *, late: bool = False, current: bool = False) -> bool:
+        """Write what is new in a report, as `news`; whether anything was."""
+        async with self._turn:
+            new = news(self._visit.context, observed, late=late, current=current)
+            return new is not None and await self._visit.send(new)
+
+    async def tell_end(self, reported: EndReported) -> None:
+        """Write what a stream says about the end, if it is new."""
+        async with self._turn:
+            if is_news(self._visit.context, reported):
+                await self._visit.send(reported)
 
     async def note(self, what: Literal["stream", "status"], exc: CloudError) -> None:
         """Note what went wrong."""
@@ -140,7 +157,7 @@ class Asking:
         needed: How often in a row an event that ends the wait has to come.
         refusable: Whether a refusal of the API ends the wait; what is paid for is waited for all the same.
         pauses: What the server asked us to wait.
-        troubles: Where failures are noted.
+        reports: Where failures are noted.
     """
 
     def __init__(
@@ -152,7 +169,7 @@ class Asking:
         needed: Needed | None = None,
         refusable: bool = True,
         pauses: Pauses | None = None,
-        troubles: Troubles | None = None,
+        reports: Reports | None = None,
     ) -> None:
         self._visit = visit
         self._seconds = timing.poll_seconds
@@ -160,7 +177,7 @@ class Asking:
         self._refusable = refusable
         self._row = InARow({AccessRefused: IN_A_ROW, **(needed or {})})
         self._pauses = pauses or Pauses.of(visit)
-        self._troubles = troubles or Troubles(visit)
+        self._reports = reports or Reports(visit)
         self._news_at = -float("inf")
         self._now = trio.Event()
         self.told_at = -float("inf")
@@ -209,7 +226,7 @@ class Asking:
                 return refused
             logger.info("asking for the status failed: %s", exc)
             self._pauses.note("status", exc)
-            await self._troubles.note("status", exc)
+            await self._reports.note("status", exc)
             return None
         if isinstance(event, StepObserved):
             await self._tell(event, before)
@@ -221,9 +238,8 @@ class Asking:
             return
         # An answer that was on its way while the stream told something newer is older than that.
         late = (context.steps, context.messages) != (before.steps, before.messages)
-        if (new := news(context, event, late=late)) is not None:
+        if await self._reports.tell(event, late=late):
             self.told_at = trio.current_time()
-            await self._visit.send(new)
 
 
 async def stand_by(visit: Visit[Any]) -> Event:

@@ -19,8 +19,8 @@ from ...base.log import get_logger
 from ...engine.machine.parts import Event
 from ...errors import ApiError, NotAuthenticated, StreamLost
 from ...io.sse.decoder import ServerSentEvent
-from ...machines.parts.progress import EndReported, ForeignEventDropped, StepObserved, is_news, news
-from .asking import WEATHER, Asking, Needed, Troubles
+from ...machines.parts.progress import EndReported, ForeignEventDropped, StepObserved
+from .asking import WEATHER, Asking, Needed, Reports
 from .source import Source
 
 logger = get_logger(__name__)
@@ -50,7 +50,7 @@ async def follow(
     Raises:
         NotAuthenticated: The status call no longer accepts the token.
     """
-    troubles = Troubles(source.visit)
+    reports = Reports(source.visit)
     asking = Asking(
         source.visit,
         source.timing,
@@ -58,11 +58,11 @@ async def follow(
         needed=needed,
         refusable=refusable,
         pauses=source.pauses,
-        troubles=troubles,
+        reports=reports,
     )
     async with trio.open_nursery() as nursery:
         if listens:
-            nursery.start_soon(Listening(source, troubles, asking).run)
+            nursery.start_soon(Listening(source, reports, asking).run)
         end = await asking.until_ended()
         nursery.cancel_scope.cancel()
     return end
@@ -73,13 +73,13 @@ class Listening:
 
     Args:
         source: What is followed.
-        troubles: Where losses are noted.
+        reports: Where losses are noted.
         asking: The questions beside it, if any are asked.
     """
 
-    def __init__(self, source: Source[Any], troubles: Troubles, asking: Asking | None = None) -> None:
+    def __init__(self, source: Source[Any], reports: Reports, asking: Asking | None = None) -> None:
         self._source = source
-        self._troubles = troubles
+        self._reports = reports
         self._asking = asking
         self._heard_at = float("inf")
 
@@ -93,11 +93,11 @@ class Listening:
             except NotAuthenticated as exc:
                 # Whether the token is still good is the status call's to say; a listener must not close over this.
                 logger.info("the event stream refused the token: %s", exc)
-                await self._troubles.note("stream", exc)
+                await self._reports.note("stream", exc)
                 self._ask_now()
             except WEATHER as exc:
                 source.pauses.note("stream", exc)
-                await self._troubles.note("stream", exc)
+                await self._reports.note("stream", exc)
                 if isinstance(exc, ApiError) and exc.status in NO_STREAM:
                     return
             await trio.sleep(source.timing.backoff.delay(failures, source.pauses.left("stream")))
@@ -119,7 +119,7 @@ class Listening:
             if not brought or isinstance(exc, ApiError):
                 raise
             source.pauses.note("stream", exc)
-            await self._troubles.note("stream", exc)
+            await self._reports.note("stream", exc)
             return True
 
     async def _take(self, sse: ServerSentEvent) -> bool:
@@ -137,16 +137,13 @@ class Listening:
         return True
 
     async def _send(self, event: Event, *, quiet: bool) -> None:
-        visit, context = self._source.visit, self._source.context
         if isinstance(event, StepObserved):
-            if (new := news(context, event, current=quiet)) is not None:
-                await visit.send(new)
+            await self._reports.tell(event, current=quiet)
         elif isinstance(event, EndReported):
-            if is_news(context, event):
-                await visit.send(event)
+            await self._reports.tell_end(event)
             self._ask_now()
-        elif not isinstance(event, ForeignEventDropped) or event.named not in context.foreign:
-            await visit.send(event)
+        elif not isinstance(event, ForeignEventDropped) or event.named not in self._source.context.foreign:
+            await self._source.visit.send(event)
 
     def _ask_now(self) -> None:
         if self._asking is not None:

@@ -48,7 +48,7 @@ from ...machines.parts.progress import (
 )
 from ..outside import Timing
 from .callbacks import LONGEST_DESCRIPTION, Reply
-from .source import Source, decode
+from .source import Agreed, Source, decode
 from .texts import shown, word
 
 logger = get_logger(__name__)
@@ -171,6 +171,7 @@ class Order(Source[CheckoutContext]):
         super().__init__(visit, timing)
         self._client = client
         self.payment_reported = trio.Event()
+        self._agreed = Agreed()
 
     @override
     def open(self, after: str) -> AbstractAsyncContextManager[EventStream]:
@@ -209,6 +210,8 @@ class Order(Source[CheckoutContext]):
         if status.status in {"ready", INFRASTRUCTURE}:
             step = READY if status.status == "ready" else INFRASTRUCTURE
             return TenantAnnounced(step, said, tenant.id, shown(tenant.name, LONGEST_ID), step != READY)
+        if self._agreed.takes(context.reported == INFRASTRUCTURE):
+            return TenantAnnounced(INFRASTRUCTURE, said, tenant.id, shown(tenant.name, LONGEST_ID), True)
         return StepObserved("", said, "polling")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Final, Generic, Literal, TypeVar, cast
 
 import msgspec
 import trio
@@ -96,6 +96,24 @@ class Source(ABC, Generic[W]):
     @abstractmethod
     async def ask(self) -> Event | None:
         """Ask how far the server is: an event that leads out, an observation, or None for nothing."""
+
+
+class Agreed:
+    """Whether the API does not contradict what a stream reports and the status has no word for.
+
+    A tenant that is built and waits for its first image may be "still working" for the status call. So the report counts
+    when the API has answered so several times in a row after it.
+    """
+
+    NEEDED: Final = 3
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def takes(self, agrees: bool) -> bool:
+        """Take the next answer in; whether the report counts by now."""
+        self._count = self._count + 1 if agrees else 0
+        return self._count >= self.NEEDED
 
 
 def decode(sse: ServerSentEvent, names: frozenset[str], shape: type[T]) -> T | None:
