@@ -101,8 +101,8 @@ class Source(ABC, Generic[W]):
 class Agreed:
     """Whether the API does not contradict what a stream reports and the status has no word for.
 
-    A tenant that is built and waits for its first image may be "still working" for the status call. So the report counts
-    when the API has answered so several times in a row after it.
+    A tenant that is built and waits for its first image may be "still working" for the status call. So the report
+    counts when the API has answered so several times in a row after it.
     """
 
     NEEDED: Final = 3
