@@ -25,6 +25,7 @@ from ..engine.visit import Program, Visit
 from ..errors import ApiError, OrderInDoubt, PortBusy, StillPending
 from ..io.cloud.api import CloudApiClient
 from ..io.cloud.wire import REGIONS, Plan
+from ..io.http.texts import word
 from ..io.loopback.browser import check_openable
 from ..io.loopback.callback import StatusView, callback_uri, new_nonce
 from ..machines.checkout import (
@@ -50,7 +51,6 @@ from .steps.earlier import earlier_order, journaled_tenants, stored_tenants
 from .steps.effects import ask_for, ask_whether_to_repeat
 from .steps.following import Listening, follow
 from .steps.order import Order, candidates_of, earlier_candidates, read_callback, status_view
-from .steps.texts import word
 
 logger = get_logger(__name__)
 

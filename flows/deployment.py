@@ -22,6 +22,7 @@ from ..errors import ApiError, DeploymentUnfinished, code_of
 from ..io.cloud.api import CloudApiClient
 from ..io.cloud.images import check_image
 from ..io.cloud.wire import TenantStatus
+from ..io.http.texts import shown, word
 from ..machines.deployment import (
     DEPLOYMENT,
     Deployed,
@@ -41,7 +42,6 @@ from .provisioning import address
 from .services import Services
 from .steps.asking import IN_A_ROW, WEATHER, Asking, Needed, ask_firmly, refusal, stand_by, words_of
 from .steps.effects import ask_for, ask_whether_to_repeat
-from .steps.texts import shown, word
 
 DeploymentVisit = Visit[DeploymentContext]
 REGISTRY_TOKEN = "registry_token"  # noqa: S105 its name in the vault

@@ -25,6 +25,7 @@ from ..engine.visit import Program, Visit
 from ..errors import ApiError, NotAuthenticated, UnsafeUrl
 from ..io.cloud.api import CloudApiClient
 from ..io.cloud.wire import ProvisioningEvent, TenantInfo, TenantSecrets, TenantStatus
+from ..io.http.texts import shown, word
 from ..io.local.tenants import StoredTenant, TenantType, external_database_url, store_tenant
 from ..io.sse.decoder import EventStream, ServerSentEvent
 from ..machines.parts.progress import (
@@ -53,7 +54,6 @@ from .services import Services
 from .steps.asking import IN_A_ROW, WEATHER, Needed, stand_by, words_of
 from .steps.following import follow
 from .steps.source import Agreed, Source, decode
-from .steps.texts import shown, word
 
 logger = get_logger(__name__)
 

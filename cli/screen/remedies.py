@@ -62,6 +62,7 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "check_api_address": "Check --api-url: there is no such call at that address.",
     "check_api_gives": "Check --api-url: this is not an address the API would give.",
     "check_connection": "Check the connection and --api-url, then run the same command again.",
+    "check_proxy_variable": "Check {variable}; NO_PROXY lists the hosts that are reached without a proxy.",
     "check_proxy": "This is not what the API sends; check --api-url and any proxy.",
     "check_compression": "A proxy between here and the API compresses answers; check --api-url and the proxy.",
     "check_certificates": "Check --api-url, the clock, and SSL_CERT_FILE when a proxy of yours signs certificates.",

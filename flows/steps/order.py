@@ -21,6 +21,7 @@ from ...engine.visit import Visit
 from ...errors import CallbackRejected
 from ...io.cloud.api import CloudApiClient
 from ...io.cloud.wire import CheckoutEvent, TenantInfo
+from ...io.http.texts import shown, word
 from ...io.loopback.callback import StatusView
 from ...io.loopback.pages import OUR_CHECKOUT_PAGES, CheckoutTemplates
 from ...io.sse.decoder import EventStream, ServerSentEvent
@@ -49,7 +50,6 @@ from ...machines.parts.progress import (
 from ..outside import Timing
 from .callbacks import LONGEST_DESCRIPTION, Reply
 from .source import Agreed, Source, decode
-from .texts import shown, word
 
 logger = get_logger(__name__)
 

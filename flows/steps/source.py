@@ -20,10 +20,10 @@ from ...engine.machine.parts import Event
 from ...engine.visit import Visit
 from ...errors import ApiError
 from ...io.http.polling import LONGEST_RETRY_AFTER
+from ...io.http.texts import shown
 from ...io.sse.decoder import EventStream, ServerSentEvent
 from ...machines.parts.progress import ProgressContext
 from ..outside import Timing
-from .texts import shown
 
 logger = get_logger(__name__)
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ...base.redaction import printable, redact
-from ...machines.parts.progress import LONGEST_MESSAGE
 
-_LONGEST_WORD = 200
+LONGEST_TEXT: Final = 1000
+"""Characters kept of one text of a server; a message of 4 KiB is long already."""
+
+LONGEST_WORD: Final = 200
+"""Characters kept of an id, a step or a status."""
 
 
-def shown(text: str | None, limit: int = LONGEST_MESSAGE) -> str:
+def shown(text: str | None, limit: int = LONGEST_TEXT) -> str:
     """A text of a server, cut and redacted.
 
     It is cut first, so that the work is bounded; and cut between two words, so that no part of a secret is left that
@@ -16,16 +21,16 @@ def shown(text: str | None, limit: int = LONGEST_MESSAGE) -> str:
 
     Args:
         text: As it came; None for nothing.
-        limit: Characters that are kept, at most.
+        limit: Characters that are kept, at most, and a sign that there were more.
     """
     text = text or ""
     if len(text) > limit:
         head = text[:limit]
-        cut = max(head.rfind(" "), head.rfind("\n"), head.rfind("\t"))
+        cut = max(head.rfind(white) for white in " \n\t")
         text = (head[:cut] if cut > 0 else "") + " …"
     return redact(printable(text)).strip()
 
 
 def word(text: str | None) -> str:
     """A single word of a server: an id, a step, a status."""
-    return shown((text or "")[:_LONGEST_WORD], _LONGEST_WORD)
+    return shown((text or "")[:LONGEST_WORD], LONGEST_WORD)
