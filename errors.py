@@ -298,7 +298,6 @@ class OrderInDoubt(
     CloudError,
     code=EXIT_PENDING,
     hint="Resume the flow to check again and to pay on the same page, or cancel it to give the order up.",
-    remedy="pay_or_cancel",
 ):
     """Nobody reported the payment of an order, and the API knows of none; a person decides before another is placed."""
 

@@ -245,7 +245,7 @@ class _Checkout:
         if (chosen := await self._choose(candidates)) is not None:
             return chosen
         if not visit.resumed:
-            raise OrderInDoubt(_doubt(context))
+            raise order_in_doubt(_doubt(context), visit.flow)
         if self.person.confirm is not None and context.problem_code == DECLINED:
             question = f"{_doubt(context).capitalize()}. Create a new order?"
             if await self.person.confirm(question):
@@ -321,6 +321,13 @@ class _Checkout:
         if visit.resumed:
             return WaitResumed()
         raise tenant_failed(visit.context.problem, visit.context.session_tenant)
+
+
+def order_in_doubt(problem: str, flow: str) -> OrderInDoubt:
+    """The error that pauses a flow whose order may or may not be paid; the outermost flow is the one to resume."""
+    return OrderInDoubt(
+        problem, hint=OrderInDoubt.default_hint, remedy=Remedy("pay_or_cancel", {"flow": flow.partition(".")[0]})
+    )
 
 
 def tenant_failed(problem: str, tenant: str) -> StillPending:

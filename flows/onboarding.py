@@ -15,7 +15,7 @@ from ..engine.engine import Engine
 from ..engine.flow import Flow
 from ..engine.machine.parts import Context, Event
 from ..engine.visit import Program, Visit
-from ..errors import CredentialsCorrupted, NotAuthenticated, OrderInDoubt
+from ..errors import CredentialsCorrupted, NotAuthenticated
 from ..machines.checkout import CheckoutContext
 from ..machines.login import LoginContext
 from ..machines.onboarding import (
@@ -35,7 +35,7 @@ from ..machines.onboarding import (
 )
 from ..machines.parts.progress import INFRASTRUCTURE, READY, WaitResumed
 from ..machines.provisioning import ProvisioningContext
-from .checkout import checkout_program, tenant_failed
+from .checkout import checkout_program, order_in_doubt, tenant_failed
 from .deployment import deployment_program
 from .login import login_program
 from .outside import Api, Person
@@ -175,7 +175,7 @@ class _Onboarding:
         """
         if visit.resumed:
             return WaitResumed()
-        raise OrderInDoubt(visit.context.problem)
+        raise order_in_doubt(visit.context.problem, visit.flow)
 
     async def continue_with_tenant(self, visit: OnboardingVisit) -> Event:
         """Pause the flow whose tenant is not ready; provision it again when it is resumed.

@@ -49,6 +49,7 @@ from .parts.progress import (
     StatusNotAnswered,
     StepObserved,
     StreamLost,
+    StreamReturned,
     WaitResumed,
     note_end,
     note_foreign,
@@ -476,6 +477,7 @@ CHECKOUT: Final = Machine(
                 on(PaymentPending, source, "awaiting_tenant", update=_browser_waits),
                 on(ForeignEventDropped, source, STAY, update=note_foreign),
                 on(StreamLost, source, STAY),
+                on(StreamReturned, source, STAY),
                 on(StatusNotAnswered, source, STAY),
             )
         ),
@@ -497,6 +499,7 @@ CHECKOUT: Final = Machine(
                 on(CandidatesSeen, source, STAY, update=_candidates),
                 on(ForeignEventDropped, source, STAY, update=note_foreign),
                 on(StreamLost, source, STAY),
+                on(StreamReturned, source, STAY),
                 on(StatusNotAnswered, source, STAY),
                 on(TenantConfirmed, source, "completed", update=_confirmed),
                 on(TenantAnnounced, source, "completed", update=_announced),

@@ -49,7 +49,7 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "answer_or_cancel": "Run `[[flows resume]]` in a terminal and answer, or cancel the flow.",
     "wait_longer": "Wait on: [[flows resume]]",
     "pay_or_cancel": (
-        "Check again, and pay on the same page: [[flows resume]]. To give the order up: [[flows list]], then cancel it."
+        "Check again, and pay on the same page: [[flows resume {flow}]]. To give the order up: [[flows cancel {flow}]]"
     ),
     "retry_tenant": "Retry it: [[tenants retry {tenant}]]. Then resume the flow; it continues with this tenant.",
     "see_traceback": "The flow is kept: `[[flows resume]]`. Run with -v --log-file FILE to see the traceback.",

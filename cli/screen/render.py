@@ -170,6 +170,8 @@ class People:
                     told.append(Told(message, "good", mark(good=True)))
             case "event", "StreamLost":
                 told += self._trouble("event stream lost, polling", message)
+            case "event", "StreamReturned":
+                told.append(Told("event stream is back", "good", mark(good=True)))
             case "event", "StatusNotAnswered":
                 told += self._trouble("no answer from the API, asking again", message)
             case "event", "ForeignEventDropped":
@@ -186,7 +188,7 @@ class People:
 
     def _trouble(self, what: str, message: str) -> list[Told]:
         """A line about a trouble; the same trouble is one line."""
-        why = _CALL.sub("", message)
+        why = _CALL.sub("", message).removeprefix("the event stream ")
         text = f"{what}: {why}" if what else why
         if text in self._said:
             return []

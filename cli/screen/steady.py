@@ -1,8 +1,9 @@
 """What a person is told of a server that is lost for a moment: nothing, unless it lasts.
 
-A stream that breaks and a question that fails cost nobody anything while the other source brings news. Lines about it
-would only worry whoever reads them, and a bad connection would write them again and again. So a trouble is held back,
-and forgotten when the flow has news or goes on. The journal, and with it `--json`, has all of it.
+A stream that breaks and is back a moment later costs nobody anything, and neither does a question that fails once.
+Lines about it would only worry whoever reads them, and a bad connection would write them again and again. So a trouble
+is held back, and forgotten when it is over meanwhile or the flow goes on to something else. The journal, and with it
+`--json`, has all of it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ from ...engine.history import Change
 SETTLE_SECONDS: Final = 2.0
 """How long a trouble must last before a person is told."""
 
-_TROUBLES: Final = frozenset({"StreamLost", "StatusNotAnswered"})
+_OVER: Final = {
+    "StreamLost": frozenset({"StreamReturned"}),
+    "StatusNotAnswered": frozenset({"StepObserved"}),
+}
+"""The troubles, and which events show that each is over."""
 
 
 class _Held(NamedTuple):
@@ -37,12 +42,13 @@ class Steady:
 
     def offer(self, change: Change) -> bool:
         """Take a change in; returns whether it is to be told now."""
-        if change.kind == "event" and change.event in _TROUBLES:
+        if change.kind == "event" and change.event in _OVER:
             self._held.setdefault((change.flow, change.event), _Held(change, self._now()))
             return False
-        for each in _TROUBLES:
-            self._held.pop((change.flow, each), None)
-        return True
+        went_on = change.from_state != change.to_state
+        over = [trouble for trouble, signs in _OVER.items() if went_on or change.event in signs]
+        held = [self._held.pop((change.flow, trouble), None) for trouble in over]
+        return change.event != "StreamReturned" or not any(held)
 
     def settled(self) -> list[Change]:
         """The troubles that have lasted by now, and are to be told."""

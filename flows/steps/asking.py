@@ -26,6 +26,7 @@ from ...machines.parts.progress import (
     ProgressContext,
     StatusNotAnswered,
     StepObserved,
+    StreamReturned,
     WaitResumed,
     is_news,
     news,
@@ -100,6 +101,7 @@ class Reports:
         self._visit = visit
         self._turn = trio.Lock()
         self._times: dict[tuple[str, str], int] = {}
+        self._stream_lost = False
 
     async def tell(self, observed: StepObserved, *, late: bool = False, current: bool = False) -> bool:
         """Write what is new in a report, as `news`; whether anything was."""
@@ -119,7 +121,16 @@ class Reports:
         times = self._times[what, reason] = self._times.get((what, reason), 0) + 1
         if times & (times - 1) or len(self._times) > 100:
             return
-        await self._visit.send(StreamWasLost(reason, times) if what == "stream" else StatusNotAnswered(reason, times))
+        if what == "stream":
+            self._stream_lost = await self._visit.send(StreamWasLost(reason, times))
+        else:
+            await self._visit.send(StatusNotAnswered(reason, times))
+
+    async def stream_tells(self) -> None:
+        """Note that a stream whose loss was noted brings something again."""
+        if self._stream_lost:
+            self._stream_lost = False
+            await self._visit.send(StreamReturned())
 
 
 def words_of(event: Event) -> str:
@@ -182,10 +193,20 @@ class Asking:
         self._now = trio.Event()
         self.told_at = -float("inf")
         """When words of an answer were shown last."""
+        self.silent_until = -float("inf")
+        """Until when words of answers are not shown, because a stream has just been opened, or is being."""
 
     def heard_news(self) -> None:
         """A stream has brought something: it may be asked more rarely."""
         self._news_at = trio.current_time()
+
+    def opening(self, *, opened: bool) -> None:
+        """A stream is being opened, or was: its words go first, if it has any."""
+        self.silent_until = trio.current_time() + self._seconds * (QUIET if opened else 1.0)
+
+    def lost(self) -> None:
+        """There is no stream now: the words of answers are shown at once."""
+        self.silent_until = self._news_at = -float("inf")
 
     def ask_now(self) -> None:
         """Something was heard that the API has to be asked about at once."""
@@ -234,7 +255,7 @@ class Asking:
 
     async def _tell(self, event: StepObserved, before: ProgressContext) -> None:
         context: ProgressContext = self._visit.context
-        if self.stream_tells:
+        if self.stream_tells or trio.current_time() < self.silent_until:
             return
         # An answer that was on its way while the stream told something newer is older than that.
         late = (context.steps, context.messages) != (before.steps, before.messages)

@@ -82,10 +82,13 @@ class Listening:
         self._reports = reports
         self._asking = asking
         self._heard_at = float("inf")
+        self._beat_at = -float("inf")
 
     async def run(self) -> None:
         """Open the stream and take its events in, again and again; returns when the server has none."""
         source, failures = self._source, 0
+        if self._asking is not None:
+            self._asking.opening(opened=False)
         while True:
             try:
                 if await self._one_connection():
@@ -106,9 +109,11 @@ class Listening:
     async def _one_connection(self) -> bool:
         """Take the events of one connection in, until it is lost; whether it brought anything."""
         source, brought = self._source, False
-        last_id, self._heard_at = source.context.last_event_id, float("inf")
+        last_id, self._heard_at, self._beat_at = source.context.last_event_id, float("inf"), -float("inf")
         try:
             async with source.open(last_id) as stream:
+                if self._asking is not None:
+                    self._asking.opening(opened=True)
                 async for sse in stream:
                     # An event without an id of its own carries on the one before it, and is not the same event.
                     own = sse if sse.id != last_id else msgspec.structs.replace(sse, id="")
@@ -121,17 +126,23 @@ class Listening:
             source.pauses.note("stream", exc)
             await self._reports.note("stream", exc)
             return True
+        finally:
+            if self._asking is not None:
+                self._asking.lost()
 
     async def _take(self, sse: ServerSentEvent) -> bool:
         """Send what an event means, as far as it is new; whether it meant anything."""
         events = self._source.interpret(sse)
         if events is None:
+            self._beat_at = trio.current_time()
             return False
         told_at = -float("inf") if self._asking is None else self._asking.told_at
-        quiet = trio.current_time() - max(self._heard_at, told_at) >= CATCH_UP_SECONDS
+        # Sent after what polling told, a sign of life shows that nothing older is still on its way.
+        quiet = self._beat_at > told_at or trio.current_time() - max(self._heard_at, told_at) >= CATCH_UP_SECONDS
         self._heard_at = trio.current_time()
         if self._asking is not None and any(not isinstance(event, ForeignEventDropped) for event in events):
             self._asking.heard_news()
+        await self._reports.stream_tells()
         for event in events:
             await self._send(event, quiet=quiet)
         return True

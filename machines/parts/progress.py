@@ -11,8 +11,8 @@ so neither source has to wait for the other and none of it is lost when one of t
 - Polling names no step, only words. Words that the stream has said too have their step's rank. Others stand by arrival,
   and may be ahead of a stream that is late. So the newest words of polling are kept (`ahead`), and what the stream says
   until it comes to them is recorded and not shown. The cost: a stream whose words differ from those of the status is
-  shown again only after ten seconds without a report (`flows/steps/following.py`). Nothing but the display depends on
-  it.
+  shown again only after a sign of life or ten seconds without a report (`flows/steps/following.py`). Nothing but the
+  display depends on it.
 - The end is the API's answer about the tenant. What a stream says about an end is recorded (`EndReported`) and asked
   about.
 
@@ -96,10 +96,13 @@ class StepObserved(Event, frozen=True):
 
 
 class EndReported(Event, frozen=True):
-    """The stream says that the wait is over, well or badly; the API is asked whether it is."""
+    """The stream says that the wait is over, well or badly; the API is asked whether it is.
+
+    Its words are no `message`: what is shown is what the API answers.
+    """
 
     step: str
-    message: str
+    words: str
     event_id: str = ""
 
 
@@ -108,6 +111,10 @@ class StreamLost(Event, frozen=True):
 
     reason: str
     times: int = 1
+
+
+class StreamReturned(Event, frozen=True):
+    """The event stream brings something again after a loss that was noted."""
 
 
 class StatusNotAnswered(Event, frozen=True):

@@ -235,10 +235,10 @@ async def test_a_stream_that_refuses_the_token_does_not_stop_the_flow(
 async def test_a_stream_that_is_behind_is_not_shown_until_it_has_caught_up(
     autojump_clock: MockClock, services: Services
 ) -> None:
-    """Polling told 4; the stream opens late and tells all of it."""
+    """Polling told 4 while it was away; back again, it tells all of it."""
     host = InMemory()
-    late: list[Item] = [After(15.0, said(1)), said(2), said(3), said(4), said(5), After(1.0, HEARTBEAT)]
-    ask, _ = asking(polled(4), None, None, READY)
-    await visit(host, services, Streams(late), ask)
+    late: list[Item] = [said(1), said(2), said(3), said(4), said(5), After(1.0, HEARTBEAT)]
+    ask, _ = asking(polled(4), polled(4), None, None, READY)
+    await visit(host, services, Streams(*[SERVER] * 4, late), ask)
     assert host.told == ["word 4", "word 5"]
     assert host.context.steps[:5] == ORDER[:5]

@@ -114,7 +114,7 @@ async def serving(
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["h2"])
-    authority.issue_cert("localhost").configure_cert(context)
+    authority.issue_cert("localhost").configure_cert(context)  # pyright: ignore[reportUnknownMemberType] its own type
     server = H2Server(behaviour)
     async with trio.open_nursery() as nursery:
         serve = partial(trio.serve_tcp, partial(server.serve, context), 0, host="127.0.0.1")
