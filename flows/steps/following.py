@@ -83,6 +83,7 @@ class Listening:
         self._asking = asking
         self._heard_at = float("inf")
         self._beat_at = -float("inf")
+        self._opened_at = float("inf")
 
     async def run(self) -> None:
         """Open the stream and take its events in, again and again; returns when the server has none."""
@@ -112,6 +113,7 @@ class Listening:
         last_id, self._heard_at, self._beat_at = source.context.last_event_id, float("inf"), -float("inf")
         try:
             async with source.open(last_id) as stream:
+                self._opened_at = trio.current_time()
                 if self._asking is not None:
                     self._asking.opening(opened=True)
                 async for sse in stream:
@@ -134,7 +136,9 @@ class Listening:
         """Send what an event means, as far as it is new; whether it meant anything."""
         events = self._source.interpret(sse)
         if events is None:
-            self._beat_at = trio.current_time()
+            # Not a greeting: what a new connection tells of the past comes after it.
+            if trio.current_time() - self._opened_at >= self._source.timing.poll_seconds:
+                self._beat_at = trio.current_time()
             return False
         told_at = -float("inf") if self._asking is None else self._asking.told_at
         # Sent after what polling told, a sign of life shows that nothing older is still on its way.

@@ -136,6 +136,7 @@ def test_an_answer_that_was_overtaken_on_its_way_is_recorded() -> None:
     context = joined([said(ORDER[5])])
     told = news(context, StepObserved("", "older words", "polling"), late=True)
     assert told == StepObserved("", "", "polling", earlier="older words")
+    assert told is not None
     assert observe(context, told).messages == ("older words", "6: vm_provisioning_progress")
 
 
