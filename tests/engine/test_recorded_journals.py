@@ -274,10 +274,10 @@ async def test_every_flow_is_resumed_and_led_to_an_end(recorded: Journal, autoju
         await trio.sleep(1)  # the inbox is looked into ten times a second
         for flow in recorded.manifest.unfinished:
             machine = MACHINES[flow.machine]
-            assert engine.journal.signals(flow=flow.id) == []
-            if carried(flow):
+            if carried(flow):  # an event in its inbox may be none of its new table's
                 await assert_carried_over(engine, flow)
                 continue
+            assert engine.journal.signals(flow=flow.id) == []
             for event in flow.rest[flow.inbox :]:
                 assert await engine.send(flow.id, machine.decode_event(msgspec.json.encode(event)))
             # The parent goes on only when it has seen the end of its child.
