@@ -216,14 +216,12 @@ async def test_a_paid_tenant_the_api_no_longer_has(tmp_path: Path) -> None:
             await wait_for_state(flow, "provisioning")
             (tenant,) = rehearsal.cloud.tenants.values()
             rehearsal.cloud.delete(tenant)
-            for _ in range(2):
-                with pytest.raises(FlowParked, match="tenant_not_found"):
-                    await flow.wait()
-                flow = await engine.resume(flow.id)
-        async with rehearsal.open_engine(confirm=yes) as engine:
-            flow = await engine.resume(flow.id)
             with pytest.raises(FlowParked, match="tenant_not_found"):
                 await flow.wait()
+            flow = await engine.resume(flow.id)  # nobody to ask: the same tenant once more
+            with pytest.raises(FlowParked, match="tenant_not_found"):
+                await flow.wait()
+        async with rehearsal.open_engine(confirm=yes) as engine:
             flow = await engine.resume(flow.id)
             await wait_for_change(flow, lambda change: change.event == "TenantGivenUp")
         assert questions == [f"The API no longer has the paid tenant {tenant.id}. Buy another one?"]

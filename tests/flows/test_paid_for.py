@@ -157,7 +157,7 @@ async def test_a_payment_of_another_tab_goes_before_an_old_tab_that_says_no(tmp_
         async with httpx.AsyncClient(trust_env=False) as tab:
             while True:  # the listener of the state before closes, and the next one opens
                 try:
-                    assert (await tab.get(location)).status_code == 200
+                    await tab.get(location)  # taken, or the event stream was quicker
                     break
                 except httpx.TransportError:
                     await trio.lowlevel.checkpoint()
