@@ -30,7 +30,6 @@ from ..io.loopback.browser import check_openable
 from ..io.loopback.callback import StatusView, callback_uri, new_nonce
 from ..machines.checkout import (
     CHECKOUT,
-    DECLINED,
     CheckoutContext,
     CheckoutCreated,
     HeadStartOver,
@@ -41,6 +40,7 @@ from ..machines.checkout import (
     TenantChosen,
     TenantFailed,
 )
+from ..machines.parts.order import DECLINED
 from ..machines.parts.progress import WaitResumed
 from ..machines.parts.vocabulary import OutcomeUnknown
 from .outside import Api, Browser, Person, Timing
@@ -50,7 +50,7 @@ from .steps.callbacks import Reply, await_browser, free_port
 from .steps.earlier import earlier_order, journaled_tenants, stored_tenants
 from .steps.effects import ask_for, ask_whether_to_repeat
 from .steps.following import Listening, follow
-from .steps.order import Order, candidates_of, earlier_candidates, read_callback, status_view
+from .steps.order import PlacedOrder, candidates_of, earlier_candidates, read_callback, status_view
 
 logger = get_logger(__name__)
 
@@ -132,8 +132,8 @@ class _Checkout:
     async def _client(self, visit: CheckoutVisit) -> CloudApiClient:
         return await self.api.as_user(visit.context.api_url)
 
-    async def _order(self, visit: CheckoutVisit) -> Order:
-        return Order(visit, self.timing, await self._client(visit))
+    async def _order(self, visit: CheckoutVisit) -> PlacedOrder:
+        return PlacedOrder(visit, self.timing, await self._client(visit))
 
     # --- before the money ------------------------------------------------------------------------------------------
 

@@ -68,7 +68,7 @@ CANDIDATES: Final = 20
 """Tenants a person is asked about, at most."""
 
 
-class Tenant(NamedTuple):
+class LinkedTenant(NamedTuple):
     """A tenant of the account, as far as an order is concerned."""
 
     id: str
@@ -103,7 +103,7 @@ def our_tenant(context: CheckoutContext, tenants: Sequence[TenantInfo]) -> Tenan
     return found[0] if len(found) == 1 else None
 
 
-def linked(context: CheckoutContext, tenants: Sequence[TenantInfo], *, paid: bool) -> Tenant | None:
+def linked(context: CheckoutContext, tenants: Sequence[TenantInfo], *, paid: bool) -> LinkedTenant | None:
     """The tenant that belongs to the order; None while nothing links one to it.
 
     Args:
@@ -114,12 +114,12 @@ def linked(context: CheckoutContext, tenants: Sequence[TenantInfo], *, paid: boo
     listed = {tenant.id: tenant for tenant in tenants}
     if named := context.session_tenant:
         found = listed.get(named)
-        return Tenant(named, found.name if found is not None else context.tenant_name, found is not None)
+        return LinkedTenant(named, found.name if found is not None else context.tenant_name, found is not None)
     browser, only = context.browser_tenant, our_tenant(context, tenants)
     if browser in listed and browser not in context.known_tenants and context.browser_linked:
-        return Tenant(browser, listed[browser].name, listed=True)
+        return LinkedTenant(browser, listed[browser].name, listed=True)
     if paid and only is not None and browser in {"", only.id}:
-        return Tenant(only.id, only.name, listed=True)
+        return LinkedTenant(only.id, only.name, listed=True)
     return None
 
 
@@ -160,7 +160,7 @@ def _as_then(context: CheckoutContext, plan_name: str) -> CheckoutContext:
 # --- the event stream and the API's answers -------------------------------------------------------------------------
 
 
-class Order(Source[CheckoutContext]):
+class PlacedOrder(Source[CheckoutContext]):
     """An order that was placed: its event stream, and what the API answers about its tenant.
 
     Attributes:

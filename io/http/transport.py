@@ -16,8 +16,7 @@ Theory of the retries: what may be repeated depends on what may already have hap
   server what happened. So that this happens seldom, such a POST goes out on a connection of its own: one that was kept
   may have been closed by the server a moment ago, which is only noticed when the answer stays away.
 
-A refused token is never tried twice. `Retry-After` is honoured while the budget lasts; beyond it the error says so at
-once instead of waiting first.
+A refused token is never tried twice. `Retry-After` is honoured within the budget; beyond it the error comes at once.
 
 The deadline of a request covers all of it. httpx's own timeouts are per read, and a server that sends a byte now and
 then would pass every one of them.
@@ -68,7 +67,7 @@ T = TypeVar("T")
 
 
 class _OthersRetries(logging.Filter):
-    """Keeps stamina's line about our retries out of the log: ours says more. What others retry is left alone."""
+    """Keeps stamina's line about our retries out of the log: ours says more."""
 
     @override
     def filter(self, record: logging.LogRecord) -> bool:

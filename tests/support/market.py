@@ -260,8 +260,8 @@ class Market:
         self,
         session: str,
         *,
-        last_event_id: str | None = None,
-        idle_timeout: float = 30.0,  # noqa: ARG002 told anew
+        last_event_id: str | None = None,  # noqa: ARG002 told anew
+        idle_timeout: float = 30.0,
     ) -> AbstractAsyncContextManager[EventStream]:
         """The order's stream."""
         return self._open(idle_timeout, session=session)
@@ -270,8 +270,8 @@ class Market:
         self,
         tenant: str,
         *,
-        last_event_id: str | None = None,
-        idle_timeout: float = 30.0,  # noqa: ARG002 told anew
+        last_event_id: str | None = None,  # noqa: ARG002 told anew
+        idle_timeout: float = 30.0,
     ) -> AbstractAsyncContextManager[EventStream]:
         """A tenant's stream."""
         return self._open(idle_timeout, tenant=tenant)
