@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WHEELS := $(VENV)/wheels
 
-.PHONY: demo test test-long check crash chaos soak lint types bench setup setup-dev browser lock clean
+.PHONY: demo test test-long check crash chaos operations soak lint types bench setup setup-dev browser lock clean
 
 demo: setup
 	$(BIN)/systemprompt-cloud demo
@@ -36,6 +36,10 @@ crash: setup-dev
 
 chaos: setup-dev
 	$(BIN)/python -m tests.faults.chaos --seconds 60
+
+# 20,000 random histories of operations on several engines, each checked against a specification: about seven minutes.
+operations: setup-dev
+	$(BIN)/python -m tests.faults.operations --histories 20000
 
 # 200 flows for ten minutes, while streams break, calls fail and both the worker and the cloud are killed.
 soak: setup-dev

@@ -23,8 +23,10 @@ from .engine.errors import IncompatibleFlow as IncompatibleFlow
 from .engine.errors import JournalCorrupted as JournalCorrupted
 from .engine.errors import JournalError as JournalError
 from .engine.errors import JournalTooNew as JournalTooNew
+from .engine.errors import KeyInUse as KeyInUse
 from .engine.errors import MachineInvalid as MachineInvalid
 from .engine.errors import NotStorable as NotStorable
+from .engine.errors import UsedTwice as UsedTwice
 from .engine.flow import Flow as Flow
 from .engine.history import Change as Change
 from .engine.history import Outcome as Outcome

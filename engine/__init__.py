@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from .errors import JournalError as JournalError
     from .errors import JournalMoved as JournalMoved
     from .errors import JournalTooNew as JournalTooNew
+    from .errors import KeyInUse as KeyInUse
     from .errors import MachineInvalid as MachineInvalid
     from .errors import NotStorable as NotStorable
     from .errors import SignalTaken as SignalTaken
     from .errors import UnexpectedFailure as UnexpectedFailure
+    from .errors import UsedTwice as UsedTwice
     from .errors import VaultMissing as VaultMissing
     from .flow import Flow as Flow
     from .history import Change as Change
@@ -72,7 +74,7 @@ _ROOMS = {
     ".engine": "Engine open_engine",
     ".errors": "ActivitiesRanDry EffectUncertain EngineClosed EventNotAccepted FlowBusy FlowExists FlowFailed "
     "FlowNotFound FlowParked IncompatibleFlow JournalBusy JournalCorrupted JournalError JournalMoved JournalTooNew "
-    "MachineInvalid NotStorable SignalTaken UnexpectedFailure VaultMissing",
+    "KeyInUse MachineInvalid NotStorable SignalTaken UnexpectedFailure UsedTwice VaultMissing",
     ".flow": "Flow",
     ".history": "Change Outcome",
     ".machine.machine": "Machine",

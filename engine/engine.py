@@ -8,7 +8,7 @@ The journal is the truth. A step counts when it is on disk; nothing is shown, se
 Leaving the `async with` interrupts every flow in its current state, as Ctrl-C does; all of them can be resumed. A flow
 is driven by one process at a time; another one gets `FlowBusy`, and can send it events through the inbox.
 
-What stops a flow before its end (no login, a full disk, a bug) *parks* it: the flow keeps its state and records the
+What stops a flow before its end (no login, a full disk, a bug) *pauses* it: the flow keeps its state and records the
 reason, and `resume` continues from there.
 """
 
@@ -363,7 +363,7 @@ async def open_engine(
     if not trio.lowlevel.in_trio_task():
         way = 'a portal\'s thread of its own, anyio.from_thread.start_blocking_portal("trio")'
         raise RuntimeError(f"the flows run in trio: trio.run(main), or beside asyncio {way} (docs/guides/embed.md)")
-    with Journal(paths.journal, make_directory=directory_maker(paths)) as journal:
+    with Journal(paths.journal, make_directory=directory_maker(paths), owners=paths.owners) as journal:
         owner = Owner(paths.owners)
         vault = VaultFiles(paths.vault)
         try:

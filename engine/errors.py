@@ -153,7 +153,7 @@ class FlowParked(CloudError, code=EXIT_PENDING):
     Attributes:
         flow: The flow's id.
         state: Its state.
-        kind: The kind of error that parked it.
+        kind: The kind of error that paused it.
         code: The exit code the command line ends with: 4 when a login is needed, else 8.
     """
 

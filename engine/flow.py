@@ -31,12 +31,12 @@ class Flow:
 
     @property
     def row(self) -> FlowRow:
-        """The flow as it stands, as the journal has it."""
+        """The flow as the journal has it."""
         return self._engine.row(self.id)
 
     @property
     def state(self) -> str:
-        """The state it stands in."""
+        """Its state."""
         return self.row.state
 
     @property
@@ -53,10 +53,13 @@ class Flow:
         """Give it an event; returns when the event is durable.
 
         Returns:
-            True when the flow took it; False when this process does not drive the flow and left it in its inbox.
+            True when the flow took it; False when it is kept in the flow's inbox: until a state takes it, or until a
+            process drives the flow.
 
         Raises:
-            EventNotAccepted: The state it stands in has no row for the event; nothing changed.
+            EventNotAccepted: No state that the flow is in or can enter has a row for it, or it has ended, or its inbox
+                is full; nothing changed.
+            NotStorable: The event, or the context after it, cannot be written and read back; nothing changed.
             JournalError: The event could not be written; nothing changed.
         """
         return await self._engine.send(self.id, event)
@@ -70,7 +73,7 @@ class Flow:
         await self._engine.cancel(self.id, reason)
 
     def changes(self, *, children: bool = False) -> AsyncGenerator[Change]:
-        """Every change, from the first there ever was to the last; ends when the flow ends or is parked.
+        """Every change, from the first there ever was to the last; ends when the flow ends or is paused.
 
         Left early, it must be closed (`contextlib.aclosing`): trio collects no asynchronous generator for you.
 

@@ -102,10 +102,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why a flow is parked, as the journal keeps it.
+    """Why a flow is paused, as the journal keeps it.
 
     Attributes:
-        kind: The kind of error that parked it.
+        kind: The kind of error that paused it.
         message: What happened, redacted.
         hint: What fixes it, redacted.
         code: The exit code of a command that waits for the flow.

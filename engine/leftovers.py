@@ -6,10 +6,11 @@ import time
 from pathlib import Path
 from typing import Final
 
+from ..base.errors import CloudError
 from ..base.log import get_logger
 from .journal.journal import Journal
 from .journal.owners import sweep_owners
-from .journal.vault import VaultFiles
+from .journal.vault import VaultFiles, file_name, flow_of_file
 
 logger = get_logger(__name__)
 
@@ -25,9 +26,22 @@ def sweep(journal: Journal, vault: VaultFiles, owners: Path) -> None:
         vault: Where their secrets are.
         owners: The directory of the lock files.
     """
-    sweep_owners(owners)
-    for path in vault.directory.glob("*.json*"):
-        row = journal.flow(path.name.partition(".json")[0])
+    try:
+        sweep_owners(owners)
+        _sweep_vault(journal, vault)
+    except (OSError, CloudError) as exc:
+        logger.warning("what killed processes left behind in %s cannot be removed: %s", vault.directory.parent, exc)
+
+
+def _sweep_vault(journal: Journal, vault: VaultFiles) -> None:
+    paths = list(vault.directory.glob("*.json*"))
+    hashed = any(flow_of_file(path.name) is None for path in paths)
+    needed = tuple(file_name(flow) for flow in journal.unfinished_ids()) if hashed else ()
+    for path in paths:
+        flow = flow_of_file(path.name)
+        row = None if flow is None else journal.flow(flow)
+        if row is None and path.name.startswith(needed):
+            continue
         try:
             orphaned = row is None and time.time() - path.lstat().st_mtime > ORPHANED_SECONDS
             if orphaned or (row is not None and row.status == "ended"):

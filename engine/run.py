@@ -142,7 +142,7 @@ async def _watch_deadline(run: Run, deadline: datetime) -> None:
     await visit.clock.sleep_until(deadline)
     try:
         await visit.send(DeadlinePassed())
-    except Exception as exc:  # noqa: BLE001 a deadline that cannot be written parks the flow like any activity
+    except Exception as exc:  # noqa: BLE001 a deadline that cannot be written pauses the flow like any activity
         run.fail(exc)
 
 

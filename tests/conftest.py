@@ -63,10 +63,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=left_out)
 
 
-# Whoever submits a change is told of what it broke, and not of what chance has just found elsewhere.
-if os.environ.get("CI") == "true":
-    hypothesis.settings.register_profile("ci", derandomize=True)
-    hypothesis.settings.load_profile("ci")
+# No example has a deadline: how long one takes is a matter of the machine. And whoever submits a change is told of what
+# it broke, and not of what chance has just found elsewhere.
+hypothesis.settings.register_profile("ours", deadline=None, derandomize=os.environ.get("CI") == "true")
+hypothesis.settings.load_profile("ours")
 
 # A test run started in the background of a script inherits an ignored SIGINT, and so would every command under test.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -31,6 +31,7 @@ from urllib.parse import quote
 
 from ...base.remedies import Remedy
 from ..errors import JournalBusy, JournalCorrupted, JournalError
+from .codes import means_busy, means_failing, means_full, means_read_only
 from .file import HEAD_BYTES, LOG, Held, companion
 from .records import APPLICATION_ID, SCHEMA_VERSION
 
@@ -70,12 +71,12 @@ def explain(held: Held, exc: sqlite3.Error | OSError, verb: str) -> JournalError
         exc: What SQLite, or the system, raised.
         verb: What was tried: `open`, `read`, `write`.
     """
-    path, text = held.path, str(exc)
+    path, text, failing = held.path, str(exc), means_failing(exc)
     if not isinstance(exc, sqlite3.OperationalError | OSError):
         try:
             held.read_all()
         except OSError:
-            text = "disk I/O error"  # SQLite calls a file malformed that it could not read
+            text, failing = "disk I/O error", True  # SQLite calls a file malformed that it could not read
         else:
             return JournalCorrupted(
                 f"cannot {verb} the journal {path}: {text}",
@@ -84,22 +85,25 @@ def explain(held: Held, exc: sqlite3.Error | OSError, verb: str) -> JournalError
             )
     remedy: Remedy | None = None
     hint = f"Check the path, its owner and the free space of {path.parent}, then run the same command again."
-    if "ead-only" not in text and _disk_is_read_only(path.parent):
+    read_only = _disk_is_read_only(path.parent)
+    full = means_full(exc)
+    if read_only and not (isinstance(exc, OSError) and means_read_only(exc)):
         text += "; the file system is read-only"
-    elif "full" not in text and _disk_is_full(path.parent):
+    elif not full and _disk_is_full(path.parent):
+        full = True
         text += "; the disk is full"
-    if "full" in text:
+    if full:
         hint = f"Free some space on the disk of {path.parent}, then resume the flow."
-    elif "I/O" in text or "Input/output" in text:
+    elif failing:
         hint = (
             f"The disk of {path.parent} fails: see the system log. Copy the directory to another disk and use it there."
         )
         remedy = Remedy("copy_directory", {"disk": str(path.parent)})
-    elif _disk_is_read_only(path.parent):
+    elif read_only:
         hint = f"Make the disk of {path.parent} writable again (mount -o remount,rw), then resume the flow."
-    elif "readonly" in text or "ead-only" in text:
+    elif means_read_only(exc):
         hint = f"Make {path} and its directory writable: chmod u+w; then resume the flow."
-    elif "locked" in text:
+    elif means_busy(exc):
         hint = f"Another program holds {path} open for writing; close it and run the same command again."
         return JournalBusy(f"cannot {verb} the journal {path}: {text}", hint=hint)
     return JournalError(f"cannot {verb} the journal {path}: {text}", hint=hint, remedy=remedy)

@@ -34,6 +34,7 @@ from ...base.errors import Io, UnsafeFile
 from ...base.files import ensure_private_dir, kind_of, open_temp, set_aside, sweep_temps, sync_dir
 from ...base.log import get_logger
 from ..errors import JournalCorrupted, JournalError, JournalMoved
+from .codes import primary_code
 from .records import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 
 logger = get_logger(__name__)
@@ -147,11 +148,14 @@ class Held:
         with _opening:
             if _open_files[self.id].users > 1:
                 return False
-        if sys.platform == "darwin":
-            query = struct.pack(_FLOCK, _SHARED_FIRST, _SHARED_SIZE, 0, fcntl.F_WRLCK, os.SEEK_SET)
-            return struct.unpack(_FLOCK, fcntl.fcntl(self.fd, fcntl.F_GETLK, query))[3] == fcntl.F_UNLCK
-        query = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, _SHARED_FIRST, _SHARED_SIZE, 0)
-        return struct.unpack(_FLOCK, fcntl.fcntl(self.fd, fcntl.F_GETLK, query))[0] == fcntl.F_UNLCK
+        return not self.open_elsewhere()
+
+    def open_elsewhere(self) -> bool:
+        """Whether another process has a connection to the file."""
+        lock, place = (fcntl.F_WRLCK, os.SEEK_SET), (_SHARED_FIRST, _SHARED_SIZE, 0)
+        mac = sys.platform == "darwin"
+        query = struct.pack(_FLOCK, *((*place, *lock) if mac else (*lock, *place)))
+        return struct.unpack(_FLOCK, fcntl.fcntl(self.fd, fcntl.F_GETLK, query))[3 if mac else 0] != fcntl.F_UNLCK
 
 
 def _refuse_strange(journal: Path, path: Path) -> os.stat_result:
@@ -341,7 +345,7 @@ def log_ahead(connection: sqlite3.Connection, patience: float) -> None:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as exc:
-            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+            if primary_code(exc) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                 raise
         else:
             return

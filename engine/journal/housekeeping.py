@@ -26,12 +26,13 @@ from typing import Final, Literal
 import msgspec
 
 from ...base.errors import Io
+from ...base.files import sync_dir
 from ...base.moments import moment_text
 from ..errors import JournalCorrupted, JournalError
 from .file import COMPANIONS, LOG, companion
 from .journal import BUSY_SECONDS, Journal
 from .owners import anybody_drives
-from .vault import VaultFiles
+from .vault import VaultFiles, file_name
 
 BATCH: Final = 50
 """Root flows removed in one transaction."""
@@ -208,11 +209,7 @@ def _put_in_place(fresh: Path, target: Path) -> None:
         if exc.errno not in {errno.EPERM, errno.ENOTSUP, errno.EMLINK}:
             raise
         fresh.rename(target)  # a file system without links: there was nothing at the beginning
-    directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_dir(target.parent)
 
 
 # --- inside ----------------------------------------------------------------------------------------------
@@ -255,9 +252,10 @@ def _count(connection: sqlite3.Connection, flows: Sequence[str]) -> int:
 
 def _remove(connection: sqlite3.Connection, vault: VaultFiles, flows: Sequence[str]) -> int:
     # Before the rows: a secret without a flow would never be found again.
-    left = {path.stem for path in vault.directory.glob("*.json")}
-    for flow in left.intersection(flows):
-        vault.discard(flow)
+    left = {path.name for path in vault.directory.glob("*.json")}
+    for flow in flows:
+        if file_name(flow) in left:
+            vault.discard(flow)
     array = (_array(flows),)
     count = connection.execute("DELETE FROM events WHERE flow IN (SELECT value FROM json_each(?))", array).rowcount
     connection.execute("DELETE FROM inbox WHERE flow IN (SELECT value FROM json_each(?))", array)

@@ -64,6 +64,8 @@ class Journal(Reading):
         make_directory: Makes its directory; when not given it is made private and hidden from git, unless it is in use
             for something else.
         schema: What an older file is brought up to; see `schema.py`.
+        owners: The directory of the lock files of the processes that drive its flows; `owners` beside it when not
+            given.
 
     Raises:
         JournalCorrupted: The file is not a readable journal; it was set aside, and the message says where.
@@ -79,9 +81,11 @@ class Journal(Reading):
         create: bool = True,
         make_directory: Callable[[Path], None] | None = None,
         schema: Schema = CURRENT,
+        owners: Path | None = None,
     ) -> None:
         self._patience = BUSY_SECONDS
         self._schema = schema
+        self._owners = owners
         self.path = path
         if not make_ready(
             path, create=create, make_directory=make_directory or partial(ensure_own_directory, ours={path.name})
@@ -119,7 +123,7 @@ class Journal(Reading):
     def _open(self) -> None:
         check_whole(self._held)
         if int.from_bytes(self._held.head[60:64], "big") < self._schema.version:
-            upgrade(self.path, self._schema)
+            upgrade(self.path, self._schema, owners=self._owners)
         self._writer = self._connect()
         try:
             self._reader = self._connect()

@@ -87,6 +87,10 @@ class Reading:
             clauses.append("parent IS NULL")
         return self._rows(f"WHERE {' AND '.join(clauses)} ORDER BY id DESC LIMIT ?", (*values, limit))
 
+    def unfinished_ids(self) -> list[str]:
+        """The ids of the flows that have not ended."""
+        return [row[0] for row in self._read("SELECT id FROM flows WHERE status <> 'ended'", ())]
+
     def unfinished_with_key(self, machine: str, key: str) -> FlowRow | None:
         """The one flow of this machine and key that has not ended."""
         return self._one("WHERE machine = ? AND key = ? AND status <> 'ended'", (machine, key))
@@ -126,7 +130,7 @@ class Reading:
         try:
             return standing_intents(self._records(where, (flow, incarnation)))
         except msgspec.DecodeError as exc:
-            raise JournalCorrupted(f"flow {flow}: why it was parked cannot be read in {self.path}: {exc}") from exc
+            raise JournalCorrupted(f"flow {flow}: why it is paused cannot be read in {self.path}: {exc}") from exc
 
     def signals(self, flow: str | None = None) -> list[Signal]:
         """The signals a flow has not taken, the oldest first; of every flow when none is given."""

@@ -2,7 +2,8 @@
 
 A schema changes rarely, and the file may hold an unfinished work, so safety comes before speed:
 
-- A journal is only taken up when every flow in it is at rest: a process of the older version that drives one is named.
+- A journal is only taken up when nobody else has it open: a process of the older version would go on with what it
+  knows. One that drives a flow is named.
 - Before anything is changed a whole copy is on disk, 0600, beside the journal: `journal.sqlite3.schema-1.<time>`.
 - All steps, the new version number and a check of the whole file are one transaction. Whatever fails, whenever the
   process dies: the file is what it was, in the old schema.
@@ -15,8 +16,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -24,15 +26,20 @@ from typing import Final
 
 import msgspec
 
+from ...base.files import sync_dir
 from ...base.log import get_logger
 from ...base.remedies import Remedy
 from ..errors import JournalBusy, JournalError
+from .codes import BUSY, primary_code
+from .file import SETTLE_SECONDS, Held
 from .owners import OwnerName, owner_is_alive
 from .records import APPLICATION_ID, SCHEMA_VERSION
 
 logger = get_logger(__name__)
 
 WAIT_SECONDS: Final = 10.0
+LET_GO_SECONDS: Final = 2.0
+"""How long another process may still have the journal open: a command that only looks is done by then."""
 
 Steps = Mapping[int, tuple[str, ...]]
 """For each schema version the statements that lead from it to the next one."""
@@ -82,12 +89,17 @@ class Schema(msgspec.Struct, frozen=True):
 CURRENT: Final = Schema()
 
 
-def upgrade(path: Path, schema: Schema = CURRENT) -> Path | None:
+def upgrade(
+    path: Path, schema: Schema = CURRENT, *, owners: Path | None = None, patience: float = LET_GO_SECONDS
+) -> Path | None:
     """Bring the journal at `path` to `schema`, if it is of an older one.
 
     Args:
         path: The journal; it exists and is an SQLite file.
         schema: What to bring it to.
+        owners: The directory of the lock files of the processes that drive its flows; `owners` beside it when not
+            given.
+        patience: Seconds to wait until no other process has it open.
 
     Returns:
         The copy of the file as it was; None when there was nothing to do.
@@ -103,22 +115,41 @@ def upgrade(path: Path, schema: Schema = CURRENT) -> Path | None:
         head = file.read(100)
     if int.from_bytes(head[68:72]) != APPLICATION_ID or int.from_bytes(head[60:64]) >= schema.version:
         return None
-    with closing(sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)) as db:
+    with (
+        closing(Held(path)) as held,
+        closing(sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)) as db,
+    ):
         try:
+            # Before the connection is used: processes that come at once do not wait for each other.
+            open_elsewhere = _wait_until_let_go(held, patience)
             db.execute("BEGIN IMMEDIATE")  # from here on nobody else writes
             if _version(db) >= schema.version:  # another process was quicker, and its change is still in the log
                 db.execute("ROLLBACK")
                 return None
+            _refuse_driven(db, path, owners or path.parent / "owners")
+            if open_elsewhere:
+                raise JournalBusy(
+                    f"the journal {path} has an older schema, and another process has it open",
+                    hint="Let that process finish, or stop it; then run the same command again.",
+                )
             return _change(db, path, schema)
-        except sqlite3.OperationalError as exc:
-            if "locked" in str(exc):
+        except sqlite3.Error as exc:
+            if primary_code(exc) in BUSY:
                 raise JournalBusy(
                     f"cannot bring the journal {path} to schema {schema.version}: {exc}",
                     hint="Another process has it open for writing; close it and run the same command again.",
                 ) from exc
             raise _failed(path, schema, str(exc)) from exc
-        except sqlite3.Error as exc:
-            raise _failed(path, schema, str(exc)) from exc
+
+
+def _wait_until_let_go(held: Held, patience: float) -> bool:
+    """Whether another process still has the journal open after all that time."""
+    until = time.monotonic() + patience
+    while held.open_elsewhere():
+        if time.monotonic() > until:
+            return True
+        time.sleep(SETTLE_SECONDS)
+    return False
 
 
 def _version(db: sqlite3.Connection) -> int:
@@ -134,7 +165,6 @@ def _change(db: sqlite3.Connection, path: Path, schema: Schema) -> Path:
             hint="Upgrade in smaller steps, or use another directory.",
             remedy=Remedy("upgrade_in_steps"),
         )
-    _refuse_driven(db, path)
     copy = _copy(path, old)
     try:
         for number in range(old, schema.version):
@@ -154,10 +184,10 @@ def _change(db: sqlite3.Connection, path: Path, schema: Schema) -> Path:
     return copy
 
 
-def _refuse_driven(db: sqlite3.Connection, path: Path) -> None:
+def _refuse_driven(db: sqlite3.Connection, path: Path, owners: Path) -> None:
     """A process of the older version would go on writing what it knows."""
     for (name,) in db.execute("SELECT DISTINCT owner FROM flows WHERE owner IS NOT NULL AND status <> 'ended'"):
-        if owner_is_alive(path.parent / "owners", name):
+        if owner_is_alive(owners, name):
             owner = OwnerName.parse(name)
             raise JournalBusy(
                 f"the journal {path} has an older schema, and process {owner.pid} on {owner.host} is at work in it",
@@ -176,8 +206,9 @@ def _copy(path: Path, version: int) -> Path:
             with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
                 source.backup(target)
                 target.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
-            _sync(copy)
-            _sync(copy.parent)
+            with copy.open("rb") as file:
+                os.fsync(file.fileno())
+            sync_dir(copy.parent)
         except BaseException:
             copy.unlink(missing_ok=True)
             raise
@@ -186,15 +217,6 @@ def _copy(path: Path, version: int) -> Path:
             f"cannot copy the journal {path} before its schema is changed: {exc.strerror or exc}"
         ) from exc
     return copy
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        with suppress(OSError):
-            os.close(fd)
 
 
 def _failed(path: Path, schema: Schema, why: str) -> JournalError:

@@ -8,6 +8,7 @@ the event that refers to it written.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 from pathlib import Path
@@ -26,6 +27,28 @@ logger = get_logger(__name__)
 
 PREFIX: Final = "vault:"
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
+_FILE: Final = re.compile(r"([A-Za-z0-9._-]+)\.json(?:\.unreadable-[0-9TZ-]+)?")
+_TEMPORARY: Final = re.compile(r"\..+\.[0-9a-f]{16}\.tmp", re.DOTALL)
+PLAIN_CHARACTERS: Final = 200
+"""The longest flow id that is a file's name as it is: with what is put before and behind it, 255 is the most."""
+
+
+def file_name(flow: str) -> str:
+    """The name of the file that holds a flow's secrets: its id, or a hash of one that is no file's name.
+
+    Ids of children have their parents' ids and the names of machines in them, which may be long, and could be any text
+    before they were checked.
+    """
+    if len(flow) <= PLAIN_CHARACTERS and _NAME.fullmatch(flow):
+        return f"{flow}.json"
+    return f"@{hashlib.sha256(flow.encode(errors='surrogatepass')).hexdigest()}.json"
+
+
+def flow_of_file(name: str) -> str | None:
+    """The flow whose secrets a file holds or held before it was set aside; None when the name does not say it."""
+    found = None if _TEMPORARY.fullmatch(name) else _FILE.fullmatch(name)
+    return None if found is None else found[1]
+
 
 # A flow has one driver process, but its activities may put secrets from several threads: read, add and write as one.
 _one_writer: Final = threading.Lock()
@@ -48,9 +71,7 @@ class VaultFiles:
         self._met: Final = set[str]()
 
     def _path(self, flow_id: str) -> Path:
-        if not _NAME.fullmatch(flow_id):
-            raise ValueError(f"not a flow id: {flow_id!r} (letters, digits, dot, dash and underscore only)")
-        return self.directory / f"{flow_id}.json"
+        return self.directory / file_name(flow_id)
 
     def _hide(self, flow_id: str, secret: str) -> None:
         self._met.add(flow_id)
@@ -76,7 +97,7 @@ class VaultFiles:
             The reference `vault:<name>`, fit for the journal.
 
         Raises:
-            ValueError: The flow id or name has other characters than letters, digits, dot, dash and underscore.
+            ValueError: The name has other characters than letters, digits, dot, dash and underscore.
             Io: The file cannot be written; nothing was kept.
         """
         path = self._path(flow_id)
@@ -105,8 +126,6 @@ class VaultFiles:
             VaultMissing: It is not there, or its file is unreadable. Cancel the flow and start again.
             Io: The file is there and cannot be read.
         """
-        if not _NAME.fullmatch(flow_id):
-            raise VaultMissing(f"no secrets are kept for {flow_id!r}: it cannot be a file's name")
         path = self._path(flow_id)
         try:
             held = self._read(path)
@@ -135,8 +154,6 @@ class VaultFiles:
 
         A file that cannot be read is only logged here; `get` raises the error.
         """
-        if not _NAME.fullmatch(flow_id):
-            return  # the id of a child of a machine whose name is refused today: it never had any
         path = self._path(flow_id)
         try:
             held = self._read(path)
@@ -152,8 +169,6 @@ class VaultFiles:
         Raises:
             Io: The file cannot be removed; the redactor goes on hiding what is in it.
         """
-        if not _NAME.fullmatch(flow_id):
-            return
         with _one_writer:
             remove_private(self._path(flow_id))
         self._met.discard(flow_id)

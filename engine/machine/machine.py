@@ -35,7 +35,7 @@ from ..errors import EventNotAccepted, NotStorable
 from .functions import name_of, refuse_awaitable
 from .identity import fingerprint, named_fingerprint
 from .migrations import Migration, check_migrations
-from .parts import Context, Event, Row, State, Step
+from .parts import Context, DeadlinePassed, Event, Row, State, Step
 from .reach import later_events
 from .rules import (
     check_context,
@@ -229,8 +229,11 @@ class Machine(Generic[C]):
                 raise NotStorable(f"{field}: {seconds!r} is no timeout; {TIMEOUT_RULE}", field=field)
 
     def keeps(self, state: str, event_type: type[Event]) -> bool:
-        """Whether a state that can be entered from `state`, by one or more steps, has a row for the event."""
-        return event_type in self._later.get(state, ())
+        """Whether a state that can be entered from `state`, by one or more steps, has a row for the event.
+
+        Never for `DeadlinePassed`: kept, it would end a later state's time before it has begun.
+        """
+        return event_type is not DeadlinePassed and event_type in self._later.get(state, ())
 
     def timeout_of(self, state: str, context: C) -> float | None:
         """Seconds a flow may stay in `state`, or None for no limit."""

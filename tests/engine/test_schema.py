@@ -136,6 +136,50 @@ def test_a_journal_somebody_works_in_is_left_to_them(written: Path) -> None:
         assert journal.flow("f1") is not None
 
 
+LOOKS = """
+import sys
+from pathlib import Path
+from systemprompt_cloud.engine.journal.journal import Journal
+
+with Journal(Path(sys.argv[1])):
+    print("open", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_journal_that_another_process_has_open_is_left_alone(written: Path) -> None:
+    """It would go on with the schema it knows, whether or not it drives a flow; once it lets go, the journal is
+    brought up."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LOOKS, written], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(JournalBusy, match="another process has it open"):
+            upgrade(written, NEXT, patience=0.0)
+        assert copies(written) == []
+        with ThreadPoolExecutor(1) as pool:
+            waits = pool.submit(upgrade, written, NEXT, patience=60.0)
+            other.stdin.write("\n")
+            other.stdin.flush()
+            assert [waits.result(timeout=60)] == copies(written)
+        other.wait(timeout=60)
+
+
+def test_the_lock_files_may_be_anywhere(written: Path, tmp_path: Path) -> None:
+    """Where a host keeps them elsewhere, a driver is found there."""
+    owner = Owner(tmp_path / "locks")
+    with Journal(written) as journal:
+        row = journal.flow("f1")
+        assert row is not None
+        journal.write([lambda: journal.claim(row, owner.name)])
+    with pytest.raises(JournalBusy, match="is at work in it"):
+        Journal(written, schema=NEXT, owners=tmp_path / "locks")
+    owner.release()
+    Journal(written, schema=NEXT, owners=tmp_path / "locks").close()
+
+
 def test_two_at_once_bring_it_up_once(written: Path) -> None:
     """The second one finds it done."""
     with ThreadPoolExecutor(8) as pool:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from systemprompt_cloud.base.errors import Io, UnsafeFile
 from systemprompt_cloud.base.redaction import forget_secrets, redact
 from systemprompt_cloud.engine.errors import VaultMissing
-from systemprompt_cloud.engine.journal.vault import VaultFiles
+from systemprompt_cloud.engine.journal.vault import VaultFiles, file_name, flow_of_file
 
 FLOW = "01J9ZK-login.1"
 
@@ -27,7 +27,7 @@ def test_a_secret_comes_back_by_its_reference(tmp_path: Path) -> None:
     assert reference == "vault:token"
     assert vault.put(FLOW, "nonce", "n-secret") == "vault:nonce"
     script = (
-        "import sys, pathlib; from systemprompt_cloud.engine.journal.vault import VaultFiles; "
+        "import sys, pathlib; from systemprompt_cloud.engine.journal.vault import VaultFiles, file_name, flow_of_file; "
         "print(ascii(VaultFiles(pathlib.Path(sys.argv[1])).get(*sys.argv[2:])))"
     )
     asked = subprocess.run(
@@ -104,32 +104,48 @@ def test_a_link_or_directory_in_the_files_place_is_an_error_not_a_missing_secret
         vault.put("link", "token", "a-secret")
 
 
-@given(st.text(), st.characters(exclude_characters="._-", exclude_categories=["Lu", "Ll", "Nd"]), st.text())
-@example("", "/", "")
-@example("..", "/", "up")
-@example("a", "\n", "")
-@example("a", "\0", "b")
-def test_a_flow_id_that_is_no_name_is_refused(before: str, wrong: str, after: str) -> None:
-    """One wrong character is enough: no flow id leads out of the directory. Such a flow has no secrets to forget."""
-    vault, flow = VaultFiles(Path("/nowhere")), before + wrong + after
-    with pytest.raises(ValueError, match="not a flow id"):
-        vault.put(flow, "token", "a-secret")
-    with pytest.raises(VaultMissing, match="cannot be a file's name"):
-        vault.get(flow, "vault:token")
-    assert not vault.has(flow, "vault:token")
-    vault.make_known(flow)
-    vault.discard(flow)
-
-
-@given(st.from_regex(r"[A-Za-z0-9._-]{1,80}", fullmatch=True))
-@example("..")
-@example(".")
-def test_every_flow_id_that_is_a_name_stays_in_the_directory(flow_id: str) -> None:
-    """Dots included."""
+@given(st.text() | st.from_regex(r"[A-Za-z0-9._-]{1,300}", fullmatch=True), st.text())
+@example("", "..")
+@example("../up", ".")
+@example("a\0b", "a\n")
+@example("p.parcel v2-1", "p.parcel-v2-1")
+@example("x" * 5000, "x" * 5001)
+@example("x" * 200, "x" * 201)
+@example("\ud800", "\udfff")
+def test_every_flow_has_a_file_of_its_own_in_the_directory(flow: str, other: str) -> None:
+    """Whatever its id is: names of machines were any text once, and ids of children's children are long."""
     with tempfile.TemporaryDirectory() as place:
         vault = VaultFiles(Path(place, "vault"))
-        vault.put(flow_id, "token", "a-secret")
-        assert [each.name for each in vault.directory.iterdir()] == [f"{flow_id}.json"]
+        for each in (flow, other):
+            vault.put(each, "token", f"a-secret-{each!a}")
+        assert len(list(vault.directory.iterdir())) == len({flow, other})
+        for each in (flow, other):
+            assert vault.get(each, "vault:token") == f"a-secret-{each!a}"
+            vault.make_known(each)
+        vault.discard(flow)
+        assert vault.has(other, "vault:token") == (other != flow)
+        vault.discard(other)
+        assert list(vault.directory.iterdir()) == []
+
+
+@given(st.from_regex(r"[A-Za-z0-9._-]{1,200}", fullmatch=True))
+@example("..")
+@example(".")
+@example("p.a.json-1")
+@example("p.a.json.unreadable-1")
+def test_an_id_that_is_a_name_is_its_files_name(flow: str) -> None:
+    """People can find it; and the flow can be told from the name, also of a file that was set aside."""
+    assert file_name(flow) == f"{flow}.json"
+    for name in (file_name(flow), f"{file_name(flow)}.unreadable-20260101T000000Z-2"):
+        assert flow_of_file(name) == flow
+
+
+@pytest.mark.parametrize(
+    "name", [file_name("p v2"), ".f.json.0123456789abcdef.tmp", "f.lock", "@f.json", "\udcff.json"]
+)
+def test_other_files_tell_no_flow(name: str) -> None:
+    """A hash, a temporary file, or something else."""
+    assert flow_of_file(name) is None
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a b", "ä", "a\n"])

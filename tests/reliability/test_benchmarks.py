@@ -16,6 +16,7 @@ TABLES = {
     "From `flow.send` to durable": "one flow alone",
     "Among 500 finished flows": "raw SQLite",
     "Memory of an idle flow": "two bare trio tasks",
+    "Reading back what is written": "ten fields, all typed",
     "Decoding event streams": "httpx-sse",
     "From bytes on the socket to durable": "a bare httpx loop",
     "Many event streams": "20 streams, an event every",

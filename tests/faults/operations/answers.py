@@ -1,4 +1,4 @@
-"""What callers were told, against what happened."""
+"""What calls returned or raised, compared with what happened."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Numbers:
     Attributes:
         taken: By flow and number, how often an event is in the history.
         kept: How often it is in the inbox.
-        refused: How often it has left the inbox with a record that says that it was refused.
+        refused: How often it has left the inbox with a `refused` record.
         cancels: The flows with a request to cancel them in the inbox.
         started: By the number of the call, the flows it has begun.
     """
@@ -96,10 +96,10 @@ class Answers:
                 yield from (f"{call}: {problem}" for problem in self._wrong(call))
 
     def wrong_for_activities(self) -> Iterator[str]:
-        """The events that activities were told are durable, and that are not in the history once."""
+        """The events whose delivery was acknowledged to an activity, and that are not in the history once."""
         for flow, number in self._log.acknowledged:
             if (times := self._numbers.taken.get((flow, number), 0)) != 1:
-                yield f"{flow}: an activity was told that event {number} is durable; the history has it {times} times"
+                yield f"{flow}: event {number} was acknowledged to an activity; the history has it {times} times"
 
     def _wrong(self, call: Call) -> Iterator[str]:
         returned = not call.cancelled and call.error is None
@@ -143,7 +143,7 @@ class Answers:
                 if kind != "repeat":
                     yield "nobody asked to repeat anything"
             case JournalError():
-                if not any(what != "vault" for what in failed):
+                if all(what.startswith("vault") for what in failed):
                     yield "no write failed"
             case Io():
                 if not failed:
@@ -172,7 +172,7 @@ class Answers:
         if taken + kept + refused > 1:
             yield f"it is in the history {taken} times, in the inbox {kept} times, and refused {refused} times"
         if isinstance(call.error, EventNotAccepted | JournalError) and taken + kept + refused:
-            yield "an error says that nothing happened, and it left a trace"
+            yield "it raised an error, and the event left a trace"
         if isinstance(call.error, EventNotAccepted):
             rows = self._log.during(call.flow, call.begin, call.end)
             if not any(self._may_refuse(call, row) for row in rows):
@@ -213,7 +213,7 @@ class Answers:
     def _wrong_start(self, call: Call) -> Iterator[str]:
         started = self._numbers.started.get(call.number, [])
         if call.error is not None and started and not call.cancelled:
-            yield f"an error says that nothing happened, and {', '.join(started)} was started"
+            yield f"it raised an error, and {', '.join(started)} was started"
         if call.cancelled or call.error is not None:
             return
         if not self._log.during(call.flow, call.begin, call.end):
@@ -286,9 +286,9 @@ class Answers:
             return
         match call.error:
             case None:
-                told = call.outcome and (call.outcome.state, call.outcome.verdict)
-                if rows[-1].status != "ended" or told != (rows[-1].state, rows[-1].verdict):
-                    yield f"it was told {told}, and is {rows[-1].status} in {rows[-1].state}"
+                outcome = call.outcome and (call.outcome.state, call.outcome.verdict)
+                if rows[-1].status != "ended" or outcome != (rows[-1].state, rows[-1].verdict):
+                    yield f"it returned {outcome}, and the flow is {rows[-1].status} in {rows[-1].state}"
             case FlowParked():
                 if not any(row.status == "parked" for row in rows):
                     yield "it was not paused"

@@ -1,4 +1,4 @@
-"""Operations on an engine, made as a program makes them, and noted with what the caller was told."""
+"""Operations on an engine, made as a program makes them, and logged with what they returned or raised."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def make(simulation: Simulation, process: Process, operation: Operation) -
                 nursery.start_soon(_cancel_after, nursery.cancel_scope, operation.timeout)
             try:
                 await _ask(simulation, engine, call)
-            except Exception as exc:  # noqa: BLE001 what it is worth is judged by the specification
+            except Exception as exc:  # noqa: BLE001 checked by the specification
                 call.error = exc
             finished = True
             nursery.cancel_scope.cancel()
@@ -43,7 +43,7 @@ async def make(simulation: Simulation, process: Process, operation: Operation) -
         call.cancelled = not finished
         call.end = log.now
         call.died = process.dead
-        log.add(Noted(process.number, f"call {number}: {call.told}"))
+        log.add(Noted(process.number, f"call {number}: {call.text}"))
 
 
 async def _ask(simulation: Simulation, engine: Engine, call: Call) -> None:

@@ -1,4 +1,4 @@
-"""What happened in a history, in order: what was written, who drove what, what went wrong, what callers were told.
+"""What happened in a history, in order: what was written, what ran, what failed, and what calls returned.
 
 An entry's number is its place in the log, so that "before" and "during a call" are comparisons of numbers.
 """
@@ -21,7 +21,7 @@ _ID: Final = re.compile(rf"\b[{ALPHABET}]{{18}}\b")
 
 
 class Wrote(NamedTuple):
-    """A record was committed."""
+    """A record was committed; `at` is the scheduler's time."""
 
     process: int
     flow: str
@@ -30,6 +30,7 @@ class Wrote(NamedTuple):
     name: str
     state: str
     incarnation: int
+    at: float
 
 
 class Changed(NamedTuple):
@@ -91,7 +92,7 @@ Entry: TypeAlias = Wrote | Changed | Posted | Dropped | Failed | Worked | Noted
 
 
 class Call:
-    """An operation on an engine, and what its caller was told.
+    """An operation on an engine, and what it returned or raised.
 
     Attributes:
         process: The number of the process that made it.
@@ -105,7 +106,7 @@ class Call:
         outcome: What a `wait` returned.
         error: What it raised.
         cancelled: Whether its host cancelled it.
-        died: Whether its process was killed meanwhile: then nobody was told anything.
+        died: Whether its process was killed before it returned.
     """
 
     def __init__(self, process: int, operation: Operation, flow: str, number: int, begin: int) -> None:
@@ -123,8 +124,8 @@ class Call:
         self.died = False
 
     @property
-    def told(self) -> str:
-        """The answer in words."""
+    def text(self) -> str:
+        """What it returned or raised, as text."""
         if self.cancelled:
             return "cancelled"
         if self.error is not None:
@@ -133,7 +134,7 @@ class Call:
 
     def __str__(self) -> str:
         what = f" {self.operation.what} {self.number}" if self.operation.what else ""
-        return f"{self.operation.kind}{what} of {self.flow or '?'} by process {self.process}: {self.told}"
+        return f"{self.operation.kind}{what} of {self.flow or '?'} by process {self.process}: {self.text}"
 
 
 class Log:
@@ -150,7 +151,7 @@ class Log:
         dropped: By the id of a signal that has left its inbox, the kind of the record that was written with that.
         failures: The writes that failed as the plan wants it, with their numbers.
         calls: Every call that was made.
-        acknowledged: By flow and number, the events that activities were told are durable.
+        acknowledged: By flow and number, the events whose delivery was acknowledged to an activity.
         owners: The number of each process, by its name as an owner of flows.
         others: What else is different each time, and what stands for it in texts.
     """

@@ -37,6 +37,8 @@ LOOPS: Final = 24
 """How many events the activity of the habit `loops` sends in a row."""
 IN_A_ROW: Final = 16
 """How many of them may be sent before other tasks get a turn."""
+ANNOUNCED: Final = 8
+"""How many effects the activity of the habit `announces` announces in a row."""
 GIVEN: Final = "given"
 KEPT: Final = "kept"
 
@@ -176,7 +178,7 @@ class Work(Protocol):
 
 
 class Watcher(Protocol):
-    """What activities report to, and who gives them their orders."""
+    """What activities report to, and get their orders from."""
 
     @property
     def turns(self) -> int:
@@ -287,7 +289,7 @@ class Activities:
             case "raises" if visit.state == machine.initial:
                 raise OrderedFailure("it always fails")
             case "announces" if machine.states[visit.state].effect is not None:
-                for number in range(3):
+                for number in range(ANNOUNCED):
                     with trio.CancelScope(shield=number > 0):
                         await visit.announce(f"pay-{number}")
             case "loops":

@@ -17,7 +17,18 @@ import msgspec
 T = TypeVar("T")
 
 Kind: TypeAlias = Literal[
-    "start", "resume", "repeat", "cancel", "send", "wait", "order", "close", "kill", "fail_writes", "fail_vault"
+    "start",
+    "resume",
+    "repeat",
+    "cancel",
+    "send",
+    "wait",
+    "order",
+    "close",
+    "kill",
+    "fail_writes",
+    "fail_vault",
+    "set_clock",
 ]
 Latency: TypeAlias = Literal["none", "one", "random", "threads"]
 
@@ -39,6 +50,7 @@ KINDS: Final[dict[Kind, int]] = {
     "kill": 2,
     "fail_writes": 7,
     "fail_vault": 2,
+    "set_clock": 4,
 }
 """How often each kind comes up."""
 CALLS: Final = frozenset[Kind]({"start", "resume", "repeat", "cancel", "send", "wait"})
@@ -46,6 +58,8 @@ ABOUT_A_FLOW: Final = CALLS | {"order"}
 QUIET: Final = -1
 """The gap after a burst that waits until no task can run, and then lets a moment pass."""
 FOREVER: Final = 1e9
+SHORT: Final = 2.0
+"""A timeout that a whole history does not take, so that the clock can be set before it is over."""
 
 
 class Start(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -79,7 +93,8 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
         after: Checkpoints to wait before.
         timeout: The host cancels the call after so many checkpoints; None for never.
         what: The event of a `send`, the order of an `order`, the writes of a `fail_writes`.
-        times: How many writes fail; after how many checkpoints a closed or killed process is replaced.
+        times: How many writes fail; after how many checkpoints a closed or killed process is replaced; by how many
+            hours the wall clock is set forward.
     """
 
     kind: Kind
@@ -124,6 +139,11 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     def start(self, operation: Operation) -> Start:
         """How the flow of a `start` is started."""
         return self.starts[operation.flow % len(self.starts)]
+
+    @property
+    def sets_clock(self) -> bool:
+        """Whether the wall clock is set."""
+        return any(operation.kind == "set_clock" for burst in self.bursts for operation in burst.operations)
 
     def lines(self) -> Iterator[str]:
         """The plan for people, an operation a line."""
@@ -170,7 +190,7 @@ def _start(rng: random.Random) -> Start:
         habit=rng.choices(HABITS, (46, 6, 3, 12, 10, 8, 15))[0],
         key=rng.choice((None, None, "one", "two")),
         secret=rng.random() < 0.25,
-        patience=rng.choice((FOREVER, FOREVER, 0.3, 2.0)),
+        patience=rng.choice((FOREVER, 0.3, SHORT, SHORT)),
         after_end="return" if rng.random() < 0.2 else "again",
     )
 
@@ -185,7 +205,7 @@ def _operation(rng: random.Random, processes: int, starts: int, focus: int | Non
         after=rng.choice((0, 0, 1, 2, 3, 5, 8)),
         timeout=rng.choice((0, 1, 2, 3, 5, 8)) if kind in CALLS and rng.random() < 0.25 else None,
         what=_what(rng, kind),
-        times=rng.randrange(6) if kind in {"close", "kill"} else rng.choice((1, 1, 2, 3)) if "fail" in kind else 0,
+        times=_times(rng, kind),
     )
 
 
@@ -203,6 +223,18 @@ def _what(rng: random.Random, kind: Kind) -> str:
             return rng.choice(("person", "person", "handover"))
         case _:
             return ""
+
+
+def _times(rng: random.Random, kind: Kind) -> int:
+    match kind:
+        case "close" | "kill":
+            return rng.randrange(6)
+        case "fail_writes" | "fail_vault":
+            return rng.choice((1, 1, 2, 3))
+        case "set_clock":
+            return rng.choice((-2, 1))
+        case _:
+            return 0
 
 
 def _gap(rng: random.Random) -> int:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
+from datetime import datetime
 from typing import Any, Final, TypeAlias, cast
 
 import trio
+from systemprompt_cloud.base.moments import parse_moment
 from systemprompt_cloud.engine import drive, driving, endings
 from systemprompt_cloud.engine import engine as engine_module
 from systemprompt_cloud.engine import run as run_module
 from systemprompt_cloud.engine.claims import Claims
+from systemprompt_cloud.engine.countdown import Countdown
 from systemprompt_cloud.engine.driving import Driving
 from systemprompt_cloud.engine.endings import Endings
 from systemprompt_cloud.engine.errors import FlowParked, JournalError
@@ -66,7 +69,7 @@ async def _open(*_: object) -> AsyncGenerator[None]:
 
 
 def flows_without_gates(stack: ExitStack) -> None:
-    """Who resumes, cancels or sends does not wait for who is at the same flow."""
+    """Calls that resume, cancel or send do not wait for each other when they are about one flow."""
     _replace(stack, Gates, "flow", lambda _: _open)
 
 
@@ -99,7 +102,7 @@ class _OpenGates:
 
 
 def claims_first(stack: ExitStack) -> None:
-    """A flow is claimed in a transaction of its own; who is cancelled before the next one keeps it."""
+    """A flow is claimed in a transaction of its own; a resume that is cancelled before the next one keeps it."""
 
     def fault(original: Function) -> Function:
         async def take_over(claims: Claims, flow: str, write: Callable[[LiveFlow], Awaitable[object]]) -> LiveFlow:
@@ -169,6 +172,19 @@ def inbox_waits_for_the_next_look(stack: ExitStack) -> None:
 def kept_events_stay(stack: ExitStack) -> None:
     """A state that is entered does not take the events that were kept for it."""
     _leave_out(stack, LiveFlow, "_take_kept")
+
+
+def deadlines_follow_the_wall_clock(stack: ExitStack) -> None:
+    """A state that is entered after the wall clock was set reads its deadline as a moment of that clock."""
+
+    def fault(_: Function) -> Function:
+        def moment(countdown: Countdown) -> datetime | None:
+            text = countdown._text  # pyright: ignore[reportPrivateUsage]
+            return None if text is None else parse_moment(text)
+
+        return moment
+
+    _replace(stack, Countdown, "moment", fault)
 
 
 # --- what is written --------------------------------------------------------------------------------------------------
@@ -273,6 +289,7 @@ PLANTS: Final[dict[str, Plant]] = {
         pauses_are_written_once,
         inbox_waits_for_the_next_look,
         kept_events_stay,
+        deadlines_follow_the_wall_clock,
         intents_after_the_end,
         errors_are_swallowed,
         groups_fail_silently,

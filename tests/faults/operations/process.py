@@ -48,7 +48,7 @@ class Surroundings(Protocol):
 
 
 class Process:
-    """A process; `run` is its life.
+    """A process; `run` opens its engine and closes it.
 
     Attributes:
         number: Its number; no two processes of a history have the same.
@@ -58,7 +58,7 @@ class Process:
         closed: Set when it is gone.
         failing: What writes fail, and how many more of each kind.
         vault_failing: How many more accesses to the vault fail.
-        failure: What ended it, when nobody told it to.
+        failure: What ended it, when it was not closed or killed.
         gone: The log's length when it had closed, or was killed; None while it lives.
         pending: What the transaction that is being written has done.
     """
@@ -96,7 +96,7 @@ class Process:
         return "" if self._lock is None else self._lock.name
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
-        """Open an engine, and close it when told to."""
+        """Open an engine, and close it after `leave` or `kill`."""
         CURRENT.set(self)
         try:
             with self._scope:
@@ -170,12 +170,12 @@ class Process:
         self.around.log.add(Failed(self.number, flows, what))
         return True
 
-    def vault_fails_now(self, flow: str) -> bool:
+    def vault_fails_now(self, what: str, flow: str) -> bool:
         """Whether an access to the vault fails, as the plan wants it."""
         if not self.vault_failing:
             return False
         self.vault_failing -= 1
-        self.around.log.add(Failed(self.number, frozenset({flow}), "vault"))
+        self.around.log.add(Failed(self.number, frozenset({flow}), f"vault {what}"))
         return True
 
     def recover(self) -> None:

@@ -109,17 +109,14 @@ def _watch(journal: Journal, process: Process) -> None:
     if connection.execute("SELECT 1 FROM temp.sqlite_master LIMIT 1").fetchone():
         return
     number, pending = process.number, process.pending
-    for name, kind, fields in (
-        ("row_changed", Changed, 8),
-        ("record_added", Wrote, 6),
-        ("signal_added", Posted, 3),
-        ("signal_dropped", Dropped, 1),
-    ):
 
-        def note(*values: Any, kind: type[Any] = kind) -> None:
-            pending.append(kind(number, *values))
+    def added(flow: str, seq: int, kind: str, name: str, state: str, incarnation: int) -> None:
+        pending.append(Wrote(number, flow, seq, kind, name, state, incarnation, trio.current_time()))
 
-        connection.create_function(name, fields, note)
+    connection.create_function("record_added", 6, added)
+    connection.create_function("row_changed", 8, lambda *values: pending.append(Changed(number, *values)))
+    connection.create_function("signal_added", 3, lambda *values: pending.append(Posted(number, *values)))
+    connection.create_function("signal_dropped", 1, lambda *values: pending.append(Dropped(number, *values)))
     connection.executescript(TRIGGERS)
 
 
@@ -157,7 +154,7 @@ def _run_here(original: Wrapped) -> Wrapped:
 
 
 async def _run_thread(process: Process, function: Callable[[], Any]) -> Any:
-    """As in a thread, which takes as long as the plan says, on a scheduler that can be repeated."""
+    """As in a thread, but on the scheduler, and with the plan's latency."""
     await trio.lowlevel.checkpoint_if_cancelled()
     await _wait(process)
     try:
@@ -167,7 +164,7 @@ async def _run_thread(process: Process, function: Callable[[], Any]) -> Any:
 
 
 def _timed(original: Any) -> SimpleNamespace:
-    """The module `time`, for a journal's commits: a write takes as long as the plan says."""
+    """The module `time`, for a journal's commits: a write takes as long as the plan wants."""
     now = 0.0
 
     def perf_counter() -> float:
@@ -202,7 +199,7 @@ def _use_vault(name: str, original: Wrapped) -> Wrapped:
             if process.dead:
                 raise Io("the process was killed")
             # A file that is not there can be removed from any disk.
-            if (name == "put" or (files.directory / f"{flow}.json").exists()) and process.vault_fails_now(flow):
+            if (name == "put" or (files.directory / f"{flow}.json").exists()) and process.vault_fails_now(name, flow):
                 raise Io("the vault cannot be written, as the plan wants it")
         return original(files, flow, *args)
 

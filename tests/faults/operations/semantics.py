@@ -9,7 +9,7 @@ from .machines import BY_NAME, MACHINES
 KEEPS_EVENTS: bool = True
 """Whether an event that a later state has a row for is kept where the present state has none."""
 REFUSED: str = "refused"
-"""The kind of record that says that an event in an inbox was refused; empty where the history does not say so."""
+"""The kind of the record of an event that was refused from an inbox; empty where there is none."""
 CANCEL_WINS: bool = True
 """Whether a parent that is cancelled ends cancelled, whatever becomes of its child."""
 REMOVES_AGAIN: bool = False

@@ -29,7 +29,7 @@ from typing_extensions import override
 from . import calls, spec
 from .log import Log, Worked
 from .machines import Activities
-from .plan import QUIET, Operation, Plan
+from .plan import QUIET, SHORT, Operation, Plan
 from .process import CURRENT, Process
 from .seams import seed_scheduler, watched_engine
 
@@ -62,18 +62,30 @@ class Report(msgspec.Struct, frozen=True):
     writes: int
 
 
-class TickingClock(VirtualClock):
-    """Moves by a millisecond with every reading, so that ids made one after the other are in that order."""
+class WallClock(VirtualClock):
+    """The wall clock of a history: it can be set, which must move no deadline.
+
+    It gains a millisecond with every reading, so that ids made one after the other are in that order.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._ticks = 0
+        self._ahead = timedelta()
 
     @override
     def now(self) -> datetime:
         """The moment."""
-        self._ticks += 1
-        return super().now() + timedelta(milliseconds=self._ticks)
+        self._ahead += timedelta(milliseconds=1)
+        return super().now() + self._ahead
+
+    @override
+    async def sleep_until(self, moment: datetime) -> None:
+        """Wait until `moment`, as it is seen from now."""
+        await trio.sleep(max(0.0, (moment - self.now()).total_seconds()))
+
+    def set_forward(self, hours: int) -> None:
+        """Set it forward, or back."""
+        self._ahead += timedelta(hours=hours)
 
 
 class _Work:
@@ -113,7 +125,7 @@ class Simulation:
         self.paths = EnginePaths.inside(directory)
         self.log = Log()
         self.log.others |= {str(directory): "HERE", f"process {os.getpid()} ": "this process "}
-        self.clock: VirtualClock = TickingClock()
+        self._wall = WallClock()
         self.problems: list[str] = []
         self.working: list[_Work] = []
         self.orders: defaultdict[str, deque[str]] = defaultdict(deque)
@@ -129,7 +141,7 @@ class Simulation:
         self._nursery: trio.Nursery | None = None
 
     def run(self, *, log: bool = False) -> Report:
-        """Carry the plan out and examine the result; with `log`, tell what happened although nothing is wrong."""
+        """Carry the plan out and examine the result; with `log`, report what happened although nothing is wrong."""
         seed_scheduler(self.plan.seed)
         failure: list[str] = []
         try:
@@ -149,6 +161,11 @@ class Simulation:
         )
 
     # --- what processes and activities ask for ------------------------------------------------------------------------
+
+    @property
+    def clock(self) -> VirtualClock:
+        """The time, as engines see it."""
+        return self._wall
 
     def latency(self) -> int:
         """How many checkpoints the next access to the disk takes, before or after it."""
@@ -241,6 +258,10 @@ class Simulation:
         process = self._slots[slot]
         if operation.kind == "order":
             self._give_order(operation)
+        elif operation.kind == "set_clock":
+            # Not while a start or a step is being written: until that is on disk its deadline is only a moment.
+            await wait_all_tasks_blocked()
+            self._wall.set_forward(operation.times)
         elif not process.open:
             return
         elif operation.kind in {"close", "kill"}:
@@ -268,6 +289,8 @@ class Simulation:
     async def _examine(self) -> None:
         for process in self.processes:
             process.recover()
+        if self.plan.sets_clock:  # until every short timeout has passed, or should have
+            await self._let_pass(round((SHORT + spec.LATE_SECONDS) / MOMENT))
         await self._settle(partial(spec.problems_at_rest, self, final=False))
         for process in self.processes:
             if process.open:
@@ -282,11 +305,11 @@ class Simulation:
         await self._let_pass(1)
         await self._call_for_each(process, "resume")
         await self._settle(partial(spec.problems_at_rest, self, final=True))
-        judged = len(self.log.calls)
+        checked = len(self.log.calls)
         self.problems += spec.wrong_answers(self, self.log.calls)
         await self._call_for_each(process, "cancel")
         await self._settle(partial(spec.problems_after_all, self))
-        self.problems += spec.wrong_answers(self, self.log.calls[judged:])
+        self.problems += spec.wrong_answers(self, self.log.calls[checked:])
         process.leave()
         await self._settle(lambda: [f"process {each.number} does not close" for each in self._unclosed()])
 
@@ -352,7 +375,7 @@ class CarryOut(Protocol):
     """Carries out plans."""
 
     def __call__(self, plan: Plan, *, log: bool = False) -> Report:
-        """Carry out a plan; with `log`, tell what happened although nothing is wrong."""
+        """Carry out a plan; with `log`, report what happened although nothing is wrong."""
         ...
 
 

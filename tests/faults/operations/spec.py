@@ -1,4 +1,4 @@
-"""The specification: what must be true at rest, and of everything a caller was told.
+"""The specification: what must be true at rest, and of what calls returned.
 
 Nothing here knows how the engine does it. Every flow is driven by exactly one process, or has ended, or can be reached;
 and every acknowledged operation has its effect.
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import trio
 from systemprompt_cloud.engine.fold import check_flow
 from systemprompt_cloud.engine.journal.records import FlowRow, Signal
 from systemprompt_cloud.testing.audit import orphans
@@ -17,12 +18,15 @@ from systemprompt_cloud.testing.audit import orphans
 from . import semantics
 from .answers import Answers, Numbers
 from .log import Call
-from .machines import Activities
+from .machines import MACHINES, Activities
 
 if TYPE_CHECKING:
     from .simulation import Simulation
 
 EVERY_FLOW: Final = 1000
+EARLY_SECONDS: Final = 0.2
+"""How much the wall clock of a history gains by being looked at, more or less."""
+LATE_SECONDS: Final = 1.0
 
 
 def problems_at_rest(simulation: Simulation, *, final: bool) -> list[str]:
@@ -32,6 +36,7 @@ def problems_at_rest(simulation: Simulation, *, final: bool) -> list[str]:
     for row in rows:
         found += _wrong_driver(simulation, row)
         found += _wrong_secrets(simulation, row, final=final)
+        found += _wrong_deadline(simulation, row)
         if final and row.parent is None and row.status == "running" and not _drivers(simulation, row):
             found.append(f"{row.id} was resumed in {row.state} and nobody drives it")
     by_id = {row.id: row for row in rows}
@@ -59,12 +64,12 @@ def problems_after_all(simulation: Simulation) -> list[str]:
 
 
 def wrong_answers(simulation: Simulation, calls: Sequence[Call]) -> list[str]:
-    """What is wrong with what callers were told, by what is in the journal now."""
+    """What is wrong with what calls returned, by what is in the journal now."""
     answers = Answers(simulation, Numbers(simulation.journal, simulation.log, EVERY_FLOW))
     return [*answers.wrong(calls), *answers.wrong_for_activities()]
 
 
-# --- who drives what --------------------------------------------------------------------------------------------------
+# --- driving ----------------------------------------------------------------------------------------------------------
 
 
 def _drivers(simulation: Simulation, row: FlowRow) -> list[int]:
@@ -99,12 +104,29 @@ def _wrong_driver(simulation: Simulation, row: FlowRow) -> Iterator[str]:
         yield f"{where}: an activity of visit {work.visit.incarnation} is still at work"
 
 
+def _wrong_deadline(simulation: Simulation, row: FlowRow) -> Iterator[str]:
+    """A deadline passes after the seconds of the flow's context, however often the wall clock is set meanwhile.
+
+    Only of flows that were never resumed: the deadline of another is a moment of the wall clock when it is read.
+    """
+    records = [record for _, record in simulation.log.records[row.id]]
+    context = MACHINES[row.machine].decode_context(row.context)
+    if row.machine != "timed" or records[-1].kind == "parked" or any(each.kind == "resumed" for each in records):
+        return
+    passed = next((record.at for record in records if record.name == "DeadlinePassed"), None)
+    seconds = (trio.current_time() if passed is None else passed) - records[0].at
+    if passed is not None and seconds < context.patience - EARLY_SECONDS:
+        yield f"{row.id} has {context.patience} s, and its deadline passed after {seconds:.2f} s"
+    elif passed is None and _drivers(simulation, row) and seconds > context.patience + LATE_SECONDS:
+        yield f"{row.id} has {context.patience} s, and its deadline has not passed after {seconds:.2f} s"
+
+
 def _wrong_secrets(simulation: Simulation, row: FlowRow, *, final: bool) -> Iterator[str]:
     if row.status != "ended" or not (simulation.paths.vault / f"{row.id}.json").exists():
         return
-    # Whoever is killed between an end and the removal leaves it to the next one that opens the directory; so does,
-    # where the engine does not try again, whoever could not remove it.
-    failed = any(entry.what == "vault" and row.id in entry.flows for _, entry in simulation.log.failures)
+    # A process that is killed between an end and the removal leaves it to the next engine that is opened, as does one
+    # that could not remove it.
+    failed = any(entry.what == "vault discard" and row.id in entry.flows for _, entry in simulation.log.failures)
     left = any(process.dead for process in simulation.processes) or (failed and not semantics.REMOVES_AGAIN)
     if final or not left:
         yield f"{row.id} has ended, and its secrets are on disk"
@@ -116,7 +138,7 @@ def _left_secrets(simulation: Simulation) -> list[Path]:
     What belongs to a flow that never began stays for a minute: its process was killed, or could not remove it.
     """
     log = simulation.log
-    failed = any(entry.what == "vault" for _, entry in log.failures)
+    failed = any(entry.what == "vault discard" for _, entry in log.failures)
     excused = failed or any(process.dead for process in simulation.processes)
     left = simulation.paths.vault.glob("*")
     return [path for path in left if path.stem in log.rows or not excused]
@@ -126,7 +148,7 @@ def _wrong_children(simulation: Simulation, *, final: bool) -> Iterator[str]:
     for row in orphans(simulation.journal):
         parent = simulation.journal.flow(row.parent or "")
         assert parent is not None
-        # Nobody drives the parent: whoever resumes it stops the child.
+        # Where nothing drives the parent, its next resume stops the child.
         if final or _drivers(simulation, row) or _drivers(simulation, parent):
             yield f"{row.id} goes on in {row.state}; its parent is {parent.status} in visit {parent.incarnation}"
 
@@ -147,7 +169,7 @@ def _wrong_signals(simulation: Simulation, rows: dict[str, FlowRow]) -> Iterator
 def _visited_since(simulation: Simulation, row: FlowRow, signal: Signal) -> bool:
     """Whether the flow was resumed in this visit after the signal was left, and its activities began after that.
 
-    Whoever is stopped between the two leaves the signal to the next one, and so does whoever could not write.
+    A process that is stopped between the two, or cannot write, leaves the signal to the next one.
     """
     log = simulation.log
     resumed = [

@@ -15,6 +15,7 @@ from .plan import (
     MACHINES,
     ORDERS,
     QUIET,
+    SHORT,
     WRITES,
     Burst,
     Kind,
@@ -43,7 +44,7 @@ def starts() -> st.SearchStrategy[Start]:
         habit=st.sampled_from(HABITS),
         key=st.sampled_from((None, "one", "two")),
         secret=st.booleans(),
-        patience=st.sampled_from((FOREVER, 2.0, 0.3)),
+        patience=st.sampled_from((FOREVER, SHORT, 0.3)),
         after_end=st.sampled_from(("again", "return")),
     )
 
@@ -59,7 +60,7 @@ def operations(draw: st.DrawFn, kind: Kind | None = None) -> Operation:
         after=draw(DELAYS),
         timeout=draw(st.none() | DELAYS) if chosen in CALLS else None,
         what=draw(WHAT[chosen]) if chosen in WHAT else "",
-        times=draw(st.integers(0, 5)) if chosen not in CALLS else 0,
+        times=draw(st.integers(-2 if chosen == "set_clock" else 0, 5)) if chosen not in CALLS else 0,
     )
 
 

@@ -1,0 +1,134 @@
+"""A hundred child flows of one state: a mailing that sends a letter to each address, ten at a time.
+
+    python examples/fan_out.py DIRECTORY [LETTERS]
+
+Kill it wherever you like and run it again: each letter is sent once. A letter is a flow of its own, found again by its
+key, the address. What "sending" means here is a file in `DIRECTORY/outbox`, named by the idempotency key.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import trio
+from systemprompt_cloud import (
+    ANY,
+    CancelRequested,
+    CloudPaths,
+    Context,
+    Event,
+    Machine,
+    Program,
+    ResumePolicy,
+    State,
+    Verdict,
+    Visit,
+    on,
+    open_engine,
+)
+
+AT_ONCE = 10
+
+
+class Letter(Context, frozen=True, kw_only=True):
+    address: str
+    outbox: str
+
+
+class Mailing(Context, frozen=True, kw_only=True):
+    letters: int
+    outbox: str
+
+
+class Sent(Event, frozen=True):
+    """The letter is on its way."""
+
+
+class AllSent(Event, frozen=True):
+    """Every letter is on its way."""
+
+
+class SomeFailed(Event, frozen=True):
+    """Some were not sent."""
+
+    problem: str
+
+
+LETTER = Machine(
+    "letter",
+    version=1,
+    initial="sending",
+    context=Letter,
+    states=[
+        State("sending", "being sent", effect="sends the letter", resume=ResumePolicy.RETRY),
+        State("sent", "on its way", verdict=Verdict.SUCCESS),
+        State("cancelled", "called off", verdict=Verdict.CANCELLED),
+    ],
+    rows=[on(Sent, "sending", "sent"), on(CancelRequested, ANY, "cancelled")],
+)
+
+MAILING = Machine(
+    "mailing",
+    version=1,
+    initial="sending",
+    context=Mailing,
+    states=[
+        State("sending", "letters are being sent", child="letter"),
+        State("done", "all letters are on their way", verdict=Verdict.SUCCESS),
+        State("incomplete", "some letters were not sent", verdict=Verdict.FAILURE),
+        State("cancelled", "called off", verdict=Verdict.CANCELLED),
+    ],
+    rows=[
+        on(AllSent, "sending", "done"),
+        on(SomeFailed, "sending", "incomplete"),
+        on(CancelRequested, ANY, "cancelled"),
+    ],
+)
+
+
+async def send_letter(visit: Visit[Letter]) -> Event:
+    intent = await visit.announce("send")
+    # The other side honours the key: the same one twice is one letter.
+    await trio.Path(visit.context.outbox, intent.key.replace(":", ".")).write_text(visit.context.address)
+    return Sent()
+
+
+LETTERS = Program(LETTER, {"sending": [send_letter]})
+
+
+async def send_all(visit: Visit[Mailing]) -> Event:
+    """One child for each address. The error of a paused one is let through: it pauses the mailing."""
+    unsent: list[str] = []
+    limit = trio.CapacityLimiter(AT_ONCE)
+
+    async def send_one(address: str) -> None:
+        async with limit:
+            outcome = await visit.run_child(LETTERS, Letter(address=address, outbox=visit.context.outbox), key=address)
+        if not outcome.succeeded:
+            unsent.append(address)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(visit.context.letters):
+            nursery.start_soon(send_one, f"reader-{number}@example.org")
+    return SomeFailed(", ".join(unsent)) if unsent else AllSent()
+
+
+MAILINGS = Program(MAILING, {"sending": [send_all]})
+
+
+async def main(directory: Path, letters: int) -> str:
+    """Send a mailing, or go on with the one that is unfinished; the state it ended in."""
+    outbox = directory / "outbox"
+    outbox.mkdir(parents=True, exist_ok=True)
+    paths = CloudPaths(directory=directory / "state", state_directory=directory / "state", origin="explicit")
+    async with open_engine(paths, [MAILINGS, LETTERS]) as engine:
+        flow = await engine.start(
+            MAILING, Mailing(letters=letters, outbox=str(outbox)), key="spring", after_end="return"
+        )
+        print("mailing", flow.id, flush=True)
+        return (await flow.wait()).state
+
+
+if __name__ == "__main__":
+    print(trio.run(main, Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 100))
