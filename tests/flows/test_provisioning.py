@@ -61,8 +61,14 @@ def known_steps(flow: Flow) -> list[str]:
 
 
 async def test_a_tenant_becomes_ready_and_is_stored(tmp_path: Path) -> None:
-    """Every step is seen once, in order; the tenant stands in tenants.json, 0600, with its secrets."""
-    async with open_rehearsal(tmp_path) as rehearsal, rehearsal.open_engine(idle_seconds=60.0) as engine:
+    """Every step is seen once, in order; the tenant stands in tenants.json, 0600, with its secrets.
+
+    The first question gets no answer: one that knows of the end would end the wait before the stream has told all.
+    """
+    async with (
+        open_rehearsal(tmp_path, faults=["error:path=/status"]) as rehearsal,
+        rehearsal.open_engine(idle_seconds=60.0, poll_seconds=2.0) as engine,
+    ):
         flow = await begin(engine, rehearsal)
         outcome = await flow.wait()
         (tenant,) = rehearsal.cloud.tenants.values()
