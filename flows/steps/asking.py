@@ -89,6 +89,10 @@ async def ask_firmly(timing: Timing, call: Callable[[], Awaitable[T]]) -> T:
     raise AssertionError("unreachable")
 
 
+def _no() -> bool:
+    return False
+
+
 class Reports:
     """What a visit's sources report, written one after the other.
 
@@ -102,12 +106,22 @@ class Reports:
         self._turn = trio.Lock()
         self._times: dict[tuple[str, str], int] = {}
         self._stream_lost = False
+        self.polling_told_at = -float("inf")
+        """When words of an answer were shown last."""
 
-    async def tell(self, observed: StepObserved, *, late: bool = False, current: bool = False) -> bool:
-        """Write what is new in a report, as `news`; whether anything was."""
+    async def tell(
+        self, observed: StepObserved, *, late: Callable[[], bool] = _no, current: Callable[[], bool] = _no
+    ) -> bool:
+        """Write what is new in a report, as `news`; whether anything was.
+
+        Whether it is late or current is asked when its turn comes: the other source may have told something meanwhile.
+        """
         async with self._turn:
-            new = news(self._visit.context, observed, late=late, current=current)
-            return new is not None and await self._visit.send(new)
+            new = news(self._visit.context, observed, late=late(), current=current())
+            told = new is not None and await self._visit.send(new)
+            if told and observed.source == "polling":
+                self.polling_told_at = trio.current_time()
+            return told
 
     async def tell_end(self, reported: EndReported) -> None:
         """Write what a stream says about the end, if it is new."""
@@ -191,8 +205,6 @@ class Asking:
         self._reports = reports or Reports(visit)
         self._news_at = -float("inf")
         self._now = trio.Event()
-        self.told_at = -float("inf")
-        """When words of an answer were shown last."""
         self.silent_until = -float("inf")
         """Until when words of answers are not shown, because a stream has just been opened, or is being."""
 
@@ -254,13 +266,13 @@ class Asking:
         return event
 
     async def _tell(self, event: StepObserved, before: ProgressContext) -> None:
-        context: ProgressContext = self._visit.context
-        if self.stream_tells or trio.current_time() < self.silent_until:
-            return
-        # An answer that was on its way while the stream told something newer is older than that.
-        late = (context.steps, context.messages) != (before.steps, before.messages)
-        if await self._reports.tell(event, late=late):
-            self.told_at = trio.current_time()
+        def late() -> bool:
+            """An answer that was on its way while the stream told something newer is older than that."""
+            context: ProgressContext = self._visit.context
+            return (context.steps, context.messages) != (before.steps, before.messages)
+
+        if not self.stream_tells and trio.current_time() >= self.silent_until:
+            await self._reports.tell(event, late=late)
 
 
 async def stand_by(visit: Visit[Any]) -> Event:

@@ -10,6 +10,7 @@ A stream that is lost is opened again with backoff. One that the server does not
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -140,10 +141,13 @@ class Listening:
             if trio.current_time() - self._opened_at >= self._source.timing.poll_seconds:
                 self._beat_at = trio.current_time()
             return False
-        told_at = -float("inf") if self._asking is None else self._asking.told_at
-        # Sent after what polling told, a sign of life shows that nothing older is still on its way.
-        quiet = self._beat_at > told_at or trio.current_time() - max(self._heard_at, told_at) >= CATCH_UP_SECONDS
-        self._heard_at = trio.current_time()
+        before, self._heard_at = self._heard_at, trio.current_time()
+
+        def quiet() -> bool:
+            told_at = self._reports.polling_told_at
+            # Sent after what polling told, a sign of life shows that nothing older is still on its way.
+            return self._beat_at > told_at or trio.current_time() - max(before, told_at) >= CATCH_UP_SECONDS
+
         if self._asking is not None and any(not isinstance(event, ForeignEventDropped) for event in events):
             self._asking.heard_news()
         await self._reports.stream_tells()
@@ -151,7 +155,7 @@ class Listening:
             await self._send(event, quiet=quiet)
         return True
 
-    async def _send(self, event: Event, *, quiet: bool) -> None:
+    async def _send(self, event: Event, *, quiet: Callable[[], bool]) -> None:
         if isinstance(event, StepObserved):
             await self._reports.tell(event, current=quiet)
         elif isinstance(event, EndReported):
