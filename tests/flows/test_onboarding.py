@@ -322,8 +322,8 @@ async def test_resuming_the_child_resumes_the_whole(tmp_path: Path) -> None:
 
 
 async def test_a_token_that_ends_midway_asks_for_a_login(tmp_path: Path) -> None:
-    """401 while the tenant is made: exit code 4; after a login the same onboarding becomes ready."""
-    faults = ["unauthorized:path=/tenants/"]
+    """The status answers 401 while the tenant is made: exit code 4; after a login the same onboarding becomes ready."""
+    faults = ["unauthorized:path=/status"]
     async with open_rehearsal(tmp_path, faults=faults) as rehearsal, rehearsal.open_engine() as engine:
         flow = await start_onboarding(engine, rehearsal.onboarding())
         with pytest.raises(FlowParked) as parked:
