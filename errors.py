@@ -294,5 +294,13 @@ class DeploymentUnfinished(CloudError):
         self.flow = flow
 
 
+class OrderInDoubt(
+    CloudError,
+    code=EXIT_PENDING,
+    hint="Resume the flow to check again and to pay on the same page, or cancel it to give the order up.",
+):
+    """Nobody reported the payment of an order, and the API knows of none; a person decides before another is placed."""
+
+
 class StillPending(CloudError, code=EXIT_PENDING, hint="Resume the flow to wait longer.", remedy="wait_longer"):
     """The time is up and the server is still working; what is paid for is not given up."""

@@ -29,7 +29,7 @@ from .results import Bytes, Latencies
 from .stream_server import STEPS, stream_server
 
 _WRITTEN: Final = re.compile(rb"at=(\d+)")
-WATCHING: Final = frozenset({"streaming", "polling"})
+WATCHING: Final = frozenset({"awaiting_tenant"})
 
 
 class Streamed(msgspec.Struct, frozen=True):

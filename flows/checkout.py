@@ -1,62 +1,62 @@
 """What is done in each state of a checkout.
 
-In order: check plan and region; create the checkout under an announced idempotency key; listen, show the payment page
-and wait for the browser or the event stream, whichever brings the news; then ask the API about the tenant, or follow
-the pending payment. The table is `machines/checkout.py`.
+In order: check plan and region, and what became of an earlier order; create the checkout under an announced idempotency
+key; listen, show the payment page and wait for the browser or the event stream, whichever reports first; then ask the
+API about the tenant. What is left in doubt is asked about again when the flow is resumed. The table is
+`machines/checkout.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from functools import partial
+from pathlib import Path
+from typing import Final
 
+import msgspec
 import trio
-from typing_extensions import override
 
-from ..base.redaction import redact
+from ..base.log import get_logger
+from ..base.remedies import Remedy
 from ..engine.engine import Engine
 from ..engine.flow import Flow
 from ..engine.machine.parts import Event
 from ..engine.visit import Program, Visit
-from ..errors import ApiError, CallbackRejected, Network, PortBusy, StreamLost, TooLarge
+from ..errors import ApiError, OrderInDoubt, PortBusy, StillPending
 from ..io.cloud.api import CloudApiClient
-from ..io.cloud.wire import REGIONS, CheckoutEvent, Plan, TenantInfo
+from ..io.cloud.wire import REGIONS, Plan
+from ..io.http.texts import word
 from ..io.loopback.browser import check_openable
-from ..io.loopback.callback import StatusView, callback_uri, listen_for_callback, new_nonce
-from ..io.loopback.pages import OUR_CHECKOUT_PAGES, CheckoutTemplates
-from ..io.sse.decoder import EventStream, ServerSentEvent
+from ..io.loopback.callback import StatusView, callback_uri, new_nonce
 from ..machines.checkout import (
     CHECKOUT,
     CheckoutContext,
     CheckoutCreated,
-    CheckoutFailed,
+    HeadStartOver,
+    OrderConfirmed,
     OrderRefused,
     OrderValidated,
-    PaymentCompleted,
-    PaymentDeclined,
-    PaymentNotFound,
-    PaymentObserved,
-    PaymentPending,
-    TenantAnnounced,
-    TenantConfirmed,
+    PaymentAwaited,
+    TenantChosen,
+    TenantFailed,
 )
+from ..machines.parts.order import DECLINED
+from ..machines.parts.progress import WaitResumed
 from ..machines.parts.vocabulary import OutcomeUnknown
-from ..machines.parts.watching import StepObserved
 from .outside import Api, Browser, Person, Timing
 from .services import Services
-from .steps.callbacks import LONGEST_DESCRIPTION, Reply, await_browser, free_port
+from .steps.asking import IN_A_ROW, WEATHER, Needed, Reports
+from .steps.callbacks import Reply, await_browser, free_port
+from .steps.earlier import earlier_order, journaled_tenants, stored_tenants
 from .steps.effects import ask_for, ask_whether_to_repeat
-from .steps.following import Following
-from .steps.source import Pauses, Source
-from .steps.streaming import decode
-from .steps.watching import poll, refusal, stand_by
+from .steps.following import Listening, follow
+from .steps.order import PlacedOrder, candidates_of, earlier_candidates, read_callback, status_view
+
+logger = get_logger(__name__)
 
 CheckoutVisit = Visit[CheckoutContext]
-STREAM_EVENTS = frozenset({"provisioning"})
-
-BUILT = frozenset({"infrastructure_ready", "tenant_ready"})
-"""The steps that end the wait for a pending payment well."""
+NEEDED: Final[Needed] = {TenantFailed: IN_A_ROW}
+"""A failure counts when it was answered so often in a row: a replica may still tell of an earlier attempt."""
 
 PAGE_ENDS = frozenset({"ready", "failed"})
 """The two statuses after which the waiting page stops asking."""
@@ -68,34 +68,51 @@ LAST_LOOK_SECONDS = 1.5
 """How long a browser that shows the waiting page gets to ask one last time."""
 
 BROWSER_HEAD_START = 3.0
-"""Seconds a browser gets to come back before the event stream's news of the payment is acted on: the listener closes
+"""Seconds a browser gets to come back before the event stream's report of the payment is acted on: the listener closes
 when the state is left, and a person should see a page, not a refused connection."""
 
 
 def checkout_program(services: Services) -> Program[CheckoutContext]:
     """The checkout machine with its activities."""
-    doing = _Checkout(services.cloud_api, services.browser, services.person, services.timing)
+    doing = _Checkout(services.cloud_api, services.browser, services.person, services.timing, services.paths.tenants)
     return Program(
         CHECKOUT,
         {
             "validating_order": [doing.validate_order],
+            "earlier_order_in_doubt": [doing.ask_about_earlier_order],
             "creating_checkout": [doing.create_checkout],
             "outcome_unknown": [doing.ask_whether_to_repeat],
             "awaiting_payment": [doing.await_callback, doing.watch_for_payment],
-            "looking_for_payment": [doing.look_for_payment],
-            "confirming_tenant": [doing.confirm_tenant],
-            "tenant_unconfirmed": [stand_by],
-            "tenant_overdue": [stand_by],
-            "awaiting_tenant_streaming": [doing.watch_events, doing.serve_waiting_page],
-            "awaiting_tenant_polling": [doing.poll_status, doing.serve_waiting_page],
+            "looking_for_payment": [doing.listen_for_browser, doing.follow_order],
+            "payment_in_doubt": [doing.settle_doubt],
+            "confirming_tenant": [doing.follow_order, doing.listen_for_browser],
+            "awaiting_tenant": [doing.follow_order, doing.listen_for_browser],
+            "tenant_unconfirmed": [doing.wait_longer],
+            "tenant_overdue": [doing.wait_longer],
+            "tenant_failed": [doing.wait_for_retry],
         },
     )
 
 
 async def start_checkout(engine: Engine, context: CheckoutContext) -> Flow:
-    """Start a checkout, or resume the unfinished one for the same API, plan, region and port."""
+    """Start a checkout, or resume the unfinished one for the same API, plan, region and port.
+
+    A new one knows of the last order of the same plan and region, when that one did not end well.
+    """
     key = f"{context.api_url}|{context.plan}|{context.region}|{context.port}"
-    return await engine.start(CHECKOUT, context, key=key)
+    return await engine.start(CHECKOUT, with_history(engine, context), key=key)
+
+
+def with_history(engine: Engine, context: CheckoutContext) -> CheckoutContext:
+    """A new order's context with what the journal knows of tenants and of the last order."""
+    known = (*context.known_tenants, *journaled_tenants(engine, context.api_url))
+    earlier = earlier_order(engine, context.api_url, context.plan, context.region)
+    changed = msgspec.structs.replace(context, known_tenants=tuple(sorted(set(known))))
+    if earlier is None:
+        return changed
+    return msgspec.structs.replace(
+        changed, earlier_flow=earlier.flow, earlier_session=earlier.session, earlier_tenants=earlier.tenants
+    )
 
 
 def find_plan(plans: list[Plan], wanted: str) -> Plan | None:
@@ -104,84 +121,19 @@ def find_plan(plans: list[Plan], wanted: str) -> Plan | None:
     return next(iter(exact or [plan for plan in plans if plan.name.casefold() == wanted.casefold()]), None)
 
 
-def our_tenant(context: CheckoutContext, tenants: Sequence[TenantInfo]) -> TenantInfo | None:
-    """The one tenant that is new since the order was placed and fits it; None when there is none, or a choice.
-
-    Another order of the same account may be under way at the same moment: guessing would hand out its tenant. An order
-    that somebody else placed (`run_checkout_callback_flow`) names no plan and no region; then any new tenant fits.
-    """
-    fitting = [
-        tenant
-        for tenant in tenants
-        if tenant.id not in context.known_tenants
-        and (not context.region or tenant.region in (None, context.region))
-        and (not context.plan_name or tenant.plan is None or tenant.plan.name == context.plan_name)
-    ]
-    return fitting[0] if len(fitting) == 1 else None
-
-
-def stream_meaning(event: CheckoutEvent, event_id: str) -> Event:
-    """The event an observation of the checkout's stream becomes."""
-    if event.event_type == "provisioning_failed":
-        return CheckoutFailed(redact(event.message or "the server gave no reason"))
-    if event.event_type in BUILT:
-        return TenantAnnounced(
-            step=event.event_type,
-            message=redact(event.message or ""),
-            tenant_id=event.tenant_id,
-            tenant_name=event.tenant_name,
-            needs_deploy=event.event_type == "infrastructure_ready",
-        )
-    return StepObserved(event.event_type, redact(event.message or ""), "stream", event_id, event.tenant_id)
-
-
-class _TenantPaidFor(Source[CheckoutContext]):
-    def __init__(self, visit: CheckoutVisit, timing: Timing, client: CloudApiClient) -> None:
-        super().__init__(visit, timing)
-        self._client = client
-
-    @override
-    def open(self, after: str) -> AbstractAsyncContextManager[EventStream]:
-        session, idle = self.context.checkout_session_id, self.timing.idle_seconds
-        return self._client.checkout_events(session, last_event_id=after or None, idle_timeout=idle)
-
-    @override
-    def interpret(self, sse: ServerSentEvent) -> Event | None:
-        event = decode(sse, STREAM_EVENTS, CheckoutEvent)
-        return None if event is None else stream_meaning(event, sse.id)
-
-    @override
-    async def ask(self) -> Event | None:
-        context = self.context
-        tenants = (await self._client.me()).tenants
-        found = our_tenant(context, tenants)
-        tenant_id = context.tenant_id or (found.id if found is not None else "")
-        if not tenant_id:
-            return None
-        name = next((tenant.name for tenant in tenants if tenant.id == tenant_id), context.tenant_name)
-        status = await self._client.tenant_status(tenant_id)
-        said = redact(status.message or "")
-        if status.status == "failed":
-            return CheckoutFailed(said or "the server gave no reason")
-        if status.status in {"ready", "infrastructure_ready"}:
-            step = "tenant_ready" if status.status == "ready" else status.status
-            return TenantAnnounced(step, said, tenant_id, name, step != "tenant_ready")
-        return StepObserved("", said, "polling", tenant_id=tenant_id)
-
-
-class _Checkout(Following[CheckoutContext]):
-    def __init__(self, api: Api, browser: Browser, person: Person, timing: Timing) -> None:
+class _Checkout:
+    def __init__(self, api: Api, browser: Browser, person: Person, timing: Timing, tenants: Path) -> None:
         self.api = api
         self.browser = browser
         self.person = person
         self.timing = timing
+        self.tenants = tenants
 
     async def _client(self, visit: CheckoutVisit) -> CloudApiClient:
         return await self.api.as_user(visit.context.api_url)
 
-    @override
-    async def source(self, visit: CheckoutVisit) -> _TenantPaidFor:
-        return _TenantPaidFor(visit, self.timing, await self._client(visit))
+    async def _order(self, visit: CheckoutVisit) -> PlacedOrder:
+        return PlacedOrder(visit, self.timing, await self._client(visit))
 
     # --- before the money ------------------------------------------------------------------------------------------
 
@@ -197,13 +149,32 @@ class _Checkout(Following[CheckoutContext]):
         if plan is None:
             offered = ", ".join(each.id for each in plans)
             return OrderRefused(f"there is no plan {context.plan!r}; there are {offered}", "unknown_plan")
-        known = tuple(tenant.id for tenant in (await api.me()).tenants)
+        listed = await listed_tenants(api)
+        candidates = await earlier_candidates(api, context, plan.name)
+        known = {*context.known_tenants, *listed, *stored_tenants(self.tenants)}
         try:
             port = free_port(context.port)
         except PortBusy as exc:
             return OrderRefused(f"{exc.user_message}; choose another port, or 0 for any free one", "port_taken")
         nonce = await visit.keep("nonce", new_nonce())
-        return OrderValidated(plan.name, plan.paddle_price_id, known, port, nonce)
+        return OrderValidated(plan.name, plan.paddle_price_id, tuple(sorted(known)), port, nonce, candidates)
+
+    async def ask_about_earlier_order(self, visit: CheckoutVisit) -> Event:
+        context = visit.context
+        named = ", ".join(context.candidates)
+        if self.person.confirm is None:
+            raise OrderInDoubt(
+                f"an earlier order of this plan and region may have been paid: since then {named} appeared",
+                hint="Resume the flow where a person can answer, or cancel it.",
+                remedy=Remedy("answer_or_cancel"),
+            )
+        for tenant in context.candidates:
+            if await self.person.confirm(
+                f"An earlier order of this plan and region did not end well, and the tenant {tenant} appeared since. "
+                "Use it instead of buying another one?"
+            ):
+                return TenantChosen(tenant)
+        return OrderConfirmed(context.known_tenants, context.nonce)
 
     async def create_checkout(self, visit: CheckoutVisit) -> Event:
         context = visit.context
@@ -237,51 +208,69 @@ class _Checkout(Following[CheckoutContext]):
 
     # --- while somebody pays ---------------------------------------------------------------------------------------
 
+    async def _read(self, visit: CheckoutVisit, parameters: dict[str, str]) -> Reply:
+        return read_callback(visit.context, parameters, self.browser.checkout_pages)
+
     async def await_callback(self, visit: CheckoutVisit) -> None:
-        context = visit.context
+        await await_browser(
+            visit,
+            self.browser,
+            "pay",
+            partial(self._read, visit),
+            status=lambda: status_view(visit.context),
+            once=False,
+        )
 
-        async def read(parameters: dict[str, str]) -> Reply:
-            return read_callback(context, parameters, self.browser.checkout_pages)
+    async def watch_for_payment(self, visit: CheckoutVisit) -> Event:
+        order = await self._order(visit)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Listening(order, Reports(visit)).run)
+            if not visit.context.paid:
+                await order.payment_reported.wait()
+            await trio.sleep(BROWSER_HEAD_START)
+            nursery.cancel_scope.cancel()
+        return HeadStartOver()
 
-        await await_browser(visit, self.browser, "pay", read, status=lambda: status_view(visit.context))
+    async def settle_doubt(self, visit: CheckoutVisit) -> Event:
+        """Look again, let a person decide about what was found, and show the same payment page again.
 
-    async def watch_for_payment(self, visit: CheckoutVisit) -> Event | None:
-        source, failures = await self.source(visit), 0
-        while True:
-            try:
-                async with source.open("") as stream:
-                    async for sse in stream:
-                        if (event := decode(sse, STREAM_EVENTS, CheckoutEvent)) is not None:
-                            await trio.sleep(BROWSER_HEAD_START)
-                            return PaymentObserved(event.tenant_id, event.tenant_name)
-            except (ApiError, Network, StreamLost, TooLarge) as exc:
-                if refusal(exc) is not None:
-                    return None  # a server without this stream before the payment: the browser brings the news
-                source.pauses.note("stream", exc)
-            failures += 1
-            await trio.sleep(self.timing.backoff.delay(failures, source.pauses.left("stream")))
+        Raises:
+            OrderInDoubt: On the first visit; nobody, or no person, could say that the order is paid.
+        """
+        context, listed = visit.context, frozenset[str]()
+        candidates = context.candidates
+        if visit.resumed:
+            tenants = (await (await self._client(visit)).me()).tenants
+            listed, candidates = frozenset(each.id for each in tenants), candidates_of(context, tenants)
+        if (chosen := await self._choose(candidates)) is not None:
+            return chosen
+        if not visit.resumed:
+            raise order_in_doubt(_doubt(context), visit.flow)
+        if self.person.confirm is not None and context.problem_code == DECLINED:
+            question = f"{_doubt(context).capitalize()}. Create a new order?"
+            if await self.person.confirm(question):
+                known = tuple(sorted({*context.known_tenants, *listed}))
+                nonce = await visit.keep(f"nonce_{visit.incarnation}", new_nonce())
+                return OrderConfirmed(known, nonce)
+        return PaymentAwaited()
+
+    async def _choose(self, candidates: Sequence[str]) -> Event | None:
+        if self.person.confirm is not None:
+            for tenant in candidates:
+                if await self.person.confirm(
+                    f"The tenant {tenant} appeared after this order was placed. Did you buy it with this order?"
+                ):
+                    return TenantChosen(tenant)
+        return None
 
     # --- after the money -------------------------------------------------------------------------------------------
 
-    async def confirm_tenant(self, visit: CheckoutVisit) -> Event:
-        context = visit.context
-        api = await self._client(visit)
+    async def follow_order(self, visit: CheckoutVisit) -> Event:
+        listens = visit.context.checkout_session_id != ""
+        return await follow(await self._order(visit), NEEDED, refusable=False, listens=listens)
 
-        async def ask() -> Event | None:
-            tenants = {tenant.id: tenant for tenant in (await api.me()).tenants}
-            found = tenants.get(context.tenant_id)
-            return None if found is None else TenantConfirmed(found.id, found.name)
-
-        return await poll(visit, self.timing, ask, pauses=Pauses.of(visit))
-
-    async def look_for_payment(self, visit: CheckoutVisit) -> Event:
-        api = await self._client(visit)
-        found = our_tenant(visit.context, (await api.me()).tenants)
-        return PaymentNotFound() if found is None else PaymentObserved(found.id, found.name)
-
-    async def serve_waiting_page(self, visit: CheckoutVisit) -> None:
-        context = visit.context
-        nonce = await visit.reveal(context.nonce)
+    async def listen_for_browser(self, visit: CheckoutVisit) -> None:
+        """Take what a browser brings that comes back late or again, and serve the waiting page."""
         told = trio.Event()
 
         def look() -> StatusView:
@@ -291,54 +280,85 @@ class _Checkout(Following[CheckoutContext]):
                 told.set()
             return view
 
+        async def show_the_end() -> None:
+            if visit.left and status_view(visit.context).status in PAGE_ENDS and visit.scratch.get(WATCHED):
+                # The page asks once a second; it should see the end, too, before the listener closes.
+                with trio.move_on_after(LAST_LOOK_SECONDS, shield=True):
+                    await told.wait()
+
         try:
-            listening = listen_for_callback(port=context.port, nonce=nonce if context.bound else None, status_page=look)
-            async with listening as listener:
-                try:
-                    while True:
-                        # A browser that comes back late, or is reloaded, sees the current state; it decides nothing.
-                        hit = await listener.wait_hit()
-                        waiting = visit.context.tenant_id or context.checkout_session_id
-                        hit.answer(200, self.browser.checkout_pages.waiting_page(waiting))
-                finally:
-                    ended = visit.left and status_view(visit.context).status in PAGE_ENDS
-                    if ended and visit.scratch.get(WATCHED):
-                        # The page asks once a second; it should see the end, too, before the listener closes.
-                        with trio.move_on_after(LAST_LOOK_SECONDS, shield=True):
-                            await told.wait()
+            await await_browser(
+                visit,
+                self.browser,
+                "pay",
+                partial(self._read, visit),
+                status=look,
+                invites=False,
+                once=False,
+                farewell=show_the_end,
+            )
         except PortBusy:
-            await trio.sleep_forever()  # only a page for a person; the flow does not need it
+            await trio.sleep_forever()  # only for the browser; the flow does not need it
+
+    async def wait_longer(self, visit: CheckoutVisit) -> Event:
+        """Pause the flow where its time ran out; wait on when it is resumed, or take the tenant a person names.
+
+        Raises:
+            StillPending: On the first visit, when no person says which tenant was paid for.
+        """
+        if (chosen := await self._choose(visit.context.candidates)) is not None:
+            return chosen
+        if visit.resumed:
+            return WaitResumed()
+        raise StillPending(visit.context.problem)
+
+    async def wait_for_retry(self, visit: CheckoutVisit) -> Event:
+        """Pause the flow whose tenant failed; look again when it is resumed.
+
+        Raises:
+            StillPending: On the first visit.
+        """
+        if visit.resumed:
+            return WaitResumed()
+        raise tenant_failed(visit.context.problem, visit.context.session_tenant)
 
 
-def read_callback(
-    context: CheckoutContext, parameters: dict[str, str], pages: CheckoutTemplates = OUR_CHECKOUT_PAGES
-) -> Reply:
-    """What the browser's way back from the payment page means. A hint: the API is asked before anything is stored.
-
-    Raises:
-        CallbackRejected: It is about another checkout; the wait goes on.
-    """
-    tenant, transaction = parameters.get("tenant_id", ""), parameters.get("transaction_id", "")
-    status, session = parameters.get("status", ""), parameters.get("checkout_session_id", "")
-    if session and session != context.checkout_session_id:
-        raise CallbackRejected("This is the answer to another checkout. The wait goes on.")
-    if error := redact(parameters.get("error", ""))[:LONGEST_DESCRIPTION]:
-        page = pages.error_page("Not paid", "The payment did not go through. Your terminal has the details.")
-        return Reply(PaymentDeclined(error), page)
-    if status == "pending" and session:
-        return Reply(PaymentPending(), pages.waiting_page(tenant or session))
-    if status == "completed" and tenant and transaction:
-        page = pages.success_page("Paid", "Your terminal is preparing the tenant.", tenant)
-        return Reply(PaymentCompleted(transaction, tenant), page)
-    page = pages.error_page("Not completed", "The payment page gave no result. Your terminal has the details.")
-    said = f"status {status[:40]!r}" if status else "neither a tenant nor a status"
-    return Reply(CheckoutFailed(f"the payment page came back with {said}"), page)
+def order_in_doubt(problem: str, flow: str) -> OrderInDoubt:
+    """The error that pauses a flow whose order may or may not be paid; the outermost flow is the one to resume."""
+    return OrderInDoubt(
+        problem, hint=OrderInDoubt.default_hint, remedy=Remedy("pay_or_cancel", {"flow": flow.partition(".")[0]})
+    )
 
 
-def status_view(context: CheckoutContext) -> StatusView:
-    """What the waiting page is told: it knows the two ends by the words `ready` and `failed`."""
-    last = context.messages[-1] if context.messages else None
-    if context.problem:
-        return StatusView(status="failed", message=context.problem)
-    step = context.steps[-1] if context.steps else "waiting"
-    return StatusView(status="ready" if step in BUILT else step, message=last)
+def tenant_failed(problem: str, tenant: str) -> StillPending:
+    """The error that pauses a flow whose paid tenant failed."""
+    return StillPending(
+        problem,
+        hint="Retry its provisioning, then resume the flow: it goes on with this tenant.",
+        remedy=Remedy("retry_tenant", {"tenant": tenant}),
+    )
+
+
+def _doubt(context: CheckoutContext) -> str:
+    """Why it is not known whether the order is paid."""
+    if context.problem_code == DECLINED:
+        why = f"the browser reported {context.problem}" if context.problem else "the browser reported no payment"
+    else:
+        why = context.problem or "no payment was reported"
+    if context.candidates:
+        named = ", ".join(context.candidates)
+        return f"{why}; since the order {named} appeared, and nothing links it to the order"
+    return f"{why}, and the API knows of no payment"
+
+
+async def listed_tenants(api: CloudApiClient) -> frozenset[str]:
+    """The tenants the API lists, by both of its calls: one of its replicas may be behind."""
+    listed = {tenant.id for tenant in (await api.me()).tenants}
+    try:
+        listed |= {tenant.id for tenant in await api.tenants()}
+    except WEATHER as exc:
+        if isinstance(exc, ApiError):
+            logger.info("the list of tenants could not be read: %s", exc)
+        else:
+            raise
+    return frozenset(map(word, listed))

@@ -1,27 +1,28 @@
 """What is done in each state of a deployment.
 
-In order: ask for the registry; note the status, announce the deployment and ask for it; watch the status until it is
-the new image's, and then until it says that the image runs. Whose status it is, is the theory of
-`machines/deployment.py`, where the table is.
+In order: ask for the registry; note the status, announce the deployment and ask for it; ask for the status until it
+has said often enough in a row that the image runs. Why so often is the theory of `machines/deployment.py`, where the
+table is.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Final
 
 import msgspec
 import trio
 
 from ..base.errors import CloudError
-from ..base.redaction import redact
 from ..engine.engine import Engine
 from ..engine.flow import Flow
 from ..engine.machine.parts import Event
 from ..engine.visit import Program, Visit
-from ..errors import DeploymentUnfinished, code_of
+from ..errors import ApiError, DeploymentUnfinished, code_of
 from ..io.cloud.api import CloudApiClient
 from ..io.cloud.images import check_image
 from ..io.cloud.wire import TenantStatus
+from ..io.http.texts import shown, word
 from ..machines.deployment import (
     DEPLOYMENT,
     Deployed,
@@ -34,16 +35,18 @@ from ..machines.deployment import (
     StatusNoted,
     shows_rollout,
 )
+from ..machines.parts.progress import StepObserved
 from ..machines.parts.vocabulary import OutcomeUnknown, StillWorking
-from ..machines.parts.watching import StepObserved
 from .outside import Api, Person, Timing
+from .provisioning import address
 from .services import Services
+from .steps.asking import IN_A_ROW, WEATHER, Asking, Needed, ask_firmly, refusal, stand_by, words_of
 from .steps.effects import ask_for, ask_whether_to_repeat
-from .steps.following import ended_by_refusal
-from .steps.watching import poll, refusal, stand_by
 
 DeploymentVisit = Visit[DeploymentContext]
 REGISTRY_TOKEN = "registry_token"  # noqa: S105 its name in the vault
+NEEDED: Final[Needed] = {Deployed: IN_A_ROW, DeploymentFailed: IN_A_ROW}
+"""How often in a row the status has to say that the image runs, or does not."""
 
 
 def deployment_program(services: Services) -> Program[DeploymentContext]:
@@ -55,7 +58,6 @@ def deployment_program(services: Services) -> Program[DeploymentContext]:
             "opening_registry": [doing.open_registry],
             "deploying": [doing.deploy],
             "outcome_unknown": [doing.find_out],
-            "awaiting_rollout": [doing.watch_for_rollout],
             "rolling_out": [doing.poll_status],
             "asking_once_more": [doing.ask_once_more],
             "overdue": [stand_by],
@@ -91,13 +93,13 @@ def _same_image(engine: Engine, flow: str, wanted: DeploymentContext) -> None:
 
 
 def status_meaning(status: TenantStatus) -> Event:
-    """The event a status becomes, once it is the new image's."""
-    said = redact(status.message or "")  # the server's words are journaled and shown; a secret in them is not
+    """The event a status becomes."""
+    said = shown(status.message)
     if status.status == "failed":
         return DeploymentFailed(said or "the server gave no reason")
     if status.status == "ready":
-        return Deployed(status.app_url or "", said)
-    return StepObserved("", said or redact(status.status), "polling")
+        return Deployed(address(status.app_url), said)
+    return StepObserved("", said or word(status.status), "polling")
 
 
 class _Deployment:
@@ -109,9 +111,14 @@ class _Deployment:
     async def _client(self, visit: DeploymentVisit) -> CloudApiClient:
         return await self.api.as_user(visit.context.api_url)
 
-    @ended_by_refusal
     async def open_registry(self, visit: DeploymentVisit) -> Event:
-        found = await (await self._client(visit)).registry_token(visit.context.tenant_id)
+        api = await self._client(visit)
+        try:
+            found = await ask_firmly(self.timing, partial(api.registry_token, visit.context.tenant_id))
+        except ApiError as exc:
+            if (over := refusal(exc)) is None:
+                raise
+            return over
         token = await visit.keep(REGISTRY_TOKEN, found.token)
         return RegistryOpened(f"{found.registry}/{found.repository}", found.tag, token)
 
@@ -122,7 +129,8 @@ class _Deployment:
         if not context.before:  # announced and nothing noted: an earlier process did not come as far as asking
             intent = msgspec.structs.replace(intent, uncertain=False)
         try:
-            status = await api.tenant_status(context.tenant_id)  # any answer tells whether this server honours keys
+            # Any answer tells whether this server honours keys.
+            status = await ask_firmly(self.timing, partial(api.tenant_status, context.tenant_id))
         except CloudError as exc:
             if refusal(exc) is not None:  # where nothing more can be seen, that is the end
                 if intent.uncertain:
@@ -130,7 +138,7 @@ class _Deployment:
                 return DeploymentRefused(exc.user_message, code_of(exc))
             raise
         if not intent.uncertain:
-            await visit.send(StatusNoted(redact(status.status or "unknown")))
+            await visit.send(StatusNoted(word(status.status) or "unknown"))
         elif not api.honours_idempotency:
             return OutcomeUnknown("interrupted while the deployment was being asked for")
         call = partial(api.deploy, context.tenant_id, context.image)
@@ -142,11 +150,9 @@ class _Deployment:
             raise
         if isinstance(answer, Event):
             return answer
-        if answer.status == "ready":
-            return Deployed(answer.app_url or "")
         if answer.status == "failed":
             return DeploymentFailed("the server answered that the deployment failed")
-        return DeploymentAccepted(redact(answer.status), answer.app_url or "")
+        return DeploymentAccepted(word(answer.status), address(answer.app_url))
 
     async def find_out(self, visit: DeploymentVisit) -> Event:
         problem = visit.context.problem
@@ -160,21 +166,30 @@ class _Deployment:
         api = await self._client(visit)
 
         async def ask() -> Event | None:
-            status = (await api.tenant_status(context.tenant_id)).status
-            return RolloutSeen(redact(status)) if shows_rollout(context.before, redact(status)) else None
+            status = word((await api.tenant_status(context.tenant_id)).status)
+            return RolloutSeen(status) if shows_rollout(context.before, status) else None
 
-        return await poll(visit, self.timing, ask)
+        return await Asking(visit, self.timing, ask).until_ended()
 
     async def poll_status(self, visit: DeploymentVisit) -> Event:
-        api = await self._client(visit)
+        return await self._asking(visit, await self._client(visit)).until_ended()
 
+    async def ask_once_more(self, visit: DeploymentVisit) -> Event:
+        api = await self._client(visit)
+        for left in reversed(range(IN_A_ROW)):
+            try:
+                event = status_meaning(await api.tenant_status(visit.context.tenant_id))
+            except WEATHER as exc:
+                return StillWorking(exc.user_message)
+            if not isinstance(event, Deployed):
+                return StillWorking(words_of(event))
+            if not left:
+                return event
+            await trio.sleep(self.timing.poll_seconds)
+        raise AssertionError("unreachable")
+
+    def _asking(self, visit: DeploymentVisit, api: CloudApiClient) -> Asking:
         async def ask() -> Event:
             return status_meaning(await api.tenant_status(visit.context.tenant_id))
 
-        return await poll(visit, self.timing, ask)
-
-    @ended_by_refusal
-    async def ask_once_more(self, visit: DeploymentVisit) -> Event:
-        api = await self._client(visit)
-        event = status_meaning(await api.tenant_status(visit.context.tenant_id))
-        return StillWorking(event.message) if isinstance(event, StepObserved) else event
+        return Asking(visit, self.timing, ask, needed=NEEDED)

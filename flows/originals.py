@@ -39,21 +39,20 @@ from ..io.loopback.callback import callback_uri, new_nonce
 from ..io.loopback.pages import OUR_CHECKOUT_PAGES, OUR_LOGIN_PAGES, CheckoutTemplates, OAuthTemplates
 from ..machines.checkout import CHECKOUT, CheckoutContext, CheckoutCreated, OrderValidated
 from ..machines.login import LoginContext
-from ..machines.parts.watching import StepObserved
+from ..machines.parts.progress import FAILED, READY, StepObserved
 from ..machines.provisioning import (
-    FAILED,
     PROVISIONING,
-    READY,
     ProvisioningContext,
     ProvisioningFailed,
     TenantBecameReady,
 )
-from .checkout import checkout_program
+from .checkout import checkout_program, listed_tenants
 from .login import login_program, start_login
 from .outside import Api, OpenBrowser, ShowUrl, show_nothing
 from .provisioning import provisioning_program, start_provisioning
 from .services import Services
 from .steps.callbacks import free_port
+from .steps.earlier import stored_tenants
 
 logger = get_logger(__name__)
 
@@ -173,8 +172,9 @@ async def run_checkout_callback_flow(
         open_browser: Opens a URL; None leaves that to whoever `show_url` shows it to.
 
     Raises:
-        FlowFailed: It was not paid, or what was paid for could not be built; the message says which.
-        FlowParked: Paid, and no tenant yet; or something has to be fixed first. The same call resumes.
+        FlowFailed: The flow was cancelled.
+        FlowParked: Nobody has paid yet, as far as the API knows; or paid, and no tenant yet; or something has to be
+            fixed first. The same call resumes.
         UnsafeUrl: `redirect_uri` is not one of this computer's, or the checkout's address must not be opened.
     """
     port, nonce = _listening_place(redirect_uri)
@@ -269,7 +269,7 @@ def _placed(services: Services, checkout: CheckoutResponse, nonce: str | None) -
 
     async def take_order(visit: Visit[CheckoutContext]) -> Event:
         api = await services.cloud_api.as_user(visit.context.api_url)
-        known = tuple(tenant.id for tenant in (await api.me()).tenants)
+        known = tuple(sorted({*await listed_tenants(api), *stored_tenants(services.paths.tenants)}))
         return OrderValidated("", "", known, free_port(visit.context.port), await visit.keep("nonce", nonce or ""))
 
     async def take_checkout(visit: Visit[CheckoutContext]) -> Event:

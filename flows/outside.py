@@ -7,7 +7,7 @@ together.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Self
 
@@ -26,6 +26,7 @@ from ..io.local.environment import API_TOKEN, API_URL, no_login_in_container
 from ..io.local.keyring_entries import note_of
 from ..io.local.paths import CloudPaths
 from ..io.loopback.browser import BrowserOutcome, check_openable
+from ..io.loopback.callback import CallbackListener, listen_for_callback
 from ..io.loopback.pages import CheckoutTemplates, OAuthTemplates
 
 ShowUrl = Callable[[str, str, bool], None]
@@ -38,6 +39,9 @@ ReadLine = Callable[[str], Awaitable[str | None]]
 """Asks a person for a line; None when there will be none."""
 
 OpenBrowser = Callable[[str], Awaitable[BrowserOutcome]]
+
+Listen = Callable[..., AbstractAsyncContextManager[CallbackListener]]
+"""Listens for the browser's way back; the arguments are those of `listen_for_callback`."""
 
 MakeClient = Callable[[str, str | None], CloudApiClient]
 """Makes an API client from a base URL and a token."""
@@ -81,12 +85,14 @@ class Browser(msgspec.Struct, frozen=True, kw_only=True):
         open: Opens a URL; None never opens one.
         login_pages: What is seen after a login.
         checkout_pages: What is seen after a payment.
+        listen: Listens for the browser's way back.
     """
 
     show_url: ShowUrl
     open: OpenBrowser | None
     login_pages: OAuthTemplates
     checkout_pages: CheckoutTemplates
+    listen: Listen = listen_for_callback
 
     async def invite(self, purpose: str, url: str, *, again: bool) -> BrowserOutcome:
         """Show the person where to go, then open a browser there if that is wanted and was not done before.

@@ -1,59 +1,81 @@
 """What is done in each state of a provisioning.
 
-In order: follow the event stream, or poll while it is away; fetch the tenant's secrets into the vault; open the
+In order: follow the event stream and ask for the status beside it; fetch the tenant's secrets into the vault; open the
 database to the outside if that was asked for; read the tenant once more and store it. The table is
 `machines/provisioning.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 import trio
 from typing_extensions import override
 
 from ..base.errors import CloudError
-from ..base.redaction import redact
+from ..base.log import get_logger
 from ..engine.engine import Engine
 from ..engine.flow import Flow
 from ..engine.machine.parts import Event
 from ..engine.visit import Program, Visit
-from ..errors import NotAuthenticated, TenantNotFound
+from ..errors import ApiError, NotAuthenticated, UnsafeUrl
 from ..io.cloud.api import CloudApiClient
-from ..io.cloud.wire import ProvisioningEvent, TenantSecrets, TenantStatus
-from ..io.local.tenants import StoredTenant, external_database_url, store_tenant
+from ..io.cloud.wire import ProvisioningEvent, TenantInfo, TenantSecrets, TenantStatus
+from ..io.http.texts import shown, word
+from ..io.local.tenants import StoredTenant, TenantType, external_database_url, store_tenant
 from ..io.sse.decoder import EventStream, ServerSentEvent
-from ..machines.parts.vocabulary import StillWorking
-from ..machines.parts.watching import StepObserved, untold
-from ..machines.provisioning import (
+from ..machines.parts.progress import (
     FAILED,
     INFRASTRUCTURE,
-    PROVISIONING,
     READY,
+    EndReported,
+    ForeignEventDropped,
+    StepObserved,
+    untold,
+)
+from ..machines.parts.vocabulary import StillWorking
+from ..machines.provisioning import (
+    PROVISIONING,
     DatabaseNotOpened,
     DatabaseOpened,
     ProvisioningContext,
     ProvisioningFailed,
     SecretsFetched,
+    SecretsNotFetched,
     TenantBecameReady,
     TenantSaved,
 )
 from .outside import Api, Timing
 from .services import Services
-from .steps.following import Following, ended_by_refusal
-from .steps.source import Source
-from .steps.streaming import decode
-from .steps.watching import stand_by
+from .steps.asking import IN_A_ROW, WEATHER, Needed, stand_by, words_of
+from .steps.following import follow
+from .steps.source import Agreed, Source, decode
+
+logger = get_logger(__name__)
 
 ProvisioningVisit = Visit[ProvisioningContext]
 STREAM_EVENTS = frozenset({"provisioning", "message"})
 SECRETS = "tenant_secrets"
+NEEDED: Final[Needed] = {ProvisioningFailed: IN_A_ROW}
+"""A failure counts when it was answered so often in a row: a replica may still tell of an earlier attempt."""
+
+SPENT: Final = frozenset({403, 404, 410})
+"""Answers of the API about the secrets that asking again does not change: they are given out once, or not to us."""
+
+READY_STATUS = "ready"
+
+LONGEST_ADDRESS = 2000
+"""Characters of an address a server gives that are kept."""
 
 SECRETS_SECONDS = 30.0
-"""How long a tenant whose infrastructure is ready, and which still waits for an image, gets to name its secrets."""
+"""How long a tenant that is ready gets to name its secrets, and to hand them out."""
+
+LISTED_SECONDS = 10.0
+"""How long the API gets to list a tenant that is ready."""
 
 
 def provisioning_program(services: Services) -> Program[ProvisioningContext]:
@@ -62,8 +84,7 @@ def provisioning_program(services: Services) -> Program[ProvisioningContext]:
     return Program(
         PROVISIONING,
         {
-            "streaming": [doing.watch_events],
-            "polling": [doing.poll_status],
+            "awaiting_tenant": [doing.follow_tenant],
             "asking_once_more": [doing.ask_once_more],
             "overdue": [stand_by],
             "fetching_secrets": [doing.fetch_secrets],
@@ -78,35 +99,37 @@ async def start_provisioning(engine: Engine, context: ProvisioningContext) -> Fl
     return await engine.start(PROVISIONING, context, key=f"{context.api_url}|{context.tenant_id}")
 
 
-def meaning(
-    context: ProvisioningContext,
-    step: str,
-    message: str,
-    source: Literal["stream", "polling"],
-    *,
-    event_id: str = "",
-    app_url: str = "",
+def reported(
+    context: ProvisioningContext, step: str, message: str, source: Literal["stream", "polling"], event_id: str = ""
 ) -> Event:
-    """The event an observation of the server's work becomes, whoever made it."""
-    message = redact(message)  # the server's words are journaled and shown; a secret in them is not
-    if step == FAILED:
-        return ProvisioningFailed(message or "the server gave no reason")
-    if step == READY or (step == INFRASTRUCTURE and context.until == INFRASTRUCTURE):
-        return TenantBecameReady(step, message, source, event_id, app_url)
-    return StepObserved(step, message, source, event_id, context.tenant_id)
+    """What a stream's report of a step means: progress, or an end that the API has to be asked about."""
+    step, message = word(step), shown(message)
+    if step in {READY, FAILED} or step == INFRASTRUCTURE == context.until:
+        return EndReported(step, message, event_id)
+    return StepObserved(step, message, source, event_id)
 
 
 def status_meaning(context: ProvisioningContext, status: TenantStatus) -> Event:
-    """The event a polled status becomes: it has words of its own for the two ends."""
+    """The event a status becomes: it has words of its own for the two ends."""
     step = {"ready": READY, "failed": FAILED}.get(status.status, status.status)
-    known = step in {READY, FAILED} or (step == INFRASTRUCTURE == context.until)
-    return meaning(context, step if known else "", status.message or "", "polling", app_url=status.app_url or "")
+    message = shown(status.message)
+    if step == FAILED:
+        return ProvisioningFailed(message or "the server gave no reason")
+    if step == READY or step == INFRASTRUCTURE == context.until:
+        return TenantBecameReady(step, message, "polling", address(status.app_url))
+    return StepObserved("", message, "polling")
+
+
+def address(url: str | None) -> str:
+    """An address a server gave, if it is no longer than addresses are."""
+    return url if url is not None and len(url) <= LONGEST_ADDRESS else ""
 
 
 class _TenantBeingBuilt(Source[ProvisioningContext]):
     def __init__(self, visit: ProvisioningVisit, timing: Timing, client: CloudApiClient) -> None:
         super().__init__(visit, timing)
         self._client = client
+        self._agreed = Agreed()
 
     @override
     def open(self, after: str) -> AbstractAsyncContextManager[EventStream]:
@@ -114,19 +137,25 @@ class _TenantBeingBuilt(Source[ProvisioningContext]):
         return self._client.tenant_events(tenant, last_event_id=after or None, idle_timeout=idle)
 
     @override
-    def interpret(self, sse: ServerSentEvent) -> Event | None:
+    def interpret(self, sse: ServerSentEvent) -> Sequence[Event] | None:
         if (event := decode(sse, STREAM_EVENTS, ProvisioningEvent)) is None:
             return None
-        said, app_url = event.message or "", event.app_url or ""
-        return meaning(self.context, event.event_type, said, "stream", event_id=sse.id, app_url=app_url)
+        if event.tenant_id not in {"", self.context.tenant_id}:
+            named = word(event.tenant_id)
+            return [ForeignEventDropped(named, f"an event of the stream names the tenant {named}; it was dropped")]
+        return [reported(self.context, event.event_type, event.message or "", "stream", word(sse.id))]
 
     @override
     async def ask(self) -> Event:
         context = self.context
-        return status_meaning(context, await self._client.tenant_status(context.tenant_id))
+        event = status_meaning(context, await self._client.tenant_status(context.tenant_id))
+        working = isinstance(event, StepObserved)
+        if self._agreed.takes(working and context.reported == INFRASTRUCTURE == context.until):
+            return TenantBecameReady(INFRASTRUCTURE, "", "polling")
+        return event
 
 
-class _Provisioning(Following[ProvisioningContext]):
+class _Provisioning:
     def __init__(self, api: Api, timing: Timing, tenants: Path) -> None:
         self.api = api
         self.timing = timing
@@ -135,40 +164,52 @@ class _Provisioning(Following[ProvisioningContext]):
     async def _client(self, visit: ProvisioningVisit) -> CloudApiClient:
         return await self.api.as_user(visit.context.api_url)
 
-    @override
-    async def source(self, visit: ProvisioningVisit) -> _TenantBeingBuilt:
+    async def _source(self, visit: ProvisioningVisit) -> _TenantBeingBuilt:
         return _TenantBeingBuilt(visit, self.timing, await self._client(visit))
 
-    @ended_by_refusal
-    async def ask_once_more(self, visit: ProvisioningVisit) -> Event:
-        event = await (await self.source(visit)).ask()
-        return StillWorking(event.message) if isinstance(event, StepObserved) else untold(visit.context, event)
+    async def follow_tenant(self, visit: ProvisioningVisit) -> Event:
+        return await follow(await self._source(visit), NEEDED)
 
-    @ended_by_refusal
+    async def ask_once_more(self, visit: ProvisioningVisit) -> Event:
+        try:
+            event = await (await self._source(visit)).ask()
+        except WEATHER as exc:
+            return StillWorking(exc.user_message)
+        if isinstance(event, TenantBecameReady):
+            return untold(visit.context, event)
+        return StillWorking(words_of(event))
+
     async def fetch_secrets(self, visit: ProvisioningVisit) -> Event:
         context = visit.context
         reference = f"vault:{SECRETS}"
         # Fetched before an interruption: the server may give them only once.
         fetched = visit.resumed and await visit.holds(reference)
         api = await self._client(visit)
-        status = await self._status_with_secrets(api, context.tenant_id)
-        app_url = status.app_url or ""
-        if fetched:
-            return SecretsFetched(reference, app_url)
-        if status.secrets_url is None:
-            return SecretsFetched("", app_url)
-        secrets = await api.tenant_secrets(status.secrets_url)
-        return SecretsFetched(await visit.keep(SECRETS, msgspec.json.encode(secrets).decode()), app_url)
-
-    async def _status_with_secrets(self, api: CloudApiClient, tenant_id: str) -> TenantStatus:
-        """The status that names the secrets; one that does not, once the tenant is ready or the time is up."""
+        reason, refused = f"{context.api_url} did not answer within {SECRETS_SECONDS:g} s", 0
         with trio.move_on_after(SECRETS_SECONDS):
             while True:
-                status = await api.tenant_status(tenant_id)
-                if status.secrets_url is not None or status.status == "ready":
-                    return status
+                try:
+                    status = await api.tenant_status(context.tenant_id)
+                    app_url = address(status.app_url)
+                    if fetched:
+                        return SecretsFetched(reference, app_url)
+                    if status.secrets_url is not None:
+                        secrets = await api.tenant_secrets(status.secrets_url)
+                        kept = await visit.keep(SECRETS, msgspec.json.encode(secrets).decode())
+                        return SecretsFetched(kept, app_url)
+                    if status.status == READY_STATUS:
+                        return SecretsFetched("", app_url)
+                    reason = "the status names no address for them"
+                except UnsafeUrl as exc:
+                    return SecretsNotFetched(exc.user_message)
+                except WEATHER as exc:
+                    reason = exc.user_message
+                    # Each time with the address the status names then: the one before may have expired.
+                    refused += isinstance(exc, ApiError) and exc.code is not None and exc.status in SPENT
+                    if refused >= IN_A_ROW:
+                        return SecretsNotFetched(reason)
                 await trio.sleep(self.timing.poll_seconds)
-        return await api.tenant_status(tenant_id)
+        return SecretsFetched("", context.app_url) if context.until != READY else SecretsNotFetched(reason)
 
     async def open_database(self, visit: ProvisioningVisit) -> Event:
         api = await self._client(visit)
@@ -183,18 +224,33 @@ class _Provisioning(Following[ProvisioningContext]):
 
     async def save_tenant(self, visit: ProvisioningVisit) -> Event:
         context = visit.context
-        api = await self._client(visit)
-        me = await api.me()
-        info = next((tenant for tenant in me.tenants if tenant.id == context.tenant_id), None)
-        if info is None:
-            raise TenantNotFound(f"{context.api_url} does not list the tenant {context.tenant_id} for {me.user.email}")
-        tenant = StoredTenant.from_tenant_info(info)
+        info = await self._listed(visit)
+        if info is not None:
+            tenant = StoredTenant.from_tenant_info(info)
+        else:
+            name = context.tenant_name or context.tenant_id
+            tenant = StoredTenant(id=context.tenant_id, name=name, tenant_type=TenantType.CLOUD)
         if context.secrets:
             secrets = msgspec.json.decode(await visit.reveal(context.secrets), type=TenantSecrets)
             tenant = with_secrets(tenant, secrets)
         await visit.announce("save_tenant")
         await visit.on_disk(store_tenant, self.tenants, tenant, visit.clock.now())
         return TenantSaved(tenant.name, str(self.tenants))
+
+    async def _listed(self, visit: ProvisioningVisit) -> TenantInfo | None:
+        """What the API lists about the tenant; None when it runs and is not listed."""
+        api, tenant_id = await self._client(visit), visit.context.tenant_id
+        with trio.move_on_after(LISTED_SECONDS):
+            while True:
+                try:
+                    tenants = (await api.me()).tenants
+                    if (info := next((each for each in tenants if each.id == tenant_id), None)) is not None:
+                        return info
+                except WEATHER as exc:
+                    logger.info("the tenant could not be read: %s", exc)
+                await trio.sleep(self.timing.poll_seconds)
+        logger.warning("%s does not list the tenant %s, which runs", visit.context.api_url, tenant_id)
+        return None
 
 
 def with_secrets(tenant: StoredTenant, secrets: TenantSecrets) -> StoredTenant:

@@ -16,8 +16,21 @@ from ..io.http.polling import Backoff
 from ..io.local.credentials import CloudCredentials
 from ..io.local.paths import CloudPaths
 from ..io.loopback.browser import BrowserOutcome, open_browser
+from ..io.loopback.callback import listen_for_callback
 from ..io.loopback.pages import OUR_CHECKOUT_PAGES, OUR_LOGIN_PAGES, CheckoutTemplates, OAuthTemplates
-from .outside import Api, Browser, Confirm, MakeClient, OpenBrowser, Person, ReadLine, ShowUrl, Timing, show_nothing
+from .outside import (
+    Api,
+    Browser,
+    Confirm,
+    Listen,
+    MakeClient,
+    OpenBrowser,
+    Person,
+    ReadLine,
+    ShowUrl,
+    Timing,
+    show_nothing,
+)
 
 
 class Services:
@@ -37,6 +50,7 @@ class Services:
         login_pages: What a browser sees after a login.
         checkout_pages: What a browser sees after a payment.
         environ: Where a login may be that goes before the stored one (`io/local/environment.py`); None looks for none.
+        listen: Listens for the browser's way back.
 
     Attributes:
         cloud_api: The API.
@@ -61,11 +75,16 @@ class Services:
         login_pages: OAuthTemplates = OUR_LOGIN_PAGES,
         checkout_pages: CheckoutTemplates = OUR_CHECKOUT_PAGES,
         environ: Mapping[str, str] | None = None,
+        listen: Listen = listen_for_callback,
     ) -> None:
         self.paths = paths
         self.cloud_api = Api(paths, clock=clock, make_client=make_client, environ=environ)
         self.browser = Browser(
-            show_url=show_url, open=open_browser, login_pages=login_pages, checkout_pages=checkout_pages
+            show_url=show_url,
+            open=open_browser,
+            login_pages=login_pages,
+            checkout_pages=checkout_pages,
+            listen=listen,
         )
         self.person = Person(confirm=confirm, read_line=read_line)
         self.timing = Timing(poll_seconds=poll_seconds, idle_seconds=idle_seconds, backoff=backoff or Backoff())

@@ -2,36 +2,93 @@ r"""Checkout: from a plan and a region to a paid tenant.
 
 Theory
 ------
-Money is involved, so nothing is done twice. The order is validated first (`validating_order`: the plan exists, the
-region exists, which tenants there are already), then the checkout is created (`creating_checkout`) under an idempotency
-key announced in the journal beforehand. If the answer is lost, a server that honours such keys is simply asked again
-under the same key; with any other server the flow waits in `outcome_unknown` until a person decides.
+Money is involved, so nothing is done twice, and nothing is final but the API's own word about this order or a person's
+cancel. The order is validated first (`validating_order`: the plan and the region exist, which tenants there are,
+what became of an earlier order of the same kind), then the checkout is created (`creating_checkout`) under an
+idempotency key announced in the journal beforehand. If the answer is lost, a server that honours such keys is asked
+again under the same key; with any other server the flow waits in `outcome_unknown` until a person decides.
 
-The person pays in a browser (`awaiting_payment`), and two sources report the result: the browser's callback and the
-checkout's event stream. Either may be lost. A callback is a hint; it is never believed on its own. "Completed" is
-checked against the API (`confirming_tenant`), "pending" is followed (`awaiting_tenant_streaming`, and
-`awaiting_tenant_polling` while the stream is away) until the server has built the infrastructure (then an image must be
-deployed) or the tenant.
+The person pays in a browser (`awaiting_payment`). The browser's callback and the checkout's event stream report what
+happened there. Either may be lost, late, or about something else, so each is a reason to ask the API and no more:
 
-An order that may have been paid is never given up by a clock. When the time to pay is over the API is asked once more
-(`looking_for_payment`); after the payment, a deadline only leads to a state in which the flow waits until a person
-resumes it (`tenant_unconfirmed`, `tenant_overdue`). So the same command never buys a second time.
+- "Paid" and "pending" lead to asking for the tenant (`confirming_tenant`, `awaiting_tenant`), by the event stream and
+  by questions, side by side (`parts/progress.py`).
+- "Declined", anything unclear, and the end of the time to pay lead to `looking_for_payment`: the browser is still
+  listened to, and the API is asked for a while. What that leaves open is not an end but a doubt (`payment_in_doubt`).
 
-    validating_order -> creating_checkout -> awaiting_payment -> confirming_tenant --------> completed
-                           |       ^          |       |                                        ^
-                        outcome_unknown       |       +-> awaiting_tenant_streaming <-> ..._polling
-                                      looking_for_payment
-    and the other ends: declined, timed_out, failed, cancelled
+A tenant belongs to this order when the order's session names it, or the browser that came back with the order's nonce
+names it and the API lists it, or a payment was reported and the API lists exactly one tenant that was not there before.
+A tenant that appeared without any of this is a question to a person.
+
+In doubt the flow is paused and keeps its key. The same command resumes it, asks the API again, shows the same payment
+page, and asks the person before anything new is bought. The same holds for what takes too long or fails after the
+payment (`tenant_unconfirmed`, `tenant_overdue`, `tenant_failed`).
+
+    validating_order -> creating_checkout -> awaiting_payment -> confirming_tenant | awaiting_tenant -> completed
+      |        |          |       ^           |          ^           ^
+      |        |       outcome_unknown      looking_for_payment -----+
+      |      earlier_order_in_doubt           |          |           |
+      |                                     payment_in_doubt --------+
+    and the other ends: failed (refused before anybody could pay), cancelled
 """
 
 from __future__ import annotations
 
-from typing import Final
-
-import msgspec
+from collections.abc import Mapping
+from typing import Any, Final
 
 from ..engine.machine.machine import Machine
+from ..engine.machine.migrations import Migration
 from ..engine.machine.parts import ANY, STAY, CancelRequested, DeadlinePassed, Event, ResumePolicy, State, Verdict, on
+from .parts.order import (
+    CandidatesSeen,
+    CheckoutContext,
+    CheckoutCreated,
+    HeadStartOver,
+    OrderConfirmed,
+    OrderRefused,
+    OrderValidated,
+    PaymentAwaited,
+    PaymentCompleted,
+    PaymentDeclined,
+    PaymentObserved,
+    PaymentPending,
+    PaymentUnclear,
+    TenantAnnounced,
+    TenantChosen,
+    TenantConfirmed,
+    TenantFailed,
+    announced,
+    browser_paid,
+    browser_waits,
+    candidates,
+    chosen,
+    confirmed,
+    created,
+    failed,
+    not_paid,
+    not_repeated,
+    ordered_again,
+    reopened,
+    stream_paid,
+    unconfirmed,
+    unfinished,
+    unpaid,
+    validated,
+)
+from .parts.progress import (
+    EndReported,
+    ForeignEventDropped,
+    StatusNotAnswered,
+    StepObserved,
+    StreamLost,
+    StreamReturned,
+    WaitResumed,
+    note_end,
+    note_foreign,
+    observe,
+    wait_on,
+)
 from .parts.vocabulary import (
     BrowserNotOpened,
     BrowserOpened,
@@ -42,180 +99,16 @@ from .parts.vocabulary import (
     explained,
     invited,
 )
-from .parts.watching import (
-    POLLING,
-    STREAM,
-    AccessRefused,
-    StepObserved,
-    StreamLost,
-    StreamReturned,
-    WaitResumed,
-    WatchingContext,
-    lose_stream,
-    observe,
-    refuse_access,
-    regain_stream,
-    wait_on,
-)
 
 
-class CheckoutContext(WatchingContext, frozen=True, kw_only=True):
-    """What a checkout knows. `nonce` and `url` are references to the vault."""
-
-    api_url: str
-    plan: str
-    region: str
-    port: int = 8766
-    timeout: float = 300.0
-    confirm_timeout: float = 120.0
-    tenant_timeout: float = 600.0
-    bound: bool = True
-    plan_name: str = ""
-    price_id: str = ""
-    known_tenants: tuple[str, ...] = ()
-    nonce: str = ""
-    url: str = ""
-    invited: bool = False
-    transaction_id: str = ""
-    checkout_session_id: str = ""
-    tenant_id: str = ""
-    tenant_name: str = ""
-    needs_deploy: bool = False
+def is_reported_as_paid(context: CheckoutContext, _event: Event) -> bool:
+    """Somebody has reported the payment."""
+    return context.paid != ""
 
 
-class OrderValidated(Event, frozen=True):
-    """Plan and region exist; `known_tenants` are those the account had before."""
-
-    plan_name: str
-    price_id: str
-    known_tenants: tuple[str, ...]
-    port: int
-    nonce: str
-
-
-class OrderRefused(Event, frozen=True):
-    """The order cannot be placed as it is."""
-
-    problem: str
-    code: str = ""
-
-
-class CheckoutCreated(Event, frozen=True):
-    """The API opened a checkout; the person pays at `url`."""
-
-    transaction_id: str
-    checkout_session_id: str
-    url: str
-
-
-class PaymentCompleted(Event, frozen=True):
-    """The browser came back and says: paid, and this is the tenant."""
-
-    transaction_id: str
-    tenant_id: str
-
-
-class PaymentPending(Event, frozen=True):
-    """The browser came back and says: the payment is being processed."""
-
-
-class PaymentObserved(Event, frozen=True):
-    """The checkout's event stream names a tenant: the payment went through, whatever became of the browser."""
-
-    tenant_id: str
-    tenant_name: str
-
-
-class PaymentNotFound(Event, frozen=True):
-    """The time to pay is over, and the API knows of no payment."""
-
-
-class PaymentDeclined(Event, frozen=True):
-    """The browser came back and says: not paid."""
-
-    problem: str
-    code: str = ""
-
-
-class TenantConfirmed(Event, frozen=True):
-    """The API agrees that the tenant is ours."""
-
-    tenant_id: str
-    tenant_name: str
-
-
-class TenantAnnounced(Event, frozen=True):
-    """The server has built the tenant, or all of it that comes before an image."""
-
-    step: str
-    message: str
-    tenant_id: str
-    tenant_name: str
-    needs_deploy: bool
-
-
-class CheckoutFailed(Event, frozen=True):
-    """The payment or the provisioning behind it failed."""
-
-    problem: str
-
-
-def _validated(context: CheckoutContext, event: OrderValidated) -> CheckoutContext:
-    return msgspec.structs.replace(
-        context,
-        plan_name=event.plan_name,
-        price_id=event.price_id,
-        known_tenants=event.known_tenants,
-        port=event.port,
-        nonce=event.nonce,
-    )
-
-
-def _created(context: CheckoutContext, event: CheckoutCreated) -> CheckoutContext:
-    return msgspec.structs.replace(
-        context,
-        transaction_id=event.transaction_id,
-        checkout_session_id=event.checkout_session_id,
-        url=event.url,
-        problem="",
-    )
-
-
-def _not_repeated(context: CheckoutContext, _event: RepeatDeclined) -> CheckoutContext:
-    # In place of what made the question necessary: that is not why the flow ends.
-    return msgspec.structs.replace(context, problem="another checkout was declined when it was asked for")
-
-
-def _paid(context: CheckoutContext, event: PaymentCompleted) -> CheckoutContext:
-    return msgspec.structs.replace(context, transaction_id=event.transaction_id, tenant_id=event.tenant_id)
-
-
-def _named(context: CheckoutContext, event: PaymentObserved | TenantConfirmed) -> CheckoutContext:
-    return msgspec.structs.replace(context, tenant_id=event.tenant_id, tenant_name=event.tenant_name)
-
-
-def _observed(context: CheckoutContext, event: StepObserved) -> CheckoutContext:
-    seen = observe(context, event)
-    return msgspec.structs.replace(seen, tenant_id=event.tenant_id or context.tenant_id)
-
-
-def _announced(context: CheckoutContext, event: TenantAnnounced) -> CheckoutContext:
-    seen = observe(context, StepObserved(event.step, event.message, "stream"))
-    return msgspec.structs.replace(
-        seen, tenant_id=event.tenant_id, tenant_name=event.tenant_name, needs_deploy=event.needs_deploy
-    )
-
-
-def _unpaid(context: CheckoutContext, _event: PaymentNotFound) -> CheckoutContext:
-    return msgspec.structs.replace(context, problem=f"not paid within {context.timeout:g} s")
-
-
-def _unconfirmed(context: CheckoutContext, _event: DeadlinePassed) -> CheckoutContext:
-    return msgspec.structs.replace(context, problem=f"the API has not confirmed the tenant {context.tenant_id} yet")
-
-
-def _unfinished(context: CheckoutContext, _event: DeadlinePassed) -> CheckoutContext:
-    return msgspec.structs.replace(context, problem=f"paid, but no tenant within {context.tenant_timeout:g} s")
+def an_earlier_order_may_be_paid(_context: CheckoutContext, event: OrderValidated) -> bool:
+    """A tenant appeared since an earlier order that did not end well."""
+    return event.candidates != ()
 
 
 def _result(context: CheckoutContext) -> dict[str, object]:
@@ -224,18 +117,35 @@ def _result(context: CheckoutContext) -> dict[str, object]:
         "tenant_name": context.tenant_name,
         "transaction_id": context.transaction_id,
         "needs_deploy": context.needs_deploy,
+        "checkout_session_id": context.checkout_session_id,
+        "known_tenants": context.known_tenants,
     }
 
 
+def _joined(old: dict[str, Any]) -> Mapping[str, Any]:
+    """A context of version 1: what was called the tenant then had only been named, by the browser or the stream."""
+    return {**old, "tenant_id": "", "browser_tenant": old.get("tenant_id", ""), "browser_linked": True}
+
+
+WAITING: Final = ("confirming_tenant", "awaiting_tenant")
+"""The states in which the order is reported as paid and the API is asked for the tenant."""
+
 CHECKOUT: Final = Machine(
     "checkout",
-    version=1,
-    known_as=["a1f804ef8bb983fc"],  # release 0.1.0
+    version=2,
+    migrations=[
+        Migration(
+            1,
+            states={"awaiting_tenant_streaming": "awaiting_tenant", "awaiting_tenant_polling": "awaiting_tenant"},
+            context=_joined,
+        )
+    ],
     initial="validating_order",
     context=CheckoutContext,
     result=_result,
     states=[
         State("validating_order", "checking the plan and the region"),
+        State("earlier_order_in_doubt", "an earlier order may have been paid: waiting for a person to decide"),
         State(
             "creating_checkout",
             "opening a checkout",
@@ -244,65 +154,98 @@ CHECKOUT: Final = Machine(
         ),
         State("outcome_unknown", "a checkout may have been created: waiting for a person to decide"),
         State("awaiting_payment", "waiting for the payment", timeout="timeout"),
-        State("looking_for_payment", "the time to pay is over: checking for a payment"),
-        State("confirming_tenant", "asking the API about the tenant", timeout="confirm_timeout"),
+        State(
+            "looking_for_payment",
+            "no payment reported: checking with the API",
+            timeout="look_timeout",
+        ),
+        State("payment_in_doubt", "no payment found: resume to check again and to pay"),
+        State("confirming_tenant", "paid: confirming the tenant with the API", timeout="confirm_timeout"),
         State("tenant_unconfirmed", "the API has not confirmed the tenant: resume to wait longer"),
-        State(
-            "awaiting_tenant_streaming",
-            "payment pending: following the event stream",
-            timeout="tenant_timeout",
-            tags=(STREAM,),
-        ),
-        State(
-            "awaiting_tenant_polling",
-            "payment pending: asking for the tenant, the stream is away",
-            timeout="tenant_timeout",
-            tags=(POLLING,),
-        ),
+        State("awaiting_tenant", "payment reported: waiting for the tenant", timeout="tenant_timeout"),
         State("tenant_overdue", "paid, and no tenant in time: resume to wait longer"),
+        State("tenant_failed", "paid, and the tenant failed: retry it, then resume"),
         State("completed", "paid, and the tenant is known", verdict=Verdict.SUCCESS),
-        State("declined", "the payment was declined", verdict=Verdict.FAILURE),
-        State("timed_out", "nobody paid in time", verdict=Verdict.FAILURE),
-        State("failed", "the checkout failed", verdict=Verdict.FAILURE),
+        State("failed", "the order was refused", verdict=Verdict.FAILURE),
         State("cancelled", "the checkout was cancelled", verdict=Verdict.CANCELLED),
     ],
     rows=[
-        on(OrderValidated, "validating_order", "creating_checkout", update=_validated),
+        on(
+            OrderValidated,
+            "validating_order",
+            "earlier_order_in_doubt",
+            when=an_earlier_order_may_be_paid,
+            update=validated,
+        ),
+        on(OrderValidated, "validating_order", "creating_checkout", update=validated),
         on(OrderRefused, "validating_order", "failed", update=explained),
-        on(CheckoutCreated, "creating_checkout", "awaiting_payment", update=_created),
+        on(TenantChosen, "earlier_order_in_doubt", "awaiting_tenant", update=chosen),
+        on(OrderConfirmed, "earlier_order_in_doubt", "creating_checkout", update=ordered_again),
+        on(CheckoutCreated, "creating_checkout", "awaiting_payment", update=created),
         on(OrderRefused, "creating_checkout", "failed", update=explained),
         on(OutcomeUnknown, "creating_checkout", "outcome_unknown", update=explained),
         on(RepeatConfirmed, "outcome_unknown", "creating_checkout"),
-        on(RepeatDeclined, "outcome_unknown", "cancelled", update=_not_repeated),
+        on(RepeatDeclined, "outcome_unknown", "cancelled", update=not_repeated),
+        # While somebody pays: every report is kept, and each is a reason to ask.
         on(BrowserOpened, "awaiting_payment", STAY, update=invited),
         on(BrowserNotOpened, "awaiting_payment", STAY),
-        on(PaymentCompleted, "awaiting_payment", "confirming_tenant", update=_paid),
-        on(PaymentPending, "awaiting_payment", "awaiting_tenant_streaming"),
-        on(PaymentObserved, "awaiting_payment", "awaiting_tenant_streaming", update=_named),
-        on(PaymentDeclined, "awaiting_payment", "declined", update=explained),
-        on(CheckoutFailed, "awaiting_payment", "failed", update=explained),
-        on(DeadlinePassed, "awaiting_payment", "looking_for_payment"),
-        on(PaymentObserved, "looking_for_payment", "awaiting_tenant_streaming", update=_named),
-        on(PaymentNotFound, "looking_for_payment", "timed_out", update=_unpaid),
-        on(TenantConfirmed, "confirming_tenant", "completed", update=_named),
-        on(AccessRefused, "confirming_tenant", "failed", update=refuse_access),
-        on(DeadlinePassed, "confirming_tenant", "tenant_unconfirmed", update=_unconfirmed),
-        on(WaitResumed, "tenant_unconfirmed", "confirming_tenant", update=wait_on),
+        on(PaymentObserved, "awaiting_payment", STAY, update=stream_paid),
+        on(HeadStartOver, "awaiting_payment", "awaiting_tenant"),
+        on(PaymentDeclined, "awaiting_payment", STAY, when=is_reported_as_paid),
+        on(PaymentDeclined, "awaiting_payment", "looking_for_payment", update=not_paid),
+        on(PaymentUnclear, "awaiting_payment", STAY, when=is_reported_as_paid),
+        on(PaymentUnclear, "awaiting_payment", "looking_for_payment", update=not_paid),
+        on(DeadlinePassed, "awaiting_payment", "awaiting_tenant", when=is_reported_as_paid),
+        on(DeadlinePassed, "awaiting_payment", "looking_for_payment", update=unpaid),
+        on(PaymentObserved, "looking_for_payment", "awaiting_tenant", update=stream_paid),
+        on(PaymentDeclined, "looking_for_payment", STAY, update=not_paid),
+        on(PaymentUnclear, "looking_for_payment", STAY),
+        on(CandidatesSeen, "looking_for_payment", STAY, update=candidates),
+        on(DeadlinePassed, "looking_for_payment", "payment_in_doubt"),
         *(
             row
-            for source in ("awaiting_tenant_streaming", "awaiting_tenant_polling")
+            for source in ("awaiting_payment", "looking_for_payment")
             for row in (
-                on(StepObserved, source, STAY, update=_observed),
-                on(TenantAnnounced, source, "completed", update=_announced),
-                on(CheckoutFailed, source, "failed", update=explained),
-                on(AccessRefused, source, "failed", update=refuse_access),
-                on(DeadlinePassed, source, "tenant_overdue", update=_unfinished),
+                on(PaymentCompleted, source, "confirming_tenant", update=browser_paid),
+                on(PaymentPending, source, "awaiting_tenant", update=browser_waits),
+                on(ForeignEventDropped, source, STAY, update=note_foreign),
+                on(StreamLost, source, STAY),
+                on(StreamReturned, source, STAY),
+                on(StatusNotAnswered, source, STAY),
             )
         ),
-        on(WaitResumed, "tenant_overdue", "awaiting_tenant_streaming", update=wait_on),
-        on(StreamLost, "awaiting_tenant_streaming", "awaiting_tenant_polling", update=lose_stream),
-        on(StreamLost, "awaiting_tenant_polling", STAY, update=lose_stream),
-        on(StreamReturned, "awaiting_tenant_polling", "awaiting_tenant_streaming", update=regain_stream),
+        on(PaymentAwaited, "payment_in_doubt", "awaiting_payment", update=reopened),
+        on(TenantChosen, "payment_in_doubt", "awaiting_tenant", update=chosen),
+        on(OrderConfirmed, "payment_in_doubt", "creating_checkout", update=ordered_again),
+        # Paid, by all reports: nothing but the API's word about the tenant leads on, and nothing leads to a bad end.
+        *(
+            row
+            for source in WAITING
+            for row in (
+                on(StepObserved, source, STAY, update=observe),
+                on(EndReported, source, STAY, update=note_end),
+                on(PaymentObserved, source, STAY, update=stream_paid),
+                on(PaymentCompleted, source, STAY, update=browser_paid),
+                on(PaymentPending, source, STAY),
+                on(PaymentDeclined, source, STAY),
+                on(PaymentUnclear, source, STAY),
+                on(CandidatesSeen, source, STAY, update=candidates),
+                on(ForeignEventDropped, source, STAY, update=note_foreign),
+                on(StreamLost, source, STAY),
+                on(StreamReturned, source, STAY),
+                on(StatusNotAnswered, source, STAY),
+                on(TenantConfirmed, source, "completed", update=confirmed),
+                on(TenantAnnounced, source, "completed", update=announced),
+                on(TenantFailed, source, "tenant_failed", update=failed),
+            )
+        ),
+        on(DeadlinePassed, "confirming_tenant", "tenant_unconfirmed", update=unconfirmed),
+        on(DeadlinePassed, "awaiting_tenant", "tenant_overdue", update=unfinished),
+        on(WaitResumed, "tenant_unconfirmed", "confirming_tenant", update=wait_on),
+        on(TenantChosen, "tenant_unconfirmed", "confirming_tenant", update=chosen),
+        on(WaitResumed, "tenant_overdue", "awaiting_tenant", update=wait_on),
+        on(TenantChosen, "tenant_overdue", "awaiting_tenant", update=chosen),
+        on(WaitResumed, "tenant_failed", "awaiting_tenant", update=wait_on),
         on(CancelRequested, ANY, "cancelled", update=cancelled),
     ],
 )

@@ -9,27 +9,22 @@ keys is asked again under the same key. With any other server the status is read
 the server has begun, the flow goes on; when it shows nothing, only a person can say whether to ask again.
 
 *Whose "ready" is it?* A status names no image. Right after a deployment was accepted it may still say `ready` of the
-image before, or `failed` of the attempt before. The wire has no number to tell them apart, so the rule is:
+image before, or `failed` of the attempt before, and the API's replicas may disagree for a while. So in `rolling_out`
+the rule is: `ready` counts when it was answered three times in a row, two seconds apart, and so do `failed` and a
+refusal; any other answer starts the count anew. The answer to the deployment itself is about this deployment: `failed`
+there is believed, every other word means that it was accepted.
 
-- The answer to the deployment itself is about this deployment: `ready` and `failed` there are believed. Every other
-  word, known or not, means that it was accepted.
-- The status's word is noted right before the deployment is asked for, and journaled: nothing that was noted means that
-  nothing was asked for.
-- `awaiting_rollout`: while the word is the noted one, it is taken for the old image's. Another word shows that the
-  server has turned to the new image: `rolling_out`. If the server was at work already when the word was noted, on
-  somebody else's deployment, say, another word shows nothing.
-- A server may be quicker than two looks. So when the word has not changed within `settle` seconds after the acceptance,
-  it counts as the new image's, too. That is the one guess here; a server that takes longer to begin would be believed
-  too early, which is why the time is several looks long.
-- `rolling_out`: `ready` and `failed` are believed, anything else is the server at work.
+The status's word is noted right before the deployment is asked for, and journaled: nothing that was noted means that
+nothing was asked for. It also tells what became of a deployment whose answer was lost: another word than the noted one,
+where the server was at rest, shows that it has begun.
 
 When the time is up the server is asked one last time, and a deployment that is still under way is not given up: as in
 provisioning, the flow waits in `overdue` until a person resumes it.
 
-    opening_registry -> deploying -> awaiting_rollout -> rolling_out -> deployed
-                         |     ^                         |  ^    ^
-                      outcome_unknown -------------------|--+    |
-                                          asking_once_more -> overdue
+    opening_registry -> deploying -> rolling_out -> deployed
+                         |     ^       |  ^    ^
+                      outcome_unknown -|--+    |
+                             asking_once_more -> overdue
     and the other ends: deployment_failed, cancelled
 """
 
@@ -40,20 +35,30 @@ from typing import Final
 import msgspec
 
 from ..engine.machine.machine import Machine
+from ..engine.machine.migrations import Migration
 from ..engine.machine.parts import ANY, STAY, CancelRequested, DeadlinePassed, Event, ResumePolicy, State, Verdict, on
+from .parts.progress import (
+    AccessRefused,
+    ProgressContext,
+    StatusNotAnswered,
+    StepObserved,
+    WaitResumed,
+    observe,
+    refuse_access,
+    wait_on,
+)
 from .parts.vocabulary import OutcomeUnknown, RepeatConfirmed, RepeatDeclined, StillWorking, cancelled, explained
-from .parts.watching import AccessRefused, StepObserved, WaitResumed, WatchingContext, observe, refuse_access, wait_on
 
 AT_REST: Final = frozenset({"ready", "failed", "infrastructure_ready"})
 """A tenant's words when the server does nothing to it; the third one waits for its first image."""
 
 
-class DeploymentContext(WatchingContext, frozen=True, kw_only=True):
+class DeploymentContext(ProgressContext, frozen=True, kw_only=True):
     """What a deployment knows. `registry_token` is a reference to the vault.
 
     Attributes:
-        settle: Seconds after which an unchanged status counts as the new image's.
-        timeout: Seconds the rollout may take from then on, or from when it was seen to begin.
+        settle: Seconds for which the status is watched when the answer to the deployment was lost.
+        timeout: Seconds the rollout may take.
         before: The status's word right before the deployment was asked for; empty until then.
     """
 
@@ -98,7 +103,7 @@ class DeploymentRefused(Event, frozen=True):
 
 
 class RolloutSeen(Event, frozen=True):
-    """The status is no longer the one noted before: it is about the new image."""
+    """The status is no longer the one noted before: the server has begun, though the answer was lost."""
 
     status: str
 
@@ -152,7 +157,7 @@ def _not_repeated(context: DeploymentContext, _event: RepeatDeclined) -> Deploym
 
 
 def _gave_up(context: DeploymentContext, event: StillWorking) -> DeploymentContext:
-    said = f"; the last word was: {event.message}" if event.message else ""
+    said = f"; last message: {event.message}" if event.message else ""
     return msgspec.structs.replace(context, problem=f"{context.image} does not run after {context.timeout:g} s{said}")
 
 
@@ -167,28 +172,22 @@ def _result(context: DeploymentContext) -> dict[str, object]:
 
 DEPLOYMENT: Final = Machine(
     "deployment",
-    version=1,
-    known_as=["c16add7b134085f4"],  # release 0.1.0
+    version=2,
+    migrations=[Migration(1, states={"awaiting_rollout": "rolling_out"})],
     initial="opening_registry",
     context=DeploymentContext,
     result=_result,
     states=[
-        State("opening_registry", "asking for the tenant's registry"),
+        State("opening_registry", "getting access to the tenant's registry"),
         State(
             "deploying",
-            "asking for the deployment",
+            "requesting the deployment",
             effect="deploys the image",
             resume=ResumePolicy.RECONCILE,
         ),
-        State("outcome_unknown", "the deployment may have been asked for: looking whether the server has begun"),
-        State(
-            "awaiting_rollout",
-            "accepted: the status may still be the old image's",
-            timeout="settle",
-            late="continue",
-        ),
+        State("outcome_unknown", "the deployment may have been requested: checking whether the server has begun"),
         State("rolling_out", "waiting until the image runs", timeout="timeout", late="continue"),
-        State("asking_once_more", "the time is up: asking one last time"),
+        State("asking_once_more", "the time is up: checking one last time"),
         State("overdue", "not running in time: resume to wait longer"),
         State("deployed", "the tenant runs the image", verdict=Verdict.SUCCESS),
         State("deployment_failed", "the image could not be deployed", verdict=Verdict.FAILURE),
@@ -198,29 +197,22 @@ DEPLOYMENT: Final = Machine(
         on(RegistryOpened, "opening_registry", "deploying", update=_opened),
         on(AccessRefused, "opening_registry", "deployment_failed", update=refuse_access),
         on(StatusNoted, "deploying", STAY, update=_noted),
-        on(DeploymentAccepted, "deploying", "awaiting_rollout", update=_accepted),
-        on(Deployed, "deploying", "deployed", update=_accepted),
+        on(DeploymentAccepted, "deploying", "rolling_out", update=_accepted),
         on(DeploymentFailed, "deploying", "deployment_failed", update=explained),
         on(DeploymentRefused, "deploying", "deployment_failed", update=explained),
         on(OutcomeUnknown, "deploying", "outcome_unknown", update=explained),
+        on(StatusNotAnswered, "outcome_unknown", STAY),
         on(RolloutSeen, "outcome_unknown", "rolling_out", update=_begun),
+        on(AccessRefused, "outcome_unknown", "deployment_failed", update=refuse_access),
         on(RepeatConfirmed, "outcome_unknown", "deploying", update=_asked_again),
         on(RepeatDeclined, "outcome_unknown", "cancelled", update=_not_repeated),
-        on(AccessRefused, "outcome_unknown", "deployment_failed", update=refuse_access),
-        on(RolloutSeen, "awaiting_rollout", "rolling_out"),
-        on(DeadlinePassed, "awaiting_rollout", "rolling_out"),
-        on(AccessRefused, "awaiting_rollout", "deployment_failed", update=refuse_access),
         on(StepObserved, "rolling_out", STAY, update=observe),
+        on(StatusNotAnswered, "rolling_out", STAY),
+        on(Deployed, "rolling_out", "deployed", update=_accepted),
+        on(DeploymentFailed, "rolling_out", "deployment_failed", update=explained),
+        on(AccessRefused, "rolling_out", "deployment_failed", update=refuse_access),
         on(DeadlinePassed, "rolling_out", "asking_once_more"),
-        *(
-            row
-            for source in ("rolling_out", "asking_once_more")
-            for row in (
-                on(Deployed, source, "deployed", update=_accepted),
-                on(DeploymentFailed, source, "deployment_failed", update=explained),
-                on(AccessRefused, source, "deployment_failed", update=refuse_access),
-            )
-        ),
+        on(Deployed, "asking_once_more", "deployed", update=_accepted),
         on(StillWorking, "asking_once_more", "overdue", update=_gave_up),
         on(WaitResumed, "overdue", "rolling_out", update=wait_on),
         on(CancelRequested, ANY, "cancelled", update=cancelled),

@@ -1,4 +1,4 @@
-"""Onboarding: from nothing to a running tenant.
+r"""Onboarding: from nothing to a running tenant.
 
 Theory
 ------
@@ -6,8 +6,19 @@ Onboarding does nothing itself: it runs login, checkout and provisioning one aft
 remembers what each handed out. A child's id follows from its parent's, so a resumed onboarding finds the child it had
 started instead of starting another. Login is skipped when the stored credentials are still accepted by the API.
 
+Once a tenant is paid for, onboarding continues with that tenant, whatever fails: it never goes back to the checkout by
+itself. A provisioning that ends badly pauses it (`tenant_unready`); resumed, it provisions the same tenant again. An
+onboarding that starts after another one of the same plan and region has paid for a tenant begins with that tenant, too,
+unless another account has logged in meanwhile or a tenant that was brought to its end is no longer stored here: it was
+removed. Otherwise only a person can decide to buy another tenant (`TenantGivenUp`).
+
+A checkout of an older version may have ended without success after its payment page was shown. That pauses the
+onboarding as well (`order_in_doubt`), and the next checkout looks at what became of it.
+
     checking_credentials -> (logging_in) -> checking_out -> provisioning -> ready
-    and the other ends, each as the child it comes from ended: denied, timed_out, failed, cancelled
+                                             |     ^          |     ^
+                                          order_in_doubt     tenant_unready
+    and the other ends: denied and timed_out (the login), failed, cancelled
 """
 
 from __future__ import annotations
@@ -17,12 +28,22 @@ from typing import Final
 import msgspec
 
 from ..engine.machine.machine import Machine
+from ..engine.machine.migrations import Migration
 from ..engine.machine.parts import ANY, CancelRequested, Context, Event, State, Verdict, on
+from .parts.progress import WaitResumed
 from .parts.vocabulary import cancelled
 
 
 class OnboardingContext(Context, frozen=True, kw_only=True):
-    """What an onboarding was asked for and what its children handed out."""
+    """What an onboarding was asked for and what its children handed out.
+
+    Attributes:
+        known_tenants: Tenants that were there before.
+        tenant_was_ready: The tenant that an earlier onboarding has paid for was ready then.
+        tenant_owner: The account that paid for it.
+        earlier_flow: An earlier order of the same kind that did not end well; the others are what is known of it.
+        secrets_missing: The tenant is stored without its secrets.
+    """
 
     api_url: str
     plan: str
@@ -34,6 +55,7 @@ class OnboardingContext(Context, frozen=True, kw_only=True):
     external_db: bool = False
     login_timeout: float = 300.0
     payment_timeout: float = 300.0
+    look_timeout: float = 10.0
     tenant_timeout: float = 600.0
     user_email: str = ""
     tenant_id: str = ""
@@ -41,13 +63,24 @@ class OnboardingContext(Context, frozen=True, kw_only=True):
     needs_deploy: bool = False
     app_url: str = ""
     warning: str = ""
+    secrets_missing: bool = False
     tenants_path: str = ""
+    tenant_was_ready: bool = False
+    tenant_owner: str = ""
+    known_tenants: tuple[str, ...] = ()
+    earlier_flow: str = ""
+    earlier_session: str = ""
+    earlier_tenants: tuple[str, ...] = ()
 
 
 class CredentialsFound(Event, frozen=True):
-    """There are stored credentials and the API accepts them."""
+    """There are stored credentials and the API accepts them.
+
+    `tenant_stored` tells whether the tenant of an earlier onboarding is still stored here.
+    """
 
     user_email: str
+    tenant_stored: bool = True
 
 
 class CredentialsMissing(Event, frozen=True):
@@ -57,9 +90,10 @@ class CredentialsMissing(Event, frozen=True):
 
 
 class LoginSucceeded(Event, frozen=True):
-    """The login ended well."""
+    """The login ended well; `tenant_stored` as in `CredentialsFound`."""
 
     user_email: str
+    tenant_stored: bool = True
 
 
 class CheckoutSucceeded(Event, frozen=True):
@@ -78,10 +112,24 @@ class ProvisioningSucceeded(Event, frozen=True):
     warning: str
     tenants_path: str
     needs_deploy: bool
+    secrets_missing: bool = False
+
+
+class OrderLeftOpen(Event, frozen=True):
+    """The checkout ended without success after its payment page was shown: it may be paid all the same."""
+
+    problem: str
+    flow: str
+    session: str
+    tenants: tuple[str, ...]
+
+
+class TenantGivenUp(Event, frozen=True):
+    """A person wants another tenant in place of the one that was paid for."""
 
 
 class ChildRefused(Event, frozen=True):
-    """The child flow ended with a refusal: a login denied, a payment declined."""
+    """The child flow ended with a refusal: a login denied."""
 
     machine: str
     problem: str
@@ -112,7 +160,15 @@ class ChildCancelled(Event, frozen=True):
     code: str = ""
 
 
+def tenant_is_paid_for(context: OnboardingContext, event: CredentialsFound | LoginSucceeded) -> bool:
+    """An earlier onboarding of this account has paid for a tenant, which was not removed since."""
+    removed = context.tenant_was_ready and not event.tenant_stored
+    return context.tenant_id != "" and context.tenant_owner in {"", event.user_email} and not removed
+
+
 def _known(context: OnboardingContext, event: CredentialsFound | LoginSucceeded) -> OnboardingContext:
+    if not tenant_is_paid_for(context, event):
+        context = msgspec.structs.replace(context, tenant_id="", tenant_name="", needs_deploy=False)
     return msgspec.structs.replace(context, user_email=event.user_email)
 
 
@@ -130,6 +186,26 @@ def _ready(context: OnboardingContext, event: ProvisioningSucceeded) -> Onboardi
         warning=event.warning,
         tenants_path=event.tenants_path,
         needs_deploy=event.needs_deploy,
+        secrets_missing=event.secrets_missing,
+        problem="",
+        problem_code="",
+    )
+
+
+def _left_open(context: OnboardingContext, event: OrderLeftOpen) -> OnboardingContext:
+    return msgspec.structs.replace(
+        context,
+        problem=event.problem,
+        earlier_flow=event.flow,
+        earlier_session=event.session,
+        earlier_tenants=event.tenants,
+    )
+
+
+def _given_up(context: OnboardingContext, _event: TenantGivenUp) -> OnboardingContext:
+    known = tuple(sorted({*context.known_tenants, context.tenant_id}))
+    return msgspec.structs.replace(
+        context, known_tenants=known, tenant_id="", tenant_name="", needs_deploy=False, problem="", problem_code=""
     )
 
 
@@ -148,46 +224,52 @@ def _result(context: OnboardingContext) -> dict[str, object]:
         "app_url": context.app_url,
         "needs_deploy": context.needs_deploy,
         "warning": context.warning,
+        "secrets_missing": context.secrets_missing,
         "tenants": context.tenants_path,
     }
 
 
 ONBOARDING: Final = Machine(
     "onboarding",
-    version=1,
-    known_as=["4b90cb6f8d0ff435"],  # release 0.1.0
+    version=2,
+    migrations=[Migration(1)],
     initial="checking_credentials",
     context=OnboardingContext,
     result=_result,
     states=[
-        State("checking_credentials", "looking for credentials that still stand"),
+        State("checking_credentials", "checking saved credentials"),
         State("logging_in", "logging in", child="login"),
         State("checking_out", "paying for the tenant", child="checkout"),
+        State("order_in_doubt", "the checkout ended, and may be paid: resume to check"),
         State("provisioning", "waiting for the tenant", child="provisioning"),
+        State("tenant_unready", "the paid tenant is not ready: resume to continue with it"),
         State("ready", "the tenant is running and stored", verdict=Verdict.SUCCESS),
-        State("denied", "the login was denied or the payment declined", verdict=Verdict.FAILURE),
-        State("timed_out", "it took too long", verdict=Verdict.FAILURE),
+        State("denied", "the login was denied", verdict=Verdict.FAILURE),
+        State("timed_out", "the login took too long", verdict=Verdict.FAILURE),
         State("failed", "it failed", verdict=Verdict.FAILURE),
         State("cancelled", "it was cancelled", verdict=Verdict.CANCELLED),
     ],
     rows=[
+        on(CredentialsFound, "checking_credentials", "provisioning", when=tenant_is_paid_for, update=_known),
         on(CredentialsFound, "checking_credentials", "checking_out", update=_known),
         on(CredentialsMissing, "checking_credentials", "logging_in"),
+        on(LoginSucceeded, "logging_in", "provisioning", when=tenant_is_paid_for, update=_known),
         on(LoginSucceeded, "logging_in", "checking_out", update=_known),
-        on(CheckoutSucceeded, "checking_out", "provisioning", update=_paid),
-        on(ProvisioningSucceeded, "provisioning", "ready", update=_ready),
-        *(
-            row
-            for source in ("logging_in", "checking_out", "provisioning")
-            for row in (
-                on(ChildRefused, source, "denied", update=_explained),
-                on(ChildFailed, source, "failed", update=_explained),
-                on(ChildCancelled, source, "cancelled", update=_explained),
-            )
-        ),
-        # Provisioning never runs out of time for good: what is paid for is waited for.
+        on(ChildRefused, "logging_in", "denied", update=_explained),
         on(ChildTimedOut, "logging_in", "timed_out", update=_explained),
-        on(ChildTimedOut, "checking_out", "timed_out", update=_explained),
+        on(ChildFailed, "logging_in", "failed", update=_explained),
+        on(ChildCancelled, "logging_in", "cancelled", update=_explained),
+        on(CheckoutSucceeded, "checking_out", "provisioning", update=_paid),
+        on(OrderLeftOpen, "checking_out", "order_in_doubt", update=_left_open),
+        on(ChildFailed, "checking_out", "failed", update=_explained),
+        on(ChildCancelled, "checking_out", "cancelled", update=_explained),
+        on(WaitResumed, "order_in_doubt", "checking_out"),
+        on(ProvisioningSucceeded, "provisioning", "ready", update=_ready),
+        # What is paid for is not given up, whatever became of the wait for it.
+        on(ChildFailed, "provisioning", "tenant_unready", update=_explained),
+        on(ChildCancelled, "provisioning", "tenant_unready", update=_explained),
+        on(WaitResumed, "tenant_unready", "provisioning"),
+        on(TenantGivenUp, "tenant_unready", "checking_out", update=_given_up),
         on(CancelRequested, ANY, "cancelled", update=cancelled),
     ],
 )

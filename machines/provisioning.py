@@ -2,21 +2,21 @@ r"""Provisioning: from a tenant's id to a running tenant stored on this machine.
 
 Theory
 ------
-The server does the work; we watch. The event stream is the source while it lives (`streaming`). When it breaks, ends
-or falls silent, the machine says so and polling answers at once (`polling`) while the stream is tried again beside it;
-when the stream is back, polling stops. Neither source is trusted to be complete: `parts/watching.py` combines both
-into one story.
+The server does the work; the flow follows it (`awaiting_tenant`) by the tenant's event stream and by asking for its
+status, side by side (`parts/progress.py`). The stream tells progress. Whether the tenant is ready, failed, or not ours
+is the status call's word alone: what the stream says about the end is recorded (`EndReported`) and asked about, and a
+failure or refusal counts when it was answered several times in a row (`flows/steps/asking.py`).
 
 When the time is up the server is asked one last time (`asking_once_more`): a laptop that was asleep through the
-deadline must not declare a tenant dead that has been ready for an hour. And a tenant that is still being built is not
-given up: it is paid for. The flow waits in `overdue` until a person resumes or cancels it.
+deadline must not lose a tenant that has been ready for an hour. Whatever that leaves open is not given up, because it
+is paid for: the flow waits in `overdue` until a person resumes or cancels it.
 
-A ready tenant has secrets. They are fetched into the vault, the database is opened to the outside if that was asked
-for (a refusal is a warning, the tenant still runs), and the tenant is stored.
+A ready tenant is stored. Its secrets are fetched into the vault first, and the database is opened to the outside if
+that was asked for. Neither decides about the tenant: what fails there becomes a warning.
 
-    streaming <-> polling -> fetching_secrets -> (opening_database) -> saving_tenant -> ready
-         \          |
-          asking_once_more -> overdue -> streaming          and the other ends: failed, cancelled
+    awaiting_tenant -> fetching_secrets -> (opening_database) -> saving_tenant -> ready
+       |       ^
+       asking_once_more -> overdue                             and the other ends: failed, cancelled
 """
 
 from __future__ import annotations
@@ -26,31 +26,35 @@ from typing import Final, Literal
 import msgspec
 
 from ..engine.machine.machine import Machine
+from ..engine.machine.migrations import Migration
 from ..engine.machine.parts import ANY, STAY, CancelRequested, DeadlinePassed, Event, ResumePolicy, State, Verdict, on
-from .parts.vocabulary import StillWorking, cancelled, explained
-from .parts.watching import (
-    POLLING,
-    STREAM,
+from .parts.progress import (
+    READY,
     AccessRefused,
+    EndReported,
+    ForeignEventDropped,
+    ProgressContext,
+    StatusNotAnswered,
     StepObserved,
     StreamLost,
     StreamReturned,
     WaitResumed,
-    WatchingContext,
-    lose_stream,
+    note_end,
+    note_foreign,
     observe,
     refuse_access,
-    regain_stream,
     wait_on,
 )
-
-READY: Final = "tenant_ready"
-INFRASTRUCTURE: Final = "infrastructure_ready"
-FAILED: Final = "provisioning_failed"
+from .parts.vocabulary import StillWorking, cancelled, explained
 
 
-class ProvisioningContext(WatchingContext, frozen=True, kw_only=True):
-    """What a provisioning knows. `secrets` is a reference to the vault."""
+class ProvisioningContext(ProgressContext, frozen=True, kw_only=True):
+    """What a provisioning knows. `secrets` is a reference to the vault.
+
+    Attributes:
+        warning: What did not work although the tenant runs.
+        secrets_missing: The tenant's secrets could not be fetched.
+    """
 
     api_url: str
     tenant_id: str
@@ -60,22 +64,22 @@ class ProvisioningContext(WatchingContext, frozen=True, kw_only=True):
     app_url: str = ""
     secrets: str = ""
     warning: str = ""
+    secrets_missing: bool = False
     tenant_name: str = ""
     tenants_path: str = ""
 
 
 class TenantBecameReady(Event, frozen=True):
-    """The tenant answers, or is as far as it can come before an image is deployed."""
+    """The API answers that the tenant runs, or is as far as it can come before an image is deployed."""
 
     step: str
     message: str
     source: Literal["stream", "polling"]
-    event_id: str = ""
     app_url: str = ""
 
 
 class ProvisioningFailed(Event, frozen=True):
-    """The server gave up on the tenant."""
+    """The API answers that it gave up on the tenant."""
 
     problem: str
 
@@ -88,6 +92,12 @@ class SecretsFetched(Event, frozen=True):
 
     secrets: str
     app_url: str = ""
+
+
+class SecretsNotFetched(Event, frozen=True):
+    """The tenant's secrets could not be had; the tenant runs all the same."""
+
+    reason: str
 
 
 class DatabaseOpened(Event, frozen=True):
@@ -108,12 +118,12 @@ class TenantSaved(Event, frozen=True):
 
 
 def _ready(context: ProvisioningContext, event: TenantBecameReady) -> ProvisioningContext:
-    seen = observe(context, StepObserved(event.step, event.message, event.source, event.event_id))
-    return msgspec.structs.replace(seen, app_url=event.app_url or context.app_url)
+    seen = observe(context, StepObserved(event.step, event.message, event.source))
+    return msgspec.structs.replace(seen, app_url=event.app_url or context.app_url, problem="")
 
 
 def _gave_up(context: ProvisioningContext, event: StillWorking) -> ProvisioningContext:
-    said = f"; the last word was: {event.message}" if event.message else ""
+    said = f"; last message: {event.message}" if event.message else ""
     return msgspec.structs.replace(context, problem=f"not ready within {context.timeout:g} s{said}")
 
 
@@ -121,15 +131,26 @@ def _fetched(context: ProvisioningContext, event: SecretsFetched) -> Provisionin
     return msgspec.structs.replace(context, secrets=event.secrets, app_url=event.app_url or context.app_url)
 
 
+def _warned(context: ProvisioningContext, warning: str) -> ProvisioningContext:
+    both = f"{context.warning}; {warning}" if context.warning else warning
+    return msgspec.structs.replace(context, warning=both)
+
+
+def _not_fetched(context: ProvisioningContext, event: SecretsNotFetched) -> ProvisioningContext:
+    missing = msgspec.structs.replace(context, secrets_missing=True)
+    return _warned(missing, f"the tenant's secrets could not be fetched: {event.reason}")
+
+
 def _not_opened(context: ProvisioningContext, event: DatabaseNotOpened) -> ProvisioningContext:
-    return msgspec.structs.replace(context, warning=event.reason, external_db=False)
+    closed = msgspec.structs.replace(context, external_db=False)
+    return _warned(closed, f"the database is not open to the outside: {event.reason}")
 
 
 def _stored(context: ProvisioningContext, event: TenantSaved) -> ProvisioningContext:
     return msgspec.structs.replace(context, tenant_name=event.name, tenants_path=event.path)
 
 
-def database_is_wanted_outside(context: ProvisioningContext, _event: SecretsFetched) -> bool:
+def database_is_wanted_outside(context: ProvisioningContext, _event: SecretsFetched | SecretsNotFetched) -> bool:
     """The database should be reachable from outside."""
     return context.external_db
 
@@ -142,27 +163,21 @@ def _result(context: ProvisioningContext) -> dict[str, object]:
         "needs_deploy": context.until != READY and not context.app_url,
         "external_db_access": context.external_db,
         "warning": context.warning,
+        "secrets_missing": context.secrets_missing,
         "tenants": context.tenants_path,
     }
 
 
 PROVISIONING: Final = Machine(
     "provisioning",
-    version=1,
-    known_as=["98c5d82f3e6bb6d8"],  # release 0.1.0
-    initial="streaming",
+    version=2,
+    migrations=[Migration(1, states={"streaming": "awaiting_tenant", "polling": "awaiting_tenant"})],
+    initial="awaiting_tenant",
     context=ProvisioningContext,
     result=_result,
     states=[
-        State("streaming", "following the event stream", timeout="timeout", late="continue", tags=(STREAM,)),
-        State(
-            "polling",
-            "asking for the status, the stream is away",
-            timeout="timeout",
-            late="continue",
-            tags=(POLLING,),
-        ),
-        State("asking_once_more", "the time is up: asking one last time"),
+        State("awaiting_tenant", "waiting for the tenant", timeout="timeout", late="continue"),
+        State("asking_once_more", "the time is up: checking one last time"),
         State("overdue", "not ready in time: resume to wait longer"),
         State("fetching_secrets", "fetching the tenant's secrets"),
         State(
@@ -177,25 +192,19 @@ PROVISIONING: Final = Machine(
         State("cancelled", "the wait was cancelled", verdict=Verdict.CANCELLED),
     ],
     rows=[
-        *(
-            row
-            for source in ("streaming", "polling")
-            for row in (
-                on(StepObserved, source, STAY, update=observe),
-                on(TenantBecameReady, source, "fetching_secrets", update=_ready),
-                on(ProvisioningFailed, source, "failed", update=explained),
-                on(AccessRefused, source, "failed", update=refuse_access),
-                on(DeadlinePassed, source, "asking_once_more"),
-            )
-        ),
-        on(StreamLost, "streaming", "polling", update=lose_stream),
-        on(StreamLost, "polling", STAY, update=lose_stream),
-        on(StreamReturned, "polling", "streaming", update=regain_stream),
+        on(StepObserved, "awaiting_tenant", STAY, update=observe),
+        on(EndReported, "awaiting_tenant", STAY, update=note_end),
+        on(ForeignEventDropped, "awaiting_tenant", STAY, update=note_foreign),
+        on(StreamLost, "awaiting_tenant", STAY),
+        on(StreamReturned, "awaiting_tenant", STAY),
+        on(StatusNotAnswered, "awaiting_tenant", STAY),
+        on(TenantBecameReady, "awaiting_tenant", "fetching_secrets", update=_ready),
+        on(ProvisioningFailed, "awaiting_tenant", "failed", update=explained),
+        on(AccessRefused, "awaiting_tenant", "failed", update=refuse_access),
+        on(DeadlinePassed, "awaiting_tenant", "asking_once_more"),
         on(TenantBecameReady, "asking_once_more", "fetching_secrets", update=_ready),
-        on(ProvisioningFailed, "asking_once_more", "failed", update=explained),
-        on(AccessRefused, "asking_once_more", "failed", update=refuse_access),
         on(StillWorking, "asking_once_more", "overdue", update=_gave_up),
-        on(WaitResumed, "overdue", "streaming", update=wait_on),
+        on(WaitResumed, "overdue", "awaiting_tenant", update=wait_on),
         on(
             SecretsFetched,
             "fetching_secrets",
@@ -204,7 +213,14 @@ PROVISIONING: Final = Machine(
             update=_fetched,
         ),
         on(SecretsFetched, "fetching_secrets", "saving_tenant", update=_fetched),
-        on(AccessRefused, "fetching_secrets", "failed", update=refuse_access),
+        on(
+            SecretsNotFetched,
+            "fetching_secrets",
+            "opening_database",
+            when=database_is_wanted_outside,
+            update=_not_fetched,
+        ),
+        on(SecretsNotFetched, "fetching_secrets", "saving_tenant", update=_not_fetched),
         on(DatabaseOpened, "opening_database", "saving_tenant"),
         on(DatabaseNotOpened, "opening_database", "saving_tenant", update=_not_opened),
         on(TenantSaved, "saving_tenant", "ready", update=_stored),

@@ -27,6 +27,8 @@ MAX_BODY: Final = 64 * 1024
 """Bytes of a request's body."""
 MAX_KEY: Final = 255
 """Characters of an Idempotency-Key."""
+_REPLICATED: Final = ("/auth/me", "/tenants", "/status")
+"""The ends of the paths that a replica which is behind may answer."""
 _ONCE: Final = ("authorization", "content-type", "idempotency-key", "last-event-id")
 """Headers that may occur only once: a second one would be ambiguous (RFC 9110 section 5.3)."""
 
@@ -117,6 +119,8 @@ class Endpoint:
         if self._world.faults.strike("content-type", path):
             # Whatever stands between the client and the API made this, so it has none of the API's headers.
             return HTMLResponse("<!doctype html><title>Sandbox</title><h1>Welcome to the sandbox hotel wifi</h1>")
+        if fault := self._world.faults.strike("proxy-page", path):
+            return HTMLResponse("<html><h1>Request blocked</h1></html>", int(fault.number("status")))
         if fault := self._world.faults.strike("redirect", path):
             elsewhere = {"hostname": "localhost"} if fault.number("foreign") else {}
             # With a query: a redirect to the very same URL is a circle, and clients refuse to walk in one.
@@ -144,8 +148,11 @@ class Endpoint:
             body = await read_body(request) if row.changes else b""
         except ClientDisconnect as exc:
             raise WireError(400, "incomplete_body", "the connection ended before the body") from exc
+        seen = world
+        if path.endswith(_REPLICATED) and (fault := world.faults.strike("stale", path)):
+            seen = world.as_of(world.now() - fault.number("seconds"))
         call = Call(
-            world=world,
+            world=seen,
             base_url=str(request.base_url).rstrip("/"),
             path=path,
             ids=dict(request.path_params),
@@ -166,6 +173,8 @@ class Endpoint:
             moment = format_datetime(datetime.fromtimestamp(world.wall() + wait, UTC), usegmt=True)
             headers = {"Retry-After": moment if fault.number("date") else str(wait)} if wait else {}
             raise WireError(int(fault.number("status")), "sandbox_fault", "a scripted sandbox fault", headers)
+        if self._row.stream and (fault := world.faults.strike("no-stream", path)):
+            raise WireError(int(fault.number("status")), "not_found", "there is no such stream (scripted)")
         if self._row.stream and world.outage_until is not None and world.now() < world.outage_until:
             raise WireError(503, "stream_outage", "streams are out for a moment (a scripted sandbox fault)")
 

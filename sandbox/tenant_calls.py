@@ -29,7 +29,11 @@ def tenant_status(call: Call) -> Response:
 
 def tenant_secrets(call: Call) -> Response:
     """The secrets a tenant was provisioned with."""
-    return json_answer(views.tenant_secrets(call.world, call.tenant))
+    if call.world.faults.standing("secrets-once") is not None and call.tenant.id in call.world.secrets_given:
+        raise WireError(410, "gone", "the secrets were given out already (a scripted sandbox fault)")
+    answer = json_answer(views.tenant_secrets(call.world, call.tenant))
+    call.world.secrets_given.add(call.tenant.id)
+    return answer
 
 
 def registry_token(call: Call) -> Response:

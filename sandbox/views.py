@@ -120,6 +120,8 @@ def tenant_status(world: World, tenant: SandboxTenant) -> TenantStatus:
     url = app_url(tenant) if runs else None
     secrets_url = f"/api/v1/tenants/{tenant.id}/provisioned-secrets" if world.stands(tenant) else None
     work, last = tenant.work, steps[-1]
+    if work is not None and world.now() < work.started:  # a replica that is behind
+        work = None
     if work is not None and world.now() < work.until:
         return TenantStatus(status=work.word, message=_now_doing(world, work), app_url=url, secrets_url=secrets_url)
     if work is not None and work.failure is not None:

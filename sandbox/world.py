@@ -10,6 +10,7 @@ changed, and its caller checks the state again.
 
 from __future__ import annotations
 
+import copy
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -57,6 +58,8 @@ class World:
         self.wall = wall
         self.ledger = CallLedger()
         self.closed = False
+        self.behind = False
+        self.secrets_given: set[str] = set()
         self.outage_until: float | None = None
         self.accounts = tuple(
             Account(f"usr_sandbox_{self.keys.derive('account:' + email)}", email, name) for name, email in PEOPLE
@@ -92,6 +95,13 @@ class World:
             return
         with trio.move_on_after(left):
             await changed.wait()
+
+    def as_of(self, moment: float) -> World:
+        """The same world as a replica shows it that stopped at a moment on the world's clock."""
+        behind = copy.copy(self)
+        behind.now = lambda: moment
+        behind.behind = True
+        return behind
 
     # --- login ---
 
@@ -167,7 +177,11 @@ class World:
                         "tenant_id": tenant.id,
                         "checkout_session_id": checkout.id,
                     }
-            checkout.location = with_query(checkout.redirect_uri, parameters) if checkout.redirect_uri else None
+            if fault := self.faults.strike("false-callback", f"/sandbox/pay/{checkout.id}"):
+                parameters = _false_callback(str(fault.parameters["says"]), checkout)
+            lost = self.faults.strike("lost-callback", f"/sandbox/pay/{checkout.id}") is not None
+            known = checkout.redirect_uri is not None and not lost
+            checkout.location = with_query(checkout.redirect_uri or "", parameters) if known else None
             self.wake()
         return checkout.location
 
@@ -210,12 +224,15 @@ class World:
 
     def tenants_of(self, owner: Account) -> list[SandboxTenant]:
         """The owner's tenants, oldest first."""
-        return [tenant for tenant in self.tenants.values() if tenant.owner == owner]
+        return [tenant for tenant in self.tenants.values() if tenant.owner == owner and self._knows(tenant)]
+
+    def _knows(self, tenant: SandboxTenant) -> bool:
+        return not self.behind or tenant.started <= self.now()
 
     def tenant_of(self, owner: Account, tenant_id: str) -> SandboxTenant:
         """The owner's tenant; 404 for everybody else's as well."""
         tenant = self.tenants.get(tenant_id)
-        if tenant is None or tenant.owner != owner:
+        if tenant is None or tenant.owner != owner or not self._knows(tenant):
             raise WireError(404, "tenant_not_found", "no tenant of yours has this id")
         return tenant
 
@@ -250,3 +267,12 @@ class World:
         tenant.deleted = True
         del self.tenants[tenant.id]
         self.wake()
+
+
+def _false_callback(says: str, checkout: Checkout) -> dict[str, str]:
+    """What a browser brings back that has nothing to do with what was paid."""
+    if says == "completed":
+        return {"status": "completed", "transaction_id": "txn_sandbox_other", "tenant_id": "tnt_sandbox_other"}
+    if says == "pending":
+        return {"status": "pending", "checkout_session_id": checkout.id}
+    return {"error": "payment_declined"} if says == "error" else {"status": "unknown"}

@@ -107,7 +107,7 @@ def covering_paths(machine: Machine[Any]) -> list[Path]:
     for source, row in sorted(machine.expanded, key=lambda pair: -distances[pair[0]]):
         if (source, row) not in left:
             continue
-        path = _path_through(machine, source, row)
+        path = _path_through(machine, source, row, chosen)
         if path is None:
             raise ValueError(f"machine {machine.name}: no path was found that takes {row.label} in {source}")
         for step in path.steps:
@@ -133,13 +133,13 @@ def _walk(machine: Machine[Any], state: str, way: Way, visits: Counter[str], lim
             visits[to] -= 1
 
 
-def _path_through(machine: Machine[Any], source: str, row: Row) -> Path | None:
+def _path_through(machine: Machine[Any], source: str, row: Row, known: Sequence[Path]) -> Path | None:
     """A path that takes a row: a short way there, the row, a short way to an end; whatever the guards let through."""
     for there in islice(_ways(machine, machine.initial, {source}), MAX_WAYS):
         for onward in islice(
             _ways(machine, row.to or source, [name for name, state in machine.states.items() if state.final]), MAX_WAYS
         ):
-            if (path := _fill(machine, (*there, (source, row), *onward))) is not None:
+            if (path := _fill(machine, (*there, (source, row), *onward), known)) is not None:
                 return path
     return None
 
@@ -158,11 +158,17 @@ def _ways(machine: Machine[Any], start: str, goals: Collection[str]) -> Iterator
                 onward.append((row.to, (*way, (source, row))))
 
 
-def _fill(machine: Machine[Any], way: Way) -> Path | None:
-    """Contexts and events with which exactly these rows are taken; None when there seem to be none."""
+def _fill(machine: Machine[Any], way: Way, known: Sequence[Path] = ()) -> Path | None:
+    """Contexts and events with which exactly these rows are taken; None when there seem to be none.
+
+    What led through the same rows on known paths is tried before anything is searched for, because a search takes long.
+    """
+    taken = {(step.state, step.row): step.event for path in known for step in path.steps}
+    events = tuple(taken.get(pair) or _simplest_event(pair[1].event) for pair in way)
     simplest = (simplest_context(machine), *(_simplest_event(row.event) for _, row in way))
-    if (path := _follow(machine, way, simplest)) is not None:
-        return path
+    for values in (simplest, *((path.begins, *events) for path in known)):
+        if (path := _follow(machine, way, values)) is not None:
+            return path
 
     def fits(values: tuple[Any, ...]) -> bool:
         return _follow(machine, way, values) is not None

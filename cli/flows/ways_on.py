@@ -17,7 +17,16 @@ from ..shared.names import CLI
 from ..shared.settings import Settings
 
 _RESUMES: Final = frozenset(
-    {"resume", "wait_longer", "see_traceback", "answer_or_cancel", "set_clock", "confirm_account"}
+    {
+        "resume",
+        "wait_longer",
+        "pay_or_cancel",
+        "retry_tenant",
+        "see_traceback",
+        "answer_or_cancel",
+        "set_clock",
+        "confirm_account",
+    }
 )
 """Steps that another program's flow cannot take at the command line."""
 _REPEATS: Final = frozenset({"repeat_or_cancel"})

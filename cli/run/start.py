@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NoReturn, TypeVar
 
@@ -10,7 +11,8 @@ import typer
 from ...engine.engine import Engine
 from ...engine.flow import Flow
 from ...engine.machine.parts import Context
-from ..screen.terminal import say
+from ...machines.onboarding import OnboardingContext
+from ..screen.terminal import clean, say
 from ..shared.settings import Settings
 from .drive import drive
 
@@ -43,6 +45,7 @@ def start(
     async def begin(engine: Engine) -> Flow:
         flow = await starting(engine, wanted)
         _mention_options_left_out(settings, flow, wanted, options)
+        _mention_paid_tenant(settings, flow, wanted)
         return flow
 
     raise typer.Exit(drive(settings, begin, no_browser=no_browser, paste=paste))
@@ -60,3 +63,12 @@ def _mention_options_left_out(settings: Settings, flow: Flow, wanted: Context, o
     if left_out:
         say(f"This flow goes on as it was started; these options do not apply to it: {', '.join(left_out)}.")
         say(f"To use them, cancel the flow, then run this command again: {settings.command(f'flows cancel {flow.id}')}")
+
+
+def _mention_paid_tenant(settings: Settings, flow: Flow, wanted: Context) -> None:
+    """Name the tenant that an earlier command has paid for, and with which this one continues."""
+    context = flow.context
+    if isinstance(context, OnboardingContext) and isinstance(wanted, OnboardingContext) and context.tenant_id:
+        say(f"Continuing with the tenant {clean(context.tenant_id)}, which is paid for.")
+        order = f"checkout --plan {shlex.quote(wanted.plan)} --region {shlex.quote(wanted.region)}"
+        say(f"To buy another one: {settings.command(order)}")

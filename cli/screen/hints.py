@@ -84,10 +84,6 @@ def outcome_hint(settings: Settings, outcome: Outcome, family: Sequence[FlowRow]
         if command := settings.again():
             return f"Start it again, and you get a new page: {command}"
         return "Start it again: you get a new page."
-    if child == "checkout" and outcome.state in {"declined", "denied"}:
-        if command := settings.again():
-            return f"Try another card: {command}"
-        return "Start it again to try another card."
     return ""
 
 

@@ -20,9 +20,8 @@ from typing_extensions import override
 from ...base.errors import CloudError
 from ...engine.history import Outcome
 from ...engine.journal.records import FlowRow
-from ...machines.parts.watching import POLLING, STREAM
 from ..shared.settings import Settings
-from .render import People, Told, clock, meaning, source_of
+from .render import People, Told, clock, meaning
 
 _STYLES: Final = {"plain": "", "good": "green", "bad": "yellow", "quiet": "dim"}
 
@@ -108,8 +107,6 @@ class LivePeople(People):
         notes = [f"total {self.elapsed}", "Ctrl-C stops here, and you can go on later"]
         if standing.steps:
             notes.insert(0, f"{standing.steps} steps done")
-        if source := source_of(standing.machine, standing.state):
-            notes.insert(0, {STREAM: "news from the event stream", POLLING: "news by polling"}[source])
         below = Text("  " + ", ".join(notes), style="dim")
         return Group(*(_cut(each) for each in (self._spinner.render(self._console.get_time()), below)))
 

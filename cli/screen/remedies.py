@@ -48,6 +48,10 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "repeat_or_cancel": "Look at the other side; then `[[flows resume --repeat]]` does it again, or cancel the flow.",
     "answer_or_cancel": "Run `[[flows resume]]` in a terminal and answer, or cancel the flow.",
     "wait_longer": "Wait on: [[flows resume]]",
+    "pay_or_cancel": (
+        "Check again, and pay on the same page: [[flows resume {flow}]]. To give the order up: [[flows cancel {flow}]]"
+    ),
+    "retry_tenant": "Retry it: [[tenants retry {tenant}]]. Then resume the flow; it continues with this tenant.",
     "see_traceback": "The flow is kept: `[[flows resume]]`. Run with -v --log-file FILE to see the traceback.",
     "add_program": "Open the engine with it, or end the flow: [[flows cancel {flow}]]",
     "finish_or_cancel": "Finish it with the version that started it, or end it: [[flows cancel {flow}]]",
@@ -58,6 +62,7 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "check_api_address": "Check --api-url: there is no such call at that address.",
     "check_api_gives": "Check --api-url: this is not an address the API would give.",
     "check_connection": "Check the connection and --api-url, then run the same command again.",
+    "check_proxy_variable": "Check {variable}; NO_PROXY lists the hosts that are reached without a proxy.",
     "check_proxy": "This is not what the API sends; check --api-url and any proxy.",
     "check_compression": "A proxy between here and the API compresses answers; check --api-url and the proxy.",
     "check_certificates": "Check --api-url, the clock, and SSL_CERT_FILE when a proxy of yours signs certificates.",

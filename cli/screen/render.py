@@ -21,7 +21,6 @@ from ...engine.journal.records import FlowRow
 from ...engine.machine.machine import Machine
 from ...engine.machine.parts import Verdict
 from ...machines import every
-from ...machines.parts.watching import POLLING, STREAM
 from ..shared.settings import Settings
 from .errors import tell
 from .hints import in_words, stuck_hint
@@ -64,13 +63,6 @@ def place(machine: str, state: str) -> str:
     """A state's name, and its text where the machine is known."""
     words = meaning(machine, state)
     return state if words == state else f"{state}: {words}"
-
-
-def source_of(machine: str, state: str) -> str:
-    """The source of a state that watches the server, from its tag; empty for other states."""
-    table = MACHINES.get(machine)
-    tags = table.states[state].tags if table is not None and state in table.states else ()
-    return next((tag for tag in (STREAM, POLLING) if tag in tags), "")
 
 
 def clock(seconds: float) -> str:
@@ -175,14 +167,17 @@ class People:
                     self._said.add(message)
                     if standing := self.running.get(change.flow):
                         standing.steps += 1
-                    source = "" if self._steady.holds(change.flow) else source_of(change.machine, change.from_state)
-                    told.append(Told(message + (f"  ({source})" if source else ""), "good", mark(good=True)))
-            case "event", "StreamLost" if change.from_state != change.to_state:
-                why = _CALL.sub("", message)
-                said = why if why.startswith("the event stream") else f"the event stream is lost: {why}"
-                told.append(Told(said, "bad", "!"))
+                    told.append(Told(message, "good", mark(good=True)))
+            case "event", "StreamLost":
+                told += self._trouble("event stream lost, polling", message)
             case "event", "StreamReturned":
-                told.append(Told("the event stream is back", "good", mark(good=True)))
+                told.append(Told("event stream is back", "good", mark(good=True)))
+            case "event", "StatusNotAnswered":
+                told += self._trouble("no answer from the API, asking again", message)
+            case "event", "ForeignEventDropped":
+                told += self._trouble("", message)
+            case "event", "PaymentDeclined" if change.from_state == change.to_state:
+                told.append(Told(f"the browser reported {message}; the API is asked", "quiet"))
             case "event", "BrowserNotOpened" if message != "no browser was asked for":
                 told.append(Told(f"no browser was opened: {message}", "quiet"))
             case _:
@@ -190,6 +185,15 @@ class People:
         if change.kind == "event" and change.from_state != change.to_state:
             told.append(self._arrival(change, where))
         return told
+
+    def _trouble(self, what: str, message: str) -> list[Told]:
+        """A line about a trouble; the same trouble is one line."""
+        why = _CALL.sub("", message).removeprefix("the event stream ")
+        text = f"{what}: {why}" if what else why
+        if text in self._said:
+            return []
+        self._said.add(text)
+        return [Told(text, "bad", "!")]
 
     @staticmethod
     def _arrival(change: Change, where: str) -> Told:
@@ -260,6 +264,11 @@ def reached(settings: Settings, machine: str, result: Mapping[str, str]) -> list
         if machine == "onboarding":
             lines.append(f"Credentials: {settings.paths.credentials} (only you can read it)")
     if result.get("warning"):
-        lines.append(f"Warning: the database is not open to the outside: {result['warning']}")
+        lines.append(f"Warning: {result['warning']}")
+    if result.get("secrets_missing"):
+        tenant = shlex.quote(result.get("tenant_id", ""))
+        lines.append(f"To fetch the secrets again: {settings.command(f'provision {tenant}')}")
+        rotated = settings.command(f"tenants rotate-credentials {tenant}")
+        lines.append(f"If they were given out already, get new ones: {rotated}")
     lines.append(settings.directory_line)
     return lines

@@ -1,8 +1,8 @@
-"""What a person is told of a stream that comes and goes: nothing, unless it stays away.
+"""What a person is told of a server that is lost for a moment: nothing, unless it lasts.
 
-A stream that breaks and is back a moment later costs nobody anything, for polling answers at once. Four lines about it
-would only worry somebody who sees them; and a bad connection would write them again and again. So the loss is held
-back, and forgotten when the stream returns meanwhile or the flow goes on to something else. The journal, and with it
+A stream that breaks and is back a moment later costs nobody anything, and neither does a question that fails once.
+Lines about it would only worry whoever reads them, and a bad connection would write them again and again. So a trouble
+is held back, and forgotten when it is over meanwhile or the flow goes on to something else. The journal, and with it
 `--json`, has all of it.
 """
 
@@ -15,7 +15,13 @@ from typing import Final, NamedTuple
 from ...engine.history import Change
 
 SETTLE_SECONDS: Final = 2.0
-"""How long a stream must be away before a person is told."""
+"""How long a trouble must last before a person is told."""
+
+_OVER: Final = {
+    "StreamLost": frozenset({"StreamReturned"}),
+    "StatusNotAnswered": frozenset({"StepObserved"}),
+}
+"""The troubles, and which events show that each is over."""
 
 
 class _Held(NamedTuple):
@@ -24,7 +30,7 @@ class _Held(NamedTuple):
 
 
 class Steady:
-    """Holds losses of streams back until they have lasted.
+    """Holds troubles back until they have lasted.
 
     Args:
         now: Seconds on a clock that nobody sets.
@@ -32,25 +38,21 @@ class Steady:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._held: dict[str, _Held] = {}
-
-    def holds(self, flow: str) -> bool:
-        """Whether a flow's stream is away and nobody has been told."""
-        return flow in self._held
+        self._held: dict[tuple[str, str], _Held] = {}
 
     def offer(self, change: Change) -> bool:
         """Take a change in; returns whether it is to be told now."""
-        if change.from_state == change.to_state and change.kind == "event":
-            return True
-        if change.event == "StreamLost":
-            self._held[change.flow] = _Held(change, self._now())
+        if change.kind == "event" and change.event in _OVER:
+            self._held.setdefault((change.flow, change.event), _Held(change, self._now()))
             return False
-        held = self._held.pop(change.flow, None)
-        return held is None or change.event != "StreamReturned"
+        went_on = change.from_state != change.to_state
+        over = [trouble for trouble, signs in _OVER.items() if went_on or change.event in signs]
+        held = [self._held.pop((change.flow, trouble), None) for trouble in over]
+        return change.event != "StreamReturned" or not any(held)
 
     def settled(self) -> list[Change]:
-        """The losses that have lasted by now, and are to be told."""
-        lasting = [held.change for held in self._held.values() if self._now() - held.since >= SETTLE_SECONDS]
-        for change in lasting:
-            del self._held[change.flow]
-        return lasting
+        """The troubles that have lasted by now, and are to be told."""
+        lasting = {key: held for key, held in self._held.items() if self._now() - held.since >= SETTLE_SECONDS}
+        for key in lasting:
+            del self._held[key]
+        return [held.change for held in lasting.values()]

@@ -16,7 +16,7 @@ from ...base.errors import CloudError
 from ...engine.machine.parts import Event
 from ...engine.visit import Visit
 from ...errors import CallbackRejected
-from ...io.loopback.callback import CallbackHit, StatusView, listen_for_callback
+from ...io.loopback.callback import CallbackHit, StatusView
 from ...io.loopback.pages import error_page
 from ...io.loopback.serving import bind_loopback
 from ...machines.checkout import CheckoutContext
@@ -55,6 +55,9 @@ async def await_browser(
     *,
     status: Callable[[], StatusView] | None = None,
     read_line: ReadLine | None = None,
+    invites: bool = True,
+    once: bool = True,
+    farewell: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Listen, invite the person, and give the flow every callback that can be read; until the state is left.
 
@@ -65,12 +68,16 @@ async def await_browser(
         read: Makes a reply of a callback.
         status: What a page that asks for the status is told.
         read_line: Asks for the address a browser on another computer ended on.
+        invites: False to only listen.
+        once: Whether a callback that was taken is the only one. Where it is but a hint, others may follow.
+        farewell: What is waited for before the listener closes.
 
     Raises:
         PortBusy: Somebody else has the port. Nobody was invited.
     """
     context: LoginContext | CheckoutContext = visit.context
-    nonce, url = await visit.reveal(context.nonce), await visit.reveal(context.url)
+    nonce = await visit.reveal(context.nonce)
+    url = await visit.reveal(context.url) if invites else ""
 
     async def invite() -> None:
         outcome = await browser.invite(purpose, url, again=context.invited)
@@ -85,17 +92,22 @@ async def await_browser(
                 question = f"{exc.user_message} {PASTE}"
 
     async with (
-        listen_for_callback(port=context.port, nonce=nonce if context.bound else None, status_page=status) as listener,
+        browser.listen(port=context.port, nonce=nonce if context.bound else None, status_page=status) as listener,
         trio.open_nursery() as nursery,
     ):
-        nursery.start_soon(invite)
-        if read_line is not None:
-            nursery.start_soon(take_pasted, read_line)
-        while True:
-            await _take(visit, await listener.wait_hit(), read)
+        try:
+            if invites:
+                nursery.start_soon(invite)
+            if read_line is not None:
+                nursery.start_soon(take_pasted, read_line)
+            while True:
+                await _take(visit, await listener.wait_hit(), read, once=once)
+        finally:
+            if farewell is not None:
+                await farewell()
 
 
-async def _take(visit: Visit[Any], hit: CallbackHit, read: Read) -> None:
+async def _take(visit: Visit[Any], hit: CallbackHit, read: Read, *, once: bool) -> None:
     try:
         reply = await read(hit.params)
     except CallbackRejected as exc:
@@ -107,7 +119,9 @@ async def _take(visit: Visit[Any], hit: CallbackHit, read: Read) -> None:
         # Nothing holds what the browser brought but its address bar: the page must leave it there.
         hit.refuse(error_page("Not recorded yet", "Your terminal says why. Then reload this page.", retry=True))
         raise
-    if recorded:
+    if recorded and once:
         hit.accept(reply.page)
+    elif recorded:
+        hit.answer(200, reply.page)
     else:
         hit.refuse(error_page("Too late", "The command in your terminal has already gone on."))

@@ -1,57 +1,169 @@
-"""Following a server at its work: the activities that checkout and provisioning have in common.
+"""Following a server at its work: its event stream and questions, side by side, until its own answer ends the wait.
 
-How it is followed is written in `streaming.py` and `watching.py`. Here that becomes activities; what differs between
-the two machines is their `Source`.
+The stream is quick and may break, be held back by a proxy, or not be there at all. Questions are slow and robust. Both
+report, and the table joins what they report (`machines/parts/progress.py`), so neither waits for the other. Questions
+never stop: every 2 s, and every 5 s while the stream has brought something within the last 10 s. What the stream says
+about the end, well or badly, is recorded and asked about at once; only the answer ends the wait.
+
+A stream that is lost is opened again with backoff. One that the server does not have (`NO_STREAM`) is not.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
-from functools import wraps
-from typing import Concatenate, Generic, ParamSpec, TypeVar
+from collections.abc import Callable
+from typing import Any, Final
 
-from ...base.errors import CloudError
+import msgspec
+import trio
+
+from ...base.log import get_logger
 from ...engine.machine.parts import Event
-from ...engine.visit import Visit
-from ...machines.parts.watching import WatchingContext
+from ...errors import ApiError, NotAuthenticated, StreamLost
+from ...io.sse.decoder import ServerSentEvent
+from ...machines.parts.progress import EndReported, ForeignEventDropped, StepObserved
+from .asking import WEATHER, Asking, Needed, Reports
 from .source import Source
-from .streaming import follow_and_look, poll_without_stream
-from .watching import refusal
 
-W = TypeVar("W", bound=WatchingContext)
-S = TypeVar("S")
-P = ParamSpec("P")
+logger = get_logger(__name__)
+
+NO_STREAM: Final = frozenset({204, 404, 405, 406, 410, 501})
+"""Answers that say that there is no such stream, now or later."""
+
+CATCH_UP_SECONDS: Final = 10.0
+"""A stream that is behind polling and silent for so long has told what it had: what comes then is new."""
 
 
-def ended_by_refusal(
-    activity: Callable[Concatenate[S, P], Awaitable[Event]],
-) -> Callable[Concatenate[S, P], Awaitable[Event]]:
-    """Let an activity end with `AccessRefused` when the API says that the thing is not ours or not there."""
+async def follow(
+    source: Source[Any],
+    needed: Needed | None = None,
+    *,
+    refusable: bool = True,
+    listens: bool = True,
+) -> Event:
+    """Follow a server until its own answer ends the wait, and return that.
 
-    @wraps(activity)
-    async def until_refused(self: S, *args: P.args, **kwargs: P.kwargs) -> Event:
+    Args:
+        source: What is followed.
+        needed: How often in a row an event that ends the wait has to come.
+        refusable: Whether a refusal of the API ends the wait.
+        listens: False where there is no stream to open.
+
+    Raises:
+        NotAuthenticated: The status call no longer accepts the token.
+    """
+    reports = Reports(source.visit)
+    asking = Asking(
+        source.visit,
+        source.timing,
+        source.ask,
+        needed=needed,
+        refusable=refusable,
+        pauses=source.pauses,
+        reports=reports,
+    )
+    async with trio.open_nursery() as nursery:
+        if listens:
+            nursery.start_soon(Listening(source, reports, asking).run)
+        end = await asking.until_ended()
+        nursery.cancel_scope.cancel()
+    return end
+
+
+class Listening:
+    """The stream of a source, across as many connections as it takes.
+
+    Args:
+        source: What is followed.
+        reports: Where losses are noted.
+        asking: The questions beside it, if any are asked.
+    """
+
+    def __init__(self, source: Source[Any], reports: Reports, asking: Asking | None = None) -> None:
+        self._source = source
+        self._reports = reports
+        self._asking = asking
+        self._heard_at = float("inf")
+        self._beat_at = -float("inf")
+        self._opened_at = float("inf")
+
+    async def run(self) -> None:
+        """Open the stream and take its events in, again and again; returns when the server has none."""
+        source, failures = self._source, 0
+        if self._asking is not None:
+            self._asking.opening(opened=False)
+        while True:
+            try:
+                if await self._one_connection():
+                    failures = 0
+            except NotAuthenticated as exc:
+                # Whether the token is still good is the status call's to say; a listener must not close over this.
+                logger.info("the event stream refused the token: %s", exc)
+                await self._reports.note("stream", exc)
+                self._ask_now()
+            except WEATHER as exc:
+                source.pauses.note("stream", exc)
+                await self._reports.note("stream", exc)
+                if isinstance(exc, ApiError) and exc.status in NO_STREAM:
+                    return
+            await trio.sleep(source.timing.backoff.delay(failures, source.pauses.left("stream")))
+            failures += 1
+
+    async def _one_connection(self) -> bool:
+        """Take the events of one connection in, until it is lost; whether it brought anything."""
+        source, brought = self._source, False
+        last_id, self._heard_at, self._beat_at = source.context.last_event_id, float("inf"), -float("inf")
         try:
-            return await activity(self, *args, **kwargs)
-        except CloudError as exc:
-            if (over := refusal(exc)) is None:
+            async with source.open(last_id) as stream:
+                self._opened_at = trio.current_time()
+                if self._asking is not None:
+                    self._asking.opening(opened=True)
+                async for sse in stream:
+                    # An event without an id of its own carries on the one before it, and is not the same event.
+                    own = sse if sse.id != last_id else msgspec.structs.replace(sse, id="")
+                    last_id = sse.id
+                    brought = await self._take(own) or brought
+                raise StreamLost("the server ended the event stream")
+        except WEATHER as exc:
+            if not brought or isinstance(exc, ApiError):
                 raise
-            return over
+            source.pauses.note("stream", exc)
+            await self._reports.note("stream", exc)
+            return True
+        finally:
+            if self._asking is not None:
+                self._asking.lost()
 
-    return until_refused
+    async def _take(self, sse: ServerSentEvent) -> bool:
+        """Send what an event means, as far as it is new; whether it meant anything."""
+        events = self._source.interpret(sse)
+        if events is None:
+            # Not a greeting: what a new connection tells of the past comes after it.
+            if trio.current_time() - self._opened_at >= self._source.timing.poll_seconds:
+                self._beat_at = trio.current_time()
+            return False
+        before, self._heard_at = self._heard_at, trio.current_time()
 
+        def quiet() -> bool:
+            told_at = self._reports.polling_told_at
+            # Sent after what polling told, a sign of life shows that nothing older is still on its way.
+            return self._beat_at > told_at or trio.current_time() - max(before, told_at) >= CATCH_UP_SECONDS
 
-class Following(ABC, Generic[W]):
-    """The activities of the states in which a server is followed."""
+        if self._asking is not None and any(not isinstance(event, ForeignEventDropped) for event in events):
+            self._asking.heard_news()
+        await self._reports.stream_tells()
+        for event in events:
+            await self._send(event, quiet=quiet)
+        return True
 
-    @abstractmethod
-    async def source(self, visit: Visit[W]) -> Source[W]:
-        """What is followed in this visit, as the logged-in user; raises as `Api.as_user`."""
+    async def _send(self, event: Event, *, quiet: Callable[[], bool]) -> None:
+        if isinstance(event, StepObserved):
+            await self._reports.tell(event, current=quiet)
+        elif isinstance(event, EndReported):
+            await self._reports.tell_end(event)
+            self._ask_now()
+        elif not isinstance(event, ForeignEventDropped) or event.named not in self._source.context.foreign:
+            await self._source.visit.send(event)
 
-    async def watch_events(self, visit: Visit[W]) -> None:
-        """Follow the stream until it is lost, and find out beside it whether all is over already."""
-        await follow_and_look(await self.source(visit))
-
-    async def poll_status(self, visit: Visit[W]) -> None:
-        """Ask while the stream is away, and get it back."""
-        await poll_without_stream(await self.source(visit))
+    def _ask_now(self) -> None:
+        if self._asking is not None:
+            self._asking.ask_now()

@@ -1,28 +1,34 @@
 """What is followed: a server at its work, as one visit of a flow sees it.
 
 A machine that follows a server says three things of it, in a `Source` of its own: how its event stream is opened, what
-an event of that stream means, and what is asked in place of the stream. What is done with that is the same for all
-(`streaming.py`, `watching.py`).
+an event of that stream means, and what is asked. What is done with that is the same for all (`following.py`).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Final, Generic, Literal, TypeVar, cast
 
+import msgspec
 import trio
 
 from ...base.errors import CloudError
+from ...base.log import get_logger
 from ...engine.machine.parts import Event
 from ...engine.visit import Visit
 from ...errors import ApiError
 from ...io.http.polling import LONGEST_RETRY_AFTER
+from ...io.http.texts import shown
 from ...io.sse.decoder import EventStream, ServerSentEvent
-from ...machines.parts.watching import WatchingContext
+from ...machines.parts.progress import ProgressContext
 from ..outside import Timing
 
-W = TypeVar("W", bound=WatchingContext)
+logger = get_logger(__name__)
+
+W = TypeVar("W", bound=ProgressContext)
+T = TypeVar("T")
 
 Wanted = Literal["status", "stream"]
 """What a server is asked for: an answer, or its event stream. It may put us off for the one and not for the other."""
@@ -84,9 +90,38 @@ class Source(ABC, Generic[W]):
         """Open the event stream after the event with this id ("" for all of it)."""
 
     @abstractmethod
-    def interpret(self, sse: ServerSentEvent) -> Event | None:
-        """What an event of the stream means; None for nothing."""
+    def interpret(self, sse: ServerSentEvent) -> Sequence[Event] | None:
+        """What an event of the stream means, in facts for the table; None for one that only proves life."""
 
     @abstractmethod
     async def ask(self) -> Event | None:
         """Ask how far the server is: an event that leads out, an observation, or None for nothing."""
+
+
+class Agreed:
+    """Whether the API does not contradict what a stream reports and the status has no word for.
+
+    A tenant that is built and waits for its first image may be "still working" for the status call. So the report
+    counts when the API has answered so several times in a row after it.
+    """
+
+    NEEDED: Final = 3
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def takes(self, agrees: bool) -> bool:
+        """Take the next answer in; whether the report counts by now."""
+        self._count = self._count + 1 if agrees else 0
+        return self._count >= self.NEEDED
+
+
+def decode(sse: ServerSentEvent, names: frozenset[str], shape: type[T]) -> T | None:
+    """The record in an event of one of these names; None for other events (heartbeats) and for bad JSON."""
+    if sse.event not in names:
+        return None
+    try:
+        return msgspec.json.decode(sse.data, type=shape)
+    except (msgspec.DecodeError, RecursionError) as exc:
+        logger.warning("an event of the stream was skipped, it is not what the API promises: %s", shown(str(exc)))
+        return None

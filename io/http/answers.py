@@ -17,11 +17,14 @@ import httpx
 import msgspec
 
 from ...base.decoding import UNREADABLE
-from ...base.redaction import printable, redact, register_secret
+from ...base.redaction import redact, register_secret
 from ...base.remedies import Remedy
 from ...errors import ApiError, Network, NotAuthenticated, TokenExpired
 from .addresses import NOT_A_URL, without_query
+from .goaway import surely_refused
 from .messages import ErrorBody, Message
+from .proxies import Proxy
+from .texts import shown
 
 SKEW_WORTH_SAYING: Final = timedelta(minutes=5)
 SHOWN_OF_A_BODY: Final = 500
@@ -58,9 +61,10 @@ def http_date(value: str) -> datetime | None:
     """Read an HTTP date (RFC 9110 section 5.6.7); None when it is not one."""
     try:
         moment = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
+        # Brought to UTC here: a date at the end of time may have none, and reckoning with it would fail later.
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError, TypeError, IndexError, AttributeError):
         return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def measure_skew(headers: httpx.Headers, now: datetime) -> timedelta | None:
@@ -89,12 +93,12 @@ def network_reason(exc: BaseException) -> str:
         if isinstance(found, OSError) and found.strerror:
             # trio puts the address before the reason, and the message names it already.
             number = found.errno if found.strerror.startswith("Error connecting to") else None
-            return redact(printable(found.strerror if number is None else os.strerror(number)))
+            return shown(found.strerror if number is None else os.strerror(number), SHOWN_OF_A_BODY)
         if isinstance(found, BaseExceptionGroup):
             found = cast("BaseExceptionGroup[BaseException]", found).exceptions[0]
         else:
             found = found.__cause__ or found.__context__
-    return redact(printable(str(exc))) or type(exc).__name__
+    return shown(str(exc), SHOWN_OF_A_BODY) or type(exc).__name__
 
 
 def request_id(response: httpx.Response) -> str | None:
@@ -106,13 +110,22 @@ def request_id(response: httpx.Response) -> str | None:
 
 
 def network_error(
-    exc: httpx.TransportError | httpx.InvalidURL | UnicodeError,
+    exc: Exception,
     where: str,
     *,
     sent: bool,
     request_id: str | None = None,
+    proxy: Proxy | None = None,
 ) -> Network:
-    """Translate what httpx says about a connection; raise the result `from` the original."""
+    """Translate what is said about a connection; raise the result `from` the original.
+
+    Args:
+        exc: What httpx raised, or h2 past it.
+        where: The request in words.
+        sent: Whether the request may have arrived.
+        request_id: The id it may be found under.
+        proxy: What it goes through, if anything.
+    """
     reason = network_reason(exc)
     if isinstance(exc, NOT_A_URL):
         # httpx reads a redirect's target also when it is not to follow it.
@@ -130,10 +143,21 @@ def network_error(
         )
         error.retryable = False
         return error
+    if proxy is not None and isinstance(exc, httpx.ProxyError | httpx.ConnectError | httpx.ConnectTimeout):
+        did = "refused to connect" if isinstance(exc, httpx.ProxyError) else "cannot be reached"
+        return Network(
+            f"{where}: the proxy {proxy.address} {did}: {reason}",
+            sent=False,
+            request_id=request_id,
+            hint=proxy.hint,
+            remedy=Remedy("check_proxy_variable", {"variable": proxy.variable}),
+        )
     if isinstance(exc, httpx.ConnectTimeout):
         return Network(f"{where}: the connection could not be made in time", sent=sent, request_id=request_id)
     if isinstance(exc, httpx.ConnectError):
         return Network(f"{where}: cannot connect: {reason}", sent=sent, request_id=request_id)
+    if surely_refused(exc):
+        return Network(f"{where}: the server refused the request unprocessed", sent=False, request_id=request_id)
     if isinstance(exc, httpx.TimeoutException):
         return Network(f"{where}: no answer in time", sent=sent, request_id=request_id)
     return Network(f"{where}: the connection broke: {reason}", sent=sent, request_id=request_id)
@@ -144,9 +168,8 @@ def _is_html(headers: httpx.Headers, body: bytes) -> bool:
 
 
 def _quote(body: bytes) -> str:
-    """The first 500 characters of a body, fit to be shown. Redacted before it is cut, or half a token would escape."""
-    text = redact(printable(body.decode("utf-8", "replace")).strip())
-    return text if len(text) <= SHOWN_OF_A_BODY else text[:SHOWN_OF_A_BODY] + "…"
+    """The first 500 characters of a body, fit to be shown."""
+    return shown(body[: 4 * SHOWN_OF_A_BODY + 4].decode("utf-8", "replace").strip(), SHOWN_OF_A_BODY)
 
 
 def refusal(response: httpx.Response, body: bytes, where: str, now: datetime) -> ApiError:

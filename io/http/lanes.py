@@ -61,12 +61,18 @@ class Lanes:
         return len(self._open) + len(self._retired)
 
     @asynccontextmanager
-    async def lane(self) -> AsyncGenerator[Lane]:
-        """Reserve a place for one request, for as long as the block lasts."""
-        lane = next((each for each in self._open if each.carries < self._width and not each.retired), None)
+    async def lane(self, *, fresh: bool = False) -> AsyncGenerator[Lane]:
+        """Reserve a place for one request, for as long as the block lasts.
+
+        Args:
+            fresh: In a lane of its own, on a new connection that is closed afterwards.
+        """
+        found = (each for each in self._open if each.carries < self._width and not each.retired)
+        lane = None if fresh else next(found, None)
         if lane is None:
             lane = Lane(self._make())
-            self._open.append(lane)
+            lane.retired = fresh
+            (self._retired.add if fresh else self._open.append)(lane)
         lane.carries += 1
         try:
             yield lane

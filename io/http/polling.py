@@ -6,10 +6,6 @@ spreads them best: attempt n waits a uniformly random time between nothing and `
 `Retry-After` of the server is a lower bound on that, never a value to be exact about, so a little jitter comes on top
 of it.
 
-`Pace` is the wait between two questions that are answered. Somebody who has just asked, or has just had news, wants the
-next soon; while nothing changes the questions become rarer, up to a cap, so that a long wait costs the server little.
-A little jitter keeps clients that began together from asking together for ever.
-
 Nothing here sleeps and nothing looks at a clock: the caller waits, under its own deadline.
 """
 
@@ -23,25 +19,24 @@ from ...errors import ApiError, Network, NotAuthenticated
 LONGEST_RETRY_AFTER: Final = 300.0
 """Seconds. A `Retry-After` beyond this is cut down: a bug of the server must not stop a client for a year."""
 
-PACE_START: Final = 0.25
-PACE_CAP: Final = 2.0
-PACE_GROWTH: Final = 1.5
-PACE_JITTER: Final = 0.2
-"""The shape of `Pace`: its first and its longest wait as parts of the usual one, by how much a wait grows, and its
-jitter as a part of the wait."""
+_NOT_WORKED_ON: Final = frozenset({407, 408, 421, 425, 429})
 
 
 def may_have_happened(failure: Exception) -> bool:
     """Whether what was asked for may have been done although its one try failed.
 
-    It was not if nothing was sent, the token was not accepted, or the API refused (4xx): with 408 (RFC 9110 section
-    15.5.9: it had not all of the request), 425 (RFC 8470 section 5.2) and 429 (RFC 6585 section 4) only for now. A
-    redirect refuses nothing: 303 may say that what was asked for was done (RFC 9110 section 15.4.4).
+    It was not if nothing was sent, if the token was not accepted, or if the API itself refused (4xx in a body of its
+    own). What a proxy answers in the API's place tells nothing about the API, with a few exceptions: 407 (RFC 9110
+    section 15.5.8), 408 (15.5.9: not all of the request had come), 421 (15.5.20), 425 (RFC 8470 section 5.2) and 429
+    (RFC 6585 section 4) say that the request was not worked on. A redirect refuses nothing: 303 may say that what was
+    asked for was done (RFC 9110 section 15.4.4).
     """
     if isinstance(failure, Network):
         return failure.sent
     if isinstance(failure, ApiError):
-        return failure.status is None or not 400 <= failure.status < 500
+        if failure.status in _NOT_WORKED_ON:
+            return False
+        return failure.code is None or failure.status is None or not 400 <= failure.status < 500
     return not isinstance(failure, NotAuthenticated)
 
 
@@ -80,36 +75,3 @@ class Backoff:
         if retry_after is None:
             return self.rng.uniform(0.0, bound)
         return min(max(retry_after, 0.0), LONGEST_RETRY_AFTER) + self.rng.uniform(0.0, min(bound, self._base))
-
-
-class Pace:
-    """How long to wait between two questions that are answered: soon after news, less often while nothing changes.
-
-    Waits grow by half from a quarter of `usual` to twice `usual`, each up to a fifth longer or shorter by chance.
-
-    Args:
-        usual: Seconds; what the waits are about (docs/reference/wire.md section 2 asks for 2).
-        rng: Where chance comes from; seed one of your own to make waits repeatable.
-
-    Raises:
-        ValueError: `usual` is negative: waits cannot be.
-    """
-
-    def __init__(self, usual: float = 2.0, rng: random.Random | None = None) -> None:
-        if usual < 0:
-            raise ValueError(f"waits cannot be negative: usual={usual}")
-        self._usual: Final = usual
-        self._rng: Final = random.Random() if rng is None else rng  # noqa: S311 -- as above
-        self._next = usual * PACE_START
-
-    def delay(self, *, news: bool) -> float:
-        """Return how many seconds to wait after an answer.
-
-        Args:
-            news: Whether it said anything new; then the waits begin from the shortest again.
-        """
-        if news:
-            self._next = self._usual * PACE_START
-        wait = self._next
-        self._next = min(wait * PACE_GROWTH, self._usual * PACE_CAP)
-        return wait * self._rng.uniform(1 - PACE_JITTER, 1 + PACE_JITTER)

@@ -17,6 +17,7 @@ from ...base.redaction import printable, redact
 from ...base.remedies import Remedy
 from ...errors import ApiError, TooLarge
 from .answers import request_id
+from .broken import broken
 
 _READ_OF_AN_ERROR: Final = 64 * 1024
 
@@ -29,7 +30,7 @@ async def unwind(chunks: AsyncIterator[bytes]) -> None:
     """
     with trio.CancelScope(shield=True) as scope:
         scope.cancel()
-        with suppress(StopAsyncIteration, httpx.TransportError):
+        with suppress(StopAsyncIteration, *broken()):
             while True:
                 await anext(chunks)
 
@@ -45,7 +46,7 @@ async def read_body(response: httpx.Response, limit: int, where: str) -> bytes:
     Raises:
         TooLarge: The body is over the limit; not more than the limit and one chunk was read.
         ApiError: It is compressed, though `identity` was asked for.
-        httpx.TransportError: The connection broke, or the body was cut off; for the caller to translate.
+        httpx.TransportError, H2Error: The connection broke, or the body was cut off; for the caller to translate.
     """
     check_encoding(response, where)
     announced = response.headers.get("content-length", "")
@@ -59,7 +60,7 @@ async def read_body(response: httpx.Response, limit: int, where: str) -> bytes:
 
 async def read_error(response: httpx.Response) -> bytes:
     """Read what there is, up to 64 KiB, of the body of an error: the status counts, the body only explains."""
-    with suppress(httpx.TransportError):
+    with suppress(*broken()):
         return bytes(await _read_up_to(response, _READ_OF_AN_ERROR))
     return b""
 

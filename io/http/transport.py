@@ -8,13 +8,15 @@ Theory of the retries: what may be repeated depends on what may already have hap
   call: a PUT of this API replaces a value by the same value, a DELETE removes what a name stands for, which nobody
   makes anew within seconds). The first try of a DELETE whose outcome is unknown may have done it: a 404 or 410 to the
   next one says that the thing is gone, which is what was asked for, and is no error then. To the first try it is one.
+- A request that the server surely did not process is sent again, too: the stream was refused (RFC 9113 section 8.7), or
+  the connection was ended before it (6.8; `goaway.py`), or a proxy refused the tunnel.
 - A POST acts each time it arrives: a purchase, a restart, a rotation. It is sent again only when it carries an
   `Idempotency-Key` and this server has shown, by `Idempotency-Supported: true`, that it answers a repetition instead of
   acting again. In every other case the outcome is unknown: the error is raised, and the flow, or the person, asks the
-  server what happened.
+  server what happened. So that this happens seldom, such a POST goes out on a connection of its own: one that was kept
+  may have been closed by the server a moment ago, which is only noticed when the answer stays away.
 
-A refused token is never tried twice. `Retry-After` is honoured while the budget lasts; beyond it the error says so at
-once instead of waiting first.
+A refused token is never tried twice. `Retry-After` is honoured within the budget; beyond it the error comes at once.
 
 The deadline of a request covers all of it. httpx's own timeouts are per read, and a server that sends a byte now and
 then would pass every one of them.
@@ -30,7 +32,7 @@ import ssl
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import httpx
 import msgspec
@@ -43,9 +45,12 @@ from ...errors import ApiError, JwtDecode, Network, NotAuthenticated, UnsafeUrl
 from .addresses import NOT_A_URL, is_loopback, without_query
 from .answers import decode_body, login_refusal, measure_skew, network_error, network_reason, refusal
 from .bodies import may_be_left
+from .broken import broken
+from .goaway import watch
 from .lanes import CLOSING_TIME, LANE_WIDTH, Lane, Lanes
 from .messages import Message
 from .polling import Backoff
+from .proxies import proxy_of
 from .reading import read_body, read_error
 from .retries import Retries
 from .tokens import token_expiry
@@ -62,7 +67,7 @@ T = TypeVar("T")
 
 
 class _OthersRetries(logging.Filter):
-    """Keeps stamina's line about our retries out of the log: ours says more. What others retry is left alone."""
+    """Keeps stamina's line about our retries out of the log: ours says more."""
 
     @override
     def filter(self, record: logging.LogRecord) -> bool:
@@ -122,19 +127,24 @@ class _Outgoing:
         """The id it may be found under, if it may have arrived."""
         return self.request.headers["X-Request-Id"] if self.sent else None
 
-    async def _trace(self, name: str, _info: object) -> None:
+    async def _trace(self, name: str, info: Mapping[str, Any]) -> None:
         step, _, stage = name.rpartition(".")
+        if stage == "complete" and step.endswith(".start_tls"):
+            watch(info["return_value"], self._retire)
         if step in _CONNECTING:
             if stage == "started":
                 await self._connects.acquire()
             else:
                 self._connects.release()
-        # The first byte of a request, over HTTP/1.1 or 2; also of a CONNECT to a proxy, so this errs to the safe side.
+        # The first byte of a request, over HTTP/1.1 or 2. A CONNECT to a proxy comes before it and is none.
         elif name.endswith("send_request_headers.started"):
-            self.sent = True
+            self.sent = self.sent or info["request"].method != b"CONNECT"
         # What fails or is cancelled after that leaves its half of the connection open.
         elif stage == "failed" and step.startswith("http2."):
-            self.lane.retired = True
+            self._retire()
+
+    def _retire(self) -> None:
+        self.lane.retired = True
 
 
 async def _close(response: httpx.Response, lane: Lane) -> None:
@@ -178,6 +188,7 @@ class Transport:
         self._backoff: Final = backoff
         self._connects: Final = trio.CapacityLimiter(CONNECTS_AT_ONCE)
         self._lanes: Lanes | None = None
+        self._proxy: Final = None if is_loopback(base) else proxy_of(base)
 
     def open(self) -> None:
         """Make the connection pool.
@@ -265,7 +276,8 @@ class Transport:
         # `Retries` keeps the budget: stamina's own timeout is only looked at after a wait that is already too long.
         @stamina.retry(on=retries.decide, attempts=self._attempts, timeout=None)
         async def attempt() -> Answer:
-            async with self._prepared(method, link, headers, content, authorized=authorized) as outgoing:
+            fresh = method == "POST" and not (key is not None and self.honours_idempotency)
+            async with self._prepared(method, link, headers, content, authorized=authorized, fresh=fresh) as outgoing:
                 with self._deadline(outgoing):
                     response = await self._send(outgoing)
                     try:
@@ -318,6 +330,7 @@ class Transport:
         content: bytes | None,
         *,
         authorized: bool,
+        fresh: bool = False,
     ) -> AsyncGenerator[_Outgoing]:
         """Put a request together and reserve its place; NotAuthenticated when it needs a token and there is none."""
         if self._lanes is None:
@@ -332,7 +345,7 @@ class Transport:
             if self._token is None:
                 raise NotAuthenticated(f"nobody is logged in, and {where} needs a token")
             every[b"Authorization"] = f"Bearer {self._token}".encode()
-        async with self._lanes.lane() as lane:
+        async with self._lanes.lane(fresh=fresh) as lane:
             request = may_be_left(lane.http.build_request(method, url, headers=every, content=content))
             yield _Outgoing(request, where, authorized=authorized, lane=lane, connects=self._connects)
 
@@ -348,8 +361,10 @@ class Transport:
                 sent=outgoing.sent,
                 request_id=outgoing.request_id,
             ) from exc
-        except (httpx.TransportError, *NOT_A_URL) as exc:
-            raise network_error(exc, outgoing.where, sent=outgoing.sent, request_id=outgoing.request_id) from exc
+        except (*broken(), *NOT_A_URL) as exc:
+            raise network_error(
+                exc, outgoing.where, sent=outgoing.sent, request_id=outgoing.request_id, proxy=self._proxy
+            ) from exc
 
     async def _send(self, outgoing: _Outgoing) -> httpx.Response:
         """Send once; the open 2xx response, to be closed by the caller, or the error it stands for."""

@@ -34,6 +34,7 @@ import trio
 
 from ...errors import StreamLost, TooLarge
 from ..http.answers import network_reason
+from ..http.broken import broken
 from ..http.reading import unwind
 
 MAX_LINE: Final = 8 * 1024 * 1024
@@ -351,6 +352,6 @@ class EventStream:
                 return await anext(self._chunks)
             except StopAsyncIteration:
                 raise StreamLost(f"{self._where}: the server ended the event stream") from None
-            except httpx.TransportError as exc:
+            except broken() as exc:
                 raise StreamLost(f"{self._where}: the event stream broke: {network_reason(exc)}") from exc
         raise StreamLost(f"{self._where}: the event stream fell silent for {self._idle_timeout:g} s")

@@ -29,6 +29,7 @@ from ...errors import ApiError, Network, UnsafeUrl
 from ..http.addresses import NO_HOST, NOT_A_URL, may_be_a_host, same_origin, without_query
 from ..http.answers import network_error, refusal, request_id
 from ..http.bodies import may_be_left
+from ..http.broken import broken
 from ..http.reading import check_encoding, read_error
 from .decoder import EventStream
 
@@ -188,7 +189,7 @@ async def _send(client: httpx.AsyncClient, request: httpx.Request, where: str, *
     auth = None if foreign else httpx.USE_CLIENT_DEFAULT
     try:
         return await client.send(may_be_left(request), stream=True, auth=auth, follow_redirects=False)
-    except httpx.TransportError as exc:
+    except broken() as exc:
         error = network_error(exc, where, sent=not isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout))
         error.recovery_hint = _HINT
         # A request that cannot be written down cannot be written down the next time either.

@@ -25,7 +25,7 @@ from systemprompt_cloud.flows.onboarding import start_onboarding
 from systemprompt_cloud.io.loopback.callback import MAX_HELD, listen_for_callback, new_nonce
 from systemprompt_cloud.io.loopback.pages import success_page
 
-from tests.support.rehearsal import open_rehearsal
+from tests.support.rehearsal import open_rehearsal, wait_parked
 
 pytestmark = pytest.mark.browser
 
@@ -131,7 +131,7 @@ async def test_a_pending_payment_turns_to_ready_before_the_persons_eyes(tmp_path
 
 
 async def test_a_pending_payment_that_fails_says_so_on_the_page(tmp_path: Path, browser: Browser) -> None:
-    """The waiting page turns to the failure, in the server's words."""
+    """The waiting page turns to the failure, in the server's words; the flow pauses, because it is paid."""
     faults = ["provisioning-failure:after=5"]
     async with (
         open_rehearsal(tmp_path, nobody=True, step_seconds=0.3, faults=faults) as rehearsal,
@@ -149,7 +149,9 @@ async def test_a_pending_payment_that_fails_says_so_on_the_page(tmp_path: Path, 
 
         url = (await rehearsal.wait_shown()).url
         assert "did not start" in await in_browser(lambda: pay(url))
-        assert (await flow.wait()).state == "failed"
+        said = (await wait_parked(flow)).user_message
+        assert said.startswith("paid, and the tenant")
+        assert "did not start" in said
 
 
 @pytest.mark.parametrize(
@@ -173,7 +175,7 @@ async def test_the_login_pages(tmp_path: Path, browser: Browser, decision: str, 
 
 
 async def test_a_declined_payment_says_so(tmp_path: Path, browser: Browser) -> None:
-    """The page and the flow agree."""
+    """The page and the flow agree; that nothing was paid is only the browser's word, so the flow pauses."""
     async with open_rehearsal(tmp_path, nobody=True) as rehearsal, rehearsal.open_engine() as engine:
         rehearsal.log_in()
         flow = await start_onboarding(engine, rehearsal.onboarding())
@@ -184,7 +186,7 @@ async def test_a_declined_payment_says_so(tmp_path: Path, browser: Browser) -> N
 
         url = (await rehearsal.wait_shown()).url
         assert await in_browser(lambda: decline(url)) == "Not paid"
-        assert (await flow.wait()).state == "denied"
+        assert "the API knows of no payment" in (await wait_parked(flow)).user_message
 
 
 async def test_reloading_the_callback_page_does_no_harm(tmp_path: Path, browser: Browser) -> None:

@@ -1,7 +1,8 @@
-"""A stream that comes and goes is told of when it stays away."""
+"""A trouble with the server is told of when it lasts."""
 
 from __future__ import annotations
 
+import pytest
 from systemprompt_cloud.cli.screen.steady import SETTLE_SECONDS, Steady
 from systemprompt_cloud.engine.history import Change
 
@@ -16,50 +17,56 @@ class Time:
         return self.now
 
 
-def change(event: str, before: str = "streaming", after: str = "streaming", flow: str = "f") -> Change:
+def change(event: str, after: str = "awaiting_tenant", flow: str = "f") -> Change:
     return Change(
-        flow=flow, seq=1, at="", machine="provisioning", kind="event", event=event, from_state=before, to_state=after
+        flow=flow,
+        seq=1,
+        at="",
+        machine="provisioning",
+        kind="event",
+        event=event,
+        from_state="awaiting_tenant",
+        to_state=after,
     )
 
 
-LOST = change("StreamLost", "streaming", "polling")
-BACK = change("StreamReturned", "polling", "streaming")
+LOST = change("StreamLost")
 
 
-def test_a_stream_that_is_back_soon_is_not_told_of() -> None:
-    """Neither that it was lost nor that it is back; what happens meanwhile is."""
+@pytest.mark.parametrize(
+    ("trouble", "after", "told"),
+    [
+        ("StreamLost", change("StreamReturned"), False),
+        ("StreamLost", change("TenantBecameReady", "fetching_secrets"), True),
+        ("StatusNotAnswered", change("StepObserved"), True),
+        ("StatusNotAnswered", change("TenantBecameReady", "fetching_secrets"), True),
+    ],
+)
+def test_a_trouble_that_is_over_soon_is_not_told_of(trouble: str, after: Change, told: bool) -> None:
+    """Neither that it began nor that it is over; what happens otherwise is."""
     time = Time()
     steady = Steady(time)
-    assert not steady.offer(LOST)
-    assert steady.holds("f")
-    assert steady.offer(change("StepObserved", "polling", "polling"))
+    assert not steady.offer(change(trouble))
     time.now += SETTLE_SECONDS - 0.1
     assert steady.settled() == []
-    assert not steady.offer(BACK)
+    assert steady.offer(after) is told
     time.now += 100.0
     assert steady.settled() == []
 
 
-def test_a_stream_that_stays_away_is_told_of_once() -> None:
-    """After two seconds; and then that it is back, at once."""
+def test_a_trouble_that_lasts_is_told_of_once() -> None:
+    """After two seconds from when it began, however often it was noted since; and then that it is over."""
     time = Time()
     steady = Steady(time)
     steady.offer(LOST)
-    time.now += SETTLE_SECONDS
+    assert steady.offer(change("StepObserved"))  # polling brings news; the stream is away all the same
+    time.now += SETTLE_SECONDS - 0.1
+    steady.offer(change("StreamLost"))
+    assert steady.settled() == []
+    time.now += 0.1
     assert steady.settled() == [LOST]
     assert steady.settled() == []
-    assert not steady.holds("f")
-    assert steady.offer(BACK)
-
-
-def test_what_the_flow_goes_on_to_is_told() -> None:
-    """Ready while the stream is away: the loss does not matter any more."""
-    time = Time()
-    steady = Steady(time)
-    steady.offer(LOST)
-    assert steady.offer(change("TenantBecameReady", "polling", "fetching_secrets"))
-    time.now += SETTLE_SECONDS
-    assert steady.settled() == []
+    assert steady.offer(change("StreamReturned"))
 
 
 def test_flows_do_not_disturb_each_other() -> None:
@@ -67,7 +74,7 @@ def test_flows_do_not_disturb_each_other() -> None:
     time = Time()
     steady = Steady(time)
     steady.offer(LOST)
-    steady.offer(change("StreamLost", "streaming", "polling", "g"))
-    steady.offer(change("StreamReturned", "polling", "streaming", "g"))
+    steady.offer(change("StreamLost", flow="g"))
+    steady.offer(change("StreamReturned", flow="g"))
     time.now += SETTLE_SECONDS
     assert steady.settled() == [LOST]

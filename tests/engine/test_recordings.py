@@ -97,7 +97,7 @@ async def test_every_point_is_resumed_by_the_engine(name: str, paths: CloudPaths
     flows = RECORDINGS[name].flows
     points = [(flow, count) for flow in flows for count in range(1, len(flow.moments) + 1)]
     rests: dict[str, Sequence[Record]] = {}
-    ends: dict[str, tuple[str, Context]] = {}
+    ends: dict[str, tuple[str, Context | None]] = {}
     with Journal(paths.journal) as journal:
         for flow, count in points:
             if flow.after(count).status == "ended":
@@ -107,7 +107,11 @@ async def test_every_point_is_resumed_by_the_engine(name: str, paths: CloudPaths
             records = [msgspec.structs.replace(record, flow=point) for record in flow.records]
             rests[point] = records[count:]
             machine = next(each for each in MACHINES if each.name == flow.row.machine)
-            ends[point] = (flow.row.state, machine.decode_context(flow.row.context))
+            # What an older table wrote is carried over, and told nothing: its events are none of today's.
+            today = RECORDED_BY_TODAY[machine.name]
+            stands = {old: new for each in machine.migrations for old, new in each.states.items()}
+            state = flow.row.state if today else stands.get(row.state, row.state)
+            ends[point] = (state, machine.decode_context(flow.row.context) if today else None)
             journal.write([lambda row=row, first=records[0]: journal.begin(row, first)])
             for record in records[1:count]:
                 journal.write([lambda row=row, record=record: journal.advance(row, row, record)])
@@ -117,7 +121,9 @@ async def test_every_point_is_resumed_by_the_engine(name: str, paths: CloudPaths
             await tell(engine, point, rest)
             # 0.1.0 knew no codes.
             known = msgspec.structs.replace(engine.context(point), problem_code="")
-            assert (engine.row(point).state, known) == ends[point]
+            state, wanted = ends[point]
+            assert engine.row(point).state == state
+            assert wanted is None or known == wanted
 
 
 async def tell(engine: Engine, flow: str, rest: Sequence[Record]) -> None:

@@ -158,7 +158,7 @@ def _silences(
     histories: dict[str, list[Record]],
     worker_kills: Sequence[float],
 ) -> Iterator[float]:
-    """Seconds without news for each flow whose stream broke while it was the flow's source.
+    """Seconds without news for each flow whose stream broke.
 
     A stream that breaks while it is being reopened does not count: polling continues at its pace.
     """
@@ -174,7 +174,7 @@ def _silences(
 
 
 def _is_loss(record: Record) -> bool:
-    return record.kind == "event" and record.name == "StreamLost" and record.from_state == "streaming"
+    return record.kind == "event" and record.name == "StreamLost"
 
 
 def _wrong_ends(plan: Plan, rows: Sequence[FlowRow]) -> Iterator[str]:

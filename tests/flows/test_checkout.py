@@ -85,7 +85,7 @@ async def test_a_paid_checkout_is_completed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("faults", "needs_deploy"), [([], True), (["needs-deploy"], True), (["drop-stream:after=4,outage=0.1"], None)]
+    ("faults", "needs_deploy"), [([], False), (["needs-deploy"], True), (["drop-stream:after=4,outage=0.1"], None)]
 )
 async def test_a_pending_payment_is_followed_to_its_tenant(
     tmp_path: Path, faults: list[str], needs_deploy: bool | None
@@ -106,35 +106,50 @@ async def test_a_pending_payment_is_followed_to_its_tenant(
 
 
 async def test_a_pending_payment_whose_tenant_fails(tmp_path: Path) -> None:
-    """`failed`, with the server's words."""
+    """Paid, so it is no end: paused with the server's words, and resumed to the same tenant when that was retried."""
     faults = ["provisioning-failure:after=3"]
     async with (
         open_rehearsal(tmp_path, browser=PENDING, faults=faults) as rehearsal,
         rehearsal.open_engine() as engine,
     ):
         rehearsal.log_in()
-        outcome = await run(engine, rehearsal)
-        assert outcome.state == "failed"
-        assert "did not start" in outcome.problem
+        flow = await start_checkout(engine, rehearsal.checkout())
+        with pytest.raises(FlowParked, match="did not start") as parked:
+            await flow.wait()
+        (tenant,) = rehearsal.cloud.tenants.values()
+        assert parked.value.state == "tenant_failed"
+        assert parked.value.remedy == Remedy("retry_tenant", {"tenant": tenant.id})
+        rehearsal.cloud.provision_again(tenant)
+        outcome = await (await start_checkout(engine, rehearsal.checkout())).wait()
+        assert outcome.result["tenant_id"] == tenant.id
+        assert rehearsal.cloud.ledger.checkouts == 1
 
 
 async def test_a_declined_payment(tmp_path: Path) -> None:
-    """`declined`, with the reason; no tenant."""
+    """The browser's word is asked about, and what it leaves open pauses the flow; no tenant."""
     async with open_rehearsal(tmp_path, browser=DECLINES) as rehearsal, rehearsal.open_engine() as engine:
         rehearsal.log_in()
-        outcome = await run(engine, rehearsal)
-        assert (outcome.state, outcome.problem) == ("declined", "payment_declined")
+        flow = await start_checkout(engine, rehearsal.checkout())
+        with pytest.raises(FlowParked, match="the browser reported payment_declined, and the API knows of no payment"):
+            await flow.wait()
+        assert flow.state == "payment_in_doubt"
         assert rehearsal.cloud.ledger.tenants == 0
         assert "Not paid" in (await rehearsal.wait_tab()).page
 
 
 async def test_nobody_pays(tmp_path: Path) -> None:
-    """`timed_out`, saying how long was waited."""
+    """Paused, saying how long was waited; the same command shows the same page again."""
     async with open_rehearsal(tmp_path, nobody=True) as rehearsal, rehearsal.open_engine() as engine:
         rehearsal.log_in()
-        outcome = await run(engine, rehearsal, timeout=0.2)
-        assert outcome.state == "timed_out"
-        assert "0.2 s" in outcome.problem
+        flow = await start_checkout(engine, rehearsal.checkout(timeout=0.2))
+        with pytest.raises(FlowParked, match=r"not paid within 0\.2 s") as parked:
+            await flow.wait()
+        assert parked.value.code == EXIT_PENDING
+        again = await start_checkout(engine, rehearsal.checkout())
+        assert again.id == flow.id
+        first, second = (await rehearsal.wait_shown(1)).url, (await rehearsal.wait_shown(2)).url
+        assert first == second
+        assert rehearsal.cloud.ledger.checkouts == 1
 
 
 # --- the order -----------------------------------------------------------------------------------------------------
@@ -272,7 +287,7 @@ async def test_a_waiting_page_hears_the_end(tmp_path: Path, faults: list[str]) -
     ):
         rehearsal.log_in()
         flow = await start_checkout(engine, rehearsal.checkout())
-        await wait_for_state(flow, "awaiting_tenant_streaming")
+        await wait_for_state(flow, "awaiting_tenant")
         context = flow.context
         assert isinstance(context, CheckoutContext)
         url = f"http://127.0.0.1:{context.port}/status/{context.checkout_session_id}"
@@ -352,9 +367,12 @@ async def test_a_refused_order_is_not_an_unknown_outcome(tmp_path: Path) -> None
         plans = [{"id": PLAN, "name": "Starter", "paddle_price_id": "pri_1"}]
         refusal = {"error": {"code": "too_many_tenants", "message": "this plan allows one tenant"}}
         server.plan(
-            JSONResponse(plans), JSONResponse({"user": {"id": "u", "email": "a@b.example"}}), JSONResponse(refusal, 422)
+            JSONResponse(plans),
+            JSONResponse({"user": {"id": "u", "email": "a@b.example"}}),
+            JSONResponse({"data": []}),
+            JSONResponse(refusal, 422),
         )
         outcome = await run(engine, rehearsal, api_url=server.url)
         assert outcome.state == "failed"
         assert "too_many_tenants: this plan allows one tenant" in outcome.problem
-        assert [request.method for request in server.requests] == ["GET", "GET", "POST"]
+        assert [request.method for request in server.requests] == ["GET", "GET", "GET", "POST"]

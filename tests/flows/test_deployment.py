@@ -7,19 +7,20 @@ import trio
 from systemprompt_cloud.base.errors import EXIT_LOGIN_NEEDED, EXIT_PENDING
 from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.flows.deployment import start_deployment
+from systemprompt_cloud.flows.steps.asking import IN_A_ROW
 
 from tests.support.deploying import APP_URL, TENANT, Desk, events
-from tests.support.rehearsal import IMAGE, wait_for_state
+from tests.support.rehearsal import CLIENT_ATTEMPTS, IMAGE, wait_for_state
 
 # --- whose "ready" it is -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("old", ["ready", "failed", "infrastructure_ready"])
 async def test_the_old_images_status_is_not_taken_for_the_new_ones(desk: Desk, old: str) -> None:
-    """What the status said before is not believed after the acceptance, until it has said something else."""
+    """What replicas still say of the image before is not believed: an end counts three times in a row only."""
     desk.cloud.before = old
-    desk.cloud.after = [old, old, old, "deploying", "deploying", "ready"]
-    outcome, happened = await desk.deploy_and_tell()
+    desk.cloud.after = [old, old, "deploying", old, old, "deploying", "ready", "ready", "ready"]
+    outcome, _ = await desk.deploy_and_tell()
     assert (outcome.state, outcome.verdict) == ("deployed", "success")
     assert outcome.result == {
         "tenant_id": TENANT,
@@ -27,34 +28,28 @@ async def test_the_old_images_status_is_not_taken_for_the_new_ones(desk: Desk, o
         "app_url": APP_URL,
         "repository": "registry.example/team",
     }
-    assert desk.cloud.looks == [old, old, old, old, "deploying", "deploying", "ready"]
-    assert "RolloutSeen" in happened
+    assert desk.cloud.looks == [old, old, old, "deploying", old, old, "deploying", "ready", "ready", "ready"]
 
 
-@pytest.mark.parametrize(("old", "new"), [("failed", "ready"), ("infrastructure_ready", "ready"), ("ready", "failed")])
-async def test_an_end_that_was_not_there_before_is_the_new_images(desk: Desk, old: str, new: str) -> None:
-    """A rollout that nobody saw at work is over when the status stands at another end."""
-    desk.cloud.before, desk.cloud.after = old, [new]
+async def test_an_image_that_crashes_is_not_told_as_running(desk: Desk) -> None:
+    """Ready in between, from a replica that is behind, then failed."""
+    desk.cloud.after = ["deploying", "ready", "deploying", "ready", "ready", "failed"]
     outcome, _ = await desk.deploy_and_tell()
-    assert outcome.state == ("deployed" if new == "ready" else "deployment_failed")
+    assert outcome.state == "deployment_failed"
 
 
-async def test_a_rollout_too_quick_to_be_seen_is_believed_after_a_while(desk: Desk) -> None:
-    """`ready` before and `ready` ever after: counted as the new image's when it has settled."""
+@pytest.mark.parametrize("status", [403, 404, 500, 503])
+async def test_any_other_answer_starts_the_count_anew(desk: Desk, status: int) -> None:
+    """Two in a row, an error, and three in a row: five looks that say ready."""
     desk.cloud.after = ["ready"]
-    outcome, happened = await desk.deploy_and_tell(settle=2.0)
-    assert outcome.state == "deployed"
-    assert happened[-2:] == ["DeadlinePassed", "Deployed"]
-    assert len(desk.cloud.looks) > 3
-
-
-async def test_somebody_elses_rollout_shows_nothing(desk: Desk) -> None:
-    """A server that was at work before it was asked may still be at that: its next `ready` is not believed at once."""
-    desk.cloud.before, desk.cloud.after = "deploying", ["deploying", "ready"]
-    outcome, happened = await desk.deploy_and_tell(settle=0.1)
-    assert outcome.state == "deployed"
-    assert "RolloutSeen" not in happened
-    assert happened[-2:] == ["DeadlinePassed", "Deployed"]
+    async with desk.open() as engine:
+        flow = await start_deployment(engine, desk.wanted())
+        await wait_for_state(flow, "rolling_out")
+        while len(desk.cloud.looks) < 3:  # the one before it was asked for, and two after that
+            await trio.lowlevel.checkpoint()
+        desk.cloud.refuses = {"status": [status] * CLIENT_ATTEMPTS}
+        assert (await flow.wait()).state == "deployed"
+    assert len(desk.cloud.looks) == 6
 
 
 async def test_a_word_nobody_knows_is_a_server_at_work(desk: Desk) -> None:
@@ -66,13 +61,20 @@ async def test_a_word_nobody_knows_is_a_server_at_work(desk: Desk) -> None:
     assert "StepObserved" in happened
 
 
-@pytest.mark.parametrize(("word", "end"), [("ready", "deployed"), ("failed", "deployment_failed")])
-async def test_the_answer_to_the_deployment_is_about_it(desk: Desk, word: str, end: str) -> None:
-    """`ready` and `failed` in the answer end the flow; the status is not asked again."""
-    desk.cloud.takes = [{"status": word, "app_url": APP_URL}]
+async def test_a_failure_in_the_answer_to_the_deployment_is_about_it(desk: Desk) -> None:
+    """`failed` there ends the flow; the status is not asked again."""
+    desk.cloud.takes = [{"status": "failed"}]
     outcome, _ = await desk.deploy_and_tell()
-    assert outcome.state == end
+    assert outcome.state == "deployment_failed"
     assert desk.cloud.looks == ["ready"]
+
+
+async def test_ready_in_the_answer_to_the_deployment_is_not_the_end(desk: Desk) -> None:
+    """The image runs when the status has said so, three times in a row."""
+    desk.cloud.takes, desk.cloud.after = [{"status": "ready", "app_url": APP_URL}], ["ready", "deploying", "ready"]
+    outcome, _ = await desk.deploy_and_tell()
+    assert outcome.state == "deployed"
+    assert desk.cloud.looks == ["ready", "ready", "deploying", "ready", "ready", "ready"]
 
 
 async def test_the_server_gives_up(desk: Desk) -> None:
@@ -100,7 +102,7 @@ async def test_a_rollout_that_takes_too_long_is_not_given_up(desk: Desk) -> None
         with pytest.raises(FlowParked) as parked:
             await flow.wait()
         assert (parked.value.kind, parked.value.code, parked.value.state) == ("StillPending", EXIT_PENDING, "overdue")
-        assert "does not run after 0.1 s; the last word was: pulling the image" in parked.value.user_message
+        assert "does not run after 0.1 s; last message: pulling the image" in parked.value.user_message
     desk.cloud.after = ["ready"]
     async with desk.open() as engine:
         outcome = await (await engine.resume(flow.id)).wait()
@@ -108,26 +110,27 @@ async def test_a_rollout_that_takes_too_long_is_not_given_up(desk: Desk) -> None
     assert len(desk.cloud.asked) == 1
 
 
-@pytest.mark.parametrize(("word", "end"), [("ready", "deployed"), ("failed", "deployment_failed")])
-async def test_the_last_question_finds_what_happened_between_two_looks(desk: Desk, word: str, end: str) -> None:
-    """When the time is up the server is asked once more, and what it says then counts."""
-    desk.cloud.after = ["deploying", "deploying", word]
-    async with desk.open(poll_seconds=30) as engine:
+async def test_the_last_questions_find_what_happened_between_two_looks(desk: Desk) -> None:
+    """When the time is up the server is asked three more times, and ready counts when all of them say so."""
+    desk.cloud.after = ["deploying", "ready"]
+    async with desk.open(poll_seconds=0.3) as engine:
         flow = await start_deployment(engine, desk.wanted(timeout=0.2))
-        assert (await flow.wait()).state == end
+        assert (await flow.wait()).state == "deployed"
         assert "DeadlinePassed" in events(flow)
 
 
-async def test_the_last_question_may_be_refused(desk: Desk) -> None:
-    """A tenant that is gone by then ends the wait."""
-    desk.cloud.after = ["deploying"]
-    async with desk.open(poll_seconds=30) as engine:
+@pytest.mark.parametrize("last", ["failed", "refused"])
+async def test_what_the_last_question_leaves_in_doubt_pauses(desk: Desk, last: str) -> None:
+    """One answer is not enough for a bad end: the flow is paused, and goes on when it is resumed."""
+    desk.cloud.after = ["deploying", "failed"] if last == "failed" else ["deploying"]
+    async with desk.open(poll_seconds=0.3) as engine:
         flow = await start_deployment(engine, desk.wanted(timeout=0.2))
-        await wait_for_state(flow, "rolling_out")
-        while len(desk.cloud.looks) < 3:
-            await trio.lowlevel.checkpoint()
-        desk.cloud.refuses = {"status": [404]}
-        assert (await flow.wait()).state == "deployment_failed"
+        await wait_for_state(flow, "asking_once_more")
+        if last == "refused":
+            desk.cloud.refuses = {"status": [404]}
+        with pytest.raises(FlowParked) as parked:
+            await flow.wait()
+        assert parked.value.state == "overdue"
 
 
 # --- refusals ------------------------------------------------------------------------------------------------------
@@ -139,21 +142,28 @@ async def test_the_last_question_may_be_refused(desk: Desk) -> None:
 )
 async def test_what_the_api_refuses_is_not_deployed(desk: Desk, what: str, status: int) -> None:
     """The flow ends with the server's words, before anything is waited for."""
-    desk.cloud.refuses = {what: [status]}
+    desk.cloud.refuses = {what: [status] * (1 if what == "deploy" else IN_A_ROW)}
     outcome, _ = await desk.deploy_and_tell()
     assert outcome.state == "deployment_failed"
     assert f"the server's words for {status}" in outcome.problem
     assert desk.cloud.asked == []
 
 
-@pytest.mark.parametrize("state", ["awaiting_rollout", "rolling_out"])
-async def test_a_tenant_that_vanishes_meanwhile_ends_the_wait(desk: Desk, state: str) -> None:
-    """404 while the status is watched: `deployment_failed`."""
-    desk.cloud.after = ["ready"] if state == "awaiting_rollout" else ["deploying"]
+@pytest.mark.parametrize("what", ["registry-token", "status"])
+async def test_a_replica_that_is_behind_refuses_nothing(desk: Desk, what: str) -> None:
+    """One 404 before anything was asked for: asked again."""
+    desk.cloud.refuses = {what: [404]}
+    outcome, _ = await desk.deploy_and_tell()
+    assert outcome.state == "deployed"
+
+
+async def test_a_tenant_that_vanishes_meanwhile_ends_the_wait(desk: Desk) -> None:
+    """404 while the status is watched, several times in a row: `deployment_failed`."""
+    desk.cloud.after = ["deploying"]
     async with desk.open() as engine:
         flow = await start_deployment(engine, desk.wanted())
-        await wait_for_state(flow, state)
-        desk.cloud.refuses = {"status": [404]}
+        await wait_for_state(flow, "rolling_out")
+        desk.cloud.refuses = {"status": [404] * IN_A_ROW}
         assert (await flow.wait()).state == "deployment_failed"
 
 
@@ -176,6 +186,6 @@ async def test_a_status_that_hiccups_is_asked_again(desk: Desk) -> None:
     desk.cloud.after = ["deploying", "ready"]
     async with desk.open() as engine:
         flow = await start_deployment(engine, desk.wanted())
-        await wait_for_state(flow, "awaiting_rollout")
+        await wait_for_state(flow, "rolling_out")
         desk.cloud.refuses = {"status": [503, 503, 500, 503]}
         assert (await flow.wait()).state == "deployed"

@@ -12,6 +12,7 @@ from systemprompt_cloud.base.remedies import Remedy
 from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.errors import DeploymentUnfinished, InvalidImage
 from systemprompt_cloud.flows.deployment import start_deployment
+from systemprompt_cloud.flows.steps.asking import IN_A_ROW
 from systemprompt_cloud.machines.deployment import DeploymentContext
 
 from tests.support.deploying import TENANT, TOKEN, Desk
@@ -145,11 +146,11 @@ async def test_a_conflict_with_oneself_is_no_refusal(desk: Desk) -> None:
 async def test_a_tenant_that_is_gone_meanwhile_ends_it(desk: Desk) -> None:
     """Interrupted while it was being asked for, and the tenant is not there any more: over, and not parked for good."""
     await left_after(desk, "StatusNoted")
-    desk.cloud.refuses = {"status": [404, 404]}
+    desk.cloud.refuses = {"status": [404] * 2 * IN_A_ROW}
     assert (await desk.deploy()).state == "deployment_failed"
 
 
-@pytest.mark.parametrize("after", ["StatusNoted", "DeploymentAccepted", "RolloutSeen"])
+@pytest.mark.parametrize("after", ["StatusNoted", "DeploymentAccepted", "StepObserved"])
 async def test_an_interruption_later_never_asks_twice_by_itself(desk: Desk, after: str) -> None:
     """Wherever it was left, the next run takes the same flow to its end with one deployment, keys or not."""
     desk.cloud.keys = after == "StatusNoted"
@@ -190,10 +191,10 @@ async def test_what_names_no_image_starts_nothing(desk: Desk) -> None:
         assert engine.journal.flows() == []
 
 
-@pytest.mark.parametrize("state", ["deploying", "awaiting_rollout", "rolling_out", "overdue"])
+@pytest.mark.parametrize("state", ["deploying", "rolling_out", "overdue"])
 async def test_it_can_be_cancelled_anywhere(desk: Desk, state: str) -> None:
     """`cancelled`, with the reason, wherever it stands."""
-    desk.cloud.after = ["ready"] if state == "awaiting_rollout" else ["deploying"]
+    desk.cloud.after = ["deploying"]
     async with desk.open() as engine:
         flow = await start_deployment(engine, desk.wanted(timeout=0.1 if state == "overdue" else 20.0))
         await wait_for_state(flow, state)

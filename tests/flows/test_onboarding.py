@@ -9,6 +9,7 @@ import msgspec
 import pytest
 import trio
 from systemprompt_cloud.base.errors import EXIT_LOGIN_NEEDED, EXIT_PENDING
+from systemprompt_cloud.base.remedies import Remedy
 from systemprompt_cloud.engine.engine import Engine
 from systemprompt_cloud.engine.errors import FlowBusy, FlowParked
 from systemprompt_cloud.engine.flow import Flow
@@ -18,9 +19,10 @@ from systemprompt_cloud.io.local.credentials import CloudCredentials
 from systemprompt_cloud.io.local.tenants import TenantStore
 from systemprompt_cloud.io.loopback.serving import bind_loopback
 from systemprompt_cloud.sandbox.browser import ScriptedBrowser
+from systemprompt_cloud.sandbox.provisioning import timeline
 
 from tests.support.ports import own_port
-from tests.support.rehearsal import CLIENT_ATTEMPTS, Rehearsal, open_rehearsal, wait_for_state
+from tests.support.rehearsal import CLIENT_ATTEMPTS, Rehearsal, open_rehearsal, wait_for_change, wait_for_state
 
 
 async def run(engine: Engine, rehearsal: Rehearsal, **changes: object) -> Outcome:
@@ -121,24 +123,108 @@ async def test_a_denied_login_denies_it(tmp_path: Path) -> None:
         assert rehearsal.cloud.ledger.checkouts == 0
 
 
-async def test_a_declined_payment_denies_it(tmp_path: Path) -> None:
-    """`denied`, naming the checkout; the login stands."""
+async def test_a_declined_payment_pauses_it(tmp_path: Path) -> None:
+    """The browser's word is no end: paused with its checkout, and the same command comes back to the same order."""
     person = ScriptedBrowser(payment="decline", patience=5)
     async with open_rehearsal(tmp_path, browser=person) as rehearsal, rehearsal.open_engine() as engine:
-        outcome = await run(engine, rehearsal)
-        assert (outcome.state, outcome.problem) == ("denied", "checkout: payment_declined")
-        assert rehearsal.paths.credentials.exists()
+        flow = await start_onboarding(engine, rehearsal.onboarding())
+        with pytest.raises(FlowParked, match="the browser reported payment_declined") as parked:
+            await flow.wait()
+        assert (parked.value.kind, parked.value.code) == ("OrderInDoubt", EXIT_PENDING)
+        rehearsal.browser = None
+        again = await start_onboarding(engine, rehearsal.onboarding())
+        assert again.id == flow.id
+        await rehearsal.wait_shown(3)  # the login, the payment page, and the same page again
+        assert rehearsal.shown[-1].url == rehearsal.shown[-2].url
+        assert rehearsal.cloud.ledger.checkouts == 1
 
 
-@pytest.mark.parametrize(("field", "machine"), [("login_timeout", "login"), ("payment_timeout", "checkout")])
-async def test_nobody_comes(tmp_path: Path, field: str, machine: str) -> None:
+async def test_nobody_logs_in(tmp_path: Path) -> None:
     """`timed_out`, naming what nobody came to."""
     async with open_rehearsal(tmp_path, nobody=True) as rehearsal, rehearsal.open_engine() as engine:
-        if machine == "checkout":
-            rehearsal.log_in()
-        outcome = await run(engine, rehearsal, **{field: 0.2})
+        outcome = await run(engine, rehearsal, login_timeout=0.2)
         assert outcome.state == "timed_out"
-        assert outcome.problem.startswith(f"{machine}: ")
+        assert outcome.problem.startswith("login: ")
+
+
+async def test_nobody_pays(tmp_path: Path) -> None:
+    """Paused: an order that nobody is known to have paid may still be paid."""
+    async with open_rehearsal(tmp_path, nobody=True) as rehearsal, rehearsal.open_engine() as engine:
+        rehearsal.log_in()
+        flow = await start_onboarding(engine, rehearsal.onboarding(payment_timeout=0.2))
+        with pytest.raises(FlowParked, match=r"not paid within 0\.2 s, and the API knows of no payment"):
+            await flow.wait()
+
+
+async def test_a_paid_tenant_that_fails_is_provisioned_again(tmp_path: Path) -> None:
+    """It never goes back to the checkout: paused with the tenant's name, and resumed with the same tenant."""
+    faults = ["provisioning-failure:after=2"]
+    async with open_rehearsal(tmp_path, faults=faults) as rehearsal, rehearsal.open_engine() as engine:
+        flow = await start_onboarding(engine, rehearsal.onboarding())
+        with pytest.raises(FlowParked, match="provisioning: The virtual machine did not start") as parked:
+            await flow.wait()
+        (tenant,) = rehearsal.cloud.tenants.values()
+        assert parked.value.remedy == Remedy("retry_tenant", {"tenant": tenant.id})
+        assert flow.state == "tenant_unready"
+        rehearsal.cloud.provision_again(tenant)
+        again = await start_onboarding(engine, rehearsal.onboarding())
+        assert again.id == flow.id
+        assert (await again.wait()).result["tenant_id"] == tenant.id
+        assert rehearsal.cloud.ledger.checkouts == 1
+
+
+async def test_the_next_command_continues_with_the_tenant_that_was_paid_for(tmp_path: Path) -> None:
+    """Cancelled after the payment, or ended well: no second order. A tenant removed here is no longer taken."""
+    async with open_rehearsal(tmp_path, step_seconds=60) as rehearsal, rehearsal.open_engine() as engine:
+        flow = await start_onboarding(engine, rehearsal.onboarding())
+        await wait_for_state(flow, "provisioning")
+        await flow.cancel("another day")
+        await flow.wait()
+        (tenant,) = rehearsal.cloud.tenants.values()
+        tenant.steps = timeline(0.0)
+        for _ in range(2):
+            outcome = await (await start_onboarding(engine, rehearsal.onboarding())).wait()
+            assert (outcome.state, outcome.result["tenant_id"]) == ("ready", tenant.id)
+        assert rehearsal.cloud.ledger.checkouts == 1
+        with TenantStore.updating(rehearsal.paths.tenants) as store:
+            store.remove_tenant(tenant.id)
+        another = await start_onboarding(engine, rehearsal.onboarding())
+        await wait_for_state(another, "checking_out")
+
+
+async def test_another_account_does_not_continue_with_somebody_elses_tenant(tmp_path: Path) -> None:
+    """The account is compared with the one that paid."""
+    async with open_rehearsal(tmp_path) as rehearsal, rehearsal.open_engine() as engine:
+        rehearsal.log_in()
+        assert (await run(engine, rehearsal)).succeeded
+        rehearsal.log_in(person=1)
+        await wait_for_state(await start_onboarding(engine, rehearsal.onboarding()), "checking_out")
+
+
+async def test_a_paid_tenant_the_api_no_longer_has(tmp_path: Path) -> None:
+    """Its own word, several times: a person decides whether another one is bought; without one it stays paused."""
+    questions: list[str] = []
+
+    async def yes(question: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        questions.append(question)
+        return True
+
+    async with open_rehearsal(tmp_path, step_seconds=60) as rehearsal:
+        async with rehearsal.open_engine() as engine:
+            flow = await start_onboarding(engine, rehearsal.onboarding())
+            await wait_for_state(flow, "provisioning")
+            (tenant,) = rehearsal.cloud.tenants.values()
+            rehearsal.cloud.delete(tenant)
+            with pytest.raises(FlowParked, match="tenant_not_found"):
+                await flow.wait()
+            flow = await engine.resume(flow.id)  # nobody to ask: the same tenant once more
+            with pytest.raises(FlowParked, match="tenant_not_found"):
+                await flow.wait()
+        async with rehearsal.open_engine(confirm=yes) as engine:
+            flow = await engine.resume(flow.id)
+            await wait_for_change(flow, lambda change: change.event == "TenantGivenUp")
+        assert questions == [f"The API no longer has the paid tenant {tenant.id}. Buy another one?"]
 
 
 async def test_a_tenant_that_is_not_ready_in_time(tmp_path: Path) -> None:
@@ -157,7 +243,6 @@ async def test_a_tenant_that_is_not_ready_in_time(tmp_path: Path) -> None:
     [
         ({"plan": "mars"}, [], "checkout: there is no plan 'mars'"),
         ({"region": "mars"}, [], "checkout: there is no region 'mars'"),
-        ({}, ["provisioning-failure:after=2"], "provisioning: The virtual machine did not start"),
     ],
 )
 async def test_what_fails_fails_it(tmp_path: Path, changes: dict[str, str], faults: list[str], problem: str) -> None:
@@ -237,8 +322,8 @@ async def test_resuming_the_child_resumes_the_whole(tmp_path: Path) -> None:
 
 
 async def test_a_token_that_ends_midway_asks_for_a_login(tmp_path: Path) -> None:
-    """401 while the tenant is made: exit code 4; after a login the same onboarding becomes ready."""
-    faults = ["unauthorized:path=/tenants/"]
+    """The status answers 401 while the tenant is made: exit code 4; after a login the same onboarding becomes ready."""
+    faults = ["unauthorized:path=/status"]
     async with open_rehearsal(tmp_path, faults=faults) as rehearsal, rehearsal.open_engine() as engine:
         flow = await start_onboarding(engine, rehearsal.onboarding())
         with pytest.raises(FlowParked) as parked:

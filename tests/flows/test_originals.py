@@ -222,12 +222,12 @@ async def test_a_redirect_uri_without_a_nonce_is_possible(tmp_path: Path) -> Non
 
 
 async def test_a_payment_that_was_declined(tmp_path: Path) -> None:
-    """`FlowFailed` in the state `declined`, and the caller's error page."""
+    """Paused, because the browser's word is no end, and the caller's error page."""
     browser = ScriptedBrowser(payment="decline", patience=5)
     async with open_rehearsal(tmp_path, browser=browser) as rehearsal, logged_in(rehearsal) as client:
         redirect_uri = checkout_redirect_uri(free_port())
         checkout = await order(client, redirect_uri)
-        with pytest.raises(FlowFailed) as caught:
+        with pytest.raises(FlowParked, match="payment_declined") as caught:
             await run_checkout_callback_flow(
                 client,
                 checkout,
@@ -236,7 +236,7 @@ async def test_a_payment_that_was_declined(tmp_path: Path) -> None:
                 directory=rehearsal.paths.directory,
                 open_browser=rehearsal.open_tab,
             )
-        assert caught.value.state == "declined"
+        assert caught.value.state == "payment_in_doubt"
         assert "Not paid" in (await rehearsal.wait_tab()).page
 
 

@@ -8,19 +8,22 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import trio
-from systemprompt_cloud.base.errors import EXIT_LOGIN_NEEDED, EXIT_PENDING
+from systemprompt_cloud.base.errors import EXIT_LOGIN_NEEDED
 from systemprompt_cloud.base.remedies import Remedy
 from systemprompt_cloud.engine.engine import Engine
 from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.engine.flow import Flow
 from systemprompt_cloud.engine.history import Outcome
 from systemprompt_cloud.flows.provisioning import start_provisioning
+from systemprompt_cloud.flows.steps.asking import IN_A_ROW
+from systemprompt_cloud.io.cloud.wire import ProvisioningEventType as Event
 from systemprompt_cloud.io.local.tenants import StoredTenant, TenantStore
 from systemprompt_cloud.machines.provisioning import ProvisioningContext
-from systemprompt_cloud.sandbox import views
+from systemprompt_cloud.sandbox import Fault, views
+from systemprompt_cloud.sandbox.faults import FaultPlan
 from systemprompt_cloud.sandbox.provisioning import MESSAGES, timeline
 
-from tests.support.rehearsal import CLIENT_ATTEMPTS, Rehearsal, open_rehearsal, wait_for_change
+from tests.support.rehearsal import Rehearsal, open_rehearsal, wait_for_change, wait_for_state
 
 EVENTS = "path=/events"
 
@@ -58,8 +61,14 @@ def known_steps(flow: Flow) -> list[str]:
 
 
 async def test_a_tenant_becomes_ready_and_is_stored(tmp_path: Path) -> None:
-    """Every step is seen once, in order; the tenant stands in tenants.json, 0600, with its secrets."""
-    async with open_rehearsal(tmp_path) as rehearsal, rehearsal.open_engine(idle_seconds=60.0) as engine:
+    """Every step is seen once, in order; the tenant stands in tenants.json, 0600, with its secrets.
+
+    The first question gets no answer: one that knows of the end would end the wait before the stream has told all.
+    """
+    async with (
+        open_rehearsal(tmp_path, faults=["error:path=/status"]) as rehearsal,
+        rehearsal.open_engine(idle_seconds=60.0, poll_seconds=2.0) as engine,
+    ):
         flow = await begin(engine, rehearsal)
         outcome = await flow.wait()
         (tenant,) = rehearsal.cloud.tenants.values()
@@ -114,8 +123,8 @@ async def test_whatever_becomes_of_the_stream_the_tenant_is_stored(tmp_path: Pat
         assert len(set(steps)) == len(steps)
 
 
-async def test_a_lost_stream_is_said_and_comes_back(tmp_path: Path) -> None:
-    """`streaming` to `polling` and back again, each a change a person can see."""
+async def test_a_lost_stream_is_noted_and_opened_again(tmp_path: Path) -> None:
+    """The loss is a row; the stream goes on after the last event's id, so nothing is told twice."""
     faults = [f"drop-stream:after=3,{EVENTS}"]
     async with (
         open_rehearsal(tmp_path, faults=faults, step_seconds=1000.0) as rehearsal,
@@ -125,14 +134,13 @@ async def test_a_lost_stream_is_said_and_comes_back(tmp_path: Path) -> None:
         tenant = rehearsal.buy()
         tenant.started -= 3 * 1000.0
         flow = await start_provisioning(engine, rehearsal.provisioning(tenant.id))
-        # The rest of the story waits for the stream: polling shall not come to the end before it is back.
-        await wait_for_change(flow, lambda change: change.event == "StreamReturned")
-        tenant.started -= 7 * 1000.0
+        await wait_for_change(flow, lambda change: change.event == "StreamLost")
+        tenant.started -= 6 * 1000.0
+        rehearsal.cloud.wake()
+        await wait_for_change(flow, lambda _: Event.INFRASTRUCTURE_READY in known_steps(flow))
+        tenant.started -= 1000.0
         rehearsal.cloud.wake()
         assert (await flow.wait()).succeeded
-        assert events(flow).count("StreamLost") == 1
-        assert events(flow).count("StreamReturned") == 1
-        # What was seen before the break is not sent again: the stream goes on after the last event's id.
         assert known_steps(flow) == list(MESSAGES)
 
 
@@ -146,8 +154,8 @@ async def test_a_busy_stream_is_tried_again_when_the_server_says(tmp_path: Path)
 
 
 async def test_a_token_that_ends_midway_parks_and_a_new_login_goes_on(tmp_path: Path) -> None:
-    """401 on the stream: exit code 4 and the command that mends it; after a login the same flow becomes ready."""
-    faults = [f"unauthorized:after=0,{EVENTS}"]
+    """401 on the status: exit code 4 and the command that fixes it; after a login the same flow becomes ready."""
+    faults = ["unauthorized:after=0,path=/status"]
     async with open_rehearsal(tmp_path, faults=faults) as rehearsal, rehearsal.open_engine() as engine:
         flow = await begin(engine, rehearsal)
         with pytest.raises(FlowParked) as parked:
@@ -157,6 +165,13 @@ async def test_a_token_that_ends_midway_parks_and_a_new_login_goes_on(tmp_path: 
         rehearsal.log_in()
         again = await engine.resume(flow.id)
         assert (await again.wait()).succeeded
+
+
+async def test_a_stream_that_refuses_the_token_is_no_reason_to_stop(tmp_path: Path) -> None:
+    """The status call has the word about the token."""
+    faults = [f"unauthorized:after=0,times=0,{EVENTS}"]
+    async with open_rehearsal(tmp_path, faults=faults) as rehearsal, rehearsal.open_engine() as engine:
+        assert (await run(engine, rehearsal)).succeeded
 
 
 async def test_the_server_gives_up(tmp_path: Path) -> None:
@@ -217,7 +232,7 @@ async def test_a_tenant_that_is_not_ready_in_time(tmp_path: Path) -> None:
     """What is paid for is not given up: asked once more, then parked with the last word; resumed, it waits on."""
     async with open_rehearsal(tmp_path, step_seconds=60) as rehearsal, rehearsal.open_engine() as engine:
         flow = await begin(engine, rehearsal, timeout=0.2)
-        with pytest.raises(FlowParked, match=r"not ready within 0\.2 s; the last word was: Payment received") as parked:
+        with pytest.raises(FlowParked, match=r"not ready within 0\.2 s; last message: Payment received") as parked:
             await flow.wait()
         assert (parked.value.kind, parked.value.code, parked.value.state) == ("StillPending", 8, "overdue")
         assert events(flow)[-2:] == ["DeadlinePassed", "StillWorking"]
@@ -294,43 +309,27 @@ async def test_a_lost_answer_about_the_database_is_asked_for_again(tmp_path: Pat
 # --- what parks it -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("path", "state"), [("/provisioned-secrets", "fetching_secrets"), ("/auth/me", "saving_tenant")]
-)
-async def test_an_api_that_speaks_html_after_the_wait_parks_it(tmp_path: Path, path: str, state: str) -> None:
-    """The page is called a page; nothing of it is stored, and the flow goes on when the API is back."""
-    faults = [f"content-type:path={path}"]
+@pytest.mark.parametrize("path", ["/provisioned-secrets", "/auth/me", "/status"])
+@pytest.mark.parametrize("fault", ["content-type", "error:status=503", "error:status=403", "error:status=404"])
+async def test_an_api_that_is_away_for_a_moment_is_asked_again(tmp_path: Path, path: str, fault: str) -> None:
+    """A portal, a failure or a replica that is behind, wherever: the tenant is stored with its secrets."""
+    name, _, rest = fault.partition(":")
+    faults = [f"{name}:{rest + ',' if rest else ''}path={path},times={IN_A_ROW - 1}"]
     async with open_rehearsal(tmp_path, faults=faults) as rehearsal, rehearsal.open_engine() as engine:
-        flow = await begin(engine, rehearsal)
-        with pytest.raises(FlowParked, match="HTML page") as parked:
-            await flow.wait()
-        assert parked.value.state == state
-        assert (await (await engine.resume(flow.id)).wait()).succeeded
+        outcome = await run(engine, rehearsal)
+        assert (outcome.state, outcome.result["warning"]) == ("ready", "")
+        assert stored(rehearsal).sync_token
 
 
-async def test_a_status_that_is_not_the_apis_parks_it(tmp_path: Path) -> None:
-    """While the stream is away, a portal answers for the API: parked with what to check, and resumed to the end."""
-    faults = [f"drop-stream:after=1,outage=1000,{EVENTS}", "content-type:path=/status,times=2"]
+@pytest.mark.parametrize("status", [403, 404, 410])
+async def test_a_tenant_that_runs_is_stored_without_its_secrets(tmp_path: Path, status: int) -> None:
+    """They are refused again and again: `ready`, with a warning and without a second state for it."""
+    faults = [f"error:status={status},path=/provisioned-secrets,times=0"]
     async with open_rehearsal(tmp_path, faults=faults) as rehearsal, rehearsal.open_engine() as engine:
-        flow = await begin(engine, rehearsal)
-        with pytest.raises(FlowParked, match="HTML page") as parked:
-            await flow.wait()
-        assert parked.value.state == "polling"
-        assert (await (await engine.resume(flow.id)).wait()).succeeded
-
-
-@pytest.mark.parametrize(
-    ("path", "state"), [("/provisioned-secrets", "fetching_secrets"), ("/auth/me", "saving_tenant")]
-)
-async def test_an_api_that_fails_after_the_wait_parks_it(tmp_path: Path, path: str, state: str) -> None:
-    """The tenant is ready and cannot be stored yet: parked where it stands, and resumed from there."""
-    faults = [f"error:path={path},times={CLIENT_ATTEMPTS}"]
-    async with open_rehearsal(tmp_path, faults=faults) as rehearsal, rehearsal.open_engine() as engine:
-        flow = await begin(engine, rehearsal)
-        with pytest.raises(FlowParked) as parked:
-            await flow.wait()
-        assert (parked.value.state, parked.value.code) == (state, EXIT_PENDING)
-        assert (await (await engine.resume(flow.id)).wait()).succeeded
+        outcome = await run(engine, rehearsal)
+        assert (outcome.state, outcome.result["secrets_missing"]) == ("ready", True)
+        assert "the tenant's secrets could not be fetched" in str(outcome.result["warning"])
+        assert stored(rehearsal).sync_token is None
 
 
 async def test_an_api_that_goes_down_midway_is_waited_for(tmp_path: Path) -> None:
@@ -355,15 +354,18 @@ async def test_a_corrupt_tenants_file_is_set_aside(tmp_path: Path) -> None:
 
 
 async def test_secrets_that_are_gone_are_said_to_be(tmp_path: Path) -> None:
-    """Somebody removed the vault while the flow was parked: it says so instead of storing half a tenant."""
-    faults = [f"error:path=/auth/me,times={CLIENT_ATTEMPTS}"]
-    async with open_rehearsal(tmp_path, faults=faults) as rehearsal, rehearsal.open_engine() as engine:
-        flow = await begin(engine, rehearsal)
-        with pytest.raises(FlowParked):
-            await flow.wait()
+    """Somebody removed the vault while the flow was interrupted: it says so instead of storing half a tenant."""
+    async with open_rehearsal(tmp_path) as rehearsal:
+        faults = Fault.parse("slow:seconds=1000,path=/auth/me")
+        async with rehearsal.open_engine() as engine:
+            flow = await begin(engine, rehearsal)
+            rehearsal.cloud.faults = FaultPlan([faults])
+            await wait_for_state(flow, "saving_tenant")
         shutil.rmtree(rehearsal.paths.vault)
-        again = await engine.resume(flow.id)
-        with pytest.raises(FlowParked) as parked:
-            await again.wait()
-        assert parked.value.kind == "VaultMissing"
+        rehearsal.cloud.faults = FaultPlan()
+        async with rehearsal.open_engine() as engine:
+            again = await engine.resume(flow.id)
+            with pytest.raises(FlowParked) as parked:
+                await again.wait()
+            assert parked.value.kind == "VaultMissing"
         assert not rehearsal.paths.tenants.exists()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from systemprompt_cloud.errors import ApiError, Network, NotAuthenticated, TooLarge
-from systemprompt_cloud.io.http.polling import LONGEST_RETRY_AFTER, Backoff, Pace, may_have_happened
+from systemprompt_cloud.io.http.polling import LONGEST_RETRY_AFTER, Backoff, may_have_happened
 
 
 def seeded(seed: int) -> random.Random:
@@ -18,7 +18,9 @@ def seeded(seed: int) -> random.Random:
 @pytest.mark.parametrize(
     ("failure", "open_question"),
     [
-        *((ApiError("refused", status=status), False) for status in (400, 404, 408, 409, 425, 429, 499)),
+        *((ApiError("refused", status=status, code="no"), False) for status in (400, 403, 404, 409, 422, 499)),
+        *((ApiError("a proxy's page", status=status), True) for status in (400, 403, 404, 409, 499)),
+        *((ApiError("not worked on", status=status), False) for status in (407, 408, 421, 425, 429)),
         *((ApiError("not done, or done", status=status), True) for status in (101, 301, 303, 307, 500, 503, 599)),
         (ApiError("done, and the answer makes no sense"), True),
         (TooLarge("done, and the answer is too large"), True),
@@ -30,7 +32,7 @@ def seeded(seed: int) -> random.Random:
 def test_only_a_refusal_and_a_request_that_never_left_prove_that_nothing_happened(
     failure: Exception, open_question: bool
 ) -> None:
-    """4xx says so; a redirect does not: 303 may answer what was done (RFC 9110 section 15.4.4)."""
+    """4xx says so in a body the API made, a proxy's does not; nor does a redirect (303: RFC 9110 section 15.4.4)."""
     assert may_have_happened(failure) is open_question
 
 
@@ -78,53 +80,3 @@ def test_negative_waits_are_refused() -> None:
     """A wait cannot be negative."""
     with pytest.raises(ValueError, match="negative"):
         Backoff(base=-1.0)
-
-
-# --- between two answers -------------------------------------------------------------------------------------------
-
-
-@given(st.lists(st.booleans(), max_size=30), st.integers(), st.floats(0.01, 60.0))
-def test_a_pace_stays_within_its_bounds(answers: list[bool], seed: int, usual: float) -> None:
-    """From a quarter of the usual wait to twice it, a fifth of jitter on top, whatever was answered."""
-    pace = Pace(usual, seeded(seed))
-    for news in answers:
-        assert 0.25 * 0.8 * usual <= pace.delay(news=news) <= 2.0 * 1.2 * usual
-
-
-def test_a_pace_grows_while_nothing_changes_and_is_quick_after_news() -> None:
-    """0.5, 0.75, 1.1, 1.7, 2.5, 3.8, 4, 4 s … about the usual two; news begins anew."""
-    pace = Pace(2.0, Unmoved())
-    quiet = [pace.delay(news=False) for _ in range(10)]
-    assert quiet == sorted(quiet)
-    assert quiet[0] == pytest.approx(0.5)
-    assert quiet[-1] == pytest.approx(4.0)
-    assert sum(quiet[:3]) < 2.5
-    assert pace.delay(news=True) == pytest.approx(0.5)
-    assert pace.delay(news=False) == pytest.approx(0.75)
-
-
-def test_clients_that_began_together_drift_apart() -> None:
-    """Of a hundred, no two ask at the same moment any more after ten questions."""
-    paces = [Pace(2.0, seeded(number)) for number in range(100)]
-    moments = [round(sum(pace.delay(news=False) for _ in range(10)), 3) for pace in paces]
-    assert len(set(moments)) > 95
-
-
-def test_sixty_questions_take_at_least_two_minutes() -> None:
-    """A server is asked no more often in all than every two seconds (docs/reference/wire.md section 2)."""
-    pace = Pace()
-    assert sum(pace.delay(news=False) for _ in range(60)) > 120.0
-
-
-def test_a_negative_pace_is_refused() -> None:
-    """A wait cannot be negative; nothing is a wait of its own, for tests."""
-    with pytest.raises(ValueError, match="negative"):
-        Pace(-1.0)
-    assert Pace(0.0).delay(news=False) == 0.0
-
-
-class Unmoved(random.Random):
-    """Chance without any."""
-
-    def uniform(self, a: float, b: float) -> float:
-        return (a + b) / 2

@@ -11,7 +11,7 @@ from tests.faults.crash_stage import Scenario, Stage, open_zygote
 from tests.support.length import by_length
 
 ONBOARDING = by_length(8, 1)
-STREAMS = by_length(12, 1)
+STREAMS = by_length(8, 1)
 DEPLOYMENT = by_length(5, 1)
 """One point in so many is tried, and not the same ones each time; `make test-long` and `make crash` try all."""
 
@@ -52,7 +52,7 @@ async def test_onboarding_survives_death_at_its_points(tmp_path: Path) -> None:
     ids=lambda scenario: scenario.flow,
 )
 async def test_broken_streams_make_no_difference(tmp_path: Path, scenario: Scenario) -> None:
-    """The same with event streams that break, fail and lie, at every twelfth point."""
+    """The same with event streams that break, fail and lie, at every eighth point."""
     survived(await try_some(scenario, tmp_path, STREAMS, lanes=3))
 
 

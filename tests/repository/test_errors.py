@@ -56,6 +56,7 @@ ProfileRequired            -s-  2
 SessionVersionMismatch     ---  1
 SessionsCorrupted          ---  1
 SignalTaken                ---  1
+OrderInDoubt               ---  8
 StillPending               ---  8
 StreamLost                 --r  1
 TableFailed                ---  1

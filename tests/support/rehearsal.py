@@ -181,7 +181,7 @@ class Rehearsal:
         """A checkout of the smallest plan, on this rehearsal's port for it."""
         port = self._checkout_port
         order = CheckoutContext(
-            api_url=self.url, plan=PLAN, region=REGION, port=port, timeout=20.0, tenant_timeout=20.0
+            api_url=self.url, plan=PLAN, region=REGION, port=port, timeout=20.0, tenant_timeout=20.0, look_timeout=0.3
         )
         return replace(order, **changes)
 
@@ -202,6 +202,7 @@ class Rehearsal:
             region=REGION,
             login_port=self._login_port,
             checkout_port=self._checkout_port,
+            look_timeout=0.3,
         )
         return replace(wanted, **changes)
 

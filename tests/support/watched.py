@@ -17,12 +17,11 @@ from systemprompt_cloud.engine.run import Run, run_state
 from systemprompt_cloud.engine.visit import Visit
 from systemprompt_cloud.errors import ApiError, Network
 from systemprompt_cloud.flows.services import Services
+from systemprompt_cloud.flows.steps.asking import IN_A_ROW, Ask
+from systemprompt_cloud.flows.steps.following import follow
 from systemprompt_cloud.flows.steps.source import Pauses, Source
-from systemprompt_cloud.flows.steps.streaming import follow_stream, poll_without_stream
-from systemprompt_cloud.flows.steps.watching import Ask
 from systemprompt_cloud.io.sse.decoder import EventStream, ServerSentEvent
-from systemprompt_cloud.machines.parts.watching import ORDER, StepObserved
-from systemprompt_cloud.machines.parts.watching import StreamLost as StreamWasLost
+from systemprompt_cloud.machines.parts.progress import FAILED, ORDER, EndReported, StepObserved
 from systemprompt_cloud.machines.provisioning import (
     PROVISIONING,
     ProvisioningContext,
@@ -40,7 +39,7 @@ T = TypeVar("T")
 HEARTBEAT = ServerSentEvent("heartbeat", "{}", "")
 SERVER = Network("gone", sent=True)
 BUSY = ApiError("busy", status=503, retry_after=7.0)
-GONE = ApiError("not there", status=404)
+GONE = ApiError("not there", status=404, code="tenant_not_found")
 
 
 class InMemory(Memory):
@@ -53,7 +52,7 @@ class InMemory(Memory):
 
     visit: Visit[Any]
 
-    def __init__(self, state: str = "streaming") -> None:
+    def __init__(self, state: str = "awaiting_tenant") -> None:
         super().__init__()
         self.state = state
         self.context = ProvisioningContext(api_url="http://127.0.0.1:1", tenant_id="t")
@@ -161,13 +160,13 @@ def sse(step: str, number: int) -> ServerSentEvent:
     return ServerSentEvent(event="provisioning", data=step, id=str(number))
 
 
-def progress(event: ServerSentEvent) -> Event | None:
+def progress(event: ServerSentEvent) -> Sequence[Event] | None:
     if event.event == "spoken":
         number = int(event.data)
-        return StepObserved(ORDER[number - 1], f"word {number}", "stream", event.id)
+        return [StepObserved(ORDER[number - 1], f"word {number}", "stream", event.id)]
     if event.event == "end":
-        return ProvisioningFailed("no")
-    return StepObserved(event.data, "", "stream", event.id) if event.event == "provisioning" else None
+        return [EndReported(FAILED, "no", event.id)]
+    return [StepObserved(event.data, "", "stream", event.id)] if event.event == "provisioning" else None
 
 
 def said(number: int) -> ServerSentEvent:
@@ -222,7 +221,7 @@ class Listing(Source[ProvisioningContext]):
         return self._streams(after)
 
     @override
-    def interpret(self, sse: ServerSentEvent) -> Event | None:
+    def interpret(self, sse: ServerSentEvent) -> Sequence[Event] | None:
         """Its progress."""
         return progress(sse)
 
@@ -232,22 +231,15 @@ class Listing(Source[ProvisioningContext]):
         return await self._ask()
 
 
-async def follow(host: InMemory, services: Services, streams: Streams, pauses: Pauses | None = None) -> Event:
-    """Follow a stream to its loss."""
-    return await follow_stream(Listing(host, services, streams, pauses=pauses), trio.Event())
-
-
-async def lose(host: InMemory, *, silent: bool = False) -> None:
-    """What led to the state in which a stream is got back."""
-    await host.deliver(StreamWasLost("first", silent=silent), 1)
-    host.enter()
-
-
-async def without_stream(
-    host: InMemory, services: Services, streams: Streams, ask: Ask, pauses: Pauses | None = None
+async def visit(
+    host: InMemory, services: Services, streams: Streams, ask: Ask = nothing_new, pauses: Pauses | None = None
 ) -> None:
-    """One visit of the polling state."""
+    """One visit of the state in which a server is followed; raises what stopped it."""
     source = Listing(host, services, streams, ask, pauses)
-    trouble = await run_state(host.run, [lambda _visit: poll_without_stream(source)])
+
+    async def activity(_visit: Visit[Any]) -> Event:
+        return await follow(source, {ProvisioningFailed: IN_A_ROW})
+
+    trouble = await run_state(host.run, [activity])
     if trouble is not None:
         raise trouble
