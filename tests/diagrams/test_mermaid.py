@@ -119,14 +119,16 @@ def test_an_end_keeps_the_colour_of_its_verdict() -> None:
 
 
 def test_an_arrow_taken_twice_has_both_numbers() -> None:
-    """A stream lost two times is one arrow with two numbers."""
+    """A time that ran out twice is one arrow with two numbers."""
     path = tell(
         PROVISIONING,
-        ("polling", "StreamLost"),
-        ("streaming", "StreamReturned"),
-        ("polling", "StreamLost"),
+        ("asking_once_more", "DeadlinePassed"),
+        ("overdue", "StillWorking"),
+        ("awaiting_tenant", "WaitResumed"),
+        ("asking_once_more", "DeadlinePassed"),
     )
-    assert "✔ 1,3 StreamLost" in arrows(mermaid(PROVISIONING, changes=path))["streaming", "polling"]
+    drawn = arrows(mermaid(PROVISIONING, changes=path))
+    assert "✔ 1,4 DeadlinePassed" in drawn["awaiting_tenant", "asking_once_more"]
 
 
 def test_a_row_for_any_state_is_marked_when_it_was_taken() -> None:
@@ -137,7 +139,7 @@ def test_a_row_for_any_state_is_marked_when_it_was_taken() -> None:
 
 def test_no_message_gets_into_the_drawing() -> None:
     """What a server said is not part of a machine's picture."""
-    path = tell(PROVISIONING, ("polling", "StreamLost", "words of the server"))
+    path = tell(PROVISIONING, ("awaiting_tenant", "StreamLost", "words of the server"))
     assert "words of the server" not in mermaid(PROVISIONING, changes=path)
 
 
@@ -145,7 +147,7 @@ def test_a_history_of_an_older_table_is_drawn_as_far_as_the_table_knows_it() -> 
     """Events and states that are gone are left out; the drawing is still one of this table."""
     drawing = mermaid(PROVISIONING, changes=tell(PROVISIONING, ("waiting_room", "TenantLeft")))
     assert "waiting_room" not in drawing
-    assert "    class streaming visited" in drawing
+    assert "    class awaiting_tenant visited" in drawing
 
 
 def test_a_state_the_machine_does_not_have_is_refused() -> None:

@@ -25,10 +25,11 @@ each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: 
 
 PROVISIONED: Final = tell(
     PROVISIONING,
-    ("streaming", "StepObserved", "Tenant registered"),
-    ("streaming", "StepObserved", "Database created"),
-    ("polling", "StreamLost", "the stream broke"),
-    ("streaming", "StreamReturned"),
+    ("awaiting_tenant", "StepObserved", "Tenant registered"),
+    ("awaiting_tenant", "StepObserved", "Database created"),
+    ("asking_once_more", "DeadlinePassed", "the time is up"),
+    ("overdue", "StillWorking"),
+    ("awaiting_tenant", "WaitResumed"),
     ("fetching_secrets", "TenantBecameReady", "ready"),
     ("saving_tenant", "SecretsFetched"),
     ("#intent", "01abc:6:save_tenant"),
@@ -43,22 +44,24 @@ def test_a_path_is_drawn_as_written_here() -> None:
     assert (
         draw_path(PROVISIONING, PROVISIONED)
         == """\
-           provisioning  01abc, 10.0 s, from 2026-03-01 12:00:00 UTC
-   0.00 s  ● streaming  following the event stream
+           provisioning  01abc, 11.0 s, from 2026-03-01 12:00:00 UTC
+   0.00 s  ● awaiting_tenant  waiting for the tenant
    2.00 s  │ 2 \N{MULTIPLICATION SIGN} StepObserved: Tenant registered · Database created
-           ▼ StreamLost: the stream broke
-   3.00 s  ● polling  asking for the status, the stream is away
-           ▼ StreamReturned
-   4.00 s  ● streaming  following the event stream
+           ▼ DeadlinePassed: the time is up
+   3.00 s  ● asking_once_more  the time is up: checking one last time
+           ▼ StillWorking
+   4.00 s  ● overdue  not ready in time: resume to wait longer
+           ▼ WaitResumed
+   5.00 s  ● awaiting_tenant  waiting for the tenant
            ▼ TenantBecameReady: ready
-   5.00 s  ● fetching_secrets  fetching the tenant's secrets
+   6.00 s  ● fetching_secrets  fetching the tenant's secrets
            ▼ SecretsFetched
-   6.00 s  ● saving_tenant  storing the tenant
+   7.00 s  ● saving_tenant  storing the tenant
            │ ◦ announced save_tenant
-   8.00 s  │ ‖ parked, Io: no space left on /home
-   9.00 s  │ ▸ resumed
+   9.00 s  │ ‖ parked, Io: no space left on /home
+   10.0 s  │ ▸ resumed
            ▼ TenantSaved
-   10.0 s  ✔ ready  the tenant is ready and stored  (success)
+   11.0 s  ✔ ready  the tenant is ready and stored  (success)
 """
     )
 
@@ -73,7 +76,7 @@ def test_a_path_can_be_drawn_in_ascii() -> None:
     """A terminal without Unicode gets the same picture in ASCII."""
     drawing = draw_path(PROVISIONING, PROVISIONED, ascii_only=True)
     assert drawing.isascii()
-    assert "o streaming" in drawing
+    assert "o awaiting_tenant" in drawing
     assert "2 x StepObserved: Tenant registered; Database created" in drawing
     assert "+ ready" in drawing
 
@@ -139,7 +142,7 @@ def test_children_are_drawn_inside_the_state_that_ran_them() -> None:
         draw_tree(MACHINES, [parent, stranger, child])
         == """\
            onboarding  01abc, 2.00 s, from 2026-03-01 12:00:00 UTC
-   0.00 s  ● checking_credentials  looking for credentials that still stand
+   0.00 s  ● checking_credentials  checking saved credentials
            ▼ CredentialsMissing
    1.00 s  ● logging_in  logging in
            │   ╭ login  01abc.login-2, 1.00 s
