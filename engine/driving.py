@@ -79,8 +79,10 @@ class Driving:
             logger.exception("flow %s cannot be driven", flow)
             failure = UnexpectedFailure(f"flow {flow} cannot be driven: {type(exc).__name__}: {exc}")
         finally:
-            if live.ended:
-                with trio.CancelScope(shield=True):
+            with trio.CancelScope(shield=True):
+                async with live.lock:  # a step that is being written is the last one, and may be the end
+                    live.stopped = live.stopped or not live.ended
+                if live.ended:
                     await discard_secrets(self._vault, flow)
             self._driven.settle(live, None if live.ended else failure)
         if not live.ended and live.row.owner is not None:
