@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Final
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from systemprompt_cloud.engine.journal.commits import Commits
 from systemprompt_cloud.engine.journal.journal import Journal
 
@@ -30,14 +30,14 @@ FOUND_AT: Final = {
     "flows_without_gates": 22,
     "keys_without_gates": 2,
     "cancels_what_is_driven": 0,
-    "claims_first": 23,
+    "claims_first": 80,
     "pauses_and_takes_events": 13,
     "resumes_what_is_pausing": 22,
     "pauses_are_written_once": 158,
     "inbox_waits_for_the_next_look": 37,
     "kept_events_stay": 67,
     "deadlines_follow_the_wall_clock": 16,
-    "intents_after_the_end": 202,
+    "intents_after_the_end": 192,
     "errors_are_swallowed": 4,
     "groups_fail_silently": 23,
     "signals_stay_in_the_inbox": 11,
@@ -48,6 +48,19 @@ FOUND_AT: Final = {
 }
 """The seeds that found them last: a short test run tries these first."""
 SIMPLE: Final = Plan(1, 1, "one", (Start(),), (Burst((Operation("start"),)),))
+
+CLOSED_WHILE_ENDING: Final = Plan(
+    seed=400709,
+    processes=1,
+    latency="threads",
+    starts=(Start(habit="keeps"),),
+    bursts=(
+        Burst((Operation("start"),)),
+        Burst((Operation("cancel", after=8),), gap=10),
+        Burst((Operation("close", times=5),)),
+    ),
+)
+"""An engine is closed while the end of a flow is being written: its secrets once stayed until another was opened."""
 
 
 @pytest.fixture
@@ -74,6 +87,7 @@ def test_random_operations_break_no_promise(carry_out: CarryOut) -> None:
 
 @settings(max_examples=by_length(40, 2000), deadline=None, suppress_health_check=QUIET)
 @given(plan=plans())
+@example(plan=CLOSED_WHILE_ENDING)
 def test_operations_of_hypothesis_break_no_promise(carry_out: CarryOut, plan: Plan) -> None:
     """Hypothesis makes the operations, and as few of them as fail."""
     report = carry_out(plan)

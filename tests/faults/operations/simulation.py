@@ -11,7 +11,6 @@ import traceback
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
@@ -27,6 +26,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from typing_extensions import override
 
 from . import calls, spec
+from .clock import WallClock
 from .log import Log, Worked
 from .machines import Activities
 from .plan import QUIET, SHORT, Operation, Plan
@@ -60,32 +60,6 @@ class Report(msgspec.Struct, frozen=True):
     log: list[str]
     calls: int
     writes: int
-
-
-class WallClock(VirtualClock):
-    """The wall clock of a history: it can be set, which must move no deadline.
-
-    It gains a millisecond with every reading, so that ids made one after the other are in that order.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._ahead = timedelta()
-
-    @override
-    def now(self) -> datetime:
-        """The moment."""
-        self._ahead += timedelta(milliseconds=1)
-        return super().now() + self._ahead
-
-    @override
-    async def sleep_until(self, moment: datetime) -> None:
-        """Wait until `moment`, as it is seen from now."""
-        await trio.sleep(max(0.0, (moment - self.now()).total_seconds()))
-
-    def set_forward(self, hours: int) -> None:
-        """Set it forward, or back."""
-        self._ahead += timedelta(hours=hours)
 
 
 class _Work:
@@ -259,8 +233,6 @@ class Simulation:
         if operation.kind == "order":
             self._give_order(operation)
         elif operation.kind == "set_clock":
-            # Not while a start or a step is being written: until that is on disk its deadline is only a moment.
-            await wait_all_tasks_blocked()
             self._wall.set_forward(operation.times)
         elif not process.open:
             return
