@@ -233,6 +233,8 @@ class Simulation:
         if operation.kind == "order":
             self._give_order(operation)
         elif operation.kind == "set_clock":
+            # Not while a flow is started or steps: its deadline is a moment of this clock until something waits for it.
+            await wait_all_tasks_blocked()
             self._wall.set_forward(operation.times)
         elif not process.open:
             return
