@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, Protocol, TypeAlias
 
 from .claims import Claims
@@ -14,10 +14,10 @@ from .history import first_lines
 from .ids import new_flow_id
 from .journal.records import FlowRow
 from .ledger import Ledger
-from .live import LiveFlow
+from .live import LiveFlow, ResumeFlow
 from .machine.machine import Machine
 from .machine.parts import Context
-from .secrets import discard_secrets
+from .secrets import Removal
 from .starting import check_key, check_same_start, started_context
 from .steps import Why
 from .store import Ownership, Vault
@@ -25,12 +25,6 @@ from .visit import Program
 
 AfterEnd: TypeAlias = Literal["again", "return"]
 """What becomes of a key whose flow has ended: a new flow, or the ended one."""
-
-
-class ResumeFlow(Protocol):
-    """Takes a flow over and drives it; nothing when it is driven here."""
-
-    def __call__(self, flow: str, *, why: Why) -> Awaitable[None]: ...
 
 
 class EnlivenNew(Protocol):
@@ -47,6 +41,7 @@ class Beginnings:
         ledger: How they are written.
         claims: Which machines are known here.
         vault: Where their secrets are.
+        removal: Removes those of flows that never began.
         gates: The gates of flows and keys.
         driving: What drives them then.
         enliven: Makes a flow that can be driven.
@@ -59,6 +54,7 @@ class Beginnings:
         ledger: Ledger,
         claims: Claims,
         vault: Vault,
+        removal: Removal,
         gates: Gates,
         driving: Driving,
         *,
@@ -69,6 +65,7 @@ class Beginnings:
         self._ledger = ledger
         self._claims = claims
         self._vault = vault
+        self._removal = removal
         self._gates = gates
         self._driving = driving
         self._enliven = enliven
@@ -146,6 +143,6 @@ class Beginnings:
             await self._ledger.begin(row, record)
         except BaseException:  # also when it was cancelled between the two: no flow, no secrets
             if secrets:
-                await discard_secrets(self._vault, flow)
+                await self._removal.discard(flow)
             raise
         self._driving.set_going(self._enliven(self._claims.program(machine.name), row, context, read=read))

@@ -16,7 +16,7 @@ from .gates import Gates
 from .history import Outcome
 from .ids import child_flow_id, runs_inside, visit_of_child
 from .journal.records import FlowRow
-from .live import LiveFlow
+from .live import LiveFlow, ResumeFlow
 from .machine.machine import Machine
 from .machine.parts import Context
 from .starting import check_text, different_fields, started_context
@@ -29,12 +29,6 @@ class BeginChild(Protocol):
     """Writes a new flow and drives it; the caller is at its gate."""
 
     def __call__(self, flow: str, machine: Machine[Any], context: Context, *, parent: str) -> Awaitable[None]: ...
-
-
-class ResumeChild(Protocol):
-    """Takes a flow over and drives it; nothing when it is driven here."""
-
-    def __call__(self, flow: str, *, why: Why, repeating: str | None) -> Awaitable[None]: ...
 
 
 class WaitForChild(Protocol):
@@ -63,7 +57,7 @@ class Children:
         gates: Gates,
         *,
         begin: BeginChild,
-        resume: ResumeChild,
+        resume: ResumeFlow,
         wait: WaitForChild,
         check_known: Callable[[Machine[Any]], None],
     ) -> None:
@@ -120,9 +114,10 @@ class Children:
             False when nothing drives the flow here any more: it has to be taken over.
         """
         pausing = False
-        for child in await self._store.children(live.row.id):
-            if child.status != "ended" and visit_of_child(child.id) == live.row.incarnation:
-                driven = self._driven.driven(child.id)
-                if driven is None or not await self.ask_again(driven, why):
-                    pausing = True
+        for row in await self._store.children(live.row.id):
+            if row.status != "ended" and visit_of_child(row.id) == live.row.incarnation:
+                pausing = pausing or self._driven.driven(row.id) is None
+        for child in self._driven.children(live.row.id):  # also one that another process has ended since it was paused
+            if not await self.ask_again(child, why):
+                pausing = True
         return await live.ask_again(why, pausing=pausing)

@@ -53,5 +53,7 @@ class Driven:
             del self._children[parent][live.row.id]
             if not self._children[parent]:
                 del self._children[parent]
+            if not live.ended and parent in self._live:
+                self._live[parent].lost_child = True
         live.stopped = live.stopped or not live.ended
         live.settle(failure)

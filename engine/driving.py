@@ -18,9 +18,9 @@ from .driven import Driven
 from .errors import EngineClosed, FlowBusy, JournalError, UnexpectedFailure
 from .gates import Gates
 from .inbox import Inbox
-from .live import LiveFlow
-from .secrets import discard_secrets
-from .store import Ownership, Vault
+from .live import LiveFlow, ResumeFlow
+from .secrets import Removal
+from .store import Ownership
 
 logger = get_logger(__name__)
 
@@ -33,25 +33,26 @@ class Driving:
 
     Args:
         store: Where the flows are.
-        vault: Where their secrets are.
+        removal: Removes the secrets of those that have ended.
         driven: The flows that are driven here.
         gates: Each flow's gate.
         nursery: Where the tasks run.
     """
 
-    def __init__(self, store: Ownership, vault: Vault, driven: Driven, gates: Gates, nursery: trio.Nursery) -> None:
+    def __init__(self, store: Ownership, removal: Removal, driven: Driven, gates: Gates, nursery: trio.Nursery) -> None:
         self._store = store
-        self._vault = vault
+        self._removal = removal
         self._driven = driven
         self._gates = gates
         self._nursery = nursery
         self._inbox: Inbox
         self._children: Children
         self._cancel: Cancel
+        self._resume: ResumeFlow
 
-    def connect(self, inbox: Inbox, children: Children, cancel: Cancel) -> None:
-        """What is needed besides, and needs this: the inbox, the children, and how a child is cancelled."""
-        self._inbox, self._children, self._cancel = inbox, children, cancel
+    def connect(self, inbox: Inbox, children: Children, *, cancel: Cancel, resume: ResumeFlow) -> None:
+        """What is needed besides, and needs this: the inbox, the children, how a flow is cancelled and resumed."""
+        self._inbox, self._children, self._cancel, self._resume = inbox, children, cancel, resume
 
     def set_going(self, live: LiveFlow, *, resumed: bool = False) -> None:
         """Drive a flow that was just written as ours; `resumed` when its state was entered before."""
@@ -83,10 +84,10 @@ class Driving:
                 async with live.lock:  # a step that is being written is the last one, and may be the end
                     live.stopped = live.stopped or not live.ended
                 if live.ended:
-                    await discard_secrets(self._vault, flow)
+                    await self._removal.discard(flow)
             self._driven.settle(live, None if live.ended else failure)
         if not live.ended and live.row.owner is not None:
-            self._nursery.start_soon(self._pause_later, live, live.unwritten or failure)
+            self._nursery.start_soon(self._see_to, live, live.unwritten or failure)
 
     async def _cancel_stray(self, flow: str, reason: str) -> None:
         """Cancel a child of a visit that is over; what cannot be written is tried again, and nobody waits for that."""
@@ -119,24 +120,26 @@ class Driving:
                     await self._store.claim(live.row, None)
                     live.row = msgspec.structs.replace(live.row, owner=None)
 
-    async def _pause_later(self, live: LiveFlow, trouble: BaseException | None) -> None:
-        """Pause a flow that is driven no more and could not be written, unless it is driven again before that."""
+    async def _see_to(self, live: LiveFlow, trouble: BaseException | None) -> None:
+        """Pause a flow that is driven no more and could not be written; drive it if it was resumed before that."""
         flow = live.row.id
-        while True:
+        while self._driven.known(flow) is live:
             await trio.sleep(AGAIN_SECONDS)
-            async with self._gates.flow(flow):
-                if self._driven.known(flow) is not live:
-                    return
-                try:
-                    await live.park(trouble or EngineClosed(f"flow {flow} was stopped in state {live.row.state}"))
-                except CloudError as exc:
-                    logger.debug("%s cannot be paused yet: %s", flow, exc)
-                    if await self._moved(live):
-                        self._driven.forget(live)
-                        return
+            try:
+                if live.again is None:
+                    await self._pause(live, trouble or EngineClosed(f"{flow} was stopped in state {live.row.state}"))
                 else:
-                    self._driven.forget(live)
-                    return
+                    await self._resume(flow, why=live.again, repeating=live.repeating)
+            except CloudError as exc:
+                logger.debug("%s has to wait: %s", flow, exc)
+                if not await self._moved(live):
+                    continue
+            self._driven.forget(live)
+
+    async def _pause(self, live: LiveFlow, trouble: BaseException) -> None:
+        async with self._gates.flow(live.row.id):
+            if self._driven.known(live.row.id) is live:
+                await live.park(trouble)
 
     async def _moved(self, live: LiveFlow) -> bool:
         try:

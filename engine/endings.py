@@ -25,7 +25,7 @@ from .ledger import Ledger
 from .live import LiveFlow
 from .machine.parts import CancelRequested
 from .nursery import in_task
-from .secrets import discard_secrets
+from .secrets import Removal
 from .signals import ask_to_end
 from .store import Ownership, Vault
 from .versions import abandon
@@ -42,6 +42,7 @@ class Endings:
         claims: Which flows may be ended here.
         driven: Which are driven here.
         vault: Where their secrets are.
+        removal: Removes those of flows that have ended.
         gates: Each flow's gate.
         nursery: Where flows are cancelled.
         go_on: Drives a flow whose table does something before it ends.
@@ -54,6 +55,7 @@ class Endings:
         claims: Claims,
         driven: Driven,
         vault: Vault,
+        removal: Removal,
         gates: Gates,
         nursery: trio.Nursery,
         go_on: Callable[[LiveFlow], None],
@@ -66,6 +68,7 @@ class Endings:
         self._gates = gates
         self._nursery = nursery
         self._go_on = go_on
+        self._removal = removal
 
     async def cancel(self, flow: str, reason: str) -> bool:
         """Stop a flow, whoever drives it; see `Engine.cancel`.
@@ -164,7 +167,7 @@ class Endings:
             else:
                 ended = live.ended
                 if ended:
-                    await discard_secrets(self._vault, flow)
+                    await self._removal.discard(flow)
                 else:
                     await self._vault.make_known(flow)
                     self._go_on(live)
@@ -209,4 +212,4 @@ class Endings:
         if row.status != "ended":
             after, record = abandon(row, reason, self._ledger.clock.now())
             await self._ledger.advance(row, after, record)
-        await discard_secrets(self._vault, row.id)
+        await self._removal.discard(row.id)

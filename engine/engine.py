@@ -50,6 +50,7 @@ from .machine.machine import Machine
 from .machine.parts import Context, Event
 from .nursery import open_plain_nursery
 from .paths import Places, directory_maker
+from .secrets import Removal
 from .signals import inbox_text
 from .starting import check_text
 from .steps import Why
@@ -77,19 +78,21 @@ class Engine(Looking):
         self.clock = clock
         self.vault = vault
         # Threads of its own: activities on the disk may wait for what is kept here.
-        self._secrets = FileVault(vault, disk.another())
+        self._vault = FileVault(vault, disk.another())
+        removal = Removal(self._vault, nursery)
         self._disk = disk
         self._nursery = nursery
         self._gates = Gates()
         self._ledger = ledger
         self._claims = claims
-        self._driving = Driving(store, self._secrets, self._driven, self._gates, nursery)
+        self._driving = Driving(store, removal, self._driven, self._gates, nursery)
         self._endings = Endings(
             store,
             self._ledger,
             self._claims,
             self._driven,
-            self._secrets,
+            self._vault,
+            removal,
             self._gates,
             nursery,
             self._driving.set_going,
@@ -99,7 +102,8 @@ class Engine(Looking):
             store,
             self._ledger,
             self._claims,
-            self._secrets,
+            self._vault,
+            removal,
             self._gates,
             self._driving,
             enliven=self._enliven,
@@ -114,7 +118,7 @@ class Engine(Looking):
             wait=self.wait,
             check_known=self._claims.check_known,
         )
-        self._driving.connect(self._inbox, self._children, self._endings.cancel_wholly)
+        self._driving.connect(self._inbox, self._children, cancel=self._endings.cancel_wholly, resume=self._resume)
 
     async def begin(self) -> None:
         """Cancel the child flows that killed processes left behind, then watch the inbox; `open_engine` calls it."""
@@ -209,7 +213,7 @@ class Engine(Looking):
 
                 async def write(live: LiveFlow) -> None:
                     live.repeating = None if repeating == flow else repeating
-                    await take_up(live, self._secrets, self._claims.owner, repeat=repeating == flow, why=why)
+                    await take_up(live, self._vault, self._claims.owner, repeat=repeating == flow, why=why)
 
                 live = await self._claims.take_over(flow, write)
                 if not live.ended:
@@ -296,7 +300,7 @@ class Engine(Looking):
             row,
             context,
             ledger=self._ledger,
-            vault=self._secrets,
+            vault=self._vault,
             disk=self._disk,
             run_child=self._children.run,
             owner=self._claims.owner,

@@ -29,6 +29,15 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class ResumeFlow(Protocol):
+    """Takes a flow over and drives it; nothing when it is driven here.
+
+    `repeating` is the flow whose effect is repeated: this one, or one that runs inside it.
+    """
+
+    def __call__(self, flow: str, *, why: Why, repeating: str | None = None) -> Awaitable[None]: ...
+
+
 class RunChild(Protocol):
     """Runs a child flow of a flow's current visit to its end: begins it, or finds the one that this visit had begun and
     resumes it. Raises `FlowParked` when the child is paused."""
@@ -141,7 +150,7 @@ class LiveFlow(FlowSteps):
         async with self.lock:
             if self.stopped or self.settled.is_set():
                 return False
-            if pausing or (self.run is not None and self.run.trouble is not None):
+            if pausing or self.lost_child or (self.run is not None and self.run.trouble is not None):
                 self.again = why
             return True
 
@@ -164,7 +173,7 @@ class LiveFlow(FlowSteps):
         try:
             if self.ended or (visit is not None and visit.left):
                 return None
-            again, self.again = self.again, None
+            again, self.again, self.lost_child = self.again, None, False
             try:
                 if again is not None:
                     await self._resume(self.row.owner or "", repeat=self.repeating == self.row.id, why=again)

@@ -60,6 +60,7 @@ class FlowSteps:
         inherited: Those of them that an earlier process announced, or this one before it was stopped.
         cancelling: It is being cancelled: nothing else happens to it until its children have ended.
         decided: Set while it is not being cancelled.
+        lost_child: A child of the visit was stopped before its end: the flow is about to be paused.
         again: A resume that came while the flow was about to be paused: it is resumed at once.
     """
 
@@ -91,6 +92,7 @@ class FlowSteps:
         self.behind = False
         self.intents: frozenset[str] = frozenset()
         self.inherited: frozenset[str] = frozenset()
+        self.lost_child = False
         self.again: Why | None = None
         self.cancelling = False
         self.decided = trio.Event()
@@ -213,7 +215,7 @@ class FlowSteps:
         self.context = context
         if step.entered:
             self.intents = self.inherited = frozenset()
-            self.again = None
+            self.again, self.lost_child = None, False
             if self.run is not None:
                 self.run.leave()
             if self.kept and not self.ended:

@@ -290,8 +290,10 @@ class Answers:
                 if rows[-1].status != "ended" or outcome != (rows[-1].state, rows[-1].verdict):
                     yield f"it returned {outcome}, and the flow is {rows[-1].status} in {rows[-1].state}"
             case FlowParked():
-                if not any(row.status == "parked" for row in rows):
-                    yield "it was not paused"
+                wrote = self._log.wrote(call.flow, 0, call.end, "started", "resumed", "parked")
+                own = [record.kind for _, record in wrote if record.process == call.process]
+                if not any(row.status == "parked" for row in rows) and own[-1:] != ["parked"]:
+                    yield "it was not paused, and was not driven here until it was"
             case EngineClosed():
                 away = any(row.status != "ended" and not self._is_own(call, row) for row in rows)
                 if not away and not self._beginning(call):

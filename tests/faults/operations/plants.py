@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 import trio
 from systemprompt_cloud.base.moments import parse_moment
-from systemprompt_cloud.engine import drive, driving, endings
+from systemprompt_cloud.engine import drive
 from systemprompt_cloud.engine import engine as engine_module
 from systemprompt_cloud.engine import run as run_module
 from systemprompt_cloud.engine.claims import Claims
@@ -30,6 +30,7 @@ from systemprompt_cloud.engine.journal.journal import Journal
 from systemprompt_cloud.engine.journal.records import FlowRow, Record
 from systemprompt_cloud.engine.ledger import Ledger
 from systemprompt_cloud.engine.live import LiveFlow
+from systemprompt_cloud.engine.secrets import Removal
 from systemprompt_cloud.engine.visit import Intent
 
 Plant: TypeAlias = Callable[[ExitStack], None]
@@ -253,8 +254,7 @@ def sends_without_a_turn(stack: ExitStack) -> None:
 
 def secrets_after_the_end(stack: ExitStack) -> None:
     """The secrets of a flow that has ended are kept."""
-    for module in (driving, endings):
-        _leave_out(stack, module, "discard_secrets")
+    _leave_out(stack, Removal, "discard")
 
 
 def children_go_on(stack: ExitStack) -> None:

@@ -12,8 +12,6 @@ REFUSED: str = "refused"
 """The kind of the record of an event that was refused from an inbox; empty where there is none."""
 CANCEL_WINS: bool = True
 """Whether a parent that is cancelled ends cancelled, whatever becomes of its child."""
-REMOVES_AGAIN: bool = False
-"""Whether secrets that could not be removed are removed by the same engine later, and not only by the next one."""
 
 
 @cache

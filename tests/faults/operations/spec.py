@@ -125,9 +125,11 @@ def _wrong_secrets(simulation: Simulation, row: FlowRow, *, final: bool) -> Iter
     if row.status != "ended" or not (simulation.paths.vault / f"{row.id}.json").exists():
         return
     # A process that is killed between an end and the removal leaves it to the next engine that is opened, as does one
-    # that could not remove it.
-    failed = any(entry.what == "vault discard" and row.id in entry.flows for _, entry in simulation.log.failures)
-    left = any(process.dead for process in simulation.processes) or (failed and not semantics.REMOVES_AGAIN)
+    # that is closed and could not remove it.
+    failed = {
+        entry.process for _, entry in simulation.log.failures if entry.what == "vault discard" and row.id in entry.flows
+    }
+    left = any(process.dead or (process.number in failed and not process.open) for process in simulation.processes)
     if final or not left:
         yield f"{row.id} has ended, and its secrets are on disk"
 
