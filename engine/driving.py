@@ -15,7 +15,7 @@ from ..base.log import get_logger
 from .children import Children
 from .drive import Cancel, drive
 from .driven import Driven
-from .errors import EngineClosed, FlowBusy, JournalError, UnexpectedFailure
+from .errors import EngineClosed, FlowBusy, FlowParked, JournalError, UnexpectedFailure
 from .gates import Gates
 from .inbox import Inbox
 from .live import LiveFlow, ResumeFlow
@@ -73,7 +73,10 @@ class Driving:
                     resumed=resumed,
                 )
             if live.scope.cancelled_caught:
+                failure = EngineClosed(f"flow {flow} was stopped; it goes on when flow {live.row.parent} is resumed")
                 await self._release(live)
+            elif isinstance(failure, FlowParked):
+                await self._cancel_if_asked(live)
         except CloudError as exc:  # the store cannot be written: nothing changed, and `wait` raises this
             failure = exc
         except Exception as exc:
@@ -90,11 +93,11 @@ class Driving:
             self._nursery.start_soon(self._see_to, live, live.unwritten or failure)
 
     async def _cancel_stray(self, flow: str, reason: str) -> None:
-        """Cancel a child of a visit that is over; what cannot be written is tried again, and nobody waits for that."""
+        """Cancel a flow that nobody needs; what cannot be written is tried again, and nobody waits for that."""
         try:
             await self._cancel(flow, reason)
         except CloudError as exc:
-            logger.warning("the child flow %s goes on for now: %s", flow, exc)
+            logger.warning("flow %s is not cancelled yet: %s", flow, exc)
             self._nursery.start_soon(self._cancel_later, flow, reason)
 
     async def _cancel_later(self, flow: str, reason: str) -> None:
@@ -103,9 +106,9 @@ class Driving:
             try:
                 await self._cancel(flow, reason)
             except (JournalError, FlowBusy) as exc:
-                logger.debug("the child flow %s cannot be cancelled yet: %s", flow, exc)
+                logger.debug("flow %s cannot be cancelled yet: %s", flow, exc)
             except CloudError as exc:
-                logger.warning("the child flow %s cannot be cancelled: %s", flow, exc)
+                logger.warning("flow %s cannot be cancelled: %s", flow, exc)
                 return
             else:
                 return
@@ -116,9 +119,11 @@ class Driving:
             await self._children.stop(live.row.id)
             async with live.lock:
                 if not live.ended and not live.stopped:
-                    live.stopped = True
-                    await self._store.claim(live.row, None)
-                    live.row = msgspec.structs.replace(live.row, owner=None)
+                    try:
+                        await self._store.claim(live.row, None)
+                        live.row = msgspec.structs.replace(live.row, owner=None)
+                    finally:
+                        live.stopped = True
 
     async def _see_to(self, live: LiveFlow, trouble: BaseException | None) -> None:
         """Pause a flow that is driven no more and could not be written; drive it if it was resumed before that."""
@@ -135,6 +140,17 @@ class Driving:
                 if not await self._moved(live):
                     continue
             self._driven.forget(live)
+            await self._cancel_if_asked(live)
+
+    async def _cancel_if_asked(self, live: LiveFlow) -> None:
+        """Cancel a flow that was asked to end while it was being paused: whoever asked does not look again."""
+        try:
+            reason = await self._inbox.asked_to_end(live)
+        except CloudError as exc:  # whoever resumes it takes it
+            logger.warning("the inbox of flow %s cannot be read: %s", live.row.id, exc)
+            return
+        if reason is not None:
+            self._nursery.start_soon(self._cancel_stray, live.row.id, reason)
 
     async def _pause(self, live: LiveFlow, trouble: BaseException) -> None:
         async with self._gates.flow(live.row.id):

@@ -93,7 +93,9 @@ class Endings:
                     return True
                 live = self._driven.driven(flow)
                 if live is None and not await self._may_end(row, reason):
-                    return False
+                    if await self._will_see(row):
+                        return False
+                    continue
             if live is None:
                 await self._cancel_children(flow, reason)
                 with suppress(FlowBusy):  # another process was quicker: looked at anew
@@ -154,6 +156,15 @@ class Endings:
         except (IncompatibleFlow, TableFailed) as exc:
             logger.debug("flow %s will end without its table: %s", row.id, exc)
         return True
+
+    async def _will_see(self, row: FlowRow) -> bool:
+        """Whether the process that was asked to end a flow drives it still; it may just have paused it."""
+        row = await self._claims.existing(row.id)
+        try:
+            self._claims.refuse_busy(row)
+        except FlowBusy:
+            return True
+        return False
 
     async def _end_here(self, flow: str, reason: str) -> bool:
         known = self._driven.known(flow)

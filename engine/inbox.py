@@ -72,6 +72,11 @@ class Inbox:
                 return
         live.behind = False
 
+    async def asked_to_end(self, live: LiveFlow) -> str | None:
+        """Why a flow that was paused is to be cancelled, when its inbox asks for that. Raises `CloudError`."""
+        signals = await self._store.signals(live.row.id)
+        return next((reason for each in signals if (reason := _reason(live, each)) is not None), None)
+
     async def _look(self) -> None:
         for signal in await self._store.signals_for(self._owner, self._seen):
             self._seen = signal.id
@@ -108,12 +113,17 @@ class Inbox:
         """Take one signal; False when the flow is not driven here any more."""
         if signal.name != CANCEL:
             return await live.take(signal)
+        if (reason := _reason(live, signal)) is None:
+            return await live.take(signal)  # refused like any other that cannot be read
         try:
-            event = live.machine.decode_event(signal.body)
-        except Exception:  # noqa: BLE001 refused like any other that cannot be read
-            return await live.take(signal)
-        try:
-            reason = event.reason if isinstance(event, CancelRequested) else ""
             return await self._endings.cancel_driven(live, reason, signal=signal.id)
         except (EventNotAccepted, NotStorable, TableFailed):
             return await live.take(signal)  # kept or refused like any other
+
+
+def _reason(live: LiveFlow, signal: Signal) -> str | None:
+    try:
+        event = live.machine.decode_event(signal.body) if signal.name == CANCEL else None
+    except Exception:  # noqa: BLE001 the machine's own types decide what cannot be read
+        return None
+    return event.reason if isinstance(event, CancelRequested) else None

@@ -311,11 +311,14 @@ class FlowSteps:
             FlowBusy: Another process moved the flow meanwhile; nothing changed.
             JournalError: It could not be written; nothing changed.
         """
-        async with self.lock:
+        await self.acquire_decided()
+        try:
             if self.stopped or self.ended:
                 return False
-            if signal not in self.kept and not self.cancelling:
+            if signal not in self.kept:
                 await self._take(signal)
+        finally:
+            self.lock.release()
         return True
 
     async def _take(self, signal: Signal) -> bool:

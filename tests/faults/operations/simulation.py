@@ -165,6 +165,10 @@ class Simulation:
         self._numbers += 1
         return self._numbers
 
+    def has_ended(self, flow: str) -> bool:
+        """Whether a flow has ended; another process may remove its secrets then."""
+        return self.log.rows[flow][-1][1].status == "ended"
+
     def complain(self, problem: str) -> None:
         """A promise was broken."""
         self.problems.append(problem)
