@@ -97,7 +97,8 @@ class Endings:
                         return False
                     continue
             if live is None:
-                await self._cancel_children(flow, reason)
+                if not await self._cancel_children_of_undriven(row, reason):
+                    return False
                 with suppress(FlowBusy):  # another process was quicker: looked at anew
                     async with self._gates.flow(flow):
                         if self._driven.driven(flow) is None:
@@ -185,6 +186,30 @@ class Endings:
             if known is not None:
                 self._driven.forget(known)
         return ended
+
+    async def _cancel_children_of_undriven(self, row: FlowRow, reason: str) -> bool:
+        """Cancel the children of a flow that nobody drives.
+
+        Whoever resumes it meanwhile finds in its inbox that it is to end, before its activities see what became of its
+        children.
+
+        Returns:
+            False when another process drives it already, and was asked to end it.
+        """
+        if all(child.status == "ended" for child in await self._store.children(row.id)):
+            return True
+        asked = None
+        with suppress(EventNotAccepted):  # it has ended meanwhile, or too much waits already
+            asked = await ask_to_end(self._store, self._ledger.clock, row.id, reason)
+        if asked is not None and await self._will_see(row):
+            return False
+        try:
+            await self._cancel_children(row.id, reason)
+        except CloudError:
+            if asked is not None:
+                await self._store.drop(asked.id)
+            raise
+        return True
 
     async def _cancel_children(self, flow: str, reason: str) -> None:
         failures: list[CloudError] = []
