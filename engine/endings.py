@@ -198,17 +198,11 @@ class Endings:
         """
         if all(child.status == "ended" for child in await self._store.children(row.id)):
             return True
-        asked = None
-        with suppress(EventNotAccepted):  # it has ended meanwhile, or too much waits already
-            asked = await ask_to_end(self._store, self._ledger.clock, row.id, reason)
-        if asked is not None and await self._will_see(row):
-            return False
-        try:
-            await self._cancel_children(row.id, reason)
-        except CloudError:
-            if asked is not None:
-                await self._store.drop(asked.id)
-            raise
+        with suppress(EventNotAccepted):  # it has ended meanwhile
+            await ask_to_end(self._store, self._ledger.clock, row.id, reason)
+            if await self._will_see(row):
+                return False
+        await self._cancel_children(row.id, reason)
         return True
 
     async def _cancel_children(self, flow: str, reason: str) -> None:

@@ -169,6 +169,8 @@ class Engine(Looking):
     async def resume(self, flow: FlowId, *, repeat: bool = False, why: Why = "person") -> Flow:
         """Continue a flow from its current state; a child is resumed by resuming the flow that runs it.
 
+        One whose parent has ended is cancelled instead.
+
         Args:
             flow: Its id, or its handle.
             repeat: Repeat the outward effect whose result is unknown; only this flow's, not its children's.
@@ -185,7 +187,10 @@ class Engine(Looking):
         self._refuse_closed()
         flow = id_of(flow)
         row = leaf = await self._claims.existing(flow)
-        while row.parent is not None and (parent := await self.store.flow(row.parent)) and parent.status != "ended":
+        while row.parent is not None and (parent := await self.store.flow(row.parent)) is not None:
+            if parent.status == "ended":
+                await self._endings.cancel(row.id, "the flow it belonged to has ended")
+                return Flow(self, row.id)
             row = parent
         if repeat:
             self._claims.must_await_decision(leaf, driven=self.driven(leaf.id) is not None)
@@ -274,7 +279,8 @@ class Engine(Looking):
                 were not cancelled either.
             NotStorable: The reason is no text that can be stored.
             TableFailed: The update of that row raised, and the flow is driven here; nothing was changed.
-            JournalError: It could not be written; children that had ended before stay ended.
+            JournalError: It could not be written; children that had ended before stay ended, and whoever resumes the
+                flow may find that it is to end.
         """
         self._refuse_closed()
         check_text(reason, "reason")

@@ -14,7 +14,7 @@ import msgspec
 from ..base.clock import Clock
 from ..base.moments import moment_text
 from .errors import EventNotAccepted
-from .journal.records import FlowRow, Signal
+from .journal.records import FlowRow
 from .machine.machine import Machine
 from .machine.parts import CancelRequested, Event
 from .store import Ownership
@@ -37,7 +37,7 @@ def inbox_text(machine: Machine[Any], row: FlowRow, event: Event) -> str:
     return text
 
 
-async def ask_to_end(store: Ownership, clock: Clock, flow: str, reason: str) -> Signal:
-    """Ask whoever drives a flow, or resumes it, to end it; the signal once it is durable. Raises as `post`."""
+async def ask_to_end(store: Ownership, clock: Clock, flow: str, reason: str) -> None:
+    """Ask whoever drives a flow, or resumes it, to end it; returns when that is durable. Raises as `post`."""
     text = msgspec.json.encode(CancelRequested(reason)).decode()
-    return await store.post(flow, moment_text(clock.now()), CancelRequested.__name__, text)
+    await store.post(flow, moment_text(clock.now()), CancelRequested.__name__, text)
