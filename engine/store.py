@@ -114,10 +114,6 @@ class Ownership(Store, Protocol):
         """Signals to the flows that `owner` drives, numbered above `after`, the oldest first; a bounded number."""
         ...
 
-    def drop(self, signal: int) -> Awaitable[None]:
-        """Take a signal out of the inbox."""
-        ...
-
     async def orphans(self) -> Sequence[FlowRow]:
         """The unfinished children of flows that have ended."""
         ...

@@ -273,10 +273,6 @@ class Journal(Reading):
         insert = "INSERT INTO inbox (flow, at, name, body) VALUES (?, ?, ?, ?)"
         return self._writer.execute(insert, (flow, at, name, body)).lastrowid or 0
 
-    def drop_signal(self, signal: int) -> None:
-        """Take a signal out of the inbox."""
-        self._writer.execute(_DROP_SIGNAL, (signal,))
-
     # --- inside ---------------------------------------------------------------------------------------------------
 
     def _connect(self) -> sqlite3.Connection:

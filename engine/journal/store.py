@@ -100,10 +100,6 @@ class SqliteStore:
         """New signals to the flows of an owner; see `Ownership.signals_for`."""
         return self.journal.signals_for(owner, after)
 
-    def drop(self, signal: int) -> Coroutine[Any, Any, None]:
-        """Take a signal out of the inbox."""
-        return self.commits.write(partial(self.journal.drop_signal, signal))
-
     async def orphans(self) -> Sequence[FlowRow]:
         """The unfinished children of flows that have ended."""
         return self.journal.orphans()

@@ -108,9 +108,6 @@ class MemoryStore:
     async def signals_for(self, owner: str, after: int) -> Sequence[Signal]:
         return [each for each in self._inbox.values() if each.id > after and self._flows[each.flow].owner == owner]
 
-    async def drop(self, signal: int) -> None:
-        self._inbox.pop(signal, None)
-
     async def orphans(self) -> Sequence[FlowRow]:
         found = (each for each in self._flows.values() if each.parent is not None and each.status != "ended")
         return [each for each in found if each.parent in self._flows and self._flows[each.parent].status == "ended"]
