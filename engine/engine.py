@@ -189,6 +189,7 @@ class Engine(Looking):
         row = leaf = await self._claims.existing(flow)
         while row.parent is not None and (parent := await self.store.flow(row.parent)) is not None:
             if parent.status == "ended":
+                self._claims.refuse_busy(row)
                 await self._endings.cancel(row.id, "the flow it belonged to has ended")
                 return Flow(self, row.id)
             row = parent

@@ -14,6 +14,8 @@ from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.engine.machine.parts import ANY, CancelRequested, Context, Event, State, Verdict, on
 from systemprompt_cloud.engine.visit import Activity, Program, Visit, await_signal
 from systemprompt_cloud.io.local.paths import CloudPaths
+from systemprompt_cloud.testing.clock import VirtualClock
+from trio.testing import MockClock
 
 from tests.support.commits import WatchedCommits
 from tests.support.journey import JOURNEY, Journey, Left, events, journey, until
@@ -261,6 +263,31 @@ async def test_a_flow_of_another_process_is_cancelled_with_its_children(paths: C
         assert not any(shop.at_work.values())
         assert driver.journal.signals() == []
         assert await other.cancel(flow.id) is True
+
+
+async def test_a_flow_that_is_paused_while_it_is_asked_to_end_ends(
+    paths: CloudPaths, clock: VirtualClock, autojump_clock: MockClock
+) -> None:
+    """Its driver has not looked into the inbox yet when the activity fails: who asked was told that it will end."""
+    fails = trio.Event()
+
+    async def work(_: Visit[Any]) -> None:
+        await fails.wait()
+        raise TimeoutError("the work took too long")
+
+    program = Program(PLAIN, {"working": [work]})
+    async with (
+        open_engine(paths, [program], clock=clock, inline=True) as driver,
+        open_engine(paths, [program], clock=clock, inline=True) as other,
+    ):
+        flow = await driver.start(PLAIN, Context())
+        assert await other.cancel(flow.id, "from afar") is False
+        fails.set()
+        with pytest.raises(FlowParked):
+            await flow.wait()
+        await until(lambda: driver.row(flow.id).status == "ended")
+        assert [change.kind for change in flow.history] == ["started", "parked", "event"]
+        assert flow.state == "cancelled"
 
 
 async def test_a_hundred_cancels_from_afar_leave_one_signal(paths: CloudPaths) -> None:

@@ -9,6 +9,8 @@ from systemprompt_cloud.engine.machine.parts import Event
 from systemprompt_cloud.engine.visit import Visit
 from systemprompt_cloud.errors import Network
 from systemprompt_cloud.io.local.paths import CloudPaths
+from systemprompt_cloud.testing.clock import VirtualClock
+from trio.testing import MockClock
 
 from tests.support.parcel import PARCEL, Delivered, Fails, Labelled, Packed, Parcel, parcel
 from tests.support.rehearsal import wait_parked
@@ -103,3 +105,20 @@ async def test_secrets_that_cannot_be_removed_do_not_stop_the_flow(paths: CloudP
         with trio.fail_after(10):
             assert (await flow.wait()).state == "cancelled"
     assert any("are still kept" in line for line in logged)
+
+
+async def test_secrets_that_could_not_be_removed_are_removed_later(
+    paths: CloudPaths, clock: VirtualClock, autojump_clock: MockClock
+) -> None:
+    """The engine that could not remove them tries again, for as long as it is open."""
+    async with open_engine(paths, [parcel()], clock=clock, inline=True) as engine:
+        flow = await engine.start(PARCEL, Parcel(), secrets={"token": "a token"})
+        file = paths.vault / f"{flow.id}.json"
+        kept = file.rename(paths.vault.parent / "kept")
+        file.mkdir()
+        await flow.cancel()
+        await flow.wait()
+        file.rmdir()
+        kept.rename(file)
+        await trio.sleep(2)
+        assert not file.exists()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from systemprompt_cloud.engine.engine import Engine, open_engine
@@ -27,6 +29,8 @@ from systemprompt_cloud.engine.visit import Program, Visit, await_signal
 from systemprompt_cloud.io.local.paths import CloudPaths
 from systemprompt_cloud.testing.clock import VirtualClock
 from typing_extensions import override
+
+from tests.support.rows import flow_record
 
 
 class Called(Event, frozen=True):
@@ -106,6 +110,26 @@ async def test_a_process_that_dies_between_the_ends_of_parent_and_child_leaves_n
     async with open_engine(copied, [MINDING, PLAYING]) as engine:
         (child,) = engine.journal.children(flow.id)
         assert (engine.row(flow.id).status, child.status, child.state) == ("ended", "ended", "home")
+
+
+async def test_a_child_whose_parent_has_ended_is_cancelled_instead_of_resumed(paths: CloudPaths) -> None:
+    """A process died between the two ends while another was open, and somebody resumes the child there."""
+    async with open_engine(paths, [MINDING, PLAYING]) as other:
+        async with open_engine(paths, [MINDING, PLAYING]) as engine:
+            flow = await engine.start(PARENT, Context())
+            await flow.send(Called())
+            await wait_for_children(engine, flow.id)
+        row = other.row(flow.id)
+        ended = msgspec.structs.replace(
+            row, seq=row.seq + 1, state="resting", status="ended", verdict="success", owner=None
+        )
+        record = flow_record(row.id, ended.seq, name="GrewUp", to_state="resting", incarnation=ended.incarnation)
+        other.journal.write([partial(other.journal.advance, row, ended, record)])
+        (child,) = other.journal.children(flow.id)
+        assert child.status == "running"
+        resumed = await other.resume(child.id)
+        assert (await resumed.wait()).state == "home"
+        assert [change.kind for change in resumed.history] == ["started", "event"]
 
 
 async def wait_for_children(engine: Engine, flow: str) -> None:

@@ -152,7 +152,7 @@ def resumes_what_is_pausing(stack: ExitStack) -> None:
 
 def pauses_are_written_once(stack: ExitStack) -> None:
     """A pause that could not be written is not tried again: the flow belongs to a process that does not drive it."""
-    _leave_out(stack, Driving, "_pause_later")
+    _leave_out(stack, Driving, "_see_to")
 
 
 def inbox_waits_for_the_next_look(stack: ExitStack) -> None:
