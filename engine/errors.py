@@ -197,7 +197,7 @@ class TableFailed(CloudError, hint="Fix the guard or the update of that row; the
 class UnexpectedFailure(
     CloudError, hint="The flow is kept: `Engine.resume(flow)`. The traceback is in the log.", remedy="see_traceback"
 ):
-    """An exception nobody planned for; the flow is kept and its traceback is in the log."""
+    """An error that is none of ours: a bug in an activity or a table. The flow is kept."""
 
 
 class IncompatibleFlow(CloudError, hint="Finish it with the program and the version that started it, or cancel it."):

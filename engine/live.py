@@ -165,7 +165,7 @@ class LiveFlow(FlowSteps):
             CloudError: It could not be written. The flow is stopped all the same.
         """
         if not isinstance(exc, CloudError):
-            logger.error("%s met a failure nobody planned for in %s", self.row.id, self.row.state, exc_info=exc)
+            logger.error("%s failed in %s with an unexpected error", self.row.id, self.row.state, exc_info=exc)
         visit = None if self.run is None else self.run.visit
         trouble = Trouble.of(exc, frozenset() if visit is None else visit.withdrawn)
         body = msgspec.json.encode(trouble).decode()

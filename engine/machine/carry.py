@@ -64,7 +64,7 @@ def carry(
                     remedy=Remedy("fix_migration"),
                 ) from exc
     if state not in machine.states or machine.states[state].final:
-        raise IncompatibleFlow(f"{written} and stands in {state}, in which no flow can go on here; {here}")
+        raise IncompatibleFlow(f"{written} and is in the state {state}, which cannot be continued here; {here}")
     try:
         # Python's own JSON refuses NaN and infinities; msgspec would write null.
         carried = machine.decode_context(json.dumps(msgspec.to_builtins(data, str_keys=True), allow_nan=False))

@@ -60,7 +60,7 @@ class ResumePolicy(StrEnum):
     RECONCILE = "reconcile"
     """Ask the server for its result before anything else."""
     ASK = "ask"
-    """Park the flow until a person decides: repeat it or cancel."""
+    """Pause the flow until a person decides: repeat it or cancel."""
 
 
 Late: TypeAlias = Literal["restart", "continue"]

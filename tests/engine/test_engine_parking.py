@@ -73,7 +73,7 @@ async def test_a_failure_nobody_planned_for_is_in_the_log(paths: CloudPaths, log
         assert error.user_message.startswith("Oops: no:")
         assert "eyJ" not in error.user_message
         assert b"c2lnbmF0dXJl" not in engine.journal.path.read_bytes()
-    assert any("nobody planned for in packing" in line and "Traceback" in line for line in logged)
+    assert any("failed in packing with an unexpected error" in line and "Traceback" in line for line in logged)
 
 
 async def test_one_flow_parked_is_one_flow_parked(paths: CloudPaths) -> None:

@@ -83,8 +83,8 @@ def test_the_migration_for_one_table_goes_before_the_one_for_its_version() -> No
     ("version", "state", "context", "words"),
     [
         (1, "waiting", '{"euros":7}', r"version 1 \(f\).*version 3.*no migration"),
-        (2, "lost", '{"cents":1}', "stands in lost, in which no flow can go on here"),
-        (2, "paid", '{"cents":1}', "stands in paid, in which no flow can go on here"),
+        (2, "lost", '{"cents":1}', "is in the state lost, which cannot be continued here"),
+        (2, "paid", '{"cents":1}', "is in the state paid, which cannot be continued here"),
         (2, "paying", '{"cents":"many"}', "does not fit version 3"),
         (2, "paying", "{}", "does not fit version 3"),
     ],

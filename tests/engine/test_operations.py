@@ -29,7 +29,7 @@ MOST_HISTORIES: Final = 400
 FOUND_AT: Final = {
     "flows_without_gates": 22,
     "keys_without_gates": 2,
-    "cancels_what_is_driven": 0,
+    "cancels_what_is_driven": 1,
     "claims_first": 80,
     "pauses_and_takes_events": 13,
     "resumes_what_is_pausing": 22,

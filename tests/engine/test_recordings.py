@@ -167,7 +167,7 @@ def test_a_state_the_migration_forgot_is_told() -> None:
     newer = changed(LOGIN, Migration(LOGIN.version), rename={"verifying_token": "checking_token"})
     problems = check_recording(login(), [waiting(newer)])
     assert problems
-    assert all("stands in verifying_token, in which no flow can go on here" in problem for problem in problems)
+    assert all("is in the state verifying_token, which cannot be continued here" in problem for problem in problems)
     whole = changed(
         LOGIN,
         Migration(LOGIN.version, states={"verifying_token": "checking_token"}),
