@@ -290,9 +290,7 @@ class Answers:
                 if rows[-1].status != "ended" or outcome != (rows[-1].state, rows[-1].verdict):
                     yield f"it returned {outcome}, and the flow is {rows[-1].status} in {rows[-1].state}"
             case FlowParked():
-                wrote = self._log.wrote(call.flow, 0, call.end, "started", "resumed", "parked")
-                own = [record.kind for _, record in wrote if record.process == call.process]
-                if not any(row.status == "parked" for row in rows) and own[-1:] != ["parked"]:
+                if not any(row.status == "parked" for row in rows) and not self._just_paused(call):
                     yield "it was not paused, and was not driven here until it was"
             case EngineClosed():
                 away = any(row.status != "ended" and not self._is_own(call, row) for row in rows)
@@ -303,6 +301,21 @@ class Answers:
                     yield "no write failed"
             case _:
                 yield "that is no reason to stop waiting"
+
+    def _just_paused(self, call: Call) -> bool:
+        """Whether this process drove the flow until it was paused, and no resume of it has returned since."""
+        wrote = self._log.wrote(call.flow, 0, call.end, "started", "resumed", "parked")
+        own = [
+            record.kind
+            for number, record in wrote
+            if record.process == call.process and not (record.kind == "resumed" and self._unreturned(number, call))
+        ]
+        return own[-1:] == ["parked"]
+
+    def _unreturned(self, number: int, call: Call) -> bool:
+        """Whether what wrote entry `number` had not returned when a call began."""
+        others = (each for each in self._log.calls if each is not call and each.process == call.process)
+        return any(each.begin < number and (each.pending or each.end > call.begin) for each in others)
 
     def _beginning(self, call: Call) -> bool:
         """Whether the flow was just started or resumed, and nothing is done for it yet."""
