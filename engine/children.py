@@ -114,8 +114,8 @@ class Children:
             False when nothing drives the flow here any more: it has to be taken over.
         """
         pausing = False
-        for row in await self._store.children(live.row.id):
-            if row.status != "ended" and visit_of_child(row.id) == live.row.incarnation:
+        for row in await self._store.unfinished_children(live.row.id):
+            if visit_of_child(row.id) == live.row.incarnation:
                 pausing = pausing or self._driven.driven(row.id) is None
         for child in self._driven.children(live.row.id):  # also one that another process has ended since it was paused
             if not await self.ask_again(child, why):

@@ -112,9 +112,9 @@ async def cancel_strays(live: LiveFlow, store: Store, cancel: Cancel) -> None:
     One that cannot be stopped is logged, and stopped when the flow is resumed or has ended.
     """
     try:
-        for child in await store.children(live.row.id):
+        for child in await store.unfinished_children(live.row.id):
             visit = visit_of_child(child.id)
-            if child.status != "ended" and visit not in (None, live.row.incarnation):
+            if visit not in (None, live.row.incarnation):
                 await cancel(child.id, f"{live.machine.name} went on to {live.row.state}")
     except CloudError as exc:
         logger.warning("%s: a child of an earlier state goes on: %s", live.row.id, exc)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .live import LiveFlow
 
 
 class Driven:
-    """The flows one engine drives, or has just stopped driving because the journal could not be written."""
+    """The flows one engine drives, or has just stopped driving because the journal could not be written.
 
-    def __init__(self) -> None:
+    Args:
+        settled: Called with a flow when nothing of it runs here any more.
+    """
+
+    def __init__(self, settled: Callable[[LiveFlow], None]) -> None:
+        self._settled = settled
         self._live: dict[str, LiveFlow] = {}
         self._children: dict[str, dict[str, LiveFlow]] = {}
 
@@ -46,6 +51,7 @@ class Driven:
 
     def settle(self, live: LiveFlow, failure: Exception | None) -> None:
         """Nothing of the flow runs here any more; `failure` is why, when it has not ended."""
+        driven = self._live.get(live.row.id, live)
         if live.ended or live.row.status == "parked" or live.row.owner is None:
             self.forget(live)
         parent = live.row.parent
@@ -57,3 +63,5 @@ class Driven:
                 self._live[parent].lost_child = True
         live.stopped = live.stopped or not live.ended
         live.settle(failure)
+        if driven is live:  # else it was taken up again meanwhile, and whoever follows it goes on following it
+            self._settled(live)

@@ -196,7 +196,7 @@ class Endings:
         Returns:
             False when another process drives it already, and was asked to end it.
         """
-        if all(child.status == "ended" for child in await self._store.children(row.id)):
+        if not await self._store.unfinished_children(row.id):
             return True
         with suppress(EventNotAccepted):  # it has ended meanwhile
             await ask_to_end(self._store, self._ledger.clock, row.id, reason)
@@ -214,7 +214,7 @@ class Endings:
             except CloudError as exc:
                 failures.append(exc)
 
-        children = [child.id for child in await self._store.children(flow) if child.status != "ended"]
+        children = [child.id for child in await self._store.unfinished_children(flow)]
         if len(children) == 1:
             await self.cancel_wholly(children[0], reason)
         elif children:

@@ -71,7 +71,7 @@ class Engine(Looking):
         nursery: trio.Nursery,
         disk: Disk,
     ) -> None:
-        feed, driven = Feed(), Driven()
+        feed, driven = Feed(), Driven(self._settled)
         ledger = Ledger(store, clock, self._committed)
         claims = Claims(store, ledger, programs, owner.name, self._enliven)
         super().__init__(store, feed, driven, claims)
@@ -290,8 +290,13 @@ class Engine(Looking):
     # --- inside -----------------------------------------------------------------------------------------------------
 
     def _committed(self, row: FlowRow, record: Record) -> None:
-        if self.feed.heard:
+        if row.parent is not None and record.seq == 1:
+            self.feed.begun(row.id, row.parent)
+        if self.feed.hears(row.id):
             self.feed.publish(Change.of(row.machine, record))
+
+    def _settled(self, live: LiveFlow) -> None:
+        self.feed.settle(live.row.id, ended=live.ended)
 
     def _enliven(
         self,

@@ -1,32 +1,39 @@
-"""Who listens to what happens: subscribers get every change after its commit, in order, and slow ones lose nothing."""
+"""Who listens to what happens: subscribers get changes after their commit, in order, and slow ones lose nothing.
+
+Each flow has a list of those who follow it, so that a change costs what its own followers cost, however many flows are
+followed besides.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable
 from contextlib import contextmanager
 from heapq import merge
-from typing import Protocol
 
 import trio
 
 from .history import Change
-from .ids import runs_inside
-from .journal.records import FlowRow
 
 
-class Followed(Protocol):
-    """A flow that is driven here, as far as following it needs to know."""
+class Follower:
+    """The changes of one flow, and of those that run inside it if wanted, from when it was made.
 
-    @property
-    def row(self) -> FlowRow:
-        """The flow, as it was last written."""
-        ...
+    Args:
+        flow: The flow's id.
+        children: Whether a flow that runs inside it is followed too, from when it is begun.
 
-    @property
-    def settled(self) -> trio.Event:
-        """Set when nothing drives it here any more."""
-        ...
+    Attributes:
+        channel: What it brings; it ends when nothing drives the flow here any more.
+        flows: Which flows are followed.
+    """
+
+    __slots__ = ("channel", "children", "flow", "flows", "send")
+
+    def __init__(self, flow: str, *, children: bool) -> None:
+        self.flow = flow
+        self.children = children
+        self.flows: set[str] = set()
+        self.send, self.channel = trio.open_memory_channel[Change](float("inf"))
 
 
 class Feed:
@@ -34,10 +41,11 @@ class Feed:
 
     def __init__(self) -> None:
         self._subscribers: set[trio.MemorySendChannel[Change]] = set()
+        self._followers: dict[str, set[Follower]] = {}
 
     @contextmanager
     def subscribe(self) -> Generator[trio.MemoryReceiveChannel[Change], None, None]:
-        """Every change from now on, for as long as the block runs."""
+        """Every change of every flow from now on, for as long as the block runs."""
         send, receive = trio.open_memory_channel[Change](float("inf"))
         self._subscribers.add(send)
         try:
@@ -47,47 +55,82 @@ class Feed:
             send.close()
             receive.close()
 
-    @property
-    def heard(self) -> bool:
-        """Whether anybody listens."""
-        return bool(self._subscribers)
+    @contextmanager
+    def follow(self, flow: str, *, children: bool = False) -> Generator[Follower, None, None]:
+        """One flow's changes from now on, for as long as the block runs.
+
+        Args:
+            flow: Its id.
+            children: Also those of the flows that run inside it; those that run already have to be `add`ed.
+        """
+        follower = Follower(flow, children=children)
+        self.add(follower, flow)
+        try:
+            yield follower
+        finally:
+            for each in follower.flows:
+                self._drop(follower, each)
+            follower.send.close()
+            follower.channel.close()
+
+    def add(self, follower: Follower, flow: str) -> None:
+        """Have a follower get the changes of one more flow."""
+        follower.flows.add(flow)
+        self._followers.setdefault(flow, set()).add(follower)
+
+    def hears(self, flow: str) -> bool:
+        """Whether anybody listens to this flow."""
+        return bool(self._subscribers) or flow in self._followers
+
+    def begun(self, flow: str, parent: str) -> None:
+        """Called before the first change of a child flow is published: who follows its parent may follow it too."""
+        for follower in tuple(self._followers.get(parent, ())):
+            if follower.children:
+                self.add(follower, flow)
 
     def publish(self, change: Change) -> None:
         """Called after a commit, with what changed."""
         for subscriber in self._subscribers:
             subscriber.send_nowait(change)
+        for follower in self._followers.get(change.flow, ()):
+            follower.send.send_nowait(change)
+
+    def settle(self, flow: str, *, ended: bool) -> None:
+        """Called when nothing drives a flow here any more: who follows it has been told everything.
+
+        Args:
+            flow: Its id.
+            ended: Whether it has ended; nothing will be published of it again.
+        """
+        for follower in tuple(self._followers.get(flow, ())):
+            if follower.flow == flow:
+                follower.send.close()
+            if ended or follower.flow == flow:
+                follower.flows.discard(flow)
+                self._drop(follower, flow)
+
+    def _drop(self, follower: Follower, flow: str) -> None:
+        followers = self._followers.get(flow)
+        if followers is not None:
+            followers.discard(follower)
+            if not followers:
+                del self._followers[flow]
 
 
-async def follow(
-    channel: trio.MemoryReceiveChannel[Change],
-    past: Sequence[Sequence[Change]],
-    live: Followed | None,
-    *,
-    children: bool,
-) -> AsyncGenerator[Change, None]:
-    """One flow's changes, and its children's if wanted: their past, then what the channel brings, until it is over."""
-    seen: Counter[str] = Counter()
+async def follow(follower: Follower, past: Iterable[Iterable[Change]], *, over: bool) -> AsyncGenerator[Change, None]:
+    """A flow's changes: its past, and that of its children if wanted, then what follows, until it is over.
+
+    Args:
+        follower: What follows; begun before the past was read, so that nothing is missed between the two.
+        past: The history of each flow, in order.
+        over: Nothing drives the flow here, so nothing follows.
+    """
+    seen: dict[str, int] = {}
     for change in merge(*past, key=lambda change: change.at):  # a clock may be set back: a flow's own order stays
         seen[change.flow] = change.seq
         yield change
-    while live is not None and not (live.settled.is_set() and seen[live.row.id] >= live.row.seq):
-        change = await _next_or_settled(channel, live.settled)
-        if change is None or change.seq <= seen[change.flow]:
-            continue
-        if change.flow == live.row.id or (children and runs_inside(change.flow, live.row.id)):
-            seen[change.flow] = change.seq
+    if over:
+        return
+    async for change in follower.channel:
+        if change.seq > seen.get(change.flow, 0):
             yield change
-
-
-async def _next_or_settled(channel: trio.MemoryReceiveChannel[Change], settled: trio.Event) -> Change | None:
-    found: Change | None = None
-    async with trio.open_nursery() as nursery:
-
-        async def until_settled() -> None:
-            await settled.wait()
-            nursery.cancel_scope.cancel()
-
-        nursery.start_soon(until_settled)
-        found = await channel.receive()
-        nursery.cancel_scope.cancel()
-    return found

@@ -80,7 +80,7 @@ class Loading:
                 intents = await self._store.intents(row.id, row.incarnation)
             except JournalCorrupted as exc:  # what the flow has announced is not known; it can be ended all the same
                 raise IncompatibleFlow(f"flow {row.id}: {exc.user_message}", hint="Cancel the flow.") from exc
-            begun = Begun(intents, await self._store.children(row.id))
+            begun = Begun(intents, await self._store.unfinished_children(row.id))
         brought = self._bring(program, row, begun)
         migrated = None if brought.record is None else (row, brought.record)
         return self._enliven(program, brought.row, brought.context, migrated)

@@ -49,7 +49,8 @@ class Looking:
         if live is not None:
             return live.context
         row, journal = self._stored(flow), self.journal
-        return self._loading.read(row, Begun(journal.intents(flow, row.incarnation), journal.children(flow)))
+        begun = Begun(journal.intents(flow, row.incarnation), journal.unfinished_children(flow))
+        return self._loading.read(row, begun)
 
     def history(self, flow: FlowId) -> list[Change]:
         """Everything that happened to a flow, in order. Raises `FlowNotFound`."""
@@ -60,10 +61,15 @@ class Looking:
     async def changes(self, flow: FlowId, *, children: bool = False) -> AsyncGenerator[Change]:
         """A flow's changes, from its first to its last; see `Flow.changes`."""
         flow = id_of(flow)
-        with self.feed.subscribe() as channel:
+        with self.feed.follow(flow, children=children) as follower:
             row = self._stored(flow)
-            past = [self.history(each.id) for each in (self.journal.family(row) if children else [row])]
-            async with aclosing(follow(channel, past, self._driven.known(flow), children=children)) as changes:
+            family = self.journal.family(row) if children else [row]
+            for each in (one for one in family if one.status != "ended"):
+                self.feed.add(follower, each.id)
+            live = self._driven.known(flow)
+            over = live is None or live.settled.is_set()
+            past = [self.history(each.id) for each in family]
+            async with aclosing(follow(follower, past, over=over)) as changes:
                 async for change in changes:
                     yield change
 

@@ -76,6 +76,10 @@ class Store(Protocol):
         """The child flows of a flow, the oldest first."""
         ...
 
+    async def unfinished_children(self, flow: str) -> Sequence[FlowRow]:
+        """Those of them that have not ended; this must not cost more with each that has."""
+        ...
+
 
 class Ownership(Store, Protocol):
     """A store whose flows are claimed by the processes that drive them, and reached by the others through an inbox."""

@@ -54,7 +54,7 @@ class Begun(NamedTuple):
 
     Attributes:
         announced: The idempotency keys announced, and not withdrawn since.
-        children: The child flows of the flow, each with today's name of its machine.
+        children: The unfinished child flows of the flow, each with today's name of its machine.
     """
 
     announced: frozenset[str] = frozenset()
@@ -158,7 +158,7 @@ def _refuse_forgotten(machine: Machine[Any], row: FlowRow, state: str, begun: Be
         names = ", ".join(sorted(key.split(":", 2)[-1] for key in announced))
         raise IncompatibleFlow(f"it has announced {names}, and {state} has no effect to account for it")
     for child in begun.children:
-        if child.status != "ended" and visit_of_child(child.id) == row.incarnation and wanted.child != child.machine:
+        if visit_of_child(child.id) == row.incarnation and wanted.child != child.machine:
             raise IncompatibleFlow(f"it runs the flow {child.id}, and {state} runs no {child.machine}")
 
 

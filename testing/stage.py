@@ -239,9 +239,8 @@ class Witness(Feed):
         super().__init__()
         self._saw = saw
 
-    @property
     @override
-    def heard(self) -> bool:
+    def hears(self, flow: str) -> bool:
         return True
 
     @override

@@ -103,9 +103,18 @@ class Reading:
         """The child flows of a flow, the oldest first."""
         return self._rows("WHERE parent = ? ORDER BY created, id", (flow,))
 
+    def unfinished_children(self, flow: str) -> list[FlowRow]:
+        """The child flows of a flow that have not ended, the oldest first; those that have are not looked at."""
+        return self._rows("WHERE parent = ? AND status <> 'ended' ORDER BY created, id", (flow,))
+
     def family(self, row: FlowRow) -> list[FlowRow]:
         """A flow and every flow that runs inside it, parents before their children."""
-        return [row, *(inner for child in self.children(row.id) for inner in self.family(child))]
+        found: list[FlowRow] = []
+        left = [row]
+        while left:
+            found.append(left.pop())
+            left += reversed(self.children(found[-1].id))
+        return found
 
     def orphans(self) -> list[FlowRow]:
         """The unfinished children of flows that have ended: a process died between the one end and the other."""

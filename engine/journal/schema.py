@@ -61,8 +61,13 @@ CREATE TABLE events_2 (
 ) STRICT, WITHOUT ROWID
 """
 
+_UNFINISHED_BY_PARENT: Final = """
+CREATE INDEX flows_unfinished_by_parent ON flows (parent, created, id) WHERE parent IS NOT NULL AND status <> 'ended'
+"""
+
 STEPS: Final[Steps] = {
-    # Refused events are in the history; keys of ended flows and the inbox of one flow are found by an index.
+    # Refused events are in the history; keys of ended flows, unfinished children and the inbox of one flow are found by
+    # an index.
     1: (
         _EVENTS_2,
         "INSERT INTO events_2 SELECT * FROM events",
@@ -70,6 +75,7 @@ STEPS: Final[Steps] = {
         "ALTER TABLE events_2 RENAME TO events",
         "CREATE INDEX flows_with_key ON flows (machine, key, id) WHERE key IS NOT NULL",
         "CREATE INDEX inbox_by_flow ON inbox (flow, id)",
+        _UNFINISHED_BY_PARENT,
     ),
 }
 

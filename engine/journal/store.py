@@ -68,6 +68,10 @@ class SqliteStore:
         """The child flows of a flow, the oldest first."""
         return self.journal.children(flow)
 
+    async def unfinished_children(self, flow: str) -> Sequence[FlowRow]:
+        """The child flows of a flow that have not ended, the oldest first."""
+        return self.journal.unfinished_children(flow)
+
     # --- ownership --------------------------------------------------------------------------------------------------
 
     async def unfinished_with_key(self, machine: str, key: str) -> FlowRow | None:

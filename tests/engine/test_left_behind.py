@@ -82,9 +82,8 @@ class CopyingFeed(Feed):
         super().__init__()
         self._what = (event, source, target)
 
-    @property
     @override
-    def heard(self) -> bool:
+    def hears(self, flow: str) -> bool:
         return True
 
     @override

@@ -169,6 +169,12 @@ async def test_children_are_listed_by_age(store: Store) -> None:
     await begun(store, "q")
     assert [each.id for each in await store.children("p")] == ["p.a", "p.b"]
     assert list(await store.children("q")) == []
+    b = await store.flow("p.b")
+    assert b is not None
+    assert [each.id for each in await store.unfinished_children("p")] == ["p.a", "p.b"]
+    await store.advance(b, *moved(b, status="ended", verdict="success"))
+    assert [each.id for each in await store.unfinished_children("p")] == ["p.a"]
+    assert [each.id for each in await store.children("p")] == ["p.a", "p.b"]
 
 
 async def test_many_flows_are_written_at_once(store: Store) -> None:

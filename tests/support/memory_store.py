@@ -77,6 +77,9 @@ class MemoryStore:
     async def children(self, flow: str) -> Sequence[FlowRow]:
         return sorted((each for each in self._flows.values() if each.parent == flow), key=lambda r: (r.created, r.id))
 
+    async def unfinished_children(self, flow: str) -> Sequence[FlowRow]:
+        return [each for each in await self.children(flow) if each.status != "ended"]
+
     async def unfinished_with_key(self, machine: str, key: str) -> FlowRow | None:
         wanted = (each for each in self._flows.values() if (each.machine, each.key) == (machine, key))
         return next((each for each in wanted if each.status != "ended"), None)
