@@ -34,17 +34,18 @@ def sweep(journal: Journal, vault: VaultFiles, owners: Path) -> None:
 
 
 def _sweep_vault(journal: Journal, vault: VaultFiles) -> None:
-    paths = list(vault.directory.glob("*.json*"))
-    hashed = any(flow_of_file(path.name) is None for path in paths)
-    needed = tuple(file_name(flow) for flow in journal.unfinished_ids()) if hashed else ()
-    for path in paths:
-        flow = flow_of_file(path.name)
-        row = None if flow is None else journal.flow(flow)
-        if row is None and path.name.startswith(needed):
+    paths = [(path, flow_of_file(path.name)) for path in vault.directory.glob("*.json*")]
+    flows = [flow for _, flow in paths if flow is not None]
+    statuses = journal.statuses(flows)
+    hashed = len(flows) < len(paths)
+    needed = {file_name(flow) for flow in journal.unfinished_ids()} if hashed else set[str]()
+    for path, flow in paths:
+        status = None if flow is None else statuses.get(flow)
+        if status is None and path.name.partition(".json")[0] + ".json" in needed:
             continue
         try:
-            orphaned = row is None and time.time() - path.lstat().st_mtime > ORPHANED_SECONDS
-            if orphaned or (row is not None and row.status == "ended"):
+            orphaned = status is None and time.time() - path.lstat().st_mtime > ORPHANED_SECONDS
+            if orphaned or status == "ended":
                 path.unlink()
         except OSError as exc:
             logger.warning("%s holds secrets no flow needs and cannot be removed: %s", path, exc)

@@ -87,6 +87,11 @@ class Reading:
             clauses.append("parent IS NULL")
         return self._rows(f"WHERE {' AND '.join(clauses)} ORDER BY id DESC LIMIT ?", (*values, limit))
 
+    def statuses(self, flows: Sequence[str]) -> dict[str, Status]:
+        """The status of each of these flows; of those that are not there, nothing."""
+        sql = "SELECT id, status FROM flows WHERE id IN (SELECT value FROM json_each(?))"
+        return dict(self._read(sql, (msgspec.json.encode(flows).decode(),)))
+
     def unfinished_ids(self) -> list[str]:
         """The ids of the flows that have not ended."""
         return [row[0] for row in self._read("SELECT id FROM flows WHERE status <> 'ended'", ())]
@@ -119,7 +124,9 @@ class Reading:
     def orphans(self) -> list[FlowRow]:
         """The unfinished children of flows that have ended: a process died between the one end and the other."""
         ended = "(SELECT 1 FROM flows AS p WHERE p.id = flows.parent AND p.status = 'ended')"
-        return self._rows(f"WHERE parent IS NOT NULL AND status <> 'ended' AND EXISTS {ended} ORDER BY id", ())
+        # In the order of the index of unfinished children; by id, every flow there ever was would be looked at.
+        order = "ORDER BY parent, created, id"
+        return self._rows(f"WHERE parent IS NOT NULL AND status <> 'ended' AND EXISTS {ended} {order}", ())
 
     def begun(self) -> list[str]:
         """The ids of all flows, in the order they were written first."""

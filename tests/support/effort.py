@@ -1,4 +1,4 @@
-"""What SQLite does for a call, counted by SQLite itself: its statements, their plans, and the steps of its machine.
+"""What SQLite does for a call, counted by SQLite itself: its statements, and the steps of its virtual machine.
 
 A count is the same on every machine, busy or not, so it can be compared between a small journal and a large one.
 """
@@ -8,8 +8,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
 
 from systemprompt_cloud.engine.journal.journal import Journal
+
+_connect = sqlite3.connect
 
 
 class Effort:
@@ -17,7 +21,7 @@ class Effort:
 
     Attributes:
         steps: Instructions of SQLite's virtual machine; a row that is looked at takes some ten.
-        statements: What was executed, with its values.
+        statements: What was executed.
     """
 
     def __init__(self) -> None:
@@ -29,6 +33,11 @@ class Effort:
         self.steps += 1
         return 0
 
+    def watch(self, connection: sqlite3.Connection) -> None:
+        """Count what a connection does from now on."""
+        connection.set_progress_handler(self.step, 1)
+        connection.set_trace_callback(self.statements.append)
+
 
 @contextmanager
 def counted(journal: Journal) -> Generator[Effort]:
@@ -36,8 +45,7 @@ def counted(journal: Journal) -> Generator[Effort]:
     effort = Effort()
     connections = (journal._reader, journal._writer)  # pyright: ignore[reportPrivateUsage]
     for connection in connections:
-        connection.set_progress_handler(effort.step, 1)
-        connection.set_trace_callback(effort.statements.append)
+        effort.watch(connection)
     try:
         yield effort
     finally:
@@ -46,10 +54,15 @@ def counted(journal: Journal) -> Generator[Effort]:
             connection.set_trace_callback(None)
 
 
-def plan(journal: Journal, statement: str) -> list[str]:
-    """How SQLite goes about a statement: one line for each table, `SEARCH …` or `SCAN …`."""
-    connection = sqlite3.connect(journal.path)
-    try:
-        return [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
-    finally:
-        connection.close()
+@contextmanager
+def counted_connections() -> Generator[Effort]:
+    """Count what SQLite does on every connection that is opened within the block, until it is closed."""
+    effort = Effort()
+
+    def connect(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        connection = _connect(*args, **kwargs)
+        effort.watch(connection)
+        return connection
+
+    with patch.object(sqlite3, "connect", connect):
+        yield effort
