@@ -107,7 +107,7 @@ class Beginnings:
         self, machine: Machine[Any], found: FlowRow, context: Context, after_end: AfterEnd, why: Why
     ) -> bool:
         """Whether a flow with the same key is the one that is asked for; it is resumed."""
-        started = started_context(machine, found, await self._store.records(found.id))
+        started = started_context(machine, found, await self._store.first(found.id))
         if started is not None:
             check_same_start(machine, found.id, started, context)
         if found.status != "ended":

@@ -95,7 +95,7 @@ class Children:
     async def _check_same(self, machine: Machine[Any], parent: LiveFlow, found: FlowRow, context: Context) -> None:
         if found.parent != parent.row.id or found.machine not in machine.names:
             raise KeyInUse(found.id, ("machine",), how="has the id of this child")
-        started = started_context(machine, found, await self._store.records(found.id))
+        started = started_context(machine, found, await self._store.first(found.id))
         if started is not None and (fields := different_fields(started, context)):
             raise KeyInUse(found.id, fields, how="is this child")
 

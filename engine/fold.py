@@ -9,9 +9,8 @@ carried over to today's, with what the `migrated` record says it knew; before th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -57,11 +56,17 @@ def fold(machine: Machine[C], records: Sequence[Record]) -> Folded[C]:
         JournalCorrupted: The records are not a history this machine can have: one is missing, cannot be read, is not
             accepted in its state, or disagrees with the table. The message names the record.
     """
-    if not records:
+    return _fold(machine, records, _migration(records))
+
+
+def _fold(machine: Machine[C], records: Iterable[Record], migration: int) -> Folded[C]:
+    """`fold` of records that pass by once; the number of the last migration among them is known, 0 for none."""
+    passing = iter(records)
+    first = next(passing, None)
+    if first is None:
         raise JournalCorrupted("there is not one record")
-    begin = own_part(records)
-    folded = _carried(machine, records[: begin + 1]) if begin else _begun(machine, records[0])
-    for record in records[begin + 1 :]:
+    folded = _carried(machine, first, passing, migration) if migration else _begun(machine, first)
+    for record in passing:
         folded = _after(machine, folded, record)
     return folded
 
@@ -69,6 +74,12 @@ def fold(machine: Machine[C], records: Sequence[Record]) -> Folded[C]:
 def own_part(records: Sequence[Record]) -> int:
     """Where the part of a history begins that the newest of its tables wrote: at its last migration, else at 0."""
     return next((at for at in reversed(range(len(records))) if records[at].kind == "migrated"), 0)
+
+
+def _migration(records: Sequence[Record]) -> int:
+    """The number of the last migration; 0 for none."""
+    begin = own_part(records)
+    return records[begin].seq if begin else 0
 
 
 def is_table_of(machine: Machine[Any] | None, row: FlowRow) -> bool:
@@ -91,9 +102,9 @@ def check_flow(journal: Journal, programs: Iterable[Program[Any]], row: FlowRow)
     Raises:
         JournalError: The journal cannot be read.
     """
-    records = [record for record in journal.records(row.id) if record.seq <= row.seq]
     machine = next((program.machine for program in programs if row.machine in program.machine.names), None)
-    return check_records(machine, row, records)
+    records = journal.each_record(row.id, last=row.seq)
+    return _check(machine, row, records, journal.migrated(row.id, last=row.seq))
 
 
 def check_records(machine: Machine[Any] | None, row: FlowRow, records: Sequence[Record]) -> list[str]:
@@ -104,13 +115,34 @@ def check_records(machine: Machine[Any] | None, row: FlowRow, records: Sequence[
         row: The flow as it is stored.
         records: Its history up to there.
     """
+    return _check(machine, row, records, _migration(records))
+
+
+class _Passing:
+    """Records on their way through a check, each held no longer than that, and what is asked about them afterwards."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self._records = records
+        self.last: Record | None = None
+        self.trouble: str | None = None
+
+    def __iter__(self) -> Iterator[Record]:
+        for record in self._records:
+            self.last = record
+            if record.kind == "parked":
+                self.trouble = record.body
+            yield record
+
+
+def _check(machine: Machine[Any] | None, row: FlowRow, records: Iterable[Record], migration: int) -> list[str]:
     if machine is None or not is_table_of(machine, row):
         return [f"flow {row.id}: {problem}" for problem in _chain_problems(records, row)]
+    passing = _Passing(records)
     try:
-        folded = fold(machine, records)
+        folded = _fold(machine, passing, migration)
     except JournalCorrupted as exc:
         return [f"flow {row.id}: {exc.user_message}"]
-    return [f"flow {row.id}: {problem}" for problem in _row_problems(machine, folded, records, row)]
+    return [f"flow {row.id}: {problem}" for problem in _row_problems(machine, folded, passing, row)]
 
 
 def _begun(machine: Machine[C], record: Record) -> Folded[C]:
@@ -127,13 +159,16 @@ def _begun(machine: Machine[C], record: Record) -> Folded[C]:
     )
 
 
-def _carried(machine: Machine[C], records: Sequence[Record]) -> Folded[C]:
-    for before, record in pairwise(records):
+def _carried(machine: Machine[C], first: Record, passing: Iterator[Record], migration: int) -> Folded[C]:
+    record, kind = first, first.kind
+    while record.seq < migration:
+        before, record = record, next(passing)
         if record.seq != before.seq + 1:
             raise _broken(record, f"it follows record {before.seq}")
         if record.from_state != before.to_state:
             raise _broken(record, f"it goes on from {record.from_state}; the one before led to {before.to_state}")
-    first, record = records[0], records[-1]
+        if record.kind != "migrated":
+            kind = record.kind
     if first.kind != "started" or first.seq != 1:
         raise _broken(first, "the history does not begin with its start")
     try:
@@ -145,14 +180,13 @@ def _carried(machine: Machine[C], records: Sequence[Record]) -> Folded[C]:
         raise _broken(record, f"it leads to version {body.here.version} ({body.here.fingerprint})")
     if record.to_state not in machine.states or machine.states[record.to_state].final:
         raise _broken(record, f"it leads to {record.to_state}, in which no flow can go on")
-    last = next(each for each in reversed(records) if each.kind != "migrated")
     return Folded(
         state=record.to_state,
         context=context,
         incarnation=record.incarnation,
         seq=record.seq,
         deadline=record.deadline,
-        status="parked" if last.kind == "parked" else "running",
+        status="parked" if kind == "parked" else "running",
     )
 
 
@@ -208,8 +242,9 @@ def _broken(record: Record, why: str) -> JournalCorrupted:
     return JournalCorrupted(f"record {record.seq} ({record.name}): {why}")
 
 
-def _row_problems(machine: Machine[C], folded: Folded[C], records: Sequence[Record], row: FlowRow) -> list[str]:
-    verdict = Verdict.CANCELLED if records[-1].kind == "abandoned" else machine.states[folded.state].verdict
+def _row_problems(machine: Machine[C], folded: Folded[C], passed: _Passing, row: FlowRow) -> list[str]:
+    last = cast("Record", passed.last)
+    verdict = Verdict.CANCELLED if last.kind == "abandoned" else machine.states[folded.state].verdict
     parked = folded.status == "parked"
     wanted: dict[str, tuple[object, object]] = {
         "state": (row.state, folded.state),
@@ -218,8 +253,8 @@ def _row_problems(machine: Machine[C], folded: Folded[C], records: Sequence[Reco
         "deadline": (row.deadline, folded.deadline),
         "status": (row.status, folded.status),
         "verdict": (row.verdict, None if verdict is None else str(verdict)),
-        "trouble": (row.trouble, _trouble(records) if parked else None),
-        "time of the last change": (row.updated, records[-1].at),
+        "trouble": (row.trouble, passed.trouble if parked else None),
+        "time of the last change": (row.updated, last.at),
     }
     problems = [
         f"the stored {what} is {stored}, its records say {true}"
@@ -238,19 +273,22 @@ def _row_problems(machine: Machine[C], folded: Folded[C], records: Sequence[Reco
     return problems
 
 
-def _trouble(records: Sequence[Record]) -> str | None:
-    return next((record.body for record in reversed(records) if record.kind == "parked"), None)
-
-
-def _chain_problems(records: Sequence[Record], row: FlowRow) -> list[str]:
+def _chain_problems(records: Iterable[Record], row: FlowRow) -> list[str]:
     """Checks that need no table: no record is missing, and each begins in the state the one before it led to."""
-    problems = [
-        f"record {record.seq} ({record.name}) goes on from {record.from_state}; the one before led to {last.to_state}"
-        for last, record in pairwise(records)
-        if record.from_state != last.to_state
-    ]
-    if [record.seq for record in records] != list(range(1, row.seq + 1)):
-        problems.append(f"records are missing: there are {len(records)} of {row.seq}")
-    elif records and records[-1].to_state != row.state:
-        problems.append(f"the stored state is {row.state}, its records say {records[-1].to_state}")
+    problems: list[str] = []
+    many, whole = 0, True
+    last: Record | None = None
+    for record in records:
+        many += 1
+        whole = whole and record.seq == many
+        if last is not None and record.from_state != last.to_state:
+            problems.append(
+                f"record {record.seq} ({record.name}) goes on from {record.from_state}; "
+                f"the one before led to {last.to_state}"
+            )
+        last = record
+    if not whole or many != row.seq:
+        problems.append(f"records are missing: there are {many} of {row.seq}")
+    elif last is not None and last.to_state != row.state:
+        problems.append(f"the stored state is {row.state}, its records say {last.to_state}")
     return problems

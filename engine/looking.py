@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 
 from .driven import Driven
@@ -68,7 +68,7 @@ class Looking:
                 self.feed.add(follower, each.id)
             live = self._driven.known(flow)
             over = live is None or live.settled.is_set()
-            past = [self.history(each.id) for each in family]
+            past = [self._past(each) for each in family]
             async with aclosing(follow(follower, past, over=over)) as changes:
                 async for change in changes:
                     yield change
@@ -92,6 +92,9 @@ class Looking:
     def _refuse_closed(self) -> None:
         if self._closed:
             raise EngineClosed("the engine is closed", hint="Use it inside its `async with` block.")
+
+    def _past(self, row: FlowRow) -> Iterator[Change]:
+        return (Change.of(row.machine, record) for record in self.journal.each_record(row.id))
 
     def _stored(self, flow: str) -> FlowRow:
         self._refuse_closed()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -45,13 +44,13 @@ def different_fields(one: Context, other: Context) -> list[str]:
     return [name for name in one.__struct_fields__ if not same(getattr(one, name), getattr(other, name))]
 
 
-def started_context(machine: Machine[Any], row: FlowRow, records: Sequence[Record]) -> Context | None:
-    """What a flow was started with; None when an older table was given it, in its own terms."""
-    if not machine.wrote(row.version, row.fingerprint) or any(each.kind == "migrated" for each in records):
+def started_context(machine: Machine[Any], row: FlowRow, first: Record | None) -> Context | None:
+    """What a flow was started with, by its first record; None when an older table was given it, in its own terms."""
+    if first is None or not machine.wrote(row.version, row.fingerprint):
         return None
     try:
-        return machine.decode_context(records[0].body)
-    except (msgspec.DecodeError, IndexError):
+        return machine.decode_context(first.body)
+    except msgspec.DecodeError:
         return None
 
 

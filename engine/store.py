@@ -68,6 +68,13 @@ class Store(Protocol):
         """A flow's whole history, in order."""
         ...
 
+    async def first(self, flow: str) -> Record | None:
+        """A flow's first record, for what it was started with; None when the flow has been migrated since.
+
+        This must not cost more with each record of the flow.
+        """
+        ...
+
     async def intents(self, flow: str, incarnation: int) -> frozenset[str]:
         """The idempotency keys announced during one visit of a state, and not withdrawn since."""
         ...

@@ -301,9 +301,9 @@ async def _observations(engine: Engine, flow: Flow, tenant_id: str) -> AsyncGene
     step = ""
     async with aclosing(flow.changes()) as changes:
         async for change in changes:
-            if change.kind != "event":
+            record = engine.journal.record(flow.id, change.seq) if change.kind == "event" else None
+            if record is None:
                 continue
-            record = engine.journal.records(flow.id)[change.seq - 1]
             seen = PROVISIONING.decode_event(record.body)
             app_url = None
             if isinstance(seen, StepObserved):

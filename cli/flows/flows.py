@@ -185,16 +185,15 @@ def show(context: typer.Context, flow: IdOrNewest = None) -> None:
 def history(context: typer.Context, flow: IdOrNewest = None) -> None:
     """Show everything that happened to a flow and to the flows inside it."""
     settings = settings_of(context)
-    from .history import draw, histories_of
+    from .history import draw, each_change, histories_of
 
-    histories = histories_of(settings, flow)
     if settings.json:
         from ..screen.lines import put_change
 
-        for change in sorted((change for changes in histories for change in changes), key=lambda each: each.at):
+        for change in each_change(settings, flow):
             put_change(change)
         return
-    put(draw(histories).rstrip("\n"))
+    put(draw(histories_of(settings, flow)).rstrip("\n"))
 
 
 @app.command(epilog=f"Example: {CLI} flows resume")
@@ -348,12 +347,13 @@ def check(
     tables = {name: program.machine for program in programs for name in program.machine.names}
     with journal:
         problems = journal.integrity_problems()
-        rows = journal.flows(limit=sys.maxsize)
-        for row in rows:
+        many, unchecked = 0, Counter[str]()
+        for row in journal.each_flow():
+            many += 1
             problems += check_flow(journal, programs, row)
-    # Without their table only the order of the records could be checked.
-    unchecked = Counter(row.machine for row in rows if not is_table_of(tables.get(row.machine), row))
-    found |= {"flows": len(rows), "unchecked": unchecked, "problems": [clean(problem) for problem in problems]}
+            if not is_table_of(tables.get(row.machine), row):
+                unchecked[row.machine] += 1  # without its table only the order of its records could be checked
+    found |= {"flows": many, "unchecked": unchecked, "problems": [clean(problem) for problem in problems]}
     left = ", ".join(f"{number} of {clean(name)}" for name, number in sorted(unchecked.items()))
-    said = f"{counted(len(rows), 'flow')}{f' (without their table not checked: {left})' if left else ''}"
+    said = f"{counted(many, 'flow')}{f' (without their table not checked: {left})' if left else ''}"
     raise typer.Exit(put_problems(settings, found, f"{settings.paths.journal}: {said}"))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from heapq import merge
 
 from ...base.redaction import redact
 from ...diagrams.text import draw_tree
@@ -28,7 +29,29 @@ def histories_of(settings: Settings, flow: str | None) -> list[list[Change]]:
     """
     with Journal(settings.paths.journal, create=False) as journal:
         family = journal.family(find_or_newest(journal, flow))
-        return [[Change.of(row.machine, record) for record in journal.records(row.id)] for row in family]
+        return [list(_past(journal, row)) for row in family]
+
+
+def each_change(settings: Settings, flow: str | None) -> Iterator[Change]:
+    """The changes of a flow and of its children in the order they were written, read as they are asked for.
+
+    Args:
+        settings: Where the journal is.
+        flow: As for `histories_of`.
+
+    Raises:
+        FlowNotFound: There is none, or several.
+    """
+    with Journal(settings.paths.journal, create=False) as journal:
+        yield from merge(*(_past(journal, row) for row in journal.family(find_or_newest(journal, flow))), key=_moment)
+
+
+def _past(journal: Journal, row: FlowRow) -> Iterator[Change]:
+    return (Change.of(row.machine, record) for record in journal.each_record(row.id))
+
+
+def _moment(change: Change) -> str:
+    return change.at
 
 
 def find_or_newest(journal: Journal, flow: str | None) -> FlowRow:

@@ -105,8 +105,7 @@ def _fate(journal: Journal, before: FlowRow, name: str, body: str) -> Literal["w
     """Whether an event is still in the inbox, was taken, or was refused."""
     waiting = any(signal.body == body for signal in journal.signals(before.id))
     # Looked at after the inbox: an event leaves it in the transaction that writes its record.
-    new = (record for record in journal.records(before.id) if record.seq > before.seq)
-    if any((record.name, record.body) == (name, body) for record in new):
+    if any((record.name, record.body) == (name, body) for record in journal.records(before.id, after=before.seq)):
         return "taken"
     return "waiting" if waiting else "refused"
 

@@ -71,8 +71,8 @@ def problem_of(journal: Journal, row: FlowRow) -> str:
         known = decoded(KNOWN, row.context).problem
     except msgspec.DecodeError:
         known = ""  # another program's context means something else by the name; or it is damaged
-    last = [] if known else journal.records(row.id)[-1:]
-    return clean(in_words(known or "".join(Change.of(row.machine, record).message for record in last)))
+    last = None if known else journal.last_record(row.id)
+    return clean(in_words(known or ("" if last is None else Change.of(row.machine, last).message)))
 
 
 def waiting_of(journal: Journal, row: FlowRow) -> list[str]:
@@ -84,10 +84,9 @@ def refused_of(journal: Journal, row: FlowRow) -> list[dict[str, str]]:
     """The events from its inbox that a flow could not take, and why."""
     from ...engine.history import Change
 
-    refused = [record for record in journal.records(row.id) if record.kind == "refused"]
     return [
         {"at": record.at, "event": clean(record.name), "message": clean(Change.of(row.machine, record).message)}
-        for record in refused
+        for record in journal.refused(row.id)
     ]
 
 

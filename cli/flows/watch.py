@@ -54,8 +54,8 @@ class Watched:
         for row in self._rows():
             seen = self._seen.get(row.id, 0)
             if row.seq > seen:
-                records = [record for record in self._journal.records(row.id) if seen < record.seq <= row.seq]
-                found += [Change.of(row.machine, record) for record in records]
+                records = self._journal.records(row.id, after=seen)
+                found += [Change.of(row.machine, record) for record in records if record.seq <= row.seq]
                 self._seen[row.id] = row.seq
             elif self._root is None and row.status == "ended":
                 del self._seen[row.id]

@@ -18,7 +18,7 @@ import errno
 import os
 import sqlite3
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
@@ -48,10 +48,9 @@ WITH RECURSIVE tree (root, id, status) AS (
 )
 SELECT root, id, status FROM tree
 """
+_KEPT: Final = "SELECT id FROM flows WHERE parent IS NULL AND status = 'ended' ORDER BY id DESC LIMIT 1 OFFSET ?"
 _OLD: Final = """
-SELECT id FROM flows WHERE parent IS NULL AND status = 'ended' AND updated < ? AND id NOT IN (
-    SELECT id FROM flows WHERE parent IS NULL AND status = 'ended' ORDER BY id DESC LIMIT ?
-) ORDER BY id
+SELECT id FROM flows WHERE id > ? AND id < ? AND parent IS NULL AND status = 'ended' AND updated < ? ORDER BY id LIMIT ?
 """
 
 
@@ -104,14 +103,13 @@ def prune(journal: Journal, vault: VaultFiles, before: datetime, *, keep: int = 
     flows = children = records = kept = 0
     lasted = 0.0
     with _connected(journal, "prune") as connection:
-        old = [row[0] for row in connection.execute(_OLD, (moment_text(before), keep))]
-        for start in range(0, len(old), BATCH):
-            if start and not dry_run:
+        for number, old in enumerate(_batches(connection, moment_text(before), keep)):
+            if number and not dry_run:
                 time.sleep(max(BREATH_SECONDS, lasted))
             began = time.monotonic()
             with _transaction(connection, write=not dry_run):
                 trees: dict[str, list[tuple[str, str]]] = {}
-                for root, flow, status in connection.execute(_TREES, (_array(old[start : start + BATCH]),)):
+                for root, flow, status in connection.execute(_TREES, (_array(old),)):
                     trees.setdefault(root, []).append((flow, status))
                 ended = [tree for tree in trees.values() if all(status == "ended" for _, status in tree)]
                 doomed = [flow for tree in ended for flow, _ in tree]
@@ -245,6 +243,15 @@ def _array(flows: Sequence[str]) -> str:
     return msgspec.json.encode(flows).decode()
 
 
+def _batches(connection: sqlite3.Connection, before: str, keep: int) -> Iterator[list[str]]:
+    """The old root flows, the oldest first, some at a time: neither they nor what is between them is held."""
+    newest = connection.execute(_KEPT, (keep - 1,)).fetchone() if keep else ("\U0010ffff",)
+    last = ""
+    while newest and (old := [row[0] for row in connection.execute(_OLD, (last, newest[0], before, BATCH))]):
+        yield old
+        last = old[-1]
+
+
 def _count(connection: sqlite3.Connection, flows: Sequence[str]) -> int:
     sql = "SELECT count(*) FROM events WHERE flow IN (SELECT value FROM json_each(?))"
     return int(connection.execute(sql, (_array(flows),)).fetchone()[0])
@@ -252,9 +259,8 @@ def _count(connection: sqlite3.Connection, flows: Sequence[str]) -> int:
 
 def _remove(connection: sqlite3.Connection, vault: VaultFiles, flows: Sequence[str]) -> int:
     # Before the rows: a secret without a flow would never be found again.
-    left = {path.name for path in vault.directory.glob("*.json")}
-    for flow in flows:
-        if file_name(flow) in left:
+    for flow in flows:  # and not all files there are: others have thousands of flows running meanwhile
+        if os.path.lexists(vault.directory / file_name(flow)):
             vault.discard(flow)
     array = (_array(flows),)
     count = connection.execute("DELETE FROM events WHERE flow IN (SELECT value FROM json_each(?))", array).rowcount

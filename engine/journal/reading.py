@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +18,12 @@ from .records import FlowRow, Record, Signal, Status, standing_intents
 FLOW_COLUMNS: Final = ", ".join(FlowRow.__struct_fields__)
 RECORD_COLUMNS: Final = 'flow, seq, at, kind, name, body, "from", "to", incarnation, deadline'
 
+PAGE: Final = 500
+"""Rows that are held at once where all of a journal, or of a flow, is read."""
+MAX_SEQ: Final = 2**62
+"""Above the number of any record."""
+RARE: Final = "INDEXED BY events_rare WHERE kind NOT IN ('event', 'started', 'resumed')"
+"""The records of rare kinds, by the index that has no others: SQLite would go through the flow's whole history."""
 
 _NO_TEXT: Final = "decode to UTF-8"
 _BODIES: Final = frozenset({"body", "context", "trouble"})
@@ -132,9 +138,49 @@ class Reading:
         """The ids of all flows, in the order they were written first."""
         return [flow for (flow,) in self._read("SELECT id FROM flows ORDER BY rowid", ())]
 
-    def records(self, flow: str) -> list[Record]:
-        """A flow's whole history, in order."""
-        return self._records("WHERE flow = ?", (flow,))
+    def each_flow(self) -> Iterator[FlowRow]:
+        """Every flow, the newest first, read as they are asked for: however many there are, few are held."""
+        before = "\U0010ffff"
+        while rows := self._rows("WHERE id < ? ORDER BY id DESC LIMIT ?", (before, PAGE)):
+            yield from rows
+            before = rows[-1].id
+
+    def records(self, flow: str, *, after: int = 0) -> list[Record]:
+        """A flow's history, in order: the whole, or what came after one of its records."""
+        return self._records("WHERE flow = ? AND seq > ? ORDER BY seq", (flow, after))
+
+    def each_record(self, flow: str, *, last: int | None = None) -> Iterator[Record]:
+        """A flow's history, in order, read as it is asked for.
+
+        Args:
+            flow: Its id.
+            last: The number of the last record; all there are when not given.
+        """
+        end = MAX_SEQ if last is None else last
+        after = 0
+        while page := self._records(
+            "WHERE flow = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?", (flow, after, end, PAGE)
+        ):
+            yield from page
+            after = page[-1].seq
+
+    def record(self, flow: str, seq: int) -> Record | None:
+        """One record of a flow."""
+        return next(iter(self._records("WHERE flow = ? AND seq = ?", (flow, seq))), None)
+
+    def last_record(self, flow: str) -> Record | None:
+        """The newest record of a flow."""
+        return next(iter(self._records("WHERE flow = ? ORDER BY seq DESC LIMIT 1", (flow,))), None)
+
+    def migrated(self, flow: str, *, last: int = MAX_SEQ) -> int:
+        """The number of the newest record, up to `last`, by which the flow became one of another table; 0 for none."""
+        where = f"{RARE} AND flow = ? AND kind = 'migrated' AND seq <= ?"
+        sql = f"SELECT coalesce(max(seq), 0) FROM events {where}"  # noqa: S608 our own words
+        return int(self._read(sql, (flow, last))[0][0])
+
+    def refused(self, flow: str) -> list[Record]:
+        """The events from its inbox that a flow could not take, in order."""
+        return self._records(f"{RARE} AND flow = ? AND kind = 'refused' ORDER BY incarnation, seq", (flow,))
 
     def intents(self, flow: str, incarnation: int) -> frozenset[str]:
         """The idempotency keys announced during one visit of a state, and not withdrawn since.
@@ -142,7 +188,7 @@ class Reading:
         Raises:
             JournalCorrupted: A record of the visit cannot be read.
         """
-        where = "WHERE flow = ? AND incarnation = ? AND kind IN ('intent', 'parked')"
+        where = f"{RARE} AND flow = ? AND incarnation = ? AND kind IN ('intent', 'parked') ORDER BY seq"
         try:
             return standing_intents(self._records(where, (flow, incarnation)))
         except msgspec.DecodeError as exc:
@@ -194,7 +240,7 @@ class Reading:
         return [FlowRow(**dict(zip(FlowRow.__struct_fields__, row, strict=True))) for row in rows]
 
     def _records(self, where: str, values: Sequence[object]) -> list[Record]:
-        rows = self._read(f"SELECT {RECORD_COLUMNS} FROM events {where} ORDER BY seq", values)  # noqa: S608 our own names
+        rows = self._read(f"SELECT {RECORD_COLUMNS} FROM events {where}", values)  # noqa: S608 our own names
         return [Record(**dict(zip(Record.__struct_fields__, row, strict=True))) for row in rows]
 
     def _one(self, where: str, values: Sequence[object]) -> FlowRow | None:

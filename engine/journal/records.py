@@ -52,6 +52,7 @@ CREATE TABLE events (
     deadline TEXT,
     PRIMARY KEY (flow, seq)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX events_rare ON events (flow, kind, incarnation) WHERE kind NOT IN ('event', 'started', 'resumed');
 CREATE TABLE inbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     flow TEXT NOT NULL,

@@ -61,18 +61,22 @@ CREATE TABLE events_2 (
 ) STRICT, WITHOUT ROWID
 """
 
+_RARE_EVENTS: Final = """
+CREATE INDEX events_rare ON events (flow, kind, incarnation) WHERE kind NOT IN ('event', 'started', 'resumed')
+"""
 _UNFINISHED_BY_PARENT: Final = """
 CREATE INDEX flows_unfinished_by_parent ON flows (parent, created, id) WHERE parent IS NOT NULL AND status <> 'ended'
 """
 
 STEPS: Final[Steps] = {
-    # Refused events are in the history; keys of ended flows, unfinished children and the inbox of one flow are found by
-    # an index.
+    # Refused events are in the history. An index finds keys of ended flows, unfinished children, the inbox of one flow,
+    # and its records of rare kinds.
     1: (
         _EVENTS_2,
         "INSERT INTO events_2 SELECT * FROM events",
         "DROP TABLE events",
         "ALTER TABLE events_2 RENAME TO events",
+        _RARE_EVENTS,
         "CREATE INDEX flows_with_key ON flows (machine, key, id) WHERE key IS NOT NULL",
         "CREATE INDEX inbox_by_flow ON inbox (flow, id)",
         _UNFINISHED_BY_PARENT,

@@ -60,6 +60,10 @@ class SqliteStore:
         """A flow's whole history, in order."""
         return self.journal.records(flow)
 
+    async def first(self, flow: str) -> Record | None:
+        """A flow's first record; None when the flow has been migrated since."""
+        return None if self.journal.migrated(flow) else self.journal.record(flow, 1)
+
     async def intents(self, flow: str, incarnation: int) -> frozenset[str]:
         """The idempotency keys announced during one visit of a state, and not withdrawn since."""
         return self.journal.intents(flow, incarnation)

@@ -71,6 +71,10 @@ class MemoryStore:
     async def records(self, flow: str) -> Sequence[Record]:
         return list(self._records.get(flow, ()))
 
+    async def first(self, flow: str) -> Record | None:
+        records = self._records.get(flow, [])
+        return None if any(each.kind == "migrated" for each in records) else next(iter(records), None)
+
     async def intents(self, flow: str, incarnation: int) -> frozenset[str]:
         return standing_intents(each for each in self._records.get(flow, ()) if each.incarnation == incarnation)
 
