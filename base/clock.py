@@ -1,21 +1,20 @@
 """Time, handed in: what time it is, and waiting until an absolute moment.
 
 A deadline must be neither lost nor delayed by a laptop that sleeps or a wall clock that is corrected. So a wait is
-measured on a clock that cannot be set and that runs on during suspend (`CLOCK_BOOTTIME` where there is one), in slices
-short enough that waking up late is noticed soon. The wall clock only says how far away the moment is when the wait
-begins.
+measured on a clock that cannot be set and that runs on during suspend (`CLOCK_BOOTTIME` where there is one), which is
+looked at often enough that waking up late is noticed soon (`alarms.py`). The wall clock only says how far away the
+moment is when the wait begins.
 """
 
 from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
 
-import trio
+from trio.lowlevel import RunVar
 
-SLICE = 10.0
-"""Seconds a wait sleeps at most before it looks at the clock again; also how late a deadline may fire after suspend."""
+from .alarms import Alarms
 
 
 class Clock(Protocol):
@@ -41,6 +40,10 @@ def elapsed() -> float:
     return time.monotonic()
 
 
+_ALARMS: Final[RunVar[Alarms]] = RunVar("alarms")
+"""One for each trio run, whatever clocks are used in it: events of one run mean nothing in another."""
+
+
 class SystemClock:
     """The clock of this machine."""
 
@@ -54,7 +57,9 @@ class SystemClock:
 
     async def sleep_until(self, moment: datetime) -> None:
         """Wait until `moment` as it is seen from now; later jumps of the wall clock change nothing."""
-        end = elapsed() + (moment - self.now()).total_seconds()
-        while (left := end - elapsed()) > 0:  # noqa: ASYNC110 nothing but time is waited for
-            await trio.sleep(min(left, SLICE))
-        await trio.lowlevel.checkpoint()
+        try:
+            alarms = _ALARMS.get()
+        except LookupError:
+            alarms = Alarms(elapsed)
+            _ALARMS.set(alarms)
+        await alarms.wait(elapsed() + (moment - self.now()).total_seconds())
