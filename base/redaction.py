@@ -80,9 +80,10 @@ _uses: Counter[str] = Counter()
 """How many values have each form: two values can share one, and one of them may be forgotten before the other."""
 
 
-_by_head: dict[str, set[str]] = {}
-"""Every form of every secret by its first characters: what is looked for depends on the text, not on how many there
-are. A process that drives a thousand flows knows the secrets of a thousand tenants."""
+_lengths: dict[str, Counter[int]] = {}
+"""The first characters of all forms, and how many forms that begin so have each length. What a text holds is found by
+cutting it at these lengths, so the cost depends on the text and not on how many secrets there are, also when all begin
+alike: a process that drives a thousand flows knows the keys of a thousand tenants."""
 
 
 _lock: Final = threading.Lock()
@@ -113,8 +114,9 @@ def register_secret(value: str, owner: str | None = None) -> None:
         holders = _holders.get(value)
         if holders is None:
             for form in _forms(value):
+                if not _uses[form]:
+                    _lengths.setdefault(form[:SHORTEST_SECRET], Counter())[len(form)] += 1
                 _uses[form] += 1
-                _by_head.setdefault(form[:SHORTEST_SECRET], set()).add(form)
             holders = _holders[value] = set()
         holders.add(owner)
         _held.setdefault(owner, set()).add(value)
@@ -148,16 +150,18 @@ def _forms(value: str) -> set[str]:
 
 def _drop(form: str) -> None:
     del _uses[form]
-    head = form[:SHORTEST_SECRET]
-    _by_head[head].remove(form)
-    if not _by_head[head]:
-        del _by_head[head]
+    lengths = _lengths[form[:SHORTEST_SECRET]]
+    lengths[len(form)] -= 1
+    if not lengths[len(form)]:
+        del lengths[len(form)]
+    if not lengths:
+        del _lengths[form[:SHORTEST_SECRET]]
 
 
 def forget_secrets() -> None:
     """Forget every value, as in a new process; for tests, which would otherwise share them."""
     with _lock:
-        for known in (_holders, _held, _uses, _by_head):
+        for known in (_holders, _held, _uses, _lengths):
             known.clear()
 
 
@@ -170,9 +174,12 @@ def redact(text: str) -> str:
     Returns:
         The same text when there was nothing to hide. Redacting twice changes nothing more.
     """
-    heads = {text[start : start + SHORTEST_SECRET] for start in range(len(text) - SHORTEST_SECRET + 1)}
-    # Without the lock: a secret that is registered or forgotten meanwhile may be seen or not.
-    found = [secret for head in heads for secret in tuple(_by_head.get(head, ()))]
+    found: set[str] = set()
+    for start in range(len(text) - SHORTEST_SECRET + 1):
+        lengths = _lengths.get(text[start : start + SHORTEST_SECRET])
+        if lengths is not None:
+            # Without the lock: a secret that is registered or forgotten meanwhile may be seen or not.
+            found.update(form for length in tuple(lengths) if (form := text[start : start + length]) in _uses)
     # Longest first: a secret that is part of another must not leave the rest of the longer one standing.
     for secret in sorted(found, key=len, reverse=True):
         text = text.replace(secret, REDACTED)
