@@ -26,7 +26,8 @@ from ..errors import ApiError, NotAuthenticated, UnsafeUrl
 from ..io.cloud.api import CloudApiClient
 from ..io.cloud.wire import ProvisioningEvent, TenantInfo, TenantSecrets, TenantStatus
 from ..io.http.texts import shown, word
-from ..io.local.tenants import StoredTenant, TenantType, external_database_url, store_tenant
+from ..io.local.tenants import StoredTenant, TenantType, external_database_url
+from ..io.local.tenants_waiting import waiting_to_be_stored
 from ..io.sse.decoder import EventStream, ServerSentEvent
 from ..machines.parts.progress import (
     FAILED,
@@ -234,7 +235,8 @@ class _Provisioning:
             secrets = msgspec.json.decode(await visit.reveal(context.secrets), type=TenantSecrets)
             tenant = with_secrets(tenant, secrets)
         await visit.announce("save_tenant")
-        await visit.on_disk(store_tenant, self.tenants, tenant, visit.clock.now())
+        with waiting_to_be_stored(self.tenants, tenant, visit.clock.now()) as store:
+            await visit.on_disk(store)
         return TenantSaved(tenant.name, str(self.tenants))
 
     async def _listed(self, visit: ProvisioningVisit) -> TenantInfo | None:

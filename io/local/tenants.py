@@ -241,20 +241,29 @@ class TenantStore(msgspec.Struct, kw_only=True):
         Returns:
             What is stored now: a credential the new record lacks, or has masked, is taken over from the old one.
         """
-        old = self.find_tenant(tenant.id)
-        if old is None:
-            self.tenants = (*self.tenants, tenant)
-            return tenant
-        masked = not tenant.internal_database_url or is_masked(tenant.internal_database_url)
-        merged = msgspec.structs.replace(
-            tenant,
-            internal_database_url=(old.internal_database_url if masked else None) or tenant.internal_database_url,
-            database_url=tenant.database_url or old.database_url,
-            sync_token=tenant.sync_token or old.sync_token,
-            unknown_fields={**old.unknown_fields, **tenant.unknown_fields},
-        )
-        self.tenants = tuple(merged if each is old else each for each in self.tenants)
-        return merged
+        return self.upsert_tenants([tenant])[0]
+
+    def upsert_tenants(self, tenants: Iterable[StoredTenant]) -> list[StoredTenant]:
+        """Put tenants into the store, as `upsert_tenant` does one after the other."""
+        held = list(self.tenants)
+        places = self._places()
+        stored: list[StoredTenant] = []
+        for tenant in tenants:
+            place = places.setdefault(tenant.id, len(held))
+            if place == len(held):
+                held.append(tenant)
+            else:
+                held[place] = _merged(held[place], tenant)
+            stored.append(held[place])
+        self.tenants = tuple(held)
+        return stored
+
+    def _places(self) -> dict[str, int]:
+        """Where the tenant of each id is: the first, as for `find_tenant`."""
+        places: dict[str, int] = {}
+        for place, tenant in enumerate(self.tenants):
+            places.setdefault(tenant.id, place)
+        return places
 
     def remove_tenant(self, id: str) -> StoredTenant | None:  # noqa: A002 - as in `find_tenant`
         """Take the tenant with this id out of the store; None when there is none."""
@@ -274,11 +283,13 @@ class TenantStore(msgspec.Struct, kw_only=True):
         """
         listed = {info.id: info for info in infos}
         gone = [each for each in self.tenants if each.is_cloud and each.id not in listed]
-        for tenant in gone:
-            self.remove_tenant(tenant.id)
-        for info in listed.values():
-            old = self.find_tenant(info.id)
-            self.upsert_tenant(old.update_from_tenant_info(info) if old else StoredTenant.from_tenant_info(info))
+        self.tenants = tuple(each for each in self.tenants if not (each.is_cloud and each.id not in listed))
+        places = self._places()
+        known = {name: self.tenants[place] for name, place in places.items() if name in listed}
+        self.upsert_tenants(
+            known[name].update_from_tenant_info(info) if name in known else StoredTenant.from_tenant_info(info)
+            for name, info in listed.items()
+        )
         self.synced_at = datetime.now(UTC) if now is None else now
         return gone
 
@@ -347,14 +358,20 @@ class TenantStore(msgspec.Struct, kw_only=True):
         write_plain(path, {**plain_record(self), "tenants": [plain_record(tenant) for tenant in self.tenants]})
 
 
+def _merged(old: StoredTenant, new: StoredTenant) -> StoredTenant:
+    """A tenant that is stored, as it is from now on: a credential the new record lacks, or has masked, stays."""
+    masked = not new.internal_database_url or is_masked(new.internal_database_url)
+    return msgspec.structs.replace(
+        new,
+        internal_database_url=(old.internal_database_url if masked else None) or new.internal_database_url,
+        database_url=new.database_url or old.database_url,
+        sync_token=new.sync_token or old.sync_token,
+        unknown_fields={**old.unknown_fields, **new.unknown_fields},
+    )
+
+
 class _Listed(msgspec.Struct):
     tenants: list[dict[str, Any]]
-
-
-def store_tenant(path: Path, tenant: StoredTenant, now: datetime) -> None:
-    """`upsert_tenant` within `TenantStore.updating`, as one call for a thread; arguments and errors are theirs."""
-    with TenantStore.updating(path, now) as store:
-        store.upsert_tenant(tenant)
 
 
 def external_database_url(url: str, hostname: str | None = None) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import httpx
-from systemprompt_cloud.io.local.tenants import StoredTenant, TenantType, store_tenant
+from systemprompt_cloud.io.local.tenants import StoredTenant, TenantType
+from systemprompt_cloud.io.local.tenants_waiting import store_tenant
 
 from tests.support.command import CommandLine, Ran
 

@@ -16,7 +16,8 @@ from systemprompt_cloud.errors import (
 )
 from systemprompt_cloud.io.local.context import CloudContext, ResolvedTenant, UnifiedContext
 from systemprompt_cloud.io.local.paths import CloudPaths
-from systemprompt_cloud.io.local.tenants import NewCloudTenantParams, StoredTenant, store_tenant
+from systemprompt_cloud.io.local.tenants import NewCloudTenantParams, StoredTenant
+from systemprompt_cloud.io.local.tenants_waiting import store_tenant
 
 from tests.support.rehearsal import open_rehearsal
 

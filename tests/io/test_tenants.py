@@ -19,8 +19,8 @@ from systemprompt_cloud.io.local.tenants import (
     StoredTenant,
     TenantStore,
     TenantType,
-    store_tenant,
 )
+from systemprompt_cloud.io.local.tenants_waiting import store_tenant
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 URL = "postgres://app:pw@db.internal:5432/t1"

@@ -1,4 +1,4 @@
-"""What SQLite does for a call, counted by SQLite itself: its statements, and the steps of its virtual machine.
+"""What a call costs, counted: the statements and steps of SQLite's virtual machine, or the functions that are called.
 
 A count is the same on every machine, busy or not, so it can be compared between a small journal and a large one.
 """
@@ -6,7 +6,8 @@ A count is the same on every machine, busy or not, so it can be compared between
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Generator
+import sys
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -66,3 +67,19 @@ def counted_connections() -> Generator[Effort]:
 
     with patch.object(sqlite3, "connect", connect):
         yield effort
+
+
+def calls_of(function: Callable[[], object]) -> int:
+    """How many functions a call calls, C functions included."""
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in {"call", "c_call"}
+
+    sys.setprofile(count)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return calls
