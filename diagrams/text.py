@@ -17,6 +17,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from ..engine.history import Change
+from ..engine.ids import child_parts, parent_part
 from ..engine.machine.machine import Machine
 from ..engine.machine.parts import ANY, Row, State
 from ._facts import ANY_STATE, exceptions_to, facts, rows_from
@@ -155,7 +156,9 @@ class _Drawing:
         self._paper = paper
         self._glyphs = paper.glyphs
         self._machines = machines
-        self._children = children
+        self._children: dict[str, list[Sequence[Change]]] = {}
+        for child in sorted(children, key=lambda history: _moment(history[0])):
+            self._children.setdefault(parent_part(child[0].flow, child[0].machine), []).append(child)
         self._began = began
 
     def flow(self, changes: Sequence[Change], depth: int) -> None:
@@ -243,9 +246,7 @@ class _Drawing:
     def _children_by_visit(self, flow: str, path: Sequence[Stay]) -> dict[int, list[Sequence[Change]]]:
         """The children of one flow by the number of the visit that ran them: the last one begun before they were."""
         inside: dict[int, list[Sequence[Change]]] = {}
-        for child in sorted(self._children, key=lambda history: _moment(history[0])):
-            if child[0].flow.rpartition(".")[0] != flow:
-                continue
+        for child in (child for part in child_parts(flow) for child in self._children.get(part, ())):
             parent = self._machines.get(path[0].entry.machine)
             running = [
                 number

@@ -7,14 +7,14 @@ stopped, to go on with it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol
 
 from .driven import Driven
 from .errors import KeyInUse
 from .gates import Gates
 from .history import Outcome
-from .ids import child_flow_id, runs_inside, visit_of_child
+from .ids import child_flow_id, plain_child_flow_id, visit_of_child
 from .journal.records import FlowRow
 from .live import LiveFlow, ResumeFlow
 from .machine.machine import Machine
@@ -79,18 +79,35 @@ class Children:
             check_text(key, "key")
         _, context = machine.encode_context(context)
         child = child_flow_id(flow, machine.name, visit, key)
-        for name in machine.names:
-            found = await self._store.flow(child_flow_id(flow, name, visit, key))
+        for name in self._names(machine, flow, visit, key):
+            found = await self._store.flow(name)
             if found is not None:
                 await self._check_same(machine, parent, found, context)
                 repeating = parent.repeating
-                inside = repeating is not None and (repeating == found.id or runs_inside(repeating, found.id))
+                inside = repeating is not None and await self._is_inside(repeating, found.id)
                 await self._resume(found.id, why=parent.why, repeating=repeating if inside else None)
                 return await self._wait(found.id)
         async with self._gates.flow(child):
             if await self._store.flow(child) is None:
                 await self._begin(child, machine, context, parent=flow)
         return await self._wait(child)
+
+    def _names(self, machine: Machine[Any], parent: str, visit: int, key: str | None) -> Iterator[str]:
+        """The ids a child may have: of today's name of its machine, of a former one, as they were before long ones were
+        shortened."""
+        for name in machine.names:
+            today, before = (each(parent, name, visit, key) for each in (child_flow_id, plain_child_flow_id))
+            yield today
+            if before != today:
+                yield before
+
+    async def _is_inside(self, flow: str, outer: str) -> bool:
+        """Whether a flow is another one, or runs inside it."""
+        inner: str | None = flow
+        while inner is not None and inner != outer:
+            row = await self._store.flow(inner)
+            inner = None if row is None else row.parent
+        return inner is not None
 
     async def _check_same(self, machine: Machine[Any], parent: LiveFlow, found: FlowRow, context: Context) -> None:
         if found.parent != parent.row.id or found.machine not in machine.names:

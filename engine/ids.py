@@ -2,7 +2,9 @@
 
 Ten characters of Crockford's base 32 hold the milliseconds since 1970 (good until the year 10889), eight more are
 random. A child's id is its parent's with the machine and the visit it belongs to, and a hash of its key when it has
-one, so that a resumed parent finds it.
+one, so that a resumed parent finds it. Where that would become long, deep inside other flows, a hash takes the place of
+the parent's id; the id still begins with the outermost flow's. Which flow runs which is not read out of ids: the row
+has the parent.
 """
 
 from __future__ import annotations
@@ -17,6 +19,10 @@ from typing import Final
 ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 KEY_CHARACTERS: Final = 16
 """Of the hash of a child's key: 80 bits."""
+LONGEST: Final = 160
+"""Characters of an id, at the most, whatever flows the flow runs inside."""
+PARENT_CHARACTERS: Final = 32
+"""Of the hash of a parent's id: 160 bits."""
 _VISIT: Final = re.compile(rf"-([0-9]+)(?:_[a-z2-7]{{{KEY_CHARACTERS}}})?\Z")
 
 
@@ -32,16 +38,36 @@ def new_flow_id(moment: datetime) -> str:
 
 def child_flow_id(parent: str, machine: str, incarnation: int, key: str | None = None) -> str:
     """The id of the flow of `machine` and `key` that `parent` runs in its visit number `incarnation`."""
-    plain = f"{parent}.{machine}-{incarnation}"
-    if key is None:
+    plain = plain_child_flow_id(parent, machine, incarnation, key)
+    if len(plain) <= LONGEST:
         return plain
-    digest = base64.b32encode(hashlib.sha256(key.encode()).digest()).decode().lower()
-    return f"{plain}_{digest[:KEY_CHARACTERS]}"
+    return plain_child_flow_id(_stand_in(parent), machine, incarnation, key)
 
 
-def runs_inside(flow: str, outer: str) -> bool:
-    """Whether a flow is a child of another, or a child's child."""
-    return flow.startswith(f"{outer}.")
+def plain_child_flow_id(parent: str, machine: str, incarnation: int, key: str | None = None) -> str:
+    """`child_flow_id` however long; what long ids were before they were bounded."""
+    plain = f"{parent}.{machine}-{incarnation}"
+    return plain if key is None else f"{plain}_{_hash(key, KEY_CHARACTERS)}"
+
+
+def _stand_in(parent: str) -> str:
+    # No machine's name begins with an underscore, so this is no other flow's id.
+    return f"{parent.partition('.')[0][:PARENT_CHARACTERS]}._{_hash(parent, PARENT_CHARACTERS)}"
+
+
+def _hash(text: str, characters: int) -> str:
+    return base64.b32encode(hashlib.sha256(text.encode()).digest()).decode().lower()[:characters]
+
+
+def parent_part(child: str, machine: str) -> str:
+    """The part of a child's id that stands for its parent: one of the parent's `child_parts`."""
+    found = re.search(rf"\.{re.escape(machine)}{_VISIT.pattern}", child)
+    return child.rpartition(".")[0] if found is None else child[: found.start()]
+
+
+def child_parts(flow: str) -> tuple[str, str]:
+    """How the ids of a flow's children may begin."""
+    return flow, _stand_in(flow)
 
 
 def visit_of_child(child: str) -> int | None:

@@ -7,7 +7,16 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
-from systemprompt_cloud.engine.ids import ALPHABET, child_flow_id, new_flow_id, visit_of_child
+from systemprompt_cloud.engine.ids import (
+    ALPHABET,
+    LONGEST,
+    child_flow_id,
+    child_parts,
+    new_flow_id,
+    parent_part,
+    plain_child_flow_id,
+    visit_of_child,
+)
 
 MOMENTS = st.datetimes(datetime(1970, 1, 2), datetime(9000, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 with timezones
 
@@ -38,3 +47,50 @@ def test_a_child_is_found_by_its_parents_visit(machine: str, visit: int) -> None
     assert child.startswith("01abc.outer-3.")
     assert child == child_flow_id("01abc.outer-3", machine, visit)
     assert visit_of_child(child) == visit
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(("login", "check-out", "m-1", "a.b", "m" * 64)),
+            st.integers(1, 10**9),
+            st.one_of(st.none(), st.text(max_size=3)),
+        ),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_ids_stay_short_however_deep(path: list[tuple[str, int, str | None]]) -> None:
+    """Every id of a chain is bounded, begins as the outermost flow's, says its visit, and belongs to its parent."""
+    root = flow = "01jq0000000000ab"
+    seen = {root}
+    for machine, visit, key in path:
+        child = child_flow_id(flow, machine, visit, key)
+        assert len(child) <= LONGEST
+        assert child.startswith(f"{root}.")
+        assert visit_of_child(child) == visit
+        assert parent_part(child, machine) in child_parts(flow)
+        assert child not in seen
+        seen.add(child)
+        flow = child
+
+
+def test_ids_that_are_short_enough_are_what_they_were() -> None:
+    """Flows that are stored are found by their visit as before, down to some levels."""
+    flow = "01jq0000000000ab"
+    for level in range(1, 5):
+        child = child_flow_id(flow, "provisioning", level, "k")
+        assert child == plain_child_flow_id(flow, "provisioning", level, "k")
+        flow = child
+
+
+def test_a_child_is_told_from_a_grandchild() -> None:
+    """Also where names have dots and dashes."""
+    top = "01jq0000000000ab"
+    child = child_flow_id(top, "a-1", 1)
+    inner = child_flow_id(child, "b", 2)
+    assert parent_part(inner, "b") == child
+    assert parent_part(child_flow_id(top, "x.y", 3, "k"), "x.y") == top
+    deep = child_flow_id("x" * LONGEST, "b", 2)
+    assert parent_part(deep, "b") in child_parts("x" * LONGEST)
+    assert parent_part(deep, "b") not in child_parts("y" * LONGEST)
