@@ -78,9 +78,14 @@ class Inbox:
         return next((reason for each in signals if (reason := _reason(live, each)) is not None), None)
 
     async def _look(self) -> None:
-        for signal in await self._store.signals_for(self._owner, self._seen):
+        newest = await self._store.newest_signal()
+        found = await self._store.signals_for(self._owner, self._seen)
+        for signal in found:
             self._seen = signal.id
             self.hand_over(signal)
+        if not found:
+            # Those of flows that nobody drives, or others: whoever takes such a flow over looks at its own.
+            self._seen = max(self._seen, newest)
 
     def hand_over(self, signal: Signal) -> None:
         """Have a flow that is driven here take a signal, after those that wait already."""

@@ -121,6 +121,10 @@ class Ownership(Store, Protocol):
         """The signals a flow has not taken, the oldest first; an ended flow has none."""
         ...
 
+    async def newest_signal(self) -> int:
+        """The number of the newest signal that waits, to whatever flow; 0 when none does."""
+        ...
+
     async def signals_for(self, owner: str, after: int) -> Sequence[Signal]:
         """Signals to the flows that `owner` drives, numbered above `after`, the oldest first; a bounded number."""
         ...

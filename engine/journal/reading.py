@@ -200,6 +200,10 @@ class Reading:
             return self._signals("ORDER BY id", ())
         return self._signals("WHERE flow = ? ORDER BY id", (flow,))
 
+    def newest_signal(self) -> int:
+        """The number of the newest signal that waits; 0 when none does."""
+        return int(self._read("SELECT coalesce(max(id), 0) FROM inbox", ())[0][0])
+
     def signals_for(self, owner: str, after: int) -> list[Signal]:
         """Signals to flows an owner drives, with a number above `after`, the oldest first; a thousand at most."""
         theirs = "SELECT 1 FROM flows f WHERE f.id = inbox.flow AND f.owner = ?"

@@ -104,6 +104,10 @@ class SqliteStore:
         """The signals a flow has not taken, the oldest first."""
         return self.journal.signals(flow)
 
+    async def newest_signal(self) -> int:
+        """The number of the newest signal that waits."""
+        return self.journal.newest_signal()
+
     async def signals_for(self, owner: str, after: int) -> Sequence[Signal]:
         """New signals to the flows of an owner; see `Ownership.signals_for`."""
         return self.journal.signals_for(owner, after)

@@ -369,6 +369,7 @@ async def test_signals_wait_for_the_driver_of_their_flow(owned: Ownership) -> No
     for number, flow in enumerate(("theirs", "mine", "idle", "mine")):
         await owned.post(flow, f"2026-01-01T00:00:0{number}.000000Z", f"E{number}", "{}")
     mine = list(await owned.signals_for("me:1:here", 0))
+    assert await owned.newest_signal() == mine[-1].id
     assert [each.name for each in mine] == ["E1", "E3"]
     assert [each.name for each in await owned.signals_for("me:1:here", mine[0].id)] == ["E3"]
     for each in mine:

@@ -112,6 +112,9 @@ class MemoryStore:
     async def signals(self, flow: str) -> Sequence[Signal]:
         return [each for each in self._inbox.values() if each.flow == flow]
 
+    async def newest_signal(self) -> int:
+        return max(self._inbox, default=0)
+
     async def signals_for(self, owner: str, after: int) -> Sequence[Signal]:
         return [each for each in self._inbox.values() if each.id > after and self._flows[each.flow].owner == owner]
 
