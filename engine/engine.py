@@ -262,7 +262,8 @@ class Engine(Looking):
     async def cancel(self, flow: FlowId, reason: str = "") -> bool:
         """Stop a flow for good, its children first. One that another process drives is sent a signal.
 
-        A flow that a version of its machine unknown here wrote is abandoned: it ends in its current state.
+        Where no table for the flow is known here (its machine, or that version of it), the flow is abandoned: it ends
+        in its current state, and no row for `CancelRequested` is taken.
 
         Returns:
             True when it has ended; False when it will: the process that drives it was asked to end it, or its table

@@ -218,9 +218,8 @@ def resume(
         if row.status == "ended":
             _tell_cancelled(settings, row, already=True)
             raise typer.Exit(EXIT_DONE if row.verdict == "success" else EXIT_FAILED)
-        raise IncompatibleFlow(
-            f"the machine {row.machine} is not known here", hint=way_on(settings, row.machine, row.id)
-        )
+        unknown = f"{CLI} does not know the machine {row.machine}; flow {row.id} belongs to another program"
+        raise IncompatibleFlow(unknown, hint=way_on(settings, row.machine, row.id, repeat=repeat))
     if row.status != "ended":
         goes = _known(row)
         refuse_untrusted(settings, goes.api_url, str(settings.paths.journal))
@@ -270,7 +269,10 @@ def cancel(
     flow: Id,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the history.")] = "",
 ) -> None:
-    """Stop a flow for good. One that another process drives is told to stop."""
+    """Stop a flow for good. One that another process drives is told to stop.
+
+    A flow of another program's machine ends in the state it is in: its table is not known here, and is not asked.
+    """
     settings = settings_of(context)
     with open_journal(settings) as journal:
         row = journal.find(flow)
@@ -281,8 +283,9 @@ def cancel(
     from ...flows.onboarding import all_programs
     from ...flows.services import Services
     from ..shared.signals import run
+    from .ways_on import ended_without_table
 
-    async def main() -> FlowRow:
+    async def main() -> tuple[FlowRow, bool]:
         async with (
             Services(settings.paths, open_browser=None, environ=os.environ) as services,
             open_engine(settings.paths, all_programs(services)) as engine,
@@ -291,10 +294,12 @@ def cancel(
                 if not settings.json:
                     say(f"Another process drives it ({driver_of(settings, row)}); it was told to stop.")
                 await _wait_ended(engine, row.id)
-            return engine.row(row.id)
+            return engine.row(row.id), engine.history(row.id)[-1].kind == "abandoned"
 
-    after = run(main)
+    after, abandoned = run(main)
     _tell_cancelled(settings, after, already=False)
+    if abandoned and not settings.json:
+        say(clean(ended_without_table(after)))
     if after.status != "ended":
         raise typer.Exit(EXIT_PENDING)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from ...base.remedies import Remedy
+from ...engine.errors import IncompatibleFlow
 from ...engine.history import Trouble
 from ...engine.journal.records import FlowRow
 from ...machines.every import MACHINES
@@ -53,6 +54,29 @@ def way_on(settings: Settings, machine: str, flow: str, *, repeat: bool = False)
     asked = "Look at the other side; then the" if repeat else "The"
     cancel = settings.command(f"flows cancel {flow}")
     return f"{asked} program it belongs to goes on with it, by `{call}`; or end it: {cancel}"
+
+
+def refuse_unknown(settings: Settings, row: FlowRow, call: str) -> IncompatibleFlow:
+    """The error for what only the program of another machine can do with its flow.
+
+    Args:
+        settings: The global options.
+        row: The flow.
+        call: How that program does it.
+    """
+    return IncompatibleFlow(
+        f"{CLI} does not know the machine {row.machine}; flow {row.id} belongs to another program",
+        hint=f"Use the program it belongs to: `{call}`. Or end it: {settings.command(f'flows cancel {row.id}')}",
+    )
+
+
+def ended_without_table(row: FlowRow) -> str:
+    """What it means for a flow that it was cancelled where no table for it is known."""
+    why = f"no table here fits {row.machine}" if is_ours(row.machine) else f"{CLI} does not know {row.machine}"
+    return (
+        f"It ended without its table, because {why}: its row for CancelRequested was not taken, and nothing that the "
+        "table does on a cancellation was done. The program it belongs to cancels by the table: `Engine.cancel(flow)`."
+    )
 
 
 def hint_of_trouble(settings: Settings, trouble: Trouble, row: FlowRow) -> str:

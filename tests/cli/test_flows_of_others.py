@@ -77,7 +77,6 @@ def test_its_own_program_goes_on_with_it(own: Own, failure: Exception, call: str
         cli("flows", "resume", flow, *at).ended(1).err,
         cli("flows", "resume", flow, "--repeat", *at).ended(1).err,
         cli("flows", "watch", flow, *at).ended(8).err,
-        cli("flows", "send", flow, "Packed", *at).ended(1).err,
         cli("whoami", *at).ended(4).err,
     ]
     shown = cli("flows", "show", flow, *at).ended(0)
@@ -105,7 +104,11 @@ def test_cancelled_says_what_became_of_it(own: Own) -> None:
     cli, directory = own
     flow = parked(directory, Oops("what?"))
     at = ("--dir", str(directory))
-    assert f"parcel {flow[:12]} has ended: cancelled, at packing." in cli("flows", "cancel", flow, *at).ended(0).err
+    ended = " ".join(cli("flows", "cancel", flow, *at).ended(0).err.split())
+    assert f"parcel {flow[:12]} has ended: cancelled, at packing." in ended
+    assert "does not know parcel: its row for CancelRequested was not taken" in ended
+    assert "`Engine.cancel(flow)`" in ended
+    assert "Problem: it was ended without its machine's table" in " ".join(cli("flows", "show", *at).out.split())
     for words in ("cancel", "resume"):
         code = 0 if words == "cancel" else 1
         said = cli("flows", words, flow, *at).ended(code).err
@@ -113,6 +116,17 @@ def test_cancelled_says_what_became_of_it(own: Own) -> None:
     (line,) = cli("flows", "resume", flow, "--json", *at).ended(1).lines
     assert (line["status"], line["verdict"]) == ("ended", "cancelled")
     assert "stands here" not in cli("flows", "history", *at).ended(0).out
+
+
+def test_only_its_own_program_can_send_it_events(own: Own) -> None:
+    """The command line does not know its events; it says so, and which call does it."""
+    cli, directory = own
+    flow = parked(directory, Oops("what?"))
+    at = ("--dir", str(directory))
+    refused = " ".join(cli("flows", "send", flow, "Packed", *at).ended(1).err.split())
+    assert "does not know the machine parcel" in refused
+    assert "Use the program it belongs to: `Engine.send(flow, event)`." in refused
+    assert f"flows cancel {flow}" in refused
 
 
 def test_its_reason_is_told(own: Own) -> None:
