@@ -43,12 +43,20 @@ class Claims(Loading):
         """Refuse to repeat an effect where nobody was asked about one.
 
         Raises:
-            EffectUncertain: The flow is driven here, or is in a state that asks nothing.
+            EffectUncertain: The flow is driven here, has ended, or is in a state whose effect is not asked about.
         """
         policy = self.program(row.machine, row.id).machine.states[row.state].resume
-        if policy is not ResumePolicy.ASK or driven:
+        if row.status == "ended":
+            raise EffectUncertain(f"flow {row.id} has ended in {row.state}", hint="Nothing is left to repeat.")
+        if driven:
             raise EffectUncertain(
-                f"flow {row.id} is in state {row.state}, where nothing waits for such a decision",
+                f"flow {row.id} is running in state {row.state}; nothing is waiting for a decision now",
+                hint="Wait for it. If it then pauses with `EffectUncertain`, resume it with `repeat`.",
+            )
+        if policy is not ResumePolicy.ASK:
+            raise EffectUncertain(
+                f"flow {row.id} is in state {row.state}, where nothing waits for a decision: only effects with the "
+                "policy `ask` do",
                 hint="Resume it without `repeat`.",
                 remedy=Remedy("resume_without_repeat", {"flow": row.id}),
             )

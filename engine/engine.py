@@ -176,7 +176,8 @@ class Engine(Looking):
                 `handover` when another process takes over by itself: it does not, or a crash could put it off for ever.
 
         Raises:
-            EffectUncertain: `repeat` was given and no effect of the flow waits for a decision.
+            EffectUncertain: `repeat` was given and no effect of the flow waits for a decision. A start with its key has
+                resumed it: wait until it has paused again.
             FlowNotFound: No flow has this id.
             FlowBusy: Another process drives it.
             IncompatibleFlow: Another version of its machine wrote it, and no migration leads from there.

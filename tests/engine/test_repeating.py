@@ -57,8 +57,9 @@ async def test_a_decision_about_a_flow_that_goes_on_is_refused_and_not_kept(path
     shop = Shop()
     async with open_engine(paths, [shop.program]) as engine:
         flow = await engine.start(ORDER, Context())
-        with pytest.raises(EffectUncertain):
+        with pytest.raises(EffectUncertain, match="is running in state ordering; nothing is waiting") as refused:
             await engine.resume(flow.id, repeat=True)
+        assert refused.value.recovery_hint.startswith("Wait for it.")
         shop.cut.set()
         with pytest.raises(FlowParked):
             await flow.wait()
@@ -67,6 +68,17 @@ async def test_a_decision_about_a_flow_that_goes_on_is_refused_and_not_kept(path
             await flow.wait()
         assert parked.value.kind == "EffectUncertain"
         assert flow.row.incarnation == 1
+
+
+async def test_a_decision_about_a_flow_that_has_ended_is_refused(paths: CloudPaths) -> None:
+    """The message is true: there is nothing to resume either."""
+    shop = Shop()
+    async with open_engine(paths, [shop.program]) as engine:
+        flow = await engine.start(ORDER, Context())
+        await flow.cancel()
+        with pytest.raises(EffectUncertain, match="has ended in dropped") as refused:
+            await engine.resume(flow.id, repeat=True)
+        assert refused.value.recovery_hint == "Nothing is left to repeat."
 
 
 async def test_a_decision_that_came_to_nothing_is_not_kept(paths: CloudPaths) -> None:
