@@ -74,7 +74,7 @@ class FlowBusy(CloudError):
         driver = "another process" if pid is None else f"process {pid} on {host}"
         super().__init__(
             f"flow {flow} is driven by {driver}",
-            hint="Let it finish, or stop it: `Engine.cancel(flow)` asks the process that drives it.",
+            hint="Let it finish; `Engine.send(flow, event)` and `Engine.cancel(flow)` reach it there.",
             remedy=Remedy("wait_or_cancel", {"flow": flow}),
         )
         self.flow, self.pid, self.host = flow, pid, host
@@ -136,7 +136,7 @@ class SignalTaken(CloudError, hint="Nothing to do: the flow has the event."):
 
 
 class EngineClosed(CloudError, code=EXIT_PENDING, hint="Resume the flow: `Engine.resume(flow)`.", remedy="resume"):
-    """The engine was closed while a caller waited for a flow; the flow can be resumed."""
+    """The engine was closed while a caller waited for a flow, or the flow is not driven; it can be resumed."""
 
 
 class EffectUncertain(
