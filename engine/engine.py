@@ -31,6 +31,7 @@ from .drive import take_up
 from .driven import Driven
 from .driving import Driving
 from .endings import Endings
+from .errors import EventNotAccepted
 from .feed import Feed
 from .flow import Flow, FlowId, id_of
 from .gates import Gates
@@ -251,8 +252,13 @@ class Engine(Looking):
             live = self.driven(flow)
             if live is not None and live.behind:  # the oldest first
                 await self._inbox.take_waiting(live)
-            if live is not None and (taken := await live.offer(event, keep)) is not None:
-                return taken
+            if live is not None:
+                try:
+                    if (taken := await live.offer(event, keep)) is not None:
+                        return taken
+                except EventNotAccepted:
+                    if not live.ended:  # an end is the reason that is given below
+                        raise
             row = await self._claims.existing(flow)
             machine = self._claims.program(row.machine, flow).machine
             if machine.events.get(type(event).__name__) is not type(event):

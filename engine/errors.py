@@ -20,7 +20,16 @@ class MachineInvalid(CloudError, hint="Fix the line of the table that the messag
 
 
 class EventNotAccepted(CloudError):
-    """The event has no row for this state, or is no event at all; nothing was changed.
+    """The flow does not take the event, has ended, or has a full inbox; or it is no event. Nothing was changed.
+
+    Args:
+        state: The flow's state.
+        event: The event's name.
+        machine: The flow's machine.
+        waiting: How many events wait in its inbox, where that is the reason.
+        stranger: The type of what was sent, where it is no event.
+        ended: Whether the reason is that the flow has ended.
+        own: Whether it is an event that only the engine itself sends.
 
     Attributes:
         state: The flow's state.
@@ -28,20 +37,33 @@ class EventNotAccepted(CloudError):
     """
 
     def __init__(
-        self, state: str, event: str, *, machine: str = "", waiting: int = 0, stranger: type | None = None
+        self,
+        state: str,
+        event: str,
+        *,
+        machine: str = "",
+        waiting: int = 0,
+        stranger: type | None = None,
+        ended: bool = False,
+        own: bool = False,
     ) -> None:
         where = f"{machine} in state {state}" if machine else f"state {state}"
-        full = f": {waiting} events wait in its inbox already" if waiting else ""
+        why, said = "", event
         hint = "Send an event that the state has a row for: `Machine.accepts(state)` lists them."
-        said = event
+        remedy: Remedy | None = Remedy("show_machine", {"machine": machine})
         if stranger is not None:
             said = f"a value of the type {stranger.__module__}.{stranger.__qualname__}, which is no event"
             hint = "Send an instance of one of the machine's event classes."
-        super().__init__(
-            f"{where} does not accept {said}{full}",
-            hint=hint,
-            remedy=Remedy("show_machine", {"machine": machine}),
-        )
+        elif own:
+            why = ": only the engine sends it, when the state's deadline has passed"
+            hint, remedy = "Send an event of your own, with a row that leads to the same state.", None
+        elif ended:
+            why = ": the flow has ended"
+            hint, remedy = "Nothing can be sent to it any more. Start a new flow if it is needed.", None
+        elif waiting:
+            why = f": {waiting} events wait in its inbox already"
+            hint, remedy = "Send it again when the flow has taken some of them; a paused flow takes none.", None
+        super().__init__(f"{where} does not accept {said}{why}", hint=hint, remedy=remedy)
         self.state, self.event = state, event
 
 

@@ -30,9 +30,9 @@ def inbox_text(machine: Machine[Any], row: FlowRow, event: Event) -> str:
     """
     text, event = machine.encode_event(event)
     kind, state = type(event), row.state
-    if is_current(machine, row) and (
-        row.status == "ended" or not (kind in machine.accepts(state) or machine.keeps(state, kind))
-    ):
+    if row.status == "ended":
+        raise EventNotAccepted(state, kind.__name__, machine=machine.name, ended=True)
+    if is_current(machine, row) and not (kind in machine.accepts(state) or machine.keeps(state, kind)):
         raise EventNotAccepted(state, kind.__name__, machine=machine.name)
     return text
 

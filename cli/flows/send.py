@@ -63,7 +63,7 @@ def send(
             time.sleep(TICK_SECONDS)
         after = journal.flow(row.id) or row
     if fate == "refused":
-        raise EventNotAccepted(after.state, event, machine=row.machine)
+        raise EventNotAccepted(after.state, event, machine=row.machine, ended=after.status == "ended")
     if settings.json:
         put_json(as_json(settings, after) | {"event": event, "taken": fate == "taken"})
     elif fate == "taken":
