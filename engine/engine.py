@@ -52,7 +52,7 @@ from .machine.parts import Context, Event
 from .nursery import open_plain_nursery
 from .paths import Places, directory_maker
 from .secrets import Removal
-from .signals import inbox_text
+from .signals import inbox_text, refuse_own
 from .starting import check_text
 from .steps import Why
 from .visit import Program
@@ -236,7 +236,8 @@ class Engine(Looking):
         Raises:
             FlowNotFound: No flow has this id.
             EventNotAccepted: No state that the flow is in or can enter has a row for it; or the flow has ended; or its
-                inbox is full. What another process cannot take is a `refused` record in the flow's history.
+                inbox is full; or it is `DeadlinePassed`, which only the engine sends. What another process cannot take
+                is a `refused` record in the flow's history.
             NotStorable: The event, or the context after it, cannot be written and read back; nothing changed.
             IncompatibleFlow: The engine was opened without the flow's machine.
             JournalError: It could not be written; nothing changed.
@@ -253,6 +254,7 @@ class Engine(Looking):
             if live is not None and live.behind:  # the oldest first
                 await self._inbox.take_waiting(live)
             if live is not None:
+                refuse_own(live.machine.name, live.row.state, event)
                 try:
                     if (taken := await live.offer(event, keep)) is not None:
                         return taken
