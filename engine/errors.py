@@ -178,6 +178,7 @@ class FlowParked(CloudError, code=EXIT_PENDING):
         state: Its state.
         kind: The kind of error that paused it.
         code: The exit code the command line ends with: 4 when a login is needed, else 8.
+        origin: The id of the flow that the error is from: this one, or the child flow it is paused with.
     """
 
     def __init__(
@@ -190,9 +191,10 @@ class FlowParked(CloudError, code=EXIT_PENDING):
         hint: str,
         exit_code: int,
         remedy: Remedy | None = None,
+        origin: str = "",
     ) -> None:
         super().__init__(message, hint=hint, remedy=remedy)
-        self.flow, self.state = flow, state
+        self.flow, self.state, self.origin = flow, state, origin or flow
         self._kind, self.code = kind, exit_code
 
 

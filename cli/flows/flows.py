@@ -147,7 +147,8 @@ def show(context: typer.Context, flow: IdOrNewest = None) -> None:
         known = Trouble.read(row.trouble)
         hint = hint_of_trouble(settings, known, row)
         shown: dict[str, Any] = msgspec.to_builtins(known)
-        trouble = {name: value for name, value in shown.items() if name != "remedy"} | {"hint": hint}
+        trouble = {name: value for name, value in shown.items() if name != "remedy"}
+        trouble |= {"hint": hint, "flow": known.flow or row.id}
         says_way_on = not is_ours(row.machine) and hint != known.hint
     driver = driver_of(settings, row)
     if settings.json:
@@ -176,6 +177,8 @@ def show(context: typer.Context, flow: IdOrNewest = None) -> None:
         put(f"Refused:  {each['event']}, {_when(each['at'])} UTC: {each['message']}")
     if trouble:
         put(f"Trouble:  {clean(str(trouble.get('message', '')))}")
+        if trouble["flow"] != row.id:
+            put(clean(f"          It is paused with its child flow {trouble['flow']}."))
         put(f"          {clean(str(trouble.get('hint', '')))}")
     if row.status != "ended" and not driver and not says_way_on:
         say(way_on_of(settings, row))

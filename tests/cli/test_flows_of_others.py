@@ -11,11 +11,26 @@ import trio
 from systemprompt_cloud.cli.screen.remedies import hint_of
 from systemprompt_cloud.engine.engine import open_engine
 from systemprompt_cloud.engine.errors import EffectUncertain, FlowParked, IncompatibleFlow
-from systemprompt_cloud.engine.visit import Program
+from systemprompt_cloud.engine.machine.machine import Machine
+from systemprompt_cloud.engine.machine.parts import ANY, CancelRequested, Context, Event, State, Verdict, on
+from systemprompt_cloud.engine.visit import Program, Visit
 from systemprompt_cloud.io.local.paths import CloudPaths
 
 from tests.support.command import CommandLine
 from tests.support.parcel import PARCEL, Fails, Oops, Packed, Parcel, deliver, parcel
+
+ROUND = Machine(
+    "round",
+    version=1,
+    initial="going",
+    context=Context,
+    states=[
+        State("going", "going round", child="parcel"),
+        State("home", "done", verdict=Verdict.SUCCESS),
+        State("dropped", "called off", verdict=Verdict.CANCELLED),
+    ],
+    rows=[on(Packed, "going", "home"), on(CancelRequested, ANY, "dropped")],
+)
 
 Own = tuple[CommandLine, Path]
 
@@ -97,6 +112,35 @@ def test_its_own_program_goes_on_with_it(own: Own, failure: Exception, call: str
     assert "1 unfinished" in doctor
     assert "flows resume" not in doctor
     assert "waiting to go on by this command" in cli("flows", "resume", *at).ended(1).err
+
+
+def test_a_paused_parent_names_the_child_that_waits_for_a_decision(own: Own) -> None:
+    """Shown with the child's whole id: a decision is taken by that one, and the parent's is refused."""
+    cli, directory = own
+    paths = CloudPaths(directory=directory, state_directory=directory, origin="explicit")
+    child = parcel(Fails(EffectUncertain("sent?")))
+
+    async def deliver_all(visit: Visit[Context]) -> Event:
+        await visit.run_child(child, Parcel())
+        return Packed()
+
+    async def main() -> str:
+        async with open_engine(paths, [Program(ROUND, {"going": [deliver_all]}), child]) as engine:
+            flow = await engine.start(ROUND, Context())
+            with pytest.raises(FlowParked):
+                await flow.wait()
+            return flow.id
+
+    flow = trio.run(main)
+    inside = f"{flow}.parcel-1"
+    ran = cli("flows", "show", flow, "--dir", str(directory)).ended(0)
+    shown = " ".join((ran.out + ran.err).split())
+    assert f"It is paused with its child flow {inside}." in shown
+    assert f'`Engine.resume("{inside}", repeat=True)`' in shown
+    (line,) = cli("flows", "show", flow, "--dir", str(directory), "--json").ended(0).lines
+    assert line["trouble"]["flow"] == inside
+    (line,) = cli("flows", "show", inside, "--dir", str(directory), "--json").ended(0).lines
+    assert line["trouble"]["flow"] == inside
 
 
 def test_cancelled_says_what_became_of_it(own: Own) -> None:

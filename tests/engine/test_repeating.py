@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import trio
+from systemprompt_cloud.base.remedies import Remedy
 from systemprompt_cloud.engine import engine as engine_module
 from systemprompt_cloud.engine.drive import take_up
 from systemprompt_cloud.engine.engine import open_engine
@@ -146,3 +147,7 @@ async def test_a_decision_about_a_child_that_cannot_be_resumed_is_not_kept(
             await (await engine.resume(flow.id)).wait()
         assert parked.value.kind == "EffectUncertain"
         assert engine.row(child.id).incarnation == 1
+        # Whoever decides needs the child's id: the parent's is refused.
+        assert parked.value.origin == child.id
+        assert parked.value.recovery_hint.endswith(f"That flow is the child {child.id}.")
+        assert parked.value.remedy == Remedy("repeat_or_cancel", {"flow": child.id})
