@@ -160,6 +160,8 @@ def show(context: typer.Context, flow: IdOrNewest = None) -> None:
     from ..screen.render import place
 
     put(clean(f"{row.machine} {row.id}"))
+    if row.key is not None:
+        put(clean(f"Key:      {row.key}"))
     put(f"State:    {clean(place(row.machine, row.state))}")
     put(f"Status:   {standing_of(settings, row)}{f', driven by process {driver}' if driver else ''}")
     put(f"Started:  {_when(row.created)} UTC    changed: {_when(row.updated)} UTC    records: {row.seq}")

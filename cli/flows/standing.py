@@ -110,6 +110,7 @@ def as_json(settings: Settings, row: FlowRow) -> dict[str, Any]:
     return {
         "flow": row.id,
         "machine": row.machine,
+        "key": row.key,
         "state": row.state,
         "status": doing_of(settings, row),
         "verdict": row.verdict,

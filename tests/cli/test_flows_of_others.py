@@ -63,6 +63,26 @@ def parked(directory: Path, failure: Exception) -> str:
     return sent(directory, parcel(Fails(failure)))[0]
 
 
+def test_its_key_is_shown(own: Own) -> None:
+    """Whoever starts a flow by its key finds it by that; a flow without one has none, and no line for it."""
+    cli, directory = own
+    paths = CloudPaths(directory=directory, state_directory=directory, origin="explicit")
+
+    async def main() -> None:
+        async with open_engine(paths, [parcel()]) as engine:
+            await engine.start(PARCEL, Parcel())
+            await engine.start(PARCEL, Parcel(), key="to ada, 7 High Street")
+
+    trio.run(main)
+    at = ("--dir", str(directory))
+    listed = cli("flows", "list", "--json", *at).ended(0).lines
+    keys = {line["key"]: line["flow"] for line in listed}
+    assert set(keys) == {None, "to ada, 7 High Street"}
+    for key, flow in keys.items():
+        assert cli("flows", "show", flow, "--json", *at).ended(0).lines[0]["key"] == key
+        assert ("Key:      to ada, 7 High Street\n" in cli("flows", "show", flow, *at).ended(0).out) == (key is not None)
+
+
 def test_its_history_is_drawn_by_its_records(own: Own) -> None:
     """The states it went through have names, though nobody here knows what they mean."""
     cli, directory = own
