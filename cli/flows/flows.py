@@ -109,8 +109,8 @@ def list_flows(
             put_json(shown | {"driven": shown["status"] == "running"})
         return
     if not rows:
-        filtered = wanted or machine is not None
-        say(f"There are no such flows in {settings.paths.journal}." if filtered else "There are no flows yet.")
+        which = "such flows" if wanted or machine is not None else "flows yet"
+        say(f"There are no {which} in {settings.paths.journal}.")
         return
     head = ("ID", "MACHINE", "STATE", "STATUS", "CHANGED (UTC)")
     lines = ((shortened(r.id), r.machine, r.state, standing_of(settings, r), _when(r.updated)) for r in rows)
