@@ -77,19 +77,26 @@ def list_flows(
     status: Annotated[
         list[str] | None,
         typer.Option(
-            "--status", metavar="STATUS", help="running (somebody is at it), interrupted, parked or ended; repeatable."
+            "--status",
+            metavar="STATUS",
+            help="running (a process drives it), interrupted, parked (or paused), ended; or how it ended: success, "
+            "failure, cancelled. Repeatable.",
         ),
     ] = None,
     machine: Annotated[str | None, typer.Option("--machine", metavar="NAME", help="Only this machine's.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="At most so many.")] = 20,
     children: Annotated[bool, typer.Option("--children", help="Also those that run inside another flow.")] = False,
 ) -> None:
-    """List flows, the newest first."""
+    """List flows, the newest first.
+
+    With --json a flow's `status` is running, interrupted, parked or ended; its `verdict` is success, failure or
+    cancelled once it has ended. The table shows the verdict of those that have.
+    """
     settings = settings_of(context)
     wanted = {_known_status(each) for each in status or ()}
     statuses = {STORED[each] for each in wanted}
-    # Whether a process drives a flow is not in the journal, so every running flow has to be checked.
-    looking = len(wanted & {"running", "interrupted"}) == 1
+    # Whether a process drives a flow is not in the journal, nor can it be asked for verdicts: every flow is looked at.
+    looking = len(wanted & {"running", "interrupted"}) == 1 or ("ended" not in wanted and "ended" in statuses)
     try:
         with open_journal(settings) as journal:
             rows = journal.flows(
@@ -101,7 +108,7 @@ def list_flows(
     except FlowNotFound:
         rows = []
     if looking:
-        rows = [row for row in rows if doing_of(settings, row) in wanted][:limit]
+        rows = [row for row in rows if not wanted.isdisjoint({doing_of(settings, row), row.verdict})][:limit]
     mention_journals_set_aside(settings)
     if settings.json:
         for row in rows:
@@ -118,8 +125,10 @@ def list_flows(
 
 
 def _known_status(value: str) -> str:
+    if value == "paused":
+        return "parked"
     if value not in STORED:
-        raise typer.BadParameter(f"{value!r} is not one of {', '.join(STORED)}", param_hint="--status")
+        raise typer.BadParameter(f"{value!r} is not one of {', '.join(('paused', *STORED))}", param_hint="--status")
     return value
 
 

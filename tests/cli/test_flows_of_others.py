@@ -80,7 +80,35 @@ def test_its_key_is_shown(own: Own) -> None:
     assert set(keys) == {None, "to ada, 7 High Street"}
     for key, flow in keys.items():
         assert cli("flows", "show", flow, "--json", *at).ended(0).lines[0]["key"] == key
-        assert ("Key:      to ada, 7 High Street\n" in cli("flows", "show", flow, *at).ended(0).out) == (key is not None)
+        assert ("Key:      to ada, 7 High Street\n" in cli("flows", "show", flow, *at).ended(0).out) == (
+            key is not None
+        )
+
+
+def test_flows_are_listed_by_every_word_that_says_where_they_are(own: Own) -> None:
+    """What the table and the JSON show can be asked for; `paused` is another word for `parked`."""
+    cli, directory = own
+    at = ("--dir", str(directory))
+    paused = parked(directory, Oops("what?"))
+    delivered = sent(directory, parcel(travelling=deliver))[0]
+    dropped = parked(directory, Oops("what?"))
+    cli("flows", "cancel", dropped, *at).ended(0)
+
+    def listed(*words: str) -> list[str]:
+        asked = [option for word in words for option in ("--status", word)]
+        return [line["flow"] for line in cli("flows", "list", *asked, "--json", *at).ended(0).lines]
+
+    assert listed("paused") == listed("parked") == [paused]
+    assert listed("success") == [delivered]
+    assert listed("cancelled") == [dropped]
+    assert listed("failure") == listed("interrupted") == []
+    assert set(listed("ended")) == {delivered, dropped}
+    assert set(listed("success", "paused", "interrupted")) == {delivered, paused}
+    (line,) = cli("flows", "list", "--status", "success", "--json", *at).ended(0).lines
+    assert (line["status"], line["verdict"]) == ("ended", "success")
+    (row,) = cli("flows", "list", "--status", "paused", *at).ended(0).out.splitlines()[1:]
+    assert row.split()[3] == "parked"
+    assert "failure, cancelled" in cli("flows", "list", "--status", "gone", *at).ended(2).err
 
 
 def test_its_history_is_drawn_by_its_records(own: Own) -> None:
