@@ -218,10 +218,12 @@ class TableFailed(CloudError, hint="Fix the guard or the update of that row; the
         self.state, self.event = state, event
 
 
-class UnexpectedFailure(
-    CloudError, hint="The flow is kept: `Engine.resume(flow)`. The traceback is in the log.", remedy="see_traceback"
-):
-    """An exception nobody planned for; the flow is kept and its traceback is in the log."""
+class UnexpectedFailure(CloudError, hint="The flow is kept: `Engine.resume(flow)`.", remedy="resume"):
+    """An exception nobody planned for; the flow is kept.
+
+    What an activity raised is logged with its traceback, as `systemprompt_cloud`; a program that has configured no
+    logging does not see it.
+    """
 
 
 class IncompatibleFlow(CloudError, hint="Finish it with the program and the version that started it, or cancel it."):

@@ -21,6 +21,10 @@ from .machine.stored import decoded
 
 NO_BODY: Final = "{}"
 _UNCERTAIN: Final = EffectUncertain.__name__
+_SEE_TRACEBACK: Final = (
+    "The flow is kept: `Engine.resume(flow)`. If logging is configured, the traceback is in the log of "
+    "`systemprompt_cloud`; if not, call `logging.basicConfig()` and resume the flow to see it."
+)
 _BODY: Final = msgspec.json.Decoder(dict[str, object])
 
 
@@ -136,7 +140,9 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
     def of(cls, exc: BaseException, withdrawn: frozenset[str] = frozenset()) -> Trouble:
         """From what stopped the flow; anything unplanned becomes `UnexpectedFailure`."""
         if not isinstance(exc, CloudError):
-            exc = UnexpectedFailure(f"{type(exc).__name__}: {redact(str(exc))}")
+            exc = UnexpectedFailure(
+                f"{type(exc).__name__}: {redact(str(exc))}", hint=_SEE_TRACEBACK, remedy=Remedy("see_traceback")
+            )
         message, hint = redact(exc.user_message), redact(exc.recovery_hint)
         if isinstance(exc, FlowParked):  # of a child: it ends the command as it would have ended the child's
             if exc.kind == _UNCERTAIN and exc.origin == exc.flow:
