@@ -35,6 +35,7 @@ from .errors import EventNotAccepted
 from .feed import Feed
 from .flow import Flow, FlowId, id_of
 from .gates import Gates
+from .given import check_is
 from .history import Change
 from .inbox import Inbox
 from .journal.file_vault import FileVault
@@ -50,7 +51,8 @@ from .looking import Looking
 from .machine.machine import Machine
 from .machine.parts import Context, Event
 from .nursery import open_plain_nursery
-from .paths import Places, directory_maker
+from .paths import Places, check_places, directory_maker
+from .program import listed_programs
 from .secrets import Removal
 from .signals import inbox_text, refuse_own
 from .starting import check_text
@@ -163,8 +165,10 @@ class Engine(Looking):
                 unfinished flow and no migration leads from there.
             JournalError: It could not be written; nothing was started.
             Io: A secret could not be written; nothing was started.
+            TypeError: The machine is no `Machine`.
         """
         self._refuse_closed()
+        check_is(machine, Machine, "Engine.start")
         return Flow(self, await self._beginnings.start(machine, context, key, secrets, after_end, why))
 
     async def resume(self, flow: FlowId, *, repeat: bool = False, why: Why = "person") -> Flow:
@@ -345,11 +349,15 @@ async def open_engine(
         JournalError: The journal cannot be opened.
         DirectoryInUse: The directory holds other things and nothing of ours; nothing was changed.
         Io: A directory or file cannot be made.
+        MachineInvalid: Two programs have machines of one name, or one's former name is another's.
+        TypeError: The paths or the programs are something else.
         RuntimeError: It is not trio that runs here; nothing was opened.
     """
     if not trio.lowlevel.in_trio_task():
         way = 'a portal\'s thread of its own, anyio.from_thread.start_blocking_portal("trio")'
         raise RuntimeError(f"the flows run in trio: trio.run(main), or beside asyncio {way} (docs/guides/embed.md)")
+    check_places(paths)
+    programs = listed_programs(programs)
     with Journal(paths.journal, make_directory=directory_maker(paths), owners=paths.owners) as journal:
         owner = Owner(paths.owners)
         vault = VaultFiles(paths.vault)

@@ -53,6 +53,8 @@ class EventNotAccepted(CloudError):
         remedy: Remedy | None = Remedy("show_machine", {"machine": machine})
         if stranger is not None:
             said = f"a value of the type {stranger.__module__}.{stranger.__qualname__}, which is no event"
+            if issubclass(stranger, type):
+                said = f"the class {event} itself, which is no event"
             hint = "Send an instance of one of the machine's event classes."
         elif own:
             why = ": only the engine sends it, when the state's deadline has passed"
