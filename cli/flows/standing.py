@@ -19,8 +19,16 @@ if TYPE_CHECKING:
 
 Doing = Literal["running", "parked", "ended", "interrupted"]
 
-STORED: Final = {"running": "running", "parked": "parked", "ended": "ended", "interrupted": "running"}
-"""What a flow may be doing, and what the journal says of it then."""
+STORED: Final = {
+    "running": "running",
+    "interrupted": "running",
+    "parked": "parked",
+    "ended": "ended",
+    "success": "ended",
+    "failure": "ended",
+    "cancelled": "ended",
+}
+"""What a flow may be doing or how it may have ended, and its status in the journal then."""
 
 
 class Known(msgspec.Struct):
@@ -109,6 +117,7 @@ def as_json(settings: Settings, row: FlowRow) -> dict[str, Any]:
     return {
         "flow": row.id,
         "machine": row.machine,
+        "key": row.key,
         "state": row.state,
         "status": doing_of(settings, row),
         "verdict": row.verdict,
