@@ -35,7 +35,7 @@ async def test_looking_costs_the_same_whatever_waits_for_others(tmp_path: Path, 
             connection.execute(POSTED)
         async with open_engine(paths, [parcel()], clock=VirtualClock(), inline=True) as engine:
             await engine.start(PARCEL, Parcel())
-            await trio.sleep(2 * INBOX_SECONDS)
+            await trio.sleep(2.5 * INBOX_SECONDS)
             with counted(engine.journal) as effort:
                 await trio.sleep(10 * INBOX_SECONDS)
             steps.append(effort.steps)
