@@ -125,7 +125,7 @@ class Engine(Looking):
 
     async def begin(self) -> None:
         """Cancel the child flows that killed processes left behind, then watch the inbox; `open_engine` calls it."""
-        await self._endings.cancel_orphans()
+        self._nursery.start_soon(self._endings.cancel_orphans)  # what they do before they end may take long
         self._nursery.start_soon(self._inbox.watch)
 
     def close(self) -> None:
@@ -196,7 +196,7 @@ class Engine(Looking):
         while row.parent is not None and (parent := await self.store.flow(row.parent)) is not None:
             if parent.status == "ended":
                 self._claims.refuse_busy(row)
-                await self._endings.cancel(row.id, "the flow it belonged to has ended")
+                await self._endings.cancel_wholly(row.id, "the flow it belonged to has ended")
                 return Flow(self, row.id)
             row = parent
         if repeat:
@@ -259,11 +259,10 @@ class Engine(Looking):
         async def keep(text: str) -> Signal:
             return await self.store.post(flow, moment_text(self.clock.now()), type(event).__name__, text)
 
+        await self._inbox.catch_up(flow)
         async with self._gates.flow(flow):
             live = self.driven(flow)
-            if live is not None and live.behind:  # the oldest first
-                await self._inbox.take_waiting(live)
-            if live is not None:
+            if live is not None and not live.behind:  # else it is taken after what waits
                 refuse_own(live.machine.name, live.row.state, event)
                 try:
                     if (taken := await live.offer(event, keep)) is not None:

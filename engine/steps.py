@@ -60,6 +60,7 @@ class FlowSteps:
         inherited: Those of them that an earlier process announced, or this one before it was stopped.
         cancelling: It is being cancelled: nothing else happens to it until its children have ended.
         decided: Set while it is not being cancelled.
+        stay: The visit that entered the state; where an effect was repeated since, the present visit is a later one.
         lost_child: A child of the visit was stopped before its end: the flow is about to be paused.
         again: A resume that came while the flow was about to be paused: it is resumed at once.
     """
@@ -92,6 +93,7 @@ class FlowSteps:
         self.behind = False
         self.intents: frozenset[str] = frozenset()
         self.inherited: frozenset[str] = frozenset()
+        self.stay = row.incarnation
         self.lost_child = False
         self.again: Why | None = None
         self.cancelling = False
@@ -192,7 +194,7 @@ class FlowSteps:
 
     async def step_alone(self, event: Event, *, incarnation: int | None = None, signal: int | None = None) -> bool:
         """`step` for a caller that holds `lock`."""
-        if incarnation not in (None, self.row.incarnation):
+        if incarnation is not None and (self.stopped or self.ended or incarnation != self.row.incarnation):
             logger.debug("%s dropped %s: visit %s is over", self.row.id, type(event).__name__, incarnation)
             return False
         if self.machine.events.get(type(event).__name__) is not type(event):
@@ -215,7 +217,7 @@ class FlowSteps:
         self.context = context
         if step.entered:
             self.intents = self.inherited = frozenset()
-            self.again, self.lost_child = None, False
+            self.again, self.lost_child, self.stay = None, False, self.row.incarnation
             if self.run is not None:
                 self.run.leave()
             if self.kept and not self.ended:
@@ -240,6 +242,13 @@ class FlowSteps:
         finally:
             if self.machine.mutable_context:
                 self._refuse_changed_context()
+
+    def _undo_changes(self) -> None:
+        """Take back what an activity changed in place: the event that comes next has nothing to do with it."""
+        try:
+            self._refuse_changed_context()
+        except NotStorable as exc:
+            logger.warning("%s: %s", self.row.id, exc)
 
     def _refuse_changed_context(self) -> None:
         """Find a context that was changed in place, which no record would have."""
@@ -324,6 +333,8 @@ class FlowSteps:
     async def _take(self, signal: Signal) -> bool:
         """Whether it led to a step."""
         kind = self.machine.events.get(signal.name)
+        if self.machine.mutable_context:
+            self._undo_changes()
         try:
             return await self.step_alone(self.machine.decode_event(signal.body), signal=signal.id)
         except EventNotAccepted as exc:
