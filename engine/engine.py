@@ -372,7 +372,7 @@ async def open_engine(
     programs = listed_programs(programs)
     with Journal(paths.journal, make_directory=directory_maker(paths), owners=paths.owners) as journal:
         owner = Owner(paths.owners)
-        vault = VaultFiles(paths.vault)
+        vault = VaultFiles(paths.vault, journal.identity)
         try:
             async with open_plain_nursery() as nursery:
                 engine = Engine(

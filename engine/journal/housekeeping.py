@@ -32,6 +32,7 @@ from ..errors import JournalCorrupted, JournalError
 from .file import COMPANIONS, LOG, companion
 from .journal import BUSY_SECONDS, Journal
 from .owners import anybody_drives
+from .schema import make_another
 from .vault import VaultFiles, file_name
 
 BATCH: Final = 50
@@ -191,6 +192,7 @@ def _copy(journal: Journal, fresh: Path, target: Path) -> None:
     ):
         try:
             source.backup(copy)  # in one step: one moment, and in WAL mode no writer waits for it
+            make_another(copy)
             # One file, with nothing beside it that could be forgotten when it is moved.
             copy.execute("PRAGMA journal_mode = DELETE")
             found = [str(row[0]) for row in copy.execute("PRAGMA quick_check")]

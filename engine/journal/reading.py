@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,6 +49,14 @@ class Reading:
     path: Path
     _held: Held
     _reader: sqlite3.Connection
+
+    @cached_property
+    def identity(self) -> str | None:
+        """What tells this journal from others, wherever it is moved; None for one that was made without."""
+        if not self._read("SELECT 1 FROM sqlite_schema WHERE name = 'identity'", ()):
+            return None
+        found = self._read("SELECT id FROM identity", ())
+        return str(found[0][0]) if found else None
 
     def flow(self, flow: str) -> FlowRow | None:
         """The flow with exactly this id."""

@@ -12,7 +12,11 @@ from ..machine.stored import decoded
 SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x53504331  # "SPC1"
 
-SCHEMA: Final = """
+IDENTITY: Final = "CREATE TABLE identity (id TEXT NOT NULL) STRICT"
+NEW_IDENTITY: Final = "INSERT INTO identity VALUES (lower(hex(randomblob(16))))"
+"""What tells one journal from another, wherever it is moved; a copy is another journal."""
+
+SCHEMA: Final = f"""
 CREATE TABLE flows (
     id TEXT PRIMARY KEY,
     machine TEXT NOT NULL,
@@ -61,6 +65,8 @@ CREATE TABLE inbox (
     body TEXT NOT NULL
 ) STRICT;
 CREATE INDEX inbox_by_flow ON inbox (flow, id);
+{IDENTITY};
+{NEW_IDENTITY};
 """
 
 KEPT_AT_MOST: Final = 100
