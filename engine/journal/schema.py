@@ -65,7 +65,7 @@ _RARE_EVENTS: Final = """
 CREATE INDEX events_rare ON events (flow, kind, incarnation) WHERE kind NOT IN ('event', 'started', 'resumed')
 """
 _UNFINISHED_BY_PARENT: Final = """
-CREATE INDEX flows_unfinished_by_parent ON flows (parent, created, id) WHERE parent IS NOT NULL AND status <> 'ended'
+CREATE INDEX flows_unfinished_by_parent ON flows (parent) WHERE parent IS NOT NULL AND status <> 'ended'
 """
 
 STEPS: Final[Steps] = {
@@ -77,7 +77,9 @@ STEPS: Final[Steps] = {
         "DROP TABLE events",
         "ALTER TABLE events_2 RENAME TO events",
         _RARE_EVENTS,
-        "CREATE INDEX flows_with_key ON flows (machine, key, id) WHERE key IS NOT NULL",
+        "DROP INDEX flows_by_machine",
+        "CREATE INDEX flows_by_machine ON flows (machine)",
+        "CREATE INDEX flows_with_key ON flows (machine, key) WHERE key IS NOT NULL",
         "CREATE INDEX inbox_by_flow ON inbox (flow, id)",
         _UNFINISHED_BY_PARENT,
         IDENTITY,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import msgspec
 import pytest
 import trio
+from systemprompt_cloud.base.clock import SystemClock
 from systemprompt_cloud.engine.engine import open_engine
 from systemprompt_cloud.engine.errors import FlowBusy, KeyInUse, NotStorable
 from systemprompt_cloud.engine.flow import Flow
@@ -15,6 +17,7 @@ from systemprompt_cloud.engine.machine.parts import ANY, STAY, CancelRequested, 
 from systemprompt_cloud.engine.visit import Program, await_signal
 from systemprompt_cloud.io.local.paths import CloudPaths
 from systemprompt_cloud.machines.parts.vocabulary import cancelled
+from typing_extensions import override
 
 
 class Order(Context, frozen=True, kw_only=True):
@@ -142,6 +145,28 @@ async def test_after_the_end_a_key_starts_again_or_gives_back(
         with trio.fail_after(10):
             assert (await last.wait()).succeeded
         assert len(engine.journal.flows()) == (2 if after_end == "again" else 1)
+
+
+class SetClock(SystemClock):
+    """A clock that can be set."""
+
+    ahead = timedelta(0)
+
+    @override
+    def now(self) -> datetime:
+        """The time, as it was set."""
+        return super().now() + self.ahead
+
+
+async def test_the_order_that_was_started_last_is_given_back(paths: CloudPaths) -> None:
+    """Also when the clock was set back between the two, and its id is the lower one."""
+    clock = SetClock()
+    async with open_engine(paths, [program()], clock=clock) as engine:
+        for note in ("first", "second"):
+            flow = await engine.start(ORDER, Order(note=note), key="k")
+            await end(flow)
+            clock.ahead -= timedelta(hours=1)
+        assert (await engine.start(ORDER, Order(), key="k", after_end="return")).id == flow.id
 
 
 async def test_what_is_given_back_was_the_same_order(paths: CloudPaths) -> None:
