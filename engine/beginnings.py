@@ -18,7 +18,7 @@ from .live import LiveFlow, ResumeFlow
 from .machine.machine import Machine
 from .machine.parts import Context
 from .secrets import Removal
-from .starting import check_key, check_same_start, started_context
+from .starting import check_key, check_same_start, check_secrets, started_context
 from .steps import Why
 from .store import Ownership, Vault
 from .visit import Program
@@ -82,6 +82,7 @@ class Beginnings:
     ) -> str:
         """Start a flow, or find the one with this key; its id. See `Engine.start`."""
         self._claims.check_known(machine)
+        check_secrets(secrets)
         _, context = machine.encode_context(context)
         if after_end not in ("again", "return"):
             raise ValueError(f"after_end is {after_end!r}; it is 'again' or 'return'")

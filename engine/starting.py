@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from ..base.log import get_logger
 from .errors import KeyInUse, NotStorable
+from .given import check_is
 from .journal.records import FlowRow, Record
+from .journal.vault import is_secret_name
 from .machine.machine import Machine
 from .machine.parts import Context
 from .machine.storable import same
@@ -33,10 +36,40 @@ def check_key(key: str) -> None:
 
 def check_text(text: str, field: str) -> None:
     """Check that a text can be stored. Raises `NotStorable`."""
+    if not _is_text(text):
+        raise NotStorable(f"the {field} is no text that can be stored: {text!a}", field=field)
+
+
+def check_secrets(secrets: Mapping[str, str] | None) -> None:
+    """Check that the secrets of a start can be kept. No message has one of them.
+
+    Raises:
+        NotStorable: A name has other characters than letters, digits, dots, dashes and underscores, or a secret is no
+            text that can be stored.
+        TypeError: They are no mapping.
+    """
+    if secrets is None:
+        return
+    check_is(secrets, Mapping, "Engine.start")
+    for name, secret in secrets.items():
+        if not is_secret_name(name):
+            raise NotStorable(
+                f"{str(name)[:40]!a} is no secret's name",
+                field="secrets",
+                hint="Use letters, digits, dots, dashes and underscores only.",
+            )
+        if not _is_text(secret):
+            raise NotStorable(f"the secret {name} is no text that can be stored", field="secrets")
+
+
+def _is_text(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
     try:
-        text.encode()
-    except (UnicodeEncodeError, AttributeError):
-        raise NotStorable(f"the {field} is no text that can be stored: {text!a}", field=field) from None
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def different_fields(one: Context, other: Context) -> list[str]:

@@ -46,6 +46,11 @@ def file_name(flow: str) -> str:
     return f"@{hashlib.sha256(flow.encode(errors='surrogatepass')).hexdigest()}.json"
 
 
+def is_secret_name(name: object) -> bool:
+    """Whether a secret may have this name."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
 def flow_of_file(name: str) -> str | None:
     """The flow whose secrets a file holds or held before it was set aside; None when the name does not say it."""
     found = None if is_temporary(name) else _FILE.fullmatch(name)
@@ -116,7 +121,7 @@ class VaultFiles:
             Io: The file cannot be written; nothing was kept.
         """
         path = self._path(flow_id)
-        if not _NAME.fullmatch(name):
+        if not is_secret_name(name):
             raise ValueError(f"not a secret's name: {name!r} (letters, digits, dot, dash and underscore only)")
         self._hide(flow_id, secret)
         with _one_writer:

@@ -8,14 +8,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import reduce
+from inspect import get_annotations
 from typing import Any, Final, TypeVar, cast, get_args
 
 import msgspec
+from msgspec.inspect import StructType, type_info
 
 from ..errors import MachineInvalid
 from .functions import check_function
 from .parts import ANY, CancelRequested, Context, DeadlinePassed, Event, Late, ResumePolicy, Row, State, Verdict
 from .reach import closure
+from .storable import RAW_RULE, raw_field
 from .timeouts import TIMEOUT_RULE, is_timeout, may_be_timeout
 
 T = TypeVar("T")
@@ -183,6 +186,12 @@ def _check_struct(machine: str, what: str, struct: type[msgspec.Struct]) -> None
         msgspec.json.Decoder(struct)
     except Exception as exc:  # msgspec raises what it likes, and annotations are evaluated here
         raise MachineInvalid(f"{where} cannot be read back from JSON: {exc}") from exc
+    # Looking into every type costs more than the rest of a table, so only where a class mentions it; what has it deeper
+    # inside is refused when it is to be stored.
+    if any("Raw" in str(each) for cls in struct.__mro__ for each in get_annotations(cls).values()):
+        field = raw_field(cast("StructType", type_info(struct)))
+        if field is not None:
+            raise MachineInvalid(f"{where}: {field}: {RAW_RULE}", hint="Give the field the type of what is in it.")
 
 
 def event_decoder(machine: str, events: Mapping[str, type[Event]]) -> msgspec.json.Decoder[Event]:

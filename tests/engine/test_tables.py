@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import pytest
@@ -246,7 +246,7 @@ def test_a_timeout_nobody_may_handle_is_refused() -> None:
 
 def named_like(name: str, tag: str | bool) -> type[Event]:
     """Somebody's own event class of that name and tag."""
-    return msgspec.defstruct(name, [("item", str, "")], bases=(Event,), frozen=True, tag=tag)
+    return cast("type[Event]", msgspec.defstruct(name, [("item", str, "")], bases=(Event,), frozen=True, tag=tag))
 
 
 @pytest.mark.parametrize("name", ["DeadlinePassed", "CancelRequested"])
