@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
 from ..base.log import get_logger
-from .errors import KeyInUse, NotStorable
+from .errors import IncompatibleFlow, KeyInUse, NotStorable
 from .given import check_is
 from .journal.records import FlowRow, Record
 from .journal.vault import is_secret_name
+from .machine.carry import carry_context
 from .machine.machine import Machine
 from .machine.parts import Context
 from .machine.storable import same
+from .versions import MigratedBody, Table
 
 logger = get_logger(__name__)
+
+C = TypeVar("C", bound=Context)
 
 KEY_CHARACTERS = 1000
 """The longest key."""
@@ -84,6 +88,32 @@ def started_context(machine: Machine[Any], row: FlowRow, first: Record | None) -
     try:
         return machine.decode_context(first.body)
     except msgspec.DecodeError:
+        return None
+
+
+def carried_start(machine: Machine[C], row: FlowRow, records: Sequence[Record]) -> C | None:
+    """What a flow that an older table was given was started with, in the terms of today's.
+
+    Where that cannot be carried over, it is what the flow knew later: what tells one flow from another seldom changes.
+    None where that cannot be carried over either.
+
+    Args:
+        machine: Today's table.
+        row: The flow as it is stored.
+        records: Its history.
+    """
+    origin, migrations = Table(row.version, row.fingerprint), [each for each in records if each.kind == "migrated"]
+    try:
+        if migrations:
+            origin = msgspec.json.decode(migrations[0].body, type=MigratedBody).origin
+        return carry_context(machine, version=origin.version, fingerprint=origin.fingerprint, context=records[0].body)
+    except (IncompatibleFlow, msgspec.DecodeError):
+        pass
+    try:
+        if migrations and machine.wrote(row.version, row.fingerprint):
+            return machine.decode_context(bytes(msgspec.json.decode(migrations[-1].body, type=MigratedBody).context))
+        return carry_context(machine, version=row.version, fingerprint=row.fingerprint, context=row.context)
+    except (IncompatibleFlow, msgspec.DecodeError):
         return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from systemprompt_cloud.engine.engine import open_engine
 from systemprompt_cloud.engine.errors import FlowBusy, KeyInUse, NotStorable
 from systemprompt_cloud.engine.flow import Flow
 from systemprompt_cloud.engine.machine.machine import Machine
+from systemprompt_cloud.engine.machine.migrations import Migration
 from systemprompt_cloud.engine.machine.parts import ANY, STAY, CancelRequested, Context, Event, State, Verdict, on
 from systemprompt_cloud.engine.visit import Program, await_signal
 from systemprompt_cloud.io.local.paths import CloudPaths
@@ -259,3 +261,70 @@ async def test_any_other_text_is_a_key(paths: CloudPaths, key: str) -> None:
         flow = await engine.start(ORDER, Order(), key=key)
         assert (await engine.start(ORDER, Order(), key=key)).id == flow.id
         assert (await engine.start(ORDER, Order(), key=key[:-1] + "~")).id != flow.id
+
+
+class Renamed(Context, frozen=True, kw_only=True):
+    """What an order of the next version knows."""
+
+    customer: str = "acme"
+    plan: str = "starter"
+    note: str = ""
+
+
+def next_machine(migration: Migration) -> Machine[Renamed]:
+    """The next version of the table."""
+    return Machine(
+        "order",
+        version=2,
+        initial="placing",
+        context=Renamed,
+        states=[ORDER.states[name] for name in ("placing", "placed", "cancelled")],
+        rows=[on(Placed, "placing", "placed"), on(CancelRequested, ANY, "cancelled")],
+        identity=("customer", "plan"),
+        migrations=[migration],
+    )
+
+
+def renamed(old: dict[str, Any]) -> dict[str, Any]:
+    """The context of the next version."""
+    return {"customer": old["tenant"], "plan": old.get("plan", "starter"), "note": "migrated"}
+
+
+def renamed_later(old: dict[str, Any]) -> dict[str, Any]:
+    """A migration that does not take what an order is started with."""
+    if old.get("plan", "starter") == "starter":
+        raise ValueError("the plan is to be another one")
+    return renamed(old)
+
+
+@pytest.mark.parametrize("ended", [False, True])
+@pytest.mark.parametrize("migrated", [False, True])
+@pytest.mark.parametrize("carry", [renamed, renamed_later])
+async def test_the_identity_holds_through_migrations(
+    paths: CloudPaths, carry: Callable[[dict[str, Any]], dict[str, Any]], migrated: bool, ended: bool
+) -> None:
+    """Before and after the flow was carried over, before and after its end; what it was started with is carried, too.
+
+    Where a migration does not take that, what the flow knew later counts.
+    """
+    old = order_machine(identity=("tenant",))
+    new = next_machine(Migration(1, context=carry))
+    programs = [Program(new, {"placing": [await_signal]})]
+    async with open_engine(paths, [program(old)]) as engine:
+        flow = await engine.start(old, Order(tenant="home"), key="k")
+        await flow.send(Upgraded("large"))
+        if ended and not migrated:
+            await end(flow)
+    if migrated:
+        async with open_engine(paths, programs) as engine:
+            again = await engine.resume(flow.id)
+            assert again.row.version == 2
+            if ended:
+                await end(again)
+    started = Renamed(customer="home", plan="starter" if carry is renamed else "large")
+    async with open_engine(paths, programs) as engine:
+        for other in ("customer", "plan"):
+            given = msgspec.structs.replace(started, **{other: "other"})
+            with pytest.raises(KeyInUse, match=f"another {other}"):
+                await engine.start(new, given, key="k", after_end="return")
+        assert (await engine.start(new, started, key="k", after_end="return")).id == flow.id
