@@ -158,14 +158,14 @@ class Engine(Looking):
                 ended one.
 
         Raises:
-            NotStorable: The context or the key cannot be written and read back; nothing was started.
+            NotStorable: The context, the key or a secret cannot be written and read back; nothing was started.
             KeyInUse: The flow with this key was started for something else: a field of `Machine.identity` differs.
             FlowBusy: Another process drives the flow with this key.
             IncompatibleFlow: The engine was opened without this machine, or another version of the machine wrote the
                 unfinished flow and no migration leads from there.
             JournalError: It could not be written; nothing was started.
             Io: A secret could not be written; nothing was started.
-            TypeError: The machine is no `Machine`.
+            TypeError: The machine is no `Machine`, or the secrets are no mapping.
         """
         self._refuse_closed()
         check_is(machine, Machine, "Engine.start")
@@ -371,7 +371,7 @@ async def open_engine(
     programs = listed_programs(programs)
     with Journal(paths.journal, make_directory=directory_maker(paths), owners=paths.owners) as journal:
         owner = Owner(paths.owners)
-        vault = VaultFiles(paths.vault)
+        vault = VaultFiles(paths.vault, journal.identity)
         try:
             async with open_plain_nursery() as nursery:
                 engine = Engine(

@@ -29,6 +29,7 @@ from .machine.machine import Machine
 from .machine.parts import CancelRequested, Context, Event, Step
 from .run import Run
 from .starting import different_fields
+from .versions import stored_context
 from .visit import Program
 
 logger = get_logger(__name__)
@@ -231,6 +232,7 @@ class FlowSteps:
             EventNotAccepted: The state does not take it.
             TableFailed: A guard or an update raised.
             NotStorable: The context was changed in place.
+            IncompatibleFlow: Its class does not take any more what is stored of it.
         """
         try:
             return self.machine.step(self.row.state, self.context, event)
@@ -252,7 +254,7 @@ class FlowSteps:
 
     def _refuse_changed_context(self) -> None:
         """Find a context that was changed in place, which no record would have."""
-        stored = self.machine.decode_context(self.row.context)
+        stored = stored_context(self.machine, self.row)
         if stored == self.context or not (names := different_fields(stored, self.context)):
             return
         self.context = stored

@@ -33,7 +33,7 @@ from ..errors import JournalBusy, JournalError
 from .codes import BUSY, primary_code
 from .file import SETTLE_SECONDS, Held
 from .owners import OwnerName, owner_is_alive
-from .records import APPLICATION_ID, SCHEMA_VERSION
+from .records import APPLICATION_ID, IDENTITY, NEW_IDENTITY, SCHEMA_VERSION
 
 logger = get_logger(__name__)
 
@@ -65,21 +65,25 @@ _RARE_EVENTS: Final = """
 CREATE INDEX events_rare ON events (flow, kind, incarnation) WHERE kind NOT IN ('event', 'started', 'resumed')
 """
 _UNFINISHED_BY_PARENT: Final = """
-CREATE INDEX flows_unfinished_by_parent ON flows (parent, created, id) WHERE parent IS NOT NULL AND status <> 'ended'
+CREATE INDEX flows_unfinished_by_parent ON flows (parent) WHERE parent IS NOT NULL AND status <> 'ended'
 """
 
 STEPS: Final[Steps] = {
     # Refused events are in the history. An index finds keys of ended flows, unfinished children, the inbox of one flow,
-    # and its records of rare kinds.
+    # and its records of rare kinds. A journal has an identity.
     1: (
         _EVENTS_2,
         "INSERT INTO events_2 SELECT * FROM events",
         "DROP TABLE events",
         "ALTER TABLE events_2 RENAME TO events",
         _RARE_EVENTS,
-        "CREATE INDEX flows_with_key ON flows (machine, key, id) WHERE key IS NOT NULL",
+        "DROP INDEX flows_by_machine",
+        "CREATE INDEX flows_by_machine ON flows (machine)",
+        "CREATE INDEX flows_with_key ON flows (machine, key) WHERE key IS NOT NULL",
         "CREATE INDEX inbox_by_flow ON inbox (flow, id)",
         _UNFINISHED_BY_PARENT,
+        IDENTITY,
+        NEW_IDENTITY,
     ),
 }
 
@@ -215,6 +219,7 @@ def _copy(path: Path, version: int) -> Path:
             # A connection of its own: it sees what is committed, and that is all there is.
             with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
                 source.backup(target)
+                make_another(target)
                 target.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
             with copy.open("rb") as file:
                 os.fsync(file.fileno())
@@ -227,6 +232,14 @@ def _copy(path: Path, version: int) -> Path:
             f"cannot copy the journal {path} before its schema is changed: {exc.strerror or exc}"
         ) from exc
     return copy
+
+
+def make_another(copy: sqlite3.Connection) -> None:
+    """Give a copy of a journal an identity of its own: it will not have the flows that are started from now on."""
+    if copy.execute("SELECT 1 FROM sqlite_schema WHERE name = 'identity'").fetchone():
+        with copy:
+            copy.execute("DELETE FROM identity")
+            copy.execute(NEW_IDENTITY)
 
 
 def _failed(path: Path, schema: Schema, why: str) -> JournalError:

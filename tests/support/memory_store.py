@@ -79,7 +79,7 @@ class MemoryStore:
         return standing_intents(each for each in self._records.get(flow, ()) if each.incarnation == incarnation)
 
     async def children(self, flow: str) -> Sequence[FlowRow]:
-        return sorted((each for each in self._flows.values() if each.parent == flow), key=lambda r: (r.created, r.id))
+        return [each for each in self._flows.values() if each.parent == flow]
 
     async def unfinished_children(self, flow: str) -> Sequence[FlowRow]:
         return [each for each in await self.children(flow) if each.status != "ended"]
@@ -90,7 +90,7 @@ class MemoryStore:
 
     async def newest_with_key(self, machine: str, key: str) -> FlowRow | None:
         found = (each for each in self._flows.values() if (each.machine, each.key) == (machine, key))
-        return max(found, key=lambda row: row.id, default=None)
+        return next(reversed(list(found)), None)
 
     async def claim(self, row: FlowRow, owner: str | None) -> None:
         self._move(row, msgspec.structs.replace(self._existing(row.id), owner=owner))
