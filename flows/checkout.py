@@ -22,7 +22,7 @@ from ..engine.engine import Engine
 from ..engine.flow import Flow
 from ..engine.machine.parts import Event
 from ..engine.visit import Program, Visit
-from ..errors import ApiError, OrderInDoubt, PortBusy, StillPending
+from ..errors import ApiError, NotAuthenticated, OrderInDoubt, PortBusy, StillPending
 from ..io.cloud.api import CloudApiClient
 from ..io.cloud.wire import REGIONS, Plan
 from ..io.http.texts import word
@@ -45,7 +45,7 @@ from ..machines.parts.progress import WaitResumed
 from ..machines.parts.vocabulary import OutcomeUnknown
 from .outside import Api, Browser, Person, Timing
 from .services import Services
-from .steps.asking import IN_A_ROW, WEATHER, Needed, Reports
+from .steps.asking import IN_A_ROW, SLOWER, WEATHER, Asking, Needed, Reports
 from .steps.callbacks import Reply, await_browser, free_port
 from .steps.earlier import earlier_order, journaled_tenants, stored_tenants
 from .steps.effects import ask_for, ask_whether_to_repeat
@@ -224,12 +224,25 @@ class _Checkout:
     async def watch_for_payment(self, visit: CheckoutVisit) -> Event:
         order = await self._order(visit)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(Listening(order, Reports(visit)).run)
+            reports = Reports(visit)
+            nursery.start_soon(Listening(order, reports).run)
+            nursery.start_soon(self._watch_list, order, reports)
             if not visit.context.paid:
                 await order.payment_reported.wait()
             await trio.sleep(BROWSER_HEAD_START)
             nursery.cancel_scope.cancel()
         return HeadStartOver()
+
+    async def _watch_list(self, order: PlacedOrder, reports: Reports) -> None:
+        """Note which tenants appear while nobody has reported the payment: a later report may be about another one."""
+        rarely = msgspec.structs.replace(self.timing, poll_seconds=self.timing.poll_seconds * SLOWER)
+        asking = Asking(order.visit, rarely, order.ask, refusable=False, pauses=order.pauses, reports=reports)
+        while True:
+            await trio.sleep(rarely.poll_seconds)
+            try:
+                await asking.until_ended()
+            except NotAuthenticated as exc:  # a listener must not close over this
+                await reports.note("status", exc)
 
     async def settle_doubt(self, visit: CheckoutVisit) -> Event:
         """Look again, let a person decide about what was found, and show the same payment page again.

@@ -17,8 +17,8 @@ happened there. Either may be lost, late, or about something else, so each is a 
   listened to, and the API is asked for a while. What that leaves open is not an end but a doubt (`payment_in_doubt`).
 
 A tenant belongs to this order when the order's session names it, or the browser that came back with the order's nonce
-names it and the API lists it, or a payment was reported and the API lists exactly one tenant that was not there before.
-A tenant that appeared without any of this is a question to a person.
+names it and the API lists it, or a payment was reported and the API lists exactly one tenant that was not there before
+the order, nor listed for a while before the report. A tenant that appeared without any of this is a question to a person.
 
 In doubt the flow is paused and keeps its key. The same command resumes it, asks the API again, shows the same payment
 page, and asks the person before anything new is bought. The same holds for what takes too long or fails after the
@@ -42,6 +42,7 @@ from ..engine.machine.migrations import Migration
 from ..engine.machine.parts import ANY, STAY, CancelRequested, DeadlinePassed, Event, ResumePolicy, State, Verdict, on
 from .parts.order import (
     CandidatesSeen,
+    CandidatesUnclaimed,
     CheckoutContext,
     CheckoutCreated,
     HeadStartOver,
@@ -71,6 +72,7 @@ from .parts.order import (
     ordered_again,
     reopened,
     stream_paid,
+    unclaimed,
     unconfirmed,
     unfinished,
     unpaid,
@@ -200,7 +202,6 @@ CHECKOUT: Final = Machine(
         on(PaymentObserved, "looking_for_payment", "awaiting_tenant", update=stream_paid),
         on(PaymentDeclined, "looking_for_payment", STAY, update=not_paid),
         on(PaymentUnclear, "looking_for_payment", STAY),
-        on(CandidatesSeen, "looking_for_payment", STAY, update=candidates),
         on(DeadlinePassed, "looking_for_payment", "payment_in_doubt"),
         *(
             row
@@ -208,6 +209,8 @@ CHECKOUT: Final = Machine(
             for row in (
                 on(PaymentCompleted, source, "confirming_tenant", update=browser_paid),
                 on(PaymentPending, source, "awaiting_tenant", update=browser_waits),
+                on(CandidatesSeen, source, STAY, update=candidates),
+                on(CandidatesUnclaimed, source, STAY, update=unclaimed),
                 on(ForeignEventDropped, source, STAY, update=note_foreign),
                 on(StreamLost, source, STAY),
                 on(StreamReturned, source, STAY),

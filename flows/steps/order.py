@@ -28,6 +28,7 @@ from ...io.sse.decoder import EventStream, ServerSentEvent
 from ...machines.checkout import (
     WAITING,
     CandidatesSeen,
+    CandidatesUnclaimed,
     CheckoutContext,
     PaymentCompleted,
     PaymentDeclined,
@@ -66,6 +67,14 @@ EARLIER_SECONDS: Final = 3.0
 
 CANDIDATES: Final = 20
 """Tenants a person is asked about, at most."""
+
+
+CLAIM_SECONDS: Final = 10.0
+"""How long after a tenant was first listed a report of the payment may still be about it. Two orders of one account may
+be under way, and a replica that is behind may list the other's tenant only."""
+
+FIRST_LISTED: Final = "tenants first listed"
+"""In a flow's scratch: when each candidate was first listed, by trio's clock."""
 
 
 class LinkedTenant(NamedTuple):
@@ -118,7 +127,7 @@ def linked(context: CheckoutContext, tenants: Sequence[TenantInfo], *, paid: boo
     browser, only = context.browser_tenant, our_tenant(context, tenants)
     if browser in listed and browser not in context.known_tenants and context.browser_linked:
         return LinkedTenant(browser, listed[browser].name, listed=True)
-    if paid and only is not None and browser in {"", only.id}:
+    if paid and only is not None and browser in {"", only.id} and only.id not in context.unclaimed:
         return LinkedTenant(only.id, only.name, listed=True)
     return None
 
@@ -197,9 +206,7 @@ class PlacedOrder(Source[CheckoutContext]):
         tenants = (await self._client.me()).tenants
         tenant = linked(context, tenants, paid=waiting)
         if tenant is None or not waiting:
-            candidates = candidates_of(context, tenants)
-            if candidates != context.candidates:
-                await self.visit.send(CandidatesSeen(candidates))
+            await self._note(candidates_of(context, tenants), reported=waiting or context.paid != "")
             return None
         if self.visit.state == "confirming_tenant" and tenant.listed:
             return TenantConfirmed(tenant.id, shown(tenant.name, LONGEST_ID))
@@ -213,6 +220,19 @@ class PlacedOrder(Source[CheckoutContext]):
         if self._agreed.takes(context.reported == INFRASTRUCTURE):
             return TenantAnnounced(INFRASTRUCTURE, said, tenant.id, shown(tenant.name, LONGEST_ID), True)
         return StepObserved("", said, "polling")
+
+    async def _note(self, candidates: tuple[str, ...], *, reported: bool) -> None:
+        """Record which tenants may be the order's, and which were listed long before anybody reported the payment."""
+        before, now = self.context.candidates, trio.current_time()
+        first: dict[str, float] = self.visit.scratch.setdefault(FIRST_LISTED, {})
+        for tenant in candidates:
+            # When another process noted it is not known here: long ago.
+            first.setdefault(tenant, -float("inf") if tenant in before else now)
+        if candidates != before:
+            await self.visit.send(CandidatesSeen(candidates))
+        old = [tenant for tenant in candidates if now - first[tenant] >= CLAIM_SECONDS]
+        if not reported and not {*old} <= {*self.context.unclaimed}:
+            await self.visit.send(CandidatesUnclaimed(tuple(old)))
 
 
 def stream_meaning(context: CheckoutContext, event: CheckoutEvent, event_id: str) -> list[Event]:

@@ -32,6 +32,7 @@ class CheckoutContext(ProgressContext, frozen=True, kw_only=True):
         browser_tenant: The tenant that the browser named.
         browser_linked: The browser named the order's session or transaction, too.
         candidates: Tenants that appeared since the order and that nothing links to it.
+        unclaimed: Those of them that were listed for a while and nobody had reported a payment.
         earlier_flow: An earlier order of the same kind that did not end well; the others are what is known of it.
     """
 
@@ -57,6 +58,7 @@ class CheckoutContext(ProgressContext, frozen=True, kw_only=True):
     browser_tenant: str = ""
     browser_linked: bool = False
     candidates: tuple[str, ...] = ()
+    unclaimed: tuple[str, ...] = ()
     tenant_id: str = ""
     tenant_name: str = ""
     needs_deploy: bool = False
@@ -133,6 +135,12 @@ class HeadStartOver(Event, frozen=True):
 
 class CandidatesSeen(Event, frozen=True):
     """The API lists tenants that were not there before the order, and nothing links one of them to it."""
+
+    tenants: tuple[str, ...]
+
+
+class CandidatesUnclaimed(Event, frozen=True):
+    """The API listed these tenants for a while, and nobody reported a payment: a later report may be about another."""
 
     tenants: tuple[str, ...]
 
@@ -251,6 +259,10 @@ def candidates(context: CheckoutContext, event: CandidatesSeen) -> CheckoutConte
     return msgspec.structs.replace(context, candidates=event.tenants)
 
 
+def unclaimed(context: CheckoutContext, event: CandidatesUnclaimed) -> CheckoutContext:
+    return msgspec.structs.replace(context, unclaimed=tuple(sorted({*context.unclaimed, *event.tenants})))
+
+
 def chosen(context: CheckoutContext, event: TenantChosen) -> CheckoutContext:
     return msgspec.structs.replace(
         context, paid="person", session_tenant=event.tenant_id, candidates=(), problem="", problem_code=""
@@ -275,6 +287,7 @@ def ordered_again(context: CheckoutContext, event: OrderConfirmed) -> CheckoutCo
         browser_tenant="",
         browser_linked=False,
         candidates=(),
+        unclaimed=(),
         last_event_id="",
         steps=(),
         messages=(),
