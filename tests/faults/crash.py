@@ -49,9 +49,10 @@ FALSE_TENANT: Final = ("false-callback:says=completed", "stale:times=3", "no-str
 """The browser names a tenant of somebody else, replicas are behind, and there are no streams."""
 PROXIES: Final = (
     "false-callback:says=nothing",
-    "proxy-page:path=/auth/me,times=2",
+    "proxy-page:path=/auth/me",
+    "proxy-page:path=/status,times=2",
     "proxy-page:status=404,path=/status,times=2",
-    "unauthorized:after=4",
+    "unauthorized:after=9",
 )
 """The browser says nothing, a proxy answers in the API's place, and the token is refused once."""
 NO_CALLBACK: Final = (

@@ -208,19 +208,14 @@ class Stage:
             )
             while killed < len(targets):
                 dying = msgspec.structs.replace(job, target=targets[killed], trace=False)
-                code, said = await self._process(dying, rehearsal, tabs, met)
+                code, said, was_asked = await self._until_unpaused(dying, rehearsal, tabs, met)
+                asked = asked or was_asked
                 if code != -signal.SIGKILL:
                     break
                 killed += 1
             else:
-                code, said = await self._process(job, rehearsal, tabs, met)
-            for _ in range(RUNS):
-                if said.parked == "EffectUncertain":
-                    asked = True
-                    answering = msgspec.structs.replace(job, answer=True)
-                    code, said = await self._process(answering, rehearsal, tabs, met)
-                elif said.parked in PAUSES:
-                    code, said = await self._process(job, rehearsal, tabs, met)
+                code, said, was_asked = await self._until_unpaused(job, rehearsal, tabs, met)
+                asked = asked or was_asked
             facts = gather(
                 rehearsal,
                 said.outcome,
@@ -263,6 +258,23 @@ class Stage:
                     return _number(sock)
             except PortBusy:
                 continue
+
+    async def _until_unpaused(
+        self, job: Job, rehearsal: Rehearsal, tabs: set[str], met: list[Point]
+    ) -> tuple[int, Said, bool]:
+        """Run processes until one does not pause; returns its exit code, its report, and whether a person was asked.
+
+        They are asked about an effect whose outcome is unknown, and confirm it.
+        """
+        code, said = await self._process(job, rehearsal, tabs, met)
+        asked = False
+        for _ in range(RUNS):
+            if said.parked == "EffectUncertain":
+                asked, job = True, msgspec.structs.replace(job, answer=True)
+            elif said.parked not in PAUSES:
+                break
+            code, said = await self._process(job, rehearsal, tabs, met)
+        return code, said, asked
 
     async def _process(self, job: Job, rehearsal: Rehearsal, tabs: set[str], met: list[Point]) -> tuple[int, Said]:
         """Run one process to its end; returns its exit code and its last report."""
