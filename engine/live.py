@@ -203,6 +203,10 @@ class LiveFlow(FlowSteps):
         """The context after the last committed event."""
         return self.context
 
+    def current_state(self) -> str:
+        """The state after the last committed event."""
+        return self.row.state
+
     def deliver(self, event: Event, incarnation: int) -> Awaitable[bool]:
         """An event from an activity."""
         return self.step(event, incarnation=incarnation)

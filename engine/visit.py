@@ -59,6 +59,10 @@ class Host(Protocol):
         """The context after the last committed event."""
         ...
 
+    def current_state(self) -> str:
+        """The state after the last committed event."""
+        ...
+
     def deliver(self, event: Event, incarnation: int) -> Awaitable[bool]:
         """Make the event durable and follow it; False when the visit it comes from is over."""
         ...
@@ -130,6 +134,11 @@ class Visit(Generic[C]):
     def context(self) -> C:
         """What the flow knows now: it changes while the state is visited, with every event that stays."""
         return cast("C", self._host.current_context())
+
+    @property
+    def current_state(self) -> str:
+        """The state the flow is in now: once `left`, the one that comes after this visit."""
+        return self._host.current_state()
 
     @property
     def scratch(self) -> dict[str, Any]:

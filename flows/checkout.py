@@ -30,6 +30,7 @@ from ..io.loopback.browser import check_openable
 from ..io.loopback.callback import StatusView, callback_uri, new_nonce
 from ..machines.checkout import (
     CHECKOUT,
+    WAITING,
     CheckoutContext,
     CheckoutCreated,
     HeadStartOver,
@@ -57,6 +58,9 @@ logger = get_logger(__name__)
 CheckoutVisit = Visit[CheckoutContext]
 NEEDED: Final[Needed] = {TenantFailed: IN_A_ROW}
 """A failure counts when it was answered so often in a row: a replica may still tell of an earlier attempt."""
+
+LISTENING: Final = ("awaiting_payment", "looking_for_payment", *WAITING)
+"""The states in which the browser is listened to."""
 
 PAGE_ENDS = frozenset({"ready", "failed"})
 """The two statuses after which the waiting page stops asking."""
@@ -219,6 +223,7 @@ class _Checkout:
             partial(self._read, visit),
             status=lambda: status_view(visit.context),
             once=False,
+            listening=LISTENING,
         )
 
     async def watch_for_payment(self, visit: CheckoutVisit) -> Event:
@@ -308,6 +313,7 @@ class _Checkout:
                 status=look,
                 invites=False,
                 once=False,
+                listening=LISTENING,
                 farewell=show_the_end,
             )
         except PortBusy:

@@ -18,7 +18,8 @@ happened there. Either may be lost, late, or about something else, so each is a 
 
 A tenant belongs to this order when the order's session names it, or the browser that came back with the order's nonce
 names it and the API lists it, or a payment was reported and the API lists exactly one tenant that was not there before
-the order, nor listed for a while before the report. A tenant that appeared without any of this is a question to a person.
+the order, nor listed for a while before the report. A tenant that appeared without any of this is a question to a
+person.
 
 In doubt the flow is paused and keeps its key. The same command resumes it, asks the API again, shows the same payment
 page, and asks the person before anything new is bought. The same holds for what takes too long or fails after the

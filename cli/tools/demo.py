@@ -42,8 +42,8 @@ def demo(
 ) -> None:
     """Show the whole story on a local cloud.
 
-    Login, payment, an event stream that names another tenant and then drops, a tenant stored. Needs no account, no money and no network; your own
-    credentials are not touched.
+    Login, payment, an event stream that names another tenant and then drops, a tenant stored. Needs no account, no
+    money and no network; your own credentials are not touched.
     """
     settings = settings_of(context)
     settings = in_own_directory(settings)

@@ -64,7 +64,7 @@ NO_CALLBACK: Final = (
 BAD_STATUS: Final = (
     "foreign-event:after=0,says=provisioning_failed",
     "false-event:after=1",
-    "stale:times=3,path=/status",
+    "stale:times=2,path=/status",
     "proxy-page:status=404,path=/status,times=2",
     "unauthorized:after=3",
 )

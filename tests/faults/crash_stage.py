@@ -64,7 +64,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
 
     flow: str
     faults: tuple[str, ...] = ()
-    payment: Literal["pay", "pending"] = "pay"
+    payment: Literal["pay", "pending", "decline"] = "pay"
     early: bool = False
     careless: bool = False
 

@@ -11,6 +11,8 @@ import trio
 from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.flows.checkout import start_checkout
 from systemprompt_cloud.flows.provisioning import reported, start_provisioning
+from systemprompt_cloud.io.loopback.serving import bind_loopback
+from systemprompt_cloud.machines.checkout import CheckoutContext
 from systemprompt_cloud.machines.provisioning import ProvisioningContext
 from systemprompt_cloud.sandbox.browser import ScriptedBrowser
 
@@ -155,13 +157,21 @@ async def test_a_payment_of_another_tab_goes_before_an_old_tab_that_says_no(tmp_
         location = rehearsal.cloud.answer_payment(checkout, "pay")
         assert location is not None
         async with httpx.AsyncClient(trust_env=False) as tab:
-            while True:  # the listener of the state before closes, and the next one opens
-                try:
-                    await tab.get(location)  # taken, or the event stream was quicker
-                    break
-                except httpx.TransportError:
-                    await trio.lowlevel.checkpoint()
+            await tab.get(location)  # taken, or the event stream was quicker; never refused
         assert (await flow.wait()).state == "completed"
+
+
+async def test_the_port_is_free_again_when_nobody_waits_for_the_browser(tmp_path: Path) -> None:
+    """From one state that listens to the next it stays open; a flow that pauses or ends closes it."""
+    async with open_rehearsal(tmp_path, browser=ScriptedBrowser(payment="decline", patience=5)) as rehearsal:
+        rehearsal.log_in()
+        async with rehearsal.open_engine() as engine:
+            flow = await start_checkout(engine, rehearsal.checkout())
+            with pytest.raises(FlowParked, match="payment_declined"):
+                await flow.wait()
+            context = flow.context
+            assert isinstance(context, CheckoutContext)
+            bind_loopback(context.port).close()
 
 
 async def test_a_stream_that_only_lives_does_not_hide_a_tenant_that_is_ready(tmp_path: Path) -> None:

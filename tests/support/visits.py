@@ -46,6 +46,10 @@ class Memory:
         """How much was seen, in words."""
         return Context(problem=f"{len(self.events)} events")
 
+    def current_state(self) -> str:
+        """Always the one that is visited."""
+        return self.run.visit.state
+
     async def deliver(self, event: Event, incarnation: int) -> bool:
         """Take it, and lead out when it is the way out."""
         assert incarnation == self.run.visit.incarnation

@@ -77,6 +77,11 @@ class InMemory(Memory):
         return self.context
 
     @override
+    def current_state(self) -> str:
+        """Where it is."""
+        return self.state
+
+    @override
     async def deliver(self, event: Event, incarnation: int) -> bool:
         """Step the table, and lead out when it does."""
         assert incarnation == self.visit.incarnation
