@@ -170,6 +170,8 @@ def test_only_the_one_new_tenant_that_fits_the_order_is_ours(listed: list[Tenant
     named = linked(ORDERED, listed, paid=True)
     assert (named.id if named is not None else None) == found
     assert linked(ORDERED, listed, paid=False) is None
+    if found is not None:  # listed for a while before anybody reported the payment
+        assert linked(msgspec.structs.replace(ORDERED, unclaimed=(found,)), listed, paid=True) is None
 
 
 BOTH = [tenant("old"), tenant("a"), tenant("b")]
@@ -180,6 +182,8 @@ BOTH = [tenant("old"), tenant("a"), tenant("b")]
     [
         ({}, None),
         ({"session_tenant": "b"}, "b"),
+        ({"session_tenant": "b", "unclaimed": ("a", "b")}, "b"),
+        ({"browser_tenant": "a", "browser_linked": True, "unclaimed": ("a",)}, "a"),
         ({"session_tenant": "unlisted"}, "unlisted"),
         ({"browser_tenant": "a", "browser_linked": True}, "a"),
         ({"browser_tenant": "a"}, None),
