@@ -79,7 +79,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         """
         found = list(self.problems)
         if self.paused:
-            done = {name: count for name, count in self.effects.items() if count > true.effects[name]}
+            limits = {name: count + self._allowed(name) for name, count in true.effects.items()}
+            done = {name: count for name, count in self.effects.items() if count > limits[name]}
             return [*found, f"effects: {done} of a paused run"] if done else found
         mine, wanted = msgspec.structs.asdict(self), msgspec.structs.asdict(true)
         if self.asked:

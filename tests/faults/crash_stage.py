@@ -270,10 +270,12 @@ class Stage:
         asked = False
         for _ in range(RUNS):
             if said.parked == "EffectUncertain":
-                asked, job = True, msgspec.structs.replace(job, answer=True)
+                asked = True
             elif said.parked not in PAUSES:
                 break
-            code, said = await self._process(job, rehearsal, tabs, met)
+            # Nobody is asked for more than that: an order in doubt stays one.
+            answer = True if said.parked == "EffectUncertain" else None
+            code, said = await self._process(msgspec.structs.replace(job, answer=answer), rehearsal, tabs, met)
         return code, said, asked
 
     async def _process(self, job: Job, rehearsal: Rehearsal, tabs: set[str], met: list[Point]) -> tuple[int, Said]:
