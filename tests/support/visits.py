@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import trio
 from systemprompt_cloud.engine.history import Outcome
+from systemprompt_cloud.engine.journal.records import FlowRow
 from systemprompt_cloud.engine.machine.parts import Context, Event
 from systemprompt_cloud.engine.run import Run, run_state
 from systemprompt_cloud.engine.visit import Activity, Intent, Program, Visit
@@ -76,6 +77,11 @@ class Memory:
     async def holds(self, reference: str) -> bool:
         """Nothing."""
         return bool(reference)
+
+    async def newest(self, machine: str, limit: int) -> Sequence[FlowRow]:
+        """None."""
+        found: list[FlowRow] = []
+        return found[:limit] if machine else found
 
     async def on_disk(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """At once."""
