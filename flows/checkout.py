@@ -24,7 +24,7 @@ from ..engine.machine.parts import Event
 from ..engine.visit import Program, Visit
 from ..errors import ApiError, NotAuthenticated, OrderInDoubt, PortBusy, StillPending
 from ..io.cloud.api import CloudApiClient
-from ..io.cloud.wire import REGIONS, Plan
+from ..io.cloud.wire import REGIONS, Plan, UserMeResponse
 from ..io.http.texts import word
 from ..io.loopback.browser import check_openable
 from ..io.loopback.callback import StatusView, callback_uri, new_nonce
@@ -48,10 +48,16 @@ from .outside import Api, Browser, Person, Timing
 from .services import Services
 from .steps.asking import IN_A_ROW, SLOWER, WEATHER, Asking, Needed, Reports
 from .steps.callbacks import Reply, await_browser, free_port
-from .steps.earlier import earlier_order, journaled_tenants, stored_tenants
+from .steps.earlier import (
+    ask_about_earlier_orders,
+    check_earlier_orders,
+    earlier_orders,
+    journaled_tenants,
+    stored_tenants,
+)
 from .steps.effects import ask_for, ask_whether_to_repeat
 from .steps.following import Listening, follow
-from .steps.order import PlacedOrder, candidates_of, earlier_candidates, read_callback, status_view
+from .steps.order import PlacedOrder, candidates_of, read_callback, status_view
 
 logger = get_logger(__name__)
 
@@ -83,7 +89,8 @@ def checkout_program(services: Services) -> Program[CheckoutContext]:
         CHECKOUT,
         {
             "validating_order": [doing.validate_order],
-            "earlier_order_in_doubt": [doing.ask_about_earlier_order],
+            "checking_earlier_orders": [doing.check_earlier_orders],
+            "earlier_order_in_doubt": [doing.ask_about_earlier_orders],
             "creating_checkout": [doing.create_checkout],
             "outcome_unknown": [doing.ask_whether_to_repeat],
             "awaiting_payment": [doing.await_callback, doing.watch_for_payment],
@@ -99,24 +106,12 @@ def checkout_program(services: Services) -> Program[CheckoutContext]:
 
 
 async def start_checkout(engine: Engine, context: CheckoutContext) -> Flow:
-    """Start a checkout, or resume the unfinished one for the same API, plan, region and port.
+    """Start a checkout, or resume the unfinished one for the same API, plan and region.
 
-    A new one knows of the last order of the same plan and region, when that one did not end well.
+    An order of the same kind that another command has placed is found by the new one (`steps/earlier.py`).
     """
-    key = f"{context.api_url}|{context.plan}|{context.region}|{context.port}"
-    return await engine.start(CHECKOUT, with_history(engine, context), key=key)
-
-
-def with_history(engine: Engine, context: CheckoutContext) -> CheckoutContext:
-    """A new order's context with what the journal knows of tenants and of the last order."""
-    known = (*context.known_tenants, *journaled_tenants(engine, context.api_url))
-    earlier = earlier_order(engine, context.api_url, context.plan, context.region)
-    changed = msgspec.structs.replace(context, known_tenants=tuple(sorted(set(known))))
-    if earlier is None:
-        return changed
-    return msgspec.structs.replace(
-        changed, earlier_flow=earlier.flow, earlier_session=earlier.session, earlier_tenants=earlier.tenants
-    )
+    key = f"{context.api_url}|{context.plan}|{context.region}"
+    return await engine.start(CHECKOUT, context, key=key)
 
 
 def find_plan(plans: list[Plan], wanted: str) -> Plan | None:
@@ -153,32 +148,25 @@ class _Checkout:
         if plan is None:
             offered = ", ".join(each.id for each in plans)
             return OrderRefused(f"there is no plan {context.plan!r}; there are {offered}", "unknown_plan")
-        listed = await listed_tenants(api)
-        candidates = await earlier_candidates(api, context, plan.name)
-        known = {*context.known_tenants, *listed, *stored_tenants(self.tenants)}
+        me = await api.me()
+        listed = await listed_tenants(api, me)
+        stored = await visit.on_disk(stored_tenants, self.tenants)
+        known = {*context.known_tenants, *listed, *stored, *await journaled_tenants(visit)}
         try:
             port = free_port(context.port)
         except PortBusy as exc:
             return OrderRefused(f"{exc.user_message}; choose another port, or 0 for any free one", "port_taken")
         nonce = await visit.keep("nonce", new_nonce())
-        return OrderValidated(plan.name, plan.paddle_price_id, tuple(sorted(known)), port, nonce, candidates)
+        earlier = await earlier_orders(visit, plan.paddle_price_id, me.user.email)
+        return OrderValidated(
+            plan.name, plan.paddle_price_id, tuple(sorted(known)), port, nonce, me.user.email, earlier
+        )
 
-    async def ask_about_earlier_order(self, visit: CheckoutVisit) -> Event:
-        context = visit.context
-        named = ", ".join(context.candidates)
-        if self.person.confirm is None:
-            raise OrderInDoubt(
-                f"an earlier order of this plan and region may have been paid: since then {named} appeared",
-                hint="Resume the flow where a person can answer, or cancel it.",
-                remedy=Remedy("answer_or_cancel"),
-            )
-        for tenant in context.candidates:
-            if await self.person.confirm(
-                f"An earlier order of this plan and region did not end well, and the tenant {tenant} appeared since. "
-                "Use it instead of buying another one?"
-            ):
-                return TenantChosen(tenant)
-        return OrderConfirmed(context.known_tenants, context.nonce)
+    async def check_earlier_orders(self, visit: CheckoutVisit) -> Event:
+        return await check_earlier_orders(visit, await self._client(visit), self.timing)
+
+    async def ask_about_earlier_orders(self, visit: CheckoutVisit) -> Event:
+        return await ask_about_earlier_orders(visit, self.person)
 
     async def create_checkout(self, visit: CheckoutVisit) -> Event:
         context = visit.context
@@ -370,9 +358,9 @@ def _doubt(context: CheckoutContext) -> str:
     return f"{why}, and the API knows of no payment"
 
 
-async def listed_tenants(api: CloudApiClient) -> frozenset[str]:
+async def listed_tenants(api: CloudApiClient, me: UserMeResponse) -> frozenset[str]:
     """The tenants the API lists, by both of its calls: one of its replicas may be behind."""
-    listed = {tenant.id for tenant in (await api.me()).tenants}
+    listed = {tenant.id for tenant in me.tenants}
     try:
         listed |= {tenant.id for tenant in await api.tenants()}
     except WEATHER as exc:

@@ -3,8 +3,11 @@ r"""Checkout: from a plan and a region to a paid tenant.
 Theory
 ------
 Money is involved, so nothing is done twice, and nothing is final but the API's own word about this order or a person's
-cancel. The order is validated first (`validating_order`: the plan and the region exist, which tenants there are,
-what became of an earlier order of the same kind), then the checkout is created (`creating_checkout`) under an
+cancel. The order is validated first (`validating_order`: the plan and the region exist, which tenants and which earlier
+orders there are). Earlier orders of the same price, region and account that are not known to have ended in a tenant are
+looked at next (`checking_earlier_orders`), whichever command placed them and whether or not they have ended. A tenant
+that one of them may have bought, a reported payment, or an order that has not ended is a question to a person
+(`earlier_order_in_doubt`). Then the checkout is created (`creating_checkout`) under an
 idempotency key announced in the journal beforehand. If the answer is lost, a server that honours such keys is asked
 again under the same key; with any other server the flow waits in `outcome_unknown` until a person decides.
 
@@ -28,6 +31,7 @@ payment (`tenant_unconfirmed`, `tenant_overdue`, `tenant_failed`).
     validating_order -> creating_checkout -> awaiting_payment -> confirming_tenant | awaiting_tenant -> completed
       |        |          |       ^           |          ^           ^
       |        |       outcome_unknown      looking_for_payment -----+
+      |  checking_earlier_orders              |          |           |
       |      earlier_order_in_doubt           |          |           |
       |                                     payment_in_doubt --------+
     and the other ends: failed (refused before anybody could pay), cancelled
@@ -46,6 +50,7 @@ from .parts.order import (
     CandidatesUnclaimed,
     CheckoutContext,
     CheckoutCreated,
+    EarlierOrdersChecked,
     HeadStartOver,
     OrderConfirmed,
     OrderRefused,
@@ -68,6 +73,7 @@ from .parts.order import (
     confirmed,
     created,
     failed,
+    more_candidates,
     not_paid,
     not_repeated,
     ordered_again,
@@ -109,9 +115,14 @@ def is_reported_as_paid(context: CheckoutContext, _event: Event) -> bool:
     return context.paid != ""
 
 
-def an_earlier_order_may_be_paid(_context: CheckoutContext, event: OrderValidated) -> bool:
-    """A tenant appeared since an earlier order that did not end well."""
-    return event.candidates != ()
+def there_are_earlier_orders(_context: CheckoutContext, event: OrderValidated) -> bool:
+    """An earlier order of the same kind is not known to have ended in a tenant."""
+    return event.earlier != ()
+
+
+def an_earlier_order_may_be_paid(context: CheckoutContext, _event: EarlierOrdersChecked) -> bool:
+    """A tenant appeared since an earlier order, or it was reported as paid, or it may be paid at any moment."""
+    return context.candidates != () or any(each.unfinished or each.reported for each in context.earlier)
 
 
 def _result(context: CheckoutContext) -> dict[str, object]:
@@ -148,6 +159,7 @@ CHECKOUT: Final = Machine(
     result=_result,
     states=[
         State("validating_order", "checking the plan and the region"),
+        State("checking_earlier_orders", "checking whether an earlier order was paid"),
         State("earlier_order_in_doubt", "an earlier order may have been paid: waiting for a person to decide"),
         State(
             "creating_checkout",
@@ -176,12 +188,22 @@ CHECKOUT: Final = Machine(
         on(
             OrderValidated,
             "validating_order",
-            "earlier_order_in_doubt",
-            when=an_earlier_order_may_be_paid,
+            "checking_earlier_orders",
+            when=there_are_earlier_orders,
             update=validated,
         ),
         on(OrderValidated, "validating_order", "creating_checkout", update=validated),
         on(OrderRefused, "validating_order", "failed", update=explained),
+        on(CandidatesSeen, "checking_earlier_orders", STAY, update=more_candidates),
+        on(
+            EarlierOrdersChecked,
+            "checking_earlier_orders",
+            "earlier_order_in_doubt",
+            when=an_earlier_order_may_be_paid,
+        ),
+        on(EarlierOrdersChecked, "checking_earlier_orders", "creating_checkout"),
+        # Resumed: the earlier order may have ended meanwhile.
+        on(WaitResumed, "earlier_order_in_doubt", "validating_order"),
         on(TenantChosen, "earlier_order_in_doubt", "awaiting_tenant", update=chosen),
         on(OrderConfirmed, "earlier_order_in_doubt", "creating_checkout", update=ordered_again),
         on(CheckoutCreated, "creating_checkout", "awaiting_payment", update=created),

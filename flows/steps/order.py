@@ -13,7 +13,6 @@ from typing import Final, NamedTuple
 import trio
 from typing_extensions import override
 
-from ...base.errors import CloudError
 from ...base.log import get_logger
 from ...base.redaction import redact
 from ...engine.machine.parts import Event
@@ -61,9 +60,6 @@ BUILT: Final = frozenset({INFRASTRUCTURE, READY})
 
 LONGEST_ID: Final = 200
 """Characters of an id; a longer one is none of the API's."""
-
-EARLIER_SECONDS: Final = 3.0
-"""How long the event stream of an earlier order gets to name its tenant."""
 
 CANDIDATES: Final = 20
 """Tenants a person is asked about, at most."""
@@ -135,35 +131,6 @@ def linked(context: CheckoutContext, tenants: Sequence[TenantInfo], *, paid: boo
 def candidates_of(context: CheckoutContext, tenants: Sequence[TenantInfo]) -> tuple[str, ...]:
     """The tenants that may be the order's, for a person to decide about."""
     return tuple(sorted(tenant.id for tenant in fitting(context, tenants)))[:CANDIDATES]
-
-
-async def earlier_candidates(api: CloudApiClient, context: CheckoutContext, plan_name: str) -> tuple[str, ...]:
-    """The tenants that an earlier order in doubt may have bought: the one its stream names, else those that are new."""
-    if not context.earlier_flow:
-        return ()
-    with trio.move_on_after(EARLIER_SECONDS):
-        try:
-            async with api.checkout_events(context.earlier_session) as stream:
-                async for sse in stream:
-                    event = decode(sse, STREAM_EVENTS, CheckoutEvent)
-                    if event is None or event.checkout_session_id not in {"", context.earlier_session}:
-                        continue
-                    if event.tenant_id and event.tenant_id not in context.earlier_tenants:
-                        return (word(event.tenant_id),)
-        except CloudError as exc:
-            logger.info("the event stream of the earlier order %s: %s", context.earlier_session, exc)
-    fits = fitting(_as_then(context, plan_name), (await api.me()).tenants)
-    return tuple(sorted(tenant.id for tenant in fits))[:CANDIDATES]
-
-
-def _as_then(context: CheckoutContext, plan_name: str) -> CheckoutContext:
-    return CheckoutContext(
-        api_url=context.api_url,
-        plan=context.plan,
-        region=context.region,
-        plan_name=plan_name,
-        known_tenants=context.earlier_tenants,
-    )
 
 
 # --- the event stream and the API's answers -------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Final, Literal
 import msgspec
 
 from ...engine.machine.parts import DeadlinePassed, Event
+from .earlier import EarlierOrder
 from .progress import (
     ProgressContext,
     StepObserved,
@@ -33,7 +34,8 @@ class CheckoutContext(ProgressContext, frozen=True, kw_only=True):
         browser_linked: The browser named the order's session or transaction, too.
         candidates: Tenants that appeared since the order and that nothing links to it.
         unclaimed: Those of them that were listed for a while and nobody had reported a payment.
-        earlier_flow: An earlier order of the same kind that did not end well; the others are what is known of it.
+        account: Who orders.
+        earlier: Orders of the same kind that may be paid and are not known to have ended in a tenant.
     """
 
     api_url: str
@@ -62,15 +64,14 @@ class CheckoutContext(ProgressContext, frozen=True, kw_only=True):
     tenant_id: str = ""
     tenant_name: str = ""
     needs_deploy: bool = False
-    earlier_flow: str = ""
-    earlier_session: str = ""
-    earlier_tenants: tuple[str, ...] = ()
+    account: str = ""
+    earlier: tuple[EarlierOrder, ...] = ()
 
 
 class OrderValidated(Event, frozen=True):
     """Plan and region exist; `known_tenants` are those the account had before.
 
-    `candidates` are tenants that appeared since an earlier order of the same kind that did not end well.
+    `earlier` are orders of the same kind that may be paid.
     """
 
     plan_name: str
@@ -78,7 +79,12 @@ class OrderValidated(Event, frozen=True):
     known_tenants: tuple[str, ...]
     port: int
     nonce: str
-    candidates: tuple[str, ...] = ()
+    account: str = ""
+    earlier: tuple[EarlierOrder, ...] = ()
+
+
+class EarlierOrdersChecked(Event, frozen=True):
+    """The API was asked for a while what became of the earlier orders; what was found is known."""
 
 
 class OrderRefused(Event, frozen=True):
@@ -186,6 +192,10 @@ class TenantFailed(Event, frozen=True):
     tenant_id: str
 
 
+def _joined(*tenants: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted({each for known in tenants for each in known}))
+
+
 # --- what is known after an event ----------------------------------------------------------------------------------
 
 
@@ -197,7 +207,11 @@ def validated(context: CheckoutContext, event: OrderValidated) -> CheckoutContex
         known_tenants=event.known_tenants,
         port=event.port,
         nonce=event.nonce,
-        candidates=event.candidates,
+        account=event.account,
+        earlier=event.earlier,
+        candidates=_joined(context.candidates, *(each.tenants for each in event.earlier)),
+        problem="",
+        problem_code="",
     )
 
 
@@ -257,6 +271,10 @@ def unpaid(context: CheckoutContext, _event: DeadlinePassed) -> CheckoutContext:
 
 def candidates(context: CheckoutContext, event: CandidatesSeen) -> CheckoutContext:
     return msgspec.structs.replace(context, candidates=event.tenants)
+
+
+def more_candidates(context: CheckoutContext, event: CandidatesSeen) -> CheckoutContext:
+    return msgspec.structs.replace(context, candidates=_joined(context.candidates, event.tenants))
 
 
 def unclaimed(context: CheckoutContext, event: CandidatesUnclaimed) -> CheckoutContext:

@@ -16,7 +16,7 @@ from systemprompt_cloud.machines.checkout import CheckoutContext
 from systemprompt_cloud.machines.provisioning import ProvisioningContext
 from systemprompt_cloud.sandbox.browser import ScriptedBrowser
 
-from tests.support.rehearsal import open_rehearsal, wait_for_state
+from tests.support.rehearsal import open_rehearsal, wait_for_change, wait_for_state
 
 EVENTS = "path=/events"
 
@@ -34,9 +34,10 @@ async def test_an_order_whose_tenant_is_not_confirmed_in_time_waits_and_is_not_p
         with pytest.raises(FlowParked, match="has not confirmed the tenant tnt_of_somebody_else") as parked:
             await flow.wait()
         assert (parked.value.kind, parked.value.code) == ("StillPending", 8)
+        before = flow.row.seq
         again = await start_checkout(engine, wanted)
         assert again.id == flow.id
-        await wait_for_state(again, "confirming_tenant")
+        await wait_for_change(again, lambda change: change.seq > before and change.to_state == "confirming_tenant")
         assert rehearsal.cloud.ledger.checkouts == 1
 
 
