@@ -137,8 +137,8 @@ def _result(context: CheckoutContext) -> dict[str, object]:
 
 
 def _joined(old: dict[str, Any]) -> Mapping[str, Any]:
-    """A context of version 1: what was called the tenant then had only been named, by the browser or the stream."""
-    return {**old, "tenant_id": "", "browser_tenant": old.get("tenant_id", ""), "browser_linked": True}
+    """A context of version 1: what was called the tenant then had only been named, by any browser or by the stream."""
+    return {**old, "tenant_id": "", "browser_tenant": old.get("tenant_id", ""), "browser_linked": False}
 
 
 WAITING: Final = ("confirming_tenant", "awaiting_tenant")

@@ -36,7 +36,7 @@ from ...machines.parts.earlier import EarlierOrder
 from ...machines.parts.progress import WaitResumed
 from ..outside import Person, Timing
 from .asking import WEATHER
-from .order import CANDIDATES, LONGEST_ID, STREAM_EVENTS, fitting
+from .order import CANDIDATES, STREAM_EVENTS, fitting
 from .source import Pauses, decode
 
 logger = get_logger(__name__)
@@ -184,7 +184,7 @@ async def _listen(visit: Visit[CheckoutContext], api: CloudApiClient, order: Ear
                 event = decode(sse, STREAM_EVENTS, CheckoutEvent)
                 if event is None or event.checkout_session_id != order.session or not event.tenant_id:
                     continue
-                if event.tenant_id not in order.known and len(event.tenant_id) <= LONGEST_ID:
+                if event.tenant_id not in order.known and word(event.tenant_id) == event.tenant_id:
                     await _note(visit, [word(event.tenant_id)])
                     named.set()
     except CloudError as exc:

@@ -61,6 +61,9 @@ BUILT: Final = frozenset({INFRASTRUCTURE, READY})
 LONGEST_ID: Final = 200
 """Characters of an id; a longer one is none of the API's."""
 
+CHECKING: Final = ("Checking the payment", "Your terminal is checking the payment with the API.")
+"""What a browser is told that comes back from the payment page: nothing it brings is confirmed yet."""
+
 CANDIDATES: Final = 20
 """Tenants a person is asked about, at most."""
 
@@ -245,27 +248,22 @@ def read_callback(
     if status == "completed" and tenant and transaction and not parameters.get("error"):
         if tenant in context.known_tenants or len(tenant) > LONGEST_ID:
             problem = "the payment page named a tenant that was there before the order"
-            return Reply(PaymentUnclear(problem), _not_completed(pages))
-        page = pages.success_page("Paid", "Your terminal is preparing the tenant.", tenant)
+            return Reply(PaymentUnclear(problem), _unless_paid(context, pages))
+        page = pages.success_page(*CHECKING, tenant)
         ours = session != "" or transaction == context.transaction_id
         return Reply(PaymentCompleted(word(transaction), tenant, linked=ours), page)
     if status == "pending" and session and not parameters.get("error"):
         return Reply(PaymentPending(), pages.waiting_page(tenant or session))
     if error := redact(parameters.get("error", "")[:LONGEST_DESCRIPTION]):
-        page = pages.error_page("Not paid", "The payment did not go through. Your terminal has the details.")
-        return Reply(PaymentDeclined(error), _unless_paid(context, pages, page))
+        return Reply(PaymentDeclined(error), _unless_paid(context, pages))
     said = f"status {status[:40]!r}" if status else "neither a tenant nor a status"
     problem = redact(f"the payment page came back with {said}")
-    return Reply(PaymentUnclear(problem), _unless_paid(context, pages, _not_completed(pages)))
+    return Reply(PaymentUnclear(problem), _unless_paid(context, pages))
 
 
-def _not_completed(pages: CheckoutTemplates) -> str:
-    return pages.error_page("Not completed", "The payment page gave no result. Your terminal has the details.")
-
-
-def _unless_paid(context: CheckoutContext, pages: CheckoutTemplates, page: str) -> str:
-    """A page for bad news; the waiting page where the payment was reported by somebody else."""
-    return pages.waiting_page(context.checkout_session_id) if context.paid else page
+def _unless_paid(context: CheckoutContext, pages: CheckoutTemplates) -> str:
+    """The page for bad news; the waiting page where somebody else has reported the payment."""
+    return pages.waiting_page(context.checkout_session_id) if context.paid else pages.error_page(*CHECKING)
 
 
 def status_view(context: CheckoutContext) -> StatusView:
