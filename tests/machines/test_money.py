@@ -15,10 +15,18 @@ from hypothesis import strategies as st
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.engine.machine.parts import CancelRequested, Context, Event
 from systemprompt_cloud.machines.checkout import CHECKOUT
-from systemprompt_cloud.machines.onboarding import ONBOARDING, CheckoutSucceeded, OnboardingContext, TenantGivenUp
+from systemprompt_cloud.machines.onboarding import (
+    ONBOARDING,
+    CheckoutSucceeded,
+    CredentialsFound,
+    LoginSucceeded,
+    OnboardingContext,
+    TenantGivenUp,
+)
 from systemprompt_cloud.machines.parts.order import (
     CheckoutContext,
     CheckoutCreated,
+    EarlierOrdersChecked,
     OrderConfirmed,
     OrderValidated,
     TenantAnnounced,
@@ -87,8 +95,26 @@ def test_after_a_payment_page_only_the_api_or_a_person_ends_an_order(data: st.Da
         if shown and taken.to == "creating_checkout":
             assert isinstance(taken.event, OrderConfirmed | RepeatConfirmed)
         if not shown and taken.to == "creating_checkout":
-            assert isinstance(taken.event, OrderValidated | OrderConfirmed | RepeatConfirmed)
-        shown = shown or isinstance(taken.event, CheckoutCreated)
+            assert isinstance(taken.event, OrderValidated | EarlierOrdersChecked | OrderConfirmed | RepeatConfirmed)
+        # Of the order that a person wants in place of this one no page was shown yet.
+        shown = (shown or isinstance(taken.event, CheckoutCreated)) and not isinstance(taken.event, OrderConfirmed)
+
+
+@STORIES
+@given(data=st.data())
+def test_beside_an_earlier_order_that_may_be_paid_only_a_person_has_another_one_placed(data: st.DataObject) -> None:
+    """One that has not ended, or was reported as paid, or may have bought a tenant that appeared."""
+    for taken in walk(data, CHECKOUT, ORDER):
+        known = taken.after
+        assert isinstance(known, CheckoutContext)
+        in_doubt = known.candidates != () or any(each.unfinished or each.reported for each in known.earlier)
+        if isinstance(taken.event, OrderValidated) and known.earlier:
+            assert taken.to == "checking_earlier_orders"
+            assert {*known.candidates} >= {tenant for each in known.earlier for tenant in each.tenants}
+        if isinstance(taken.event, EarlierOrdersChecked):
+            assert taken.to == ("earlier_order_in_doubt" if in_doubt else "creating_checkout")
+        if taken.state == "earlier_order_in_doubt" and taken.to == "creating_checkout":
+            assert isinstance(taken.event, OrderConfirmed)
 
 
 @STORIES
@@ -116,4 +142,8 @@ def test_a_paid_tenant_is_never_left_for_another_checkout(data: st.DataObject) -
         if paid and not isinstance(taken.event, TenantGivenUp):
             assert taken.to in {"provisioning", "tenant_unready", "ready", "cancelled"}
             assert taken.to != "cancelled" or isinstance(taken.event, CancelRequested)
-        paid = (paid or isinstance(taken.event, CheckoutSucceeded)) and not isinstance(taken.event, TenantGivenUp)
+        found = isinstance(taken.event, CredentialsFound | LoginSucceeded) and taken.event.tenant_id != ""
+        if found:
+            assert taken.to == "provisioning"
+        bought = found or isinstance(taken.event, CheckoutSucceeded)
+        paid = (paid or bought) and not isinstance(taken.event, TenantGivenUp)
