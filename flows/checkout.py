@@ -8,21 +8,18 @@ API about the tenant. What is left in doubt is asked about again when the flow i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import trio
 
 from ..base.log import get_logger
-from ..base.remedies import Remedy
 from ..engine.engine import Engine
 from ..engine.flow import Flow
 from ..engine.machine.parts import Event
 from ..engine.visit import Program, Visit
-from ..errors import ApiError, NotAuthenticated, OrderInDoubt, PortBusy, StillPending
+from ..errors import ApiError, PortBusy, StillPending
 from ..io.cloud.api import CloudApiClient
 from ..io.cloud.wire import REGIONS, Plan, UserMeResponse
 from ..io.http.texts import word
@@ -34,20 +31,19 @@ from ..machines.checkout import (
     CheckoutContext,
     CheckoutCreated,
     HeadStartOver,
-    OrderConfirmed,
+    ListenerMissing,
     OrderRefused,
     OrderValidated,
-    PaymentAwaited,
-    TenantChosen,
     TenantFailed,
 )
-from ..machines.parts.order import DECLINED
 from ..machines.parts.progress import WaitResumed
 from ..machines.parts.vocabulary import OutcomeUnknown
 from .outside import Api, Browser, Person, Timing
 from .services import Services
-from .steps.asking import IN_A_ROW, SLOWER, WEATHER, Asking, Needed, Reports
+from .steps.asking import WEATHER, Needed, Reports
 from .steps.callbacks import Reply, await_browser, free_port
+from .steps.counting import IN_A_ROW
+from .steps.doubt import choose, settle_doubt, settle_tenant, tenant_failed
 from .steps.earlier import (
     ask_about_earlier_orders,
     check_earlier_orders,
@@ -57,7 +53,7 @@ from .steps.earlier import (
 )
 from .steps.effects import ask_for, ask_whether_to_repeat
 from .steps.following import Listening, follow
-from .steps.order import PlacedOrder, candidates_of, read_callback, status_view
+from .steps.order import PlacedOrder, read_callback, status_view
 
 logger = get_logger(__name__)
 
@@ -98,6 +94,7 @@ def checkout_program(services: Services) -> Program[CheckoutContext]:
             "payment_in_doubt": [doing.settle_doubt],
             "confirming_tenant": [doing.follow_order, doing.listen_for_browser],
             "awaiting_tenant": [doing.follow_order, doing.listen_for_browser],
+            "tenant_unlinked": [doing.settle_tenant],
             "tenant_unconfirmed": [doing.wait_longer],
             "tenant_overdue": [doing.wait_longer],
             "tenant_failed": [doing.wait_for_retry],
@@ -132,7 +129,8 @@ class _Checkout:
         return await self.api.as_user(visit.context.api_url)
 
     async def _order(self, visit: CheckoutVisit) -> PlacedOrder:
-        return PlacedOrder(visit, self.timing, await self._client(visit))
+        asks = self.person.confirm is not None
+        return PlacedOrder(visit, self.timing, await self._client(visit), asks=asks)
 
     # --- before the money ------------------------------------------------------------------------------------------
 
@@ -203,71 +201,43 @@ class _Checkout:
     async def _read(self, visit: CheckoutVisit, parameters: dict[str, str]) -> Reply:
         return read_callback(visit.context, parameters, self.browser.checkout_pages)
 
-    async def await_callback(self, visit: CheckoutVisit) -> None:
-        await await_browser(
-            visit,
-            self.browser,
-            "pay",
-            partial(self._read, visit),
-            status=lambda: status_view(visit.context),
-            once=False,
-            listening=LISTENING,
-        )
+    async def await_callback(self, visit: CheckoutVisit) -> Event | None:
+        """Show the payment page and listen for the browser.
+
+        Raises:
+            PortBusy: The page was never shown: nobody can have paid.
+        """
+        try:
+            await await_browser(
+                visit,
+                self.browser,
+                "pay",
+                partial(self._read, visit),
+                status=lambda: status_view(visit.context),
+                once=False,
+                listening=LISTENING,
+            )
+        except PortBusy as exc:
+            if not visit.context.shown:
+                raise
+            return ListenerMissing(exc.user_message)
+        return None
 
     async def watch_for_payment(self, visit: CheckoutVisit) -> Event:
         order = await self._order(visit)
         async with trio.open_nursery() as nursery:
-            reports = Reports(visit)
-            nursery.start_soon(Listening(order, reports).run)
-            nursery.start_soon(self._watch_list, order, reports)
+            nursery.start_soon(Listening(order, Reports(visit)).run)
             if not visit.context.paid:
                 await order.payment_reported.wait()
             await trio.sleep(BROWSER_HEAD_START)
             nursery.cancel_scope.cancel()
         return HeadStartOver()
 
-    async def _watch_list(self, order: PlacedOrder, reports: Reports) -> None:
-        """Note which tenants appear while nobody has reported the payment: a later report may be about another one."""
-        rarely = msgspec.structs.replace(self.timing, poll_seconds=self.timing.poll_seconds * SLOWER)
-        asking = Asking(order.visit, rarely, order.ask, refusable=False, pauses=order.pauses, reports=reports)
-        while True:
-            await trio.sleep(rarely.poll_seconds)
-            try:
-                await asking.until_ended()
-            except NotAuthenticated as exc:  # a listener must not close over this
-                await reports.note("status", exc)
-
     async def settle_doubt(self, visit: CheckoutVisit) -> Event:
-        """Look again, let a person decide about what was found, and show the same payment page again.
+        return await settle_doubt(visit, self.person, partial(self._client, visit))
 
-        Raises:
-            OrderInDoubt: On the first visit; nobody, or no person, could say that the order is paid.
-        """
-        context, listed = visit.context, frozenset[str]()
-        candidates = context.candidates
-        if visit.resumed:
-            tenants = (await (await self._client(visit)).me()).tenants
-            listed, candidates = frozenset(each.id for each in tenants), candidates_of(context, tenants)
-        if (chosen := await self._choose(candidates)) is not None:
-            return chosen
-        if not visit.resumed:
-            raise order_in_doubt(_doubt(context), visit.flow)
-        if self.person.confirm is not None and context.problem_code == DECLINED:
-            question = f"{_doubt(context).capitalize()}. Create a new order?"
-            if await self.person.confirm(question):
-                known = tuple(sorted({*context.known_tenants, *listed}))
-                nonce = await visit.keep(f"nonce_{visit.incarnation}", new_nonce())
-                return OrderConfirmed(known, nonce)
-        return PaymentAwaited()
-
-    async def _choose(self, candidates: Sequence[str]) -> Event | None:
-        if self.person.confirm is not None:
-            for tenant in candidates:
-                if await self.person.confirm(
-                    f"The tenant {tenant} appeared after this order was placed. Did you buy it with this order?"
-                ):
-                    return TenantChosen(tenant)
-        return None
+    async def settle_tenant(self, visit: CheckoutVisit) -> Event:
+        return await settle_tenant(visit, self.person)
 
     # --- after the money -------------------------------------------------------------------------------------------
 
@@ -313,7 +283,7 @@ class _Checkout:
         Raises:
             StillPending: On the first visit, when no person says which tenant was paid for.
         """
-        if (chosen := await self._choose(visit.context.candidates)) is not None:
+        if (chosen := await choose(visit, self.person, again=visit.resumed)) is not None:
             return chosen
         if visit.resumed:
             return WaitResumed()
@@ -327,35 +297,7 @@ class _Checkout:
         """
         if visit.resumed:
             return WaitResumed()
-        raise tenant_failed(visit.context.problem, visit.context.session_tenant)
-
-
-def order_in_doubt(problem: str, flow: str) -> OrderInDoubt:
-    """The error that pauses a flow whose order may or may not be paid; the outermost flow is the one to resume."""
-    return OrderInDoubt(
-        problem, hint=OrderInDoubt.default_hint, remedy=Remedy("pay_or_cancel", {"flow": flow.partition(".")[0]})
-    )
-
-
-def tenant_failed(problem: str, tenant: str) -> StillPending:
-    """The error that pauses a flow whose paid tenant failed."""
-    return StillPending(
-        problem,
-        hint="Retry its provisioning, then resume the flow: it goes on with this tenant.",
-        remedy=Remedy("retry_tenant", {"tenant": tenant}),
-    )
-
-
-def _doubt(context: CheckoutContext) -> str:
-    """Why it is not known whether the order is paid."""
-    if context.problem_code == DECLINED:
-        why = f"the browser reported {context.problem}" if context.problem else "the browser reported no payment"
-    else:
-        why = context.problem or "no payment was reported"
-    if context.candidates:
-        named = ", ".join(context.candidates)
-        return f"{why}; since the order {named} appeared, and nothing links it to the order"
-    return f"{why}, and the API knows of no payment"
+        raise tenant_failed(visit.context.problem, visit.context.failed_tenant)
 
 
 async def listed_tenants(api: CloudApiClient, me: UserMeResponse) -> frozenset[str]:

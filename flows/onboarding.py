@@ -33,12 +33,13 @@ from ..machines.onboarding import (
 )
 from ..machines.parts.progress import INFRASTRUCTURE, READY, WaitResumed
 from ..machines.provisioning import ProvisioningContext
-from .checkout import checkout_program, find_plan, order_in_doubt, tenant_failed
+from .checkout import checkout_program, find_plan
 from .deployment import deployment_program
 from .login import login_program
 from .outside import Api, Person
 from .provisioning import provisioning_program
 from .services import Services
+from .steps.doubt import order_in_doubt, tenant_failed
 from .steps.paid import paid_tenants
 
 OnboardingVisit = Visit[OnboardingContext]

@@ -31,6 +31,12 @@ LONGEST_DESCRIPTION = 300
 PORT_KEPT = "callback port"
 """In a flow's scratch: what keeps the port open between two states that listen."""
 
+TAKEN = "callbacks taken"
+"""In a flow's scratch: what browsers brought since the page was shown. It is a callback only once (SECURITY 3)."""
+
+MOST_TAKEN = 100
+"""Callbacks of one page that are taken: each one is a row in the journal."""
+
 PASTE = "If the browser is on another computer, paste the address it ended on:"
 
 
@@ -40,6 +46,9 @@ class Reply(msgspec.Struct, frozen=True):
     event: Event
     page: str
 
+
+CallbackKey = frozenset[tuple[str, str]]
+"""A callback's parameters, to know it again."""
 
 Read = Callable[[dict[str, str]], Awaitable[Reply]]
 """Makes a reply of a callback's parameters, or raises `CallbackRejected`: the wait goes on then."""
@@ -82,6 +91,9 @@ async def await_browser(
         PortBusy: Somebody else has the port. Nobody was invited.
     """
     context: LoginContext | CheckoutContext = visit.context
+    taken: set[CallbackKey] = visit.scratch.setdefault(TAKEN, set())
+    if invites:  # a page that is shown again may end in the same way again
+        taken.clear()
     hand_over: HandOver = visit.scratch.setdefault(PORT_KEPT, HandOver())
 
     def follows() -> bool:
@@ -118,7 +130,7 @@ async def await_browser(
                 if read_line is not None:
                     nursery.start_soon(take_pasted, read_line)
                 while True:
-                    await _take(visit, await listener.wait_hit(), read, once=once)
+                    await _take(visit, await listener.wait_hit(), read, taken, once=once)
             finally:
                 if farewell is not None:
                     await farewell()
@@ -127,7 +139,14 @@ async def await_browser(
             hand_over.close()
 
 
-async def _take(visit: Visit[Any], hit: CallbackHit, read: Read, *, once: bool) -> None:
+async def _take(visit: Visit[Any], hit: CallbackHit, read: Read, taken: set[CallbackKey], *, once: bool) -> None:
+    brought = frozenset(hit.params.items())
+    if brought in taken:
+        hit.answer(409, error_page("This was already used", "The terminal has what it needs from an earlier visit."))
+        return
+    if len(taken) >= MOST_TAKEN:
+        hit.answer(429, error_page("Too many answers", "Your terminal takes no more for this page."))
+        return
     try:
         reply = await read(hit.params)
     except CallbackRejected as exc:
@@ -139,6 +158,8 @@ async def _take(visit: Visit[Any], hit: CallbackHit, read: Read, *, once: bool) 
         # Nothing holds what the browser brought but its address bar: the page must leave it there.
         hit.refuse(error_page("Not recorded yet", "Your terminal says why. Then reload this page.", retry=True))
         raise
+    if recorded:
+        taken.add(brought)
     if recorded and once:
         hit.accept(reply.page)
     elif recorded:

@@ -30,6 +30,7 @@ async def test_an_order_whose_tenant_is_not_confirmed_in_time_waits_and_is_not_p
         await rehearsal.wait_shown()
         (checkout,) = rehearsal.cloud.checkouts.values()
         lie = f"{checkout.redirect_uri}&status=completed&transaction_id=txn&tenant_id=tnt_of_somebody_else"
+        lie += f"&checkout_session_id={checkout.id}"
         await ScriptedBrowser(patience=5).visit(lie)
         with pytest.raises(FlowParked, match="has not confirmed the tenant tnt_of_somebody_else") as parked:
             await flow.wait()

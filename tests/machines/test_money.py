@@ -13,8 +13,8 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from systemprompt_cloud.engine.machine.machine import Machine
-from systemprompt_cloud.engine.machine.parts import CancelRequested, Context, Event
-from systemprompt_cloud.machines.checkout import CHECKOUT
+from systemprompt_cloud.engine.machine.parts import CancelRequested, Context, DeadlinePassed, Event
+from systemprompt_cloud.machines.checkout import CHECKOUT, WAITING
 from systemprompt_cloud.machines.onboarding import (
     ONBOARDING,
     CheckoutSucceeded,
@@ -29,9 +29,12 @@ from systemprompt_cloud.machines.parts.order import (
     EarlierOrdersChecked,
     OrderConfirmed,
     OrderValidated,
+    PaymentAwaited,
     TenantAnnounced,
+    TenantChosen,
     TenantConfirmed,
 )
+from systemprompt_cloud.machines.parts.order_updates import named_tenants
 from systemprompt_cloud.machines.parts.vocabulary import RepeatConfirmed, RepeatDeclined
 from systemprompt_cloud.testing.tables import row_taken, structs
 
@@ -120,17 +123,35 @@ def test_beside_an_earlier_order_that_may_be_paid_only_a_person_has_another_one_
 @STORIES
 @given(data=st.data())
 def test_what_was_reported_about_an_order_is_not_forgotten(data: st.DataObject) -> None:
-    """A payment that was reported, and a tenant nobody claimed in time, are known until another order is placed."""
+    """Until another order is placed: the payment, but for what only a strange browser said; the tenants that are named,
+    and those that appeared, until a person has chosen one.
+    """
     for taken in walk(data, CHECKOUT, ORDER):
         before, after = taken.context, taken.after
         assert isinstance(before, CheckoutContext)
         assert isinstance(after, CheckoutContext)
         if isinstance(taken.event, OrderConfirmed):
-            assert (after.paid, after.session_tenant, after.browser_tenant, after.unclaimed) == ("", "", "", ())
+            assert (after.paid, named_tenants(after), after.candidates, after.denied) == ("", (), (), ())
             continue
-        assert after.paid or not before.paid
-        assert {*after.unclaimed} >= {*before.unclaimed}
-        assert after.browser_linked or not before.browser_linked
+        assert after.paid or before.paid in {"", "browser"}
+        if not isinstance(taken.event, TenantChosen):
+            assert {*named_tenants(after)} >= {*named_tenants(before)}
+            if not isinstance(taken.event, OrderValidated | CheckoutCreated):
+                assert {*after.candidates} >= {*before.candidates}
+
+
+@STORIES
+@given(data=st.data())
+def test_the_payment_page_comes_back_while_only_a_strange_browser_reported_the_payment(data: st.DataObject) -> None:
+    """No such report leads to a state that has no way back to the page."""
+    for taken in walk(data, CHECKOUT, ORDER):
+        before = taken.context
+        assert isinstance(before, CheckoutContext)
+        if before.paid == "browser" and taken.state in WAITING and isinstance(taken.event, DeadlinePassed):
+            assert taken.to == "payment_in_doubt"
+        if taken.state == "payment_in_doubt" and isinstance(taken.event, PaymentAwaited):
+            assert isinstance(taken.after, CheckoutContext)
+            assert (taken.to, taken.after.paid) == ("awaiting_payment", "")
 
 
 @STORIES
