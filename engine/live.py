@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -218,6 +218,10 @@ class LiveFlow(FlowSteps):
         """The context after the last committed event."""
         return self.context
 
+    def current_state(self) -> str:
+        """The state after the last committed event."""
+        return self.row.state
+
     def deliver(self, event: Event, incarnation: int) -> Awaitable[bool]:
         """An event from an activity."""
         return self.step(event, incarnation=incarnation)
@@ -269,6 +273,10 @@ class LiveFlow(FlowSteps):
     async def holds(self, reference: str) -> bool:
         """Whether the flow's vault has this secret."""
         return await self._vault.has(self.row.id, reference)
+
+    async def newest(self, machine: str, limit: int) -> Sequence[FlowRow]:
+        """The flows of a machine in the same store, this one among them, the newest first."""
+        return await self._ledger.store.newest(machine, limit)
 
     async def on_disk(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call something that waits for the disk, in a worker thread."""

@@ -177,6 +177,16 @@ async def test_children_are_listed_in_the_order_they_were_started(store: Store) 
     assert [each.id for each in await store.children("p")] == ["p.b", "p.a"]
 
 
+async def test_the_newest_flows_of_a_machine_come_first(store: Store) -> None:
+    """Children too, ended or not; those of other machines do not count, and there is a limit."""
+    for name in ("a", "b", "c"):
+        await begun(store, name, parent="a" if name == "b" else None)
+    await begun(store, "d", machine="other")
+    assert [each.id for each in await store.newest("m", 10)] == ["c", "b", "a"]
+    assert [each.id for each in await store.newest("m", 2)] == ["c", "b"]
+    assert list(await store.newest("unknown", 10)) == []
+
+
 async def test_many_flows_are_written_at_once(store: Store) -> None:
     """Concurrent writers do not disturb each other; one that is refused takes no neighbour with it."""
     refused: list[str] = []

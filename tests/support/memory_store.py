@@ -84,6 +84,10 @@ class MemoryStore:
     async def unfinished_children(self, flow: str) -> Sequence[FlowRow]:
         return [each for each in await self.children(flow) if each.status != "ended"]
 
+    async def newest(self, machine: str, limit: int) -> Sequence[FlowRow]:
+        found = [each for each in self._flows.values() if each.machine == machine]
+        return sorted(found, key=lambda row: row.id, reverse=True)[:limit]
+
     async def unfinished_with_key(self, machine: str, key: str) -> FlowRow | None:
         wanted = (each for each in self._flows.values() if (each.machine, each.key) == (machine, key))
         return next((each for each in wanted if each.status != "ended"), None)
