@@ -32,6 +32,7 @@ from ..machines.checkout import (
     CheckoutCreated,
     HeadStartOver,
     ListenerMissing,
+    OrderOutdated,
     OrderRefused,
     OrderValidated,
     TenantFailed,
@@ -168,6 +169,10 @@ class _Checkout:
 
     async def create_checkout(self, visit: CheckoutVisit) -> Event:
         context = visit.context
+        known = {each.flow for each in context.earlier}
+        earlier = await earlier_orders(visit, context.price_id, context.account)
+        if any(each.flow not in known for each in earlier):
+            return OrderOutdated()
         api = await self._client(visit)
         nonce = await visit.reveal(context.nonce)
         intent = await visit.announce("create_checkout")

@@ -57,6 +57,7 @@ from .parts.order import (
     HeadStartOver,
     ListenerMissing,
     OrderConfirmed,
+    OrderOutdated,
     OrderRefused,
     OrderValidated,
     PaymentAwaited,
@@ -223,6 +224,8 @@ CHECKOUT: Final = Machine(
         on(WaitResumed, "earlier_order_in_doubt", "validating_order"),
         on(TenantChosen, "earlier_order_in_doubt", "awaiting_tenant", update=chosen),
         on(OrderConfirmed, "earlier_order_in_doubt", "creating_checkout", update=ordered_again),
+        # Between the validation and this a process may have been stopped, and another command run.
+        on(OrderOutdated, "creating_checkout", "validating_order"),
         on(CheckoutCreated, "creating_checkout", "awaiting_payment", update=created),
         on(OrderRefused, "creating_checkout", "failed", update=explained),
         on(OutcomeUnknown, "creating_checkout", "outcome_unknown", update=explained),

@@ -86,6 +86,10 @@ class EarlierOrdersChecked(Event, frozen=True):
     """The API was asked for a while what became of the earlier orders; what was found is known."""
 
 
+class OrderOutdated(Event, frozen=True):
+    """Another command has placed an order of the same kind since this one was validated."""
+
+
 class OrderRefused(Event, frozen=True):
     """The order cannot be placed as it is."""
 

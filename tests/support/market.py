@@ -6,8 +6,11 @@ the way: callbacks of every kind at every moment; event streams that are missing
 that contradict the status; replicas that are behind; pages of proxies; a token that is refused once; an answer that is
 lost. None of them changes what happened.
 
-Honest are only these: the API's answer when no replica or proxy stands in its place, and a callback that carries the
-order's session or transaction, because only the payment page knows them.
+Honest are only these: the API's answer when no replica or proxy stands in its place, an event that carries the order's
+session, and what a callback with the order's session or transaction says of a tenant, because only the payment page
+knows them. That it says "pending" does not mean that the order is paid.
+
+People do what they want: they answer or not, cancel, run another command, log in as somebody else.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import msgspec
 import trio
@@ -45,9 +48,27 @@ PLAN, REGION = "Starter", "fra"
 OLD, OTHERS, OURS = "tnt_old", "tnt_others", "tnt_ours"
 PAGE = "answered with an HTML page, not the API"
 SECRETS_URL = "/secrets"
+INSTEAD = "Use it instead of buying another one?"
+ANOTHER = ("Create a new order?", "Place another order?", "Buy another one?")
+"""How the questions end that offer another order."""
+
+NAMELESS = 95
+"""The number of an event that names no session."""
 HEARTBEAT = ServerSentEvent("heartbeat", "{}", "")
 
 Window = tuple[float, float]
+
+Command = Literal["up", "checkout", "cancel", "up as bob"]
+"""A command of the person; `cancel` ends the onboarding, and `up as bob` is run while another account is logged in."""
+
+Person = Literal["nobody", "honest", "unwilling", "impatient"]
+"""Who answers: nobody; somebody who knows what they bought; one who says no to everything; one who has not paid, and
+wants another order whenever that is offered."""
+
+ADA, BOB = "ada@example.org", "bob@example.org"
+
+LOOK_SECONDS = 10.0
+"""How long an order that was given up is looked at before another one is placed."""
 
 
 class Sale(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +84,9 @@ class Sale(msgspec.Struct, frozen=True, kw_only=True):
         pages: When a proxy answers in the API's place, and with which status.
         refusals: When the token is refused.
         others_at: When a tenant appears that another order bought; None for never.
-        old_hidden: The first reads do not show the tenant that was there before.
+        old_hidden: No read before the page is shown lists the tenant that was there before.
+        person: Who answers questions.
+        commands: What is run, one after the other.
         keys: Whether idempotency keys are honoured.
         answer_lost: Whether the answer to the order is lost.
         timeout: Seconds to pay.
@@ -84,6 +107,8 @@ class Sale(msgspec.Struct, frozen=True, kw_only=True):
     answer_lost: bool
     timeout: float
     patience: float
+    person: Person = "nobody"
+    commands: tuple[Command, ...] = ("up",) * 4
 
 
 STREAMS = (
@@ -101,13 +126,19 @@ STREAMS = (
     "ready before",
     "repeats",
     "late",
+    "nameless",
 )
+
+
+LIARS = frozenset({"foreign", "failed before", "ready before", "nameless"})
+"""Streams whose first event is not so."""
 
 
 def sale_of(seed: int) -> Sale:
     """The sale of a seed: the same seed is the same sale."""
     chance = Random(seed)  # noqa: S311 no secret
     timeout = chance.choice([5.0, 30.0])
+    old_hidden = chance.random() < 0.2
     pay_at = None if chance.random() < 0.35 else chance.choice([0.5, 2.0, timeout - 0.1, timeout + 1, timeout + 15])
     session = {"checkout_session_id": "cs_1"}
     lies: list[dict[str, str]] = [
@@ -118,7 +149,10 @@ def sale_of(seed: int) -> Sale:
         {"status": "completed", "tenant_id": OURS, "transaction_id": "txn_1", "checkout_session_id": "cs_2"},
         {"status": "unknown"},
         {},
+        {"status": "pending", **session},
     ]
+    if old_hidden:  # nobody but the payment page could know better then
+        lies = [lie for lie in lies if lie.get("tenant_id") != OLD]
     callbacks = [
         (chance.uniform(0.1, timeout + 30), chance.choice(lies)) for _ in range(chance.choice([0, 0, 1, 2, 3]))
     ]
@@ -132,6 +166,9 @@ def sale_of(seed: int) -> Sale:
             for _ in range(chance.choice([0, 0, 1, 2]))
         ]
 
+    people: list[Person] = ["nobody", "nobody", "honest", "unwilling"]
+    commands: list[Command] = ["up", "up", "up", "up", "up", "checkout", "cancel", "up as bob"]
+
     return Sale(
         pay_at=pay_at,
         ready_after=chance.choice([0.0, 3.0, 40.0]),
@@ -142,11 +179,13 @@ def sale_of(seed: int) -> Sale:
         pages=tuple((each, chance.choice([200, 403, 404, 502])) for each in windows()),
         refusals=tuple(chance.uniform(0, timeout + 40) for _ in range(chance.choice([0, 0, 0, 1]))),
         others_at=None if chance.random() < 0.7 else chance.uniform(0, timeout + 20),
-        old_hidden=chance.random() < 0.2,
+        old_hidden=old_hidden,
         keys=chance.random() < 0.5,
         answer_lost=chance.random() < 0.15,
         timeout=timeout,
         patience=chance.choice([1.0, 20.0, 200.0]),
+        person=chance.choice(people if pay_at is not None else [*people, "impatient"]),
+        commands=("up", *(chance.choice(commands) for _ in range(3)), "up"),
     )
 
 
@@ -154,16 +193,25 @@ class Market:
     """Stands in for the API's client in everything that the flows call, and for the browser.
 
     Attributes:
-        orders: The keys of the orders that were placed.
+        orders: The keys of the orders that were placed, by Ada.
+        account: Who is logged in.
+        agreed: Orders that the person wants besides.
+        cancelled: How often the person has cancelled.
+        settled: A command has ended well: whoever runs `checkout` then wants another tenant.
+        misled: The person has said that they did not buy what they had bought.
+        wrong: Orders that were placed though an earlier one was paid, or might have been, and nobody wanted them.
     """
 
     def __init__(self, sale: Sale) -> None:
         self.sale = sale
         self.orders: list[str] = []
+        self.account = ADA
+        self.agreed = self.cancelled = 0
+        self.settled = self.misled = self._newest_is_bobs = False
+        self.wrong: list[str] = []
         self.honours_idempotency = sale.keys
         self._shown: float | None = None
         self._connections = 0
-        self._reads = 0
         self._refused = list(sale.refusals)
         self._hits: list[tuple[float, dict[str, str]]] = list(sale.callbacks)
         self._lost = sale.answer_lost
@@ -192,8 +240,10 @@ class Market:
         return self.time - next((lag for (begin, end), lag in self.sale.behind if begin <= self.time < end), 0.0)
 
     def _listed(self, moment: float) -> list[str]:
-        sale, self._reads = self.sale, self._reads + 1
-        listed = [] if sale.old_hidden and self._reads == 2 else [OLD]  # the read that validates the order
+        sale = self.sale
+        if self.account == BOB:
+            return []
+        listed = [] if sale.old_hidden and self._shown is None else [OLD]
         if sale.others_at is not None and moment >= sale.others_at and self._shown is not None:
             listed.append(OTHERS)
         if sale.pay_at is not None and moment >= sale.pay_at and self._shown is not None:
@@ -212,33 +262,69 @@ class Market:
             TenantInfo(id=each, name=each, region=REGION, plan=plan, database_url="")
             for each in self._listed(await self._answer())
         ]
-        return UserMeResponse(user=UserInfo(id="u", email="ada@example.org"), tenants=tenants)
+        return UserMeResponse(user=UserInfo(id="u", email=self.account), tenants=tenants)
 
     async def tenants(self) -> list[Tenant]:
         """The same by the other call, from a replica that is not behind."""
         await trio.sleep(0.05)
-        return [Tenant(id=OLD, name=OLD)]
+        hidden = self.account == BOB or (self.sale.old_hidden and self._shown is None)
+        return [] if hidden else [Tenant(id=OLD, name=OLD)]
 
     async def create_checkout(
         self, _price: str, _region: str, _redirect_uri: str | None = None, *, idempotency_key: str
     ) -> CheckoutResponse:
         """Place an order; a key that is honoured places none twice."""
         await trio.sleep(0.05)
+        self._newest_is_bobs = self.account == BOB
+        if self.account == BOB:
+            return CheckoutResponse(
+                checkout_url="https://pay.example/2", transaction_id="txn_bob", checkout_session_id="cs_bob"
+            )
         if not self.sale.keys or idempotency_key not in self.orders:
+            self._judge()
             self.orders.append(idempotency_key)
         if self._lost:
             self._lost = False
             raise Network("the answer was lost", sent=True)
-        self._shown = trio.current_time() if self._shown is None else self._shown
-        number = len(self.orders)
+        number = 1 if self._shown is None else len(self.orders)
         return CheckoutResponse(
             checkout_url="https://pay.example/1", transaction_id=f"txn_{number}", checkout_session_id=f"cs_{number}"
         )
 
+    def _judge(self) -> None:
+        """Note an order that nobody wanted, beside one whose page was shown.
+
+        After an order that was given up another one may be placed, unless that one was paid and any look showed it.
+        """
+        if self._shown is None or self.settled or self.misled:
+            return
+        if self.agreed:
+            self.agreed -= 1
+            return
+        behind = any(begin <= self.time and end >= self.time - LOOK_SECONDS for (begin, end), _ in self.sale.behind)
+        known = self.sale.pay_at is not None and self.time - LOOK_SECONDS / 2 >= self.sale.pay_at and not behind
+        if not self.cancelled or known:
+            self.wrong.append(f"order {len(self.orders) + 1} at {self.time:.1f}, cancelled {self.cancelled}")
+
+    async def confirm(self, question: str) -> bool:
+        """What the person answers."""
+        await trio.sleep(1.0)
+        another = question.endswith(ANOTHER)
+        if self.sale.person == "impatient":
+            self.agreed += another
+            return another
+        if self.sale.person == "honest":
+            return not another and OURS in question and self.paid
+        # Whoever does not want what they have bought wants another one.
+        self.misled = self.misled or (OURS in question and self.paid)
+        self.agreed += question.endswith(INSTEAD)
+        return False
+
     async def tenant_status(self, tenant: str) -> TenantStatus:
         """How far a tenant is."""
         moment, sale = await self._answer(), self.sale
-        if tenant not in {OLD, OTHERS, OURS} or (tenant == OURS and (sale.pay_at is None or moment < sale.pay_at)):
+        bought = sale.pay_at is not None and moment >= sale.pay_at
+        if self.account == BOB or tenant not in {OLD, OTHERS, *([OURS] if bought else [])}:
             raise ApiError("tenant_not_found", status=404, code="tenant_not_found")
         if tenant == OURS and moment < cast("float", sale.pay_at) + sale.ready_after:
             return TenantStatus(status="provisioning", message="building")
@@ -288,6 +374,8 @@ class Market:
             "page": ApiError(PAGE),
             "refused": NotAuthenticated("the token was not accepted"),
         }
+        if self.account == BOB:
+            raise refused["missing"]
         if kind in refused:
             raise refused[kind]
         yield cast("EventStream", cast("object", _Told(self, kind, idle, session, tenant)))
@@ -295,7 +383,8 @@ class Market:
     def event(self, step: str, number: int, session: str, tenant: str) -> ServerSentEvent:
         """An event of a stream."""
         about: dict[str, Any] = {"tenant_id": tenant or OURS, "event_type": step, "status": "x", "message": step}
-        record = CheckoutEvent(checkout_session_id=session, tenant_name="ours", **about) if session else None
+        named = "" if number == NAMELESS else session
+        record = CheckoutEvent(checkout_session_id=named, tenant_name="ours", **about) if session else None
         told = record or ProvisioningEvent(**about)
         return ServerSentEvent("provisioning", msgspec.json.encode(told).decode(), str(number))
 
@@ -304,6 +393,9 @@ class Market:
     @asynccontextmanager
     async def listen(self, **_arguments: object) -> AsyncGenerator[CallbackListener]:
         """Listen for the browser; what comes while nobody listens is lost."""
+        # The page is shown once somebody listens for what comes of it.
+        if self._shown is None and self.orders and not self._newest_is_bobs:
+            self._shown = trio.current_time()
         self._hits = [each for each in self._hits if each[0] >= self.time]
         yield cast("CallbackListener", cast("object", self))
 
@@ -344,9 +436,9 @@ class _Told:
             await trio.sleep(0.5)
             return lie
         steps = ORDER if kind != "repeats" else [each for each in ORDER for _ in range(2)]
-        number = self._told - 1 - (1 if kind in {"foreign", "failed before", "ready before"} else 0)
+        number = self._told - 1 - (1 if kind in LIARS else 0)
         sale = market.sale
-        if sale.pay_at is None or number >= len(steps):
+        if sale.pay_at is None or number >= len(steps) or self._session not in {"", "cs_1"}:
             await trio.sleep(self._idle)
             raise StreamLost("the server ended the event stream")
         last = steps[number] == ORDER[-1]
@@ -361,8 +453,11 @@ class _Told:
             return None
         if self._kind == "foreign":
             return market.event("tenant_ready", 99, "cs_other" if self._session else "", OTHERS)
-        if not market.paid:  # of an order that is not paid its own stream says nothing
-            return HEARTBEAT if self._kind in {"failed before", "ready before"} else None
+        if self._kind == "nameless":
+            return market.event("tenant_ready", NAMELESS, self._session, OTHERS if self._session else self._tenant)
+        # Of an order that is not paid its own stream says nothing.
+        if not market.paid or self._session not in {"", "cs_1"}:
+            return HEARTBEAT if self._kind in LIARS else None
         if self._kind == "failed before":
             return market.event("provisioning_failed", 98, self._session, self._tenant)
         return market.event("tenant_ready", 97, self._session, self._tenant) if self._kind == "ready before" else None
