@@ -19,8 +19,8 @@ _ON_RESUME: Final = {
 def facts(state: State) -> list[str]:
     """The child machine, the timeout, the effect and the verdict of a state, one short line each."""
     lines: list[str] = []
-    if state.child is not None:
-        lines.append(f"runs: {state.child}")
+    if state.children:
+        lines.append(f"runs: {', '.join(state.children)}")
     if state.timeout is not None:
         amount = f"the context's {state.timeout}" if isinstance(state.timeout, str) else f"{state.timeout:g} s"
         late = "anew on resume" if state.late == "restart" else "kept on resume"

@@ -252,7 +252,7 @@ class _Drawing:
                 number
                 for number, visit in enumerate(path)
                 if parent is None
-                or (visit.state in parent.states and parent.states[visit.state].child == child[0].machine)
+                or (visit.state in parent.states and child[0].machine in parent.states[visit.state].children)
             ]
             begun = [number for number in running if _moment(path[number].entry) <= _moment(child[0])]
             if begun or running:

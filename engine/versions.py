@@ -165,8 +165,12 @@ def _refuse_forgotten(machine: Machine[Any], row: FlowRow, state: str, begun: Be
         names = ", ".join(sorted(key.split(":", 2)[-1] for key in announced))
         raise IncompatibleFlow(f"it has announced {names}, and {state} has no effect to account for it")
     for child in begun.children:
-        if visit_of_child(child.id) == row.incarnation and wanted.child != child.machine:
-            raise IncompatibleFlow(f"it runs the flow {child.id}, and {state} runs no {child.machine}")
+        if visit_of_child(child.id) == row.incarnation and child.machine not in wanted.children:
+            raise IncompatibleFlow(
+                f"it runs the flow {child.id}, and {state} runs no {child.machine}",
+                hint=f"If {state} runs it, name {child.machine} in the state's `child`; else finish the flow with the "
+                "version that started it, or cancel it.",
+            )
 
 
 def abandon(row: FlowRow, reason: str, now: datetime) -> tuple[FlowRow, Record]:

@@ -354,7 +354,8 @@ class FlowModel(RuleBasedStateMachine):
 
     def _has_more_to_do(self, row: FlowRow) -> bool:
         # A program's own activities, or the one that runs a child flow.
-        return self._own_life or self.lives.machine_of(row).states[row.state].child in self.children
+        children = self.lives.machine_of(row).states[row.state].children
+        return self._own_life or any(child in self.children for child in children)
 
     def _has_last_words(self, row: FlowRow) -> bool:
         return any(puppet.last_words is not None for puppet in self.lives.puppets(row.id))

@@ -106,8 +106,9 @@ class Stage:
         for name, state in machine.states.items():
             if not state.final:
                 activities[name] = [*own.get(name, ()), *[self._puppet] * PUPPETS]
-                if not own and state.child is not None and state.child in children:
-                    activities[name].append(_child_runner(children[state.child]))
+                for child in state.children:
+                    if not own and child in children:
+                        activities[name].append(_child_runner(children[child]))
         return Program(machine, activities)
 
     def watch(self, engine: Engine) -> None:

@@ -74,6 +74,11 @@ def explain(held: Held, exc: sqlite3.Error | OSError, verb: str) -> JournalError
         verb: What was tried: `open`, `read`, `write`.
     """
     path, text, failing = held.path, str(exc), means_failing(exc)
+    if held.closed:
+        return JournalError(
+            f"cannot {verb} the journal {path}: it is closed",
+            hint="Open it again; `open_engine` does that for an engine.",
+        )
     if not isinstance(exc, sqlite3.OperationalError | OSError):
         try:
             held.read_all()

@@ -103,6 +103,7 @@ class Held:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.closed = False
         with _opening:
             try:
                 for suffix in COMPANIONS:
@@ -121,6 +122,7 @@ class Held:
 
     def close(self) -> None:
         """Let go of the file."""
+        self.closed = True
         with _opening:
             shared = _open_files[self.id]
             shared.users -= 1

@@ -31,6 +31,7 @@ from ..errors import (
     JournalCorrupted,
     JournalError,
     JournalTooNew,
+    NotStorable,
     SignalTaken,
 )
 from .check import check_whole, explain
@@ -86,7 +87,7 @@ class Journal(Reading):
         self._patience = BUSY_SECONDS
         self._schema = schema
         self._owners = owners
-        self.path = path
+        self.path = path = path.absolute()  # the process may change its directory
         if not make_ready(
             path, create=create, make_directory=make_directory or partial(ensure_own_directory, ours={path.name})
         ):
@@ -156,6 +157,7 @@ class Journal(Reading):
         Raises:
             JournalBusy: Another process did not let go in time.
             JournalMoved: The file is not where it was opened; what would be written now would be lost.
+            NotStorable: A text is longer than SQLite takes.
             JournalError: The disk is full, read-only or failing; the message names the file, the hint the fix.
         """
         wait = BUSY_SECONDS if patience is None else patience
@@ -174,6 +176,13 @@ class Journal(Reading):
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
                 raise
+        except (sqlite3.DataError, OverflowError) as exc:
+            limit = self._writer.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
+            raise NotStorable(
+                f"a context or an event is longer than the {limit} bytes that the journal {self.path} takes",
+                field="",
+                hint="Keep what is large elsewhere, and a reference to it in the context.",
+            ) from exc
         except sqlite3.Error as exc:
             raise self.failure(exc, "write") from exc
 

@@ -55,6 +55,7 @@ class Owner:
     """
 
     def __init__(self, directory: Path) -> None:
+        directory = directory.absolute()  # the process may change its directory
         ensure_private_dir(directory)
         self._name = OwnerName(secrets.token_hex(8), os.getpid(), socket.gethostname())
         self._path = directory / (self._name.token + SUFFIX)

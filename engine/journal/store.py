@@ -27,7 +27,7 @@ class SqliteStore:
     def __init__(self, journal: Journal, owners: Path, *, inline: bool = False) -> None:
         self.journal = journal
         self.commits = Commits(journal, inline=inline)
-        self._owners = owners
+        self._owners = owners.absolute()
 
     @property
     def place(self) -> str:

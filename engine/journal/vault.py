@@ -83,7 +83,7 @@ class VaultFiles:
     """
 
     def __init__(self, directory: Path, journal: str | None = None) -> None:
-        self.directory: Final = directory
+        self.directory: Final = directory.absolute()
         self.journal: Final = journal
         # Another vault of the same directory may hold the same flow's secrets for longer.
         self._name: Final = new_owner("vault")

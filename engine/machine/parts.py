@@ -80,7 +80,8 @@ class State(msgspec.Struct, frozen=True):
         verdict: Makes the state final.
         effect: What is done to the outside world here, in a few words; None when nothing is.
         resume: What to do about an effect whose result is not known; needed where there is an effect.
-        child: The machine that runs as a child flow here.
+        child: The machine that runs as a child flow here, or a tuple of them. A state that runs children and does not
+            name their machines cannot be the one that a migration leads to while they run.
         tags: Labels for programs that show flows, so that they need not look at the state's name. They do not change
             what the flow does, so they are not part of the machine's fingerprint.
     """
@@ -92,13 +93,18 @@ class State(msgspec.Struct, frozen=True):
     verdict: Verdict | None = None
     effect: str | None = None
     resume: ResumePolicy | None = None
-    child: str | None = None
+    child: str | tuple[str, ...] | None = None
     tags: tuple[str, ...] = ()
 
     @property
     def final(self) -> bool:
         """True when the flow ends here."""
         return self.verdict is not None
+
+    @property
+    def children(self) -> tuple[str, ...]:
+        """The machines that run as child flows here."""
+        return (self.child,) if isinstance(self.child, str) else self.child or ()
 
 
 class Row(msgspec.Struct, frozen=True):

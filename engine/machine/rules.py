@@ -114,8 +114,14 @@ def _check_state(where: str, state: State) -> None:
         raise MachineInvalid(f"{where} has late={state.late!r}; it is one of {', '.join(get_args(Late))}")
     if state.timeout is not None and not isinstance(state.timeout, str) and not is_timeout(state.timeout):
         raise MachineInvalid(f"{where} has the timeout {state.timeout!r}; {TIMEOUT_RULE}")
-    if state.child is not None and not _is_name(state.child):
-        raise MachineInvalid(f"{where} runs the machine {state.child!r}; {NAME_RULE}")
+    children = _members(f"{where}: child", state.child) if isinstance(state.child, tuple) else (state.child,)
+    if not children:
+        raise MachineInvalid(f"{where} has child=(); for none it is None")
+    for child in children if state.child is not None else ():
+        if not _is_name(child):
+            raise MachineInvalid(f"{where} runs the machine {child!r}; {NAME_RULE}")
+        if children.count(child) > 1:
+            raise MachineInvalid(f"{where} names the machine {child} twice")
     _listed(f"{where}: tags", state.tags)
 
 

@@ -63,7 +63,7 @@ def test_every_state_is_drawn_with_its_meaning(machine: Machine[Any]) -> None:
         if state.verdict:
             assert f"    {name} : end: {state.verdict}\n" in drawing
         if state.child:
-            assert f"    {name} : runs: {state.child}\n" in drawing
+            assert f"    {name} : runs: {', '.join(state.children)}\n" in drawing
         if state.timeout is not None:
             assert f"    {name} : timeout: " in drawing
         if state.effect is not None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import trio
 from systemprompt_cloud.engine.engine import Engine, open_engine
-from systemprompt_cloud.engine.errors import EventNotAccepted, TableFailed
+from systemprompt_cloud.engine.errors import EventNotAccepted, FlowBusy, TableFailed
 from systemprompt_cloud.engine.flow import Flow
 from systemprompt_cloud.engine.machine.parts import Event
+from systemprompt_cloud.engine.paths import EnginePaths
 from systemprompt_cloud.engine.visit import Visit
 from systemprompt_cloud.io.local.paths import CloudPaths
 
@@ -189,3 +191,23 @@ async def test_an_event_of_an_older_visit_is_dropped_and_logged(paths: CloudPath
         assert await live_door.deliver(Stamped(), old[0].incarnation) is False
         assert flow.row == before
     assert sum("dropped Stamped" in line for line in logged) == 2
+
+
+async def test_relative_paths_mean_what_they_meant_when_they_were_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process goes to another directory: what is written, kept and locked stays where it was."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(tmp_path)
+    async with open_engine(EnginePaths.inside(Path("state")), [parcel()]) as engine:
+        flow = await engine.start(PARCEL, Parcel())
+        monkeypatch.chdir(elsewhere)
+        other = await engine.start(PARCEL, Parcel(), secrets={"token": "opaque-value"})
+        assert await other.send(Packed()) is True
+        async with open_engine(EnginePaths.inside(tmp_path / "state"), [parcel()]) as second:
+            with pytest.raises(FlowBusy):
+                await second.resume(flow.id)
+        assert engine.vault.has(other.id, "vault:token")
+    assert list(elsewhere.iterdir()) == []
+    assert list((tmp_path / "state" / "owners").iterdir()) == []

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from systemprompt_cloud.base.moments import moment_text, parse_moment
-from systemprompt_cloud.engine.errors import FlowBusy, FlowExists, FlowNotFound
+from systemprompt_cloud.engine.errors import FlowBusy, FlowExists, FlowNotFound, JournalError, NotStorable
 from systemprompt_cloud.engine.journal.housekeeping import compact, prune
 from systemprompt_cloud.engine.journal.journal import Journal
 from systemprompt_cloud.engine.journal.records import FlowRow
@@ -304,3 +304,28 @@ def test_two_processes_write_the_same_journal(journal_path: Path) -> None:
         assert len(journal.flows(limit=200)) == 100
         assert journal.integrity_problems() == []
     assert list(journal_path.parent.glob("*.new")) == []
+
+
+# --- what is wrong is named -----------------------------------------------------------------------------
+
+
+def test_a_closed_journal_says_so(journal_path: Path) -> None:
+    """Whatever is asked of it, and whatever has its descriptor now; it is not called damaged, and no disk failing."""
+    journal = Journal(journal_path)
+    begin_flow(journal, "one")
+    journal.close()
+    with journal_path.open("rb"):
+        for call in (journal.flows, partial(journal.records, "one"), partial(begin_flow, journal, "two")):
+            with pytest.raises(JournalError, match=f"the journal {journal_path}: it is closed") as refused:
+                call()
+            assert type(refused.value) is JournalError
+
+
+def test_a_text_that_sqlite_does_not_take_is_not_stored(journal: Journal) -> None:
+    """By the limit it was built with: nothing is written, and nothing is called damaged."""
+    journal._writer.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000)  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(NotStorable, match=f"longer than the 10000 bytes that the journal {journal.path} takes"):
+        begin_flow(journal, "one", context="x" * 10_001)
+    assert journal.flows() == []
+    begin_flow(journal, "one")
+    assert [row.id for row in journal.flows()] == ["one"]

@@ -119,6 +119,12 @@ def test_one_text_is_no_list(what: str) -> None:
     refused(rf"machine door: {what} is a list, not 'colour'", **{what: "colour"})
 
 
+@pytest.mark.parametrize("child", ["a b", ("a", "b c"), ("a", "a"), (), ["a"], 3, ("a", 3)])
+def test_a_child_is_a_machines_name_or_several(child: Any) -> None:
+    """Each once."""
+    refused("shut (runs the machine|has child=|names the machine)", states=shut(child=child))
+
+
 def test_tags_are_a_list() -> None:
     """`in` would look for a part of the text."""
     refused("machine door: shut: tags is a list, not 'waiting'", states=shut(tags="waiting"))

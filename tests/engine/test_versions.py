@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -339,6 +340,47 @@ async def test_a_refused_flow_can_be_ended(paths: CloudPaths, known: bool) -> No
 
 
 # --- runs others -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("declared", "refused"),
+    [(("left", "right"), ""), ("left", "right"), (None, "(left|right)"), (("right", "other"), "left")],
+)
+async def test_a_flow_with_children_is_carried_to_a_state_that_runs_them(
+    paths: CloudPaths, declared: tuple[str, ...] | str | None, refused: str
+) -> None:
+    """Of several machines, too; what is missing is named, with the way to add it."""
+
+    def table(name: str, version: int = 1, child: tuple[str, ...] | str | None = None) -> Machine[Context]:
+        return Machine(
+            name,
+            version=version,
+            initial="travelling",
+            context=Context,
+            states=[State("travelling", "on the way", child=child), DONE, OFF],
+            rows=[on(Arrived, "travelling", "there"), on(CancelRequested, ANY, "off")],
+            migrations=[Migration(1)] if version > 1 else [],
+        )
+
+    children = [Program(table(name), {"travelling": [await_signal]}) for name in ("left", "right")]
+
+    async def travel(visit: Visit[Any]) -> None:
+        async with trio.open_nursery() as nursery:
+            for child in children:
+                nursery.start_soon(visit.run_child, child, Context())
+
+    old, today = table("pair"), table("pair", 2, declared)
+    async with open_engine(paths, [Program(old, {"travelling": [travel]}), *children]) as engine:
+        flow = await engine.start(old, Context())
+        while len(engine.journal.children(flow.id)) < len(children):
+            await trio.lowlevel.checkpoint()
+    async with open_engine(paths, [Program(today, {"travelling": [travel]}), *children]) as engine:
+        if refused:
+            with pytest.raises(IncompatibleFlow, match=f"and travelling runs no {refused}") as caught:
+                await engine.resume(flow.id)
+            assert re.search(f"name {refused} in the state's `child`", caught.value.recovery_hint)
+        else:
+            assert (await engine.resume(flow.id)).row.version == 2
 
 
 async def test_the_children_of_a_refused_flow_end_first(paths: CloudPaths) -> None:

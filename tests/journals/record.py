@@ -205,8 +205,8 @@ class Recorder:
 
         async def wait(visit: Visit[Any]) -> None:
             intent = None if state.effect is None else await visit.announce(name)
-            if state.child is not None and visit.flow in self.children:
-                await visit.run_child(self.programs[state.child], self.children[visit.flow])
+            if state.children and visit.flow in self.children:
+                await visit.run_child(self.programs[state.children[0]], self.children[visit.flow])
                 await trio.sleep_forever()
             await self._stops.setdefault(visit.flow, trio.Event()).wait()
             if intent is not None:
@@ -266,11 +266,12 @@ class Recorder:
         """Onboardings whose child is in every of its states, running and parked, or has ended."""
         found = routes(ONBOARDING)
         for name, state in ONBOARDING.states.items():
-            if state.child is None:
+            if not state.children:
                 continue
+            (child_machine,) = state.children
             route = next(each for each in found if name in each.states)
-            inner = routes(BY_NAME[state.child])
-            for child_name, child_state in BY_NAME[state.child].states.items():
+            inner = routes(BY_NAME[child_machine])
+            for child_name, child_state in BY_NAME[child_machine].states.items():
                 child = next(each for each in inner if child_name in each.states)
                 count = child.states.index(child_name)
                 for parked in (False,) if child_state.final else (False, True):
@@ -282,7 +283,7 @@ class Recorder:
                         await engine.send(flow.id, event)
                     await trio.testing.wait_all_tasks_blocked()
                     self.left.append(Left(flow.id, route.events[route.states.index(name) :]))
-                    inside = f"{flow.id}.{state.child}-{flow.row.incarnation}"
+                    inside = f"{flow.id}.{child_machine}-{flow.row.incarnation}"
                     await self.lead(engine, inside, child, count)
                     if parked:
                         await self.park(inside)
