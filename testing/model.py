@@ -348,14 +348,13 @@ class FlowModel(RuleBasedStateMachine):
         return row_taken(self.lives.machine_of(row), row.state, context, event)
 
     def _keeps(self, flow: str, event: str) -> bool:
-        row = self.lives.row(flow)
-        machine = self.lives.machine_of(row)
+        machine = self.lives.machine_of(row := self.lives.row(flow))
         return machine.keeps(row.state, machine.events[event])
 
     def _has_more_to_do(self, row: FlowRow) -> bool:
         # A program's own activities, or the one that runs a child flow.
-        children = self.lives.machine_of(row).states[row.state].children
-        return self._own_life or any(child in self.children for child in children)
+        state = self.lives.machine_of(row).states[row.state]
+        return self._own_life or not set(self.children).isdisjoint(state.children)
 
     def _has_last_words(self, row: FlowRow) -> bool:
         return any(puppet.last_words is not None for puppet in self.lives.puppets(row.id))

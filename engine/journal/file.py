@@ -102,8 +102,7 @@ class Held:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.closed = False
+        self.path, self.closed = path, False
         with _opening:
             try:
                 for suffix in COMPANIONS:
@@ -148,9 +147,8 @@ class Held:
     def alone(self) -> bool:
         """Whether no connection to the file is open, in this process or another."""
         with _opening:
-            if _open_files[self.id].users > 1:
-                return False
-        return not self.open_elsewhere()
+            shared = _open_files[self.id].users > 1
+        return not shared and not self.open_elsewhere()
 
     def open_elsewhere(self) -> bool:
         """Whether another process has a connection to the file."""
