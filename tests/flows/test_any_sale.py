@@ -111,6 +111,8 @@ async def _live(home: Path, sale: Sale, chance: Random) -> Ended:
                 except FlowParked:
                     pass
             state = f"{flow.row.status} {flow.state}"
+            if flow.context.problem.startswith("login"):
+                state += ", not logged in"
         states.append(f"{command}: {state}")
         tenants.append(tenant)
         market.settled = market.settled or tenant != "" or state.endswith((" provisioning", " tenant_unready"))
@@ -125,7 +127,7 @@ def problems_of(sale: Sale, ended: Ended) -> list[str]:
         if tenant and (tenant != OURS or sale.pay_at is None):
             found.append(f"handed out {tenant}, pay_at {sale.pay_at}")
         answered = sale.person != "nobody" and state.endswith("ended cancelled")  # they wanted no second try
-        if ": ended" in state and not tenant and not answered:
+        if ": ended" in state and not tenant and not answered and "not logged in" not in state:
             found.append(f"an order that may be paid ended: {state}")
     return found
 
@@ -144,7 +146,7 @@ def test_a_paid_order_ends_in_its_tenant_or_pauses(chunk: int) -> None:
         ended_well += any(ended.tenants)
         assert len(wrong) < 5, "\n".join(wrong)
     assert wrong == [], "\n".join(wrong)
-    assert ended_well > paid / 4
+    assert ended_well > 0.45 * paid  # measured: 0.50 to 0.72 of each chunk's
 
 
 @pytest.mark.parametrize("seed", [20261222])
