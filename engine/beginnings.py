@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
+from ..base.log import get_logger
 from .claims import Claims
 from .countdown import BothClocks, read_clocks
 from .driving import Driving
 from .errors import FlowExists
 from .gates import Gates
+from .given import check_one_of
 from .history import first_lines
 from .ids import new_flow_id
 from .journal.records import FlowRow
@@ -22,6 +24,8 @@ from .starting import carried_start, check_key, check_same_start, check_secrets,
 from .steps import Why
 from .store import Ownership, Vault
 from .visit import Program
+
+logger = get_logger(__name__)
 
 AfterEnd: TypeAlias = Literal["again", "return"]
 """What becomes of a key whose flow has ended: a new flow, or the ended one."""
@@ -84,8 +88,8 @@ class Beginnings:
         self._claims.check_known(machine)
         check_secrets(secrets)
         _, context = machine.encode_context(context)
-        if after_end not in ("again", "return"):
-            raise ValueError(f"after_end is {after_end!r}; it is 'again' or 'return'")
+        check_one_of("after_end", after_end, get_args(AfterEnd))
+        check_one_of("why", why, get_args(Why))
         if key is None:
             return await self._new(machine, context, None, secrets)
         check_key(key)
@@ -95,13 +99,13 @@ class Beginnings:
                 if found is None and after_end == "return":
                     found = await self._store.newest_with_key(name, key)
                 if found is not None and await self._is_same(machine, found, context, after_end, why):
-                    return found.id
+                    return _found(found, secrets)
             try:
                 return await self._new(machine, context, key, secrets)
             except FlowExists as exc:  # another process was quicker
                 found = await self._claims.existing(exc.flow)
                 if await self._is_same(machine, found, context, after_end, why):
-                    return found.id
+                    return _found(found, secrets)
             return await self._new(machine, context, key, secrets)  # that one has ended meanwhile
 
     async def _is_same(
@@ -149,3 +153,9 @@ class Beginnings:
                 await self._removal.discard(flow)
             raise
         self._driving.set_going(self._enliven(self._claims.program(machine.name), row, context, read=read))
+
+
+def _found(row: FlowRow, secrets: Mapping[str, str] | None) -> str:
+    if secrets:
+        logger.info("%s continues as it was started: the secrets %s are not used", row.id, ", ".join(secrets))
+    return row.id

@@ -40,11 +40,12 @@ class Claims(Loading):
         self._owned = store
         self.owner = owner
 
-    def must_await_decision(self, row: FlowRow, *, driven: bool) -> None:
+    async def must_await_decision(self, row: FlowRow, *, driven: bool) -> None:
         """Refuse to repeat an effect where nobody was asked about one.
 
         Raises:
-            EffectUncertain: The flow is driven here, has ended, or is in a state whose effect is not asked about.
+            EffectUncertain: The flow is driven here, has ended, is in a state whose effect is not asked about, or has
+                announced none in this visit.
         """
         policy = self.program(row.machine, row.id).machine.states[row.state].resume
         if row.status == "ended":
@@ -58,6 +59,12 @@ class Claims(Loading):
             raise EffectUncertain(
                 f"flow {row.id} is in state {row.state}, where nothing waits for a decision: only effects with the "
                 "policy `ask` do",
+                hint="Resume it without `repeat`.",
+                remedy=Remedy("resume_without_repeat", {"flow": row.id}),
+            )
+        if not await self._owned.intents(row.id, row.incarnation):
+            raise EffectUncertain(
+                f"flow {row.id} is in state {row.state} and has announced no effect there, so none is uncertain",
                 hint="Resume it without `repeat`.",
                 remedy=Remedy("resume_without_repeat", {"flow": row.id}),
             )

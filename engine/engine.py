@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, get_args
 
 import trio
 
@@ -35,7 +35,7 @@ from .errors import EventNotAccepted
 from .feed import Feed
 from .flow import Flow, FlowId, id_of
 from .gates import Gates
-from .given import check_is
+from .given import check_is, check_one_of
 from .history import Change
 from .inbox import Inbox
 from .journal.file_vault import FileVault
@@ -151,7 +151,8 @@ class Engine(Looking):
             context: What the flow knows at its start. An unfinished flow keeps its own, whatever is given here; but a
                 field of the machine's `identity` must be the same.
             key: Makes starting idempotent while the flow is unfinished.
-            secrets: Put in the flow's vault first; the context may refer to them as `vault:<name>`.
+            secrets: Put in the flow's vault first; the context may refer to them as `vault:<name>`. A flow that is
+                found keeps its own.
             why: Why an unfinished flow is resumed; see `resume`. A program that starts its flows anew after each crash
                 gives `handover`, or no deadline that waits for a person would ever pass.
             after_end: What becomes of a key whose flow has ended: `again` starts a new flow, `return` gives back the
@@ -174,7 +175,8 @@ class Engine(Looking):
     async def resume(self, flow: FlowId, *, repeat: bool = False, why: Why = "person") -> Flow:
         """Continue a flow from its current state; a child is resumed by resuming the flow that runs it.
 
-        One whose parent has ended is cancelled instead.
+        One whose parent has ended is cancelled instead. One whose parent goes on without it, because an activity caught
+        its `FlowParked`, is resumed when the parent runs it again.
 
         Args:
             flow: Its id, or its handle.
@@ -183,14 +185,15 @@ class Engine(Looking):
                 `handover` when another process takes over by itself: it does not, or a crash could put it off for ever.
 
         Raises:
-            EffectUncertain: `repeat` was given and no effect of the flow waits for a decision. A start with its key has
-                resumed it: wait until it has paused again.
+            EffectUncertain: `repeat` was given and no effect of the flow waits for a decision. If a start with its key
+                has resumed it, wait until it has paused again.
             FlowNotFound: No flow has this id.
             FlowBusy: Another process drives it.
             IncompatibleFlow: Another version of its machine wrote it, and no migration leads from there.
             JournalError: It could not be written; nothing changed.
         """
         self._refuse_closed()
+        check_one_of("why", why, get_args(Why))
         flow = id_of(flow)
         row = leaf = await self._claims.existing(flow)
         while row.parent is not None and (parent := await self.store.flow(row.parent)) is not None:
@@ -200,7 +203,7 @@ class Engine(Looking):
                 return Flow(self, row.id)
             row = parent
         if repeat:
-            self._claims.must_await_decision(leaf, driven=self.driven(leaf.id) is not None)
+            await self._claims.must_await_decision(leaf, driven=self.driven(leaf.id) is not None)
         await self._resume(row.id, why=why, repeating=leaf.id if repeat else None)
         return Flow(self, row.id)
 
@@ -218,7 +221,7 @@ class Engine(Looking):
             if live is not None and await self._children.ask_again(live, why):
                 if repeating is not None:
                     if live.again is None:
-                        self._claims.must_await_decision(live.row, driven=True)
+                        await self._claims.must_await_decision(live.row, driven=True)
                     live.repeating = repeating
                 return
             with trio.CancelScope(shield=True):  # written and driven, or neither

@@ -31,7 +31,7 @@ class Flow:
 
     @property
     def row(self) -> FlowRow:
-        """The flow as the journal has it."""
+        """The flow as the journal has it. Raises `EngineClosed` after the engine."""
         return self._engine.row(self.id)
 
     @property
@@ -65,10 +65,16 @@ class Flow:
         return await self._engine.send(self.id, event)
 
     async def cancel(self, reason: str = "") -> None:
-        """Stop it for good, children first.
+        """Stop it for good, children first; see `Engine.cancel`.
 
         Raises:
-            JournalError: It could not be written; nothing changed.
+            EventNotAccepted: The flow's state has no row for `CancelRequested`, or a guard refused it; its children
+                were not cancelled either.
+            NotStorable: The reason is no text that can be stored.
+            TableFailed: The update of that row raised; nothing was changed.
+            JournalError: It could not be written; children that had ended before stay ended, and whoever resumes the
+                flow may find that it is to end.
+            EngineClosed: The engine is closed.
         """
         await self._engine.cancel(self.id, reason)
 

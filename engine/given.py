@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -10,6 +11,12 @@ T = TypeVar("T")
 def kind_of(value: object) -> str:
     """What a value is, for a message: `the class Order`, or the name of its type."""
     return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
+def check_one_of(name: str, value: object, values: Sequence[object]) -> None:
+    """Check that an argument is one of its values. Raises `ValueError`, which names them."""
+    if value not in values:
+        raise ValueError(f"{name} is {value!r}; it is {' or '.join(map(repr, values))}")
 
 
 def check_is(value: object, wanted: type[T], where: str) -> None:

@@ -37,15 +37,15 @@ class Looking:
         self._closed = False
 
     def row(self, flow: FlowId) -> FlowRow:
-        """A flow's current row. Raises `FlowNotFound`."""
+        """A flow's current row. Raises `FlowNotFound`; `EngineClosed` after the engine, when another may drive it."""
         flow = id_of(flow)
-        live = self._driven.known(flow)
+        live = self._known(flow)
         return live.row if live else self._stored(flow)
 
     def context(self, flow: FlowId) -> Context:
-        """What a flow knows now. Raises `FlowNotFound`; `IncompatibleFlow` when this version cannot read it."""
+        """What a flow knows now. Raises as `row`; `IncompatibleFlow` when this version cannot read it."""
         flow = id_of(flow)
-        live = self._driven.known(flow)
+        live = self._known(flow)
         if live is not None:
             return live.context
         row, journal = self._stored(flow), self.journal
@@ -91,6 +91,11 @@ class Looking:
     def driven(self, flow: str) -> LiveFlow | None:
         """The flow, if it is driven here and not stopped."""
         return self._driven.driven(flow)
+
+    def _known(self, flow: str) -> LiveFlow | None:
+        """The flow, if nobody but this engine can have changed it."""
+        live = self._driven.known(flow)
+        return None if self._closed and live is not None and live.settled.is_set() else live
 
     def _refuse_closed(self) -> None:
         if self._closed:

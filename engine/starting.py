@@ -134,4 +134,4 @@ def check_same_start(machine: Machine[Any], flow: str, stored: Context, given: C
         raise KeyInUse(flow, identity)
     if different:
         # Names only: what a flow knows is not for a log.
-        logger.info("%s goes on as it was started: what is given for %s is not used", flow, ", ".join(different))
+        logger.info("%s continues as it was started: what is given for %s is not used", flow, ", ".join(different))

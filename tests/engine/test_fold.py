@@ -137,7 +137,7 @@ async def walk(paths: CloudPaths, story: Sequence[Event | str], clock: VirtualCl
             known = engine.journal.flows()
             wanted = bool(left) and left[0] == "repeat"
             # Only where something waits for a person's decision can it be repeated.
-            repeat = wanted and bool(known) and known[0].status != "ended" and known[0].state == "left"
+            repeat = wanted and bool(known) and bool(engine.journal.intents(known[0].id, known[0].incarnation))
             flow = await (engine.resume(known[0].id, repeat=repeat) if known else engine.start(WALK, Walk()))
             if wanted:
                 left.pop(0)

@@ -82,6 +82,23 @@ async def test_a_decision_about_a_flow_that_has_ended_is_refused(paths: CloudPat
         assert refused.value.recovery_hint == "Nothing is left to repeat."
 
 
+async def test_a_decision_about_an_effect_that_was_not_announced_is_refused(paths: CloudPaths) -> None:
+    """What paused the flow came before it: nothing is uncertain, and resuming it repeats nothing."""
+
+    async def log_in(_visit: Visit[Any]) -> None:
+        await trio.lowlevel.checkpoint()
+        raise Network("no login")
+
+    async with open_engine(paths, [Program(ORDER, {"ordering": [log_in]})]) as engine:
+        flow = await engine.start(ORDER, Context())
+        with pytest.raises(FlowParked):
+            await flow.wait()
+        with pytest.raises(EffectUncertain, match="has announced no effect there, so none is uncertain") as refused:
+            await engine.resume(flow.id, repeat=True)
+        assert refused.value.recovery_hint == "Resume it without `repeat`."
+        assert flow.row.incarnation == 1
+
+
 async def test_a_decision_that_came_to_nothing_is_not_kept(paths: CloudPaths) -> None:
     """Another process drove the flow: when it is free, resuming it asks first."""
     shop = Shop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -11,7 +12,7 @@ import pytest
 import trio
 from systemprompt_cloud.base.clock import SystemClock
 from systemprompt_cloud.engine.engine import open_engine
-from systemprompt_cloud.engine.errors import FlowBusy, KeyInUse, NotStorable
+from systemprompt_cloud.engine.errors import EngineClosed, FlowBusy, KeyInUse, NotStorable
 from systemprompt_cloud.engine.flow import Flow
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.engine.machine.migrations import Migration
@@ -107,7 +108,7 @@ async def test_other_fields_keep_what_is_stored_and_the_log_says_so(paths: Cloud
         flow = await engine.start(ORDER, Order(note="first"), key="k")
         again = await engine.start(ORDER, Order(note="s3cret"), key="k")
         assert (again.id, again.context) == (flow.id, Order(note="first"))
-        (line,) = [line for line in logged if "goes on as it was started" in line]
+        (line,) = [line for line in logged if "continues as it was started" in line]
         assert "note" in line
         assert "s3cret" not in "".join(logged)
 
@@ -328,3 +329,46 @@ async def test_the_identity_holds_through_migrations(
             with pytest.raises(KeyInUse, match=f"another {other}"):
                 await engine.start(new, given, key="k", after_end="return")
         assert (await engine.start(new, started, key="k", after_end="return")).id == flow.id
+
+
+async def test_secrets_for_a_flow_that_is_found_are_not_kept(
+    paths: CloudPaths, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has its own; the log has the names of those that are not used, and no secret."""
+    caplog.set_level("INFO", "systemprompt_cloud")
+    async with open_engine(paths, [program()]) as engine:
+        flow = await engine.start(ORDER, Order(), key="k", secrets={"token": "opaque-first"})
+        for after_end in ("again", "return"):
+            given = {"token": "opaque-second", "code": "opaque-third"}
+            again = await engine.start(ORDER, Order(), key="k", secrets=given, after_end=after_end)
+            assert again.id == flow.id
+        assert engine.vault.get(flow.id, "vault:token") == "opaque-first"
+        assert not engine.vault.has(flow.id, "vault:code")
+    assert caplog.messages.count(f"{flow.id} continues as it was started: the secrets token, code are not used") == 2
+    assert "opaque" not in caplog.text
+
+
+async def test_a_word_that_means_nothing_is_refused(paths: CloudPaths) -> None:
+    """Why a flow is resumed decides what its deadlines do."""
+    wrong: Any = "crash"
+    async with open_engine(paths, [program()]) as engine:
+        flow = await engine.start(ORDER, Order(), key="k")
+        for call in (
+            partial(engine.start, ORDER, Order(), key="k", why=wrong),
+            partial(engine.start, ORDER, Order(), why=wrong),
+            partial(engine.resume, flow, why=wrong),
+        ):
+            with pytest.raises(ValueError, match=r"^why is 'crash'; it is 'person' or 'handover'$"):
+                await call()
+        with pytest.raises(ValueError, match=r"^after_end is 'crash'; it is 'again' or 'return'$"):
+            await engine.start(ORDER, Order(), key="k", after_end=wrong)
+        assert [row.id for row in engine.journal.flows()] == [flow.id]
+
+
+async def test_a_handle_says_nothing_of_the_time_after_its_engine(paths: CloudPaths) -> None:
+    """Another engine may have driven the flow since."""
+    async with open_engine(paths, [program()]) as engine:
+        flow = await engine.start(ORDER, Order(), key="k")
+    for look in ("row", "state", "context", "history"):
+        with pytest.raises(EngineClosed):
+            getattr(flow, look)
