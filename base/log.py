@@ -15,7 +15,7 @@ import logging
 import traceback
 from typing import Final
 
-from .redaction import redact
+from .texts import shown_text
 
 PACKAGE: Final = __name__.partition(".")[0]
 
@@ -32,17 +32,17 @@ class _Redacting(logging.Filter):
             message = record.getMessage()
         except Exception as exc:  # noqa: BLE001 the arguments do not fit, or cannot be shown: no reason to fail for the caller
             message = f"{record.msg} (not formatted: {type(exc).__name__})"
-        record.msg, record.args = redact(message), ()
+        record.msg, record.args = shown_text(message), ()
         if record.exc_info is not None:
             if record.exc_info[1] is not None:
                 # Formatters append this text as it is.
-                record.exc_text = redact("".join(traceback.format_exception(record.exc_info[1])).rstrip())
+                record.exc_text = shown_text("".join(traceback.format_exception(record.exc_info[1])).rstrip())
             record.exc_info = None
         if record.stack_info is not None:
-            record.stack_info = redact(record.stack_info)
+            record.stack_info = shown_text(record.stack_info)
         for name, value in tuple(vars(record).items()):
             if name not in _OWN and isinstance(value, str):
-                setattr(record, name, redact(value))
+                setattr(record, name, shown_text(value))
         return True
 
 

@@ -12,7 +12,7 @@ from ..base.errors import CloudError
 from ..base.moments import moment_text
 from ..base.redaction import redact
 from ..base.remedies import Remedy
-from ..base.texts import storable_text, text_of
+from ..base.texts import shown_text, text_of
 from .deadlines import deadline_text
 from .errors import EffectUncertain, FlowParked, JournalCorrupted, UnexpectedFailure
 from .journal.records import FlowRow, Record
@@ -144,7 +144,7 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
             exc = UnexpectedFailure(
                 f"{type(exc).__name__}: {text_of(exc)}", hint=_SEE_TRACEBACK, remedy=Remedy("see_traceback")
             )
-        message, hint = (redact(storable_text(text)) for text in (exc.user_message, exc.recovery_hint))
+        message, hint = (shown_text(text) for text in (exc.user_message, exc.recovery_hint))
         if isinstance(exc, FlowParked):  # of a child: it ends the command as it would have ended the child's
             if exc.kind == _UNCERTAIN and exc.origin == exc.flow:
                 hint = f"{hint} That flow is the child {exc.origin}."
