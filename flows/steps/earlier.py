@@ -22,7 +22,7 @@ from ...engine.visit import Visit
 from ...errors import OrderInDoubt, TenantsNotSynced
 from ...io.cloud.api import CloudApiClient
 from ...io.cloud.wire import CheckoutEvent
-from ...io.http.texts import word
+from ...io.http.texts import is_word
 from ...io.local.tenants import TenantStore
 from ...io.loopback.callback import new_nonce
 from ...machines.checkout import (
@@ -184,8 +184,8 @@ async def _listen(visit: Visit[CheckoutContext], api: CloudApiClient, order: Ear
                 event = decode(sse, STREAM_EVENTS, CheckoutEvent)
                 if event is None or event.checkout_session_id != order.session or not event.tenant_id:
                     continue
-                if event.tenant_id not in order.known and word(event.tenant_id) == event.tenant_id:
-                    await _note(visit, [word(event.tenant_id)])
+                if event.tenant_id not in order.known and is_word(event.tenant_id):
+                    await _note(visit, [event.tenant_id])
                     named.set()
     except CloudError as exc:
         logger.info("the event stream of the earlier order %s: %s", order.session, exc)
