@@ -353,9 +353,8 @@ class FlowModel(RuleBasedStateMachine):
         return machine.keeps(row.state, machine.events[event])
 
     def _has_more_to_do(self, row: FlowRow) -> bool:
-        # A program's own activities, or the one that runs a child flow.
-        children = self.lives.machine_of(row).states[row.state].children
-        return self._own_life or any(child in self.children for child in children)
+        runs = self.lives.machine_of(row).states[row.state].children  # by an activity of its own
+        return self._own_life or not self.children.keys().isdisjoint(runs)
 
     def _has_last_words(self, row: FlowRow) -> bool:
         return any(puppet.last_words is not None for puppet in self.lives.puppets(row.id))

@@ -102,8 +102,7 @@ class Held:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.closed = False
+        self.path, self.closed = path, False
         with _opening:
             try:
                 for suffix in COMPANIONS:
@@ -122,9 +121,8 @@ class Held:
 
     def close(self) -> None:
         """Let go of the file."""
-        self.closed = True
         with _opening:
-            shared = _open_files[self.id]
+            self.closed, shared = True, _open_files[self.id]
             shared.users -= 1
             if not shared.users:
                 del _open_files[self.id]
