@@ -47,7 +47,7 @@ async def drive(
         store: Where its children are.
         cancel: Cancels a child that was left behind.
         catch_up: Takes what waits in the inbox of a flow that was taken over or resumed, where there are inboxes.
-        stop_children: Stops driving the children of a flow that is about to be paused; they go on with it.
+        stop_children: Stops driving the children of a flow that is about to be paused; they are resumed with it.
         resumed: True when its state was entered by an earlier process.
 
     Returns:

@@ -4,7 +4,7 @@
 compares that with the row that is stored and describes every difference. Nothing here writes.
 
 What another version of the machine wrote is not replayed: its table is gone. The replay begins where the flow was
-carried over to today's, with what the `migrated` record says it knew; before that, every record must lead to the next.
+carried over to today's, with the context in the `migrated` record; before that, every record must lead to the next.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def _carried(machine: Machine[C], first: Record, passing: Iterator[Record], migr
         if record.seq != before.seq + 1:
             raise _broken(record, f"it follows record {before.seq}")
         if record.from_state != before.to_state:
-            raise _broken(record, f"it goes on from {record.from_state}; the one before led to {before.to_state}")
+            raise _broken(record, f"it continues from {record.from_state}; the one before led to {before.to_state}")
         if record.kind != "migrated":
             kind = record.kind
     if first.kind != "started" or first.seq != 1:
@@ -181,7 +181,7 @@ def _carried(machine: Machine[C], first: Record, passing: Iterator[Record], migr
     if not machine.wrote(body.here.version, body.here.fingerprint):
         raise _broken(record, f"it leads to version {body.here.version} ({body.here.fingerprint})")
     if record.to_state not in machine.states or machine.states[record.to_state].final:
-        raise _broken(record, f"it leads to {record.to_state}, in which no flow can go on")
+        raise _broken(record, f"it leads to {record.to_state}, in which no flow can continue")
     return Folded(
         state=record.to_state,
         context=context,
@@ -229,8 +229,8 @@ def _after(machine: Machine[C], before: Folded[C], record: Record) -> Folded[C]:
     if (record.from_state, record.to_state, record.incarnation) != (before.state, state, incarnation):
         raise _broken(
             record,
-            f"it says {record.from_state} to {record.to_state}, visit {record.incarnation}; "
-            f"the table says {before.state} to {state}, visit {incarnation}",
+            f"it leads from {record.from_state} to {record.to_state}, visit {record.incarnation}; "
+            f"by the table it leads from {before.state} to {state}, visit {incarnation}",
         )
     if incarnation == before.incarnation and record.kind != "resumed" and record.deadline != before.deadline:
         raise _broken(record, f"it moves the deadline from {before.deadline} to {record.deadline}")
@@ -263,7 +263,7 @@ def _row_problems(machine: Machine[C], folded: Folded[C], passed: _Passing, row:
         "time of the last change": (row.updated, last.at),
     }
     problems = [
-        f"the stored {what} is {stored}, its records say {true}"
+        f"the stored {what} is {stored}; by its records it is {true}"
         for what, (stored, true) in wanted.items()
         if stored != true
     ]
@@ -280,7 +280,7 @@ def _row_problems(machine: Machine[C], folded: Folded[C], passed: _Passing, row:
             if getattr(context, name) != getattr(folded.context, name)
         ]
         if names:
-            problems.append(f"the stored context is not what its records say: {', '.join(names)}")
+            problems.append(f"the stored context differs from its records: {', '.join(names)}")
     return problems
 
 
@@ -294,12 +294,12 @@ def _chain_problems(records: Iterable[Record], row: FlowRow) -> list[str]:
         whole = whole and record.seq == many
         if last is not None and record.from_state != last.to_state:
             problems.append(
-                f"record {record.seq} ({record.name}) goes on from {record.from_state}; "
+                f"record {record.seq} ({record.name}) continues from {record.from_state}; "
                 f"the one before led to {last.to_state}"
             )
         last = record
     if not whole or many != row.seq:
         problems.append(f"records are missing: there are {many} of {row.seq}")
     elif last is not None and last.to_state != row.state:
-        problems.append(f"the stored state is {row.state}, its records say {last.to_state}")
+        problems.append(f"the stored state is {row.state}; by its records it is {last.to_state}")
     return problems

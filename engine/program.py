@@ -46,7 +46,7 @@ class Program(Generic[C]):
         check_is(machine, Machine, "Program")
         if not isinstance(activities, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise MachineInvalid(
-                f"machine {machine.name}: activities are a mapping of states to lists, not {_kind(activities)}",
+                f"machine {machine.name}: activities are a mapping of states to lists, not {kind_of(activities)}",
                 hint="Write {STATE: [ACTIVITY, ...]}.",
             )
         wanted = {name for name, state in machine.states.items() if not state.final}
@@ -100,10 +100,6 @@ def by_name(programs: Iterable[Program[Any]]) -> dict[str, Program[Any]]:
     return named
 
 
-def _kind(value: object) -> str:
-    return type(value).__name__
-
-
 def _check_activities(where: str, state: str, listed: object) -> None:
     if isinstance(listed, str):
         raise MachineInvalid(
@@ -111,7 +107,7 @@ def _check_activities(where: str, state: str, listed: object) -> None:
             hint=f'Write the function itself in a list: {{"{state}": [{listed}]}}.',
         )
     if not isinstance(listed, (list, tuple)):
-        name = name_of(listed) if callable(listed) else _kind(listed)
+        name = name_of(listed) if callable(listed) else kind_of(listed)
         raise MachineInvalid(
             f"{where} is given {name}, not a list of activities",
             hint=f'Put it in a list: {{"{state}": [{name}]}}.' if callable(listed) else "Write a list of activities.",

@@ -352,9 +352,8 @@ class FlowModel(RuleBasedStateMachine):
         return machine.keeps(row.state, machine.events[event])
 
     def _has_more_to_do(self, row: FlowRow) -> bool:
-        # A program's own activities, or the one that runs a child flow.
-        state = self.lives.machine_of(row).states[row.state]
-        return self._own_life or not set(self.children).isdisjoint(state.children)
+        runs = self.lives.machine_of(row).states[row.state].children  # by an activity of its own
+        return self._own_life or not self.children.keys().isdisjoint(runs)
 
     def _has_last_words(self, row: FlowRow) -> bool:
         return any(puppet.last_words is not None for puppet in self.lives.puppets(row.id))

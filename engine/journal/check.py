@@ -40,7 +40,7 @@ THOROUGH_BYTES: Final = 16 * 1024 * 1024
 RECORDS_CHECKED: Final = 1000
 """The last so many of a flow are counted when a journal is opened; `flows check` looks at all."""
 FULL_BYTES: Final = 64 * 1024
-"""SQLite does not always say why a write failed; with less free space than this, the disk is full."""
+"""SQLite does not always report why a write failed; with less free space than this, the disk is full."""
 
 _MAGIC: Final = 0x377F0682
 _LOG_HEAD: Final = struct.Struct(">8I")
@@ -55,7 +55,7 @@ def check_whole(held: Held) -> None:
         held: Its file.
 
     Raises:
-        sqlite3.DatabaseError: It is damaged; the message says how. Check again before acting on it: another process
+        sqlite3.DatabaseError: It is damaged; the message names it. Check again before acting on it: another process
             may have begun to write.
         OSError: It cannot be read.
     """
@@ -159,7 +159,7 @@ def _check_pages(held: Held) -> None:
 
 
 def _check_short(log_path: Path, page: int, size: int, pages: int) -> None:
-    # The file is shorter than it says: fine if its log holds the rest.
+    # The file is shorter than its header has it: fine if its log holds the rest.
     log = read_log(log_path, page)
     if log is None:
         raise sqlite3.DatabaseError(f"it is cut off: {size} bytes of {pages * page}")
@@ -259,7 +259,7 @@ def _check_flows(path: Path, *, thorough: bool) -> None:
             if found != ["ok"]:
                 raise sqlite3.DatabaseError(found[0])
             if row := connection.execute(_DISAGREES, {"checked": RECORDS_CHECKED}).fetchone():
-                raise sqlite3.DatabaseError(f"flow {row[0]} stands at record {row[1]} and has {row[2]}")
+                raise sqlite3.DatabaseError(f"flow {row[0]} is at record {row[1]} and has {row[2]} records")
             try:
                 connection.execute("ATTACH ? AS bare", (f"{address}?immutable=1",))
                 row = connection.execute(_BEHIND).fetchone()

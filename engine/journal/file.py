@@ -121,9 +121,8 @@ class Held:
 
     def close(self) -> None:
         """Let go of the file."""
-        self.closed = True
         with _opening:
-            shared = _open_files[self.id]
+            self.closed, shared = True, _open_files[self.id]
             shared.users -= 1
             if not shared.users:
                 del _open_files[self.id]

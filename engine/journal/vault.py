@@ -195,10 +195,23 @@ class VaultFiles:
         """Forget every secret of a flow, here and in the redactor; none there is fine.
 
         Raises:
-            Io: The file cannot be removed; the redactor goes on hiding what is in it.
+            Io: The file cannot be removed; the redactor still hides what is in it.
         """
         with _one_writer:
-            remove_private(self._path(flow_id))
+            self._discard(flow_id)
+
+    def discard_at_once(self, flow_id: str) -> bool:
+        """`discard`, unless it would have to wait for a secret that is being put: then False, and nothing is done."""
+        if not _one_writer.acquire(blocking=False):
+            return False
+        try:
+            self._discard(flow_id)
+        finally:
+            _one_writer.release()
+        return True
+
+    def _discard(self, flow_id: str) -> None:
+        remove_private(self._path(flow_id))
         self._met.discard(flow_id)
         forget(self._owner(flow_id))
 

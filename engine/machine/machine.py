@@ -72,16 +72,16 @@ class Machine(Generic[C]):
 
     Args:
         name: What the machine is called; it names the flow in the journal and on the command line.
-        version: Raised whenever flows of the old table could not go on in the new one.
+        version: Raised whenever flows of the old table could not continue in the new one.
         initial: The state a flow starts in.
         context: The context's type.
         states: Every state.
         rows: Every row.
         result: What a finished flow returns, from its context; the whole context when not given. Holds no secret.
-        migrations: How flows that older tables wrote go on in this one; see `engine/machine/migrations.py`.
+        migrations: How flows that older tables wrote continue in this one; see `engine/machine/migrations.py`.
         known_as: Fingerprints of this version under which flows of this very table are stored: for flows of release
             0.1.0, whose fingerprint included the names of functions, where a function was renamed since.
-        formerly: Names the machine had before; flows stored under one of them go on.
+        formerly: Names the machine had before; flows stored under one of them continue.
         identity: The context's fields that make two starts with one key the same: other values are refused there.
 
     Raises:
@@ -184,7 +184,7 @@ class Machine(Generic[C]):
         return (codec or self._codec_of(event)).encode(event)
 
     def encode_context(self, context: Context) -> tuple[str, C]:
-        """A context as JSON, and as it will be read back: a flow goes on with that.
+        """A context as JSON, and as it will be read back: a flow continues with that.
 
         Raises:
             NotStorable: It is not of this machine's class, cannot be written, or would not be read back as it is.

@@ -4,7 +4,7 @@ Theory
 ------
 A flow outlives the program that started it. Its events were facts in the old table, and the old table is gone; so they
 are not replayed in the new one. Instead the flow is *carried over*: its state gets the new name and its context the new
-shape, as the migrations beside the table say and nothing else. The engine journals the result as one record,
+shape, by the migrations beside the table and nothing else. The engine journals the result as one record,
 and from that record on the history is the new table's.
 
     PAYMENT = Machine("payment", version=3, ..., migrations=[
@@ -14,7 +14,7 @@ and from that record on the history is the new table's.
 
 - A migration leads from its version to the next one; a flow of version 1 goes through both.
 - A table that changed without a new version has another fingerprint. `Migration(3, fingerprint="...")` leads from that
-  table of version 3 to this one; with nothing else said it declares that flows of it simply go on.
+  table of version 3 to this one; with nothing else said it declares that flows of it simply continue.
 - A flow is carried within its visit: the number of the visit stays, and with it the idempotency keys of what it has
   announced and the ids of the child flows it runs. It cannot be carried to an end: cancel it instead.
 - What no migration leads from is refused, with the version and fingerprint that wrote it.
@@ -78,4 +78,4 @@ def check_migrations(
         if each.version >= version - 1:
             for name in each.states.values():
                 if name not in states or states[name].final:
-                    raise MachineInvalid(f"{where} leads to {name}, which is no state a flow can go on in")
+                    raise MachineInvalid(f"{where} leads to {name}, in which no flow can continue")

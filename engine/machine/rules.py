@@ -50,7 +50,7 @@ def check_names(name: object, version: object, formerly: object, known_as: objec
             raise MachineInvalid(f"machine {name}: formerly has the name it has now")
 
 
-_FORMERLY: Final = 'Give it another name; formerly=("OLD NAME",) lets flows that are stored under the old one go on.'
+_FORMERLY: Final = 'Give it another name; formerly=("OLD NAME",) lets flows that are stored under the old one continue.'
 
 
 def check_context(machine: str, context: object) -> None:
@@ -101,7 +101,7 @@ def check_states(machine: str, initial: str, states: Iterable[State]) -> dict[st
 
 
 _MIGRATE: Final = (
-    'Give it another name; Migration(VERSION, states={"OLD NAME": "NEW"}) lets flows that are in it go on.'
+    'Give it another name; Migration(VERSION, states={"OLD NAME": "NEW"}) lets flows that are in it continue.'
 )
 
 

@@ -233,7 +233,7 @@ def _situation(context: CheckoutContext) -> str:
         return f"an earlier order of this plan and region is not finished ({_root(open_order)})"
     reported = next((each for each in context.earlier if each.reported), None)
     if reported is not None:
-        return f"an earlier order of this plan and region was reported as paid ({_root(reported)})"
+        return f"an earlier order of this plan and region may have been paid ({_root(reported)})"
     return "an earlier order of this plan and region may have been paid"
 
 

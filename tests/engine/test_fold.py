@@ -215,18 +215,18 @@ def problems(paths: CloudPaths, sql: str, program: Program[Any] | None = None) -
 @pytest.mark.parametrize(
     ("sql", "problem"),
     [
-        ("UPDATE flows SET state = 'left'", "the stored state is left, its records say right"),
-        ("UPDATE flows SET incarnation = 9", "the stored visit is 9, its records say 2"),
-        ("UPDATE flows SET status = 'parked'", "the stored status is parked, its records say running"),
-        ("UPDATE flows SET verdict = 'success'", "the stored verdict is success, its records say None"),
-        ("UPDATE flows SET deadline = NULL", "the stored deadline is None, its records say "),
-        ("UPDATE flows SET trouble = '{}'", "the stored trouble is {}, its records say None"),
+        ("UPDATE flows SET state = 'left'", "the stored state is left; by its records it is right"),
+        ("UPDATE flows SET incarnation = 9", "the stored visit is 9; by its records it is 2"),
+        ("UPDATE flows SET status = 'parked'", "the stored status is parked; by its records it is running"),
+        ("UPDATE flows SET verdict = 'success'", "the stored verdict is success; by its records it is None"),
+        ("UPDATE flows SET deadline = NULL", "the stored deadline is None; by its records it is "),
+        ("UPDATE flows SET trouble = '{}'", "the stored trouble is {}; by its records it is None"),
         (
             """UPDATE flows SET context = '{"steps":["one"]}'""",
-            "the stored context is not what its records say: steps",
+            "the stored context differs from its records: steps",
         ),
         ("UPDATE flows SET context = '[]'", "the stored context cannot be read: "),
-        ("UPDATE flows SET seq = 6", "the stored last record is 6, its records say "),
+        ("UPDATE flows SET seq = 6", "the stored last record is 6; by its records it is "),
         ("DELETE FROM events WHERE name = 'Turned'", "record 5 (Stepped): it follows record 3"),
         ("DELETE FROM events WHERE seq = 1", "the history does not begin with its start"),
         ("DELETE FROM events", "there is not one record"),
@@ -234,9 +234,9 @@ def problems(paths: CloudPaths, sql: str, program: Program[Any] | None = None) -
         ("UPDATE events SET body = '{}' WHERE name = 'Turned'", "record 4 (Turned): it cannot be read: "),
         (
             """UPDATE events SET body = '{"event":"DeadlinePassed"}' WHERE name = 'Stepped'""",
-            "record 3 (Stepped): it says left to left, visit 1; the table says left to right, visit 2",
+            "record 3 (Stepped): it leads from left to left, visit 1; by the table it leads from left to right",
         ),
-        ("""UPDATE events SET "to" = 'home' WHERE name = 'Turned'""", "record 4 (Turned): it says left to home"),
+        ("""UPDATE events SET "to" = 'home' WHERE name = 'Turned'""", "record 4 (Turned): it leads from left to home"),
         ("UPDATE events SET deadline = NULL WHERE seq = 3", "record 3 (Stepped): it moves the deadline from "),
         ("UPDATE events SET kind = 'started' WHERE seq = 3", "record 3 (Stepped): a flow starts only once"),
     ],
@@ -285,7 +285,7 @@ def test_values_that_compare_with_nothing_are_compared_by_what_is_in_them(x: int
     )  # fmt: skip
     start = flow_record("f", from_state="left", to_state="left", deadline=deadline)
     told = check_records(table, row, [start])
-    assert told == ([] if x == 1 else ["flow f: the stored context is not what its records say: point"])
+    assert told == ([] if x == 1 else ["flow f: the stored context differs from its records: point"])
 
 
 async def test_a_whole_journal_has_no_problems(walked: CloudPaths) -> None:
@@ -297,11 +297,11 @@ async def test_a_whole_journal_has_no_problems(walked: CloudPaths) -> None:
 @pytest.mark.parametrize(
     ("sql", "problem"),
     [
-        ("UPDATE flows SET state = 'left'", "the stored state is left, its records say right"),
+        ("UPDATE flows SET state = 'left'", "the stored state is left; by its records it is right"),
         ("DELETE FROM events WHERE seq = 3", "records are missing: there are 4 of 5"),
         (
             """UPDATE events SET "from" = 'home' WHERE seq = 5""",
-            "record 5 (Stepped) goes on from home; the one before led to right",
+            "record 5 (Stepped) continues from home; the one before led to right",
         ),
     ],
 )

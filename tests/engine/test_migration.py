@@ -118,8 +118,8 @@ def test_a_newer_flow_says_that_upgrading_mends_it() -> None:
         ([Migration(4)], "does not lead to version 3"),
         ([Migration(0)], "does not lead to version 3"),
         ([Migration(3, fingerprint=machine().fingerprint)], "does not lead to version 3"),
-        ([Migration(2, states={"paying": "nowhere"})], "leads to nowhere, which is no state a flow can go on in"),
-        ([Migration(2, states={"paying": "paid"})], "leads to paid, which is no state a flow can go on in"),
+        ([Migration(2, states={"paying": "nowhere"})], "leads to nowhere, in which no flow can continue"),
+        ([Migration(2, states={"paying": "paid"})], "leads to paid, in which no flow can continue"),
     ],
 )
 def test_a_wrong_migration_is_refused_with_its_table(migrations: list[Migration], words: str) -> None:

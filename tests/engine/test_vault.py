@@ -10,12 +10,21 @@ import threading
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 from hypothesis import example, given
 from hypothesis import strategies as st
 from systemprompt_cloud.base.errors import Io, UnsafeFile
 from systemprompt_cloud.base.redaction import forget_secrets, redact
+from systemprompt_cloud.engine.disk import Disk
 from systemprompt_cloud.engine.errors import VaultMissing
-from systemprompt_cloud.engine.journal.vault import VaultFiles, file_name, flow_of_file
+from systemprompt_cloud.engine.journal.file_vault import FileVault
+from systemprompt_cloud.engine.journal.vault import (
+    VaultFiles,
+    _one_writer,  # pyright: ignore[reportPrivateUsage]
+    file_name,
+    flow_of_file,
+)
 
 FLOW = "01J9ZK-login.1"
 
@@ -204,3 +213,17 @@ def test_threads_of_one_flow_lose_nothing(tmp_path: Path) -> None:
     for n in range(8):
         for i in range(5):
             assert VaultFiles(tmp_path).get(FLOW, f"vault:s{n}.{i}") == f"secret-{n}-{i}"
+
+
+async def test_a_removal_waits_beside_the_loop_while_others_are_put(tmp_path: Path) -> None:
+    """Other tasks run meanwhile; cancelled while it waits, it is done all the same."""
+    files = VaultFiles(tmp_path)
+    vault = FileVault(files, Disk(inline=False))
+    await vault.put(FLOW, "code", "opaque-value")
+    async with trio.open_nursery() as nursery:
+        with _one_writer:  # as a thread has it that is writing
+            nursery.start_soon(vault.discard, FLOW)
+            await trio.testing.wait_all_tasks_blocked()
+            assert files.has(FLOW, "vault:code")
+            nursery.cancel_scope.cancel()
+    assert not files.has(FLOW, "vault:code")
