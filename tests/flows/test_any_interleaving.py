@@ -326,7 +326,7 @@ def paid(services: Services) -> Program[CheckoutContext]:
 
     async def pending(_visit: Visit[Any]) -> Event:
         await trio.lowlevel.checkpoint()
-        return PaymentPending()
+        return PaymentPending(TENANT)
 
     own = checkout_program(services).activities
     watching = {
