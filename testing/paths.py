@@ -100,14 +100,14 @@ def covering_paths(machine: Machine[Any]) -> list[Path]:
     Raises:
         ValueError: No path through a row was found: its guard contradicts everything that leads there.
     """
-    chosen: list[Path] = []
+    chosen, closed = list[Path](), set[Way]()
     left = dict.fromkeys(machine.expanded)
     # The rows far from the start first: a path to them takes the others on the way.
     distances = _distances(machine)
     for source, row in sorted(machine.expanded, key=lambda pair: -distances[pair[0]]):
         if (source, row) not in left:
             continue
-        path = _path_through(machine, source, row, chosen)
+        path = _path_through(machine, source, row, chosen, closed)
         if path is None:
             raise ValueError(f"machine {machine.name}: no path was found that takes {row.label} in {source}")
         for step in path.steps:
@@ -133,13 +133,22 @@ def _walk(machine: Machine[Any], state: str, way: Way, visits: Counter[str], lim
             visits[to] -= 1
 
 
-def _path_through(machine: Machine[Any], source: str, row: Row, known: Sequence[Path]) -> Path | None:
-    """A path that takes a row: a short way there, the row, a short way to an end; whatever the guards let through."""
+def _path_through(machine: Machine[Any], source: str, row: Row, known: Sequence[Path], closed: set[Way]) -> Path | None:
+    """A path that takes a row: a short way there, the row, a short way to an end; whatever the guards let through.
+
+    Ways that no event opens are added to `closed`.
+    """
+    ends = [name for name, state in machine.states.items() if state.final]
     for there in islice(_ways(machine, machine.initial, {source}), MAX_WAYS):
-        for onward in islice(
-            _ways(machine, row.to or source, [name for name, state in machine.states.items() if state.final]), MAX_WAYS
-        ):
-            if (path := _fill(machine, (*there, (source, row), *onward), known)) is not None:
+        if there in closed:
+            continue
+        way = (*there, (source, row))
+        if _fill(machine, way, known) is None:  # nothing that comes later opens it
+            if _fill(machine, there, known) is None:
+                closed.add(there)
+            continue
+        for onward in islice(_ways(machine, row.to or source, ends), MAX_WAYS):
+            if (path := _fill(machine, (*way, *onward), known)) is not None:
                 return path
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path as Directory
 from typing import Any
 
@@ -24,7 +25,7 @@ from systemprompt_cloud.io.local.paths import CloudPaths
 from systemprompt_cloud.machines.every import MACHINES
 from systemprompt_cloud.machines.login import LOGIN
 from systemprompt_cloud.testing.clock import VirtualClock
-from systemprompt_cloud.testing.paths import covering_paths, paths
+from systemprompt_cloud.testing.paths import Path, covering_paths, paths
 
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 
@@ -69,10 +70,16 @@ FREE_TURNSTILE = Machine(
 )
 
 
+@cache
+def covering(machine: Machine[Any]) -> list[Path]:
+    """`covering_paths`, looked for once."""
+    return covering_paths(machine)
+
+
 @each_machine
 def test_every_path_can_be_gone(machine: Machine[Any]) -> None:
     """Stepped event by event, a path takes its rows, keeps its contexts, and ends where it says."""
-    for path in covering_paths(machine):
+    for path in covering(machine):
         state, context = machine.initial, path.begins
         for step in path.steps:
             assert (step.state, step.context) == (state, context), path.id
@@ -86,7 +93,7 @@ def test_every_path_can_be_gone(machine: Machine[Any]) -> None:
 @each_machine
 def test_the_covering_paths_take_every_row(machine: Machine[Any]) -> None:
     """No row is left out, and no more paths are made than there are rows."""
-    found = covering_paths(machine)
+    found = covering(machine)
     assert {(step.state, step.row) for path in found for step in path.steps} == set(machine.expanded)
     assert len(found) <= len(machine.expanded)
 
