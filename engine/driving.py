@@ -7,25 +7,28 @@ that does nothing for it.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
+
 import msgspec
 import trio
 
 from ..base.errors import CloudError
 from ..base.log import get_logger
+from ..base.texts import text_of
 from .children import Children
-from .drive import Cancel, drive
+from .drive import drive
 from .driven import Driven
+from .endings import Endings
 from .errors import EngineClosed, FlowBusy, FlowParked, JournalError, UnexpectedFailure
 from .gates import Gates
 from .inbox import Inbox
 from .live import LiveFlow, ResumeFlow
+from .nursery import try_again
 from .secrets import Removal
 from .store import Ownership
 
 logger = get_logger(__name__)
-
-AGAIN_SECONDS = 1.0
-"""How long a flow waits whose pause could not be written."""
 
 
 class Driving:
@@ -47,12 +50,12 @@ class Driving:
         self._nursery = nursery
         self._inbox: Inbox
         self._children: Children
-        self._cancel: Cancel
+        self._endings: Endings
         self._resume: ResumeFlow
 
-    def connect(self, inbox: Inbox, children: Children, *, cancel: Cancel, resume: ResumeFlow) -> None:
-        """What is needed besides, and needs this: the inbox, the children, how a flow is cancelled and resumed."""
-        self._inbox, self._children, self._cancel, self._resume = inbox, children, cancel, resume
+    def connect(self, inbox: Inbox, children: Children, endings: Endings, *, resume: ResumeFlow) -> None:
+        """What is needed besides, and needs this: the inbox, the children, and how a flow is cancelled and resumed."""
+        self._inbox, self._children, self._endings, self._resume = inbox, children, endings, resume
 
     def set_going(self, live: LiveFlow, *, resumed: bool = False) -> None:
         """Drive a flow that was just written as ours; `resumed` when its state was entered before."""
@@ -81,7 +84,7 @@ class Driving:
             failure = exc
         except Exception as exc:
             logger.exception("flow %s cannot be driven", flow)
-            failure = UnexpectedFailure(f"flow {flow} cannot be driven: {type(exc).__name__}: {exc}")
+            failure = UnexpectedFailure(f"flow {flow} cannot be driven: {type(exc).__name__}: {text_of(exc)}")
         finally:
             with trio.CancelScope(shield=True):
                 async with live.lock:  # a step that is being written is the last one, and may be the end
@@ -90,28 +93,27 @@ class Driving:
                     await self._removal.discard(flow)
             self._driven.settle(live, None if live.ended else failure)
         if not live.ended and live.row.owner is not None:
-            self._nursery.start_soon(self._see_to, live, live.unwritten or failure)
+            self._nursery.start_soon(try_again, partial(self._see_to, live, live.unwritten or failure))
 
     async def _cancel_stray(self, flow: str, reason: str) -> None:
-        """Cancel a flow that nobody needs; what cannot be written is tried again, and nobody waits for that."""
-        try:
-            await self._cancel(flow, reason)
-        except Exception as exc:  # noqa: BLE001 it is this flow's
-            logger.warning("flow %s is not cancelled yet: %s", flow, exc)
-            self._nursery.start_soon(self._cancel_later, flow, reason)
+        """Stop a child of a state that was left, whatever its table says."""
+        await self._cancel_in_time(partial(self._endings.cancel_wholly, flow, reason), flow)
 
-    async def _cancel_later(self, flow: str, reason: str) -> None:
-        while True:
-            await trio.sleep(AGAIN_SECONDS)
+    async def _cancel_in_time(self, cancel: Callable[[], Awaitable[object]], flow: str) -> None:
+        """Cancel a flow now, or, where that cannot be written, later; nobody waits for that."""
+
+        async def cancelled() -> bool:
             try:
-                await self._cancel(flow, reason)
+                await cancel()
             except (JournalError, FlowBusy) as exc:
                 logger.debug("flow %s cannot be cancelled yet: %s", flow, exc)
-            except Exception as exc:  # noqa: BLE001 it is this flow's
+                return False
+            except Exception as exc:  # noqa: BLE001 it is this flow's; the engine and the others go on
                 logger.warning("flow %s cannot be cancelled: %s", flow, exc)
-                return
-            else:
-                return
+            return True
+
+        if not await cancelled():
+            self._nursery.start_soon(try_again, cancelled)
 
     async def _release(self, live: LiveFlow) -> None:
         """Its parent is about to be paused: whoever resumes that drives this too, also in another process."""
@@ -125,22 +127,27 @@ class Driving:
                     finally:
                         live.stopped = True
 
-    async def _see_to(self, live: LiveFlow, trouble: BaseException | None) -> None:
-        """Pause a flow that is driven no more and could not be written; drive it if it was resumed before that."""
+    async def _see_to(self, live: LiveFlow, trouble: BaseException | None) -> bool:
+        """Pause a flow that is driven no more and could not be written; drive it if it was resumed before that.
+
+        Returns:
+            False when it has to be tried again.
+        """
         flow = live.row.id
-        while self._driven.known(flow) is live:
-            await trio.sleep(AGAIN_SECONDS)
-            try:
-                if live.again is None:
-                    await self._pause(live, trouble or EngineClosed(f"{flow} was stopped in state {live.row.state}"))
-                else:
-                    await self._resume(flow, why=live.again, repeating=live.repeating)
-            except Exception as exc:  # noqa: BLE001 it is this flow's; the engine and the others go on
-                logger.debug("%s has to wait: %s", flow, exc)
-                if not await self._moved(live):
-                    continue
-            self._driven.forget(live)
-            await self._cancel_if_asked(live)
+        if self._driven.known(flow) is not live:
+            return True
+        try:
+            if live.again is None:
+                await self._pause(live, trouble or EngineClosed(f"{flow} was stopped in state {live.row.state}"))
+            else:
+                await self._resume(flow, why=live.again, repeating=live.repeating)
+        except Exception as exc:  # noqa: BLE001 it is this flow's; the engine and the others go on
+            logger.debug("%s has to wait: %s", flow, exc)
+            if not await self._moved(live):
+                return False
+        self._driven.forget(live)
+        await self._cancel_if_asked(live)
+        return True
 
     async def _cancel_if_asked(self, live: LiveFlow) -> None:
         """Cancel a flow that was asked to end while it was being paused: whoever asked does not look again."""
@@ -150,7 +157,8 @@ class Driving:
             logger.warning("the inbox of flow %s cannot be read: %s", live.row.id, exc)
             return
         if reason is not None:
-            self._nursery.start_soon(self._cancel_stray, live.row.id, reason)
+            cancel = partial(self._endings.cancel, live.row.id, reason)
+            self._nursery.start_soon(self._cancel_in_time, cancel, live.row.id)
 
     async def _pause(self, live: LiveFlow, trouble: BaseException) -> None:
         async with self._gates.flow(live.row.id):

@@ -121,7 +121,7 @@ class Engine(Looking):
             wait=self.wait,
             check_known=self._claims.check_known,
         )
-        self._driving.connect(self._inbox, self._children, cancel=self._endings.cancel_wholly, resume=self._resume)
+        self._driving.connect(self._inbox, self._children, self._endings, resume=self._resume)
 
     async def begin(self) -> None:
         """Cancel the child flows that killed processes left behind, then watch the inbox; `open_engine` calls it."""

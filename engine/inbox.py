@@ -18,14 +18,13 @@ from .errors import EventNotAccepted, NotStorable, TableFailed
 from .journal.records import CANCEL, Signal
 from .live import LiveFlow
 from .machine.parts import CancelRequested
+from .nursery import AGAIN_SECONDS
 from .store import Ownership
 
 logger = get_logger(__name__)
 
 INBOX_SECONDS = 0.1
 """How often a driving process looks."""
-AGAIN_SECONDS = 1.0
-"""How long a signal waits that could not be taken, because nothing can be written."""
 
 
 class Inbox:

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import trio
 
 from .errors import EngineClosed
 
 T = TypeVar("T")
+
+AGAIN_SECONDS: Final = 1.0
+"""How long something waits that could not be done now: the disk is full, say, or another process is at work."""
+
+
+async def try_again(attempt: Callable[[], Awaitable[bool]]) -> None:
+    """Call something every `AGAIN_SECONDS`, until it says that it is done."""
+    done = False
+    while not done:
+        await trio.sleep(AGAIN_SECONDS)
+        done = await attempt()
 
 
 @asynccontextmanager

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import trio
 
 from ..base.errors import CloudError
 from ..base.log import get_logger
+from .nursery import try_again
 from .store import Vault
 
 logger = get_logger(__name__)
-
-AGAIN_SECONDS = 1.0
-"""How long secrets wait that could not be removed."""
 
 
 async def discard_secrets(vault: Vault, flow: str) -> bool:
@@ -39,10 +39,4 @@ class Removal:
     async def discard(self, flow: str) -> None:
         """Remove every secret of a flow that has ended, or never began."""
         if not await discard_secrets(self._vault, flow):
-            self._nursery.start_soon(self._discard_later, flow)
-
-    async def _discard_later(self, flow: str) -> None:
-        removed = False
-        while not removed:
-            await trio.sleep(AGAIN_SECONDS)
-            removed = await discard_secrets(self._vault, flow)
+            self._nursery.start_soon(try_again, partial(discard_secrets, self._vault, flow))

@@ -24,9 +24,10 @@ _OVER: Final = {
 """The troubles, and which events show that each is over."""
 
 
-class _Held(NamedTuple):
+class _Trouble(NamedTuple):
     change: Change
     since: float
+    told: bool = False
 
 
 class Steady:
@@ -38,21 +39,25 @@ class Steady:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._held: dict[tuple[str, str], _Held] = {}
+        self._troubles: dict[tuple[str, str], _Trouble] = {}
 
     def offer(self, change: Change) -> bool:
         """Take a change in; returns whether it is to be told now."""
         if change.kind == "event" and change.event in _OVER:
-            self._held.setdefault((change.flow, change.event), _Held(change, self._now()))
+            self._troubles.setdefault((change.flow, change.event), _Trouble(change, self._now()))
             return False
         went_on = change.from_state != change.to_state
         over = [trouble for trouble, signs in _OVER.items() if went_on or change.event in signs]
-        held = [self._held.pop((change.flow, trouble), None) for trouble in over]
-        return change.event != "StreamReturned" or not any(held)
+        ended = [self._troubles.pop((change.flow, trouble), None) for trouble in over]
+        # That a trouble is over is told of where the trouble was.
+        return change.event != "StreamReturned" or all(trouble is None or trouble.told for trouble in ended)
 
     def settled(self) -> list[Change]:
         """The troubles that have lasted by now, and are to be told."""
-        lasting = {key: held for key, held in self._held.items() if self._now() - held.since >= SETTLE_SECONDS}
-        for key in lasting:
-            del self._held[key]
-        return [held.change for held in lasting.values()]
+        lasting = {
+            key: trouble
+            for key, trouble in self._troubles.items()
+            if not trouble.told and self._now() - trouble.since >= SETTLE_SECONDS
+        }
+        self._troubles |= {key: trouble._replace(told=True) for key, trouble in lasting.items()}
+        return [trouble.change for trouble in lasting.values()]

@@ -66,7 +66,12 @@ def test_a_trouble_that_lasts_is_told_of_once() -> None:
     time.now += 0.1
     assert steady.settled() == [LOST]
     assert steady.settled() == []
+    steady.offer(change("StreamLost"))  # it was opened again, and refused
+    time.now += SETTLE_SECONDS
+    assert steady.settled() == []
     assert steady.offer(change("StreamReturned"))
+    steady.offer(change("StreamLost"))
+    assert not steady.offer(change("StreamReturned")), "a new trouble, over at once"
 
 
 def test_flows_do_not_disturb_each_other() -> None:
