@@ -290,6 +290,51 @@ async def test_a_flow_that_is_paused_while_it_is_asked_to_end_ends(
         assert flow.state == "cancelled"
 
 
+async def test_a_paused_flow_whose_table_refuses_a_cancel_stays(
+    paths: CloudPaths, clock: VirtualClock, autojump_clock: MockClock
+) -> None:
+    """A cancel waits in the inbox of a flow that is paused where no row allows one: it is refused, nothing is ended."""
+    firm = Machine(
+        "firm",
+        version=1,
+        initial="open",
+        context=Context,
+        states=[
+            State("open", "may be cancelled"),
+            State("paying", "may not be cancelled"),
+            State("done", "done", verdict=Verdict.SUCCESS),
+            State("cancelled", "cancelled", verdict=Verdict.CANCELLED),
+        ],
+        rows=[on(Worked, "open", "paying"), on(Undone, "paying", "done"), on(CancelRequested, "open", "cancelled")],
+    )
+    asked, repaired = trio.Event(), trio.Event()
+
+    async def begin(_: Visit[Any]) -> Event:
+        await asked.wait()
+        return Worked()
+
+    async def pay(_: Visit[Any]) -> Event:
+        if not repaired.is_set():
+            raise TimeoutError("the server is slow")
+        return Undone()
+
+    program = Program(firm, {"open": [begin], "paying": [pay]})
+    async with (
+        open_engine(paths, [program], clock=clock, inline=True) as driver,
+        open_engine(paths, [program], clock=clock, inline=True) as other,
+    ):
+        flow = await driver.start(firm, Context())
+        assert await other.cancel(flow.id, "from afar") is False
+        asked.set()
+        with pytest.raises(FlowParked):
+            await flow.wait()
+        await trio.sleep(60)
+        assert (flow.state, driver.row(flow.id).status) == ("paying", "parked")
+        repaired.set()
+        assert (await (await driver.resume(flow.id)).wait()).succeeded
+        assert [change.kind for change in flow.history].count("refused") == 1
+
+
 async def test_a_hundred_cancels_from_afar_leave_one_signal(paths: CloudPaths) -> None:
     """For a flow that its driver cannot end at once: one request waits, and it has a place in a full inbox."""
     async with open_engine(paths, [journey()]) as driver:

@@ -332,6 +332,15 @@ async def test_a_tenant_that_runs_is_stored_without_its_secrets(tmp_path: Path, 
         assert stored(rehearsal).sync_token is None
 
 
+async def test_secrets_that_a_tenant_without_an_image_has_are_missed(tmp_path: Path) -> None:
+    """Its status names them and they are refused: a warning, as for a tenant that runs."""
+    faults = ["needs-deploy", "error:status=403,path=/provisioned-secrets,times=0"]
+    async with open_rehearsal(tmp_path, faults=faults) as rehearsal, rehearsal.open_engine() as engine:
+        outcome = await run(engine, rehearsal, until="infrastructure_ready")
+        assert (outcome.state, outcome.result["secrets_missing"]) == ("ready", True)
+        assert "the tenant's secrets could not be fetched" in str(outcome.result["warning"])
+
+
 async def test_an_api_that_goes_down_midway_is_waited_for(tmp_path: Path) -> None:
     """Neither stream nor polling for a while: the wait goes on by itself when the API is back."""
     async with open_rehearsal(tmp_path) as rehearsal, rehearsal.open_engine() as engine:
