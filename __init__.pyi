@@ -47,6 +47,8 @@ from .engine.machine.parts import on as on
 from .engine.program import Activity as Activity
 from .engine.program import Program as Program
 from .engine.program import await_signal as await_signal
+from .engine.retries import Retry as Retry
+from .engine.retries import activity as activity
 from .engine.visit import Intent as Intent
 from .engine.visit import Visit as Visit
 from .errors import AccountNotConfirmed as AccountNotConfirmed

@@ -227,6 +227,9 @@ class _Drawing:
         elif kind == "refused":
             said = f": {last.message}" if last.message else ""
             self._line(last, depth, rail, Span(f"{count}{last.event} refused{said}", "warn"))
+        elif kind == "retried":
+            said = f": {last.message}" if last.message else ""
+            self._line(last, depth, rail, Span(f"{count}{last.event} failed, to be tried again{said}", "warn"))
         else:
             messages = list(dict.fromkeys(change.message for change in happened if change.message))
             said = ": " + glyphs.dot.join(messages) if messages else ""

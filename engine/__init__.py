@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from .program import Activity as Activity
     from .program import Program as Program
     from .program import await_signal as await_signal
+    from .retries import Retry as Retry
+    from .retries import activity as activity
     from .store import Ownership as Ownership
     from .store import Store as Store
     from .store import Vault as Vault
@@ -82,6 +84,7 @@ _ROOMS = {
     ".machine.parts": "ANY STAY CancelRequested Context DeadlinePassed Event ResumePolicy Row State Step Verdict on",
     ".paths": "EnginePaths",
     ".program": "Activity Program await_signal",
+    ".retries": "Retry activity",
     ".visit": "Intent Visit",
 }
 _WHERE = {name: room for room, names in _ROOMS.items() for name in names.split()}

@@ -14,6 +14,7 @@ reason, and `resume` continues from there.
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -81,6 +82,7 @@ class Engine(Looking):
         self._vault = FileVault(vault, disk.another())
         removal = Removal(self._vault, nursery)
         self._disk = disk
+        self._chance = (lambda: 0.5) if disk.inline else random.random
         self._nursery = nursery
         self._gates = Gates()
         self._ledger = ledger
@@ -319,6 +321,7 @@ class Engine(Looking):
             migrated=migrated,
             left_over=self._inbox.hand_over,
             read=read,
+            chance=self._chance,
         )
 
 
@@ -339,7 +342,7 @@ async def open_engine(
         paths: Where the journal, the vault and the lock files are.
         programs: Every machine that may run, with its activities.
         clock: The time; this machine's when not given.
-        inline: Write on the calling thread, for tests on a virtual clock.
+        inline: Write on the calling thread, and leave out the jitter of retries: for tests on a virtual clock.
 
     Raises:
         JournalCorrupted: The journal is damaged; it was set aside.

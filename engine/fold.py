@@ -216,7 +216,7 @@ def _after(machine: Machine[C], before: Folded[C], record: Record) -> Folded[C]:
                 incarnation += 1
         case "abandoned":
             status = "ended"
-        case "intent" | "refused":
+        case "intent" | "refused" | "retried":
             pass
         case "started" | "migrated":  # `fold` begins with the last of these
             raise _broken(record, "a flow starts only once")

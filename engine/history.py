@@ -21,6 +21,15 @@ from .machine.stored import decoded
 
 NO_BODY: Final = "{}"
 _BODY: Final = msgspec.json.Decoder(dict[str, object])
+_TELLING: Final = frozenset({"event", "parked", "abandoned", "refused", "retried"})
+"""The kinds of records whose body says something to people."""
+
+
+def _attempt(body: Mapping[str, object]) -> str:
+    number, most, seconds = (body.get(name) for name in ("attempt", "times", "seconds"))
+    if not (isinstance(number, int) and isinstance(most, int) and isinstance(seconds, (int, float))):
+        return ""
+    return f" (retry {number} of {most} in {seconds:.3g} s)"
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,8 +40,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         seq: 1 for the first line of this flow, and so on without gaps.
         at: RFC 3339, UTC.
         machine: The machine's name.
-        kind: `started`, `event`, `intent`, `parked`, `resumed`, `migrated`, `abandoned` or `refused`.
-        event: The event's name; for other kinds the record's name.
+        kind: `started`, `event`, `intent`, `parked`, `resumed`, `migrated`, `abandoned`, `refused` or
+            `retried`.
+        event: The event's name; for `retried` the activity's; for other kinds the record's name.
         from_state: The state before.
         to_state: The state after; the same for progress.
         message: What happened, for people; may be empty.
@@ -59,6 +69,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
             words = f"this record cannot be read: {exc}"
         else:
             words = next((str(body[name]) for name in ("message", "problem", "reason") if body.get(name)), "")
+            if record.kind == "retried":
+                words += _attempt(body)
         return cls(
             flow=record.flow,
             seq=record.seq,
@@ -68,7 +80,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
             event=record.name,
             from_state=record.from_state,
             to_state=record.to_state,
-            message=words if record.kind in {"event", "parked", "abandoned", "refused"} else "",
+            message=words if record.kind in _TELLING else "",
             deadline=record.deadline,
         )
 

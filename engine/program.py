@@ -1,7 +1,8 @@
 """A machine with what is done in each of its states.
 
 An activity is an async function of the visit; it returns an event, or None when it had only something to do. Or it is
-an async generator that yields several. What it may do is in `visit.py`.
+an async generator that yields several. What it may do is in `visit.py`. One that is tried again when it fails is listed
+with `activity(function, retry=Retry(...))` (`retries.py`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from .errors import MachineInvalid
 from .machine.functions import name_of, plain_function, takes
 from .machine.machine import Machine
 from .machine.parts import Context, Event
+from .retries import RetriedActivity
 
 C = TypeVar("C", bound=Context)
 
@@ -59,6 +61,8 @@ class Program(Generic[C]):
             raise MachineInvalid(f"machine {machine.name}: activities for {', '.join(extra)}, which can do nothing")
         self.machine = machine
         self.activities = {name: tuple(listed) for name, listed in activities.items()}
+        self.retrying = frozenset(name for name, listed in self.activities.items() if any(map(_is_retried, listed)))
+        """The states that have an activity that is tried again when it fails."""
 
 
 def by_name(programs: Iterable[Program[Any]]) -> dict[str, Program[Any]]:
@@ -102,11 +106,25 @@ def _check_activities(where: str, state: str, listed: object) -> None:
             f"{where} is given {name}, not a list of activities",
             hint=f'Put it in a list: {{"{state}": [{name}]}}.' if callable(listed) else "Write a list of activities.",
         )
+    names: set[str] = set()
     for activity in cast("Sequence[object]", listed):
         _check_activity(where, activity)
+        if isinstance(activity, RetriedActivity):
+            if activity.__name__ in names:
+                raise MachineInvalid(
+                    f"{where} has two retried activities with the name {activity.__name__}",
+                    hint="Their failures are counted by name: give one another with activity(..., name=...).",
+                )
+            names.add(activity.__name__)
+
+
+def _is_retried(activity: object) -> bool:
+    return isinstance(activity, RetriedActivity)
 
 
 def _check_activity(where: str, activity: object) -> None:
+    if isinstance(activity, RetriedActivity):
+        activity = activity.function
     if isinstance(activity, str) or not callable(activity):
         raise MachineInvalid(
             f"{where} has {activity!r} among its activities, which is no function",

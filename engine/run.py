@@ -18,7 +18,8 @@ from ..base.errors import CloudError
 from ..base.log import get_logger
 from .errors import ActivitiesRanDry
 from .machine.parts import DeadlinePassed, Event
-from .visit import Activity, Visit
+from .retries import RetriedActivity
+from .visit import Activity, Visit, begun_in_attempt
 
 logger = get_logger(__name__)
 
@@ -112,6 +113,14 @@ async def run_state(run: Run, activities: Sequence[Activity]) -> BaseException |
 
 
 async def _run_activity(activity: Activity, run: Run, *, alone: bool = False) -> None:
+    if isinstance(activity, RetriedActivity):
+        return await _run_retried(activity, run)
+    trouble = await _attempt(activity, run, alone=alone)
+    return run.finish() if trouble is None else run.fail(trouble)
+
+
+async def _attempt(activity: Activity, run: Run, *, alone: bool = False) -> BaseException | None:
+    """Run an activity and send what it returns or yields; what stopped it, or None."""
     visit = run.visit
     try:
         doing = activity(visit)
@@ -127,14 +136,38 @@ async def _run_activity(activity: Activity, run: Run, *, alone: bool = False) ->
         raise
     except BaseExceptionGroup as group:
         ours, trouble = group.split(_OURS)
-        if trouble is not None:
-            run.fail(_most_useful(trouble))
         if ours is not None:
+            if trouble is not None:
+                run.fail(_most_useful(trouble))
             raise ours from None
+        return None if trouble is None else _most_useful(trouble)
     except BaseException as exc:  # noqa: BLE001 whatever an activity raises pauses its flow, and no other
-        run.fail(exc)
-    else:
-        run.finish()
+        return exc
+    return None
+
+
+async def _run_retried(activity: RetriedActivity, run: Run) -> None:
+    """Attempt an activity until it succeeds, or fails in a way or so often that it is not tried again."""
+    visit, name = run.visit, activity.__name__
+    again = visit.attempts(name).again
+    while True:
+        if again is not None:
+            await visit.clock.sleep_until(again)
+        begun = set[str]()
+        mark = begun_in_attempt.set(begun)
+        try:
+            trouble = await _attempt(activity.function, run)
+        finally:
+            begun_in_attempt.reset(mark)
+        if trouble is None:
+            return run.finish()
+        try:
+            covered = not visit.left and activity.retry.covers(trouble)
+            again = await visit.retry(name, activity.retry, trouble, begun) if covered else None
+        except Exception as exc:  # noqa: BLE001 it cannot be written, or the function that chooses has a bug
+            again, trouble = None, exc
+        if again is None:
+            return run.fail(trouble)
 
 
 async def _watch_deadline(run: Run, deadline: datetime) -> None:

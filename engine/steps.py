@@ -9,7 +9,7 @@ what was read.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -27,6 +27,7 @@ from .journal.records import FlowRow, Record, Signal, record_between
 from .ledger import Ledger
 from .machine.machine import Machine
 from .machine.parts import CancelRequested, Context, Event, Step
+from .retries import Attempts
 from .run import Run
 from .starting import different_fields
 from .visit import Program
@@ -61,6 +62,7 @@ class FlowSteps:
         cancelling: It is being cancelled: nothing else happens to it until its children have ended.
         decided: Set while it is not being cancelled.
         lost_child: A child of the visit was stopped before its end: the flow is about to be paused.
+        failures: By the name of a retried activity, what this visit has behind it.
         again: A resume that came while the flow was about to be paused: it is resumed at once.
     """
 
@@ -93,6 +95,7 @@ class FlowSteps:
         self.intents: frozenset[str] = frozenset()
         self.inherited: frozenset[str] = frozenset()
         self.lost_child = False
+        self.failures: Mapping[str, Attempts] = {}
         self.again: Why | None = None
         self.cancelling = False
         self.decided = trio.Event()
@@ -117,7 +120,7 @@ class FlowSteps:
 
     async def record(
         self,
-        kind: Literal["event", "intent", "parked", "resumed", "refused"],
+        kind: Literal["event", "intent", "parked", "resumed", "refused", "retried"],
         name: str,
         body: str,
         *,
@@ -128,7 +131,7 @@ class FlowSteps:
 
         Args:
             kind: What kind of record it is.
-            name: The event's name, or the intent's key.
+            name: The event's name, the intent's key, or the activity's name.
             body: JSON.
             signal: The inbox entry it comes from, which is removed in the same transaction.
             changes: The fields of the row that change.
@@ -216,6 +219,7 @@ class FlowSteps:
         if step.entered:
             self.intents = self.inherited = frozenset()
             self.again, self.lost_child = None, False
+            self.failures = {}
             if self.run is not None:
                 self.run.leave()
             if self.kept and not self.ended:

@@ -79,6 +79,10 @@ class Store(Protocol):
         """The idempotency keys announced during one visit of a state, and not withdrawn since."""
         ...
 
+    async def failures(self, flow: str, incarnation: int) -> Sequence[Record]:
+        """The records of kind `retried` and `parked` of a flow's newest visit, given by its number, in order."""
+        ...
+
     async def children(self, flow: str) -> Sequence[FlowRow]:
         """The child flows of a flow, the oldest first."""
         ...

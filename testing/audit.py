@@ -86,7 +86,7 @@ def _audit_records(machine: Machine[Any], records: Sequence[Record]) -> Iterator
             if record.name in announced:
                 yield f"record {record.seq}: {record.name} was announced already, and not withdrawn"
             announced.add(record.name)
-        elif record.kind == "parked":
+        elif record.kind in {"parked", "retried"}:
             announced.difference_update(msgspec.json.decode(record.body).get("withdrawn", ()))
 
 

@@ -43,7 +43,7 @@ CREATE TABLE events (
     seq INTEGER NOT NULL,
     at TEXT NOT NULL,
     kind TEXT NOT NULL CHECK (kind IN ('started', 'event', 'intent', 'parked', 'resumed',
-        'migrated', 'abandoned', 'refused')),
+        'migrated', 'abandoned', 'refused', 'retried')),
     name TEXT NOT NULL,
     body TEXT NOT NULL,
     "from" TEXT NOT NULL,
@@ -69,7 +69,7 @@ CANCEL: Final = "CancelRequested"
 """The event that ends a flow: it always has a place in the inbox."""
 
 Status = Literal["running", "parked", "ended"]
-Kind = Literal["started", "event", "intent", "parked", "resumed", "migrated", "abandoned", "refused"]
+Kind = Literal["started", "event", "intent", "parked", "resumed", "migrated", "abandoned", "refused", "retried"]
 
 
 class FlowRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -103,7 +103,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             whose effect did not happen as `withdrawn`), `resumed`, `migrated` (another version of the machine took the
             flow over; the body has that version and the context in its terms), `abandoned` (ended without its machine,
             which is not known any more), `refused` (an event from the inbox that the flow could not take; the name is
-            the event's, the body says why).
+            the event's, the body says why), `retried` (an activity failed and is tried again; the name is the
+            activity's, the body says when, with the keys of intents whose effect did not happen as `withdrawn`).
         at: RFC 3339, UTC.
         body: JSON.
         incarnation: The number of the visit after it.
@@ -149,13 +150,13 @@ def standing_intents(records: Iterable[Record]) -> frozenset[str]:
     """The idempotency keys announced in the records of one visit, and not withdrawn since.
 
     Raises:
-        msgspec.DecodeError: The body of a `parked` record cannot be read.
+        msgspec.DecodeError: The body of a `parked` or `retried` record cannot be read.
     """
     standing: set[str] = set()
     for record in records:
         if record.kind == "intent":
             standing.add(record.name)
-        elif record.kind == "parked":
+        elif record.kind in {"parked", "retried"}:
             standing -= decoded(_WITHDRAWALS, record.body).withdrawn
     return frozenset(standing)
 

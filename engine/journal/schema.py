@@ -50,7 +50,7 @@ CREATE TABLE events_2 (
     seq INTEGER NOT NULL,
     at TEXT NOT NULL,
     kind TEXT NOT NULL CHECK (kind IN ('started', 'event', 'intent', 'parked', 'resumed',
-        'migrated', 'abandoned', 'refused')),
+        'migrated', 'abandoned', 'refused', 'retried')),
     name TEXT NOT NULL,
     body TEXT NOT NULL,
     "from" TEXT NOT NULL,
@@ -69,8 +69,8 @@ CREATE INDEX flows_unfinished_by_parent ON flows (parent, created, id) WHERE par
 """
 
 STEPS: Final[Steps] = {
-    # Refused events are in the history. An index finds keys of ended flows, unfinished children, the inbox of one flow,
-    # and its records of rare kinds.
+    # Refused events and retried activities are in the history. An index finds keys of ended flows, unfinished children,
+    # the inbox of one flow, and its records of rare kinds.
     1: (
         _EVENTS_2,
         "INSERT INTO events_2 SELECT * FROM events",

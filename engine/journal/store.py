@@ -68,6 +68,10 @@ class SqliteStore:
         """The idempotency keys announced during one visit of a state, and not withdrawn since."""
         return self.journal.intents(flow, incarnation)
 
+    async def failures(self, flow: str, incarnation: int) -> Sequence[Record]:
+        """What became of failed activities in one visit of a state; see `Store.failures`."""
+        return self.journal.failures(flow, incarnation)
+
     async def children(self, flow: str) -> Sequence[FlowRow]:
         """The child flows of a flow, the oldest first."""
         return self.journal.children(flow)

@@ -78,6 +78,10 @@ class MemoryStore:
     async def intents(self, flow: str, incarnation: int) -> frozenset[str]:
         return standing_intents(each for each in self._records.get(flow, ()) if each.incarnation == incarnation)
 
+    async def failures(self, flow: str, incarnation: int) -> Sequence[Record]:
+        visit = (each for each in self._records.get(flow, ()) if each.incarnation == incarnation)
+        return [each for each in visit if each.kind in {"retried", "parked"}]
+
     async def children(self, flow: str) -> Sequence[FlowRow]:
         return sorted((each for each in self._flows.values() if each.parent == flow), key=lambda r: (r.created, r.id))
 
