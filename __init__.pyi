@@ -30,6 +30,7 @@ from .engine.errors import UsedTwice as UsedTwice
 from .engine.flow import Flow as Flow
 from .engine.history import Change as Change
 from .engine.history import Outcome as Outcome
+from .engine.limits import Limit as Limit
 from .engine.machine.machine import Machine as Machine
 from .engine.machine.migrations import Migration as Migration
 from .engine.machine.parts import ANY as ANY

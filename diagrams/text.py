@@ -205,7 +205,7 @@ class _Drawing:
             spans.append(Span(f"  {state.meaning}"))
         if here:
             until = f", until {_text_moment(last.deadline)}" if last.deadline else ""
-            stands = "parked" if last.kind == "parked" else "stands"
+            stands = "parked" if last.kind == "parked" else "queued" if last.event == "queued" else "stands"
             spans.append(Span(f"  ({stands} here{until})", "warn"))
         if state.verdict:
             spans.append(Span(f"  ({state.verdict})", "dim"))

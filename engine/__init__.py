@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .flow import Flow as Flow
     from .history import Change as Change
     from .history import Outcome as Outcome
+    from .limits import Limit as Limit
     from .machine.machine import Machine as Machine
     from .machine.migrations import Migration as Migration
     from .machine.parts import ANY as ANY
@@ -79,6 +80,7 @@ _ROOMS = {
     "KeyInUse MachineInvalid NotStorable SignalTaken UnexpectedFailure UsedTwice VaultMissing",
     ".flow": "Flow",
     ".history": "Change Outcome",
+    ".limits": "Limit",
     ".machine.machine": "Machine",
     ".machine.migrations": "Migration",
     ".machine.parts": "ANY STAY CancelRequested Context DeadlinePassed Event ResumePolicy Row State Step Verdict on",

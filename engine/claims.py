@@ -12,7 +12,7 @@ from typing import Any
 from ..base.remedies import Remedy
 from .errors import EffectUncertain, FlowBusy
 from .journal.owners import OwnerName
-from .journal.records import FlowRow
+from .journal.records import QUEUED, FlowRow
 from .ledger import Ledger
 from .live import LiveFlow
 from .loading import Enliven, Loading
@@ -46,7 +46,7 @@ class Claims(Loading):
             EffectUncertain: The flow is driven here, or is in a state that asks nothing.
         """
         policy = self.program(row.machine, row.id).machine.states[row.state].resume
-        if policy is not ResumePolicy.ASK or driven:
+        if policy is not ResumePolicy.ASK or driven or row.status == QUEUED:
             raise EffectUncertain(
                 f"flow {row.id} is in state {row.state}, where nothing waits for such a decision",
                 hint="Resume it without `repeat`.",

@@ -17,6 +17,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 import trio
@@ -53,8 +54,9 @@ from .nursery import open_plain_nursery
 from .paths import Places, directory_maker
 from .secrets import Removal
 from .signals import inbox_text
-from .starting import check_text
+from .starting import begin_moment, check_text
 from .steps import Why
+from .turns import Turns
 from .visit import Program
 
 
@@ -87,7 +89,8 @@ class Engine(Looking):
         self._gates = Gates()
         self._ledger = ledger
         self._claims = claims
-        self._driving = Driving(store, removal, self._driven, self._gates, nursery)
+        turns = Turns(driven, clock)
+        self._driving = Driving(store, removal, self._driven, self._gates, turns, nursery)
         self._endings = Endings(
             store,
             self._ledger,
@@ -107,6 +110,7 @@ class Engine(Looking):
             self._vault,
             removal,
             self._gates,
+            turns,
             self._driving,
             enliven=self._enliven,
             resume=self._resume,
@@ -142,8 +146,13 @@ class Engine(Looking):
         secrets: Mapping[str, str] | None = None,
         after_end: AfterEnd = "again",
         why: Why = "person",
+        delay: float | None = None,
+        at: datetime | None = None,
     ) -> Flow:
         """Start a flow, or resume the unfinished one of the same machine and key.
+
+        One that does not begin now is written and `queued`: with `delay` or `at` until its time, and where its program
+        has a limit until there is room. In the queue it survives restarts; whoever resumes it waits on.
 
         Args:
             machine: Its table; its program must be among those the engine was opened with.
@@ -155,6 +164,8 @@ class Engine(Looking):
                 gives `handover`, or no deadline that waits for a person would ever pass.
             after_end: What becomes of a key whose flow has ended: `again` starts a new flow, `return` gives back the
                 ended one.
+            delay: Seconds until it begins.
+            at: The moment it begins, with its time zone; one that has passed is now.
 
         Raises:
             NotStorable: The context or the key cannot be written and read back; nothing was started.
@@ -164,9 +175,11 @@ class Engine(Looking):
                 unfinished flow and no migration leads from there.
             JournalError: It could not be written; nothing was started.
             Io: A secret could not be written; nothing was started.
+            ValueError: `delay` or `at` is no time, or both are given.
         """
         self._refuse_closed()
-        return Flow(self, await self._beginnings.start(machine, context, key, secrets, after_end, why))
+        moment = begin_moment(self.clock.now(), delay, at)
+        return Flow(self, await self._beginnings.start(machine, context, key, secrets, after_end, why, at=moment))
 
     async def resume(self, flow: FlowId, *, repeat: bool = False, why: Why = "person") -> Flow:
         """Continue a flow from its current state; a child is resumed by resuming the flow that runs it.

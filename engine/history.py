@@ -14,7 +14,7 @@ from ..base.redaction import redact
 from ..base.remedies import Remedy
 from .deadlines import deadline_text
 from .errors import FlowParked, JournalCorrupted, UnexpectedFailure
-from .journal.records import FlowRow, Record
+from .journal.records import QUEUED, FlowRow, Record
 from .machine.machine import Machine
 from .machine.parts import Context
 from .machine.stored import decoded
@@ -40,13 +40,14 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         seq: 1 for the first line of this flow, and so on without gaps.
         at: RFC 3339, UTC.
         machine: The machine's name.
-        kind: `started`, `event`, `intent`, `parked`, `resumed`, `migrated`, `abandoned`, `refused` or
-            `retried`.
+        kind: `started`, `event`, `intent`, `parked`, `resumed`, `migrated`, `abandoned`, `refused`,
+            `retried` or `begun`.
         event: The event's name; for `retried` the activity's; for other kinds the record's name.
         from_state: The state before.
         to_state: The state after; the same for progress.
         message: What happened, for people; may be empty.
-        deadline: When the time of the state it led to runs out (RFC 3339), or None.
+        deadline: When the time of the state it led to runs out (RFC 3339), or None. Of a flow that is queued it is the
+            moment before which the flow does not begin.
     """
 
     flow: str
@@ -177,8 +178,21 @@ def first_lines(
     key: str | None,
     parent: str | None,
     owner: str | None,
+    queued: bool = False,
+    at: datetime | None = None,
 ) -> tuple[FlowRow, Record]:
     """What a new flow looks like in the journal: its row and its first record.
+
+    Args:
+        flow: Its id.
+        machine: Its table.
+        context: What it knows.
+        now: The moment.
+        key: The key it is started with.
+        parent: The flow that runs it.
+        owner: The process that drives it.
+        queued: It does not begin yet.
+        at: The moment before which it does not; it stands in the place of the deadline until then.
 
     Raises:
         NotStorable: The context cannot be written and read back, or a timeout in it is no length of time.
@@ -186,6 +200,8 @@ def first_lines(
     body, context = machine.encode_context(context)
     machine.check_timeouts(context)
     moment, deadline = moment_text(now), deadline_text(machine, machine.initial, context, now)
+    if queued:
+        deadline = None if at is None else moment_text(at)
     row = FlowRow(
         id=flow,
         machine=machine.name,
@@ -196,7 +212,7 @@ def first_lines(
         state=machine.initial,
         incarnation=1,
         seq=1,
-        status="running",
+        status="queued" if queued else "running",
         verdict=None,
         deadline=deadline,
         context=body,
@@ -210,7 +226,7 @@ def first_lines(
         seq=1,
         at=moment,
         kind="started",
-        name="started",
+        name=QUEUED if queued else "started",
         body=body,
         from_state=machine.initial,
         to_state=machine.initial,

@@ -20,6 +20,7 @@ from .errors import EffectUncertain, FlowParked, UnexpectedFailure
 from .history import NO_BODY, Outcome, Trouble, outcome_of
 from .journal.records import FlowRow, Record, Signal
 from .ledger import Ledger
+from .limits import Seat, Ticket
 from .machine.parts import Context, Event, ResumePolicy
 from .retries import Attempts, Failed, Retry, attempts_in
 from .steps import FlowSteps, Why
@@ -74,6 +75,8 @@ class LiveFlow(FlowSteps):
         unwritten: What stopped it, while that is not written.
         why: Why it was resumed.
         repeating: A flow whose uncertain effect a person decided to repeat: this one, or one that runs inside it.
+        place: Its place under the limit of its program.
+        ticket: Its stand in line for one.
         scratch: What its activities remember while this process drives it.
     """
 
@@ -104,6 +107,8 @@ class LiveFlow(FlowSteps):
         self.scratch: dict[str, Any] = {}
         self.why: Why = "person"
         self.repeating: str | None = None
+        self.place: Seat | None = None
+        self.ticket: Ticket | None = None
         self.settled = trio.Event()
         self.failure: Exception | None = None
         self.unwritten: BaseException | None = None
@@ -136,6 +141,8 @@ class LiveFlow(FlowSteps):
         if deadline is not None and state.late == "restart" and why == "person":
             deadline = deadline_text(self.machine, state.name, self.context, self.clock.now())
         changes: dict[str, Any] = {"status": "running", "trouble": None, "deadline": deadline, "owner": owner}
+        if self.queued:  # its turn has not come, whoever waits for it
+            changes |= {"status": self.row.status, "deadline": self.row.deadline}
         if repeat:
             changes["incarnation"] = self.row.incarnation + 1
         await self.record("resumed", "resumed" if why == "person" else why, NO_BODY, **changes)
@@ -151,6 +158,20 @@ class LiveFlow(FlowSteps):
             return {}
         found = attempts_in(await self._ledger.store.failures(self.row.id, self.row.incarnation))
         return found if why == "handover" else {name: Attempts(each.failures) for name, each in found.items()}
+
+    async def begin(self) -> None:
+        """Record that a queued flow begins now; nothing when it was ended or moved on meanwhile.
+
+        Raises:
+            FlowBusy: Another process moved the flow meanwhile; nothing changed.
+            JournalError: It could not be written; nothing changed.
+        """
+        async with self.lock:
+            if self.queued:
+                deadline = deadline_text(self.machine, self.row.state, self.context, self.clock.now())
+                await self.record("begun", "begun", NO_BODY, status="running", deadline=deadline)
+                if self.kept:
+                    await self._take_kept()
 
     async def ask_again(self, why: Why, *, pausing: bool = False) -> bool:
         """A resume of a flow that is driven here: one that is being paused goes on instead.

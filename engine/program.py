@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 import trio
 
 from .errors import MachineInvalid
+from .limits import Limit
 from .machine.functions import name_of, plain_function, takes
 from .machine.machine import Machine
 from .machine.parts import Context, Event
@@ -36,13 +37,17 @@ class Program(Generic[C]):
     Args:
         machine: The table.
         activities: For every state that is not final, what runs while the flow is in it.
+        limit: How many of its flows may run at once, and how fast they begin; the others are queued. Programs that are
+            given the same one share it.
 
     Raises:
         MachineInvalid: A state has no activities, or activities are given for an unknown or final state; or what is
             given is no list of coroutine functions or async generator functions of one parameter.
     """
 
-    def __init__(self, machine: Machine[C], activities: Mapping[str, Sequence[Activity]]) -> None:
+    def __init__(
+        self, machine: Machine[C], activities: Mapping[str, Sequence[Activity]], *, limit: Limit | None = None
+    ) -> None:
         if not isinstance(activities, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise MachineInvalid(
                 f"machine {machine.name}: activities are a mapping of states to lists, not {_kind(activities)}",
@@ -59,7 +64,10 @@ class Program(Generic[C]):
             )
         if extra := sorted(set(activities) - wanted):
             raise MachineInvalid(f"machine {machine.name}: activities for {', '.join(extra)}, which can do nothing")
+        if not isinstance(limit, (Limit, type(None))):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise MachineInvalid(f"machine {machine.name}: {limit!r} is no limit", hint="Write Limit(concurrent=10).")
         self.machine = machine
+        self.limit = limit
         self.activities = {name: tuple(listed) for name, listed in activities.items()}
         self.retrying = frozenset(name for name, listed in self.activities.items() if any(map(_is_retried, listed)))
         """The states that have an activity that is tried again when it fails."""

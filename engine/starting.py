@@ -1,7 +1,9 @@
-"""Whether two starts with one key ask for the same flow."""
+"""What a start asks for: when the flow begins, and whether two starts with one key ask for the same flow."""
 
 from __future__ import annotations
 
+import math
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -17,6 +19,35 @@ logger = get_logger(__name__)
 
 KEY_CHARACTERS = 1000
 """The longest key."""
+
+
+LONGEST_DELAY = timedelta(days=36525)
+"""A hundred years, as for timeouts."""
+
+
+def begin_moment(now: datetime, delay: float | None, at: datetime | None) -> datetime | None:
+    """When a flow is to begin that is started now; None for at once.
+
+    Raises:
+        ValueError: The delay is no number of seconds from 0 on, the moment has no time zone, one is more than a hundred
+            years away, or both are given.
+    """
+    if delay is not None:
+        if at is not None:
+            raise ValueError("delay and at are two ways to say when a flow begins: give one of them")
+        if type(delay) not in {int, float} or not (math.isfinite(delay) and delay >= 0):
+            raise ValueError(f"delay={delay!r} is no number of seconds from 0 on")
+        if delay > LONGEST_DELAY.total_seconds():
+            raise ValueError(f"delay={delay!r} is more than a hundred years")
+        at = now + timedelta(seconds=delay)
+    if at is None:
+        return None
+    if at.tzinfo is None:
+        raise ValueError(f"at={at!r} does not say its time zone")
+    at = at.astimezone(UTC)
+    if at - now > LONGEST_DELAY:
+        raise ValueError(f"at={at!r} is more than a hundred years away")
+    return at if at > now else None
 
 
 def check_key(key: str) -> None:
