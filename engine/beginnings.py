@@ -21,6 +21,7 @@ from .live import LiveFlow, ResumeFlow
 from .machine.machine import Machine
 from .machine.parts import Context
 from .secrets import Removal
+from .sizes import check_secret
 from .starting import check_key, check_same_start, started_context
 from .steps import Why
 from .store import Ownership, Vault
@@ -160,8 +161,11 @@ class Beginnings:
 
         Raises:
             FlowExists: An unfinished flow has the same key; nothing was written.
+            NotStorable: The context or a secret is too large, or cannot be stored; nothing was written.
             CloudError: It could not be written; neither the flow nor a secret of it is left.
         """
+        for name, secret in (secrets or {}).items():
+            check_secret(name, secret)
         program, read = self._claims.program(machine.name), read_clocks(self._ledger.clock)
         turn = None if at is not None else self._turns.ask(program, parent, (moment_text(read.now), flow))
         try:

@@ -168,7 +168,8 @@ class Engine(Looking):
             at: The moment it begins, with its time zone; one that has passed is now.
 
         Raises:
-            NotStorable: The context or the key cannot be written and read back; nothing was started.
+            NotStorable: The context or the key cannot be written and read back, or the context or a secret is too
+                large; nothing was started.
             KeyInUse: The flow with this key was started for something else: a field of `Machine.identity` differs.
             FlowBusy: Another process drives the flow with this key.
             IncompatibleFlow: The engine was opened without this machine, or another version of the machine wrote the

@@ -20,6 +20,8 @@ from .machine.parts import Context
 from .machine.stored import decoded
 
 NO_BODY: Final = "{}"
+MESSAGE_CHARACTERS: Final = 10_000
+"""The longest message of a trouble, as the journal keeps it."""
 _BODY: Final = msgspec.json.Decoder(dict[str, object])
 _TELLING: Final = frozenset({"event", "parked", "abandoned", "refused", "retried"})
 """The kinds of records whose body says something to people."""
@@ -151,7 +153,8 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
             code = exc.code
         else:
             code = exc.exit_code if exc.requires_login else FlowParked.exit_code
-        return cls(exc.kind, redact(exc.user_message), redact(exc.recovery_hint), code, withdrawn, exc.remedy)
+        message, hint = _short(redact(exc.user_message)), _short(redact(exc.recovery_hint))
+        return cls(exc.kind, message, hint, code, withdrawn, exc.remedy)
 
     def error(self, row: FlowRow) -> FlowParked:
         """The error that waiting for the flow raises."""
@@ -164,6 +167,11 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
             exit_code=self.code,
             remedy=self.remedy,
         )
+
+
+def _short(text: str) -> str:
+    """A message as it is kept: an exception may quote a whole response."""
+    return text if len(text) <= MESSAGE_CHARACTERS else f"{text[: MESSAGE_CHARACTERS - 3]}..."
 
 
 _TROUBLE: Final = msgspec.json.Decoder(Trouble)

@@ -23,6 +23,7 @@ from .ledger import Ledger
 from .limits import Seat, Ticket
 from .machine.parts import Context, Event, ResumePolicy
 from .retries import Attempts, Failed, Retry, attempts_in
+from .sizes import check_secret
 from .steps import FlowSteps, Why
 from .store import Vault
 from .visit import Intent, Program
@@ -318,7 +319,8 @@ class LiveFlow(FlowSteps):
             return again
 
     async def keep(self, name: str, secret: str) -> str:
-        """Put a secret in the flow's vault."""
+        """Put a secret in the flow's vault. Raises `NotStorable` for one that is too large."""
+        check_secret(name, secret)
         return await self._vault.put(self.row.id, name, secret)
 
     async def reveal(self, reference: str) -> str:
