@@ -103,7 +103,7 @@ def commands() -> list[tuple[str, ...]]:
 def test_every_command_is_there() -> None:
     """The commands this version promises."""
     looking, doing = ("list", "show", "history", "watch", "check", "export"), ("resume", "cancel", "send")
-    flows = {("flows", name) for name in (*looking, *doing, "prune", "backup")}
+    flows = {("flows", name) for name in (*looking, *doing, "prune", "backup", "restore")}
     single = {"demo", "login", "whoami", "logout", "plans", "checkout", "provision", "up", "diagram", "sandbox"}
     single |= {"deploy", "registry-token", "doctor"}
     reading, changing = ("list", "show", "select", "sync", "status"), ("restart", "retry", "delete", "external-db")
