@@ -47,6 +47,12 @@ class Seconds(msgspec.Struct, frozen=True):
     seconds: float
 
 
+class Cost(msgspec.Struct, frozen=True):
+    """What one measurement took, in the unit its table names."""
+
+    value: float
+
+
 class Bytes(msgspec.Struct, frozen=True):
     """The resident bytes of `count` things together."""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..base.remedies import Remedy
 from .errors import EffectUncertain, FlowBusy
+from .history import Outcome
 from .journal.owners import OwnerName
 from .journal.records import QUEUED, FlowRow
 from .ledger import Ledger
@@ -43,12 +44,24 @@ class Claims(Loading):
         """Refuse to repeat an effect where nobody was asked about one.
 
         Raises:
-            EffectUncertain: The flow is driven here, or is in a state that asks nothing.
+            EffectUncertain: The flow is driven here, has ended, or is in a state whose effect is not asked about.
         """
         policy = self.program(row.machine, row.id).machine.states[row.state].resume
-        if policy is not ResumePolicy.ASK or driven or row.status == QUEUED:
+        if row.status == "ended":
+            raise EffectUncertain(f"flow {row.id} has ended in {row.state}", hint="Nothing is left to repeat.")
+        if driven:
             raise EffectUncertain(
-                f"flow {row.id} is in state {row.state}, where nothing waits for such a decision",
+                f"flow {row.id} is running in state {row.state}; nothing is waiting for a decision now",
+                hint="Wait for it. If it then pauses with `EffectUncertain`, resume it with `repeat`.",
+            )
+        if row.status == QUEUED:
+            raise EffectUncertain(
+                f"flow {row.id} is queued and has done nothing yet", hint="Resume it without `repeat`."
+            )
+        if policy is not ResumePolicy.ASK:
+            raise EffectUncertain(
+                f"flow {row.id} is in state {row.state}, where nothing waits for a decision: only effects with the "
+                "policy `ask` do",
                 hint="Resume it without `repeat`.",
                 remedy=Remedy("resume_without_repeat", {"flow": row.id}),
             )
@@ -58,6 +71,19 @@ class Claims(Loading):
         if row.owner not in (None, self.owner) and self._owned.is_alive(row.owner):
             owner = OwnerName.parse(row.owner)
             raise FlowBusy(row.id, pid=owner.pid, host=owner.host)
+
+    async def outcome(self, flow: str) -> Outcome:
+        """How a flow that is not driven here ended.
+
+        Raises:
+            FlowBusy: It has not; another process drives it.
+            FlowParked: It has not; it waits for a person to fix something.
+            EngineClosed: It has not, and no process drives it.
+        """
+        row = await self.existing(flow)
+        if row.status != "ended":
+            self.refuse_busy(row)
+        return await super().outcome(flow)
 
     async def take_over(self, flow: str, write: Callable[[LiveFlow], Awaitable[object]]) -> LiveFlow:
         """Make a flow ours with its first write here; one that has ended is only loaded.

@@ -33,9 +33,11 @@ from .drive import take_up
 from .driven import Driven
 from .driving import Driving
 from .endings import Endings
+from .errors import EventNotAccepted
 from .feed import Feed
 from .flow import Flow, FlowId, id_of
 from .gates import Gates
+from .given import check_is
 from .history import Change
 from .inbox import Inbox
 from .journal.file_vault import FileVault
@@ -51,9 +53,10 @@ from .looking import Looking
 from .machine.machine import Machine
 from .machine.parts import Context, Event
 from .nursery import open_plain_nursery
-from .paths import Places, directory_maker
+from .paths import Places, check_places, directory_maker
+from .program import listed_programs
 from .secrets import Removal
-from .signals import inbox_text
+from .signals import inbox_text, refuse_own
 from .starting import begin_moment, check_text
 from .steps import Why
 from .turns import Turns
@@ -91,17 +94,8 @@ class Engine(Looking):
         self._claims = claims
         turns = Turns(driven, clock)
         self._driving = Driving(store, removal, self._driven, self._gates, turns, nursery)
-        self._endings = Endings(
-            store,
-            self._ledger,
-            self._claims,
-            self._driven,
-            self._vault,
-            removal,
-            self._gates,
-            nursery,
-            self._driving.set_going,
-        )
+        go_on = self._driving.set_going
+        self._endings = Endings(store, ledger, claims, driven, self._vault, removal, self._gates, nursery, go_on)
         self._inbox = Inbox(store, owner.name, self._driven, self._endings, nursery)
         self._beginnings = Beginnings(
             store,
@@ -115,14 +109,9 @@ class Engine(Looking):
             enliven=self._enliven,
             resume=self._resume,
         )
+        begin, check_known = self._beginnings.begin, claims.check_known
         self._children = Children(
-            store,
-            self._driven,
-            self._gates,
-            begin=self._beginnings.begin,
-            resume=self._resume,
-            wait=self.wait,
-            check_known=self._claims.check_known,
+            store, driven, self._gates, begin=begin, resume=self._resume, wait=self.wait, check_known=check_known
         )
         self._driving.connect(self._inbox, self._children, cancel=self._endings.cancel_wholly, resume=self._resume)
 
@@ -177,8 +166,10 @@ class Engine(Looking):
             JournalError: It could not be written; nothing was started.
             Io: A secret could not be written; nothing was started.
             ValueError: `delay` or `at` is no time, or both are given.
+            TypeError: The machine is no `Machine`.
         """
         self._refuse_closed()
+        check_is(machine, Machine, "Engine.start")
         moment = begin_moment(self.clock.now(), delay, at)
         return Flow(self, await self._beginnings.start(machine, context, key, secrets, after_end, why, at=moment))
 
@@ -194,7 +185,8 @@ class Engine(Looking):
                 `handover` when another process takes over by itself: it does not, or a crash could put it off for ever.
 
         Raises:
-            EffectUncertain: `repeat` was given and no effect of the flow waits for a decision.
+            EffectUncertain: `repeat` was given and no effect of the flow waits for a decision. A start with its key has
+                resumed it: wait until it has paused again.
             FlowNotFound: No flow has this id.
             FlowBusy: Another process drives it.
             IncompatibleFlow: Another version of its machine wrote it, and no migration leads from there.
@@ -256,7 +248,8 @@ class Engine(Looking):
         Raises:
             FlowNotFound: No flow has this id.
             EventNotAccepted: No state that the flow is in or can enter has a row for it; or the flow has ended; or its
-                inbox is full. What another process cannot take is a `refused` record in the flow's history.
+                inbox is full; or it is `DeadlinePassed`, which only the engine sends. What another process cannot take
+                is a `refused` record in the flow's history.
             NotStorable: The event, or the context after it, cannot be written and read back; nothing changed.
             IncompatibleFlow: The engine was opened without the flow's machine.
             JournalError: It could not be written; nothing changed.
@@ -272,8 +265,14 @@ class Engine(Looking):
             live = self.driven(flow)
             if live is not None and live.behind:  # the oldest first
                 await self._inbox.take_waiting(live)
-            if live is not None and (taken := await live.offer(event, keep)) is not None:
-                return taken
+            if live is not None:
+                refuse_own(live.machine.name, live.row.state, event)
+                try:
+                    if (taken := await live.offer(event, keep)) is not None:
+                        return taken
+                except EventNotAccepted:
+                    if not live.ended:  # an end is the reason that is given below
+                        raise
             row = await self._claims.existing(flow)
             machine = self._claims.program(row.machine, flow).machine
             if machine.events.get(type(event).__name__) is not type(event):
@@ -284,7 +283,8 @@ class Engine(Looking):
     async def cancel(self, flow: FlowId, reason: str = "") -> bool:
         """Stop a flow for good, its children first. One that another process drives is sent a signal.
 
-        A flow that a version of its machine unknown here wrote is abandoned: it ends in its current state.
+        Where no table for the flow is known here (its machine, or that version of it), the flow is abandoned: it ends
+        in its current state, and no row for `CancelRequested` is taken.
 
         Returns:
             True when it has ended; False when it will: the process that drives it was asked to end it, or its table
@@ -364,11 +364,15 @@ async def open_engine(
         JournalError: The journal cannot be opened.
         DirectoryInUse: The directory holds other things and nothing of ours; nothing was changed.
         Io: A directory or file cannot be made.
+        MachineInvalid: Two programs have machines of one name, or one's former name is another's.
+        TypeError: The paths or the programs are something else.
         RuntimeError: It is not trio that runs here; nothing was opened.
     """
     if not trio.lowlevel.in_trio_task():
         way = 'a portal\'s thread of its own, anyio.from_thread.start_blocking_portal("trio")'
         raise RuntimeError(f"the flows run in trio: trio.run(main), or beside asyncio {way} (docs/guides/embed.md)")
+    check_places(paths)
+    programs = listed_programs(programs)
     with Journal(paths.journal, make_directory=directory_maker(paths), owners=paths.owners) as journal:
         owner = Owner(paths.owners)
         vault = VaultFiles(paths.vault)

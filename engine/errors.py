@@ -20,7 +20,16 @@ class MachineInvalid(CloudError, hint="Fix the line of the table that the messag
 
 
 class EventNotAccepted(CloudError):
-    """The event has no row for this state, or is no event at all; nothing was changed.
+    """The flow does not take the event, has ended, or has a full inbox; or it is no event. Nothing was changed.
+
+    Args:
+        state: The flow's state.
+        event: The event's name.
+        machine: The flow's machine.
+        waiting: How many events wait in its inbox, where that is the reason.
+        stranger: The type of what was sent, where it is no event.
+        ended: Whether the reason is that the flow has ended.
+        own: Whether it is an event that only the engine itself sends.
 
     Attributes:
         state: The flow's state.
@@ -28,20 +37,35 @@ class EventNotAccepted(CloudError):
     """
 
     def __init__(
-        self, state: str, event: str, *, machine: str = "", waiting: int = 0, stranger: type | None = None
+        self,
+        state: str,
+        event: str,
+        *,
+        machine: str = "",
+        waiting: int = 0,
+        stranger: type | None = None,
+        ended: bool = False,
+        own: bool = False,
     ) -> None:
         where = f"{machine} in state {state}" if machine else f"state {state}"
-        full = f": {waiting} events wait in its inbox already" if waiting else ""
+        why, said = "", event
         hint = "Send an event that the state has a row for: `Machine.accepts(state)` lists them."
-        said = event
+        remedy: Remedy | None = Remedy("show_machine", {"machine": machine})
         if stranger is not None:
             said = f"a value of the type {stranger.__module__}.{stranger.__qualname__}, which is no event"
+            if issubclass(stranger, type):
+                said = f"the class {event} itself, which is no event"
             hint = "Send an instance of one of the machine's event classes."
-        super().__init__(
-            f"{where} does not accept {said}{full}",
-            hint=hint,
-            remedy=Remedy("show_machine", {"machine": machine}),
-        )
+        elif own:
+            why = ": only the engine sends it, when the state's deadline has passed"
+            hint, remedy = "Send an event of your own, with a row that leads to the same state.", None
+        elif ended:
+            why = ": the flow has ended"
+            hint, remedy = "Nothing can be sent to it any more. Start a new flow if it is needed.", None
+        elif waiting:
+            why = f": {waiting} events wait in its inbox already"
+            hint, remedy = "Send it again when the flow has taken some of them; a paused flow takes none.", None
+        super().__init__(f"{where} does not accept {said}{why}", hint=hint, remedy=remedy)
         self.state, self.event = state, event
 
 
@@ -74,7 +98,7 @@ class FlowBusy(CloudError):
         driver = "another process" if pid is None else f"process {pid} on {host}"
         super().__init__(
             f"flow {flow} is driven by {driver}",
-            hint="Let it finish, or stop it: `Engine.cancel(flow)` asks the process that drives it.",
+            hint="Let it finish; `Engine.send(flow, event)` and `Engine.cancel(flow)` reach it there.",
             remedy=Remedy("wait_or_cancel", {"flow": flow}),
         )
         self.flow, self.pid, self.host = flow, pid, host
@@ -136,7 +160,7 @@ class SignalTaken(CloudError, hint="Nothing to do: the flow has the event."):
 
 
 class EngineClosed(CloudError, code=EXIT_PENDING, hint="Resume the flow: `Engine.resume(flow)`.", remedy="resume"):
-    """The engine was closed while a caller waited for a flow; the flow can be resumed."""
+    """The engine was closed while a caller waited for a flow, or the flow is not driven; it can be resumed."""
 
 
 class EffectUncertain(
@@ -156,6 +180,7 @@ class FlowParked(CloudError, code=EXIT_PENDING):
         state: Its state.
         kind: The kind of error that paused it.
         code: The exit code the command line ends with: 4 when a login is needed, else 8.
+        origin: The id of the flow that the error is from: this one, or the child flow it is paused with.
     """
 
     def __init__(
@@ -168,9 +193,10 @@ class FlowParked(CloudError, code=EXIT_PENDING):
         hint: str,
         exit_code: int,
         remedy: Remedy | None = None,
+        origin: str = "",
     ) -> None:
         super().__init__(message, hint=hint, remedy=remedy)
-        self.flow, self.state = flow, state
+        self.flow, self.state, self.origin = flow, state, origin or flow
         self._kind, self.code = kind, exit_code
 
 
@@ -194,10 +220,12 @@ class TableFailed(CloudError, hint="Fix the guard or the update of that row; the
         self.state, self.event = state, event
 
 
-class UnexpectedFailure(
-    CloudError, hint="The flow is kept: `Engine.resume(flow)`. The traceback is in the log.", remedy="see_traceback"
-):
-    """An error that is none of ours: a bug in an activity or a table. The flow is kept."""
+class UnexpectedFailure(CloudError, hint="The flow is kept: `Engine.resume(flow)`.", remedy="resume"):
+    """An error that is none of ours: a bug in an activity or a table. The flow is kept.
+
+    What an activity raised is logged with its traceback, as `systemprompt_cloud`; a program that has configured no
+    logging does not see it.
+    """
 
 
 class IncompatibleFlow(CloudError, hint="Finish it with the program and the version that started it, or cancel it."):

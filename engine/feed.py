@@ -68,8 +68,7 @@ class Feed:
         try:
             yield follower
         finally:
-            for each in follower.flows:
-                self._drop(follower, each)
+            self._drop_all(follower)
             follower.send.close()
             follower.channel.close()
 
@@ -105,9 +104,14 @@ class Feed:
         for follower in tuple(self._followers.get(flow, ())):
             if follower.flow == flow:
                 follower.send.close()
-            if ended or follower.flow == flow:
+                self._drop_all(follower)  # a child may be cancelled later: nobody hears that any more
+            elif ended:
                 follower.flows.discard(flow)
                 self._drop(follower, flow)
+
+    def _drop_all(self, follower: Follower) -> None:
+        while follower.flows:
+            self._drop(follower, follower.flows.pop())
 
     def _drop(self, follower: Follower, flow: str) -> None:
         followers = self._followers.get(flow)

@@ -88,7 +88,8 @@ class Flow:
         Raises:
             FlowParked: It is paused until something is fixed; the message and the hint say what.
             JournalError: The journal cannot be written; the flow keeps its last committed state.
-            EngineClosed: The engine was closed meanwhile; the flow can be resumed.
+            EngineClosed: The engine was closed meanwhile, or no process drives the flow; it can be resumed.
+            FlowBusy: Another process drives it; docs/guides/embed.md shows how to follow it.
         """
         return await self._engine.wait(self.id)
 

@@ -13,7 +13,7 @@ from ..base.moments import moment_text
 from ..base.redaction import redact
 from ..base.remedies import Remedy
 from .deadlines import deadline_text
-from .errors import FlowParked, JournalCorrupted, UnexpectedFailure
+from .errors import EffectUncertain, FlowParked, JournalCorrupted, UnexpectedFailure
 from .journal.records import QUEUED, FlowRow, Record
 from .machine.machine import Machine
 from .machine.parts import Context
@@ -22,6 +22,11 @@ from .machine.stored import decoded
 NO_BODY: Final = "{}"
 MESSAGE_CHARACTERS: Final = 10_000
 """The longest message of a trouble, as the journal keeps it."""
+_UNCERTAIN: Final = EffectUncertain.__name__
+_SEE_TRACEBACK: Final = (
+    "The flow is kept: `Engine.resume(flow)`. If logging is configured, the traceback is in the log of "
+    "`systemprompt_cloud`; if not, call `logging.basicConfig()` and resume the flow to see it."
+)
 _BODY: Final = msgspec.json.Decoder(dict[str, object])
 _TELLING: Final = frozenset({"event", "parked", "abandoned", "refused", "retried"})
 """The kinds of records whose body says something to people."""
@@ -126,6 +131,7 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
         code: The exit code of a command that waits for the flow.
         withdrawn: The keys of announced intents whose effect did not happen.
         remedy: The same as `hint` as a step.
+        flow: The child flow that it is paused with, and that the error is from; empty when it is from the flow itself.
     """
 
     kind: str
@@ -134,6 +140,7 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
     code: int
     withdrawn: frozenset[str] = frozenset()
     remedy: Remedy | None = None
+    flow: str = ""
 
     @classmethod
     def read(cls, text: str) -> Trouble:
@@ -148,16 +155,22 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
     def of(cls, exc: BaseException, withdrawn: frozenset[str] = frozenset()) -> Trouble:
         """From what stopped the flow; anything unplanned becomes `UnexpectedFailure`."""
         if not isinstance(exc, CloudError):
-            exc = UnexpectedFailure(f"{type(exc).__name__}: {redact(str(exc))}")
-        if isinstance(exc, FlowParked):  # of a child: it ends the command as it would have ended the child's
-            code = exc.code
-        else:
-            code = exc.exit_code if exc.requires_login else FlowParked.exit_code
+            exc = UnexpectedFailure(
+                f"{type(exc).__name__}: {redact(str(exc))}", hint=_SEE_TRACEBACK, remedy=Remedy("see_traceback")
+            )
         message, hint = _short(redact(exc.user_message)), _short(redact(exc.recovery_hint))
+        if isinstance(exc, FlowParked):  # of a child: it ends the command as it would have ended the child's
+            if exc.kind == _UNCERTAIN and exc.origin == exc.flow:
+                hint = f"{hint} That flow is the child {exc.origin}."
+            return cls(exc.kind, message, hint, exc.code, withdrawn, exc.remedy, exc.origin)
+        code = exc.exit_code if exc.requires_login else FlowParked.exit_code
         return cls(exc.kind, message, hint, code, withdrawn, exc.remedy)
 
     def error(self, row: FlowRow) -> FlowParked:
         """The error that waiting for the flow raises."""
+        origin, remedy = self.flow or row.id, self.remedy
+        if self.kind == _UNCERTAIN and remedy is not None:  # it is repeated by the id of the flow whose effect it is
+            remedy = Remedy(remedy.step, {"flow": origin, **remedy.facts})
         return FlowParked(
             row.id,
             row.state,
@@ -165,7 +178,8 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
             message=self.message,
             hint=self.hint,
             exit_code=self.code,
-            remedy=self.remedy,
+            remedy=remedy,
+            origin=origin,
         )
 
 

@@ -104,7 +104,7 @@ class Loading:
 
         Raises:
             FlowParked: It has not; it waits for a person to fix something.
-            EngineClosed: It has not, and nothing drives it here.
+            EngineClosed: It has not, and nothing drives it.
         """
         row = await self.existing(flow)
         if row.status == "ended":
@@ -115,4 +115,4 @@ class Loading:
         live = await self.load(row)
         if live.row.trouble is not None:
             raise Trouble.read(live.row.trouble).error(live.row)
-        raise EngineClosed(f"nobody drives flow {flow} here; it is in state {live.row.state}")
+        raise EngineClosed(f"flow {flow} has not ended and is not driven; it is in state {live.row.state}")

@@ -74,7 +74,10 @@ class Looking:
                     yield change
 
     async def wait(self, flow: FlowId) -> Outcome:
-        """Wait until a flow driven here has ended; see `Flow.wait`."""
+        """Wait until a flow driven here has ended; see `Flow.wait`.
+
+        A flow that has ended already, wherever, is answered at once; one that another process drives is not waited for.
+        """
         flow = id_of(flow)
         live = self._driven.known(flow)
         if live is None:

@@ -9,6 +9,7 @@ from typing import Protocol, Self
 import msgspec
 
 from ..base.directories import ensure_own_directory
+from .given import kind_of
 
 
 class Places(Protocol):
@@ -42,6 +43,20 @@ class EnginePaths(msgspec.Struct, frozen=True):
     def inside(cls, directory: Path) -> Self:
         """Everything in one directory; it is made when the engine is opened."""
         return cls(directory / "journal.sqlite3", directory / "vault", directory / "owners")
+
+
+def check_places(paths: Places) -> None:
+    """Check what `open_engine` is given. Raises `TypeError` for anything without the three paths."""
+    for name in ("journal", "vault", "owners"):
+        try:
+            value: object = getattr(paths, name)
+        except (AttributeError, TypeError) as exc:  # as of `CloudPaths` that was made with a str
+            raise TypeError(
+                f"open_engine takes EnginePaths or CloudPaths, made of pathlib.Path, not {kind_of(paths)}: its "
+                f"{name} cannot be read: {exc}"
+            ) from exc
+        if not isinstance(value, Path):
+            raise TypeError(f"open_engine: {kind_of(paths)}.{name} is a {kind_of(value)}, not a pathlib.Path")
 
 
 def directory_maker(paths: Places) -> Callable[[Path], None]:

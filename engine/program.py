@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 import trio
 
 from .errors import MachineInvalid
+from .given import check_is, kind_of
 from .limits import Limit
 from .machine.functions import name_of, plain_function, takes
 from .machine.machine import Machine
@@ -43,11 +44,13 @@ class Program(Generic[C]):
     Raises:
         MachineInvalid: A state has no activities, or activities are given for an unknown or final state; or what is
             given is no list of coroutine functions or async generator functions of one parameter.
+        TypeError: The machine is no `Machine`.
     """
 
     def __init__(
         self, machine: Machine[C], activities: Mapping[str, Sequence[Activity]], *, limit: Limit | None = None
     ) -> None:
+        check_is(machine, Machine, "Program")
         if not isinstance(activities, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise MachineInvalid(
                 f"machine {machine.name}: activities are a mapping of states to lists, not {_kind(activities)}",
@@ -73,13 +76,24 @@ class Program(Generic[C]):
         """The states that have an activity that is tried again when it fails."""
 
 
+def listed_programs(programs: Iterable[Program[Any]]) -> list[Program[Any]]:
+    """The programs an engine is given. Raises `TypeError` when it is something else."""
+    if not isinstance(programs, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"an engine takes a list of programs, not {kind_of(programs)}")
+    listed = list(programs)
+    for each in listed:
+        check_is(each, Program, "an engine's list of programs")
+    return listed
+
+
 def by_name(programs: Iterable[Program[Any]]) -> dict[str, Program[Any]]:
     """Programs by the names of their machines, today's and former ones.
 
     Raises:
         MachineInvalid: Two programs have machines of one name, or one's former name is another's.
+        TypeError: They are no programs.
     """
-    listed = list(programs)
+    listed = listed_programs(programs)
     named: dict[str, Program[Any]] = {}
     for program in listed:
         name = program.machine.name

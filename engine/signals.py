@@ -16,23 +16,34 @@ from ..base.moments import moment_text
 from .errors import EventNotAccepted
 from .journal.records import FlowRow
 from .machine.machine import Machine
-from .machine.parts import CancelRequested, Event
+from .machine.parts import CancelRequested, DeadlinePassed, Event
 from .store import Ownership
 from .versions import is_current
+
+
+def refuse_own(machine: str, state: str, event: Event) -> None:
+    """Refuse `DeadlinePassed` from outside: only the engine's clock decides when a deadline has passed.
+
+    Raises:
+        EventNotAccepted: It is that event.
+    """
+    if isinstance(event, DeadlinePassed):
+        raise EventNotAccepted(state, DeadlinePassed.__name__, machine=machine, own=True)
 
 
 def inbox_text(machine: Machine[Any], row: FlowRow, event: Event) -> str:
     """The JSON of an event that may wait in a flow's inbox: the flow's state, or one it can enter, has a row for it.
 
     Raises:
-        EventNotAccepted: No such state has, or the flow has ended.
+        EventNotAccepted: No such state has, the flow has ended, or only the engine sends such an event.
         NotStorable: The event cannot be written and read back.
     """
+    refuse_own(machine.name, row.state, event)
     text, event = machine.encode_event(event)
     kind, state = type(event), row.state
-    if is_current(machine, row) and (
-        row.status == "ended" or not (kind in machine.accepts(state) or machine.keeps(state, kind))
-    ):
+    if row.status == "ended":
+        raise EventNotAccepted(state, kind.__name__, machine=machine.name, ended=True)
+    if is_current(machine, row) and not (kind in machine.accepts(state) or machine.keeps(state, kind)):
         raise EventNotAccepted(state, kind.__name__, machine=machine.name)
     return text
 

@@ -174,6 +174,6 @@ def abandon(row: FlowRow, reason: str, now: datetime) -> tuple[FlowRow, Record]:
         trouble=None,
         updated=moment_text(now),
     )
-    why = readable(reason) or "its version of the machine is not known here"
+    why = readable(reason) or "it was ended without its machine's table"
     body = msgspec.json.encode({"reason": why}).decode()
     return after, record_between(row, after, "abandoned", "abandoned", body)

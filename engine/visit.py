@@ -20,6 +20,7 @@ import trio
 from ..base.clock import Clock
 from ..base.log import get_logger
 from .errors import NotStorable, UnexpectedFailure, UsedTwice
+from .given import check_is
 from .history import Outcome
 from .machine.parts import Context, Event
 from .program import Activity as Activity  # noqa: PLC0414 its users find it here, beside the visit
@@ -242,7 +243,9 @@ class Visit(Generic[C]):
             UsedTwice: This visit has started a child of this machine already, and neither has a key.
             KeyInUse: It was started with another context in an earlier process.
             NotStorable: The context cannot be written and read back.
+            TypeError: The program is no `Program`.
         """
+        check_is(program, Program, "run_child")
         machine = program.machine.name
         await self._refuse_if_left(machine)
         self.ran_children = True

@@ -1,14 +1,16 @@
 """A hundred child flows of one state: a mailing that sends a letter to each address, ten at a time.
 
-    python examples/fan_out.py DIRECTORY [LETTERS]
+    python examples/fan_out.py [DIRECTORY [LETTERS]]
 
-Kill it wherever you like and run it again: each letter is sent once. A letter is a flow of its own, found again by its
-key, the address. What "sending" means here is a file in `DIRECTORY/outbox`, named by the idempotency key.
+Kill it wherever you like and run it again with the same DIRECTORY: each letter is sent once. A letter is a flow of its
+own, found again by its key, the address. What "sending" means here is a file in `DIRECTORY/outbox`, named by the
+idempotency key. Without DIRECTORY a new temporary one is used.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+import tempfile
 from pathlib import Path
 
 import trio
@@ -123,12 +125,19 @@ async def main(directory: Path, letters: int) -> str:
     outbox.mkdir(parents=True, exist_ok=True)
     paths = CloudPaths(directory=directory / "state", state_directory=directory / "state", origin="explicit")
     async with open_engine(paths, [MAILINGS, LETTERS]) as engine:
+        # `handover`: no person is back when a killed program is run again, so its deadlines are not put off.
         flow = await engine.start(
-            MAILING, Mailing(letters=letters, outbox=str(outbox)), key="spring", after_end="return"
+            MAILING, Mailing(letters=letters, outbox=str(outbox)), key="spring", after_end="return", why="handover"
         )
         print("mailing", flow.id, flush=True)
         return (await flow.wait()).state
 
 
 if __name__ == "__main__":
-    print(trio.run(main, Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 100))
+    parser = argparse.ArgumentParser(description="Send a mailing, or go on with the one that is unfinished.")
+    parser.add_argument("directory", nargs="?", type=Path, help="where its files are; a new temporary one by default")
+    parser.add_argument("letters", nargs="?", type=int, default=100, help="how many letters; 100 by default")
+    given = parser.parse_args()
+    where = given.directory or Path(tempfile.mkdtemp())
+    print("in", where)
+    print(trio.run(main, where, given.letters))

@@ -11,12 +11,13 @@ once with a `Flow`. Leaving the block leaves running flows resumable.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from ..engine.engine import Engine, open_engine
 from ..engine.flow import Flow
+from ..engine.given import kind_of
 from ..io.cloud.wire import PRODUCTION_URL, OAuthProvider
 from ..io.local.environment import environment_api_url
 from ..io.local.paths import CloudPaths, resolve_cloud_paths
@@ -195,10 +196,23 @@ async def open_cloud(
         JournalTooNew: A newer version wrote it.
         Io: A directory or file cannot be made.
         RuntimeError: It is not trio that runs here; docs/guides/embed.md says what to do.
+        TypeError: An argument is of another type; nothing was opened.
     """
+    _check_given(api_url, directory, {"show_url": show_url, "open_browser": open_browser, "confirm": confirm})
     paths: CloudPaths = resolve_cloud_paths(directory, os.environ, current_directory())
     async with (
         Services(paths, show_url=show_url, open_browser=open_browser, confirm=confirm, environ=os.environ) as services,
         open_engine(paths, all_programs(services)) as engine,
     ):
         yield Cloud(api_url or environment_api_url(os.environ) or PRODUCTION_URL, engine, services)
+
+
+def _check_given(api_url: object, directory: object, functions: Mapping[str, object]) -> None:
+    """Check what `open_cloud` is given. Raises `TypeError`."""
+    if api_url is not None and not isinstance(api_url, str):
+        raise TypeError(f"open_cloud: api_url is a str, not {kind_of(api_url)}")
+    if directory is not None and not isinstance(directory, str | os.PathLike):
+        raise TypeError(f"open_cloud: directory is a pathlib.Path, not {kind_of(directory)}")
+    for name, function in functions.items():
+        if not callable(function) and not (function is None and name != "show_url"):
+            raise TypeError(f"open_cloud: {name} is a function, not {kind_of(function)}")

@@ -27,7 +27,7 @@ from ..engine.journal.journal import Journal
 from ..engine.journal.owners import owner_is_alive
 from ..engine.journal.records import FlowRow, Signal, Status
 from ..engine.machine.machine import Machine
-from ..engine.machine.parts import CancelRequested, Event
+from ..engine.machine.parts import CancelRequested, Context, Event
 from ..engine.visit import Program
 from ..io.local.paths import CloudPaths
 from .audit import audit_journal, orphans
@@ -131,6 +131,10 @@ class Lives:
         found = self.journal.flow(flow)
         assert found is not None, f"flow {flow} has vanished"
         return found
+
+    def started_with(self, row: FlowRow) -> Context:
+        """What a flow was started with."""
+        return self.machine_of(row).decode_context(self.journal.records(row.id)[0].body)
 
     def driven(self) -> list[FlowRow]:
         """The flows the open engine is driving."""

@@ -25,10 +25,12 @@ from typing_extensions import override
 
 from ..base.moments import moment_text, parse_moment
 from ..engine.engine import open_engine
-from ..engine.errors import EffectUncertain, EventNotAccepted
+from ..engine.errors import EffectUncertain, EventNotAccepted, KeyInUse
+from ..engine.flow import Flow
 from ..engine.inbox import INBOX_SECONDS
 from ..engine.journal.records import KEPT_AT_MOST, FlowRow
-from ..engine.machine.parts import CancelRequested, DeadlinePassed, Event, ResumePolicy, Row
+from ..engine.machine.parts import CancelRequested, Context, DeadlinePassed, Event, ResumePolicy, Row
+from ..engine.starting import different_fields
 from ..engine.visit import Program
 from .audit import audit_journal, orphans
 from .lives import Lives, Opens, Subject, machine_of
@@ -40,6 +42,7 @@ AWAY: Final = st.sampled_from([0.0, 10.0, 100_000.0])
 """Seconds until the engine is opened again."""
 GO_ON: Final = st.sampled_from([True, True, False])
 """Whether every flow is resumed then."""
+KEYS: Final = st.sampled_from([None, "key"])
 WAYS: Final = ("activity", "shielded activity", "outside")
 Data: TypeAlias = st.DataObject
 
@@ -79,20 +82,38 @@ class FlowModel(RuleBasedStateMachine):
             for event in program.machine.events.values()
             if event is not DeadlinePassed
         }
-        self._start(data, None)
+        self._start(data, data.draw(KEYS, label="key"))
 
     @precondition(lambda self: len(self.roots()) < MAX_FLOWS)
-    @rule(data=st.data(), key=st.sampled_from([None, "key"]))
+    @rule(data=st.data(), key=KEYS)
     def start(self, data: Data, key: str | None) -> None:
-        """Start a flow; with a key, the unfinished one of that key is resumed."""
+        """Start a flow; with a key, the unfinished one of that key is resumed, unless its identity differs."""
         self._start(data, key)
 
     def _start(self, data: Data, key: str | None) -> None:
-        context = data.draw(self._contexts, label="context")
-        unfinished = [row.id for row in self.roots() if key is not None and row.key == key and row.status != "ended"]
-        flow = self.lives.call(self.lives.engine.start, self.lives.machine, context, key=key)
+        unfinished = [row for row in self.roots() if key is not None and row.key == key and row.status != "ended"]
+        started = [self.lives.started_with(row) for row in unfinished]
+        if started and data.draw(st.booleans(), label="the same start"):
+            context = started[0]
+        else:
+            context = data.draw(self._contexts, label="context")
+        different = [name for one in started for name in different_fields(one, context)]
+        other = [name for name in self.lives.machine.identity if name in different]
+        answer = self._start_or_refuse(context, key)
+        if isinstance(answer, KeyInUse):
+            assert list(answer.fields) == other, f"{answer}; what differs is {other}"
+            changed = [row.id for row in unfinished if self.lives.row(row.id) != row]
+            assert not changed, f"{changed} refused a start, and changed"
+            return
+        assert not other, f"the key {key} was started with another {', '.join(other)}"
         if unfinished:
-            assert [flow.id] == unfinished, f"the key {key} was started twice"
+            assert [answer.id] == [row.id for row in unfinished], f"the key {key} was started twice"
+
+    def _start_or_refuse(self, context: Context, key: str | None) -> Flow | KeyInUse:
+        try:
+            return self.lives.call(self.lives.engine.start, self.lives.machine, context, key=key)
+        except KeyInUse as exc:
+            return exc
 
     # --- events ---------------------------------------------------------------------------------------------------
 

@@ -80,19 +80,24 @@ def list_flows(
         typer.Option(
             "--status",
             metavar="STATUS",
-            help="running (driven now), interrupted, parked, queued or ended; repeatable.",
+            help="running (a process drives it), interrupted, parked (or paused), queued, ended; or how it ended: "
+            "success, failure, cancelled. Repeatable.",
         ),
     ] = None,
     machine: Annotated[str | None, typer.Option("--machine", metavar="NAME", help="Only this machine's.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="At most so many.")] = 20,
     children: Annotated[bool, typer.Option("--children", help="Also those that run inside another flow.")] = False,
 ) -> None:
-    """List flows, the newest first."""
+    """List flows, the newest first.
+
+    With --json a flow's `status` is running, interrupted, parked or ended; its `verdict` is success, failure or
+    cancelled once it has ended. The table shows the verdict of those that have.
+    """
     settings = settings_of(context)
     wanted = {_known_status(each) for each in status or ()}
     statuses = {STORED[each] for each in wanted}
-    # Whether a process drives a flow is not in the journal, so every running flow has to be checked.
-    looking = len(wanted & {"running", "interrupted"}) == 1
+    # Whether a process drives a flow is not in the journal, nor can it be asked for verdicts: every flow is looked at.
+    looking = len(wanted & {"running", "interrupted"}) == 1 or ("ended" not in wanted and "ended" in statuses)
     try:
         with open_journal(settings) as journal:
             rows = journal.flows(
@@ -104,7 +109,7 @@ def list_flows(
     except FlowNotFound:
         rows = []
     if looking:
-        rows = [row for row in rows if doing_of(settings, row) in wanted][:limit]
+        rows = [row for row in rows if not wanted.isdisjoint({doing_of(settings, row), row.verdict})][:limit]
     mention_journals_set_aside(settings)
     if settings.json:
         for row in rows:
@@ -112,8 +117,8 @@ def list_flows(
             put_json(shown | {"driven": shown["status"] == "running"})
         return
     if not rows:
-        filtered = wanted or machine is not None
-        say(f"There are no such flows in {settings.paths.journal}." if filtered else "There are no flows yet.")
+        which = "such flows" if wanted or machine is not None else "flows yet"
+        say(f"There are no {which} in {settings.paths.journal}.")
         return
     head = ("ID", "MACHINE", "STATE", "STATUS", "CHANGED (UTC)")
     lines = ((shortened(r.id), r.machine, r.state, standing_of(settings, r), _when(r.updated)) for r in rows)
@@ -121,8 +126,10 @@ def list_flows(
 
 
 def _known_status(value: str) -> str:
+    if value == "paused":
+        return "parked"
     if value not in STORED:
-        raise typer.BadParameter(f"{value!r} is not one of {', '.join(STORED)}", param_hint="--status")
+        raise typer.BadParameter(f"{value!r} is not one of {', '.join(('paused', *STORED))}", param_hint="--status")
     return value
 
 
@@ -150,7 +157,8 @@ def show(context: typer.Context, flow: IdOrNewest = None) -> None:
         known = Trouble.read(row.trouble)
         hint = hint_of_trouble(settings, known, row)
         shown: dict[str, Any] = msgspec.to_builtins(known)
-        trouble = {name: value for name, value in shown.items() if name != "remedy"} | {"hint": hint}
+        trouble = {name: value for name, value in shown.items() if name != "remedy"}
+        trouble |= {"hint": hint, "flow": known.flow or row.id}
         says_way_on = not is_ours(row.machine) and hint != known.hint
     driver = driver_of(settings, row)
     if settings.json:
@@ -162,6 +170,8 @@ def show(context: typer.Context, flow: IdOrNewest = None) -> None:
     from ..screen.render import place
 
     put(clean(f"{row.machine} {row.id}"))
+    if row.key is not None:
+        put(clean(f"Key:      {row.key}"))
     put(f"State:    {clean(place(row.machine, row.state))}")
     put(f"Status:   {standing_of(settings, row)}{f', driven by process {driver}' if driver else ''}")
     put(f"Started:  {_when(row.created)} UTC    changed: {_when(row.updated)} UTC    records: {row.seq}")
@@ -181,6 +191,8 @@ def show(context: typer.Context, flow: IdOrNewest = None) -> None:
         put(f"Refused:  {each['event']}, {_when(each['at'])} UTC: {each['message']}")
     if trouble:
         put(f"Trouble:  {clean(str(trouble.get('message', '')))}")
+        if trouble["flow"] != row.id:
+            put(clean(f"          It is paused with its child flow {trouble['flow']}."))
         put(f"          {clean(str(trouble.get('hint', '')))}")
     if row.status != "ended" and not driver and not says_way_on:
         say(way_on_of(settings, row))
@@ -222,9 +234,8 @@ def resume(
         if row.status == "ended":
             _tell_cancelled(settings, row, already=True)
             raise typer.Exit(EXIT_DONE if row.verdict == "success" else EXIT_FAILED)
-        raise IncompatibleFlow(
-            f"the machine {row.machine} is not known here", hint=way_on(settings, row.machine, row.id)
-        )
+        unknown = f"{CLI} does not know the machine {row.machine}; flow {row.id} belongs to another program"
+        raise IncompatibleFlow(unknown, hint=way_on(settings, row.machine, row.id, repeat=repeat))
     if row.status != "ended":
         goes = _known(row)
         refuse_untrusted(settings, goes.api_url, str(settings.paths.journal))
@@ -275,7 +286,10 @@ def cancel(
     flow: Id,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the history.")] = "",
 ) -> None:
-    """Stop a flow for good. One that another process drives is told to stop."""
+    """Stop a flow for good. One that another process drives is told to stop.
+
+    A flow of another program's machine ends in the state it is in: its table is not known here, and is not asked.
+    """
     settings = settings_of(context)
     with open_journal(settings) as journal:
         row = journal.find(flow)
@@ -286,8 +300,9 @@ def cancel(
     from ...flows.onboarding import all_programs
     from ...flows.services import Services
     from ..shared.signals import run
+    from .ways_on import ended_without_table
 
-    async def main() -> FlowRow:
+    async def main() -> tuple[FlowRow, bool]:
         async with (
             Services(settings.paths, open_browser=None, environ=os.environ) as services,
             open_engine(settings.paths, all_programs(services)) as engine,
@@ -296,10 +311,12 @@ def cancel(
                 if not settings.json:
                     say(f"Another process drives it ({driver_of(settings, row)}); it was told to stop.")
                 await _wait_ended(engine, row.id)
-            return engine.row(row.id)
+            return engine.row(row.id), engine.history(row.id)[-1].kind == "abandoned"
 
-    after = run(main)
+    after, abandoned = run(main)
     _tell_cancelled(settings, after, already=False)
+    if abandoned and not settings.json:
+        say(clean(ended_without_table(after)))
     if after.status != "ended":
         raise typer.Exit(EXIT_PENDING)
 

@@ -132,9 +132,10 @@ def restore(
         typer.Option("--secrets", metavar="FILE", help="What `flows backup --secrets` wrote."),
     ] = None,
 ) -> None:
-    """Put a backup back where there is no journal, also on another machine.
+    """Put a backup back, also on another machine.
 
-    Its flows can be resumed then. Do not resume them where the backup was made as well: both would do the same work.
+    There must be no journal yet. The flows can be resumed then; do not resume them where the backup was made as well,
+    or both do the same work.
     """
     settings = settings_of(context)
     from ...engine.journal.backups import restore as put_back

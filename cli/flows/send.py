@@ -15,7 +15,7 @@ import msgspec
 import typer
 
 from ...base.errors import EXIT_PENDING
-from ...engine.errors import EventNotAccepted, IncompatibleFlow
+from ...engine.errors import EventNotAccepted
 from ..screen.terminal import clean, put_json, say, shortened
 from ..shared.names import CLI
 from ..shared.settings import settings_of
@@ -46,14 +46,13 @@ def send(
     from ...base.moments import moment_text
     from ...engine.signals import inbox_text
     from ..screen.render import MACHINES
-    from .ways_on import way_on
+    from .ways_on import refuse_unknown
 
     with open_journal(settings) as journal:
         row = journal.find(flow)
         machine = MACHINES.get(row.machine)
         if machine is None:
-            unknown = f"flow {row.id} is of the machine {row.machine}, which is not known here"
-            raise IncompatibleFlow(unknown, hint=way_on(settings, row.machine, row.id))
+            raise refuse_unknown(settings, row, "Engine.send(flow, event)")
         body = inbox_text(machine, row, _event(machine, event, data))
         now = moment_text(datetime.now(UTC))
         journal.write([lambda: journal.post_signal(row.id, now, event, body)])
@@ -64,7 +63,7 @@ def send(
             time.sleep(TICK_SECONDS)
         after = journal.flow(row.id) or row
     if fate == "refused":
-        raise EventNotAccepted(after.state, event, machine=row.machine)
+        raise EventNotAccepted(after.state, event, machine=row.machine, ended=after.status == "ended")
     if settings.json:
         put_json(as_json(settings, after) | {"event": event, "taken": fate == "taken"})
     elif fate == "taken":

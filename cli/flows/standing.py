@@ -21,12 +21,15 @@ Doing = Literal["running", "parked", "queued", "ended", "interrupted"]
 
 STORED: Final = {
     "running": "running",
+    "interrupted": "running",
     "parked": "parked",
     "queued": "queued",
     "ended": "ended",
-    "interrupted": "running",
+    "success": "ended",
+    "failure": "ended",
+    "cancelled": "ended",
 }
-"""What a flow may be doing, and what the journal says of it then."""
+"""What a flow may be doing or how it may have ended, and its status in the journal then."""
 
 
 class Known(msgspec.Struct):
@@ -122,6 +125,7 @@ def as_json(settings: Settings, row: FlowRow) -> dict[str, Any]:
     return {
         "flow": row.id,
         "machine": row.machine,
+        "key": row.key,
         "state": row.state,
         "status": doing_of(settings, row),
         "verdict": row.verdict,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from ...base.remedies import Remedy
+from ...engine.errors import IncompatibleFlow
 from ...engine.history import Trouble
 from ...engine.journal.records import FlowRow
 from ...machines.every import MACHINES
@@ -37,7 +38,7 @@ def is_ours(machine: str) -> bool:
     return any(each.name == machine for each in MACHINES)
 
 
-def way_on(settings: Settings, machine: str, flow: str, *, repeat: bool = False) -> str:
+def way_on(settings: Settings, machine: str, flow: str, *, repeat: bool = False, child: str = "") -> str:
     """What to do about a flow that waits to be resumed, in a sentence with a command.
 
     Args:
@@ -45,14 +46,39 @@ def way_on(settings: Settings, machine: str, flow: str, *, repeat: bool = False)
         machine: The name of its machine.
         flow: Its id, as far as it is to be shown.
         repeat: Whether its outward effect has to be done again.
+        child: The child flow whose effect that is; empty when it is its own.
     """
     if is_ours(machine):
-        resume = settings.command(f"flows resume {flow} --repeat" if repeat else f"flows resume {flow}")
+        resume = settings.command(f"flows resume {child or flow} --repeat" if repeat else f"flows resume {flow}")
         return f"Go on with it: {resume}"
-    call = "Engine.resume(flow, repeat=True)" if repeat else "Engine.resume(flow)"
+    named = f'"{child}"' if child else "flow"
+    call = f"Engine.resume({named}, repeat=True)" if repeat else "Engine.resume(flow)"
     asked = "Look at the other side; then the" if repeat else "The"
     cancel = settings.command(f"flows cancel {flow}")
     return f"{asked} program it belongs to goes on with it, by `{call}`; or end it: {cancel}"
+
+
+def refuse_unknown(settings: Settings, row: FlowRow, call: str) -> IncompatibleFlow:
+    """The error for what only the program of another machine can do with its flow.
+
+    Args:
+        settings: The global options.
+        row: The flow.
+        call: How that program does it.
+    """
+    return IncompatibleFlow(
+        f"{CLI} does not know the machine {row.machine}; flow {row.id} belongs to another program",
+        hint=f"Use the program it belongs to: `{call}`. Or end it: {settings.command(f'flows cancel {row.id}')}",
+    )
+
+
+def ended_without_table(row: FlowRow) -> str:
+    """What it means for a flow that it was cancelled where no table for it is known."""
+    why = f"no table here fits {row.machine}" if is_ours(row.machine) else f"{CLI} does not know {row.machine}"
+    return (
+        f"It ended without its table, because {why}: its row for CancelRequested was not taken, and nothing that the "
+        "table does on a cancellation was done. The program it belongs to cancels by the table: `Engine.cancel(flow)`."
+    )
 
 
 def hint_of_trouble(settings: Settings, trouble: Trouble, row: FlowRow) -> str:
@@ -63,11 +89,11 @@ def hint_of_trouble(settings: Settings, trouble: Trouble, row: FlowRow) -> str:
         trouble: Why it is paused. Releases up to 0.1.0 wrote no remedy, and commands into the hint.
         row: The flow.
     """
-    remedy = trouble.remedy or Remedy("")
+    remedy = trouble.error(row).remedy or Remedy("")
     if is_ours(row.machine):
         return in_words(settings, remedy) or trouble.hint
     if remedy.step in _REPEATS or f"{CLI} flows resume --repeat" in trouble.hint:
-        return way_on(settings, row.machine, row.id, repeat=True)
+        return way_on(settings, row.machine, row.id, repeat=True, child=trouble.flow)
     if remedy.step in _RESUMES or f"{CLI} flows resume" in trouble.hint:
         return way_on(settings, row.machine, row.id)
     return trouble.hint

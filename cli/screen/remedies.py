@@ -45,7 +45,9 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "resume": "Go on with it: [[flows resume {flow}]]",
     "resume_or_cancel": "Go on with it: [[flows resume {flow}]]; or end it first: [[flows cancel {flow}]]",
     "resume_without_repeat": "Go on with it without --repeat: [[flows resume {flow}]]",
-    "repeat_or_cancel": "Look at the other side; then `[[flows resume --repeat]]` does it again, or cancel the flow.",
+    "repeat_or_cancel": (
+        "Look at the other side; then `[[flows resume --repeat {flow}]]` does it again, or cancel the flow."
+    ),
     "answer_or_cancel": "Run `[[flows resume]]` in a terminal and answer, or cancel the flow.",
     "wait_longer": "Wait on: [[flows resume]]",
     "pay_or_cancel": (

@@ -263,7 +263,7 @@ class Journal(Reading):
             raise FlowNotFound(f"no flow has the id {flow!r} in {self.path}")
         machine, state, status = found
         if status == "ended":
-            raise EventNotAccepted(state, name, machine=machine)
+            raise EventNotAccepted(state, name, machine=machine, ended=True)
         if name == CANCEL:
             # One is enough, and it always has a place.
             self._writer.execute("DELETE FROM inbox WHERE flow = ? AND name = ?", (flow, name))

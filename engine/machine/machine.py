@@ -158,7 +158,8 @@ class Machine(Generic[C]):
         """The error for what no row of `state` takes; of what is no event at all it has the type."""
         # Of an event class that was sent instead of an instance of it, that is its metaclass.
         stranger = None if isinstance(event, Event) else type(event)
-        return EventNotAccepted(state, type(event).__name__, machine=self.name, stranger=stranger)
+        named = event if isinstance(event, type) else type(event)
+        return EventNotAccepted(state, named.__name__, machine=self.name, stranger=stranger)
 
     def accepts(self, state: str) -> frozenset[type[Event]]:
         """The events that have a row in `state`, whatever their guards say."""

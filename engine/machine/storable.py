@@ -71,7 +71,15 @@ class Codec(Generic[S]):
         """
         if type(value) is not self._cls:
             name, wanted = type(value).__name__, self._cls.__name__
-            raise NotStorable(f"{name}: only the class {wanted} itself is stored here, and this is another", field=name)
+            hint = f"Give an instance of {wanted}: `{wanted}(...)`."
+            if isinstance(value, type):
+                name = value.__name__
+                raise NotStorable(
+                    f"{name}: the class itself was given, not an instance of {wanted}", field=name, hint=hint
+                )
+            raise NotStorable(
+                f"{name}: only the class {wanted} itself is stored here, and this is another", field=name, hint=hint
+            )
         try:
             text = _ENCODER.encode(value)
         except Exception as exc:  # noqa: BLE001 msgspec raises what it likes

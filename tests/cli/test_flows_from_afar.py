@@ -57,6 +57,7 @@ def test_send_refuses_what_cannot_be_meant(cli: CommandLine) -> None:
         (("CancelRequested", "--data", '{"reason": 1}'), 2, "Expected `str`"),
         (("CancelRequested", "--data", '{"reason": "Bearer abcdefgh"}'), 2, "looks like a secret"),
         (("PortTaken", "--data", '{"problem": "taken"}'), 1, "does not accept PortTaken"),
+        (("DeadlinePassed",), 1, "only the engine sends it"),
     ):
         assert said in " ".join(cli("flows", "send", flow, *words).ended(code).err.split())
     with sqlite3.connect(cli.journal) as journal:

@@ -66,7 +66,7 @@ def test_a_flow_of_any_machine_can_be_looked_at_and_ended(cli: CommandLine, plac
     assert "finite" not in cli("flows", "check", *at).ended(0).err
     document = json.loads(cli("flows", "export", ROOT, *at).ended(0).out)
     assert [flow["machine"] for flow in document["flows"]] == [name, name]
-    assert "is not known here" in cli("flows", "resume", ROOT, *at).ended(1).err
+    assert "does not know the machine" in cli("flows", "resume", ROOT, *at).ended(1).err
     assert "cancelled" in cli("flows", "cancel", ROOT, *at).ended(0).err
     ended = cli("flows", "list", "--children", "--json", *at).ended(0).lines
     assert {(line["status"], line["verdict"]) for line in ended} == {("ended", "cancelled")}

@@ -48,6 +48,13 @@ def test_a_flow_is_resumed_where_it_can_be(here: Settings, error: CloudError, co
     assert CLI not in trouble.hint
 
 
+def test_a_decision_is_taken_about_the_child_it_is_about(here: Settings) -> None:
+    """A flow that is paused with its child: the command and the call name the child, whose effect it is."""
+    trouble = msgspec.structs.replace(Trouble.of(EffectUncertain("sent?")), flow="01abc.parcel-1")
+    assert f"{CLI} flows resume --repeat 01abc.parcel-1" in hint_of_trouble(here, trouble, OURS)
+    assert '`Engine.resume("01abc.parcel-1", repeat=True)`' in hint_of_trouble(here, trouble, OTHERS)
+
+
 def test_what_an_older_release_wrote_is_understood(here: Settings) -> None:
     """Its journals have commands in their hints, and no remedy; a hint without a command stays."""
     old = Trouble("EffectUncertain", "sent?", f"Look; then `{CLI} flows resume --repeat` does it again.", 8)

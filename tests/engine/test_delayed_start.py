@@ -191,7 +191,7 @@ async def test_whoever_resumes_it_waits_on(
         await trio.sleep(10)
     await trio.sleep(away)
     async with open_engine(paths, [program()], clock=clock, inline=True) as engine:
-        with pytest.raises(EngineClosed, match="nobody drives"):
+        with pytest.raises(EngineClosed, match="is not driven"):
             await engine.wait(flow.id)
         again = await (engine.resume(flow.id, why=why) if why == "handover" else engine.start(JOB, Context(), key="k"))
         assert again.id == flow.id

@@ -215,6 +215,7 @@ async def test_a_parked_child_parks_its_parents(paths: CloudPaths) -> None:
             await top.wait()
         assert (caught.value.flow, caught.value.state) == (top.id, "delegating")
         assert (caught.value.kind, caught.value.code) == ("NotAuthenticated", 4)
+        assert caught.value.origin == ids(top)[2]
         assert (caught.value.recovery_hint, caught.value.remedy) == ("Log in.", Remedy("log_in"))
         assert [engine.row(flow).status for flow in ids(top)] == ["parked"] * 3
         broken.clear()

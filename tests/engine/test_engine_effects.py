@@ -173,7 +173,7 @@ async def test_what_nobody_has_to_decide_is_not_repeated(paths: CloudPaths, poli
         flow = await begun(engine, program, shop)
     async with open_engine(paths, [program]) as engine:
         before = flow.id, engine.row(flow.id)
-        with pytest.raises(EffectUncertain, match="nothing waits for such a decision"):
+        with pytest.raises(EffectUncertain, match="nothing waits for a decision"):
             await engine.resume(flow.id, repeat=True)
         assert (flow.id, engine.row(flow.id)) == before
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+from systemprompt_cloud.base.remedies import Remedy
 from systemprompt_cloud.engine.engine import open_engine
 from systemprompt_cloud.engine.errors import ActivitiesRanDry
 from systemprompt_cloud.engine.machine.parts import Event
@@ -71,6 +72,8 @@ async def test_a_failure_nobody_planned_for_is_in_the_log(paths: CloudPaths, log
     async with open_engine(paths, [parcel(Fails(Oops(f"no: {secret}")))]) as engine:
         error = await wait_parked(await engine.start(PARCEL, Parcel()))
         assert error.user_message.startswith("Oops: no:")
+        assert "If logging is configured, the traceback is in the log" in error.recovery_hint
+        assert error.remedy == Remedy("see_traceback")
         assert "eyJ" not in error.user_message
         assert b"c2lnbmF0dXJl" not in engine.journal.path.read_bytes()
     assert any("failed in packing with an unexpected error" in line and "Traceback" in line for line in logged)

@@ -57,7 +57,8 @@ async def test_two_engines_at_once_and_the_second_is_told(paths: CloudPaths) -> 
     async with open_engine(paths, [parcel()]) as second:
         async with open_engine(paths, [parcel()]) as first:
             flow = await first.start(PARCEL, Parcel(), key="k")
-            for attempt in (second.start(PARCEL, Parcel(), key="k"), second.resume(flow.id)):
+            starting, resuming = second.start(PARCEL, Parcel(), key="k"), second.resume(flow.id)
+            for attempt in (starting, resuming, second.wait(flow.id)):
                 with pytest.raises(FlowBusy) as caught:
                     await attempt
                 assert str(caught.value.pid) in str(flow.row.owner)
@@ -82,7 +83,7 @@ async def test_closing_leaves_every_flow_resumable(paths: CloudPaths) -> None:
         await wait_all_tasks_blocked()
     assert flow.id in told[0]
     async with open_engine(paths, [parcel()]) as engine:
-        with pytest.raises(EngineClosed, match="nobody drives"):
+        with pytest.raises(EngineClosed, match="has not ended and is not driven; it is in state packing"):
             await engine.wait(flow.id)
         again = await engine.resume(flow.id)
         assert again.context == Parcel(stamps=1)

@@ -9,9 +9,11 @@ import pytest
 import trio
 from systemprompt_cloud.base.moments import moment_text
 from systemprompt_cloud.engine.engine import Engine, open_engine
+from systemprompt_cloud.engine.errors import EventNotAccepted
 from systemprompt_cloud.engine.flow import Flow
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.engine.machine.parts import ANY, STAY, Context, DeadlinePassed, Event, State, Verdict, on
+from systemprompt_cloud.engine.steps import Why
 from systemprompt_cloud.engine.visit import Program, Visit, await_signal
 from systemprompt_cloud.io.local.paths import CloudPaths
 from systemprompt_cloud.testing.clock import NEW_YEAR, VirtualClock
@@ -204,3 +206,36 @@ async def test_thousands_of_seconds_take_none(
         flow = await started(engine, Embarked(), patience=600.0)
         await ends_at(flow, clock, 600)
         assert trio.current_time() == pytest.approx(600, abs=0.01)
+
+
+@pytest.mark.parametrize("sent_at", [50.0, 200.0], ids=["before", "after"])
+@pytest.mark.parametrize("why", ["person", "handover"])
+async def test_what_waits_in_the_inbox_goes_before_a_deadline_that_has_passed(
+    paths: CloudPaths, clock: VirtualClock, autojump_clock: MockClock, sent_at: float, why: Why
+) -> None:
+    """When the flow is resumed its inbox is read first, whether the event was sent before the deadline or after it."""
+    async with open_engine(paths, [PROGRAM], clock=clock, inline=True) as engine:
+        flow = await started(engine, Embarked())
+    async with open_engine(paths, [PROGRAM], clock=clock, inline=True) as engine:
+        await clock.sleep_until(NEW_YEAR + timedelta(seconds=sent_at))
+        assert await engine.send(flow.id, Restarted()) is False
+        await clock.sleep_until(NEW_YEAR + timedelta(seconds=300))
+        assert engine.row(flow.id).deadline == after(100)
+        flow = await engine.resume(flow.id, why=why)
+        await clock.sleep_until(NEW_YEAR + timedelta(seconds=301))
+        assert flow.state == "anchored"
+
+
+async def test_only_the_engine_says_that_a_deadline_has_passed(
+    paths: CloudPaths, clock: VirtualClock, autojump_clock: MockClock
+) -> None:
+    """Sent from outside it is refused, driven here or by nobody, and nothing is written."""
+    async with open_engine(paths, [PROGRAM], clock=clock, inline=True) as engine:
+        flow = await started(engine, Embarked())
+        with pytest.raises(EventNotAccepted, match="DeadlinePassed: only the engine sends it"):
+            await flow.send(DeadlinePassed())
+        assert flow.row.seq == 2
+    async with open_engine(paths, [PROGRAM], clock=clock, inline=True) as engine:
+        with pytest.raises(EventNotAccepted, match="DeadlinePassed: only the engine sends it"):
+            await engine.send(flow.id, DeadlinePassed())
+        assert engine.journal.signals(flow.id) == []

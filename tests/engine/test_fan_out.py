@@ -10,7 +10,9 @@ from pathlib import Path
 
 from systemprompt_cloud.engine.journal.journal import Journal
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "fan_out.py"
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "fan_out.py"
+GUIDE = ROOT / "docs" / "guides" / "own-machine.md"
 
 # Runs the example, and kills the process while a letter is written: the first number says which one.
 KILLED = """
@@ -36,6 +38,20 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     """Run Python with these words."""
     return subprocess.run([sys.executable, *words], stdout=subprocess.PIPE, text=True, timeout=120, check=False)
+
+
+def test_the_guide_shows_the_example() -> None:
+    """As it is, so that what a reader copies is what is tested here."""
+    assert f"```python\n{EXAMPLE.read_text()}```\n" in GUIDE.read_text()
+
+
+def test_its_usage_is_told() -> None:
+    """Whoever gives it something else gets a line that says what it takes."""
+    ran = subprocess.run(
+        [sys.executable, EXAMPLE, "d", "many"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ran.returncode == 2
+    assert "usage: fan_out.py [-h] [directory] [letters]" in ran.stderr
 
 
 def test_a_hundred_children_run_once(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ async def test_whatever_an_activity_raises_pauses_that_flow_only(
             await flow.wait()
         assert (flow.row.status, flow.row.owner) == ("parked", None)
         await until(lambda: neighbour.state == "station")
-        assert any(f"{flow.id} met a failure" in line for line in logged) == (what not in {"group", "deep"})
+        assert any(f"{flow.id} failed in home" in line for line in logged) == (what not in {"group", "deep"})
         raises.make = None
         await engine.resume(flow.id)
         await until(lambda: flow.state == "station")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import trio
+from systemprompt_cloud.base.remedies import Remedy
 from systemprompt_cloud.engine import engine as engine_module
 from systemprompt_cloud.engine.drive import take_up
 from systemprompt_cloud.engine.engine import open_engine
@@ -57,8 +58,9 @@ async def test_a_decision_about_a_flow_that_goes_on_is_refused_and_not_kept(path
     shop = Shop()
     async with open_engine(paths, [shop.program]) as engine:
         flow = await engine.start(ORDER, Context())
-        with pytest.raises(EffectUncertain):
+        with pytest.raises(EffectUncertain, match="is running in state ordering; nothing is waiting") as refused:
             await engine.resume(flow.id, repeat=True)
+        assert refused.value.recovery_hint.startswith("Wait for it.")
         shop.cut.set()
         with pytest.raises(FlowParked):
             await flow.wait()
@@ -67,6 +69,17 @@ async def test_a_decision_about_a_flow_that_goes_on_is_refused_and_not_kept(path
             await flow.wait()
         assert parked.value.kind == "EffectUncertain"
         assert flow.row.incarnation == 1
+
+
+async def test_a_decision_about_a_flow_that_has_ended_is_refused(paths: CloudPaths) -> None:
+    """The message is true: there is nothing to resume either."""
+    shop = Shop()
+    async with open_engine(paths, [shop.program]) as engine:
+        flow = await engine.start(ORDER, Context())
+        await flow.cancel()
+        with pytest.raises(EffectUncertain, match="has ended in dropped") as refused:
+            await engine.resume(flow.id, repeat=True)
+        assert refused.value.recovery_hint == "Nothing is left to repeat."
 
 
 async def test_a_decision_that_came_to_nothing_is_not_kept(paths: CloudPaths) -> None:
@@ -134,3 +147,7 @@ async def test_a_decision_about_a_child_that_cannot_be_resumed_is_not_kept(
             await (await engine.resume(flow.id)).wait()
         assert parked.value.kind == "EffectUncertain"
         assert engine.row(child.id).incarnation == 1
+        # Whoever decides needs the child's id: the parent's is refused.
+        assert parked.value.origin == child.id
+        assert parked.value.recovery_hint.endswith(f"That flow is the child {child.id}.")
+        assert parked.value.remedy == Remedy("repeat_or_cancel", {"flow": child.id})

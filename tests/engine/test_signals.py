@@ -105,8 +105,9 @@ async def test_a_hundred_wait_and_the_next_is_refused(paths: CloudPaths) -> None
         flow = await engine.start(JOURNEY, Journey())
         for number in range(100):
             assert await flow.send(Noted(str(number))) is False
-        with pytest.raises(EventNotAccepted, match="100 events wait in its inbox already"):
+        with pytest.raises(EventNotAccepted, match="100 events wait in its inbox already") as full_inbox:
             await flow.send(Noted("too many"))
+        assert full_inbox.value.recovery_hint.startswith("Send it again when the flow has taken some of them")
         await flow.send(Left())
         await flow.send(Boarded())
         assert flow.context == Journey(notes=tuple(str(number) for number in range(100)), seat=1)
@@ -127,12 +128,13 @@ async def test_an_ended_flow_says_so(paths: CloudPaths) -> None:
         await flow.cancel()
         assert waiting(engine, flow) == []
         for event in (Noted(), Left(), Boarded()):
-            with pytest.raises(EventNotAccepted, match="in state cancelled does not accept"):
+            with pytest.raises(EventNotAccepted, match=r"does not accept \w+: the flow has ended") as refused:
                 await flow.send(event)
-        with pytest.raises(EventNotAccepted, match="in state cancelled does not accept"):
+            assert refused.value.recovery_hint.startswith("Nothing can be sent to it any more")
+        with pytest.raises(EventNotAccepted, match=r"in state cancelled does not accept \w+: the flow has ended"):
             await engine.store.post(flow.id, "", "Left", '{"event":"Left"}')
     async with open_engine(paths, [journey()]) as engine:
-        with pytest.raises(EventNotAccepted, match="in state cancelled does not accept"):
+        with pytest.raises(EventNotAccepted, match="does not accept Left: the flow has ended"):
             await engine.send(flow.id, Left())
 
 

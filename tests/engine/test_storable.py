@@ -212,8 +212,12 @@ def test_only_the_context_class_itself_is_stored() -> None:
         card: str = ""
 
     for stranger in (GiftOrder(), Renamed(), Context()):
-        with pytest.raises(NotStorable, match=f"^{type(stranger).__name__}: only the class Order itself"):
+        with pytest.raises(NotStorable, match=f"^{type(stranger).__name__}: only the class Order itself") as refused:
             machine().encode_context(stranger)
+        assert refused.value.recovery_hint == "Give an instance of Order: `Order(...)`."
+    given: Any = Order
+    with pytest.raises(NotStorable, match=r"^Order: the class itself was given, not an instance of Order"):
+        machine().encode_context(given)
 
 
 def test_only_the_events_of_the_table_are_stored() -> None:

@@ -282,7 +282,8 @@ def test_what_is_no_event_is_refused_by_its_type(sent: Any) -> None:
     """A class of events, a text and a dictionary are no events."""
     with pytest.raises(EventNotAccepted, match="which is no event") as caught:
         door().step("shut", Door(), sent)
-    assert type(sent).__qualname__ in caught.value.user_message
+    named = f"the class {sent.__name__} itself" if isinstance(sent, type) else type(sent).__qualname__
+    assert named in caught.value.user_message
 
 
 def test_an_event_of_another_class_of_the_name_is_not_accepted() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 from systemprompt_cloud.engine.engine import open_engine
-from systemprompt_cloud.engine.feed import Follower
+from systemprompt_cloud.engine.feed import Feed, Follower
 from systemprompt_cloud.engine.history import Change
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.engine.machine.parts import ANY, CancelRequested, Context, Event, State, Verdict, on
@@ -18,6 +18,7 @@ from systemprompt_cloud.io.local.paths import CloudPaths
 
 from tests.support.effort import counted
 from tests.support.parcel import PARCEL, Delivered, Packed, Parcel, Stamped, parcel
+from tests.support.rows import flow_record
 
 
 class Again(Event, frozen=True):
@@ -133,6 +134,19 @@ async def test_a_follower_of_a_flow_that_is_closed_in_is_told_so(paths: CloudPat
         nursery.start_soon(watch)
         await begun.wait()
     assert [change.event for change in seen] == ["started"]
+
+
+def test_a_child_that_goes_on_when_its_parent_has_settled_is_followed_no_more() -> None:
+    """It is cancelled later perhaps: what is written then is published all the same, to whoever follows it itself."""
+    feed = Feed()
+    change = Change.of("child", flow_record("p.child-1", 3))
+    with feed.follow("p", children=True) as parents, feed.follow("p.child-1") as childs:
+        feed.begun("p.child-1", "p")
+        feed.begun("p.child-1.child-1", "p.child-1")
+        feed.settle("p", ended=False)
+        feed.publish(change)
+        assert (buffered(parents), buffered(childs)) == (0, 1)
+        assert not feed.hears("p.child-1.child-1")
 
 
 async def test_following_a_long_series_of_children_holds_only_those_that_run(paths: CloudPaths) -> None:

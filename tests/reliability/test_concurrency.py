@@ -24,7 +24,7 @@ from systemprompt_cloud.engine.journal.journal import Journal
 from systemprompt_cloud.engine.journal.owners import Owner, OwnerName, owner_is_alive
 from systemprompt_cloud.engine.journal.records import KEPT_AT_MOST
 from systemprompt_cloud.engine.machine.parts import CancelRequested, Context, DeadlinePassed
-from systemprompt_cloud.engine.visit import Program, await_signal
+from systemprompt_cloud.engine.visit import Program, Visit, await_signal
 
 from tests.faults.chaos import Report, examine, table
 from tests.faults.chaos_worker import CONVOY, ERRAND, Ack, Arrived, Errand, Packed, Place, Poked
@@ -155,12 +155,19 @@ async def test_what_chaos_looks_for_it_finds(place: Place) -> None:
 
 async def test_a_second_driver_shows_in_the_records(place: Place) -> None:
     """Work by another process without a record that the flow was taken up again is a problem; with one it is not."""
-    async with open_engine(place.paths, [WAITING]) as engine:
+
+    async def rest(_visit: Visit[Any]) -> DeadlinePassed:
+        return DeadlinePassed()
+
+    program: Program[Any] = Program(ERRAND, {"packing": [await_signal], "resting": [rest]})
+    async with open_engine(place.paths, [program]) as engine:
         good, bad = [(await engine.start(ERRAND, Errand())).id for _ in range(2)]
-        for event in (Packed("one"), DeadlinePassed()):
-            await engine.send(good, event)
-        for event in (Packed("one"), DeadlinePassed(), Packed("two")):
-            await engine.send(bad, event)
+        for flow in (good, bad):
+            await engine.send(flow, Packed("one"))
+            with trio.fail_after(10):
+                while len(engine.history(flow)) < 3:
+                    await trio.lowlevel.checkpoint()
+        await engine.send(bad, Packed("two"))
     async with open_engine(place.paths, [WAITING]) as engine:
         await engine.resume(good)
         await engine.send(good, Packed("two"))

@@ -16,10 +16,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
+from systemprompt_cloud.engine import beginnings as beginnings_module
 from systemprompt_cloud.engine import drive as drive_module
 from systemprompt_cloud.engine import engine as engine_module
 from systemprompt_cloud.engine.deadlines import deadline_text
-from systemprompt_cloud.engine.errors import FlowParked
+from systemprompt_cloud.engine.errors import FlowParked, KeyInUse
 from systemprompt_cloud.engine.history import Trouble
 from systemprompt_cloud.engine.journal.records import FlowRow, Record
 from systemprompt_cloud.engine.ledger import Ledger
@@ -39,6 +40,7 @@ from systemprompt_cloud.engine.machine.parts import (
     on,
 )
 from systemprompt_cloud.engine.run import Run
+from systemprompt_cloud.engine.starting import check_same_start
 from systemprompt_cloud.engine.steps import Why
 from systemprompt_cloud.engine.visit import Intent, Program, Visit
 from systemprompt_cloud.machines.checkout import CHECKOUT
@@ -112,6 +114,7 @@ VOYAGE = Machine(
     version=1,
     initial="sailing",
     context=Sailing,
+    identity=("miles",),
     states=[
         State(
             "sailing",
@@ -169,6 +172,22 @@ def test_no_story_of_parents_and_children_breaks_a_promise() -> None:
 def test_no_machine_breaks_a_promise() -> None:
     """The same for tables nobody wrote."""
     run_state_machine_as_test(flow_state_machine(machines()), settings=settings(STORIES, max_examples=MANY or 40))
+
+
+def test_a_start_with_a_key_in_use_is_part_of_the_stories(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that asks for something else with the key of an unfinished flow is refused, and breaks no promise."""
+    refused: list[str] = []
+
+    def check(machine: Machine[Any], flow: str, stored: Context, given: Context) -> None:
+        try:
+            check_same_start(machine, flow, stored, given)
+        except KeyInUse:
+            refused.append(flow)
+            raise
+
+    monkeypatch.setattr(beginnings_module, "check_same_start", check)
+    run_state_machine_as_test(flow_state_machine(VOYAGE), settings=settings(STORIES, max_examples=MANY or 60))
+    assert refused
 
 
 def test_a_program_of_ones_own_is_driven_with_its_own_activities() -> None:
@@ -292,6 +311,17 @@ def test_an_engine_that_shows_before_the_commit_is_found_out(monkeypatch: pytest
     """A change that is published and not yet on disk is seen."""
     monkeypatch.setattr(engine_module, "Ledger", ShowsBeforeTheCommit)
     with pytest.raises(AssertionError, match="was shown before it was on disk"):
+        hunt()
+
+
+def test_an_engine_that_ignores_the_identity_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that stands for two different voyages is seen."""
+
+    def check_nothing(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr(beginnings_module, "check_same_start", check_nothing)
+    with pytest.raises(AssertionError, match="the key key was started with another miles"):
         hunt()
 
 

@@ -296,6 +296,9 @@ class Answers:
                 away = any(row.status != "ended" and not self._is_own(call, row) for row in rows)
                 if not away and not self._beginning(call):
                     yield "it was driven here, or had ended"
+            case FlowBusy():
+                if not self._driven_elsewhere(call, call.flow):
+                    yield "no other process drives it"
             case JournalError():
                 if not any(entry.process == call.process and number < call.end for number, entry in self._log.failures):
                     yield "no write failed"
