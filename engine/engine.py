@@ -356,7 +356,8 @@ async def open_engine(
         paths: Where the journal, the vault and the lock files are.
         programs: Every machine that may run, with its activities.
         clock: The time; this machine's when not given.
-        inline: Write on the calling thread, and leave out the jitter of retries: for tests on a virtual clock.
+        inline: Write on the calling thread, leave out the jitter of retries, and hear only of signals that this process
+            sends: for tests on a virtual clock, where a week passes in milliseconds.
 
     Raises:
         JournalCorrupted: The journal is damaged; it was set aside.

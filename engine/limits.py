@@ -17,10 +17,9 @@ from bisect import insort
 from datetime import timedelta
 from typing import Final, TypeAlias, cast
 
-import trio
-
 from ..base.clock import Clock
 from .errors import MachineInvalid
+from .wakeups import Wakeup
 
 Order: TypeAlias = tuple[str, str]
 """A flow's place in the line: the moment since which it may begin, and its id."""
@@ -98,7 +97,7 @@ class Limit:
             left = self._left(now) if self._line[0] is ticket else None
             if left == 0:
                 return self._take(now)
-            ticket.called = trio.Event()
+            ticket.called = Wakeup()
             return left
 
     def leave(self, ticket: Ticket) -> None:
@@ -153,13 +152,12 @@ class Seat:
 class Ticket:
     """Standing in line under a limit; made by `Limit.join`."""
 
-    __slots__ = ("_limit", "_token", "called", "order")
+    __slots__ = ("_limit", "called", "order")
 
     def __init__(self, limit: Limit, order: Order) -> None:
         self._limit: Limit | None = limit
         self.order = order
-        self.called = trio.Event()
-        self._token = trio.lowlevel.current_trio_token()
+        self.called = Wakeup()
 
     async def wait(self, clock: Clock) -> Seat:
         """Wait for a place, and leave the line with it. Cancelled, it has taken none and has left as well."""
@@ -184,17 +182,7 @@ class Ticket:
 
     def call(self) -> None:
         """Have it look again; callable from any thread."""
-        try:
-            here = trio.lowlevel.current_trio_token() is self._token
-        except RuntimeError:
-            here = False
-        if here:
-            self.called.set()
-            return
-        try:
-            self._token.run_sync_soon(self.called.set)
-        except trio.RunFinishedError:  # its event loop is over, and it with it
-            return
+        self.called.set()
 
 
 def _order_of(ticket: Ticket) -> Order:

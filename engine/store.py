@@ -125,6 +125,10 @@ class Ownership(Store, Protocol):
         """The signals a flow has not taken, the oldest first; an ended flow has none."""
         ...
 
+    async def posted(self) -> None:
+        """Return when there may be new events in the inbox; at once where only looking tells."""
+        ...
+
     async def newest_signal(self) -> int:
         """The number of the newest signal that waits, to whatever flow; 0 when none does."""
         ...

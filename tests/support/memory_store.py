@@ -119,6 +119,9 @@ class MemoryStore:
     async def newest_signal(self) -> int:
         return max(self._inbox, default=0)
 
+    async def posted(self) -> None:
+        """At once."""
+
     async def signals_for(self, owner: str, after: int) -> Sequence[Signal]:
         return [each for each in self._inbox.values() if each.id > after and self._flows[each.flow].owner == owner]
 
