@@ -26,7 +26,7 @@ lint: setup-dev
 types: setup-dev
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
-# Every table of benchmarks/, ours beside its peers: about twenty minutes on an idle machine.
+# Every table of benchmarks/, ours beside its peers: about half an hour on an idle machine.
 bench: $(VENV)/.bench
 	$(VENV)/bench/bin/python -m benchmarks
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, closing
 from pathlib import Path
@@ -20,6 +19,7 @@ from systemprompt_cloud.testing.clock import NEW_YEAR, VirtualClock
 from .driven_ours import STAYING, STAYING_PROGRAM, Closed, Counted, Noted, paths_at, start_all
 from .growth_stored import crowd
 from .results import Cost
+from .spent import began, spent
 
 NOTES = 6
 """Events of a flow before its last one."""
@@ -53,11 +53,6 @@ def parent(name: str, child: str) -> Machine[Many]:
     )
 
 
-def spent(since: float) -> Cost:
-    """Milliseconds of processor time since then."""
-    return Cost((time.process_time() - since) * 1e3)
-
-
 async def _note(visit: Visit[Any]) -> Event:
     for _ in range(NOTES):
         await visit.send(Noted())
@@ -88,7 +83,7 @@ def watched(directory: Path, size: int) -> Cost:
                 for flow in flows:
                     nursery.start_soon(_followed, flow)
                 await trio.testing.wait_all_tasks_blocked()
-                start = time.process_time()
+                start = began()
                 for flow in flows:
                     nursery.start_soon(send, flow)
             return spent(start)
@@ -108,7 +103,7 @@ async def _run(
 ) -> Cost:
     machine = parent(name, child)
     async with open_engine(paths_at(directory), [Program(machine, {"running": [activity]}), *programs]) as engine:
-        start = time.process_time()
+        start = began()
         flow = await engine.start(machine, Many(many=size))
         if follow:
             await _followed(flow, children=True)
@@ -157,7 +152,7 @@ def nested(directory: Path, size: int) -> Cost:
 
     async def main() -> Cost:
         async with open_engine(paths_at(directory), [program]) as engine:
-            start = time.process_time()
+            start = began()
             await (await engine.start(SHAFT, Many(many=size))).wait()
             return spent(start)
 
@@ -181,7 +176,7 @@ def deadlines(size: int) -> Cost:
             for number in range(size):
                 nursery.start_soon(alarms.wait, trio.current_time() + 2 * HOUR + number)
             await trio.testing.wait_all_tasks_blocked()
-            start = time.process_time()
+            start = began()
             await trio.sleep(HOUR)
             cost = spent(start)
             nursery.cancel_scope.cancel()
@@ -198,7 +193,7 @@ def resumed(directory: Path, size: int) -> Cost:
         async with open_engine(paths, [STAYING_PROGRAM]) as engine:
             flows = [flow.id for flow in await start_all(engine, STAYING, size, Counted())]
         async with open_engine(paths, [STAYING_PROGRAM]) as engine:
-            start = time.process_time()
+            start = began()
             await _resume_all(engine, flows)
             return spent(start)
 
@@ -222,7 +217,7 @@ def looked(directory: Path, size: int) -> Cost:
         async with open_engine(paths, [STAYING_PROGRAM], clock=VirtualClock(), inline=True) as engine:
             await engine.start(STAYING, Counted())
             await trio.sleep(2 * INBOX_SECONDS)
-            start = time.process_time()
+            start = began()
             await trio.sleep(LOOKS * INBOX_SECONDS)
             return spent(start)
 

@@ -22,7 +22,7 @@ from .machine.machine import Machine
 from .machine.parts import Context
 from .secrets import Removal
 from .sizes import check_secret
-from .starting import check_key, check_same_start, started_context
+from .starting import carried_start, check_key, check_same_start, check_secrets, started_context
 from .steps import Why
 from .store import Ownership, Vault
 from .turns import Turns
@@ -92,6 +92,7 @@ class Beginnings:
     ) -> str:
         """Start a flow, or find the one with this key; its id. See `Engine.start`."""
         self._claims.check_known(machine)
+        check_secrets(secrets)
         _, context = machine.encode_context(context)
         if after_end not in ("again", "return"):
             raise ValueError(f"after_end is {after_end!r}; it is 'again' or 'return'")
@@ -118,6 +119,8 @@ class Beginnings:
     ) -> bool:
         """Whether a flow with the same key is the one that is asked for; it is resumed."""
         started = started_context(machine, found, await self._store.first(found.id))
+        if started is None and machine.identity:
+            started = carried_start(machine, found, await self._store.records(found.id))
         if started is not None:
             check_same_start(machine, found.id, started, context)
         if found.status != "ended":

@@ -132,7 +132,7 @@ class Children:
         """
         pausing = False
         for row in await self._store.unfinished_children(live.row.id):
-            if visit_of_child(row.id) == live.row.incarnation:
+            if visit_of_child(row.id) == live.stay:
                 pausing = pausing or self._driven.driven(row.id) is None
         for child in self._driven.children(live.row.id):  # also one that another process has ended since it was paused
             if not await self.ask_again(child, why):

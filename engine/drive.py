@@ -81,6 +81,8 @@ async def drive(
                 await cancel_strays(live, store, cancel)
         return None
     finally:
+        if live.run is not None:
+            live.run.visit.left = True  # whatever its activities left running can do nothing for the flow any more
         live.run = None
 
 
@@ -112,12 +114,23 @@ async def cancel_strays(live: LiveFlow, store: Store, cancel: Cancel) -> None:
     One that cannot be stopped is logged, and stopped when the flow is resumed or has ended.
     """
     try:
-        for child in await store.unfinished_children(live.row.id):
-            visit = visit_of_child(child.id)
-            if visit not in (None, live.row.incarnation):
-                await cancel(child.id, f"{live.machine.name} went on to {live.row.state}")
+        children = await store.unfinished_children(live.row.id)
     except CloudError as exc:
-        logger.warning("%s: a child of an earlier state goes on: %s", live.row.id, exc)
+        logger.warning("%s: the children of earlier states cannot be looked for: %s", live.row.id, exc)
+        return
+    strays = [child.id for child in children if visit_of_child(child.id) not in (None, live.stay)]
+    reason = f"{live.machine.name} is in the state {live.row.state} now"
+
+    async def stop(child: str) -> None:
+        try:
+            await cancel(child, reason)
+        except CloudError as exc:
+            logger.warning("%s: the child flow %s of an earlier state is not stopped: %s", live.row.id, child, exc)
+
+    if strays:
+        async with trio.open_nursery() as nursery:  # one that is slow to stop delays no other
+            for child in strays:
+                nursery.start_soon(stop, child)
 
 
 async def _visit_states(live: LiveFlow, scope: trio.CancelScope, *, resumed: bool) -> None:

@@ -113,7 +113,7 @@ class Driving:
         """Cancel a flow that nobody needs; what cannot be written is tried again, and nobody waits for that."""
         try:
             await self._cancel(flow, reason)
-        except CloudError as exc:
+        except Exception as exc:  # noqa: BLE001 it is this flow's
             logger.warning("flow %s is not cancelled yet: %s", flow, exc)
             self._nursery.start_soon(self._cancel_later, flow, reason)
 
@@ -124,7 +124,7 @@ class Driving:
                 await self._cancel(flow, reason)
             except (JournalError, FlowBusy) as exc:
                 logger.debug("flow %s cannot be cancelled yet: %s", flow, exc)
-            except CloudError as exc:
+            except Exception as exc:  # noqa: BLE001 it is this flow's
                 logger.warning("flow %s cannot be cancelled: %s", flow, exc)
                 return
             else:
@@ -152,7 +152,7 @@ class Driving:
                     await self._pause(live, trouble or EngineClosed(f"{flow} was stopped in state {live.row.state}"))
                 else:
                     await self._resume(flow, why=live.again, repeating=live.repeating)
-            except CloudError as exc:
+            except Exception as exc:  # noqa: BLE001 it is this flow's; the engine and the others go on
                 logger.debug("%s has to wait: %s", flow, exc)
                 if not await self._moved(live):
                     continue

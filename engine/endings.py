@@ -18,7 +18,7 @@ from ..base.errors import CloudError
 from ..base.log import get_logger
 from .claims import Claims
 from .driven import Driven
-from .errors import EventNotAccepted, FlowBusy, IncompatibleFlow, TableFailed
+from .errors import EventNotAccepted, FlowBusy, IncompatibleFlow, NotStorable, TableFailed
 from .gates import Gates
 from .journal.records import FlowRow
 from .ledger import Ledger
@@ -78,9 +78,16 @@ class Endings:
         return await in_task(self._nursery, partial(self._cancel, flow, reason))
 
     async def cancel_wholly(self, flow: str, reason: str) -> None:
-        """Stop a flow, and wait until nothing of it runs here: its port is free and its tasks are gone."""
+        """Stop a flow that nobody needs, and wait until nothing of it runs here: its port is free, its tasks are gone.
+
+        Where its table does not allow that, it is ended all the same: it belongs to a state that has been left.
+        """
         before = self._driven.driven(flow)
-        await self.cancel(flow, reason)
+        try:
+            await self.cancel(flow, reason)
+        except (EventNotAccepted, TableFailed, NotStorable) as exc:
+            logger.warning("flow %s is ended without its table: %s", flow, exc)
+            await in_task(self._nursery, partial(self._abandon_wholly, flow, reason))
         for live in (before, self._driven.driven(flow)):  # its table may do something before it ends
             if live is not None:
                 await live.settled.wait()
@@ -205,6 +212,19 @@ class Endings:
         await self._cancel_children(row.id, reason)
         return True
 
+    async def _abandon_wholly(self, flow: str, reason: str) -> None:
+        live = self._driven.driven(flow)
+        if live is not None:
+            live.scope.cancel()
+            await live.settled.wait()
+        await self._cancel_children(flow, reason)
+        async with self._gates.flow(flow):
+            row = await self._claims.existing(flow)
+            self._claims.refuse_busy(row)
+            await self._abandon(row, reason)
+            if (known := self._driven.known(flow)) is not None:
+                self._driven.forget(known)
+
     async def _cancel_children(self, flow: str, reason: str) -> None:
         failures: list[CloudError] = []
 
@@ -233,8 +253,8 @@ class Endings:
             return
         for orphan in orphans:
             try:
-                await self.cancel(orphan.id, "the flow it belonged to has ended")
-            except CloudError as exc:
+                await self.cancel_wholly(orphan.id, "the flow it belonged to has ended")
+            except Exception as exc:  # noqa: BLE001 it is this flow's; the engine goes on
                 logger.warning("a child of a flow that has ended could not be cancelled: %s", exc)
 
     async def _abandon(self, row: FlowRow, reason: str) -> None:

@@ -117,7 +117,7 @@ class Engine(Looking):
 
     async def begin(self) -> None:
         """Cancel the child flows that killed processes left behind, then watch the inbox; `open_engine` calls it."""
-        await self._endings.cancel_orphans()
+        self._nursery.start_soon(self._endings.cancel_orphans)  # what they do before they end may take long
         self._nursery.start_soon(self._inbox.watch)
 
     def close(self) -> None:
@@ -157,8 +157,8 @@ class Engine(Looking):
             at: The moment it begins, with its time zone; one that has passed is now.
 
         Raises:
-            NotStorable: The context or the key cannot be written and read back, or the context or a secret is too
-                large; nothing was started.
+            NotStorable: The context, the key or a secret cannot be written and read back, or is too large; nothing was
+                started.
             KeyInUse: The flow with this key was started for something else: a field of `Machine.identity` differs.
             FlowBusy: Another process drives the flow with this key.
             IncompatibleFlow: The engine was opened without this machine, or another version of the machine wrote the
@@ -166,7 +166,7 @@ class Engine(Looking):
             JournalError: It could not be written; nothing was started.
             Io: A secret could not be written; nothing was started.
             ValueError: `delay` or `at` is no time, or both are given.
-            TypeError: The machine is no `Machine`.
+            TypeError: The machine is no `Machine`, or the secrets are no mapping.
         """
         self._refuse_closed()
         check_is(machine, Machine, "Engine.start")
@@ -198,7 +198,7 @@ class Engine(Looking):
         while row.parent is not None and (parent := await self.store.flow(row.parent)) is not None:
             if parent.status == "ended":
                 self._claims.refuse_busy(row)
-                await self._endings.cancel(row.id, "the flow it belonged to has ended")
+                await self._endings.cancel_wholly(row.id, "the flow it belonged to has ended")
                 return Flow(self, row.id)
             row = parent
         if repeat:
@@ -261,11 +261,10 @@ class Engine(Looking):
         async def keep(text: str) -> Signal:
             return await self.store.post(flow, moment_text(self.clock.now()), type(event).__name__, text)
 
+        await self._inbox.catch_up(flow)
         async with self._gates.flow(flow):
             live = self.driven(flow)
-            if live is not None and live.behind:  # the oldest first
-                await self._inbox.take_waiting(live)
-            if live is not None:
+            if live is not None and not live.behind:  # else it is taken after what waits
                 refuse_own(live.machine.name, live.row.state, event)
                 try:
                     if (taken := await live.offer(event, keep)) is not None:
@@ -376,7 +375,7 @@ async def open_engine(
     programs = listed_programs(programs)
     with Journal(paths.journal, make_directory=directory_maker(paths), owners=paths.owners) as journal:
         owner = Owner(paths.owners)
-        vault = VaultFiles(paths.vault)
+        vault = VaultFiles(paths.vault, journal.identity)
         try:
             async with open_plain_nursery() as nursery:
                 engine = Engine(

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..base.errors import EXIT_PENDING, CloudError, Io
-from ..base.redaction import redact
 from ..base.remedies import Remedy
+from ..base.texts import text_of
 
 # --- machines and flows --------------------------------------------------------------------------------
 
@@ -215,7 +215,7 @@ class TableFailed(CloudError, hint="Fix the guard or the update of that row; the
     """
 
     def __init__(self, machine: str, state: str, event: str, cause: BaseException) -> None:
-        why = f"{type(cause).__name__}: {redact(str(cause))}"
+        why = f"{type(cause).__name__}: {text_of(cause)}"
         super().__init__(f"{machine} in state {state} cannot take {event}: its table raised {why}")
         self.state, self.event = state, event
 

@@ -7,7 +7,7 @@ followed besides.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from heapq import merge
 
 import trio
@@ -89,10 +89,9 @@ class Feed:
 
     def publish(self, change: Change) -> None:
         """Called after a commit, with what changed."""
-        for subscriber in self._subscribers:
-            subscriber.send_nowait(change)
-        for follower in self._followers.get(change.flow, ()):
-            follower.send.send_nowait(change)
+        for channel in (*self._subscribers, *(each.send for each in self._followers.get(change.flow, ()))):
+            with suppress(trio.BrokenResourceError):  # its reader is gone, and will leave
+                channel.send_nowait(change)
 
     def settle(self, flow: str, *, ended: bool) -> None:
         """Called when nothing drives a flow here any more: who follows it has been told everything.

@@ -14,11 +14,13 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from .errors import EventNotAccepted, JournalCorrupted
+from ..base.errors import CloudError
+from .errors import JournalCorrupted
 from .journal.journal import Journal
 from .journal.records import QUEUED, FlowRow, Record, Status
 from .machine.machine import Machine
 from .machine.parts import Context, Verdict
+from .starting import different_fields
 from .versions import MigratedBody
 from .visit import Program
 
@@ -233,8 +235,12 @@ def _after(machine: Machine[C], before: Folded[C], record: Record) -> Folded[C]:
                 step = machine.step(state, context, machine.decode_event(record.body))
             except msgspec.DecodeError as exc:
                 raise _broken(record, f"it cannot be read: {exc}") from exc
-            except EventNotAccepted as exc:
+            except CloudError as exc:
                 raise _broken(record, exc.user_message) from exc
+            except KeyboardInterrupt:
+                raise
+            except BaseException as exc:  # a guard's or an update's: it is this flow's trouble and no other's
+                raise _broken(record, f"its table raised {type(exc).__name__}: {exc}") from exc
             context = step.context
             if step.entered:
                 state, incarnation = step.state, incarnation + 1
@@ -306,7 +312,12 @@ def _row_problems(machine: Machine[C], folded: Folded[C], passed: _Passing, row:
         problems.append(f"the stored context cannot be read: {exc}")
     else:
         # Names only, no values: a context must hold no secret, but nothing here can prove that.
-        names = [name for name in context.__struct_fields__ if getattr(context, name) != getattr(folded.context, name)]
+        # A class may compare otherwise, or not at all: then what is in it counts.
+        names = [
+            name
+            for name in different_fields(folded.context, context)
+            if getattr(context, name) != getattr(folded.context, name)
+        ]
         if names:
             problems.append(f"the stored context is not what its records say: {', '.join(names)}")
     return problems

@@ -12,6 +12,7 @@ from ..base.errors import CloudError
 from ..base.moments import moment_text
 from ..base.redaction import redact
 from ..base.remedies import Remedy
+from ..base.texts import storable_text, text_of
 from .deadlines import deadline_text
 from .errors import EffectUncertain, FlowParked, JournalCorrupted, UnexpectedFailure
 from .journal.records import QUEUED, FlowRow, Record
@@ -156,9 +157,9 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
         """From what stopped the flow; anything unplanned becomes `UnexpectedFailure`."""
         if not isinstance(exc, CloudError):
             exc = UnexpectedFailure(
-                f"{type(exc).__name__}: {redact(str(exc))}", hint=_SEE_TRACEBACK, remedy=Remedy("see_traceback")
+                f"{type(exc).__name__}: {text_of(exc)}", hint=_SEE_TRACEBACK, remedy=Remedy("see_traceback")
             )
-        message, hint = _short(redact(exc.user_message)), _short(redact(exc.recovery_hint))
+        message, hint = (_short(redact(storable_text(text))) for text in (exc.user_message, exc.recovery_hint))
         if isinstance(exc, FlowParked):  # of a child: it ends the command as it would have ended the child's
             if exc.kind == _UNCERTAIN and exc.origin == exc.flow:
                 hint = f"{hint} That flow is the child {exc.origin}."

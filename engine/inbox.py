@@ -12,7 +12,6 @@ from collections import deque
 
 import trio
 
-from ..base.errors import CloudError
 from ..base.log import get_logger
 from .driven import Driven
 from .endings import Endings
@@ -76,6 +75,14 @@ class Inbox:
                 return
         live.behind = False
 
+    async def catch_up(self, flow: str) -> None:
+        """Take what waits for a flow that was just taken over, before anything is sent to it: the oldest comes first.
+
+        Not at the flow's gate, and not while the flow is being cancelled: that may wait for a child that sends to it.
+        """
+        while (live := self._driven.driven(flow)) is not None and live.behind and not live.cancelling:
+            await self.take_waiting(live)
+
     async def asked_to_end(self, live: LiveFlow) -> str | None:
         """Why a flow that was paused is to be cancelled, when its inbox asks for that. Raises `CloudError`."""
         signals = await self._store.signals(live.row.id)
@@ -112,7 +119,7 @@ class Inbox:
                 await live.decided.wait()
                 try:
                     await self._take(live, waiting[0])
-                except CloudError as exc:
+                except Exception as exc:  # noqa: BLE001 it is this flow's; the engine and the others go on
                     logger.warning("%s: the signal %s has to wait: %s", flow, waiting[0].name, exc)
                     await trio.sleep(AGAIN_SECONDS)
                 else:

@@ -1,4 +1,8 @@
-"""What processes that were killed could not remove: secrets of flows that ended or never began, lock files."""
+"""What processes that were killed could not remove: secrets of flows that ended or never began, lock files.
+
+A journal that is set aside or moved leaves the secrets of its flows in the vault, so that they are there when it is put
+back. So the journal that is opened in its place removes only what was put there for its own flows.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,12 @@ from ..base.errors import CloudError
 from ..base.log import get_logger
 from .journal.journal import Journal
 from .journal.owners import sweep_owners
-from .journal.vault import VaultFiles, file_name, flow_of_file
+from .journal.vault import VaultFiles, file_name, flow_of_file, is_temporary
 
 logger = get_logger(__name__)
 
 ORPHANED_SECONDS: Final = 60.0
-"""Secrets without a flow are younger than this while a flow is being started; older ones belong to no flow."""
+"""Secrets without a flow are younger than this while a flow is being started."""
 
 
 def sweep(journal: Journal, vault: VaultFiles, owners: Path) -> None:
@@ -45,7 +49,8 @@ def _sweep_vault(journal: Journal, vault: VaultFiles) -> None:
             continue
         try:
             orphaned = status is None and time.time() - path.lstat().st_mtime > ORPHANED_SECONDS
-            if orphaned or status == "ended":
+            # A flow that is not in this journal may be in another one, which was set aside or moved, and be put back.
+            if status == "ended" or (orphaned and (is_temporary(path.name) or vault.is_ours(path))):
                 path.unlink()
         except OSError as exc:
             logger.warning("%s holds secrets no flow needs and cannot be removed: %s", path, exc)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -138,6 +138,7 @@ class LiveFlow(FlowSteps):
         state = self.machine.states[self.row.state]
         announced = await self._ledger.store.intents(self.row.id, self.row.incarnation)
         failures = await self._past_failures(why, anew=repeat)
+        self.stay = await self._beginning_of_stay()
         deadline = self.row.deadline
         if deadline is not None and state.late == "restart" and why == "person":
             deadline = deadline_text(self.machine, state.name, self.context, self.clock.now())
@@ -173,6 +174,18 @@ class LiveFlow(FlowSteps):
                 await self.record("begun", "begun", NO_BODY, status="running", deadline=deadline)
                 if self.kept:
                     await self._take_kept()
+
+    async def _beginning_of_stay(self) -> int:
+        """The visit that entered the state: later ones, in which its effect was repeated, have the same children."""
+        stay = self.row.incarnation
+        if self.machine.states[self.row.state].resume is ResumePolicy.ASK and stay > 1:
+            records = await self._ledger.store.records(self.row.id)
+            for before, record in zip(reversed(records[:-1]), reversed(records), strict=False):
+                if record.incarnation != before.incarnation:
+                    if record.kind != "resumed":
+                        break
+                    stay = before.incarnation
+        return stay
 
     async def ask_again(self, why: Why, *, pausing: bool = False) -> bool:
         """A resume of a flow that is driven here: one that is being paused goes on instead.
@@ -213,13 +226,15 @@ class LiveFlow(FlowSteps):
             again, self.again, self.lost_child = self.again, None, False
             try:
                 if again is not None:
+                    if trouble.withdrawn:  # the record carries them
+                        await self.record("parked", trouble.kind, body, status="parked", trouble=body)
                     await self._resume(self.row.owner or "", repeat=self.repeating == self.row.id, why=again)
                     self.failures = {}  # as after a pause: counted anew
                     self.behind = True
                     return None
                 await self.record("parked", trouble.kind, body, status="parked", trouble=body, owner=None)
             except BaseException:
-                self.stopped = True
+                self.stopped, self.again = True, again
                 raise
             self.stopped = True
         finally:
@@ -241,6 +256,10 @@ class LiveFlow(FlowSteps):
         """The context after the last committed event."""
         return self.context
 
+    def current_state(self) -> str:
+        """The state after the last committed event."""
+        return self.row.state
+
     def deliver(self, event: Event, incarnation: int) -> Awaitable[bool]:
         """An event from an activity."""
         return self.step(event, incarnation=incarnation)
@@ -255,8 +274,7 @@ class LiveFlow(FlowSteps):
         """
         async with self.lock:
             state = self.machine.states[self.row.state]
-            if self.row.incarnation != incarnation:
-                raise UnexpectedFailure(f"visit {incarnation} is over; {effect} is not begun any more")
+            self._refuse_over(incarnation, effect)
             if state.effect is None:
                 raise UnexpectedFailure(f"{self.machine.name}: {state.name} declares no effect, and announces {effect}")
             key = f"{self.row.id}:{incarnation}:{effect}"
@@ -318,10 +336,21 @@ class LiveFlow(FlowSteps):
             self.inherited = (self.inherited | (begun & self.intents)) - withdrawn
             return again
 
+    def _refuse_over(self, incarnation: int, what: str) -> None:
+        if self.stopped or self.ended or self.row.incarnation != incarnation:
+            raise UnexpectedFailure(f"visit {incarnation} is over; {what} is not begun any more")
+
     async def keep(self, name: str, secret: str) -> str:
         """Put a secret in the flow's vault. Raises `NotStorable` for one that is too large."""
         check_secret(name, secret)
-        return await self._vault.put(self.row.id, name, secret)
+        over = UnexpectedFailure(f"flow {self.row.id} is not driven any more; {name} is not kept")
+        if self.stopped or self.ended:
+            raise over
+        reference = await self._vault.put(self.row.id, name, secret)
+        if self.ended:
+            await self._vault.discard(self.row.id)
+            raise over
+        return reference
 
     async def reveal(self, reference: str) -> str:
         """Get a secret out of the flow's vault."""
@@ -331,13 +360,18 @@ class LiveFlow(FlowSteps):
         """Whether the flow's vault has this secret."""
         return await self._vault.has(self.row.id, reference)
 
+    async def newest(self, machine: str, limit: int) -> Sequence[FlowRow]:
+        """The flows of a machine in the same store, this one among them, the newest first."""
+        return await self._ledger.store.newest(machine, limit)
+
     async def on_disk(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call something that waits for the disk, in a worker thread."""
         return await self._disk.run(function, *args, **kwargs)
 
     async def run_child(self, visit: int, program: Program[Any], context: Context, key: str | None) -> Outcome:
         """Run or resume a child flow of one visit."""
-        return await self._run_child(self, visit, program, context, key)
+        self._refuse_over(visit, program.machine.name)
+        return await self._run_child(self, self.stay, program, context, key)
 
     def deadline(self) -> datetime | None:
         """When the current visit runs out."""

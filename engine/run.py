@@ -7,6 +7,7 @@ flow makes a `Run` of each visit, hands it to `run_state`, and calls `leave` onc
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
 from datetime import datetime
@@ -16,7 +17,7 @@ import trio
 
 from ..base.errors import CloudError
 from ..base.log import get_logger
-from .errors import ActivitiesRanDry
+from .errors import ActivitiesRanDry, UnexpectedFailure
 from .machine.parts import DeadlinePassed, Event
 from .retries import RetriedActivity
 from .visit import Activity, Visit, begun_in_attempt
@@ -24,7 +25,7 @@ from .visit import Activity, Visit, begun_in_attempt
 logger = get_logger(__name__)
 
 _OURS: Final = (trio.Cancelled, KeyboardInterrupt)
-"""What is no failure of an activity, and stops more than its flow."""
+"""What is no failure of an activity, and stops more than its flow; `Cancelled` only while a scope is cancelled."""
 
 
 class Run:
@@ -132,15 +133,19 @@ async def _attempt(activity: Activity, run: Run, *, alone: bool = False) -> Base
             if alone:
                 run.release()
             await visit.send(event)
-    except _OURS:
+    except KeyboardInterrupt:
         raise
+    except trio.Cancelled:
+        if _is_cancelled():
+            raise
+        return _of_its_own(visit)
     except BaseExceptionGroup as group:
         ours, trouble = group.split(_OURS)
-        if ours is not None:
+        if ours is not None and (_is_cancelled() or ours.subgroup(KeyboardInterrupt) is not None):
             if trouble is not None:
                 run.fail(_most_useful(trouble))
             raise ours from None
-        return None if trouble is None else _most_useful(trouble)
+        return _of_its_own(visit) if trouble is None else _most_useful(trouble)
     except BaseException as exc:  # noqa: BLE001 whatever an activity raises pauses its flow, and no other
         return exc
     return None
@@ -168,6 +173,17 @@ async def _run_retried(activity: RetriedActivity, run: Run) -> None:
             again, trouble = None, exc
         if again is None:
             return run.fail(trouble)
+
+
+def _is_cancelled() -> bool:
+    return trio.current_effective_deadline() == -math.inf
+
+
+def _of_its_own(visit: Visit[Any]) -> BaseException:
+    # Passed on, it would end every flow of the engine, and nothing would say why.
+    return UnexpectedFailure(
+        f"an activity of {visit.state} let a cancellation of its own out: of a scope around a `yield`, perhaps"
+    )
 
 
 async def _watch_deadline(run: Run, deadline: datetime) -> None:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from ..base.log import get_logger
-from .errors import KeyInUse, NotStorable
+from .errors import IncompatibleFlow, KeyInUse, NotStorable
+from .given import check_is
 from .journal.records import FlowRow, Record
+from .journal.vault import is_secret_name
+from .machine.carry import carry_context
 from .machine.machine import Machine
 from .machine.parts import Context
 from .machine.storable import same
+from .sizes import check_secret
+from .versions import MigratedBody, Table
 
 logger = get_logger(__name__)
+
+C = TypeVar("C", bound=Context)
 
 KEY_CHARACTERS = 1000
 """The longest key."""
@@ -64,10 +72,41 @@ def check_key(key: str) -> None:
 
 def check_text(text: str, field: str) -> None:
     """Check that a text can be stored. Raises `NotStorable`."""
+    if not _is_text(text):
+        raise NotStorable(f"the {field} is no text that can be stored: {text!a}", field=field)
+
+
+def check_secrets(secrets: Mapping[str, str] | None) -> None:
+    """Check that the secrets of a start can be kept. No message has one of them.
+
+    Raises:
+        NotStorable: A name has other characters than letters, digits, dots, dashes and underscores, or a secret is no
+            text that can be stored, or is too large.
+        TypeError: They are no mapping.
+    """
+    if secrets is None:
+        return
+    check_is(secrets, Mapping, "Engine.start")
+    for name, secret in secrets.items():
+        if not is_secret_name(name):
+            raise NotStorable(
+                f"{str(name)[:40]!a} is no secret's name",
+                field="secrets",
+                hint="Use letters, digits, dots, dashes and underscores only.",
+            )
+        if not _is_text(secret):
+            raise NotStorable(f"the secret {name} is no text that can be stored", field="secrets")
+        check_secret(name, secret)
+
+
+def _is_text(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
     try:
-        text.encode()
-    except (UnicodeEncodeError, AttributeError):
-        raise NotStorable(f"the {field} is no text that can be stored: {text!a}", field=field) from None
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def different_fields(one: Context, other: Context) -> list[str]:
@@ -82,6 +121,32 @@ def started_context(machine: Machine[Any], row: FlowRow, first: Record | None) -
     try:
         return machine.decode_context(first.body)
     except msgspec.DecodeError:
+        return None
+
+
+def carried_start(machine: Machine[C], row: FlowRow, records: Sequence[Record]) -> C | None:
+    """What a flow that an older table was given was started with, in the terms of today's.
+
+    Where that cannot be carried over, it is what the flow knew later: what tells one flow from another seldom changes.
+    None where that cannot be carried over either.
+
+    Args:
+        machine: Today's table.
+        row: The flow as it is stored.
+        records: Its history.
+    """
+    origin, migrations = Table(row.version, row.fingerprint), [each for each in records if each.kind == "migrated"]
+    try:
+        if migrations:
+            origin = msgspec.json.decode(migrations[0].body, type=MigratedBody).origin
+        return carry_context(machine, version=origin.version, fingerprint=origin.fingerprint, context=records[0].body)
+    except (IncompatibleFlow, msgspec.DecodeError):
+        pass
+    try:
+        if migrations and machine.wrote(row.version, row.fingerprint):
+            return machine.decode_context(bytes(msgspec.json.decode(migrations[-1].body, type=MigratedBody).context))
+        return carry_context(machine, version=row.version, fingerprint=row.fingerprint, context=row.context)
+    except (IncompatibleFlow, msgspec.DecodeError):
         return None
 
 

@@ -30,6 +30,7 @@ from .machine.parts import CancelRequested, Context, Event, Step
 from .retries import Attempts
 from .run import Run
 from .starting import different_fields
+from .versions import stored_context
 from .visit import Program
 
 logger = get_logger(__name__)
@@ -62,6 +63,7 @@ class FlowSteps:
         inherited: Those of them that an earlier process announced, or this one before it was stopped.
         cancelling: It is being cancelled: nothing else happens to it until its children have ended.
         decided: Set while it is not being cancelled.
+        stay: The visit that entered the state; where an effect was repeated since, the present visit is a later one.
         lost_child: A child of the visit was stopped before its end: the flow is about to be paused.
         failures: By the name of a retried activity, what this visit has behind it.
         again: A resume that came while the flow was about to be paused: it is resumed at once.
@@ -96,6 +98,7 @@ class FlowSteps:
         self.behind = False
         self.intents: frozenset[str] = frozenset()
         self.inherited: frozenset[str] = frozenset()
+        self.stay = row.incarnation
         self.lost_child = False
         self.failures: Mapping[str, Attempts] = {}
         self.again: Why | None = None
@@ -202,7 +205,7 @@ class FlowSteps:
 
     async def step_alone(self, event: Event, *, incarnation: int | None = None, signal: int | None = None) -> bool:
         """`step` for a caller that holds `lock`."""
-        if incarnation not in (None, self.row.incarnation):
+        if incarnation is not None and (self.stopped or self.ended or incarnation != self.row.incarnation):
             logger.debug("%s dropped %s: visit %s is over", self.row.id, type(event).__name__, incarnation)
             return False
         if self.machine.events.get(type(event).__name__) is not type(event):
@@ -225,7 +228,7 @@ class FlowSteps:
         self.context = context
         if step.entered:
             self.intents = self.inherited = frozenset()
-            self.again, self.lost_child = None, False
+            self.again, self.lost_child, self.stay = None, False, self.row.incarnation
             self.failures = {}
             if self.run is not None:
                 self.run.leave()
@@ -242,6 +245,7 @@ class FlowSteps:
             EventNotAccepted: The state does not take it.
             TableFailed: A guard or an update raised.
             NotStorable: The context was changed in place.
+            IncompatibleFlow: Its class does not take any more what is stored of it.
         """
         try:
             return self.machine.step(self.row.state, self.context, event)
@@ -254,9 +258,16 @@ class FlowSteps:
             if self.machine.mutable_context:
                 self._refuse_changed_context()
 
+    def _undo_changes(self) -> None:
+        """Take back what an activity changed in place: the event that comes next has nothing to do with it."""
+        try:
+            self._refuse_changed_context()
+        except NotStorable as exc:
+            logger.warning("%s: %s", self.row.id, exc)
+
     def _refuse_changed_context(self) -> None:
         """Find a context that was changed in place, which no record would have."""
-        stored = self.machine.decode_context(self.row.context)
+        stored = stored_context(self.machine, self.row)
         if stored == self.context or not (names := different_fields(stored, self.context)):
             return
         self.context = stored
@@ -341,6 +352,8 @@ class FlowSteps:
         if kind is not None and self._waits(kind):
             self._keep(signal)
             return False
+        if self.machine.mutable_context:
+            self._undo_changes()
         try:
             return await self.step_alone(self.machine.decode_event(signal.body), signal=signal.id)
         except EventNotAccepted as exc:

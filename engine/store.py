@@ -91,6 +91,10 @@ class Store(Protocol):
         """Those of them that have not ended; this must not cost more with each that has."""
         ...
 
+    async def newest(self, machine: str, limit: int) -> Sequence[FlowRow]:
+        """The flows of a machine, children included, the newest first, at most so many."""
+        ...
+
 
 class Ownership(Store, Protocol):
     """A store whose flows are claimed by the processes that drive them, and reached by the others through an inbox."""

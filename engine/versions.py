@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -26,6 +26,8 @@ from .machine.carry import carry
 from .machine.machine import Machine
 from .machine.parts import Context
 from .machine.stored import readable
+
+C = TypeVar("C", bound=Context)
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -81,6 +83,14 @@ def is_current(machine: Machine[Any], row: FlowRow) -> bool:
     return own or row.status == "ended"
 
 
+def stored_context(machine: Machine[C], row: FlowRow) -> C:
+    """What a flow of today's table knows, as it is stored. Raises `IncompatibleFlow` when it cannot be read."""
+    try:
+        return machine.decode_context(row.context)
+    except msgspec.DecodeError as exc:
+        raise IncompatibleFlow(f"flow {row.id}: its context cannot be read: {exc}") from exc
+
+
 def check_columns(row: FlowRow) -> None:
     """Check what a stored flow says about time. Raises `IncompatibleFlow` when it cannot be read."""
     try:
@@ -107,10 +117,7 @@ def bring(machine: Machine[Any], row: FlowRow, begun: Begun, now: datetime) -> B
     if is_current(machine, row):
         if row.state not in machine.states and row.status != "ended":
             raise IncompatibleFlow(f"flow {row.id} is in the state {row.state}, which {machine.name} does not have")
-        try:
-            return Brought(row, machine.decode_context(row.context), None)
-        except msgspec.DecodeError as exc:
-            raise IncompatibleFlow(f"flow {row.id}: its context cannot be read: {exc}") from exc
+        return Brought(row, stored_context(machine, row), None)
     try:
         carried = carry(
             machine,

@@ -9,7 +9,7 @@ What makes things durable is behind `Host`; what runs the activities is `run.Run
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast
@@ -22,6 +22,7 @@ from ..base.log import get_logger
 from .errors import NotStorable, UnexpectedFailure, UsedTwice
 from .given import check_is
 from .history import Outcome
+from .journal.records import FlowRow
 from .machine.parts import Context, Event
 from .program import Activity as Activity  # noqa: PLC0414 its users find it here, beside the visit
 from .program import Program as Program  # noqa: PLC0414 its users find it here, beside the visit
@@ -64,6 +65,10 @@ class Host(Protocol):
         """The context after the last committed event."""
         ...
 
+    def current_state(self) -> str:
+        """The state after the last committed event."""
+        ...
+
     def deliver(self, event: Event, incarnation: int) -> Awaitable[bool]:
         """Make the event durable and follow it; False when the visit it comes from is over."""
         ...
@@ -98,6 +103,10 @@ class Host(Protocol):
 
     async def holds(self, reference: str) -> bool:
         """Whether the flow's vault has this secret."""
+        ...
+
+    async def newest(self, machine: str, limit: int) -> Sequence[FlowRow]:
+        """The flows of a machine in the same store, the newest first."""
         ...
 
     async def on_disk(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -151,6 +160,11 @@ class Visit(Generic[C]):
     def context(self) -> C:
         """What the flow knows now: it changes while the state is visited, with every event that stays."""
         return cast("C", self._host.current_context())
+
+    @property
+    def current_state(self) -> str:
+        """The state the flow is in now: once `left`, the one that comes after this visit."""
+        return self._host.current_state()
 
     @property
     def scratch(self) -> dict[str, Any]:
@@ -225,6 +239,17 @@ class Visit(Generic[C]):
     async def holds(self, reference: str) -> bool:
         """Whether the vault has the secret a reference stands for."""
         return await self._host.holds(reference)
+
+    async def other_flows(self, machine: str, *, limit: int = 1000) -> list[FlowRow]:
+        """The other flows of a machine, whoever drives them, the newest first: what must not be done twice.
+
+        What happens to them afterwards is not known here. Their contexts are as they were written, by any version.
+
+        Args:
+            machine: The machine's name.
+            limit: How many are looked at, at most.
+        """
+        return [row for row in await self._host.newest(machine, limit) if row.id != self.flow]
 
     async def on_disk(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call something that waits for the disk without holding up other flows."""

@@ -8,55 +8,61 @@ API about the tenant. What is left in doubt is asked about again when the flow i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import trio
 
 from ..base.log import get_logger
-from ..base.remedies import Remedy
 from ..engine.engine import Engine
 from ..engine.flow import Flow
 from ..engine.machine.parts import Event
 from ..engine.visit import Program, Visit
-from ..errors import ApiError, OrderInDoubt, PortBusy, StillPending
+from ..errors import ApiError, PortBusy, StillPending
 from ..io.cloud.api import CloudApiClient
-from ..io.cloud.wire import REGIONS, Plan
+from ..io.cloud.wire import REGIONS, Plan, UserMeResponse
 from ..io.http.texts import word
 from ..io.loopback.browser import check_openable
 from ..io.loopback.callback import StatusView, callback_uri, new_nonce
 from ..machines.checkout import (
     CHECKOUT,
+    WAITING,
     CheckoutContext,
     CheckoutCreated,
     HeadStartOver,
-    OrderConfirmed,
+    ListenerMissing,
     OrderRefused,
     OrderValidated,
-    PaymentAwaited,
-    TenantChosen,
     TenantFailed,
 )
-from ..machines.parts.order import DECLINED
 from ..machines.parts.progress import WaitResumed
 from ..machines.parts.vocabulary import OutcomeUnknown
 from .outside import Api, Browser, Person, Timing
 from .services import Services
-from .steps.asking import IN_A_ROW, WEATHER, Needed, Reports
+from .steps.asking import WEATHER, Needed, Reports
 from .steps.callbacks import Reply, await_browser, free_port
-from .steps.earlier import earlier_order, journaled_tenants, stored_tenants
+from .steps.counting import IN_A_ROW
+from .steps.doubt import choose, settle_doubt, settle_tenant, tenant_failed
+from .steps.earlier import (
+    ask_about_earlier_orders,
+    check_earlier_orders,
+    earlier_orders,
+    journaled_tenants,
+    stored_tenants,
+)
 from .steps.effects import ask_for, ask_whether_to_repeat
 from .steps.following import Listening, follow
-from .steps.order import PlacedOrder, candidates_of, earlier_candidates, read_callback, status_view
+from .steps.order import PlacedOrder, read_callback, status_view
 
 logger = get_logger(__name__)
 
 CheckoutVisit = Visit[CheckoutContext]
 NEEDED: Final[Needed] = {TenantFailed: IN_A_ROW}
 """A failure counts when it was answered so often in a row: a replica may still tell of an earlier attempt."""
+
+LISTENING: Final = ("awaiting_payment", "looking_for_payment", *WAITING)
+"""The states in which the browser is listened to."""
 
 PAGE_ENDS = frozenset({"ready", "failed"})
 """The two statuses after which the waiting page stops asking."""
@@ -79,7 +85,8 @@ def checkout_program(services: Services) -> Program[CheckoutContext]:
         CHECKOUT,
         {
             "validating_order": [doing.validate_order],
-            "earlier_order_in_doubt": [doing.ask_about_earlier_order],
+            "checking_earlier_orders": [doing.check_earlier_orders],
+            "earlier_order_in_doubt": [doing.ask_about_earlier_orders],
             "creating_checkout": [doing.create_checkout],
             "outcome_unknown": [doing.ask_whether_to_repeat],
             "awaiting_payment": [doing.await_callback, doing.watch_for_payment],
@@ -87,6 +94,7 @@ def checkout_program(services: Services) -> Program[CheckoutContext]:
             "payment_in_doubt": [doing.settle_doubt],
             "confirming_tenant": [doing.follow_order, doing.listen_for_browser],
             "awaiting_tenant": [doing.follow_order, doing.listen_for_browser],
+            "tenant_unlinked": [doing.settle_tenant],
             "tenant_unconfirmed": [doing.wait_longer],
             "tenant_overdue": [doing.wait_longer],
             "tenant_failed": [doing.wait_for_retry],
@@ -95,24 +103,12 @@ def checkout_program(services: Services) -> Program[CheckoutContext]:
 
 
 async def start_checkout(engine: Engine, context: CheckoutContext) -> Flow:
-    """Start a checkout, or resume the unfinished one for the same API, plan, region and port.
+    """Start a checkout, or resume the unfinished one for the same API, plan and region.
 
-    A new one knows of the last order of the same plan and region, when that one did not end well.
+    An order of the same kind that another command has placed is found by the new one (`steps/earlier.py`).
     """
-    key = f"{context.api_url}|{context.plan}|{context.region}|{context.port}"
-    return await engine.start(CHECKOUT, with_history(engine, context), key=key)
-
-
-def with_history(engine: Engine, context: CheckoutContext) -> CheckoutContext:
-    """A new order's context with what the journal knows of tenants and of the last order."""
-    known = (*context.known_tenants, *journaled_tenants(engine, context.api_url))
-    earlier = earlier_order(engine, context.api_url, context.plan, context.region)
-    changed = msgspec.structs.replace(context, known_tenants=tuple(sorted(set(known))))
-    if earlier is None:
-        return changed
-    return msgspec.structs.replace(
-        changed, earlier_flow=earlier.flow, earlier_session=earlier.session, earlier_tenants=earlier.tenants
-    )
+    key = f"{context.api_url}|{context.plan}|{context.region}"
+    return await engine.start(CHECKOUT, context, key=key)
 
 
 def find_plan(plans: list[Plan], wanted: str) -> Plan | None:
@@ -133,7 +129,8 @@ class _Checkout:
         return await self.api.as_user(visit.context.api_url)
 
     async def _order(self, visit: CheckoutVisit) -> PlacedOrder:
-        return PlacedOrder(visit, self.timing, await self._client(visit))
+        asks = self.person.confirm is not None
+        return PlacedOrder(visit, self.timing, await self._client(visit), asks=asks)
 
     # --- before the money ------------------------------------------------------------------------------------------
 
@@ -149,32 +146,25 @@ class _Checkout:
         if plan is None:
             offered = ", ".join(each.id for each in plans)
             return OrderRefused(f"there is no plan {context.plan!r}; there are {offered}", "unknown_plan")
-        listed = await listed_tenants(api)
-        candidates = await earlier_candidates(api, context, plan.name)
-        known = {*context.known_tenants, *listed, *stored_tenants(self.tenants)}
+        me = await api.me()
+        listed = await listed_tenants(api, me)
+        stored = await visit.on_disk(stored_tenants, self.tenants)
+        known = {*context.known_tenants, *listed, *stored, *await journaled_tenants(visit)}
         try:
             port = free_port(context.port)
         except PortBusy as exc:
             return OrderRefused(f"{exc.user_message}; choose another port, or 0 for any free one", "port_taken")
         nonce = await visit.keep("nonce", new_nonce())
-        return OrderValidated(plan.name, plan.paddle_price_id, tuple(sorted(known)), port, nonce, candidates)
+        earlier = await earlier_orders(visit, plan.paddle_price_id, me.user.email)
+        return OrderValidated(
+            plan.name, plan.paddle_price_id, tuple(sorted(known)), port, nonce, me.user.email, earlier
+        )
 
-    async def ask_about_earlier_order(self, visit: CheckoutVisit) -> Event:
-        context = visit.context
-        named = ", ".join(context.candidates)
-        if self.person.confirm is None:
-            raise OrderInDoubt(
-                f"an earlier order of this plan and region may have been paid: since then {named} appeared",
-                hint="Resume the flow where a person can answer, or cancel it.",
-                remedy=Remedy("answer_or_cancel"),
-            )
-        for tenant in context.candidates:
-            if await self.person.confirm(
-                f"An earlier order of this plan and region did not end well, and the tenant {tenant} appeared since. "
-                "Use it instead of buying another one?"
-            ):
-                return TenantChosen(tenant)
-        return OrderConfirmed(context.known_tenants, context.nonce)
+    async def check_earlier_orders(self, visit: CheckoutVisit) -> Event:
+        return await check_earlier_orders(visit, await self._client(visit), self.timing)
+
+    async def ask_about_earlier_orders(self, visit: CheckoutVisit) -> Event:
+        return await ask_about_earlier_orders(visit, self.person)
 
     async def create_checkout(self, visit: CheckoutVisit) -> Event:
         context = visit.context
@@ -211,15 +201,27 @@ class _Checkout:
     async def _read(self, visit: CheckoutVisit, parameters: dict[str, str]) -> Reply:
         return read_callback(visit.context, parameters, self.browser.checkout_pages)
 
-    async def await_callback(self, visit: CheckoutVisit) -> None:
-        await await_browser(
-            visit,
-            self.browser,
-            "pay",
-            partial(self._read, visit),
-            status=lambda: status_view(visit.context),
-            once=False,
-        )
+    async def await_callback(self, visit: CheckoutVisit) -> Event | None:
+        """Show the payment page and listen for the browser.
+
+        Raises:
+            PortBusy: The page was never shown: nobody can have paid.
+        """
+        try:
+            await await_browser(
+                visit,
+                self.browser,
+                "pay",
+                partial(self._read, visit),
+                status=lambda: status_view(visit.context),
+                once=False,
+                listening=LISTENING,
+            )
+        except PortBusy as exc:
+            if not visit.context.shown:
+                raise
+            return ListenerMissing(exc.user_message)
+        return None
 
     async def watch_for_payment(self, visit: CheckoutVisit) -> Event:
         order = await self._order(visit)
@@ -232,36 +234,10 @@ class _Checkout:
         return HeadStartOver()
 
     async def settle_doubt(self, visit: CheckoutVisit) -> Event:
-        """Look again, let a person decide about what was found, and show the same payment page again.
+        return await settle_doubt(visit, self.person, partial(self._client, visit))
 
-        Raises:
-            OrderInDoubt: On the first visit; nobody, or no person, could say that the order is paid.
-        """
-        context, listed = visit.context, frozenset[str]()
-        candidates = context.candidates
-        if visit.resumed:
-            tenants = (await (await self._client(visit)).me()).tenants
-            listed, candidates = frozenset(each.id for each in tenants), candidates_of(context, tenants)
-        if (chosen := await self._choose(candidates)) is not None:
-            return chosen
-        if not visit.resumed:
-            raise order_in_doubt(_doubt(context), visit.flow)
-        if self.person.confirm is not None and context.problem_code == DECLINED:
-            question = f"{_doubt(context).capitalize()}. Create a new order?"
-            if await self.person.confirm(question):
-                known = tuple(sorted({*context.known_tenants, *listed}))
-                nonce = await visit.keep(f"nonce_{visit.incarnation}", new_nonce())
-                return OrderConfirmed(known, nonce)
-        return PaymentAwaited()
-
-    async def _choose(self, candidates: Sequence[str]) -> Event | None:
-        if self.person.confirm is not None:
-            for tenant in candidates:
-                if await self.person.confirm(
-                    f"The tenant {tenant} appeared after this order was placed. Did you buy it with this order?"
-                ):
-                    return TenantChosen(tenant)
-        return None
+    async def settle_tenant(self, visit: CheckoutVisit) -> Event:
+        return await settle_tenant(visit, self.person)
 
     # --- after the money -------------------------------------------------------------------------------------------
 
@@ -295,6 +271,7 @@ class _Checkout:
                 status=look,
                 invites=False,
                 once=False,
+                listening=LISTENING,
                 farewell=show_the_end,
             )
         except PortBusy:
@@ -306,7 +283,7 @@ class _Checkout:
         Raises:
             StillPending: On the first visit, when no person says which tenant was paid for.
         """
-        if (chosen := await self._choose(visit.context.candidates)) is not None:
+        if (chosen := await choose(visit, self.person, again=visit.resumed)) is not None:
             return chosen
         if visit.resumed:
             return WaitResumed()
@@ -320,40 +297,12 @@ class _Checkout:
         """
         if visit.resumed:
             return WaitResumed()
-        raise tenant_failed(visit.context.problem, visit.context.session_tenant)
+        raise tenant_failed(visit.context.problem, visit.context.failed_tenant)
 
 
-def order_in_doubt(problem: str, flow: str) -> OrderInDoubt:
-    """The error that pauses a flow whose order may or may not be paid; the outermost flow is the one to resume."""
-    return OrderInDoubt(
-        problem, hint=OrderInDoubt.default_hint, remedy=Remedy("pay_or_cancel", {"flow": flow.partition(".")[0]})
-    )
-
-
-def tenant_failed(problem: str, tenant: str) -> StillPending:
-    """The error that pauses a flow whose paid tenant failed."""
-    return StillPending(
-        problem,
-        hint="Retry its provisioning, then resume the flow: it goes on with this tenant.",
-        remedy=Remedy("retry_tenant", {"tenant": tenant}),
-    )
-
-
-def _doubt(context: CheckoutContext) -> str:
-    """Why it is not known whether the order is paid."""
-    if context.problem_code == DECLINED:
-        why = f"the browser reported {context.problem}" if context.problem else "the browser reported no payment"
-    else:
-        why = context.problem or "no payment was reported"
-    if context.candidates:
-        named = ", ".join(context.candidates)
-        return f"{why}; since the order {named} appeared, and nothing links it to the order"
-    return f"{why}, and the API knows of no payment"
-
-
-async def listed_tenants(api: CloudApiClient) -> frozenset[str]:
+async def listed_tenants(api: CloudApiClient, me: UserMeResponse) -> frozenset[str]:
     """The tenants the API lists, by both of its calls: one of its replicas may be behind."""
-    listed = {tenant.id for tenant in (await api.me()).tenants}
+    listed = {tenant.id for tenant in me.tenants}
     try:
         listed |= {tenant.id for tenant in await api.tenants()}
     except WEATHER as exc:

@@ -40,13 +40,20 @@ from ..machines.parts.vocabulary import OutcomeUnknown, StillWorking
 from .outside import Api, Person, Timing
 from .provisioning import address
 from .services import Services
-from .steps.asking import IN_A_ROW, WEATHER, Asking, Needed, ask_firmly, refusal, stand_by, words_of
+from .steps.asking import WEATHER, Asking, Needed, ask_firmly, refusal, stand_by, words_of
+from .steps.counting import IN_A_ROW, InARow
 from .steps.effects import ask_for, ask_whether_to_repeat
 
 DeploymentVisit = Visit[DeploymentContext]
 REGISTRY_TOKEN = "registry_token"  # noqa: S105 its name in the vault
-NEEDED: Final[Needed] = {Deployed: IN_A_ROW, DeploymentFailed: IN_A_ROW}
-"""How often in a row the status has to say that the image runs, or does not."""
+NEEDED: Final[Needed] = {Deployed: IN_A_ROW, DeploymentFailed: IN_A_ROW, RolloutSeen: IN_A_ROW}
+"""How often in a row the status has to say that the image runs, or does not, or that the server has begun."""
+
+UNKNOWN: Final = "unknown"
+"""The noted word when there was none."""
+
+MOST_NOTED: Final = 3 * IN_A_ROW
+"""How often the status is asked for a word to note."""
 
 
 def deployment_program(services: Services) -> Program[DeploymentContext]:
@@ -129,8 +136,7 @@ class _Deployment:
         if not context.before:  # announced and nothing noted: an earlier process did not come as far as asking
             intent = msgspec.structs.replace(intent, uncertain=False)
         try:
-            # Any answer tells whether this server honours keys.
-            status = await ask_firmly(self.timing, partial(api.tenant_status, context.tenant_id))
+            before = await self._word_before(api, context.tenant_id)
         except CloudError as exc:
             if refusal(exc) is not None:  # where nothing more can be seen, that is the end
                 if intent.uncertain:
@@ -138,7 +144,7 @@ class _Deployment:
                 return DeploymentRefused(exc.user_message, code_of(exc))
             raise
         if not intent.uncertain:
-            await visit.send(StatusNoted(word(status.status) or "unknown"))
+            await visit.send(StatusNoted(before))
         elif not api.honours_idempotency:
             return OutcomeUnknown("interrupted while the deployment was being asked for")
         call = partial(api.deploy, context.tenant_id, context.image)
@@ -153,6 +159,19 @@ class _Deployment:
         if answer.status == "failed":
             return DeploymentFailed("the server answered that the deployment failed")
         return DeploymentAccepted(word(answer.status), address(answer.app_url))
+
+    async def _word_before(self, api: CloudApiClient, tenant: str) -> str:
+        """The status's word, heard as often in a row as it takes to decide by it what became of a lost answer.
+
+        Where replicas do not agree it is unknown, and a lost answer is a question.
+        """
+        row, ask = InARow(), partial(api.tenant_status, tenant)
+        for _ in range(MOST_NOTED):
+            said = word((await ask_firmly(self.timing, ask)).status) or UNKNOWN
+            if api.honours_idempotency or row.count(said) >= IN_A_ROW:  # any answer tells whether keys are honoured
+                return said
+            await trio.sleep(self.timing.poll_seconds)
+        return UNKNOWN
 
     async def find_out(self, visit: DeploymentVisit) -> Event:
         problem = visit.context.problem
@@ -169,24 +188,24 @@ class _Deployment:
             status = word((await api.tenant_status(context.tenant_id)).status)
             return RolloutSeen(status) if shows_rollout(context.before, status) else None
 
-        return await Asking(visit, self.timing, ask).until_ended()
+        return await Asking(visit, self.timing, ask, needed=NEEDED, refusable=False).until_ended()
 
     async def poll_status(self, visit: DeploymentVisit) -> Event:
         return await self._asking(visit, await self._client(visit)).until_ended()
 
     async def ask_once_more(self, visit: DeploymentVisit) -> Event:
         api = await self._client(visit)
-        for left in reversed(range(IN_A_ROW)):
+        row = InARow()
+        while True:
             try:
                 event = status_meaning(await api.tenant_status(visit.context.tenant_id))
             except WEATHER as exc:
                 return StillWorking(exc.user_message)
             if not isinstance(event, Deployed):
                 return StillWorking(words_of(event))
-            if not left:
+            if row.count(Deployed) >= IN_A_ROW:
                 return event
             await trio.sleep(self.timing.poll_seconds)
-        raise AssertionError("unreachable")
 
     def _asking(self, visit: DeploymentVisit, api: CloudApiClient) -> Asking:
         async def ask() -> Event:

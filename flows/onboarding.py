@@ -6,16 +6,14 @@ The table is `machines/onboarding.py`; `all_programs` is what an engine needs to
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import msgspec
-
+from ..base.remedies import Remedy
 from ..engine.engine import Engine
 from ..engine.flow import Flow
 from ..engine.machine.parts import Context, Event
 from ..engine.visit import Program, Visit
-from ..errors import CredentialsCorrupted, NotAuthenticated
+from ..errors import CredentialsCorrupted, NotAuthenticated, StillPending
 from ..machines.checkout import CheckoutContext
 from ..machines.login import LoginContext
 from ..machines.onboarding import (
@@ -35,13 +33,14 @@ from ..machines.onboarding import (
 )
 from ..machines.parts.progress import INFRASTRUCTURE, READY, WaitResumed
 from ..machines.provisioning import ProvisioningContext
-from .checkout import checkout_program, order_in_doubt, tenant_failed
+from .checkout import checkout_program, find_plan
 from .deployment import deployment_program
 from .login import login_program
 from .outside import Api, Person
 from .provisioning import provisioning_program
 from .services import Services
-from .steps.earlier import earlier_order, journaled_tenants, paid_tenant, stored_tenants
+from .steps.doubt import order_in_doubt, tenant_failed
+from .steps.paid import paid_tenants
 
 OnboardingVisit = Visit[OnboardingContext]
 C = TypeVar("C", bound=Context)
@@ -60,7 +59,7 @@ def onboarding_program(
     provisioning: Program[ProvisioningContext],
 ) -> Program[OnboardingContext]:
     """The onboarding machine with its activities."""
-    doing = _Onboarding(services.cloud_api, services.person, services.paths.tenants, login, checkout, provisioning)
+    doing = _Onboarding(services.cloud_api, services.person, login, checkout, provisioning)
     return Program(
         ONBOARDING,
         {
@@ -77,30 +76,10 @@ def onboarding_program(
 async def start_onboarding(engine: Engine, context: OnboardingContext) -> Flow:
     """Start an onboarding, or resume the unfinished one for the same API, plan and region.
 
-    A new one continues with the tenant that the last one has paid for, unless that tenant was removed since.
+    A new one continues with the tenant of this plan and region that the account has paid for, if there is one.
     """
     key = f"{context.api_url}|{context.plan}|{context.region}"
-    return await engine.start(ONBOARDING, _with_history(engine, context), key=key)
-
-
-def _with_history(engine: Engine, context: OnboardingContext) -> OnboardingContext:
-    order = context.api_url, context.plan, context.region
-    known = tuple(sorted({*context.known_tenants, *journaled_tenants(engine, context.api_url)}))
-    changed = msgspec.structs.replace(context, known_tenants=known)
-    if (paid := paid_tenant(engine, *order)) is not None:
-        changed = msgspec.structs.replace(
-            changed,
-            tenant_id=paid.tenant,
-            tenant_name=paid.tenant_name,
-            tenant_was_ready=paid.was_ready,
-            tenant_owner=paid.owner,
-            needs_deploy=paid.needs_deploy,
-        )
-    if (earlier := earlier_order(engine, *order)) is None:
-        return changed
-    return msgspec.structs.replace(
-        changed, earlier_flow=earlier.flow, earlier_session=earlier.session, earlier_tenants=earlier.tenants
-    )
+    return await engine.start(ONBOARDING, context, key=key)
 
 
 class _Onboarding:
@@ -108,14 +87,12 @@ class _Onboarding:
         self,
         api: Api,
         person: Person,
-        tenants: Path,
         login: Program[LoginContext],
         checkout: Program[CheckoutContext],
         provisioning: Program[ProvisioningContext],
     ) -> None:
         self.api = api
         self.person = person
-        self.tenants = tenants
         self.login = login
         self.checkout = checkout
         self.provisioning = provisioning
@@ -126,10 +103,20 @@ class _Onboarding:
             me = await api.me()
         except (NotAuthenticated, CredentialsCorrupted) as exc:
             return CredentialsMissing(exc.user_message)
-        return CredentialsFound(me.user.email, self._is_stored(visit))
+        return CredentialsFound(me.user.email, *await self._paid_tenant(visit, me.user.email))
 
-    def _is_stored(self, visit: OnboardingVisit) -> bool:
-        return visit.context.tenant_id in stored_tenants(self.tenants)
+    async def _paid_tenant(self, visit: OnboardingVisit, account: str) -> tuple[str, str, bool]:
+        """The tenant to continue with, its name, and whether it waits for an image; no tenant when none is paid for."""
+        api, wanted = await self.api.as_user(visit.context.api_url), visit.context.plan
+        paid = await paid_tenants(visit, account)
+        if not all(each.account for each in paid):  # by an older version: it counts when the API lists it
+            listed = {tenant.id for tenant in (await api.me()).tenants}
+            paid = [each for each in paid if each.account or each.tenant in listed]
+        found = next((each for each in paid if each.plan == wanted), None)
+        if found is None and any(each.price_id for each in paid):  # ordered under another name of the plan, perhaps
+            plan = find_plan(await api.plans(), wanted)
+            found = next((each for each in paid if plan is not None and each.price_id == plan.paddle_price_id), None)
+        return ("", "", False) if found is None else (found.tenant, found.tenant_name, found.needs_deploy)
 
     async def log_in(self, visit: OnboardingVisit) -> Event:
         asked = visit.context
@@ -140,9 +127,10 @@ class _Onboarding:
             timeout=asked.login_timeout,
             bound=asked.bound,
         )
-        return await _run(
-            visit, self.login, context, lambda found: LoginSucceeded(found["user_email"], self._is_stored(visit))
-        )
+        event = await _run(visit, self.login, context, lambda found: LoginSucceeded(found["user_email"]))
+        if not isinstance(event, LoginSucceeded):
+            return event
+        return LoginSucceeded(event.user_email, *await self._paid_tenant(visit, event.user_email))
 
     async def check_out(self, visit: OnboardingVisit) -> Event:
         asked = visit.context
@@ -156,9 +144,6 @@ class _Onboarding:
             bound=asked.bound,
             tenant_timeout=asked.tenant_timeout,
             known_tenants=asked.known_tenants,
-            earlier_flow=asked.earlier_flow,
-            earlier_session=asked.earlier_session,
-            earlier_tenants=asked.earlier_tenants,
         )
         return await _run(
             visit,
@@ -184,9 +169,9 @@ class _Onboarding:
             StillPending: On the first visit.
         """
         context = visit.context
-        if not visit.resumed:
-            raise tenant_failed(context.problem, context.tenant_id)
         gone = context.problem_code.rpartition(".")[2] in _GONE
+        if not visit.resumed:
+            raise _tenant_gone(context) if gone else tenant_failed(context.problem, context.tenant_id)
         if gone and self.person.confirm is not None:
             question = f"The API no longer has the paid tenant {context.tenant_id}. Buy another one?"
             if await self.person.confirm(question):
@@ -229,6 +214,14 @@ _GONE: Final = frozenset({"tenant_not_found", "not_found", "gone"})
 """The API's codes for a tenant that is not there."""
 
 
+def _tenant_gone(context: OnboardingContext) -> StillPending:
+    return StillPending(
+        f"{context.problem}: the API does not have the tenant {context.tenant_id}, which is paid for",
+        hint="Resume the flow where a person can decide whether another one is bought, or cancel it.",
+        remedy=Remedy("answer_or_cancel"),
+    )
+
+
 async def _run(
     visit: OnboardingVisit, child: Program[C], context: C, succeeded: Callable[[Mapping[str, Any]], Event]
 ) -> Event:
@@ -238,6 +231,5 @@ async def _run(
         return succeeded(outcome.result)
     session = str(outcome.result.get("checkout_session_id") or "")
     if session and outcome.verdict != "cancelled":
-        tenants = msgspec.convert(outcome.result.get("known_tenants", ()), tuple[str, ...])
-        return OrderLeftOpen(f"{outcome.machine}: {outcome.problem}", outcome.flow, session, tenants)
+        return OrderLeftOpen(f"{outcome.machine}: {outcome.problem}")
     return _ENDS.get(outcome.state, ChildFailed)(outcome.machine, outcome.problem, outcome.code)

@@ -269,7 +269,7 @@ def _placed(services: Services, checkout: CheckoutResponse, nonce: str | None) -
 
     async def take_order(visit: Visit[CheckoutContext]) -> Event:
         api = await services.cloud_api.as_user(visit.context.api_url)
-        known = tuple(sorted({*await listed_tenants(api), *stored_tenants(services.paths.tenants)}))
+        known = tuple(sorted({*await listed_tenants(api, await api.me()), *stored_tenants(services.paths.tenants)}))
         return OrderValidated("", "", known, free_port(visit.context.port), await visit.keep("nonce", nonce or ""))
 
     async def take_checkout(visit: Visit[CheckoutContext]) -> Event:

@@ -52,9 +52,10 @@ from ..machines.provisioning import (
 )
 from .outside import Api, Timing
 from .services import Services
-from .steps.asking import IN_A_ROW, WEATHER, Needed, stand_by, words_of
+from .steps.asking import WEATHER, Needed, stand_by, words_of
+from .steps.counting import IN_A_ROW
 from .steps.following import follow
-from .steps.source import Agreed, Source, decode
+from .steps.source import Agreed, Source, decode, id_of
 
 logger = get_logger(__name__)
 
@@ -144,7 +145,7 @@ class _TenantBeingBuilt(Source[ProvisioningContext]):
         if event.tenant_id not in {"", self.context.tenant_id}:
             named = word(event.tenant_id)
             return [ForeignEventDropped(named, f"an event of the stream names the tenant {named}; it was dropped")]
-        return [reported(self.context, event.event_type, event.message or "", "stream", word(sse.id))]
+        return [reported(self.context, event.event_type, event.message or "", "stream", id_of(sse))]
 
     @override
     async def ask(self) -> Event:
@@ -186,7 +187,7 @@ class _Provisioning:
         # Fetched before an interruption: the server may give them only once.
         fetched = visit.resumed and await visit.holds(reference)
         api = await self._client(visit)
-        reason, refused = f"{context.api_url} did not answer within {SECRETS_SECONDS:g} s", 0
+        reason, refused, named = f"{context.api_url} did not answer within {SECRETS_SECONDS:g} s", 0, False
         with trio.move_on_after(SECRETS_SECONDS):
             while True:
                 try:
@@ -194,6 +195,7 @@ class _Provisioning:
                     app_url = address(status.app_url)
                     if fetched:
                         return SecretsFetched(reference, app_url)
+                    named = named or status.secrets_url is not None
                     if status.secrets_url is not None:
                         secrets = await api.tenant_secrets(status.secrets_url)
                         kept = await visit.keep(SECRETS, msgspec.json.encode(secrets).decode())
@@ -210,7 +212,9 @@ class _Provisioning:
                     if refused >= IN_A_ROW:
                         return SecretsNotFetched(reason)
                 await trio.sleep(self.timing.poll_seconds)
-        return SecretsFetched("", context.app_url) if context.until != READY else SecretsNotFetched(reason)
+        # A tenant that waits for its first image may have none; one that was named and not had is missing.
+        none_yet = context.until != READY and not named
+        return SecretsFetched("", context.app_url) if none_yet else SecretsNotFetched(reason)
 
     async def open_database(self, visit: ProvisioningVisit) -> Event:
         api = await self._client(visit)

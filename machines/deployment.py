@@ -16,7 +16,9 @@ there is believed, every other word means that it was accepted.
 
 The status's word is noted right before the deployment is asked for, and journaled: nothing that was noted means that
 nothing was asked for. It also tells what became of a deployment whose answer was lost: another word than the noted one,
-where the server was at rest, shows that it has begun.
+where the server was at rest, shows that it has begun. Since one replica may be behind, the word is noted when it was
+answered three times in a row (where keys are not honoured; else nothing hangs on it), and the other word, too, counts
+when it came three times in a row. What a status refuses then shows nothing: a person decides.
 
 When the time is up the server is asked one last time, and a deployment that is still under way is not given up: as in
 provisioning, the flow waits in `overdue` until a person resumes it.
@@ -203,7 +205,6 @@ DEPLOYMENT: Final = Machine(
         on(OutcomeUnknown, "deploying", "outcome_unknown", update=explained),
         on(StatusNotAnswered, "outcome_unknown", STAY),
         on(RolloutSeen, "outcome_unknown", "rolling_out", update=_begun),
-        on(AccessRefused, "outcome_unknown", "deployment_failed", update=refuse_access),
         on(RepeatConfirmed, "outcome_unknown", "deploying", update=_asked_again),
         on(RepeatDeclined, "outcome_unknown", "cancelled", update=_not_repeated),
         on(StepObserved, "rolling_out", STAY, update=observe),

@@ -7,10 +7,10 @@ remembers what each handed out. A child's id follows from its parent's, so a res
 started instead of starting another. Login is skipped when the stored credentials are still accepted by the API.
 
 Once a tenant is paid for, onboarding continues with that tenant, whatever fails: it never goes back to the checkout by
-itself. A provisioning that ends badly pauses it (`tenant_unready`); resumed, it provisions the same tenant again. An
-onboarding that starts after another one of the same plan and region has paid for a tenant begins with that tenant, too,
-unless another account has logged in meanwhile or a tenant that was brought to its end is no longer stored here: it was
-removed. Otherwise only a person can decide to buy another tenant (`TenantGivenUp`).
+itself. A provisioning that ends badly pauses it (`tenant_unready`); resumed, it provisions the same tenant again. A new
+onboarding continues with the newest tenant of the same plan and region that the account has paid for, whichever command
+bought it. No file on this computer decides whether that tenant still exists: when the API answers several times in a
+row that it does not, a person is asked, and only a person can decide to buy another one (`TenantGivenUp`).
 
 A checkout of an older version may have ended without success after its payment page was shown. That pauses the
 onboarding as well (`order_in_doubt`), and the next checkout looks at what became of it.
@@ -39,9 +39,7 @@ class OnboardingContext(Context, frozen=True, kw_only=True):
 
     Attributes:
         known_tenants: Tenants that were there before.
-        tenant_was_ready: The tenant that an earlier onboarding has paid for was ready then.
-        tenant_owner: The account that paid for it.
-        earlier_flow: An earlier order of the same kind that did not end well; the others are what is known of it.
+        given_up: Tenants that were paid for and that a person gave up for another one.
         secrets_missing: The tenant is stored without its secrets.
     """
 
@@ -65,22 +63,20 @@ class OnboardingContext(Context, frozen=True, kw_only=True):
     warning: str = ""
     secrets_missing: bool = False
     tenants_path: str = ""
-    tenant_was_ready: bool = False
-    tenant_owner: str = ""
     known_tenants: tuple[str, ...] = ()
-    earlier_flow: str = ""
-    earlier_session: str = ""
-    earlier_tenants: tuple[str, ...] = ()
+    given_up: tuple[str, ...] = ()
 
 
 class CredentialsFound(Event, frozen=True):
     """There are stored credentials and the API accepts them.
 
-    `tenant_stored` tells whether the tenant of an earlier onboarding is still stored here.
+    `tenant_id` is the tenant that this account has paid for already, if there is one.
     """
 
     user_email: str
-    tenant_stored: bool = True
+    tenant_id: str = ""
+    tenant_name: str = ""
+    needs_deploy: bool = False
 
 
 class CredentialsMissing(Event, frozen=True):
@@ -90,10 +86,12 @@ class CredentialsMissing(Event, frozen=True):
 
 
 class LoginSucceeded(Event, frozen=True):
-    """The login ended well; `tenant_stored` as in `CredentialsFound`."""
+    """The login ended well; the tenant as in `CredentialsFound`."""
 
     user_email: str
-    tenant_stored: bool = True
+    tenant_id: str = ""
+    tenant_name: str = ""
+    needs_deploy: bool = False
 
 
 class CheckoutSucceeded(Event, frozen=True):
@@ -119,9 +117,6 @@ class OrderLeftOpen(Event, frozen=True):
     """The checkout ended without success after its payment page was shown: it may be paid all the same."""
 
     problem: str
-    flow: str
-    session: str
-    tenants: tuple[str, ...]
 
 
 class TenantGivenUp(Event, frozen=True):
@@ -160,16 +155,19 @@ class ChildCancelled(Event, frozen=True):
     code: str = ""
 
 
-def tenant_is_paid_for(context: OnboardingContext, event: CredentialsFound | LoginSucceeded) -> bool:
-    """An earlier onboarding of this account has paid for a tenant, which was not removed since."""
-    removed = context.tenant_was_ready and not event.tenant_stored
-    return context.tenant_id != "" and context.tenant_owner in {"", event.user_email} and not removed
+def a_tenant_is_paid_for(_context: OnboardingContext, event: CredentialsFound | LoginSucceeded) -> bool:
+    """The account has paid for a tenant of this plan and region already."""
+    return event.tenant_id != ""
 
 
 def _known(context: OnboardingContext, event: CredentialsFound | LoginSucceeded) -> OnboardingContext:
-    if not tenant_is_paid_for(context, event):
-        context = msgspec.structs.replace(context, tenant_id="", tenant_name="", needs_deploy=False)
-    return msgspec.structs.replace(context, user_email=event.user_email)
+    return msgspec.structs.replace(
+        context,
+        user_email=event.user_email,
+        tenant_id=event.tenant_id,
+        tenant_name=event.tenant_name,
+        needs_deploy=event.needs_deploy,
+    )
 
 
 def _paid(context: OnboardingContext, event: CheckoutSucceeded) -> OnboardingContext:
@@ -193,19 +191,19 @@ def _ready(context: OnboardingContext, event: ProvisioningSucceeded) -> Onboardi
 
 
 def _left_open(context: OnboardingContext, event: OrderLeftOpen) -> OnboardingContext:
-    return msgspec.structs.replace(
-        context,
-        problem=event.problem,
-        earlier_flow=event.flow,
-        earlier_session=event.session,
-        earlier_tenants=event.tenants,
-    )
+    return msgspec.structs.replace(context, problem=event.problem)
 
 
 def _given_up(context: OnboardingContext, _event: TenantGivenUp) -> OnboardingContext:
-    known = tuple(sorted({*context.known_tenants, context.tenant_id}))
     return msgspec.structs.replace(
-        context, known_tenants=known, tenant_id="", tenant_name="", needs_deploy=False, problem="", problem_code=""
+        context,
+        known_tenants=tuple(sorted({*context.known_tenants, context.tenant_id})),
+        given_up=tuple(sorted({*context.given_up, context.tenant_id})),
+        tenant_id="",
+        tenant_name="",
+        needs_deploy=False,
+        problem="",
+        problem_code="",
     )
 
 
@@ -250,10 +248,10 @@ ONBOARDING: Final = Machine(
         State("cancelled", "it was cancelled", verdict=Verdict.CANCELLED),
     ],
     rows=[
-        on(CredentialsFound, "checking_credentials", "provisioning", when=tenant_is_paid_for, update=_known),
+        on(CredentialsFound, "checking_credentials", "provisioning", when=a_tenant_is_paid_for, update=_known),
         on(CredentialsFound, "checking_credentials", "checking_out", update=_known),
         on(CredentialsMissing, "checking_credentials", "logging_in"),
-        on(LoginSucceeded, "logging_in", "provisioning", when=tenant_is_paid_for, update=_known),
+        on(LoginSucceeded, "logging_in", "provisioning", when=a_tenant_is_paid_for, update=_known),
         on(LoginSucceeded, "logging_in", "checking_out", update=_known),
         on(ChildRefused, "logging_in", "denied", update=_explained),
         on(ChildTimedOut, "logging_in", "timed_out", update=_explained),

@@ -7,6 +7,11 @@ status, side by side (`parts/progress.py`). The stream tells progress. Whether t
 is the status call's word alone: what the stream says about the end is recorded (`EndReported`) and asked about, and a
 failure or refusal counts when it was answered several times in a row (`flows/steps/asking.py`).
 
+One step is the stream's word: that a tenant which waits for its first image is as far as it can come without one
+(`until="infrastructure_ready"`). A status may have no other word for that than "still working", so the report counts
+when the status answers so several times in a row after it; "failed", a refusal and silence are no agreement. What hangs
+on it is little: the tenant is stored as one that nothing was deployed to.
+
 When the time is up the server is asked one last time (`asking_once_more`): a laptop that was asleep through the
 deadline must not lose a tenant that has been ready for an hour. Whatever that leaves open is not given up, because it
 is paid for: the flow waits in `overdue` until a person resumes or cancels it.

@@ -11,7 +11,7 @@ raises, that returns what is no event of the machine or none that the state take
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ParamSpec, TypeVar
 
@@ -20,6 +20,7 @@ import trio
 
 from ..engine.errors import EffectUncertain, UnexpectedFailure, VaultMissing
 from ..engine.history import Outcome
+from ..engine.journal.records import FlowRow
 from ..engine.journal.vault import PREFIX
 from ..engine.machine.machine import Machine
 from ..engine.machine.parts import Context, Event, ResumePolicy
@@ -87,6 +88,10 @@ class _Table:
         """The context after the last event."""
         return self.context
 
+    def current_state(self) -> str:
+        """The state after the last event."""
+        return self.to or self.state
+
     async def deliver(self, event: Event, incarnation: int) -> bool:
         """Take a step of the table; False when it was left before."""
         await trio.lowlevel.checkpoint()
@@ -151,6 +156,11 @@ class _Table:
     async def holds(self, reference: str) -> bool:
         """Whether it is in memory."""
         return reference.startswith(PREFIX) and reference.removeprefix(PREFIX) in self.secrets
+
+    async def newest(self, machine: str, limit: int) -> Sequence[FlowRow]:
+        """There are no other flows."""
+        found: list[FlowRow] = []
+        return found[:limit] if machine else found
 
     async def on_disk(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """At once."""

@@ -41,9 +41,9 @@ class Watched:
         self._journal = journal
         self._root = root
         self._seen: dict[str, int] = {}
-        self._newest = ""
+        self._newest = 0
         if root is None:
-            self._newest = next((row.id for row in journal.flows(limit=1)), "")
+            self._newest = journal.newest()
             self._seen = {row.id: row.seq for row in self._unfinished()}
 
     def news(self) -> list[Change]:
@@ -68,9 +68,9 @@ class Watched:
             return
         rows = {row.id: row for row in self._unfinished()}
         # What began and ended between two looks, and what has ended since the last one.
-        new = [row for row in self._journal.flows(limit=NEWEST) if row.id > self._newest]
-        rows |= {row.id: row for row in new}
-        self._newest = max([self._newest, *(row.id for row in new)])
+        newest = self._journal.newest()
+        rows |= {row.id: row for row in self._journal.flows(after=self._newest, limit=NEWEST)}
+        self._newest = newest
         for flow in self._seen.keys() - rows.keys():
             if (row := self._journal.flow(flow)) is not None:
                 rows[flow] = row

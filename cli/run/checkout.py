@@ -11,8 +11,8 @@ from ..shared.names import CLI
 from ..shared.options import NoBrowser, PlanOption, Region, Unbound, port_option, seconds_option, warn_unbound
 from ..shared.settings import settings_of
 
-OPTIONS = {"timeout": "--timeout", "bound": "--unbound-callback"}
-"""The fields of the flow's context that never change, and the options that set them."""
+OPTIONS = {"timeout": "--timeout", "bound": "--unbound-callback", "port": "--port"}
+"""The fields of the flow's context that never change once they are set, and the options that set them."""
 
 
 def checkout(

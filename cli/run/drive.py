@@ -36,6 +36,9 @@ from ..shared.signals import until_interrupted
 TICK_SECONDS = 0.125
 NO_PASTE = "\nThe input has ended, so no address can be pasted. Still waiting for a browser on this computer."
 
+Notes = Callable[[Flow, Change], Sequence[str]]
+"""What else there is to say about a change of a flow."""
+
 Begin = Callable[[Engine], Awaitable[Flow]]
 """Starts or resumes a flow."""
 
@@ -81,7 +84,9 @@ def code_of(outcome: Outcome, family: Sequence[FlowRow]) -> int:
     return EXIT_REFUSED if outcome.state in {"denied", "declined"} else EXIT_FAILED
 
 
-def drive(settings: Settings, begin: Begin, *, no_browser: bool = False, paste: bool = False) -> int:
+def drive(
+    settings: Settings, begin: Begin, *, no_browser: bool = False, paste: bool = False, notes: Notes | None = None
+) -> int:
     """Run a flow to its end, or to a signal, and show its progress and result.
 
     Args:
@@ -89,6 +94,7 @@ def drive(settings: Settings, begin: Begin, *, no_browser: bool = False, paste: 
         begin: Starts or resumes the flow.
         no_browser: Only show addresses.
         paste: Also read the address that a browser on another computer was redirected to from stdin.
+        notes: What else to say about a change.
 
     Returns:
         The exit code.
@@ -100,7 +106,7 @@ def drive(settings: Settings, begin: Begin, *, no_browser: bool = False, paste: 
 
             async def work() -> None:
                 browser = None if no_browser or paste else open_browser
-                await run_flow(settings, begin, shown, end, browser=browser, paste=paste)
+                await run_flow(settings, begin, shown, end, browser=browser, paste=paste, notes=notes)
 
             await until_interrupted(work)
             tell_end(settings, shown, end)
@@ -137,6 +143,7 @@ async def run_flow(
     poll_seconds: float = 2.0,
     backoff: Backoff | None = None,
     until: Callable[[Change], bool] | None = None,
+    notes: Notes | None = None,
 ) -> None:
     """Open an engine, run one flow in it, and put the result into `end`.
 
@@ -150,6 +157,7 @@ async def run_flow(
         poll_seconds: Seconds between two requests for a tenant's status.
         backoff: Delays between attempts to reopen a lost stream; None for the default.
         until: Stop, as a signal would, after the first change for which this returns true.
+        notes: What else to say about a change.
     """
 
     async def confirm(question: str) -> bool:
@@ -177,7 +185,7 @@ async def run_flow(
     try:
         with scope:
             async with services, open_engine(settings.paths, all_programs(services)) as engine:
-                await _run_in(engine, begin, shown, end, scope, until)
+                await _run_in(engine, begin, shown, end, scope, until, notes)
     except CloudError as exc:
         end.error = exc
 
@@ -189,11 +197,15 @@ async def _run_in(
     end: End,
     scope: trio.CancelScope,
     until: Callable[[Change], bool] | None,
+    notes: Notes | None,
 ) -> None:
     flow: Flow | None = None
 
     def tell(change: Change) -> None:
         shown.change(change)
+        if flow is not None and notes is not None:
+            for text in notes(flow, change):
+                shown.note(text)
         if until is not None and until(change):
             scope.cancel()
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Awaitable, Callable, Mapping
-from typing import NoReturn, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, NoReturn, TypeVar
 
 import typer
 
 from ...engine.engine import Engine
 from ...engine.flow import Flow
+from ...engine.history import Change
 from ...engine.machine.parts import Context
-from ...machines.onboarding import OnboardingContext
+from ...machines.onboarding import CredentialsFound, LoginSucceeded, OnboardingContext
 from ..screen.terminal import clean, say
 from ..shared.settings import Settings
 from .drive import drive
 
 C = TypeVar("C", bound=Context)
+
+CONTINUES: Final = frozenset({CredentialsFound.__name__, LoginSucceeded.__name__})
+"""The events that lead an onboarding to a tenant without a checkout."""
 
 
 def start(
@@ -45,10 +49,12 @@ def start(
     async def begin(engine: Engine) -> Flow:
         flow = await starting(engine, wanted)
         _mention_options_left_out(settings, flow, wanted, options)
-        _mention_paid_tenant(settings, flow, wanted)
         return flow
 
-    raise typer.Exit(drive(settings, begin, no_browser=no_browser, paste=paste))
+    def notes(flow: Flow, change: Change) -> Sequence[str]:
+        return _paid_tenant(settings, flow, change)
+
+    raise typer.Exit(drive(settings, begin, no_browser=no_browser, paste=paste, notes=notes))
 
 
 def _mention_options_left_out(settings: Settings, flow: Flow, wanted: Context, options: Mapping[str, str]) -> None:
@@ -58,17 +64,28 @@ def _mention_options_left_out(settings: Settings, flow: Flow, wanted: Context, o
     left_out = [
         option
         for field, option in options.items()
-        if option in typed and getattr(context, field) != getattr(wanted, field)
+        if option in typed and getattr(context, field) != getattr(wanted, field) and not _any_port(field, wanted)
     ]
     if left_out:
         say(f"This flow goes on as it was started; these options do not apply to it: {', '.join(left_out)}.")
         say(f"To use them, cancel the flow, then run this command again: {settings.command(f'flows cancel {flow.id}')}")
 
 
-def _mention_paid_tenant(settings: Settings, flow: Flow, wanted: Context) -> None:
-    """Name the tenant that an earlier command has paid for, and with which this one continues."""
+def _any_port(field: str, wanted: Context) -> bool:
+    """Whether any port is wanted: then the one the flow has is right."""
+    return field.endswith("port") and getattr(wanted, field) == 0
+
+
+def _paid_tenant(settings: Settings, flow: Flow, change: Change) -> Sequence[str]:
+    """What to say where a command continues with a tenant that was paid for earlier: its name, how to buy another."""
     context = flow.context
-    if isinstance(context, OnboardingContext) and isinstance(wanted, OnboardingContext) and context.tenant_id:
-        say(f"Continuing with the tenant {clean(context.tenant_id)}, which is paid for.")
-        order = f"checkout --plan {shlex.quote(wanted.plan)} --region {shlex.quote(wanted.region)}"
-        say(f"To buy another one: {settings.command(order)}")
+    continues = change.kind == "resumed" or change.event in CONTINUES
+    if change.flow != flow.id or not continues or change.to_state != "provisioning":
+        return ()
+    if not isinstance(context, OnboardingContext):
+        return ()
+    order = f"checkout --plan {shlex.quote(context.plan)} --region {shlex.quote(context.region)}"
+    return (
+        f"Continuing with the tenant {clean(context.tenant_id)}, which is paid for.",
+        f"To buy another one: {settings.command(order)}",
+    )

@@ -53,6 +53,10 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "pay_or_cancel": (
         "Check again, and pay on the same page: [[flows resume {flow}]]. To give the order up: [[flows cancel {flow}]]"
     ),
+    "settle_earlier_order": (
+        "Continue that order: [[flows resume {flow}]]. To give it up: [[flows cancel {flow}]]. "
+        "Then run this command again."
+    ),
     "retry_tenant": "Retry it: [[tenants retry {tenant}]]. Then resume the flow; it continues with this tenant.",
     "see_traceback": "The flow is kept: `[[flows resume]]`. Run with -v --log-file FILE to see the traceback.",
     "add_program": "Open the engine with it, or end the flow: [[flows cancel {flow}]]",

@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     from ...flows.outside import OpenBrowser
     from ..run.drive import End, Presenter
 
-FAULT = "drop-stream:after=3,outage=3,path=/tenants/"
-"""The outage is long enough to be shown (`steady.py`)."""
+FAULTS = (
+    "foreign-event:after=1,path=/tenants/,says=provisioning_failed",
+    "drop-stream:after=2,outage=3,path=/tenants/",
+)
+"""The stream tells of another tenant's failure, which is dropped, and breaks; the outage is long enough to be shown
+(`steady.py`)."""
 STEP_SECONDS = 0.6
 LONGEST_BACKOFF = 0.5
 """Seconds; short, so that the stream is surely back before the tenant is ready."""
@@ -38,8 +42,8 @@ def demo(
 ) -> None:
     """Show the whole story on a local cloud.
 
-    Login, payment, an event stream that drops, a tenant stored. Needs no account, no money and no network; your own
-    credentials are not touched.
+    Login, payment, an event stream that names another tenant and then drops, a tenant stored. Needs no account, no
+    money and no network; your own credentials are not touched.
     """
     settings = settings_of(context)
     settings = in_own_directory(settings)
@@ -105,8 +109,8 @@ async def _run_demo(settings: Settings, shown: Presenter, end: End, *, browser: 
     from ...sandbox import serve_sandbox
     from ..run.drive import run_flow
 
-    async with serve_sandbox(faults=[FAULT], step_seconds=STEP_SECONDS) as cloud, trio.open_nursery() as people:
-        shown.note(f"A local cloud runs at {cloud.url}; its event stream will drop once.")
+    async with serve_sandbox(faults=FAULTS, step_seconds=STEP_SECONDS) as cloud, trio.open_nursery() as people:
+        shown.note(f"A local cloud runs at {cloud.url}; its event stream will name another tenant once, and drop once.")
         wanted = OnboardingContext(
             api_url=cloud.url, plan="plan_sandbox_starter", region="iad", login_port=0, checkout_port=0
         )

@@ -32,6 +32,7 @@ from .file import COMPANIONS, companion
 from .housekeeping import connected
 from .journal import Journal
 from .records import APPLICATION_ID, SCHEMA_VERSION
+from .schema import make_another
 from .vault import VaultFiles, file_name
 
 logger = get_logger(__name__)
@@ -164,14 +165,14 @@ def restore(paths: Places, source: Path, secrets: Path | None = None) -> Restore
             with contextlib.closing(_reading(source)) as original:
                 _refuse_strange(original, source)
                 found = _copy(original, fresh)
-            unfinished = _let_go(fresh) if found == "ok" else []
+            unfinished, identity = _let_go(fresh) if found == "ok" else ([], None)
         except sqlite3.OperationalError as exc:
             raise JournalError(f"cannot restore {source} to {paths.journal}: {exc}") from exc
         except sqlite3.DatabaseError as exc:
             raise JournalCorrupted(f"cannot restore {source}: {exc}", hint=_ANOTHER) from exc
         if found != "ok":
             raise JournalCorrupted(f"cannot restore {source}: it is damaged: {found}", hint=_ANOTHER)
-        vault, flows = VaultFiles(paths.vault), [flow for flow in unfinished if saved.get(flow)]
+        vault, flows = VaultFiles(paths.vault, identity), [flow for flow in unfinished if saved.get(flow)]
         for flow in flows:
             vault.restore(flow, saved[flow])
     return Restored(unfinished=len(unfinished), flows=len(flows))
@@ -219,6 +220,7 @@ def _copy(source: sqlite3.Connection, fresh: Path) -> str:
     """Copy a whole journal into an empty file; what SQLite's check finds wrong with the copy, or `ok`."""
     with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as copy:
         source.backup(copy)  # in one step: one moment, and in WAL mode no writer waits for it
+        make_another(copy)
         # One file, with nothing beside it that could be forgotten when it is moved.
         copy.execute("PRAGMA journal_mode = DELETE")
         return str(copy.execute("PRAGMA quick_check").fetchone()[0])
@@ -238,12 +240,14 @@ def _refuse_strange(original: sqlite3.Connection, source: Path) -> None:
         raise JournalTooNew(f"cannot restore {source}: its schema is {version}; this program knows {SCHEMA_VERSION}")
 
 
-def _let_go(journal: Path) -> list[str]:
-    """The unfinished flows of a copy, which nobody drives any more."""
+def _let_go(journal: Path) -> tuple[list[str], str | None]:
+    """The unfinished flows of a copy, which nobody drives any more, and its identity, where it has one."""
     with contextlib.closing(sqlite3.connect(journal, isolation_level=None)) as copy:
         copy.execute("PRAGMA synchronous = FULL")
         copy.execute("UPDATE flows SET owner = NULL WHERE owner IS NOT NULL AND status <> 'ended'")
-        return [row[0] for row in copy.execute(_UNFINISHED)]
+        has_one = copy.execute("SELECT 1 FROM sqlite_schema WHERE name = 'identity'").fetchone() is not None
+        found = copy.execute("SELECT id FROM identity").fetchone() if has_one else None
+        return [row[0] for row in copy.execute(_UNFINISHED)], None if found is None else str(found[0])
 
 
 def _unfinished(journal: Path) -> list[str]:

@@ -269,7 +269,7 @@ def _check_flows(path: Path, *, thorough: bool) -> None:
 # A log holds what was written recently: the unfinished flows, and the newest; and of each its last records.
 _LATELY: Final = """
 WITH lately AS (SELECT id, seq, status FROM {0}.flows WHERE status <> 'ended'
-    UNION SELECT * FROM (SELECT id, seq, status FROM {0}.flows ORDER BY id DESC LIMIT 1000))
+    UNION SELECT * FROM (SELECT id, seq, status FROM {0}.flows ORDER BY rowid DESC LIMIT 1000))
 """
 _MISCOUNTED: Final = """
 SELECT id, lately.seq, max(lately.seq - :checked, 0)

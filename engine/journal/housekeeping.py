@@ -24,6 +24,7 @@ from ...base.moments import moment_text
 from .file import LOG, companion
 from .journal import BUSY_SECONDS, Journal
 from .owners import anybody_drives
+from .reading import MAX_SEQ
 from .vault import VaultFiles, file_name
 
 BATCH: Final = 50
@@ -40,9 +41,10 @@ WITH RECURSIVE tree (root, id, status) AS (
 )
 SELECT root, id, status FROM tree
 """
-_KEPT: Final = "SELECT id FROM flows WHERE parent IS NULL AND status = 'ended' ORDER BY id DESC LIMIT 1 OFFSET ?"
+_KEPT: Final = "SELECT rowid FROM flows WHERE parent IS NULL AND status = 'ended' ORDER BY rowid DESC LIMIT 1 OFFSET ?"
 _OLD: Final = """
-SELECT id FROM flows WHERE id > ? AND id < ? AND parent IS NULL AND status = 'ended' AND updated < ? ORDER BY id LIMIT ?
+SELECT rowid, id FROM flows WHERE rowid > ? AND rowid < ? AND parent IS NULL AND status = 'ended' AND updated < ?
+ORDER BY rowid LIMIT ?
 """
 
 
@@ -174,11 +176,11 @@ def _array(flows: Sequence[str]) -> str:
 
 def _batches(connection: sqlite3.Connection, before: str, keep: int) -> Iterator[list[str]]:
     """The old root flows, the oldest first, some at a time: neither they nor what is between them is held."""
-    newest = connection.execute(_KEPT, (keep - 1,)).fetchone() if keep else ("\U0010ffff",)
-    last = ""
-    while newest and (old := [row[0] for row in connection.execute(_OLD, (last, newest[0], before, BATCH))]):
-        yield old
-        last = old[-1]
+    newest = connection.execute(_KEPT, (keep - 1,)).fetchone() if keep else (MAX_SEQ,)
+    last = 0
+    while newest and (old := connection.execute(_OLD, (last, newest[0], before, BATCH)).fetchall()):
+        yield [flow for _, flow in old]
+        last = old[-1][0]
 
 
 def _count(connection: sqlite3.Connection, flows: Sequence[str]) -> int:

@@ -19,6 +19,9 @@ import filelock
 
 from ...base.errors import Io
 from ...base.files import ensure_private_dir
+from ...base.log import get_logger
+
+logger = get_logger(__name__)
 
 SUFFIX: Final = ".lock"
 SWEEP_SECONDS: Final = 0.001
@@ -70,7 +73,10 @@ class Owner:
     def release(self) -> None:
         """Let go; every flow of this owner may be claimed from now on."""
         # Unlink first: whoever opens the name afterwards makes a new file, and nobody can hold the old one any more.
-        self._path.unlink(missing_ok=True)
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as exc:
+            logger.warning("the lock file %s cannot be removed: %s", self._path, exc.strerror or exc)
         self._lock.release()
 
 

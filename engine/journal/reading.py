@@ -1,9 +1,14 @@
-"""Looking into a journal: flows, records, signals."""
+"""Looking into a journal: flows, records, signals.
+
+Flows are ordered by the number of their row, the order in which they were started; ids and times are of clocks, which
+may be set back. New rows have higher numbers than all there are, and VACUUM keeps their order.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +26,7 @@ RECORD_COLUMNS: Final = 'flow, seq, at, kind, name, body, "from", "to", incarnat
 PAGE: Final = 500
 """Rows that are held at once where all of a journal, or of a flow, is read."""
 MAX_SEQ: Final = 2**62
-"""Above the number of any record."""
+"""Above the number of any record, and of any flow."""
 RARE: Final = "INDEXED BY events_rare WHERE kind NOT IN ('event', 'started', 'resumed')"
 """The records of rare kinds, by the index that has no others: SQLite would go through the flow's whole history."""
 
@@ -38,6 +43,10 @@ def _shown(name: str, value: object) -> object:
     return value if name in _BODIES or not isinstance(value, str) else readable(value)
 
 
+def _flow(values: Sequence[Any]) -> FlowRow:
+    return FlowRow(**dict(zip(FlowRow.__struct_fields__, values, strict=True)))
+
+
 class Reading:
     """The part of an open journal that only looks.
 
@@ -48,6 +57,14 @@ class Reading:
     path: Path
     _held: Held
     _reader: sqlite3.Connection
+
+    @cached_property
+    def identity(self) -> str | None:
+        """What tells this journal from others, wherever it is moved; None for one that was made without."""
+        if not self._read("SELECT 1 FROM sqlite_schema WHERE name = 'identity'", ()):
+            return None
+        found = self._read("SELECT id FROM identity", ())
+        return str(found[0][0]) if found else None
 
     def flow(self, flow: str) -> FlowRow | None:
         """The flow with exactly this id."""
@@ -75,9 +92,10 @@ class Reading:
         statuses: Sequence[Status] = (),
         machine: str | None = None,
         roots_only: bool = False,
+        after: int = 0,
         limit: int = 20,
     ) -> list[FlowRow]:
-        """Flows, the newest first."""
+        """Flows, the newest first; those started after one of a number (`newest`) when it is given."""
         clauses = ["1"]
         values: list[object] = []
         if statuses:
@@ -91,7 +109,14 @@ class Reading:
             values.append(machine)
         if roots_only:
             clauses.append("parent IS NULL")
-        return self._rows(f"WHERE {' AND '.join(clauses)} ORDER BY id DESC LIMIT ?", (*values, limit))
+        if after:
+            clauses.append("rowid > ?")
+            values.append(after)
+        return self._rows(f"WHERE {' AND '.join(clauses)} ORDER BY rowid DESC LIMIT ?", (*values, limit))
+
+    def newest(self) -> int:
+        """The number of the flow that was started last; 0 when there is none."""
+        return int(self._read("SELECT coalesce(max(rowid), 0) FROM flows", ())[0][0])
 
     def statuses(self, flows: Sequence[str]) -> dict[str, Status]:
         """The status of each of these flows; of those that are not there, nothing."""
@@ -108,15 +133,15 @@ class Reading:
 
     def newest_with_key(self, machine: str, key: str) -> FlowRow | None:
         """The flow of this machine and key that was started last, whether or not it has ended."""
-        return self._one("WHERE machine = ? AND key = ? ORDER BY id DESC LIMIT 1", (machine, key))
+        return self._one("WHERE machine = ? AND key = ? ORDER BY rowid DESC LIMIT 1", (machine, key))
 
     def children(self, flow: str) -> list[FlowRow]:
         """The child flows of a flow, the oldest first."""
-        return self._rows("WHERE parent = ? ORDER BY created, id", (flow,))
+        return self._rows("WHERE parent = ? ORDER BY rowid", (flow,))
 
     def unfinished_children(self, flow: str) -> list[FlowRow]:
         """The child flows of a flow that have not ended, the oldest first; those that have are not looked at."""
-        return self._rows("WHERE parent = ? AND status <> 'ended' ORDER BY created, id", (flow,))
+        return self._rows("WHERE parent = ? AND status <> 'ended' ORDER BY rowid", (flow,))
 
     def family(self, row: FlowRow) -> list[FlowRow]:
         """A flow and every flow that runs inside it, parents before their children."""
@@ -130,8 +155,8 @@ class Reading:
     def orphans(self) -> list[FlowRow]:
         """The unfinished children of flows that have ended: a process died between the one end and the other."""
         ended = "(SELECT 1 FROM flows AS p WHERE p.id = flows.parent AND p.status = 'ended')"
-        # In the order of the index of unfinished children; by id, every flow there ever was would be looked at.
-        order = "ORDER BY parent, created, id"
+        # In the order of the index of unfinished children; by number, every flow there ever was would be looked at.
+        order = "ORDER BY parent, rowid"
         return self._rows(f"WHERE parent IS NOT NULL AND status <> 'ended' AND EXISTS {ended} {order}", ())
 
     def begun(self) -> list[str]:
@@ -140,10 +165,12 @@ class Reading:
 
     def each_flow(self) -> Iterator[FlowRow]:
         """Every flow, the newest first, read as they are asked for: however many there are, few are held."""
-        before = "\U0010ffff"
-        while rows := self._rows("WHERE id < ? ORDER BY id DESC LIMIT ?", (before, PAGE)):
-            yield from rows
-            before = rows[-1].id
+        before = MAX_SEQ
+        sql = f"SELECT rowid, {FLOW_COLUMNS} FROM flows WHERE rowid < ? ORDER BY rowid DESC LIMIT ?"  # noqa: S608 our own names
+        while rows := self._read(sql, (before, PAGE)):
+            for _, *values in rows:
+                yield _flow(values)
+            before = rows[-1][0]
 
     def records(self, flow: str, *, after: int = 0) -> list[Record]:
         """A flow's history, in order: the whole, or what came after one of its records."""
@@ -246,7 +273,7 @@ class Reading:
 
     def _rows(self, where: str, values: Sequence[object]) -> list[FlowRow]:
         rows = self._read(f"SELECT {FLOW_COLUMNS} FROM flows {where}", values)  # noqa: S608 our own names
-        return [FlowRow(**dict(zip(FlowRow.__struct_fields__, row, strict=True))) for row in rows]
+        return [_flow(row) for row in rows]
 
     def _records(self, where: str, values: Sequence[object]) -> list[Record]:
         rows = self._read(f"SELECT {RECORD_COLUMNS} FROM events {where}", values)  # noqa: S608 our own names

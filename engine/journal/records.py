@@ -12,7 +12,11 @@ from ..machine.stored import decoded
 SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x53504331  # "SPC1"
 
-SCHEMA: Final = """
+IDENTITY: Final = "CREATE TABLE identity (id TEXT NOT NULL) STRICT"
+NEW_IDENTITY: Final = "INSERT INTO identity VALUES (lower(hex(randomblob(16))))"
+"""What tells one journal from another, wherever it is moved; a copy is another journal."""
+
+SCHEMA: Final = f"""
 CREATE TABLE flows (
     id TEXT PRIMARY KEY,
     machine TEXT NOT NULL,
@@ -34,10 +38,10 @@ CREATE TABLE flows (
 ) STRICT;
 CREATE UNIQUE INDEX flows_by_key ON flows (machine, key) WHERE key IS NOT NULL AND status <> 'ended';
 CREATE INDEX flows_by_parent ON flows (parent) WHERE parent IS NOT NULL;
-CREATE INDEX flows_unfinished_by_parent ON flows (parent, created, id) WHERE parent IS NOT NULL AND status <> 'ended';
-CREATE INDEX flows_by_machine ON flows (machine, id);
+CREATE INDEX flows_unfinished_by_parent ON flows (parent) WHERE parent IS NOT NULL AND status <> 'ended';
+CREATE INDEX flows_by_machine ON flows (machine);
 CREATE INDEX flows_unfinished ON flows (status, id) WHERE status <> 'ended';
-CREATE INDEX flows_with_key ON flows (machine, key, id) WHERE key IS NOT NULL;
+CREATE INDEX flows_with_key ON flows (machine, key) WHERE key IS NOT NULL;
 CREATE TABLE events (
     flow TEXT NOT NULL,
     seq INTEGER NOT NULL,
@@ -61,6 +65,8 @@ CREATE TABLE inbox (
     body TEXT NOT NULL
 ) STRICT;
 CREATE INDEX inbox_by_flow ON inbox (flow, id);
+{IDENTITY};
+{NEW_IDENTITY};
 """
 
 KEPT_AT_MOST: Final = 100

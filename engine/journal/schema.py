@@ -33,7 +33,7 @@ from ..errors import JournalBusy, JournalError
 from .codes import BUSY, primary_code
 from .file import SETTLE_SECONDS, Held
 from .owners import OwnerName, owner_is_alive
-from .records import APPLICATION_ID, SCHEMA_VERSION
+from .records import APPLICATION_ID, IDENTITY, NEW_IDENTITY, SCHEMA_VERSION
 
 logger = get_logger(__name__)
 
@@ -65,7 +65,7 @@ _RARE_EVENTS: Final = """
 CREATE INDEX events_rare ON events (flow, kind, incarnation) WHERE kind NOT IN ('event', 'started', 'resumed')
 """
 _UNFINISHED_BY_PARENT: Final = """
-CREATE INDEX flows_unfinished_by_parent ON flows (parent, created, id) WHERE parent IS NOT NULL AND status <> 'ended'
+CREATE INDEX flows_unfinished_by_parent ON flows (parent) WHERE parent IS NOT NULL AND status <> 'ended'
 """
 
 _FLOWS_2: Final = """
@@ -92,7 +92,7 @@ CREATE TABLE flows_2 (
 
 STEPS: Final[Steps] = {
     # Flows may be queued; refused events and retried activities are in the history. An index finds keys of ended flows,
-    # unfinished children, the inbox of one flow, and its records of rare kinds.
+    # unfinished children, the inbox of one flow, and its records of rare kinds. A journal has an identity.
     1: (
         _EVENTS_2,
         "INSERT INTO events_2 SELECT * FROM events",
@@ -105,11 +105,13 @@ STEPS: Final[Steps] = {
         "ALTER TABLE flows_2 RENAME TO flows",
         "CREATE UNIQUE INDEX flows_by_key ON flows (machine, key) WHERE key IS NOT NULL AND status <> 'ended'",
         "CREATE INDEX flows_by_parent ON flows (parent) WHERE parent IS NOT NULL",
-        "CREATE INDEX flows_by_machine ON flows (machine, id)",
+        "CREATE INDEX flows_by_machine ON flows (machine)",
         "CREATE INDEX flows_unfinished ON flows (status, id) WHERE status <> 'ended'",
-        "CREATE INDEX flows_with_key ON flows (machine, key, id) WHERE key IS NOT NULL",
+        "CREATE INDEX flows_with_key ON flows (machine, key) WHERE key IS NOT NULL",
         "CREATE INDEX inbox_by_flow ON inbox (flow, id)",
         _UNFINISHED_BY_PARENT,
+        IDENTITY,
+        NEW_IDENTITY,
     ),
 }
 
@@ -245,6 +247,7 @@ def _copy(path: Path, version: int) -> Path:
             # A connection of its own: it sees what is committed, and that is all there is.
             with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
                 source.backup(target)
+                make_another(target)
                 target.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
             with copy.open("rb") as file:
                 os.fsync(file.fileno())
@@ -257,6 +260,14 @@ def _copy(path: Path, version: int) -> Path:
             f"cannot copy the journal {path} before its schema is changed: {exc.strerror or exc}"
         ) from exc
     return copy
+
+
+def make_another(copy: sqlite3.Connection) -> None:
+    """Give a copy of a journal an identity of its own: it will not have the flows that are started from now on."""
+    if copy.execute("SELECT 1 FROM sqlite_schema WHERE name = 'identity'").fetchone():
+        with copy:
+            copy.execute("DELETE FROM identity")
+            copy.execute(NEW_IDENTITY)
 
 
 def _failed(path: Path, schema: Schema, why: str) -> JournalError:

@@ -105,6 +105,10 @@ class SqliteStore:
         """The child flows of a flow that have not ended, the oldest first."""
         return self.journal.unfinished_children(flow)
 
+    async def newest(self, machine: str, limit: int) -> Sequence[FlowRow]:
+        """The flows of a machine, the newest first; see `Store.newest`."""
+        return self.journal.flows(machine=machine, limit=limit)
+
     # --- ownership --------------------------------------------------------------------------------------------------
 
     async def unfinished_with_key(self, machine: str, key: str) -> FlowRow | None:

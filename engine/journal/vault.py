@@ -27,6 +27,8 @@ from ..errors import VaultMissing
 logger = get_logger(__name__)
 
 PREFIX: Final = "vault:"
+_JOURNAL: Final = "@journal"
+"""Where a file has the identity of its flow's journal; no secret has such a name."""
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 _FILE: Final = re.compile(r"([A-Za-z0-9._-]+)\.json(?:\.unreadable-[0-9TZ-]+)?")
 _TEMPORARY: Final = re.compile(r"\..+\.[0-9a-f]{16}\.tmp", re.DOTALL)
@@ -45,10 +47,25 @@ def file_name(flow: str) -> str:
     return f"@{hashlib.sha256(flow.encode(errors='surrogatepass')).hexdigest()}.json"
 
 
+def is_secret_name(name: object) -> bool:
+    """Whether a secret may have this name."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
 def flow_of_file(name: str) -> str | None:
     """The flow whose secrets a file holds or held before it was set aside; None when the name does not say it."""
-    found = None if _TEMPORARY.fullmatch(name) else _FILE.fullmatch(name)
+    found = None if is_temporary(name) else _FILE.fullmatch(name)
     return None if found is None else found[1]
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file is one that a killed process had not finished writing."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def _read_all(path: Path) -> dict[str, str]:
+    data = read_private(path)
+    return {} if data is None else msgspec.json.decode(data, type=dict[str, str])
 
 
 # A flow has one driver process, but its activities may put secrets from several threads: read, add and write as one.
@@ -63,10 +80,12 @@ class VaultFiles:
 
     Args:
         directory: Where the files are; created 0700 by the first `put`.
+        journal: The identity of the journal, where secrets are put: another journal may come to use this directory.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, journal: str | None = None) -> None:
         self.directory: Final = directory
+        self.journal: Final = journal
         # Another vault of the same directory may hold the same flow's secrets for longer.
         self._name: Final = new_owner("vault")
         self._met: Final = set[str]()
@@ -83,8 +102,9 @@ class VaultFiles:
 
     def _read(self, path: Path) -> dict[str, str]:
         """Read a flow's secrets; one of UNREADABLE when the file is not what we wrote."""
-        data = read_private(path)
-        return {} if data is None else msgspec.json.decode(data, type=dict[str, str])
+        held = _read_all(path)
+        held.pop(_JOURNAL, None)
+        return held
 
     def put(self, flow_id: str, name: str, secret: str) -> str:
         """Keep a secret; it is on disk when this returns.
@@ -102,7 +122,7 @@ class VaultFiles:
             Io: The file cannot be written; nothing was kept.
         """
         path = self._path(flow_id)
-        if not _NAME.fullmatch(name):
+        if not is_secret_name(name):
             raise ValueError(f"not a secret's name: {name!r} (letters, digits, dot, dash and underscore only)")
         self._hide(flow_id, secret)
         with _one_writer:
@@ -113,7 +133,8 @@ class VaultFiles:
                 held = {}
                 aside = set_aside(path)
                 logger.warning("the secrets of flow %s were unreadable; their file is %s now", flow_id, aside)
-            write_private(path, msgspec.json.encode({**held, name: secret}))
+            journal = {} if self.journal is None else {_JOURNAL: self.journal}
+            write_private(path, msgspec.json.encode({**journal, **held, name: secret}))
         return f"{PREFIX}{name}"
 
     def get(self, flow_id: str, reference: str) -> str:
@@ -168,7 +189,8 @@ class VaultFiles:
             self._hide(flow_id, secret)
         with _one_writer:
             ensure_private_dir(self.directory)
-            write_private(self._path(flow_id), msgspec.json.encode(entries))
+            journal = {} if self.journal is None else {_JOURNAL: self.journal}
+            write_private(self._path(flow_id), msgspec.json.encode({**journal, **entries}))
 
     def make_known(self, flow_id: str) -> None:
         """Have the redactor hide every secret of a flow, whether or not it is read with `get`.
@@ -183,6 +205,13 @@ class VaultFiles:
             return
         for secret in held.values():
             self._hide(flow_id, secret)
+
+    def is_ours(self, path: Path) -> bool:
+        """Whether a file in the directory says that its secrets are of a flow of this journal."""
+        try:
+            return self.journal is not None and _read_all(path).get(_JOURNAL) == self.journal
+        except (CloudError, *UNREADABLE):
+            return False
 
     def discard(self, flow_id: str) -> None:
         """Forget every secret of a flow, here and in the redactor; none there is fine.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -14,6 +14,8 @@ from .machine import Machine
 from .migrations import Migration
 from .parts import Context
 from .stored import plain
+
+C = TypeVar("C", bound=Context)
 
 _DAMAGED: Final = "Its file was damaged. Cancel the flow and start again."
 
@@ -41,19 +43,48 @@ def carry(
     Raises:
         IncompatibleFlow: No migration leads here, or its result does not fit this table; the message says which.
     """
-    written = f"it was written by {machine.name if name is None else name} version {version} ({fingerprint})"
+    written, here = _tables(machine, version, fingerprint, name)
+    path = _whole_path(machine, version, fingerprint, name)
+    for migration in path:
+        state = migration.states.get(state, state)
+    if state not in machine.states or machine.states[state].final:
+        raise IncompatibleFlow(f"{written} and is in the state {state}, which cannot be continued here; {here}")
+    return Carried(state, _context(machine, path, context, written))
+
+
+def carry_context(machine: Machine[C], *, version: int, fingerprint: str, context: str) -> C:
+    """Carry what a flow knew, in whatever state it was, over to this table. Pure; see `carry`."""
+    written, _ = _tables(machine, version, fingerprint, None)
+    return _context(machine, _whole_path(machine, version, fingerprint, None), context, written)
+
+
+def _tables(machine: Machine[Any], version: int, fingerprint: str, name: str | None) -> tuple[str, str]:
+    """The two tables, for messages."""
     today = "" if name in {None, machine.name} else f"{machine.name} "
-    here = f"this is {today}version {machine.version} ({machine.fingerprint})"
+    return (
+        f"it was written by {machine.name if name is None else name} version {version} ({fingerprint})",
+        f"this is {today}version {machine.version} ({machine.fingerprint})",
+    )
+
+
+def _whole_path(machine: Machine[Any], version: int, fingerprint: str, name: str | None) -> list[Migration]:
+    written, here = _tables(machine, version, fingerprint, name)
     if version > machine.version:
         raise IncompatibleFlow(f"{written}; {here}, an older one", hint="Upgrade this program.")
+    path: list[Migration] = []
+    for migration in _path(machine, version, fingerprint):
+        if migration is None:
+            raise IncompatibleFlow(f"{written}; {here}, and no migration leads from the one to the other")
+        path.append(migration)
+    return path
+
+
+def _context(machine: Machine[C], path: Sequence[Migration], context: str, written: str) -> C:
     try:
         data: Any = plain(context)
     except msgspec.DecodeError as exc:
         raise IncompatibleFlow(f"{written}; its context cannot be read: {exc}", hint=_DAMAGED) from exc
-    for migration in _path(machine, version, fingerprint):
-        if migration is None:
-            raise IncompatibleFlow(f"{written}; {here}, and no migration leads from the one to the other")
-        state = migration.states.get(state, state)
+    for migration in path:
         if migration.context is not None:
             try:
                 data = migration.context(data)
@@ -63,8 +94,6 @@ def carry(
                     hint="Fix the migration; the flow is unchanged.",
                     remedy=Remedy("fix_migration"),
                 ) from exc
-    if state not in machine.states or machine.states[state].final:
-        raise IncompatibleFlow(f"{written} and is in the state {state}, which cannot be continued here; {here}")
     try:
         # Python's own JSON refuses NaN and infinities; msgspec would write null.
         carried = machine.decode_context(json.dumps(msgspec.to_builtins(data, str_keys=True), allow_nan=False))
@@ -76,7 +105,7 @@ def carry(
         raise IncompatibleFlow(
             f"{written}; its migrated context does not fit version {machine.version}: {exc}"
         ) from exc
-    return Carried(state, carried)
+    return carried
 
 
 def _path(machine: Machine[Any], version: int, fingerprint: str | None) -> Iterator[Migration | None]:

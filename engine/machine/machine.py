@@ -131,7 +131,8 @@ class Machine(Generic[C]):
         self.fingerprint, self._fingerprints = self._identities(known_as)
         check_migrations(name, version, self.fingerprint, self.states, migrations)
         self.migrations = tuple(migrations)
-        self._stepper = self._build_stepper()
+        stepper = self._build_stepper()
+        self._triggers = {name: stepper.events[_trigger(name)] for name in self.events}
 
     def wrote(self, version: int, fingerprint: str) -> bool:
         """Whether a flow with this version and fingerprint is one of this table."""
@@ -146,7 +147,7 @@ class Machine(Generic[C]):
         name = type(event).__name__
         if self.events.get(name) is not type(event):  # also another class of the same name
             raise self.refusal(state, event)
-        trigger = self._stepper.events[name]
+        trigger = self._triggers[name]
         cursor = _Cursor(state, context)
         if state not in trigger.transitions or not trigger.trigger(cursor, event):
             raise self.refusal(state, event)
@@ -288,8 +289,13 @@ class Machine(Generic[C]):
             send_event=True,
         )
         for source, row in self.expanded:
-            stepper.add_transition(row.event.__name__, source, row.to, row=row)
+            stepper.add_transition(_trigger(row.event.__name__), source, row.to, row=row)
         return stepper
+
+
+def _trigger(event: str) -> str:
+    # No Python name, so it is never that of an attribute of the cursor, which `transitions` refuses.
+    return f"event {event}"
 
 
 def _name(function: Callable[..., object] | None) -> str | None:

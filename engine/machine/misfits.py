@@ -65,6 +65,20 @@ def undecodable(value: object, exc: Exception) -> tuple[str, str]:
     return path, why
 
 
+def nested(value: object, levels: int) -> tuple[str, str]:
+    """The field that is nested deeper than so many levels, or else the whole value."""
+    path = type(value).__name__
+    deep = next((step for step, member in _members(value) if _is_deeper(member, levels)), "")
+    return path + deep, f"it is nested too deeply; {levels} levels are the most"
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    inside = {id(value): value}
+    for _ in range(levels + 1):
+        inside = {id(member): member for each in inside.values() for _, member in _members(each)}
+    return bool(inside)
+
+
 def difference(value: object, back: object) -> tuple[str, str]:
     """The first field that is not read back as it is, and what it becomes."""
     path = type(value).__name__
@@ -150,11 +164,20 @@ def _container(value: object) -> type | None:
 
 def _equal(value: object, back: object) -> bool:
     """Whether two values are equal as far as what is in them: a class may compare otherwise, or not at all."""
+    try:
+        return _equal_inside(value, back)
+    except RecursionError:
+        return False
+
+
+def _equal_inside(value: object, back: object) -> bool:
     if type(value) is type(back) and (fields := fields_of(value)) is not None:
-        return all(_equal(getattr(value, name, None), getattr(back, name, None)) for name in fields)
+        return all(_equal_inside(getattr(value, name, None), getattr(back, name, None)) for name in fields)
     if (kind := _container(value)) is not None and kind is _container(back):
         members, others = dict(_members(value)), dict(_members(back))
-        return members.keys() == others.keys() and all(_equal(each, others[step]) for step, each in members.items())
+        return members.keys() == others.keys() and all(
+            _equal_inside(each, others[step]) for step, each in members.items()
+        )
     try:
         return bool(value == back)
     except Exception:  # noqa: BLE001 what cannot be compared is not equal

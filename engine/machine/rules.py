@@ -8,19 +8,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import reduce
+from inspect import get_annotations
 from typing import Any, Final, TypeVar, cast, get_args
 
 import msgspec
+from msgspec.inspect import StructType, type_info
 
 from ..errors import MachineInvalid
 from .functions import check_function
-from .parts import ANY, Context, DeadlinePassed, Event, Late, ResumePolicy, Row, State, Verdict
+from .parts import ANY, CancelRequested, Context, DeadlinePassed, Event, Late, ResumePolicy, Row, State, Verdict
 from .reach import closure
+from .storable import RAW_RULE, raw_field
 from .timeouts import TIMEOUT_RULE, is_timeout, may_be_timeout
 
 T = TypeVar("T")
 
 DEADLINE: Final = DeadlinePassed.__name__
+_OURS: Final[Mapping[str, type[Event]]] = {each.__name__: each for each in (DeadlinePassed, CancelRequested)}
+"""The engine's own events, by the names under which it sends them and finds them again."""
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 NAME_RULE: Final = (
     "a name is 1 to 64 letters (a to z), digits, dots, underscores and hyphens, and begins with a letter or a digit"
@@ -149,6 +154,12 @@ def _check_event(machine: str, event: object, known: dict[str, type[Event]]) -> 
     if not (isinstance(event, type) and issubclass(event, Event)):
         raise MachineInvalid(f"machine {machine}: {_called(cast('object', event))} is no subclass of Event")
     name = event.__name__
+    for used in (name, event.__struct_config__.tag):
+        if isinstance(used, str) and _OURS.get(used, event) is not event:
+            raise MachineInvalid(
+                f"machine {machine}: {_place(event)} is called or tagged {used}, as an event of the engine",
+                hint=f"Import {used} from systemprompt_cloud for the engine's own, or choose another name.",
+            )
     if (other := known.get(name, event)) is not event:
         raise MachineInvalid(
             f"machine {machine}: two event classes are called {name}: {_place(other)} and {_place(event)}",
@@ -175,6 +186,12 @@ def _check_struct(machine: str, what: str, struct: type[msgspec.Struct]) -> None
         msgspec.json.Decoder(struct)
     except Exception as exc:  # msgspec raises what it likes, and annotations are evaluated here
         raise MachineInvalid(f"{where} cannot be read back from JSON: {exc}") from exc
+    # Looking into every type costs more than the rest of a table, so only where a class mentions it; what has it deeper
+    # inside is refused when it is to be stored.
+    if any("Raw" in str(each) for cls in struct.__mro__ for each in get_annotations(cls).values()):
+        field = raw_field(cast("StructType", type_info(struct)))
+        if field is not None:
+            raise MachineInvalid(f"{where}: {field}: {RAW_RULE}", hint="Give the field the type of what is in it.")
 
 
 def event_decoder(machine: str, events: Mapping[str, type[Event]]) -> msgspec.json.Decoder[Event]:
@@ -211,17 +228,20 @@ def expand(machine: str, states: Mapping[str, State], rows: Sequence[Row]) -> tu
 def check_promises(
     machine: str, context: type[msgspec.Struct], states: Mapping[str, State], expanded: Sequence[tuple[str, Row]]
 ) -> None:
-    """A timeout has a row and names a context field, an effect has a resume policy, a final state has neither."""
-    handled = {source for source, row in expanded if row.event.__name__ == DEADLINE}
+    """A timeout has a row without a guard and names a context field, an effect has a policy, an end has neither."""
+    handled = {source for source, row in expanded if row.event is DeadlinePassed and row.guard is None}
     for source, row in expanded:
-        if row.event.__name__ == DEADLINE and row.to is None:
+        if row.event is DeadlinePassed and row.to is None:
             raise MachineInvalid(
                 f"machine {machine}: {DEADLINE} stays in {source}, where no deadline would be left; "
                 "let it lead to a state, to this one for the whole time anew"
             )
     for name, state in states.items():
         if state.timeout is not None and name not in handled:
-            raise MachineInvalid(f"machine {machine}: {name} has a timeout and no {DEADLINE} row")
+            raise MachineInvalid(
+                f"machine {machine}: {name} has a timeout and no {DEADLINE} row without a guard",
+                hint=f"Add a row on({DEADLINE}, {name!r}, ...) without `when`: what happens when no guard holds.",
+            )
         if isinstance(state.timeout, str) and state.timeout not in context.__struct_fields__:
             raise MachineInvalid(f"machine {machine}: the timeout of {name} names no context field: {state.timeout}")
         if isinstance(state.timeout, str) and not may_be_timeout(context, state.timeout):

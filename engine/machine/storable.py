@@ -7,12 +7,16 @@ So a `Codec` decodes what it has just encoded and compares. Whatever does not co
 Where every field has an exact type, `==` decides: a value of another type is refused by the decoder, or is unequal.
 Where a type leaves something open (`Any`, `object`, a type with an equality of its own), the types of the values are
 compared too. Which of the two is needed is decided once, when the codec is made.
+
+What is nested deeper than `LEVELS` is refused: how deep Python can compare or copy it depends on who calls. And so is
+`msgspec.Raw`, whose JSON nobody has read.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
+from itertools import repeat
 from typing import Any, Final, Generic, NoReturn, TypeVar, cast
 
 import msgspec
@@ -20,10 +24,12 @@ import msgspec.inspect as info
 
 from ..errors import NotStorable
 from ..sizes import ELSEWHERE, STORED_BYTES
-from .misfits import difference, fields_of, largest, undecodable, unencodable
+from .misfits import difference, fields_of, largest, nested, undecodable, unencodable
 
 S = TypeVar("S", bound=msgspec.Struct)
 
+LEVELS: Final = 200
+"""The deepest nesting of what is stored."""
 _ENCODER: Final = msgspec.json.Encoder()
 _IMMUTABLE: Final = (
     info.NoneType,
@@ -52,7 +58,7 @@ class Codec(Generic[S]):
         decoder: What reads the JSON when it is needed again.
     """
 
-    __slots__ = ("_cls", "_decode", "_exact", "_open")
+    __slots__ = ("_cls", "_decode", "_exact", "_open", "_raw")
 
     def __init__(self, cls: type[S], decoder: msgspec.json.Decoder[Any]) -> None:
         self._cls = cls
@@ -61,6 +67,7 @@ class Codec(Generic[S]):
         self._exact = _compares(known)
         """Whether two values are equal, as far as their exactly typed fields go, when `==` says so."""
         self._open = tuple(field.name for field in known.fields if not _is_exact(field.type))
+        self._raw = raw_field(known)
 
     def encode(self, value: S) -> tuple[str, S]:
         """The value as JSON, and as it is read back from there.
@@ -80,6 +87,8 @@ class Codec(Generic[S]):
             raise NotStorable(
                 f"{name}: only the class {wanted} itself is stored here, and this is another", field=name, hint=hint
             )
+        if self._raw is not None:
+            _refuse((f"{self._cls.__name__}.{self._raw}", RAW_RULE))
         try:
             text = _ENCODER.encode(value)
         except Exception as exc:  # noqa: BLE001 msgspec raises what it likes
@@ -92,6 +101,8 @@ class Codec(Generic[S]):
             _refuse(undecodable(value, exc), exc)
         try:
             equal = self._are_same(value, back) if self._open or not self._exact else back == value
+        except RecursionError as exc:
+            _refuse(nested(value, LEVELS), exc)
         except Exception as exc:  # noqa: BLE001 also what `__eq__` of a value raises: a signaling NaN does
             _refuse(difference(value, back), exc)
         if not equal:
@@ -110,6 +121,15 @@ class Codec(Generic[S]):
 def _refuse(found: tuple[str, str], cause: Exception | None = None, *, hint: str | None = None) -> NoReturn:
     field, what = found
     raise NotStorable(f"{field}: {what}", field=field, hint=hint) from cause
+
+
+RAW_RULE: Final = "msgspec.Raw is stored without being read, so nobody can say what would be read back"
+
+
+def raw_field(known: info.StructType) -> str | None:
+    """The first field that is, or has inside it, JSON that msgspec does not read."""
+    raw = (field.name for field in known.fields if any(isinstance(each, info.RawType) for each in _inside(field.type)))
+    return next(raw, None)
 
 
 def is_mutable(types: Any) -> bool:
@@ -131,7 +151,12 @@ def _changes(known: info.Type) -> bool:
 
 def _is_exact(known: info.Type) -> bool:
     """Whether `==` is enough to see that a value of this type came back as it was."""
-    return all(_compares(each) for each in _inside(known))
+    return all(_compares(each) for each in _inside(known)) and not _is_recursive(known)
+
+
+def _is_recursive(known: info.Type) -> bool:
+    """Whether values of this type may be nested as deep as anybody likes."""
+    return any(each is inside for each in _inside(known) for part in _parts(each) for inside in _inside(part))
 
 
 def _compares(known: info.Type) -> bool:
@@ -196,24 +221,32 @@ def _parts(known: info.Type) -> list[info.Type]:
             return []
 
 
-def same(value: Any, back: Any) -> bool:
-    """Whether two values are equal and of the same types, all the way down; an integer may stand for a float."""
+def same(value: Any, back: Any, levels: int = LEVELS) -> bool:
+    """Whether two values are equal and of the same types, all the way down; an integer may stand for a float.
+
+    Raises:
+        RecursionError: They are nested deeper than this many levels.
+    """
+    if levels < 0:
+        raise RecursionError
     if type(value) is not type(back):
         return type(value) is int and type(back) is float and value == back
     match value:
         case list() | tuple():
             left, right = cast("list[Any]", value), cast("list[Any]", back)
-            return len(left) == len(right) and all(map(same, left, right))
+            return len(left) == len(right) and all(map(same, left, right, repeat(levels - 1)))
         case dict():
             members, others = cast("dict[Any, Any]", value), cast("dict[Any, Any]", back)
-            return _typed(members) == _typed(others) and all(same(members[key], others[key]) for key in members)
+            return _typed(members) == _typed(others) and all(
+                same(members[key], others[key], levels - 1) for key in members
+            )
         case set() | frozenset():
             return _typed(cast("set[Any]", value)) == _typed(cast("set[Any]", back))
         case _:
             fields = fields_of(value)
             if fields is None:
                 return bool(value == back)
-            return all(same(getattr(value, name), getattr(back, name)) for name in fields)
+            return all(same(getattr(value, name), getattr(back, name), levels - 1) for name in fields)
 
 
 def _typed(values: Iterable[Any]) -> set[tuple[type, Any]]:

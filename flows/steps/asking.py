@@ -1,8 +1,8 @@
 """Asking a server how far it is, again and again, until its own answer ends the wait.
 
 Only the API ends a wait. An answer in a body the API made (`error.code`) refuses; a page of a proxy, a broken
-connection or a body that cannot be read is a reason to ask again. And since the API is several replicas, of which one
-may be behind, answers that end a wait badly have to come `IN_A_ROW` times; any other answer starts the count anew.
+connection or a body that cannot be read is a reason to ask again. Answers that end a wait badly have to come several
+times in a row, as long after each other as the questions are (`counting.py`); any other answer starts the count anew.
 
 Nothing bounds how often it is asked: the state's deadline is journaled, and when it passes the engine leaves the state
 and with it every question and every wait.
@@ -10,7 +10,7 @@ and with it every question and every wait.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Any, Final, Literal, TypeVar
 
 import trio
@@ -23,6 +23,7 @@ from ...errors import ApiError, Network, StillPending, StreamLost, TooLarge, cod
 from ...machines.parts.progress import (
     AccessRefused,
     EndReported,
+    ForeignEventDropped,
     ProgressContext,
     StatusNotAnswered,
     StepObserved,
@@ -34,6 +35,7 @@ from ...machines.parts.progress import (
 )
 from ...machines.parts.progress import StreamLost as StreamWasLost
 from ..outside import Timing
+from .counting import IN_A_ROW, InARow
 from .source import Pauses
 
 logger = get_logger(__name__)
@@ -48,9 +50,6 @@ Needed = Mapping[type[Any], int]
 
 REFUSING: Final = frozenset({403, 404, 410})
 """Statuses with which the API says that something is not ours or not there. 401 is not among them: a login fixes it."""
-
-IN_A_ROW: Final = 3
-"""How often an answer that ends a wait badly has to come, one time after the other."""
 
 QUIET: Final = 5.0
 """In units of the time between two questions: how long after its last event a stream counts as bringing news."""
@@ -79,14 +78,14 @@ async def ask_firmly(timing: Timing, call: Callable[[], Awaitable[T]]) -> T:
     Raises:
         ApiError: The refusal, or another failure, which is raised at once.
     """
-    for left in reversed(range(IN_A_ROW)):
+    row = InARow()
+    while True:
         try:
             return await call()
         except ApiError as exc:
-            if refusal(exc) is None or not left:
+            if refusal(exc) is None or row.count("refused") >= IN_A_ROW:
                 raise
         await trio.sleep(timing.poll_seconds)
-    raise AssertionError("unreachable")
 
 
 def _no() -> bool:
@@ -123,11 +122,16 @@ class Reports:
                 self.polling_told_at = trio.current_time()
             return told
 
-    async def tell_end(self, reported: EndReported) -> None:
-        """Write what a stream says about the end, if it is new."""
+    async def tell_end(self, reported: EndReported) -> bool:
+        """Write what a stream says about the end, if it is new; whether it was."""
         async with self._turn:
-            if is_news(self._visit.context, reported):
-                await self._visit.send(reported)
+            return is_news(self._visit.context, reported) and await self._visit.send(reported)
+
+    async def note_foreign(self, dropped: ForeignEventDropped) -> None:
+        """Note what an event that is not ours names, if it is new."""
+        async with self._turn:
+            if is_news(self._visit.context, dropped):
+                await self._visit.send(dropped)
 
     async def note(self, what: Literal["stream", "status"], exc: CloudError) -> None:
         """Note what went wrong."""
@@ -152,24 +156,9 @@ def words_of(event: Event) -> str:
     return str(getattr(event, "message", "") or getattr(event, "problem", ""))
 
 
-class InARow:
-    """Counts answers that are only believed when they come several times in a row.
-
-    Args:
-        needed: How often each kind of event has to come; kinds that are not listed are believed at once.
-    """
-
-    def __init__(self, needed: Needed) -> None:
-        self._needed = needed
-        self._kind: type[Event] | None = None
-        self._count = 0
-
-    def takes(self, event: Event | None) -> bool:
-        """Take the next answer in; whether it is believed by now."""
-        kind = type(event) if event is not None else None
-        self._count = self._count + 1 if kind is self._kind else 1
-        self._kind = kind
-        return kind is not None and self._count >= self._needed.get(kind, 1)
+def subject_of(event: Event) -> Hashable:
+    """What an answer is about: two that are about different tenants are not the same answer."""
+    return type(event), getattr(event, "tenant_id", "")
 
 
 class Asking:
@@ -200,7 +189,8 @@ class Asking:
         self._seconds = timing.poll_seconds
         self._ask = ask
         self._refusable = refusable
-        self._row = InARow({AccessRefused: IN_A_ROW, **(needed or {})})
+        self._needed: Needed = {AccessRefused: IN_A_ROW, **(needed or {})}
+        self._row = InARow()
         self._pauses = pauses or Pauses.of(visit)
         self._reports = reports or Reports(visit)
         self._news_at = -float("inf")
@@ -241,10 +231,13 @@ class Asking:
             asked, self._now = trio.current_time(), trio.Event()
             event = await self._once()
             ends = event is not None and not isinstance(event, StepObserved)
-            if self._row.takes(event if ends else None) and event is not None:
-                return untold(self._visit.context, event)
-            wait = self._seconds * (SLOWER if self.stream_tells and not ends else 1.0)
-            with trio.move_on_at(asked + wait):
+            if event is not None and ends:
+                if self._row.count(subject_of(event)) >= self._needed.get(type(event), 1):
+                    return untold(self._visit.context, event)
+                await trio.sleep_until(asked + self._seconds)  # what is heard meanwhile brings the next one no nearer
+                continue
+            self._row.count(None)
+            with trio.move_on_at(asked + self._seconds * (SLOWER if self.stream_tells else 1.0)):
                 await self._now.wait()
                 # Never more often than this, however much is heard.
                 await trio.sleep_until(asked + self._seconds / 2)

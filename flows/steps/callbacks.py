@@ -2,11 +2,12 @@
 
 The listener is up before the URL is shown, and the URL is shown before a browser is opened. A browser that comes back
 sees "done" only when its event is on disk; if it cannot be written, the page says so and the same tab may be reloaded.
+Where one state that listens follows another, the port stays open in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from ...engine.visit import Visit
 from ...errors import CallbackRejected
 from ...io.loopback.callback import CallbackHit, StatusView
 from ...io.loopback.pages import error_page
-from ...io.loopback.serving import bind_loopback
+from ...io.loopback.serving import HandOver, bind_loopback
 from ...machines.checkout import CheckoutContext
 from ...machines.login import LoginContext
 from ...machines.parts.vocabulary import BrowserNotOpened, BrowserOpened
@@ -26,6 +27,15 @@ from ..outside import Browser, ReadLine
 
 LONGEST_DESCRIPTION = 300
 """Characters of a provider's error description that are shown; it comes from a URL anybody could have made."""
+
+PORT_KEPT = "callback port"
+"""In a flow's scratch: what keeps the port open between two states that listen."""
+
+TAKEN = "callbacks taken"
+"""In a flow's scratch: what browsers brought since the page was shown. It is a callback only once (SECURITY 3)."""
+
+MOST_TAKEN = 100
+"""Callbacks of one page that are taken: each one is a row in the journal."""
 
 PASTE = "If the browser is on another computer, paste the address it ended on:"
 
@@ -36,6 +46,9 @@ class Reply(msgspec.Struct, frozen=True):
     event: Event
     page: str
 
+
+CallbackKey = frozenset[tuple[str, str]]
+"""A callback's parameters, to know it again."""
 
 Read = Callable[[dict[str, str]], Awaitable[Reply]]
 """Makes a reply of a callback's parameters, or raises `CallbackRejected`: the wait goes on then."""
@@ -57,6 +70,7 @@ async def await_browser(
     read_line: ReadLine | None = None,
     invites: bool = True,
     once: bool = True,
+    listening: Collection[str] = (),
     farewell: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Listen, invite the person, and give the flow every callback that can be read; until the state is left.
@@ -70,14 +84,20 @@ async def await_browser(
         read_line: Asks for the address a browser on another computer ended on.
         invites: False to only listen.
         once: Whether a callback that was taken is the only one. Where it is but a hint, others may follow.
+        listening: The states in which the same port is listened to.
         farewell: What is waited for before the listener closes.
 
     Raises:
         PortBusy: Somebody else has the port. Nobody was invited.
     """
     context: LoginContext | CheckoutContext = visit.context
-    nonce = await visit.reveal(context.nonce)
-    url = await visit.reveal(context.url) if invites else ""
+    taken: set[CallbackKey] = visit.scratch.setdefault(TAKEN, set())
+    if invites:  # a page that is shown again may end in the same way again
+        taken.clear()
+    hand_over: HandOver = visit.scratch.setdefault(PORT_KEPT, HandOver())
+
+    def follows() -> bool:
+        return visit.left and visit.current_state in listening
 
     async def invite() -> None:
         outcome = await browser.invite(purpose, url, again=context.invited)
@@ -91,23 +111,42 @@ async def await_browser(
             except CallbackRejected as exc:
                 question = f"{exc.user_message} {PASTE}"
 
-    async with (
-        browser.listen(port=context.port, nonce=nonce if context.bound else None, status_page=status) as listener,
-        trio.open_nursery() as nursery,
-    ):
-        try:
-            if invites:
-                nursery.start_soon(invite)
-            if read_line is not None:
-                nursery.start_soon(take_pasted, read_line)
-            while True:
-                await _take(visit, await listener.wait_hit(), read, once=once)
-        finally:
-            if farewell is not None:
-                await farewell()
+    try:
+        nonce = await visit.reveal(context.nonce)
+        url = await visit.reveal(context.url) if invites else ""
+        async with (
+            browser.listen(
+                port=context.port,
+                nonce=nonce if context.bound else None,
+                status_page=status,
+                hand_over=hand_over,
+                follows=follows,
+            ) as listener,
+            trio.open_nursery() as nursery,
+        ):
+            try:
+                if invites:
+                    nursery.start_soon(invite)
+                if read_line is not None:
+                    nursery.start_soon(take_pasted, read_line)
+                while True:
+                    await _take(visit, await listener.wait_hit(), read, taken, once=once)
+            finally:
+                if farewell is not None:
+                    await farewell()
+    finally:
+        if not follows():
+            hand_over.close()
 
 
-async def _take(visit: Visit[Any], hit: CallbackHit, read: Read, *, once: bool) -> None:
+async def _take(visit: Visit[Any], hit: CallbackHit, read: Read, taken: set[CallbackKey], *, once: bool) -> None:
+    brought = frozenset(hit.params.items())
+    if brought in taken:
+        hit.answer(409, error_page("This was already used", "The terminal has what it needs from an earlier visit."))
+        return
+    if len(taken) >= MOST_TAKEN:
+        hit.answer(429, error_page("Too many answers", "Your terminal takes no more for this page."))
+        return
     try:
         reply = await read(hit.params)
     except CallbackRejected as exc:
@@ -119,6 +158,8 @@ async def _take(visit: Visit[Any], hit: CallbackHit, read: Read, *, once: bool) 
         # Nothing holds what the browser brought but its address bar: the page must leave it there.
         hit.refuse(error_page("Not recorded yet", "Your terminal says why. Then reload this page.", retry=True))
         raise
+    if recorded:
+        taken.add(brought)
     if recorded and once:
         hit.accept(reply.page)
     elif recorded:

@@ -109,7 +109,7 @@ class Listening:
             failures += 1
 
     async def _one_connection(self) -> bool:
-        """Take the events of one connection in, until it is lost; whether it brought anything."""
+        """Take the events of one connection in, until it is lost; whether it brought anything new."""
         source, brought = self._source, False
         last_id, self._heard_at, self._beat_at = source.context.last_event_id, float("inf"), -float("inf")
         try:
@@ -134,7 +134,7 @@ class Listening:
                 self._asking.lost()
 
     async def _take(self, sse: ServerSentEvent) -> bool:
-        """Send what an event means, as far as it is new; whether it meant anything."""
+        """Send what an event means, as far as it is new; whether anything was."""
         events = self._source.interpret(sse)
         if events is None:
             # Not a greeting: what a new connection tells of the past comes after it.
@@ -151,18 +151,20 @@ class Listening:
         if self._asking is not None and any(not isinstance(event, ForeignEventDropped) for event in events):
             self._asking.heard_news()
         await self._reports.stream_tells()
-        for event in events:
-            await self._send(event, quiet=quiet)
-        return True
+        return any([await self._send(event, quiet=quiet) for event in events])
 
-    async def _send(self, event: Event, *, quiet: Callable[[], bool]) -> None:
+    async def _send(self, event: Event, *, quiet: Callable[[], bool]) -> bool:
+        """Send an event if it is new; whether it was, and ours."""
         if isinstance(event, StepObserved):
-            await self._reports.tell(event, current=quiet)
-        elif isinstance(event, EndReported):
-            await self._reports.tell_end(event)
-            self._ask_now()
-        elif not isinstance(event, ForeignEventDropped) or event.named not in self._source.context.foreign:
-            await self._source.visit.send(event)
+            return await self._reports.tell(event, current=quiet)
+        if isinstance(event, EndReported):
+            if told := await self._reports.tell_end(event):
+                self._ask_now()
+            return told
+        if isinstance(event, ForeignEventDropped):
+            await self._reports.note_foreign(event)
+            return False
+        return await self._source.visit.send(event)
 
     def _ask_now(self) -> None:
         if self._asking is not None:

@@ -13,15 +13,13 @@ from typing import Final, NamedTuple
 import trio
 from typing_extensions import override
 
-from ...base.errors import CloudError
 from ...base.log import get_logger
-from ...base.redaction import redact
 from ...engine.machine.parts import Event
 from ...engine.visit import Visit
 from ...errors import CallbackRejected
 from ...io.cloud.api import CloudApiClient
 from ...io.cloud.wire import CheckoutEvent, TenantInfo
-from ...io.http.texts import shown, word
+from ...io.http.texts import LONGEST_WORD, is_word, shown, word
 from ...io.loopback.callback import StatusView
 from ...io.loopback.pages import OUR_CHECKOUT_PAGES, CheckoutTemplates
 from ...io.sse.decoder import EventStream, ServerSentEvent
@@ -37,7 +35,9 @@ from ...machines.checkout import (
     TenantAnnounced,
     TenantConfirmed,
     TenantFailed,
+    TenantUnlinked,
 )
+from ...machines.parts.order_updates import NAMED_KEPT, named_tenants
 from ...machines.parts.progress import (
     FAILED,
     INFRASTRUCTURE,
@@ -49,7 +49,7 @@ from ...machines.parts.progress import (
 )
 from ..outside import Timing
 from .callbacks import LONGEST_DESCRIPTION, Reply
-from .source import Agreed, Source, decode
+from .source import Agreed, Source, decode, id_of
 
 logger = get_logger(__name__)
 
@@ -58,14 +58,15 @@ STREAM_EVENTS: Final = frozenset({"provisioning"})
 BUILT: Final = frozenset({INFRASTRUCTURE, READY})
 """The steps after which a tenant that was paid for is as far as a checkout waits for."""
 
-LONGEST_ID: Final = 200
-"""Characters of an id; a longer one is none of the API's."""
-
-EARLIER_SECONDS: Final = 3.0
-"""How long the event stream of an earlier order gets to name its tenant."""
+CHECKING: Final = ("Checking the payment", "Your terminal is checking the payment with the API.")
+"""What a browser is told that comes back from the payment page: nothing it brings is confirmed yet."""
 
 CANDIDATES: Final = 20
 """Tenants a person is asked about, at most."""
+
+UNLINKED: Final = 5.0
+"""In units of the time between two questions: how long a stream or a browser gets to name a tenant that appeared before
+a person is asked about it."""
 
 
 class LinkedTenant(NamedTuple):
@@ -87,40 +88,29 @@ def fitting(context: CheckoutContext, tenants: Sequence[TenantInfo]) -> list[Ten
     return [
         tenant
         for tenant in tenants
-        if tenant.id not in context.known_tenants
-        and len(tenant.id) <= LONGEST_ID
+        if is_word(tenant.id)
+        and tenant.id not in context.known_tenants
         and (not context.region or tenant.region in (None, context.region))
         and (not context.plan_name or tenant.plan is None or tenant.plan.name == context.plan_name)
     ]
 
 
-def our_tenant(context: CheckoutContext, tenants: Sequence[TenantInfo]) -> TenantInfo | None:
-    """The one tenant that is new since the order was placed and fits it; None when there is none, or a choice.
+def linked(context: CheckoutContext, tenants: Sequence[TenantInfo]) -> LinkedTenant | None:
+    """The tenant that belongs to the order: the one that is named as its own; None for none, and for several.
 
-    Another order of the same account may be under way at the same moment: guessing would hand out its tenant.
-    """
-    found = fitting(context, tenants)
-    return found[0] if len(found) == 1 else None
-
-
-def linked(context: CheckoutContext, tenants: Sequence[TenantInfo], *, paid: bool) -> LinkedTenant | None:
-    """The tenant that belongs to the order; None while nothing links one to it.
+    That a tenant is the only new one links nothing: another order of the account may be under way at the same moment.
 
     Args:
         context: The order.
         tenants: What the API lists.
-        paid: Whether the payment was reported.
     """
-    listed = {tenant.id: tenant for tenant in tenants}
-    if named := context.session_tenant:
-        found = listed.get(named)
-        return LinkedTenant(named, found.name if found is not None else context.tenant_name, found is not None)
-    browser, only = context.browser_tenant, our_tenant(context, tenants)
-    if browser in listed and browser not in context.known_tenants and context.browser_linked:
-        return LinkedTenant(browser, listed[browser].name, listed=True)
-    if paid and only is not None and browser in {"", only.id}:
-        return LinkedTenant(only.id, only.name, listed=True)
-    return None
+    named = named_tenants(context)
+    if len(named) != 1:
+        return None
+    found = next((tenant for tenant in tenants if tenant.id == named[0]), None)
+    if not context.session_tenant and (found is None or found.id in context.known_tenants):
+        return None  # a browser's word, which the API does not confirm
+    return LinkedTenant(named[0], found.name if found is not None else context.tenant_name, found is not None)
 
 
 def candidates_of(context: CheckoutContext, tenants: Sequence[TenantInfo]) -> tuple[str, ...]:
@@ -128,33 +118,16 @@ def candidates_of(context: CheckoutContext, tenants: Sequence[TenantInfo]) -> tu
     return tuple(sorted(tenant.id for tenant in fitting(context, tenants)))[:CANDIDATES]
 
 
-async def earlier_candidates(api: CloudApiClient, context: CheckoutContext, plan_name: str) -> tuple[str, ...]:
-    """The tenants that an earlier order in doubt may have bought: the one its stream names, else those that are new."""
-    if not context.earlier_flow:
-        return ()
-    with trio.move_on_after(EARLIER_SECONDS):
-        try:
-            async with api.checkout_events(context.earlier_session) as stream:
-                async for sse in stream:
-                    event = decode(sse, STREAM_EVENTS, CheckoutEvent)
-                    if event is None or event.checkout_session_id not in {"", context.earlier_session}:
-                        continue
-                    if event.tenant_id and event.tenant_id not in context.earlier_tenants:
-                        return (word(event.tenant_id),)
-        except CloudError as exc:
-            logger.info("the event stream of the earlier order %s: %s", context.earlier_session, exc)
-    fits = fitting(_as_then(context, plan_name), (await api.me()).tenants)
-    return tuple(sorted(tenant.id for tenant in fits))[:CANDIDATES]
+def undecided(context: CheckoutContext, *, again: bool) -> tuple[str, ...]:
+    """The tenants a person is to be asked about: those that are named, when they are several, else what appeared.
 
-
-def _as_then(context: CheckoutContext, plan_name: str) -> CheckoutContext:
-    return CheckoutContext(
-        api_url=context.api_url,
-        plan=context.plan,
-        region=context.region,
-        plan_name=plan_name,
-        known_tenants=context.earlier_tenants,
-    )
+    Args:
+        context: The order.
+        again: Ask about those, too, that the person said no to.
+    """
+    named = named_tenants(context)
+    asked = named if len(named) > 1 else context.candidates
+    return tuple(each for each in asked if again or len(named) > 1 or each not in context.denied)
 
 
 # --- the event stream and the API's answers -------------------------------------------------------------------------
@@ -163,13 +136,23 @@ def _as_then(context: CheckoutContext, plan_name: str) -> CheckoutContext:
 class PlacedOrder(Source[CheckoutContext]):
     """An order that was placed: its event stream, and what the API answers about its tenant.
 
+    Args:
+        visit: The visit that follows it.
+        timing: How long is waited.
+        client: Asks the API.
+        asks: Whether a person can be asked about a tenant that nothing links to the order.
+
     Attributes:
         payment_reported: Set when the stream has reported the payment.
     """
 
-    def __init__(self, visit: Visit[CheckoutContext], timing: Timing, client: CloudApiClient) -> None:
+    def __init__(
+        self, visit: Visit[CheckoutContext], timing: Timing, client: CloudApiClient, *, asks: bool = False
+    ) -> None:
         super().__init__(visit, timing)
         self._client = client
+        self._asks = asks
+        self._unlinked_since: dict[str, float] = {}
         self.payment_reported = trio.Event()
         self._agreed = Agreed()
 
@@ -183,7 +166,7 @@ class PlacedOrder(Source[CheckoutContext]):
         event = decode(sse, STREAM_EVENTS, CheckoutEvent)
         if event is None:
             return None
-        events = stream_meaning(self.context, event, word(sse.id))
+        events = stream_meaning(self.context, event, id_of(sse))
         if any(isinstance(each, PaymentObserved) for each in events):
             self.payment_reported.set()
         if self.visit.state not in WAITING:
@@ -195,39 +178,65 @@ class PlacedOrder(Source[CheckoutContext]):
     async def ask(self) -> Event | None:
         context, waiting = self.context, self.visit.state in WAITING
         tenants = (await self._client.me()).tenants
-        tenant = linked(context, tenants, paid=waiting)
+        tenant = linked(context, tenants)
         if tenant is None or not waiting:
-            candidates = candidates_of(context, tenants)
-            if candidates != context.candidates:
-                await self.visit.send(CandidatesSeen(candidates))
-            return None
+            return await self._without_tenant(candidates_of(context, tenants), waiting=waiting)
         if self.visit.state == "confirming_tenant" and tenant.listed:
-            return TenantConfirmed(tenant.id, shown(tenant.name, LONGEST_ID))
+            return TenantConfirmed(tenant.id, shown(tenant.name, LONGEST_WORD))
         status = await self._client.tenant_status(tenant.id)
         said = shown(status.message)
         if status.status == "failed":
             return TenantFailed(said or "the server gave no reason", tenant.id)
         if status.status in {"ready", INFRASTRUCTURE}:
             step = READY if status.status == "ready" else INFRASTRUCTURE
-            return TenantAnnounced(step, said, tenant.id, shown(tenant.name, LONGEST_ID), step != READY)
+            return TenantAnnounced(step, said, tenant.id, shown(tenant.name, LONGEST_WORD), step != READY)
         if self._agreed.takes(context.reported == INFRASTRUCTURE):
-            return TenantAnnounced(INFRASTRUCTURE, said, tenant.id, shown(tenant.name, LONGEST_ID), True)
+            return TenantAnnounced(INFRASTRUCTURE, said, tenant.id, shown(tenant.name, LONGEST_WORD), True)
         return StepObserved("", said, "polling")
+
+    async def _without_tenant(self, appeared: tuple[str, ...], *, waiting: bool) -> Event | None:
+        """Record which tenants may be the order's; the event that a person has to decide, when it is time for that."""
+        if not {*appeared} <= {*self.context.candidates}:
+            await self.visit.send(CandidatesSeen(appeared))
+        context = self.context
+        if not waiting:
+            return None
+        if len(named := named_tenants(context)) > 1:
+            return TenantUnlinked(named)
+        now, asked = trio.current_time(), undecided(context, again=False)
+        since = {tenant: self._unlinked_since.get(tenant, now) for tenant in asked}
+        self._unlinked_since = since
+        due = asked and now - min(since.values()) >= UNLINKED * self.timing.poll_seconds
+        return TenantUnlinked(asked) if due and self._asks else None
 
 
 def stream_meaning(context: CheckoutContext, event: CheckoutEvent, event_id: str) -> list[Event]:
-    """What an event of the checkout's stream means, in facts for the table."""
+    """What an event of the checkout's stream means, in facts for the table.
+
+    Only one that names the order's session links a tenant. One that names none may report how far a tenant is that is
+    linked already.
+    """
     session, tenant, step = event.checkout_session_id, event.tenant_id, word(event.event_type)
     if session not in {"", context.checkout_session_id}:
         return [_foreign(session, f"names the checkout {word(session)}")]
-    if tenant in context.known_tenants or len(tenant) > LONGEST_ID:
-        return [_foreign(tenant, f"names the tenant {word(tenant)}, which was there before the order")]
-    if context.session_tenant and tenant not in {"", context.session_tenant}:
-        return [_foreign(tenant, f"names the tenant {word(tenant)} besides {context.session_tenant}")]
+    if tenant and not is_word(tenant):
+        return [_foreign(tenant, "names something that is no tenant's id")]
+    if tenant in context.known_tenants:
+        return [_foreign(tenant, f"names the tenant {tenant}, which was there before the order")]
+    named = named_tenants(context)
+    if tenant and not session and tenant not in named:
+        return [_foreign(tenant, f"names the tenant {tenant}, and not the order")]
+    if tenant and context.paid == "person" and tenant in context.denied:
+        return [_foreign(tenant, f"names the tenant {tenant} besides {context.session_tenant}")]
+    if tenant and context.session_tenant not in {"", tenant}:
+        # A contradiction, which a person decides. How far the other tenant is does not matter here.
+        if tenant in named or len(context.also_named) >= NAMED_KEPT:
+            return []
+        return [PaymentObserved(tenant, "")]
     events: list[Event] = []
-    reports = tenant != "" or step in {*ORDER, FAILED}
-    if reports and (context.paid == "" or (tenant != "" and not context.session_tenant)):
-        events.append(PaymentObserved(tenant, shown(event.tenant_name, LONGEST_ID)))
+    reports = session != "" and (tenant != "" or step in {*ORDER, FAILED})
+    if reports and (context.paid not in {"stream", "person"} or (tenant != "" and not context.session_tenant)):
+        events.append(PaymentObserved(tenant, shown(event.tenant_name, LONGEST_WORD)))
     message = shown(event.message)
     if step in {*BUILT, FAILED}:
         events.append(EndReported(step, message, event_id))
@@ -251,34 +260,29 @@ def read_callback(
     Raises:
         CallbackRejected: It is about another checkout; the wait goes on.
     """
-    tenant, transaction = parameters.get("tenant_id", ""), parameters.get("transaction_id", "")
+    tenant, transaction = parameters.get("tenant_id", ""), word(parameters.get("transaction_id", ""))
     status, session = parameters.get("status", ""), parameters.get("checkout_session_id", "")
     if session and session != context.checkout_session_id:
         raise CallbackRejected("This is the answer to another checkout. The wait goes on.")
     if status == "completed" and tenant and transaction and not parameters.get("error"):
-        if tenant in context.known_tenants or len(tenant) > LONGEST_ID:
-            problem = "the payment page named a tenant that was there before the order"
-            return Reply(PaymentUnclear(problem), _not_completed(pages))
-        page = pages.success_page("Paid", "Your terminal is preparing the tenant.", tenant)
+        if tenant in context.known_tenants or not is_word(tenant):
+            named = "a tenant that was there before the order" if is_word(tenant) else "something that is no tenant"
+            return Reply(PaymentUnclear(f"the payment page named {named}"), _unless_paid(context, pages))
+        page = pages.success_page(*CHECKING, tenant)
         ours = session != "" or transaction == context.transaction_id
-        return Reply(PaymentCompleted(word(transaction), tenant, linked=ours), page)
+        return Reply(PaymentCompleted(transaction, tenant, linked=ours), page)
     if status == "pending" and session and not parameters.get("error"):
-        return Reply(PaymentPending(), pages.waiting_page(tenant or session))
-    if error := redact(parameters.get("error", "")[:LONGEST_DESCRIPTION]):
-        page = pages.error_page("Not paid", "The payment did not go through. Your terminal has the details.")
-        return Reply(PaymentDeclined(error), _unless_paid(context, pages, page))
-    said = f"status {status[:40]!r}" if status else "neither a tenant nor a status"
-    problem = redact(f"the payment page came back with {said}")
-    return Reply(PaymentUnclear(problem), _unless_paid(context, pages, _not_completed(pages)))
+        named = tenant if is_word(tenant) and tenant not in context.known_tenants else ""
+        return Reply(PaymentPending(named), pages.waiting_page(tenant or session))
+    if error := shown(parameters.get("error", ""), LONGEST_DESCRIPTION):
+        return Reply(PaymentDeclined(error), _unless_paid(context, pages))
+    said = f"status {shown(status, 40)!r}" if status else "neither a tenant nor a status"
+    return Reply(PaymentUnclear(f"the payment page came back with {said}"), _unless_paid(context, pages))
 
 
-def _not_completed(pages: CheckoutTemplates) -> str:
-    return pages.error_page("Not completed", "The payment page gave no result. Your terminal has the details.")
-
-
-def _unless_paid(context: CheckoutContext, pages: CheckoutTemplates, page: str) -> str:
-    """A page for bad news; the waiting page where the payment was reported by somebody else."""
-    return pages.waiting_page(context.checkout_session_id) if context.paid else page
+def _unless_paid(context: CheckoutContext, pages: CheckoutTemplates) -> str:
+    """The page for bad news; the waiting page where somebody else has reported the payment."""
+    return pages.waiting_page(context.checkout_session_id) if context.paid else pages.error_page(*CHECKING)
 
 
 def status_view(context: CheckoutContext) -> StatusView:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import msgspec
 import trio
@@ -20,10 +20,11 @@ from ...engine.machine.parts import Event
 from ...engine.visit import Visit
 from ...errors import ApiError
 from ...io.http.polling import LONGEST_RETRY_AFTER
-from ...io.http.texts import shown
+from ...io.http.texts import is_word, shown
 from ...io.sse.decoder import EventStream, ServerSentEvent
 from ...machines.parts.progress import ProgressContext
 from ..outside import Timing
+from .counting import IN_A_ROW, InARow
 
 logger = get_logger(__name__)
 
@@ -101,19 +102,22 @@ class Source(ABC, Generic[W]):
 class Agreed:
     """Whether the API does not contradict what a stream reports and the status has no word for.
 
-    A tenant that is built and waits for its first image may be "still working" for the status call. So the report
-    counts when the API has answered so several times in a row after it.
+    A tenant that is built and waits for its first image may be "still working" for the status call, whose words are
+    no more than three. So this one step is the stream's word: the report counts when the API has answered "still
+    working" several times in a row after it. Readiness and failure are never believed like this.
     """
 
-    NEEDED: Final = 3
-
     def __init__(self) -> None:
-        self._count = 0
+        self._row = InARow()
 
     def takes(self, agrees: bool) -> bool:
         """Take the next answer in; whether the report counts by now."""
-        self._count = self._count + 1 if agrees else 0
-        return self._count >= self.NEEDED
+        return self._row.count("agreed" if agrees else None) >= IN_A_ROW
+
+
+def id_of(sse: ServerSentEvent) -> str:
+    """An event's id, if it can be journaled as it came and sent back in a header; else the one before it is kept."""
+    return sse.id if is_word(sse.id) and sse.id.isascii() else ""
 
 
 def decode(sse: ServerSentEvent, names: frozenset[str], shape: type[T]) -> T | None:

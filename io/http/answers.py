@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final, TypeVar, cast
 
 import httpx
 import msgspec
+import trio
 
 from ...base.decoding import UNREADABLE
 from ...base.redaction import redact, register_secret
@@ -143,10 +145,9 @@ def network_error(
         )
         error.retryable = False
         return error
-    if proxy is not None and isinstance(exc, httpx.ProxyError | httpx.ConnectError | httpx.ConnectTimeout):
-        did = "refused to connect" if isinstance(exc, httpx.ProxyError) else "cannot be reached"
+    if proxy is not None and (said := _by_the_proxy(exc, proxy, reason)):
         return Network(
-            f"{where}: the proxy {proxy.address} {did}: {reason}",
+            f"{where}: {said}",
             sent=False,
             request_id=request_id,
             hint=proxy.hint,
@@ -161,6 +162,29 @@ def network_error(
     if isinstance(exc, httpx.TimeoutException):
         return Network(f"{where}: no answer in time", sent=sent, request_id=request_id)
     return Network(f"{where}: the connection broke: {reason}", sent=sent, request_id=request_id)
+
+
+def _by_the_proxy(exc: Exception, proxy: Proxy, reason: str) -> str:
+    """What a proxy did, or may have done; empty where the trouble is with the server behind it."""
+    if isinstance(exc, httpx.ProxyError):
+        return f"the proxy {proxy.address} refused to connect: {reason}"
+    if isinstance(exc, httpx.ConnectTimeout):
+        return f"no connection through the proxy {proxy.address} could be made in time"
+    if isinstance(exc, httpx.ConnectError) and not _is_past_the_connect(exc):
+        return f"the proxy {proxy.address} cannot be reached: {reason}"
+    return ""
+
+
+def _is_past_the_connect(exc: BaseException) -> bool:
+    """Whether a connection failed while TLS was started: then the proxy had been reached."""
+    found: BaseException | None = exc
+    for _ in range(_DEEPEST_CAUSE):
+        if found is None:
+            return False
+        if isinstance(found, ssl.SSLError | trio.BrokenResourceError) or "[SSL" in str(found):
+            return True
+        found = found.__cause__ or found.__context__
+    return False
 
 
 def _is_html(headers: httpx.Headers, body: bytes) -> bool:

@@ -1,12 +1,13 @@
 """A server that ends an HTTP/2 connection in an orderly way, and what httpcore is told of it.
 
-Theory (RFC 9113 section 6.8): GOAWAY with NO_ERROR says that the connection takes no new streams. Streams up to the id
-it names are finished as if nothing had happened; those above it surely were not processed. httpcore 1.0 fails all of
-them, so an answer that is on its way is lost, and nobody knows whether the request was worked on.
+Theory (RFC 9113 section 6.8): GOAWAY says that the connection takes no new streams. Streams up to the id it names are
+finished as if nothing had happened; those above it surely were not processed, whatever the error code is. httpcore 1.0
+fails all of them, so an answer that is on its way is lost, and nobody knows whether the request was worked on.
 
 So such a frame is kept from httpcore. The lane takes no further requests, the streams up to the id go on, and for each
 stream above it httpcore gets the RST_STREAM with REFUSED_STREAM that means the same (section 8.7). Everything else goes
-through as it came. Every other GOAWAY is an error of the connection and goes through, too.
+through as it came. A GOAWAY with an error code goes through, too, after the resets: the streams up to its id may not be
+finished. With the id 0 there are none.
 """
 
 from __future__ import annotations
@@ -95,13 +96,14 @@ class OrderlyEnd:
         return frame
 
     def _judge(self, frame: bytes) -> bytes:
-        if len(frame) < _HEAD + 8 or int.from_bytes(frame[_HEAD + 4 : _HEAD + 8]) != _NO_ERROR:
+        if len(frame) < _HEAD + 8:
             return frame
         self._retire()
         last = int.from_bytes(frame[_HEAD : _HEAD + 4]) & 0x7FFFFFFF
         refused = sorted(stream for stream in self._opened if stream > last)
         self._opened.difference_update(refused)
-        return b"".join(_reset(stream) for stream in refused)
+        broken = last and int.from_bytes(frame[_HEAD + 4 : _HEAD + 8]) != _NO_ERROR
+        return b"".join(_reset(stream) for stream in refused) + (frame if broken else b"")
 
 
 def _reset(stream: int) -> bytes:

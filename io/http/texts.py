@@ -32,5 +32,10 @@ def shown(text: str | None, limit: int = LONGEST_TEXT) -> str:
 
 
 def word(text: str | None) -> str:
-    """A single word of a server: an id, a step, a status."""
-    return shown((text or "")[:LONGEST_WORD], LONGEST_WORD)
+    """A single word of a server: an id, a step, a status. One that is longer than words are is only a sign of that."""
+    return shown(text, LONGEST_WORD)
+
+
+def is_word(text: str) -> bool:
+    """Whether a text can be journaled and shown as it came: then what is compared with it later is the same text."""
+    return text != "" and len(text) <= LONGEST_WORD and word(text) == text

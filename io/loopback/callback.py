@@ -35,7 +35,7 @@ from ...errors import CallbackRejected
 from ..http.urls import LISTENER_NAMES
 from .exchange import Request, ShortAnswer, answering
 from .pages import PRIVATE_HEADERS, error_page, page_headers
-from .serving import LOOPBACK, serve_loopback
+from .serving import LOOPBACK, HandOver, serve_loopback
 
 FLUSH_SECONDS: Final = 2.0
 """How long closing waits for the answers that are on their way."""
@@ -262,7 +262,12 @@ class CallbackListener:
 
 @asynccontextmanager
 async def listen_for_callback(
-    *, port: int, nonce: str | None, status_page: Callable[[], StatusView] | None = None
+    *,
+    port: int,
+    nonce: str | None,
+    status_page: Callable[[], StatusView] | None = None,
+    hand_over: HandOver | None = None,
+    follows: Callable[[], bool] = bool,
 ) -> AsyncGenerator[CallbackListener]:
     """Listen on 127.0.0.1 for the browser's way back while inside the `async with`.
 
@@ -275,6 +280,8 @@ async def listen_for_callback(
             redirect URI: then anybody on this computer may answer, so show whose account came and have it confirmed
             (SECURITY 4).
         status_page: When given, `/status/anything` answers with its view as JSON, for the waiting page.
+        hand_over: Keeps the port open from this listener to the next one.
+        follows: Asked when this listener ends: whether another one follows on the same port.
 
     Raises:
         PortBusy: On entering, when the port is taken; nothing was opened yet, choose another.
@@ -284,7 +291,10 @@ async def listen_for_callback(
         register_secret(nonce, holder)
     listener = CallbackListener(nonce, status_page, holder)
     try:
-        async with serve_loopback(answering(listener.answer), port=port, grace=FLUSH_SECONDS) as listener.port:
+        serving = serve_loopback(
+            answering(listener.answer), port=port, grace=FLUSH_SECONDS, hand_over=hand_over, follows=follows
+        )
+        async with serving as listener.port:
             try:
                 yield listener
             finally:

@@ -132,6 +132,18 @@ def error_page(title: str, text: str, *, retry: bool = False) -> str:
     return _page("bad", title, text, below, keep_address=retry)
 
 
+def checking_page(title: str, text: str, tenant_id: str | None = None) -> str:
+    """Return the page for a callback whose news is not confirmed yet: neither good nor bad.
+
+    Args:
+        title: The heading, a few words.
+        text: One or two sentences on what is being done.
+        tenant_id: Shown beneath when given.
+    """
+    shown = "" if tenant_id is None else f'<p>Tenant: <code id="tenant">{escape(tenant_id)}</code></p>'
+    return _page("busy", title, text, shown + '<p class="small">You can close this tab and return to the terminal.</p>')
+
+
 def waiting_page(tenant_id: str) -> str:
     """Return the page that follows the setting up of a tenant through `/status/{tenant_id}` of the same listener.
 
@@ -182,9 +194,12 @@ class CheckoutTemplates(msgspec.Struct, frozen=True):
     with the ids `title` and `text`, the address of the finished tenant into the `<a>` with the id `link`, and `<body>`
     gets the class `good` or `bad` at the end. An element that is missing is left out.
 
+    They are shown before the API has confirmed anything: whoever calls the listener can report a payment, or none. Our
+    own pages say that it is being checked.
+
     Attributes:
-        success_html: The payment is complete.
-        error_html: It is not.
+        success_html: The browser reports that the payment is complete.
+        error_html: The browser reports that it is not, or nothing that can be understood.
         waiting_html: It is being processed.
 
     Raises:
@@ -199,12 +214,12 @@ class CheckoutTemplates(msgspec.Struct, frozen=True):
         _check_templates(self)
 
     def success_page(self, title: str, text: str, tenant_id: str) -> str:
-        """The page for a payment that is complete; `title` and `text` are what our own page says."""
-        return _filled(self.success_html, text, tenant_id) or success_page(title, text, tenant_id)
+        """The page for a payment that is reported; `title` and `text` are what our own page says."""
+        return _filled(self.success_html, text, tenant_id) or checking_page(title, text, tenant_id)
 
     def error_page(self, title: str, text: str) -> str:
-        """The page for a payment that did not go through; `title` and `text` are what our own page says."""
-        return _filled(self.error_html, text) or error_page(title, text)
+        """The page for a payment that is reported as not made; `title` and `text` are what our own page says."""
+        return _filled(self.error_html, text) or checking_page(title, text)
 
     def waiting_page(self, tenant_id: str) -> str:
         """The page for a payment that is being processed; see `waiting_page`."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Final, cast
@@ -38,8 +39,50 @@ MAX_CONNECTIONS: Final = 128
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 
+class HandOver:
+    """Keeps a port open between two servers of one owner: who connects in between is answered by the second one.
+
+    Without it a browser that comes back in the few milliseconds between them is refused. What is kept and not taken is
+    closed by `close`, or with this object.
+    """
+
+    def __init__(self) -> None:
+        # Not a socket object: collected together with its owner, that one would warn that nobody closed it.
+        self._kept: int | None = None
+
+    def keep(self, sock: socket.socket) -> None:
+        """Keep a listening socket open when its server closes it."""
+        self.close()
+        self._kept = sock.dup().detach()
+
+    def take(self, port: int) -> socket.socket | None:
+        """The socket that was kept; None when there is none of this port."""
+        if self._kept is None:
+            return None
+        sock, self._kept = socket.socket(fileno=self._kept), None
+        if sock.getsockname()[1] == port:
+            return sock
+        sock.close()
+        return None
+
+    def close(self) -> None:
+        """Close what was kept."""
+        if self._kept is not None:
+            socket.close(self._kept)
+            self._kept = None
+
+    def __del__(self) -> None:
+        self.close()
+
+
 def serve_loopback(
-    serve: Serve, *, port: int = 0, grace: float = 2.0, connections: int = MAX_CONNECTIONS
+    serve: Serve,
+    *,
+    port: int = 0,
+    grace: float = 2.0,
+    connections: int = MAX_CONNECTIONS,
+    hand_over: HandOver | None = None,
+    follows: Callable[[], bool] = bool,
 ) -> AbstractAsyncContextManager[int]:
     """Serve HTTP/1.1 on 127.0.0.1 while inside the `async with`; gives the bound port.
 
@@ -48,12 +91,14 @@ def serve_loopback(
         port: The port, 0 for any free one.
         grace: Seconds an answer on its way may still take when leaving. Idle connections are closed at once.
         connections: Held at once; more wait until one of these has ended.
+        hand_over: Where the socket comes from, and goes to when this server ends and another one follows.
+        follows: Asked when this server ends: whether another one follows.
 
     Raises:
         PortBusy: On entering, when the port is taken or not ours to use. Nothing was started; choose another.
         Io: On entering, when the system gives no socket at all.
     """
-    return _Serving(serve, port, grace, connections)
+    return _Serving(serve, port, grace, connections, hand_over, follows)
 
 
 def bind_loopback(port: int) -> socket.socket:
@@ -97,7 +142,17 @@ class _Serving:
     wraps it in a group; callers should get the `PortBusy` or `ApiError` they raised.
     """
 
-    def __init__(self, serve: Serve, port: int, grace: float, connections: int) -> None:
+    def __init__(
+        self,
+        serve: Serve,
+        port: int,
+        grace: float,
+        connections: int,
+        hand_over: HandOver | None,
+        follows: Callable[[], bool],
+    ) -> None:
+        self._hand_over = hand_over
+        self._follows = follows
         self._serve = serve
         self._port = port
         self._grace = grace
@@ -109,7 +164,8 @@ class _Serving:
         self._done = trio.Event()
 
     async def __aenter__(self) -> int:
-        sock = bind_loopback(self._port)
+        kept = self._hand_over.take(self._port) if self._hand_over is not None else None
+        self._socket = sock = kept if kept is not None else bind_loopback(self._port)
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
         self._manager = trio.open_nursery()
         nursery = await self._manager.__aenter__()
@@ -120,6 +176,8 @@ class _Serving:
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         with trio.CancelScope(shield=True):
+            if self._hand_over is not None and self._follows() and self._socket.fileno() != -1:
+                self._hand_over.keep(self._socket)
             self._accepting.cancel()
             self._idleness.end()  # idle connections close at once, busy ones after their answer
             with trio.move_on_after(self._grace):

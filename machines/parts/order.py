@@ -1,25 +1,19 @@
-"""What a checkout knows, what can happen to it, and what is known after that; the table is `machines/checkout.py`."""
+"""What a checkout knows, and what can happen to it; what is known after that is in `order_updates.py`."""
 
 from __future__ import annotations
 
 from typing import Final, Literal
 
-import msgspec
-
-from ...engine.machine.parts import DeadlinePassed, Event
-from .progress import (
-    ProgressContext,
-    StepObserved,
-    observe,
-)
-from .vocabulary import (
-    RepeatDeclined,
-)
+from ...engine.machine.parts import Event
+from .earlier import EarlierOrder
+from .progress import ProgressContext
 
 DECLINED: Final = "payment_declined"
 """The `problem_code` of an order that the browser reported as not paid."""
 
-Reported = Literal["", "stream", "browser", "person"]
+Reported = Literal["", "browser", "page", "stream", "person"]
+"""Who reported a payment, the weakest first: a browser that could be anybody's, one that came back with the order's
+session or transaction, which only the payment page knows, the order's event stream, a person."""
 
 
 class CheckoutContext(ProgressContext, frozen=True, kw_only=True):
@@ -27,12 +21,17 @@ class CheckoutContext(ProgressContext, frozen=True, kw_only=True):
 
     Attributes:
         known_tenants: Tenants that were there before the order; none of them can be what is bought.
-        paid: Who reported the payment, if anybody did.
-        session_tenant: The tenant that the order's event stream names.
+        shown: The payment page was shown, so somebody may have paid.
+        paid: The strongest report of the payment, if there was any.
+        session_tenant: The tenant that the order's event stream names, or that a person chose.
+        also_named: Other tenants that the order's event stream names.
         browser_tenant: The tenant that the browser named.
         browser_linked: The browser named the order's session or transaction, too.
         candidates: Tenants that appeared since the order and that nothing links to it.
-        earlier_flow: An earlier order of the same kind that did not end well; the others are what is known of it.
+        denied: Tenants that a person said were not bought with the order.
+        failed_tenant: The order's tenant that the API gave up on.
+        account: Who orders.
+        earlier: Orders of the same kind that may be paid and are not known to have ended in a tenant.
     """
 
     api_url: str
@@ -50,25 +49,28 @@ class CheckoutContext(ProgressContext, frozen=True, kw_only=True):
     nonce: str = ""
     url: str = ""
     invited: bool = False
+    shown: bool = False
     transaction_id: str = ""
     checkout_session_id: str = ""
     paid: Reported = ""
     session_tenant: str = ""
+    also_named: tuple[str, ...] = ()
     browser_tenant: str = ""
     browser_linked: bool = False
     candidates: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
+    failed_tenant: str = ""
     tenant_id: str = ""
     tenant_name: str = ""
     needs_deploy: bool = False
-    earlier_flow: str = ""
-    earlier_session: str = ""
-    earlier_tenants: tuple[str, ...] = ()
+    account: str = ""
+    earlier: tuple[EarlierOrder, ...] = ()
 
 
 class OrderValidated(Event, frozen=True):
     """Plan and region exist; `known_tenants` are those the account had before.
 
-    `candidates` are tenants that appeared since an earlier order of the same kind that did not end well.
+    `earlier` are orders of the same kind that may be paid.
     """
 
     plan_name: str
@@ -76,7 +78,12 @@ class OrderValidated(Event, frozen=True):
     known_tenants: tuple[str, ...]
     port: int
     nonce: str
-    candidates: tuple[str, ...] = ()
+    account: str = ""
+    earlier: tuple[EarlierOrder, ...] = ()
+
+
+class EarlierOrdersChecked(Event, frozen=True):
+    """The API was asked for a while what became of the earlier orders; what was found is known."""
 
 
 class OrderRefused(Event, frozen=True):
@@ -103,7 +110,9 @@ class PaymentCompleted(Event, frozen=True):
 
 
 class PaymentPending(Event, frozen=True):
-    """The browser came back and says: the payment is being processed."""
+    """The browser came back with the order's session and says: the payment is being processed."""
+
+    tenant_id: str = ""
 
 
 class PaymentDeclined(Event, frozen=True):
@@ -135,6 +144,24 @@ class CandidatesSeen(Event, frozen=True):
     """The API lists tenants that were not there before the order, and nothing links one of them to it."""
 
     tenants: tuple[str, ...]
+
+
+class TenantUnlinked(Event, frozen=True):
+    """Tenants appeared and nothing links one of them to the order, or several are named as the order's."""
+
+    tenants: tuple[str, ...]
+
+
+class TenantsDenied(Event, frozen=True):
+    """A person says that none of these tenants was bought with the order."""
+
+    tenants: tuple[str, ...]
+
+
+class ListenerMissing(Event, frozen=True):
+    """The browser cannot be listened to: another program has the port. The order may have been paid meanwhile."""
+
+    problem: str
 
 
 class PaymentAwaited(Event, frozen=True):
@@ -176,142 +203,3 @@ class TenantFailed(Event, frozen=True):
 
     problem: str
     tenant_id: str
-
-
-# --- what is known after an event ----------------------------------------------------------------------------------
-
-
-def validated(context: CheckoutContext, event: OrderValidated) -> CheckoutContext:
-    return msgspec.structs.replace(
-        context,
-        plan_name=event.plan_name,
-        price_id=event.price_id,
-        known_tenants=event.known_tenants,
-        port=event.port,
-        nonce=event.nonce,
-        candidates=event.candidates,
-    )
-
-
-def created(context: CheckoutContext, event: CheckoutCreated) -> CheckoutContext:
-    return msgspec.structs.replace(
-        context,
-        transaction_id=event.transaction_id,
-        checkout_session_id=event.checkout_session_id,
-        url=event.url,
-        candidates=(),
-        problem="",
-        problem_code="",
-    )
-
-
-def not_repeated(context: CheckoutContext, _event: RepeatDeclined) -> CheckoutContext:
-    # In place of what made the question necessary: that is not why the flow ends.
-    return msgspec.structs.replace(context, problem="another checkout was declined when it was asked for")
-
-
-def browser_paid(context: CheckoutContext, event: PaymentCompleted) -> CheckoutContext:
-    if context.browser_linked and not event.linked:  # the one that named the order, too, goes before one that did not
-        return context
-    return msgspec.structs.replace(
-        context,
-        paid=context.paid or "browser",
-        transaction_id=context.transaction_id or event.transaction_id,
-        browser_tenant=event.tenant_id,
-        browser_linked=event.linked,
-        problem="",
-        problem_code="",
-    )
-
-
-def browser_waits(context: CheckoutContext, _event: PaymentPending) -> CheckoutContext:
-    return msgspec.structs.replace(context, paid=context.paid or "browser", problem="", problem_code="")
-
-
-def stream_paid(context: CheckoutContext, event: PaymentObserved) -> CheckoutContext:
-    return msgspec.structs.replace(
-        context,
-        paid="stream",
-        session_tenant=event.tenant_id or context.session_tenant,
-        tenant_name=event.tenant_name or context.tenant_name,
-        problem="",
-        problem_code="",
-    )
-
-
-def not_paid(context: CheckoutContext, event: PaymentDeclined | PaymentUnclear) -> CheckoutContext:
-    return msgspec.structs.replace(context, problem=event.problem, problem_code=event.code or DECLINED)
-
-
-def unpaid(context: CheckoutContext, _event: DeadlinePassed) -> CheckoutContext:
-    return msgspec.structs.replace(context, problem=f"not paid within {context.timeout:g} s", problem_code="")
-
-
-def candidates(context: CheckoutContext, event: CandidatesSeen) -> CheckoutContext:
-    return msgspec.structs.replace(context, candidates=event.tenants)
-
-
-def chosen(context: CheckoutContext, event: TenantChosen) -> CheckoutContext:
-    return msgspec.structs.replace(
-        context, paid="person", session_tenant=event.tenant_id, candidates=(), problem="", problem_code=""
-    )
-
-
-def reopened(context: CheckoutContext, _event: PaymentAwaited) -> CheckoutContext:
-    return msgspec.structs.replace(context, problem="", problem_code="")
-
-
-def ordered_again(context: CheckoutContext, event: OrderConfirmed) -> CheckoutContext:
-    return msgspec.structs.replace(
-        context,
-        known_tenants=event.known_tenants,
-        nonce=event.nonce,
-        url="",
-        invited=False,
-        transaction_id="",
-        checkout_session_id="",
-        paid="",
-        session_tenant="",
-        browser_tenant="",
-        browser_linked=False,
-        candidates=(),
-        last_event_id="",
-        steps=(),
-        messages=(),
-        ahead="",
-        reported="",
-        problem="",
-        problem_code="",
-    )
-
-
-def unconfirmed(context: CheckoutContext, _event: DeadlinePassed) -> CheckoutContext:
-    named = context.session_tenant or context.browser_tenant
-    return msgspec.structs.replace(context, problem=f"the API has not confirmed the tenant {named} yet")
-
-
-def unfinished(context: CheckoutContext, _event: DeadlinePassed) -> CheckoutContext:
-    return msgspec.structs.replace(context, problem=f"paid, but no tenant within {context.tenant_timeout:g} s")
-
-
-def confirmed(context: CheckoutContext, event: TenantConfirmed) -> CheckoutContext:
-    return msgspec.structs.replace(
-        context, tenant_id=event.tenant_id, tenant_name=event.tenant_name, problem="", problem_code=""
-    )
-
-
-def announced(context: CheckoutContext, event: TenantAnnounced) -> CheckoutContext:
-    seen = observe(context, StepObserved(event.step, event.message, "polling"))
-    return msgspec.structs.replace(
-        seen,
-        tenant_id=event.tenant_id,
-        tenant_name=event.tenant_name,
-        needs_deploy=event.needs_deploy,
-        problem="",
-        problem_code="",
-    )
-
-
-def failed(context: CheckoutContext, event: TenantFailed) -> CheckoutContext:
-    said = f"paid, and the tenant {event.tenant_id} could not be provisioned: {event.problem}"
-    return msgspec.structs.replace(context, session_tenant=event.tenant_id, problem=said)

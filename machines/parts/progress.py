@@ -16,7 +16,7 @@ so neither source has to wait for the other and none of it is lost when one of t
 - The end is the API's answer about the tenant. What a stream says about an end is recorded (`EndReported`) and asked
   about.
 
-Texts of a server are cut to `LONGEST_MESSAGE` before they become events, and a context keeps at most `TEXT_KEPT`
+Texts of a server are cut before they become events (`io/http/texts.py`), and a context keeps at most `TEXT_KEPT`
 characters of them.
 """
 
@@ -27,9 +27,6 @@ from typing import Final, Literal, TypeVar
 import msgspec
 
 from ...engine.machine.parts import Context, Event
-
-LONGEST_MESSAGE: Final = 1000
-"""Characters kept of one text of a server; a message of 4 KiB is long already."""
 
 MESSAGES_KEPT: Final = 200
 TEXT_KEPT: Final = 32_000
@@ -70,7 +67,7 @@ class ProgressContext(Context, frozen=True, kw_only=True):
         ahead: The newest words of polling that the stream has not come to; empty when there are none.
         reported: The end that the stream reported last; the API is asked about it.
         reports: How many reports were taken.
-        foreign: Tenants and sessions that events of our streams named and that are not ours.
+        foreign: Tenants and sessions that events of our streams named and that are not ours, the first ones.
     """
 
     steps: tuple[str, ...] = ()
@@ -190,9 +187,12 @@ def news(
     return msgspec.structs.replace(observed, message=words)
 
 
-def is_news(context: ProgressContext, end: EndReported) -> bool:
-    """Whether the report of an end is not the one that was taken last."""
-    return context.reported != end.step and context.reports < REPORTS_TAKEN
+def is_news(context: ProgressContext, heard: EndReported | ForeignEventDropped) -> bool:
+    """Whether the report of an end is not the one that was taken last; whether a foreign name was not noted yet."""
+    if isinstance(heard, ForeignEventDropped):
+        # A bound of its own: events of others must not use up what our stream may report.
+        return heard.named not in context.foreign and len(context.foreign) < STEPS_KEPT
+    return context.reported != heard.step and context.reports < REPORTS_TAKEN
 
 
 # --- what is known -----------------------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ def note_end(context: P, reported: EndReported) -> P:
 
 def note_foreign(context: P, event: ForeignEventDropped) -> P:
     """The context with a tenant or session that is not ours."""
-    return msgspec.structs.replace(context, foreign=(*context.foreign, event.named)[-STEPS_KEPT:])
+    return msgspec.structs.replace(context, foreign=(*context.foreign, event.named)[:STEPS_KEPT])
 
 
 def refuse_access(context: P, event: AccessRefused) -> P:

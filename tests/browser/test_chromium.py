@@ -80,7 +80,7 @@ async def test_a_person_goes_from_nothing_to_a_running_tenant(tmp_path: Path, br
 
         def pay(url: str) -> None:
             browser.get(url)
-            assert press(browser, "pay") == "Paid"
+            assert press(browser, "pay") == "Checking the payment"
             assert scrubbed(browser)
             (tenant,) = rehearsal.cloud.tenants
             assert browser.find_element(By.ID, "tenant").text == tenant
@@ -174,8 +174,8 @@ async def test_the_login_pages(tmp_path: Path, browser: Browser, decision: str, 
         assert (await flow.wait()).state == end
 
 
-async def test_a_declined_payment_says_so(tmp_path: Path, browser: Browser) -> None:
-    """The page and the flow agree; that nothing was paid is only the browser's word, so the flow pauses."""
+async def test_a_declined_payment_is_checked(tmp_path: Path, browser: Browser) -> None:
+    """The page says so: that nothing was paid is only the browser's word, so the flow asks, and pauses."""
     async with open_rehearsal(tmp_path, nobody=True) as rehearsal, rehearsal.open_engine() as engine:
         rehearsal.log_in()
         flow = await start_onboarding(engine, rehearsal.onboarding())
@@ -185,7 +185,7 @@ async def test_a_declined_payment_says_so(tmp_path: Path, browser: Browser) -> N
             return press(browser, "decline")
 
         url = (await rehearsal.wait_shown()).url
-        assert await in_browser(lambda: decline(url)) == "Not paid"
+        assert await in_browser(lambda: decline(url)) == "Checking the payment"
         assert "the API knows of no payment" in (await wait_parked(flow)).user_message
 
 
@@ -213,7 +213,7 @@ async def test_reloading_the_callback_page_does_no_harm(tmp_path: Path, browser:
             browser.get(payment.url)
             return press(browser, "pay")
 
-        assert await in_browser(pay) == "Paid"
+        assert await in_browser(pay) == "Checking the payment"
         assert (await flow.wait()).state == "ready"
         assert rehearsal.cloud.ledger.tenants == 1
 

@@ -12,8 +12,9 @@ from tests.support.command import CommandLine
 
 
 def test_demo(cli: CommandLine) -> None:
-    """The stream drops, polling goes on, the stream comes back; the tenant is stored and the path drawn."""
+    """A false event is dropped, the stream drops, polling goes on; the tenant is stored and the path drawn."""
     ran = cli("demo").ended(0)
+    assert "an event of the stream names the tenant tnt_sandbox_other; it was dropped" in ran.err
     lost, back = (ran.err.index(words) for words in ("event stream lost, polling", "event stream is back"))
     assert lost < back
     assert "TenantSaved" in ran.out

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
 import trio
 from systemprompt_cloud.engine.engine import open_engine
-from systemprompt_cloud.engine.errors import FlowParked, NotStorable
+from systemprompt_cloud.engine.errors import FlowParked, IncompatibleFlow, NotStorable
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.engine.machine.parts import ANY, STAY, CancelRequested, Context, Event, State, Verdict, on
 from systemprompt_cloud.engine.visit import Activity, Program, Visit, await_signal
@@ -183,6 +183,39 @@ async def test_a_table_that_changes_the_context_in_place_is_found(paths: CloudPa
                 await flow.send(event)
             assert flow.context == Cart(items=["a"])
         assert [change.event for change in flow.history] == ["started"]
+
+
+class Strict(Context, frozen=True, kw_only=True):
+    """A context whose class takes less than it did."""
+
+    items: list[str] = msgspec.field(default_factory=list)
+    taken: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        """At the most so many items."""
+        if len(self.items) > self.taken:
+            raise ValueError("too many items")
+
+
+async def test_a_context_that_its_class_takes_no_more_is_named(
+    paths: CloudPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the next event, as an error of this package; nothing is changed."""
+    machine = Machine(
+        "strict",
+        version=1,
+        initial="filling",
+        context=Strict,
+        states=[CART.states[name] for name in ("filling", "bought", "cancelled")],
+        rows=[on(Bought, "filling", "bought"), on(CancelRequested, ANY, "cancelled")],
+    )
+    async with open_engine(paths, [Program(machine, {"filling": [await_signal]})]) as engine:
+        flow = await engine.start(machine, Strict(items=["a"]))
+        monkeypatch.setattr(Strict, "taken", 0)
+        with pytest.raises(IncompatibleFlow, match=f"flow {flow.id}: its context cannot be read: .*too many items"):
+            await flow.send(Bought())
+        monkeypatch.undo()
+        assert await flow.send(Bought()) is True
 
 
 async def test_an_activity_that_changes_the_context_in_place_is_found(paths: CloudPaths) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from systemprompt_cloud.engine.engine import open_engine
+from systemprompt_cloud.engine.journal.backups import backup
 from systemprompt_cloud.engine.journal.housekeeping import prune
 from systemprompt_cloud.engine.journal.journal import Journal
 from systemprompt_cloud.engine.journal.vault import VaultFiles, file_name
@@ -51,8 +52,8 @@ def grow_old(directory: Path) -> None:
 @pytest.mark.parametrize("flow", ODD)
 def test_secrets_of_oddly_named_flows_are_swept_when_they_ended(tmp_path: Path, flow: str) -> None:
     """And only then: those of a flow that goes on stay, however old they are, also what was set aside."""
-    vault = VaultFiles(tmp_path / "vault")
     with Journal(tmp_path / "journal.sqlite3") as journal:
+        vault = VaultFiles(tmp_path / "vault", journal.identity)
         add(journal, flow, ended=False)
         add(journal, f"{flow}.done-1", ended=True)
         for each in (flow, f"{flow}.done-1", f"{flow}.never-1"):
@@ -76,6 +77,59 @@ def test_secrets_of_oddly_named_flows_are_pruned_with_them(tmp_path: Path, flow:
             vault.put(each, "token", "secret-of-a-flow")
         assert prune(journal, vault, LATER).flows == 1
         assert [path.name for path in vault.directory.iterdir()] == ["kept.json"]
+
+
+@pytest.mark.parametrize("flow", ODD)
+def test_secrets_of_another_journals_flows_are_never_swept(tmp_path: Path, flow: str) -> None:
+    """Whether or not it can be told which journal that is: it may be put back."""
+    with Journal(tmp_path / "other.sqlite3") as other, Journal(tmp_path / "journal.sqlite3") as journal:
+        for identity, each in ((other.identity, flow), (None, f"{flow}.older-1")):
+            VaultFiles(tmp_path / "vault", identity).put(each, "token", "secret-of-a-flow")
+        vault = VaultFiles(tmp_path / "vault", journal.identity)
+        (vault.directory / ".f.json.0123456789abcdef.tmp").write_text("half a sec")
+        grow_old(vault.directory)
+        sweep(journal, vault, tmp_path / "owners")
+        assert sorted(each.name for each in vault.directory.iterdir()) == sorted(
+            file_name(each) for each in (flow, f"{flow}.older-1")
+        )
+
+
+async def test_flows_that_were_set_aside_and_put_back_find_their_secrets(paths: CloudPaths) -> None:
+    """Another journal was in their journal's place meanwhile, with flows of its own that were set aside in turn."""
+    aside = paths.journal.with_name("aside")
+    flows: list[str] = []
+    for _ in range(2):
+        async with open_engine(paths, [journey()]) as engine:
+            flows.append((await engine.start(JOURNEY, Journey(), secrets={"token": "secret-of-a-flow"})).id)
+        grow_old(paths.vault)
+        swap(paths.journal, aside)
+    for flow in flows:
+        async with open_engine(paths, [journey()]) as engine:
+            await engine.resume(flow)
+            assert engine.vault.get(flow, "vault:token") == "secret-of-a-flow"
+        swap(paths.journal, aside)
+
+
+def swap(journal: Path, aside: Path) -> None:
+    """Exchange a closed journal, one file, with what is aside, which may be nothing."""
+    other = journal.with_name("other")
+    journal.rename(other)
+    if aside.exists():
+        aside.rename(journal)
+    other.rename(aside)
+
+
+def test_a_backup_is_another_journal(tmp_path: Path) -> None:
+    """It does not have the flows that were started after it, so it cannot tell whose their secrets are."""
+    with Journal(tmp_path / "journal.sqlite3") as journal:
+        backup(journal, tmp_path / "backup.sqlite3")
+        add(journal, "f", ended=False)
+        VaultFiles(tmp_path / "vault", journal.identity).put("f", "token", "secret-of-a-flow")
+    grow_old(tmp_path / "vault")
+    with Journal(tmp_path / "backup.sqlite3") as restored:
+        vault = VaultFiles(tmp_path / "vault", restored.identity)
+        sweep(restored, vault, tmp_path / "owners")
+        assert vault.has("f", "vault:token")
 
 
 def _directory_in_vault(paths: CloudPaths) -> None:

@@ -259,7 +259,7 @@ async def test_a_state_left_otherwise_cancels_its_child(paths: CloudPaths) -> No
         await top.send(WentOn())
         await until(lambda: engine.row(three).status == engine.row(two).status == "ended")
         assert engine.row(two).state == "cancelled"
-        assert "top went on to resting" in engine.history(three)[-1].message
+        assert "top is in the state resting now" in engine.history(three)[-1].message
         await top.send(WentOn())
         await until(lambda: engine.journal.flow(f"{one}.middle-3.leaf-1") is not None)
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from systemprompt_cloud.engine.engine import open_engine
 from systemprompt_cloud.engine.errors import EventNotAccepted, FlowParked, JournalCorrupted
-from systemprompt_cloud.engine.fold import Folded, check_flow, fold
+from systemprompt_cloud.engine.fold import Folded, check_flow, check_records, fold
 from systemprompt_cloud.engine.journal.journal import Journal
 from systemprompt_cloud.engine.journal.records import Record
 from systemprompt_cloud.engine.machine.machine import Machine
@@ -37,6 +37,7 @@ from systemprompt_cloud.testing.clock import VirtualClock
 from trio.testing import MockClock
 
 from tests.support.length import by_length
+from tests.support.rows import BEGAN, flow_record, flow_row
 
 
 class Walk(Context, frozen=True, kw_only=True):
@@ -87,6 +88,12 @@ WALK = Machine(
         on(CancelRequested, ANY, "lost", update=stop),
     ],
 )
+
+
+WALK_AWAY = [row for row in WALK.rows if row.event is not Stepped and row.event is not CancelRequested] + [
+    on(CancelRequested, ANY, "lost")
+]
+"""The rows that change no context."""
 
 
 class Legs:
@@ -237,6 +244,48 @@ def problems(paths: CloudPaths, sql: str, program: Program[Any] | None = None) -
 async def test_every_difference_is_told_in_words(walked: CloudPaths, sql: str, problem: str) -> None:
     """Which record, or which part of the row, and what it should be."""
     assert problem in problems(walked, sql, Legs().program())[0]
+
+
+@pytest.mark.parametrize("raised", [KeyError("total"), SystemExit("total"), RecursionError("total")], ids=repr)
+async def test_a_table_that_raises_now_is_a_problem_of_its_flow(walked: CloudPaths, raised: BaseException) -> None:
+    """The check goes on with the next flow; the record is named, and what was raised."""
+
+    def broken(_context: Walk, _event: Stepped) -> Walk:
+        raise raised
+
+    rows = [msgspec.structs.replace(row, update=broken) if row.event is Stepped else row for row in WALK.rows]
+    table = Machine("walk", version=1, initial="left", context=Walk, states=[*WALK.states.values()], rows=rows)
+    program = Program(table, {"left": [Legs().left], "right": [Legs().right]})
+    assert problems(walked, "SELECT 1", program) == [
+        f"record 3 (Stepped): its table raised {type(raised).__name__}: {raised}"
+    ]
+
+
+class Point(msgspec.Struct, frozen=True, eq=False):
+    """What `==` says nothing about."""
+
+    x: int = 1
+
+
+class Mapped(Context, frozen=True, kw_only=True):
+    """A context with one."""
+
+    point: Point = Point()
+
+
+@pytest.mark.parametrize("x", [1, 2])
+def test_values_that_compare_with_nothing_are_compared_by_what_is_in_them(x: int) -> None:
+    """Equal ones are no difference, others are."""
+    states = [*WALK.states.values()]
+    table = Machine("map", version=1, initial="left", context=Mapped, states=states, rows=WALK_AWAY)
+    deadline = BEGAN.replace("00:00:00", "00:00:50")
+    row = flow_row(
+        "f", machine="map", fingerprint=table.fingerprint, state="left", deadline=deadline,
+        context=f'{{"point":{{"x":{x}}}}}',
+    )  # fmt: skip
+    start = flow_record("f", from_state="left", to_state="left", deadline=deadline)
+    told = check_records(table, row, [start])
+    assert told == ([] if x == 1 else ["flow f: the stored context is not what its records say: point"])
 
 
 async def test_a_whole_journal_has_no_problems(walked: CloudPaths) -> None:

@@ -15,10 +15,14 @@ import msgspec
 import pytest
 from systemprompt_cloud.base.moments import moment_text, parse_moment
 from systemprompt_cloud.engine.errors import FlowBusy, FlowExists, FlowNotFound
+from systemprompt_cloud.engine.journal.housekeeping import compact, prune
 from systemprompt_cloud.engine.journal.journal import Journal
 from systemprompt_cloud.engine.journal.records import FlowRow
+from systemprompt_cloud.engine.journal.vault import VaultFiles
 
 from tests.support.rows import BEGAN, begin_flow, flow_record, flow_row
+
+from .test_housekeeping import LATER
 
 # --- writing and reading -------------------------------------------------------------------------------
 
@@ -182,6 +186,28 @@ def test_flows_are_listed_newest_first(journal: Journal) -> None:
     assert [flow.id for flow in journal.flows(statuses=("running", "parked"), roots_only=True)] == ["f3", "f1"]
     assert [flow.id for flow in journal.flows(machine="n")] == ["f3"]
     assert [flow.id for flow in journal.children("f3")] == ["f3.m-1"]
+
+
+def test_the_order_of_flows_is_not_a_clocks(journal: Journal, tmp_path: Path) -> None:
+    """Also where ids are lower than those before them, after flows were removed and the file rewritten."""
+    flows = ["c", "d", "a", "b"]
+    for flow in flows:
+        begin_flow(journal, flow, key="k", status="ended", verdict="success")
+    for day, child in ((3, "c"), (2, "d"), (1, "a")):
+        changes = {"parent": "d", "status": "ended", "created": BEGAN.replace("-01T", f"-0{day}T")}
+        begin_flow(journal, f"d.{child}", **changes)
+    assert prune(journal, VaultFiles(tmp_path), LATER, keep=3).flows == 1
+    assert compact(journal, tmp_path).outcome == "done"
+    begin_flow(journal, "0", key="k", status="ended", verdict="success")
+    started = ["d", "a", "b", "d.c", "d.d", "d.a", "0"]
+    assert journal.begun() == started
+    assert [flow.id for flow in journal.flows()] == started[::-1]
+    assert [flow.id for flow in journal.each_flow()] == started[::-1]
+    assert [flow.id for flow in journal.children("d")] == ["d.c", "d.d", "d.a"]
+    newest = journal.newest_with_key("m", "k")
+    assert newest is not None
+    assert newest.id == "0"
+    assert journal.flows(after=journal.newest()) == []
 
 
 def test_intents_belong_to_one_visit(journal: Journal) -> None:

@@ -30,6 +30,7 @@ from systemprompt_cloud.io.local.paths import CloudPaths
 from systemprompt_cloud.testing.clock import VirtualClock
 from typing_extensions import override
 
+from tests.support.journey import until
 from tests.support.rows import flow_record
 
 
@@ -108,7 +109,8 @@ async def test_a_process_that_dies_between_the_ends_of_parent_and_child_leaves_n
     copied = CloudPaths(directory=heir, state_directory=heir, origin="explicit")
     async with open_engine(copied, [MINDING, PLAYING]) as engine:
         (child,) = engine.journal.children(flow.id)
-        assert (engine.row(flow.id).status, child.status, child.state) == ("ended", "ended", "home")
+        await until(lambda: engine.row(child.id).status == "ended")
+        assert (engine.row(flow.id).status, engine.row(child.id).state) == ("ended", "home")
 
 
 async def test_a_child_whose_parent_has_ended_is_cancelled_instead_of_resumed(paths: CloudPaths) -> None:

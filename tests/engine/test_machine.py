@@ -205,6 +205,14 @@ def test_the_tables_these_are_made_from_are_good() -> None:
 # --- stepping ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["state", "context", "row", "trigger", "may_state"])
+def test_an_event_may_have_any_name(name: str) -> None:
+    """Also one that the library beneath has for something of its own; and fields of any name."""
+    cls = cast("type[Event]", msgspec.defstruct(name, [(name, str, "")], bases=(Event,), frozen=True))
+    table = plus(on(cls, "empty", "heating"))()
+    assert table.step("empty", Kettle(), cls()).state == "heating"
+
+
 def test_a_step_changes_nothing_it_was_given() -> None:
     """The same state, context and event give the same answer however often they are asked."""
     before = Kettle(degrees=20)

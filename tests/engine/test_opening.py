@@ -89,7 +89,7 @@ async def test_secrets_of_many_flows_are_looked_through_with_one_question(tmp_pa
     with Journal(paths.journal) as journal:
         begin_flow(journal, "over", status="ended", verdict="success")
         begin_flow(journal, "of a strange name")
-    vault = VaultFiles(paths.vault)
+        vault = VaultFiles(paths.vault, journal.identity)
     kept = [f"00aaa{number:010}" for number in range(40)] + ["of a strange name"]
     for flow in (*kept, "over", "nobody"):
         vault.put(flow, "token", "opaque-value")

@@ -26,6 +26,18 @@ if "release" in sys.argv:
 """
 
 
+def test_an_owner_lets_go_where_its_file_cannot_be_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The directory was replaced meanwhile: that is logged, and the lock is free."""
+    directory, moved = tmp_path / "owners", tmp_path / "moved"
+    owner = Owner(directory)
+    directory.rename(moved)
+    directory.write_text("no directory")
+    assert owner_is_alive(moved, owner.name)
+    owner.release()
+    assert "cannot be removed" in caplog.text
+    assert not owner_is_alive(moved, owner.name)
+
+
 class Driver:
     """A real process that owns flows until it is told to stop, or killed."""
 

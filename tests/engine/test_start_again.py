@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import msgspec
 import pytest
 import trio
+from systemprompt_cloud.base.clock import SystemClock
 from systemprompt_cloud.engine.engine import open_engine
 from systemprompt_cloud.engine.errors import FlowBusy, KeyInUse, NotStorable
 from systemprompt_cloud.engine.flow import Flow
 from systemprompt_cloud.engine.machine.machine import Machine
+from systemprompt_cloud.engine.machine.migrations import Migration
 from systemprompt_cloud.engine.machine.parts import ANY, STAY, CancelRequested, Context, Event, State, Verdict, on
 from systemprompt_cloud.engine.visit import Program, await_signal
 from systemprompt_cloud.io.local.paths import CloudPaths
 from systemprompt_cloud.machines.parts.vocabulary import cancelled
+from typing_extensions import override
 
 
 class Order(Context, frozen=True, kw_only=True):
@@ -144,6 +149,28 @@ async def test_after_the_end_a_key_starts_again_or_gives_back(
         assert len(engine.journal.flows()) == (2 if after_end == "again" else 1)
 
 
+class SetClock(SystemClock):
+    """A clock that can be set."""
+
+    ahead = timedelta(0)
+
+    @override
+    def now(self) -> datetime:
+        """The time, as it was set."""
+        return super().now() + self.ahead
+
+
+async def test_the_order_that_was_started_last_is_given_back(paths: CloudPaths) -> None:
+    """Also when the clock was set back between the two, and its id is the lower one."""
+    clock = SetClock()
+    async with open_engine(paths, [program()], clock=clock) as engine:
+        for note in ("first", "second"):
+            flow = await engine.start(ORDER, Order(note=note), key="k")
+            await end(flow)
+            clock.ahead -= timedelta(hours=1)
+        assert (await engine.start(ORDER, Order(), key="k", after_end="return")).id == flow.id
+
+
 async def test_what_is_given_back_was_the_same_order(paths: CloudPaths) -> None:
     """`return` with other identity fields is refused too: the outcome would be another order's."""
     async with open_engine(paths, [program()]) as engine:
@@ -234,3 +261,70 @@ async def test_any_other_text_is_a_key(paths: CloudPaths, key: str) -> None:
         flow = await engine.start(ORDER, Order(), key=key)
         assert (await engine.start(ORDER, Order(), key=key)).id == flow.id
         assert (await engine.start(ORDER, Order(), key=key[:-1] + "~")).id != flow.id
+
+
+class Renamed(Context, frozen=True, kw_only=True):
+    """What an order of the next version knows."""
+
+    customer: str = "acme"
+    plan: str = "starter"
+    note: str = ""
+
+
+def next_machine(migration: Migration) -> Machine[Renamed]:
+    """The next version of the table."""
+    return Machine(
+        "order",
+        version=2,
+        initial="placing",
+        context=Renamed,
+        states=[ORDER.states[name] for name in ("placing", "placed", "cancelled")],
+        rows=[on(Placed, "placing", "placed"), on(CancelRequested, ANY, "cancelled")],
+        identity=("customer", "plan"),
+        migrations=[migration],
+    )
+
+
+def renamed(old: dict[str, Any]) -> dict[str, Any]:
+    """The context of the next version."""
+    return {"customer": old["tenant"], "plan": old.get("plan", "starter"), "note": "migrated"}
+
+
+def renamed_later(old: dict[str, Any]) -> dict[str, Any]:
+    """A migration that does not take what an order is started with."""
+    if old.get("plan", "starter") == "starter":
+        raise ValueError("the plan is to be another one")
+    return renamed(old)
+
+
+@pytest.mark.parametrize("ended", [False, True])
+@pytest.mark.parametrize("migrated", [False, True])
+@pytest.mark.parametrize("carry", [renamed, renamed_later])
+async def test_the_identity_holds_through_migrations(
+    paths: CloudPaths, carry: Callable[[dict[str, Any]], dict[str, Any]], migrated: bool, ended: bool
+) -> None:
+    """Before and after the flow was carried over, before and after its end; what it was started with is carried, too.
+
+    Where a migration does not take that, what the flow knew later counts.
+    """
+    old = order_machine(identity=("tenant",))
+    new = next_machine(Migration(1, context=carry))
+    programs = [Program(new, {"placing": [await_signal]})]
+    async with open_engine(paths, [program(old)]) as engine:
+        flow = await engine.start(old, Order(tenant="home"), key="k")
+        await flow.send(Upgraded("large"))
+        if ended and not migrated:
+            await end(flow)
+    if migrated:
+        async with open_engine(paths, programs) as engine:
+            again = await engine.resume(flow.id)
+            assert again.row.version == 2
+            if ended:
+                await end(again)
+    started = Renamed(customer="home", plan="starter" if carry is renamed else "large")
+    async with open_engine(paths, programs) as engine:
+        for other in ("customer", "plan"):
+            given = msgspec.structs.replace(started, **{other: "other"})
+            with pytest.raises(KeyInUse, match=f"another {other}"):
+                await engine.start(new, given, key="k", after_end="return")
+        assert (await engine.start(new, started, key="k", after_end="return")).id == flow.id

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import IntEnum, StrEnum
+from functools import partial
 from typing import Any, cast, get_args, get_origin
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from systemprompt_cloud.engine.errors import NotStorable
+from systemprompt_cloud.engine.errors import MachineInvalid, NotStorable
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.engine.machine.parts import (
     ANY,
@@ -25,7 +27,7 @@ from systemprompt_cloud.engine.machine.parts import (
     Verdict,
     on,
 )
-from systemprompt_cloud.engine.machine.storable import Codec, is_mutable
+from systemprompt_cloud.engine.machine.storable import LEVELS, Codec, is_mutable
 
 
 class Size(IntEnum):
@@ -197,6 +199,75 @@ def test_a_value_that_json_holds_is_accepted(field: str, value: object) -> None:
     _, back = machine().encode_context(order)
     assert plainly_equal(back, order)
     assert type(getattr(back, field)) is (float if field == "amount" else type(value))
+
+
+class Chain(msgspec.Struct, frozen=True):
+    """A type that is exact, and as deep as anybody likes."""
+
+    link: Chain | None = None
+
+
+class Chained(Context, frozen=True, kw_only=True):
+    """A context with one."""
+
+    chain: Chain = Chain()
+
+
+class Sealed(msgspec.Struct, frozen=True):
+    """JSON that nobody has read, inside of another class."""
+
+    text: msgspec.Raw = msgspec.Raw(b"1")
+
+
+class Bare(Context, frozen=True, kw_only=True):
+    """A context that is nothing else."""
+
+    text: msgspec.Raw = msgspec.Raw(b"1")
+
+
+class Unread(Context, frozen=True, kw_only=True):
+    """A context with it."""
+
+    sealed: tuple[Sealed, ...] = ()
+
+
+def chain(links: int) -> Chain:
+    """A chain of so many links below its first one, and nothing below the last."""
+    made = Chain()
+    for _ in range(links):
+        made = Chain(made)
+    return made
+
+
+def below(frames: int, call: Callable[[], object]) -> object:
+    """Call something from so many frames deep."""
+    return below(frames - 1, call) if frames else call()
+
+
+@pytest.mark.parametrize("levels", [LEVELS, LEVELS + 1, 300, 600, 900, 2000])
+@pytest.mark.parametrize("frames", [0, 300, 700])
+def test_nothing_is_nested_deeper_than_the_limit(levels: int, frames: int) -> None:
+    """Whoever stores it; where few frames are left, less than that is refused, and nothing else raised."""
+    for context in (Order(anything=nested(levels)), Chained(chain=chain(levels - 1))):
+        encode = partial(machine(type(context)).encode_context, context)
+        if levels <= LEVELS and frames <= 300:
+            assert below(frames, encode)
+        else:
+            with pytest.raises(NotStorable, match=r"nested too deeply"):
+                below(frames, encode)
+    name = "Order.anything"
+    if LEVELS < levels < 900 and not frames:
+        with pytest.raises(NotStorable) as refused:
+            machine().encode_context(Order(anything=nested(levels)))
+        assert refused.value.field == name
+
+
+def test_what_nobody_has_read_is_not_stored() -> None:
+    """A table with such a field is refused; where it is deeper inside, its first context is."""
+    with pytest.raises(MachineInvalid, match=r"the context Bare: text: msgspec\.Raw is stored without being read"):
+        machine(Bare)
+    with pytest.raises(NotStorable, match=r"^Unread\.sealed: msgspec\.Raw is stored without being read"):
+        machine(Unread).encode_context(Unread())
 
 
 def test_a_field_is_called_as_in_the_class() -> None:

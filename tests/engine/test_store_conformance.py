@@ -177,20 +177,30 @@ async def test_failures_belong_to_the_newest_visit(store: Store) -> None:
     assert list(await store.failures("g", 1)) == []
 
 
-async def test_children_are_listed_by_age(store: Store) -> None:
-    """Only those of this flow, the oldest first."""
+async def test_children_are_listed_in_the_order_they_were_started(store: Store) -> None:
+    """Only those of this flow; whatever a clock that was set back made of their times."""
     await begun(store, "p")
     for name, created in (("p.b", "2026-01-03T00:00:00.000000Z"), ("p.a", "2026-01-02T00:00:00.000000Z")):
         await begun(store, name, parent="p", created=created)
     await begun(store, "q")
-    assert [each.id for each in await store.children("p")] == ["p.a", "p.b"]
+    assert [each.id for each in await store.children("p")] == ["p.b", "p.a"]
     assert list(await store.children("q")) == []
     b = await store.flow("p.b")
     assert b is not None
-    assert [each.id for each in await store.unfinished_children("p")] == ["p.a", "p.b"]
+    assert [each.id for each in await store.unfinished_children("p")] == ["p.b", "p.a"]
     await store.advance(b, *moved(b, status="ended", verdict="success"))
     assert [each.id for each in await store.unfinished_children("p")] == ["p.a"]
-    assert [each.id for each in await store.children("p")] == ["p.a", "p.b"]
+    assert [each.id for each in await store.children("p")] == ["p.b", "p.a"]
+
+
+async def test_the_newest_flows_of_a_machine_come_first(store: Store) -> None:
+    """Children too, ended or not; those of other machines do not count, and there is a limit."""
+    for name in ("a", "b", "c"):
+        await begun(store, name, parent="a" if name == "b" else None)
+    await begun(store, "d", machine="other")
+    assert [each.id for each in await store.newest("m", 10)] == ["c", "b", "a"]
+    assert [each.id for each in await store.newest("m", 2)] == ["c", "b"]
+    assert list(await store.newest("unknown", 10)) == []
 
 
 async def test_many_flows_are_written_at_once(store: Store) -> None:
@@ -416,8 +426,8 @@ async def test_what_nobody_will_take_is_not_posted(owned: Ownership) -> None:
 
 
 async def test_the_newest_flow_of_a_key_is_found_after_its_end(owned: Ownership) -> None:
-    """By machine and key, the one that was started last."""
-    for flow in ("a", "b"):
+    """By machine and key, the one that was started last, also where its id, of a clock that was set back, is lower."""
+    for flow in ("b", "c", "a"):
         row = await begun(owned, flow, key="k")
         assert await owned.newest_with_key("m", "k") == row
         after, record = moved(row, status="ended", verdict="failure")

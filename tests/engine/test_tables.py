@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import pytest
@@ -235,6 +235,26 @@ def test_a_timeout_nobody_handles_is_said_before_a_state_nothing_leads_to() -> N
 
 
 # --- events that come later ------------------------------------------------------------------------------------------
+
+
+def test_a_timeout_nobody_may_handle_is_refused() -> None:
+    """Where every guard refuses, the state would be left by nothing; a row for every state is enough."""
+    never = on(DeadlinePassed, "shut", "open", when=lambda _context, _event: False)
+    refused("shut has a timeout and no DeadlinePassed row without a guard", states=shut(timeout=5.0), rows=[never])
+    assert door(states=shut(timeout=5.0), rows=[never, on(DeadlinePassed, ANY, "off")])
+
+
+def named_like(name: str, tag: str | bool) -> type[Event]:
+    """Somebody's own event class of that name and tag."""
+    return cast("type[Event]", msgspec.defstruct(name, [("item", str, "")], bases=(Event,), frozen=True, tag=tag))
+
+
+@pytest.mark.parametrize("name", ["DeadlinePassed", "CancelRequested"])
+def test_the_names_of_the_engines_events_are_its_own(name: str) -> None:
+    """Another class of such a name, or tag, would be taken for the engine's, or never be sent."""
+    for cls in (named_like(name, tag=True), named_like("Postponed", tag=name)):
+        refused(f"is called or tagged {name}, as an event of the engine", rows=[on(cls, "shut", "open")])
+    assert door(rows=[on(DeadlinePassed, "shut", "open")])
 
 
 def test_an_event_is_kept_for_a_state_that_can_still_come() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from systemprompt_cloud.engine.engine import open_engine
-from systemprompt_cloud.engine.errors import FlowParked
+from systemprompt_cloud.engine.errors import FlowParked, NotStorable
 from systemprompt_cloud.engine.machine.parts import Event
 from systemprompt_cloud.engine.paths import EnginePaths
 from systemprompt_cloud.engine.visit import Program, Visit
@@ -32,6 +32,29 @@ async def test_a_machine_is_asked_for(paths: CloudPaths, machine: Any, given: st
         with pytest.raises(TypeError, match=f"^Engine.start takes a Machine, not {given}$"):
             await engine.start(machine, Parcel())
         assert engine.journal.flows() == []
+
+
+@pytest.mark.parametrize(
+    ("secrets", "said"),
+    [
+        ({"a b": "opaque-value"}, "'a b' is no secret's name"),
+        ({"": "opaque-value"}, "'' is no secret's name"),
+        ({3: "opaque-value"}, "'3' is no secret's name"),
+        ({"good": "opaque-value", "bad": "opaque-\ud800"}, "the secret bad is no text that can be stored"),
+        ({"bad": 12345678}, "the secret bad is no text that can be stored"),
+        ({"bad": None}, "the secret bad is no text that can be stored"),
+        ([("a", "opaque-value")], "Engine.start takes a Mapping, not list"),
+        ("opaque-value", "Engine.start takes a Mapping, not str"),
+    ],
+)
+async def test_secrets_are_texts_with_names(paths: CloudPaths, secrets: Any, said: str) -> None:
+    """No message has one of them; nothing is started or kept."""
+    async with open_engine(paths, [parcel()]) as engine:
+        with pytest.raises((NotStorable, TypeError), match=f"^{said}$") as refused:
+            await engine.start(PARCEL, Parcel(), secrets=secrets)
+        assert "opaque" not in str(refused.value)
+        assert engine.journal.flows() == []
+    assert not list(paths.vault.glob("*"))
 
 
 @pytest.mark.parametrize(

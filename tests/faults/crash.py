@@ -8,6 +8,8 @@ Theory. First the points are *enumerated*: a few undisturbed runs list every poi
 each point of the list is tried: a real process runs the flow and is killed there with SIGKILL; a new process, without
 a probe, resumes the flow, as running the command again does. The result must be that of an undisturbed run: the same
 end, the same effects on the cloud, equivalent files, no leftover secret, and a consistent journal (`crash_facts.py`).
+A flow that pauses is resumed a few times, as a person runs the same command again. It may be paused in the end where an
+undisturbed run is not, but then it has done no more than that.
 
 A cloud that does not honour idempotency keys cannot safely be sent a request again. There the promise is another one:
 nothing is repeated unless a person confirmed it.
@@ -41,17 +43,65 @@ NO_KEYS: Final = ("no-idempotency",)
 STATUS_FAULTS: Final = ("error:status=503,path=/status", "lose-answer:path=/deploy")
 """A status request fails once, and the answer to a deployment is lost."""
 
+FALSE_ERROR: Final = ("false-callback:says=error", "foreign-event:after=0", "false-event:after=1")
+"""The browser of a paid order says that it was not paid; its stream tells of another tenant and of a failure."""
+FALSE_TENANT: Final = ("false-callback:says=completed", "stale:times=3", "no-stream")
+"""The browser names a tenant of somebody else, replicas are behind, and there are no streams."""
+PROXIES: Final = (
+    "false-callback:says=nothing",
+    "proxy-page:path=/auth/me",
+    "proxy-page:path=/status,times=2",
+    "proxy-page:status=404,path=/status,times=2",
+    "unauthorized:after=9",
+)
+"""The browser says nothing, a proxy answers in the API's place, and the token is refused once."""
+NO_CALLBACK: Final = (
+    "lost-callback",
+    "false-event:after=0,says=tenant_ready",
+    "error:status=404,path=/status",
+)
+"""The browser does not come back; the stream says that the tenant is ready long before it is."""
+BAD_STATUS: Final = (
+    "foreign-event:after=0,says=provisioning_failed",
+    "false-event:after=1",
+    "stale:times=2,path=/status",
+    "proxy-page:status=404,path=/status,times=2",
+    "unauthorized:after=3",
+)
+"""What can be false about a tenant that is being built or deployed."""
+
+CHECKOUT: Final = Scenario(flow="checkout")
+ONBOARDING: Final = Scenario(flow="onboarding")
 PLAIN: Final = (
     Scenario(flow="login"),
-    Scenario(flow="checkout"),
+    CHECKOUT,
     Scenario(flow="checkout", payment="pending"),
     Scenario(flow="provisioning"),
-    Scenario(flow="onboarding"),
+    ONBOARDING,
 )
+
+
+def _with(scenario: Scenario, *faults: tuple[str, ...], early: bool = False) -> tuple[Scenario, ...]:
+    """A scenario with each of these faults, for servers with and without idempotency keys."""
+    return tuple(
+        msgspec.structs.replace(scenario, faults=(*each, *keys), early=early)
+        for each in faults
+        for keys in ((), NO_KEYS)
+    )
+
+
 SCENARIOS: Final = (
     *(msgspec.structs.replace(each, faults=faults) for faults in ((), STREAM_FAULTS, NO_KEYS) for each in PLAIN),
     Scenario(flow="onboarding", faults=SILENCE),
     *(Scenario(flow="deployment", faults=faults) for faults in ((), STATUS_FAULTS, NO_KEYS)),
+    *_with(CHECKOUT, FALSE_ERROR, FALSE_TENANT, PROXIES, NO_CALLBACK),
+    *_with(CHECKOUT, (), early=True),
+    *_with(Scenario(flow="checkout", payment="decline"), ()),
+    *_with(Scenario(flow="provisioning"), BAD_STATUS),
+    *_with(Scenario(flow="provisioning"), (), early=True),
+    *_with(ONBOARDING, FALSE_ERROR, PROXIES),
+    *_with(ONBOARDING, (), early=True),
+    *_with(Scenario(flow="deployment"), BAD_STATUS),
 )
 """The default scenarios."""
 
@@ -95,6 +145,7 @@ class Tally(msgspec.Struct, kw_only=True):
         survived: After how many of those the result was that of an undisturbed run.
         repeated: Effects that happened more often than in an undisturbed run.
         asked: How often a person had to decide about an effect whose outcome is unknown.
+        paused: How often the flow was paused in the end.
         unmet: Points that did not occur in any of the attempts to reach them.
         losses: The points after which the result differed.
     """
@@ -105,6 +156,7 @@ class Tally(msgspec.Struct, kw_only=True):
     survived: int = 0
     repeated: int = 0
     asked: int = 0
+    paused: int = 0
     unmet: list[tuple[Point, ...]] = msgspec.field(default_factory=list[tuple[Point, ...]])
     losses: list[Loss] = msgspec.field(default_factory=list[Loss])
 
@@ -183,6 +235,7 @@ async def _try(stage: Stage, trial: tuple[Point, ...], true: Facts, tally: Tally
             tally.tried += 1
             tally.survived += not differences
             tally.asked += facts.asked
+            tally.paused += facts.paused
             tally.repeated += facts.repeated(true)
             if differences:
                 tally.losses.append(Loss(trial, tuple(differences)))
@@ -195,7 +248,9 @@ async def _try(stage: Stage, trial: tuple[Point, ...], true: Facts, tally: Tally
 
 def table(tallies: Sequence[Tally]) -> str:
     """The tallies as a Markdown table."""
-    lines = [["flow", "faults", *_COLUMNS, "tried", "survived", "effects repeated", "user decisions", "not hit"]]
+    lines = [
+        ["flow", "faults", *_COLUMNS, "tried", "survived", "effects repeated", "user decisions", "paused", "not hit"]
+    ]
     lines += [
         [
             tally.scenario.name,
@@ -205,6 +260,7 @@ def table(tallies: Sequence[Tally]) -> str:
             str(tally.survived),
             str(tally.repeated),
             str(tally.asked),
+            str(tally.paused),
             str(len(tally.unmet)),
         ]
         for tally in tallies
@@ -235,7 +291,7 @@ def main() -> int:
     scenarios = [each for each in SCENARIOS if not given.flow or each.flow in given.flow]
     if given.faults:
         faults = tuple(fault for fault in given.faults if fault != "none")
-        scenarios = [each for each in scenarios if not each.faults]
+        scenarios = [each for each in scenarios if not each.faults and not each.early]
         scenarios = [msgspec.structs.replace(each, faults=faults) for each in scenarios]
     offset = given.offset if given.offset is not None else random.randrange(given.every)  # noqa: S311 no secret
     configure_logging(0, None)

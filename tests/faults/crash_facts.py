@@ -28,6 +28,7 @@ from systemprompt_cloud.io.local.tenants import TenantStore
 from tests.support.rehearsal import Rehearsal
 
 _NO_END: Final = "no end"
+_PAUSED: Final = "paused"
 
 KEPT: Final = re.compile(
     r"\.gitignore|(credentials|tenants)\.json(\.lock)?|journal\.sqlite3(-wal|-shm)?|vault|owners",
@@ -58,8 +59,13 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ended(self) -> bool:
-        """Whether the flow reached an end at all."""
+        """Whether the flow reached an end, or was paused in order."""
         return not self.end.startswith(_NO_END)
+
+    @property
+    def paused(self) -> bool:
+        """Whether the flow waits for a person."""
+        return self.end.startswith(_PAUSED)
 
     def repeated(self, true: Facts) -> int:
         """How many effects happened more often than in an undisturbed run, without a person having confirmed it."""
@@ -68,9 +74,14 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     def differences(self, true: Facts) -> list[str]:
         """The differences from an undisturbed run, a sentence each.
 
-        After a person repeated an effect only the final state is compared: another checkout has other names.
+        After a person repeated an effect only the final state is compared: another checkout has other names. A run
+        that pauses may have done less, and nothing else or more.
         """
         found = list(self.problems)
+        if self.paused:
+            limits = {name: count + self._allowed(name) for name, count in true.effects.items()}
+            done = {name: count for name, count in self.effects.items() if count > limits[name]}
+            return [*found, f"effects: {done} of a paused run"] if done else found
         mine, wanted = msgspec.structs.asdict(self), msgspec.structs.asdict(true)
         if self.asked:
             for each in (mine, wanted):
@@ -97,6 +108,7 @@ def gather(
     why_not: str,
     *,
     asked: bool,
+    paused: str | None = None,
     varies: Collection[str] = (),
 ) -> Facts:
     """Gather the result of a run.
@@ -106,6 +118,7 @@ def gather(
         outcome: How the flow ended, if it did.
         why_not: The error or reason when it did not.
         asked: Whether a person was asked about an uncertain effect.
+        paused: Why it was paused, however often the same command was run; None when it was not.
         varies: The fields of the flow's result that differ between correct runs.
     """
     home = rehearsal.paths.directory
@@ -114,7 +127,7 @@ def gather(
         return text.replace(rehearsal.url, "API").replace(str(home), "HOME")
 
     problems: list[str] = []
-    end = f"{_NO_END}: {why_not}"
+    end = f"{_NO_END}: {why_not}" if paused is None else f"{_PAUSED}: {paused}"
     if outcome is not None:
         handed_out = {name: value for name, value in outcome.result.items() if name not in varies}
         result = msgspec.json.encode(handed_out, order="sorted").decode()
@@ -133,7 +146,7 @@ def gather(
     except CloudError as exc:
         problems.append(exc.user_message)
     _sweep(rehearsal)
-    problems += [f"left behind: {plain(str(path))}" for path in _left_behind(home)]
+    problems += [f"left behind: {plain(str(path))}" for path in _left_behind(home, keeps=paused is not None)]
     return Facts(
         end=end,
         effects=_effects(rehearsal),
@@ -186,7 +199,8 @@ def _sweep(rehearsal: Rehearsal) -> None:
     sweep_owners(rehearsal.paths.owners)
 
 
-def _left_behind(home: Path) -> Iterator[Path]:
+def _left_behind(home: Path, *, keeps: bool) -> Iterator[Path]:
+    """Files that should be gone; a paused flow keeps its secrets."""
     for path in sorted(home.rglob("*")):
-        if not KEPT.fullmatch(str(path.relative_to(home))):
+        if not KEPT.fullmatch(str(path.relative_to(home))) and not (keeps and path.parent.name == "vault"):
             yield path

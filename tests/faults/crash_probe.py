@@ -99,7 +99,7 @@ class Probe:
         replace_in(transport, "handle_async_request", self._around_request(transport.handle_async_request))
         replace_in(drive_module, "run_state", self._around_state(drive_module.run_state))
         replace_in(Feed, "publish", self._around_publish(Feed.publish))
-        replace_in(CallbackHit, "accept", self._around_accept(CallbackHit.accept))
+        replace_in(CallbackHit, "answer", self._around_answer(CallbackHit.answer))
 
     # --- the journal ------------------------------------------------------------------------------------------------
 
@@ -124,11 +124,11 @@ class Probe:
 
         return probed
 
-    def _around_accept(self, accept: Callable[[CallbackHit, str], None]) -> Callable[..., None]:
-        def probed(hit: CallbackHit, page: str) -> None:
-            self.meet("callback", "page", "before")
-            accept(hit, page)
-            self.meet("callback", "page", "after")
+    def _around_answer(self, answer: Callable[[CallbackHit, int, str], None]) -> Callable[..., None]:
+        def probed(hit: CallbackHit, status: int, page: str) -> None:
+            self.meet("callback", f"page {status}", "before")
+            answer(hit, status, page)
+            self.meet("callback", f"page {status}", "after")
 
         return probed
 

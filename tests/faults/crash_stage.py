@@ -20,8 +20,9 @@ import msgspec
 import trio
 from systemprompt_cloud.errors import PortBusy
 from systemprompt_cloud.io.loopback.serving import bind_loopback
-from systemprompt_cloud.sandbox.browser import ScriptedBrowser
+from systemprompt_cloud.sandbox.browser import PageVisit, ScriptedBrowser
 from systemprompt_cloud.sandbox.faults import Fault
+from typing_extensions import override
 
 from tests.faults.crash_child import SECONDS, Job, Said
 from tests.faults.crash_facts import Facts, gather
@@ -30,6 +31,21 @@ from tests.support.rehearsal import Rehearsal, open_rehearsal
 
 HEAD_START: Final = 0.3
 """Seconds before the cloud starts to build a tenant bought beforehand, so that its stream is read from the start."""
+
+PAUSES: Final = frozenset({"OrderInDoubt", "StillPending", "NotAuthenticated", "ApiError", "Network"})
+"""What pauses a flow until the same command is run again."""
+
+RUNS: Final = 3
+"""How often the same command is run at most after it was paused."""
+
+DEADLINE: Final = 0.3
+"""Seconds of a deadline that passes a moment too early."""
+
+LATE: Final = 0.8
+"""Seconds a person takes then."""
+
+CONFIRMING: Final = 0.5
+"""Seconds the API gets to list a tenant that the browser named: in some scenarios there is no such tenant."""
 
 _PORTS: Final = range(20_000, 32_000)
 """Below the ephemeral range, so that no other program takes a port while the process that listened on it is dead."""
@@ -42,18 +58,21 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         flow: `login`, `checkout`, `provisioning`, `deployment` or `onboarding`.
         faults: The cloud's scripted faults.
         payment: The button pressed on the payment page.
+        early: Whether deadlines pass a moment before what is waited for happens.
         careless: Whether the processes do not announce their effects: a bug, to check that it is detected.
     """
 
     flow: str
     faults: tuple[str, ...] = ()
-    payment: Literal["pay", "pending"] = "pay"
+    payment: Literal["pay", "pending", "decline"] = "pay"
+    early: bool = False
     careless: bool = False
 
     @property
     def name(self) -> str:
         """The name in tables."""
-        return f"{self.flow}, payment pending" if self.payment == "pending" else self.flow
+        payment = f", payment {self.payment}" if self.payment != "pay" else ""
+        return f"{self.flow}{payment}{', early deadline' if self.early else ''}"
 
     @property
     def loses_stream(self) -> bool:
@@ -65,10 +84,10 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     def varies(self) -> frozenset[str]:
         """The fields of the flow's result that depend on when it asked, and not on how often it was killed.
 
-        A pending checkout ends with the first sign that the tenant is built; a moment later the tenant may need no
-        deployment any more.
+        A checkout that follows its tenant ends with the first sign that it is built; a moment later the tenant may
+        need no deployment any more.
         """
-        return frozenset({"needs_deploy"} if self.payment == "pending" else ())
+        return frozenset({"needs_deploy"} if self.payment == "pending" or self.early or self.faults else ())
 
 
 class Played(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +102,16 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
     facts: Facts
     met: tuple[Point, ...]
     killed: int
+
+
+class SlowPerson(ScriptedBrowser):
+    """A person who takes `LATE` seconds before they open a page."""
+
+    @override
+    async def visit(self, url: str) -> PageVisit:
+        """Open a URL, later."""
+        await trio.sleep(LATE)
+        return await super().visit(url)
 
 
 class Zygote:
@@ -162,7 +191,7 @@ class Stage:
         """
         self._runs += 1
         scenario = self._scenario
-        browser = ScriptedBrowser(payment=scenario.payment, patience=SECONDS)
+        browser = (SlowPerson if scenario.early else ScriptedBrowser)(payment=scenario.payment, patience=SECONDS)
         faults: list[Fault | str] = list(scenario.faults)
         directory = self._directory / str(self._runs)
         async with open_rehearsal(directory, faults=faults, step_seconds=0.01, browser=browser) as rehearsal:
@@ -179,18 +208,21 @@ class Stage:
             )
             while killed < len(targets):
                 dying = msgspec.structs.replace(job, target=targets[killed], trace=False)
-                code, said = await self._process(dying, rehearsal, tabs, met)
+                code, said, was_asked = await self._until_unpaused(dying, rehearsal, tabs, met)
+                asked = asked or was_asked
                 if code != -signal.SIGKILL:
                     break
                 killed += 1
             else:
-                code, said = await self._process(job, rehearsal, tabs, met)
-            if said.parked == "EffectUncertain":
-                asked = True
-                job = msgspec.structs.replace(job, answer=True)
-                code, said = await self._process(job, rehearsal, tabs, met)
+                code, said, was_asked = await self._until_unpaused(job, rehearsal, tabs, met)
+                asked = asked or was_asked
             facts = gather(
-                rehearsal, said.outcome, said.failed or said.parked or "", asked=asked, varies=scenario.varies
+                rehearsal,
+                said.outcome,
+                said.failed or said.parked or "",
+                asked=asked,
+                paused=said.parked if said.parked in PAUSES else None,
+                varies=scenario.varies,
             )
         return Played(facts=facts, met=tuple(met), killed=killed)
 
@@ -202,15 +234,20 @@ class Stage:
         if flow == "login":
             context = rehearsal.login(port=self._port())
         elif flow == "checkout":
-            context = rehearsal.checkout(port=self._port())
+            limits = {"timeout": DEADLINE} if self._scenario.early or self._scenario.payment == "decline" else {}
+            context = rehearsal.checkout(port=self._port(), confirm_timeout=CONFIRMING, **limits)
         elif flow == "provisioning":
             tenant = rehearsal.buy()
             tenant.started += HEAD_START
-            context = rehearsal.provisioning(tenant.id, external_db=True)
+            limits = {"timeout": DEADLINE} if self._scenario.early else {}
+            context = rehearsal.provisioning(tenant.id, external_db=True, **limits)
         elif flow == "deployment":
             context = rehearsal.deployment(rehearsal.build().id)
         else:
-            context = rehearsal.onboarding(login_port=self._port(), checkout_port=self._port(), external_db=True)
+            limits = {"payment_timeout": DEADLINE, "tenant_timeout": DEADLINE} if self._scenario.early else {}
+            context = rehearsal.onboarding(
+                login_port=self._port(), checkout_port=self._port(), external_db=True, **limits
+            )
         return msgspec.json.encode(context).decode()
 
     def _port(self) -> int:
@@ -221,6 +258,25 @@ class Stage:
                     return _number(sock)
             except PortBusy:
                 continue
+
+    async def _until_unpaused(
+        self, job: Job, rehearsal: Rehearsal, tabs: set[str], met: list[Point]
+    ) -> tuple[int, Said, bool]:
+        """Run processes until one does not pause; returns its exit code, its report, and whether a person was asked.
+
+        They are asked about an effect whose outcome is unknown, and confirm it.
+        """
+        code, said = await self._process(job, rehearsal, tabs, met)
+        asked = False
+        for _ in range(RUNS):
+            if said.parked == "EffectUncertain":
+                asked = True
+            elif said.parked not in PAUSES:
+                break
+            # Nobody is asked for more than that: an order in doubt stays one.
+            answer = True if said.parked == "EffectUncertain" else None
+            code, said = await self._process(msgspec.structs.replace(job, answer=answer), rehearsal, tabs, met)
+        return code, said, asked
 
     async def _process(self, job: Job, rehearsal: Rehearsal, tabs: set[str], met: list[Point]) -> tuple[int, Said]:
         """Run one process to its end; returns its exit code and its last report."""

@@ -176,6 +176,7 @@ def table(report: Report) -> str:
         "streams lost, reopened": f"{report.stream_losses}, {report.stream_returns}",
         "status requests": report.polls,
         "flows reporting out of order": report.out_of_order,
+        "tenants misled about order": report.misled,
         "faults that occurred": sum(report.faults.values()),
         **{f"  {name}": count for name, count in sorted(report.faults.items())},
         "silence after a broken stream": (

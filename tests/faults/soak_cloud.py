@@ -19,7 +19,7 @@ from systemprompt_cloud.sandbox import MAX_CONNECTIONS, World
 from systemprompt_cloud.sandbox.app import build_app
 from systemprompt_cloud.sandbox.serving import serve_app
 
-from tests.faults.soak_plan import Plan, build_world
+from tests.faults.soak_plan import NotedFaults, Plan, build_world
 
 FLUSH_SECONDS = 0.5
 
@@ -44,6 +44,7 @@ class Seen(msgspec.Struct):
         requests: By method and path template.
         keys: The idempotency keys under which each tenant's database was opened.
         silences: Of clients whose streams had broken.
+        misled: The tenants whose status or stream was older than it looked.
     """
 
     life: int
@@ -51,6 +52,7 @@ class Seen(msgspec.Struct):
     requests: dict[str, int] = msgspec.field(default_factory=dict[str, int])
     keys: dict[str, set[str]] = msgspec.field(default_factory=dict[str, set[str]])
     silences: list[Silence] = msgspec.field(default_factory=list[Silence])
+    misled: set[str] = msgspec.field(default_factory=set[str])
 
 
 def seen_by_the_cloud(plan: Plan) -> list[Seen]:
@@ -108,6 +110,8 @@ async def _write_down(seen: Seen, world: World, file: Path) -> None:
     while True:
         seen.struck = dict(world.faults.struck)
         seen.requests = dict(world.ledger.requests)
+        if isinstance(world.faults, NotedFaults):
+            seen.misled = {path.split("/")[4] for path in world.faults.misled if path.count("/") > 4}
         partial = file.with_suffix(".partial")
         partial.write_bytes(msgspec.json.encode(seen))
         partial.replace(file)

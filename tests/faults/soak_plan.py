@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 from systemprompt_cloud.io.local.paths import CloudPaths
 from systemprompt_cloud.sandbox import World
+from systemprompt_cloud.sandbox.faults import Fault, FaultPlan
 from systemprompt_cloud.sandbox.provisioning import timeline
 from systemprompt_cloud.sandbox.state import PLANS, SandboxTenant
+from typing_extensions import override
 
 End = Literal["ready", "failed", "gone"]
 STEPS: Final = 10
@@ -67,6 +70,38 @@ OTHER_FAULTS: Final = (
     "slow:seconds=0.5,chance=0.03",
 )
 """Faults of any call, polling included, and stream faults that only the idle timeout detects."""
+
+
+MISLEADING: Final = frozenset({"stale", "silence"})
+"""After these a server's words may be older than they look: a replica that is behind, heartbeats while steps are held
+back. What is shown of such a tenant may go backwards; its end may not differ."""
+
+
+class NotedFaults(FaultPlan):
+    """Faults, and which requests were misled.
+
+    Attributes:
+        misled: The paths for which a misleading fault occurred.
+    """
+
+    def __init__(self, faults: Iterable[Fault | str] = (), seed: int | None = 0) -> None:
+        super().__init__(faults, seed)
+        self.misled: set[str] = set()
+
+    @override
+    def strike(self, name: str, path: str) -> Fault | None:
+        """Note it when it misleads."""
+        return self._noted(path, super().strike(name, path))
+
+    @override
+    def strike_stream(self, name: str, path: str, sent: int) -> Fault | None:
+        """Note it when it misleads."""
+        return self._noted(path, super().strike_stream(name, path, sent))
+
+    def _noted(self, path: str, fault: Fault | None) -> Fault | None:
+        if fault is not None and fault.name in MISLEADING:
+            self.misled.add(path)
+        return fault
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +185,7 @@ def build_world(plan: Plan, *, life: int = 0) -> tuple[World, list[SandboxTenant
         life: How often the cloud was restarted: the tenants stay the same, the faults differ.
     """
     world = World(seed=plan.seed, now=time.monotonic)
-    world.faults = type(world.faults)(plan.faults, plan.seed + life)
+    world.faults = NotedFaults(plan.faults, plan.seed + life)
     tenants: list[SandboxTenant] = []
     for each in plan.tenants():
         checkout = world.open_checkout(world.accounts[0], PLANS[0], "fra", None)

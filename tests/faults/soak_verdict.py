@@ -40,7 +40,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         parked: How often a flow was paused until a person acts.
         stream_losses: Streams the flows lost.
         stream_returns: Streams the flows reopened.
-        out_of_order: Flows that reported an older event after a newer one; each is a problem.
+        out_of_order: Flows that reported an older event after a newer one; a problem unless the server misled them.
+        misled: Tenants whose server's words may have been older than they looked.
         polls: Status requests.
         faults: How often each fault occurred, by name.
         silence_p50: Seconds from a broken stream to the server's next event, where no process was killed in between.
@@ -65,6 +66,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     stream_losses: int
     stream_returns: int
     out_of_order: int
+    misled: int
     polls: int
     faults: dict[str, int]
     silence_p50: float
@@ -109,9 +111,11 @@ def examine(
         if times > 1
     ]
     went_back = [flow for flow, story in told.items() if not _is_forward(story)]
-    found += [f"flow {flow} reported out of order: {told[flow]}" for flow in went_back]
-    found += _wrong_ends(plan, rows)
     seen = seen_by_the_cloud(plan)
+    misled = {f"{plan.url}|{tenant}" for each in seen for tenant in each.misled}
+    keys_of = {row.id: row.key for row in rows}
+    found += [f"flow {flow} reported out of order: {told[flow]}" for flow in went_back if keys_of[flow] not in misled]
+    found += _wrong_ends(plan, rows)
     keys: dict[str, set[str]] = {}
     for each in seen:
         for tenant, used in each.keys.items():
@@ -138,6 +142,7 @@ def examine(
         stream_losses=names["StreamLost"],
         stream_returns=names["StreamReturned"],
         out_of_order=len(went_back),
+        misled=len(misled),
         polls=sum(each.requests.get("GET /api/v1/tenants/{id}/status", 0) for each in seen),
         faults=dict(sum((Counter(each.struck) for each in seen), Counter[str]())),
         silence_p50=silences[len(silences) // 2],

@@ -132,6 +132,14 @@ def test_a_paid_order_ends_in_its_tenant_or_pauses(chunk: int) -> None:
     assert ended_well > paid / 4
 
 
+@pytest.mark.parametrize("seed", [20268044, 20270303, 20274672, 20275252])
+def test_another_orders_tenant_is_not_taken_for_ours(seed: int) -> None:
+    """Two orders at the same moment, and replicas that list the other's tenant only: these sales went wrong once."""
+    sale = sale_of(seed)
+    assert sale.others_at is not None
+    assert problems_of(sale, live(sale, seed)) == []
+
+
 HONEST = Sale(
     pay_at=2.0,
     ready_after=3.0,

@@ -134,7 +134,7 @@ async def test_a_declined_payment(tmp_path: Path) -> None:
             await flow.wait()
         assert flow.state == "payment_in_doubt"
         assert rehearsal.cloud.ledger.tenants == 0
-        assert "Not paid" in (await rehearsal.wait_tab()).page
+        assert "Checking the payment" in (await rehearsal.wait_tab()).page
 
 
 async def test_nobody_pays(tmp_path: Path) -> None:

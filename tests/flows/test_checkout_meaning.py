@@ -12,10 +12,10 @@ from systemprompt_cloud.flows.steps.effects import is_conflict_with_itself
 from systemprompt_cloud.flows.steps.order import (
     candidates_of,
     linked,
-    our_tenant,
     read_callback,
     status_view,
     stream_meaning,
+    undecided,
 )
 from systemprompt_cloud.io.cloud.wire import CheckoutEvent, TenantInfo, TenantPlan
 from systemprompt_cloud.machines.checkout import (
@@ -26,6 +26,8 @@ from systemprompt_cloud.machines.checkout import (
     PaymentPending,
     PaymentUnclear,
 )
+from systemprompt_cloud.machines.parts.order import CandidatesSeen, TenantFailed
+from systemprompt_cloud.machines.parts.order_updates import browser_paid, candidates, failed, named_tenants, stream_paid
 from systemprompt_cloud.machines.parts.progress import EndReported, ForeignEventDropped, StepObserved
 
 from tests.support.rehearsal import PLAN
@@ -56,6 +58,12 @@ CONTEXT = CheckoutContext(
             PaymentUnclear("the payment page named a tenant that was there before the order"),
         ),
         ("status=pending&checkout_session_id=cs_1", PaymentPending()),
+        ("status=pending&checkout_session_id=cs_1&tenant_id=t", PaymentPending("t")),
+        ("status=pending&checkout_session_id=cs_1&tenant_id=old", PaymentPending()),
+        (
+            "status=completed&tenant_id=eyJhbGciOiJIUzI1NiJ9.x&transaction_id=txn_1",
+            PaymentUnclear("the payment page named something that is no tenant"),
+        ),
         ("status=pending&checkout_session_id=cs_1&error=no", PaymentDeclined("no")),
         (
             "status=refunded&tenant_id=t&transaction_id=x",
@@ -113,7 +121,7 @@ def _record(kind: str = "tenant_created", *, session: str = "cs_1", tenant: str 
         (_record(session="cs_2"), "cs_2"),
         (_record("tenant_ready", session="cs_2", tenant=""), "cs_2"),
         (_record(tenant="old"), "old"),
-        (_record(tenant="x" * 1000), "x" * 200),
+        (_record(tenant="x" * 1000), "…"),
     ],
     ids=["session", "end", "known before", "no id"],
 )
@@ -124,11 +132,35 @@ def test_an_event_of_somebody_else_is_dropped(record: CheckoutEvent, named: str)
     assert event.named == named
 
 
-def test_a_second_tenant_of_the_same_session_is_dropped() -> None:
-    """The first one the session named is asked about; a contradiction does not replace it."""
+def test_a_second_tenant_of_the_same_session_is_a_contradiction() -> None:
+    """It is recorded, once, and neither is taken; how far it is does not matter."""
     known = msgspec.structs.replace(CONTEXT, paid="stream", session_tenant="t")
     (event,) = stream_meaning(known, _record(tenant="other"), "7")
+    assert isinstance(event, PaymentObserved)
+    assert event == PaymentObserved("other", "")
+    both = stream_paid(known, event)
+    assert named_tenants(both) == ("other", "t")
+    assert linked(both, [tenant("t"), tenant("other")]) is None
+    assert stream_meaning(both, _record("tenant_ready", tenant="other"), "8") == []
+
+
+def test_an_event_that_names_no_session_links_no_tenant() -> None:
+    """It is dropped, unless it is about the tenant that is linked already: then it reports how far that is."""
+    (event,) = stream_meaning(CONTEXT, _record(session=""), "7")
     assert isinstance(event, ForeignEventDropped)
+    known = msgspec.structs.replace(CONTEXT, paid="stream", session_tenant="t")
+    assert stream_meaning(known, _record(session=""), "7") == [StepObserved("tenant_created", "said", "stream", "7")]
+    assert stream_meaning(CONTEXT, _record(session="", tenant=""), "7") == [
+        StepObserved("tenant_created", "said", "stream", "7")
+    ]
+
+
+@pytest.mark.parametrize("denied", [(), ("other",)])
+def test_a_person_decides_a_contradiction_once(denied: tuple[str, ...]) -> None:
+    """What they said no to is not taken up again; a tenant they were not asked about is."""
+    decided = msgspec.structs.replace(CONTEXT, paid="person", session_tenant="t", denied=denied)
+    (event,) = stream_meaning(decided, _record(tenant="other"), "7")
+    assert isinstance(event, ForeignEventDropped if denied else PaymentObserved)
 
 
 def test_an_unknown_event_without_a_tenant_is_no_payment() -> None:
@@ -154,22 +186,23 @@ ORDERED = msgspec.structs.replace(CONTEXT, plan_name="Starter")
 @pytest.mark.parametrize(
     ("listed", "found"),
     [
-        ([tenant("old")], None),
-        ([tenant("old"), tenant("new")], "new"),
-        ([tenant("new", region=None, plan=None)], "new"),
-        ([tenant("new", region="iad")], None),
-        ([tenant("new", plan="Team")], None),
-        ([tenant("new"), tenant("other", region="iad")], "new"),
-        ([tenant("new"), tenant("newer")], None),
+        ([tenant("old")], ()),
+        ([tenant("old"), tenant("new")], ("new",)),
+        ([tenant("new", region=None, plan=None)], ("new",)),
+        ([tenant("new", region="iad")], ()),
+        ([tenant("new", plan="Team")], ()),
+        ([tenant("new"), tenant("other", region="iad")], ("new",)),
+        ([tenant("new"), tenant("newer")], ("new", "newer")),
+        ([tenant("x" * 201), tenant("eyJhbGciOiJIUzI1NiJ9.x"), tenant("")], ()),
     ],
 )
-def test_only_the_one_new_tenant_that_fits_the_order_is_ours(listed: list[TenantInfo], found: str | None) -> None:
-    """Where there is a choice nothing is guessed: another order's tenant would be handed out."""
-    ours = our_tenant(ORDERED, listed)
-    assert (ours.id if ours is not None else None) == found
-    named = linked(ORDERED, listed, paid=True)
-    assert (named.id if named is not None else None) == found
-    assert linked(ORDERED, listed, paid=False) is None
+def test_a_new_tenant_that_fits_the_order_is_a_candidate_and_no_more(
+    listed: list[TenantInfo], found: tuple[str, ...]
+) -> None:
+    """Nothing is guessed, not even where it is the only one: another order's tenant would be handed out."""
+    assert candidates_of(ORDERED, listed) == found
+    for paid in ("", "browser", "page", "stream"):
+        assert linked(msgspec.structs.replace(ORDERED, paid=paid), listed) is None
 
 
 BOTH = [tenant("old"), tenant("a"), tenant("b")]
@@ -185,21 +218,59 @@ BOTH = [tenant("old"), tenant("a"), tenant("b")]
         ({"browser_tenant": "a"}, None),
         ({"browser_tenant": "old", "browser_linked": True}, None),
         ({"browser_tenant": "unlisted", "browser_linked": True}, None),
-        ({"session_tenant": "b", "browser_tenant": "a", "browser_linked": True}, "b"),
+        ({"session_tenant": "b", "browser_tenant": "a"}, "b"),
+        ({"session_tenant": "b", "browser_tenant": "b", "browser_linked": True}, "b"),
+        ({"session_tenant": "b", "browser_tenant": "a", "browser_linked": True}, None),
+        ({"session_tenant": "b", "also_named": ("a",)}, None),
+        ({"failed_tenant": "a"}, None),
     ],
 )
 def test_what_links_one_of_two_tenants_to_the_order(changes: dict[str, object], found: str | None) -> None:
-    """The session's word goes first, then the browser's where it named the order and the API lists the tenant."""
+    """What the order's session names, by its stream or by a browser; two that are named are a question."""
     context = msgspec.structs.replace(ORDERED, **changes)
-    named = linked(context, BOTH, paid=True)
+    named = linked(context, BOTH)
     assert (named.id if named is not None else None) == found
     assert candidates_of(context, BOTH) == ("a", "b")
 
 
-def test_a_browser_that_names_another_tenant_than_the_only_new_one_is_a_contradiction() -> None:
-    """Neither is taken."""
-    context = msgspec.structs.replace(ORDERED, browser_tenant="unlisted")
-    assert linked(context, [tenant("new")], paid=True) is None
+def test_what_a_person_is_asked_about() -> None:
+    """What appeared, without what they said no to; where several are named, those, each time."""
+    context = msgspec.structs.replace(ORDERED, candidates=("a", "b"), denied=("a",))
+    assert undecided(context, again=False) == ("b",)
+    assert undecided(context, again=True) == ("a", "b")
+    named = msgspec.structs.replace(context, session_tenant="a", also_named=("c",), denied=("a", "c"))
+    assert undecided(named, again=False) == ("a", "c")
+
+
+def test_candidates_are_joined() -> None:
+    """A replica that is behind takes back nothing."""
+    seen = candidates(candidates(ORDERED, CandidatesSeen(("b",))), CandidatesSeen(("a",)))
+    assert candidates(seen, CandidatesSeen(())).candidates == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("reports", "paid", "named"),
+    [
+        ([PaymentCompleted("x", "a")], "browser", ()),
+        ([PaymentCompleted("x", "a"), PaymentPending()], "page", ()),
+        ([PaymentPending("a")], "page", ("a",)),
+        ([PaymentCompleted("x", "a"), PaymentCompleted("txn_1", "b", linked=True)], "page", ("b",)),
+        ([PaymentCompleted("txn_1", "b", linked=True), PaymentCompleted("x", "a")], "page", ("b",)),
+        ([PaymentPending("a"), PaymentCompleted("txn_1", "b", linked=True)], "page", ("a", "b")),
+    ],
+)
+def test_what_browsers_report_is_joined(reports: list[PaymentCompleted], paid: str, named: tuple[str, ...]) -> None:
+    """The strongest report counts; what one named that could be anybody's links nothing."""
+    context = CONTEXT
+    for report in reports:
+        context = browser_paid(context, report)
+    assert (context.paid, named_tenants(context)) == (paid, named)
+
+
+def test_a_tenant_that_failed_is_not_named_by_that() -> None:
+    """That the API gave up on it says nothing about whose it is."""
+    context = failed(CONTEXT, TenantFailed("no disk", "a"))
+    assert (context.failed_tenant, named_tenants(context)) == ("a", ())
 
 
 def test_what_the_waiting_page_is_told() -> None:

@@ -7,7 +7,7 @@ import trio
 from systemprompt_cloud.base.errors import EXIT_LOGIN_NEEDED, EXIT_PENDING
 from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.flows.deployment import start_deployment
-from systemprompt_cloud.flows.steps.asking import IN_A_ROW
+from systemprompt_cloud.flows.steps.counting import IN_A_ROW
 
 from tests.support.deploying import APP_URL, TENANT, Desk, events
 from tests.support.rehearsal import CLIENT_ATTEMPTS, IMAGE, wait_for_state

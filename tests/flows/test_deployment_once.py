@@ -12,7 +12,7 @@ from systemprompt_cloud.base.remedies import Remedy
 from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.errors import DeploymentUnfinished, InvalidImage
 from systemprompt_cloud.flows.deployment import start_deployment
-from systemprompt_cloud.flows.steps.asking import IN_A_ROW
+from systemprompt_cloud.flows.steps.counting import IN_A_ROW
 from systemprompt_cloud.machines.deployment import DeploymentContext
 
 from tests.support.deploying import TENANT, TOKEN, Desk
@@ -36,7 +36,7 @@ async def test_a_lost_answer_is_asked_for_again_under_the_same_key(desk: Desk) -
 async def test_without_keys_the_status_tells_that_it_was_taken(desk: Desk, answer: dict[str, str] | None) -> None:
     """The answer cannot be read and the status shows a server that has begun: nothing is asked for again."""
     desk.cloud.keys, desk.cloud.takes = False, [answer]
-    desk.cloud.after = ["ready", "deploying", "ready"]
+    desk.cloud.after = ["ready", *["deploying"] * IN_A_ROW, "ready"]
     outcome, happened = await desk.deploy_and_tell()
     assert (outcome.state, outcome.problem) == ("deployed", "")
     assert happened[2:5] == ["OutcomeUnknown", "RolloutSeen", "Deployed"]
@@ -97,11 +97,11 @@ async def test_a_redirect_without_keys_is_for_a_person_to_judge(desk: Desk) -> N
     assert desk.cloud.asked == []
 
 
-async def left_after(desk: Desk, *events: str) -> None:
+async def left_after(desk: Desk, *events: str, **changes: float) -> None:
     """A run that ends right after these were committed, one after the other."""
     async with desk.open() as engine:
         with engine.feed.subscribe() as feed:
-            await start_deployment(engine, desk.wanted())
+            await start_deployment(engine, desk.wanted(**changes))
             for event in events:
                 while not (await feed.receive()).event.endswith(event):
                     pass
@@ -136,18 +136,69 @@ async def test_turned_away_and_killed_before_that_was_written_down_is_no_questio
 
 async def test_a_conflict_with_oneself_is_no_refusal(desk: Desk) -> None:
     """Asked again after an interruption, a server that is still at the first request says 409: the status decides."""
-    desk.cloud.after = ["deploying", "deploying", "ready"]
+    desk.cloud.after = [*["deploying"] * (IN_A_ROW + 1), "ready"]
     await left_after(desk, "StatusNoted")
     desk.cloud.asked = [(IMAGE, "as if it had arrived")]
     desk.cloud.refuses = {"deploy": [409]}
     assert (await desk.deploy()).state == "deployed"
 
 
-async def test_a_tenant_that_is_gone_meanwhile_ends_it(desk: Desk) -> None:
-    """Interrupted while it was being asked for, and the tenant is not there any more: over, and not parked for good."""
-    await left_after(desk, "StatusNoted")
-    desk.cloud.refuses = {"status": [404] * 2 * IN_A_ROW}
-    assert (await desk.deploy()).state == "deployment_failed"
+async def test_a_lost_answer_is_not_decided_by_a_replica_that_is_behind(desk: Desk) -> None:
+    """Nothing arrived, and one answer is about the deployment before: a person decides, and nothing is told as done."""
+    desk.cloud.keys, desk.cloud.takes = False, [None]
+    desk.cloud.after = ["ready", *["deploying"] * (IN_A_ROW - 1), "ready"]
+    with pytest.raises(FlowParked) as parked:
+        await desk.deploy(settle=0.3)
+    assert (parked.value.kind, parked.value.state) == ("EffectUncertain", "outcome_unknown")
+
+
+async def test_the_word_that_is_noted_is_one_the_replicas_agree_on(desk: Desk) -> None:
+    """Where keys are not honoured a lost answer is judged by it; with keys nothing hangs on it, and one answer does."""
+    desk.cloud.keys, desk.cloud.earlier = False, ["infrastructure_ready", "ready", "infrastructure_ready"]
+    async with desk.open() as engine:
+        flow = await start_deployment(engine, desk.wanted())
+        assert (await flow.wait()).state == "deployed"
+        assert isinstance(flow.context, DeploymentContext)
+        assert flow.context.before == "ready"
+    assert desk.cloud.looks[:6] == ["infrastructure_ready", "ready", "infrastructure_ready", "ready", "ready", "ready"]
+
+
+async def test_where_replicas_never_agree_a_lost_answer_is_a_question(desk: Desk) -> None:
+    """Nothing can be told by the word that is noted then, whatever the status says afterwards."""
+    desk.cloud.keys, desk.cloud.takes, desk.cloud.after = False, [None], ["deploying"]
+    desk.cloud.earlier = ["ready", "infrastructure_ready"] * 10
+    with pytest.raises(FlowParked) as parked:
+        await desk.deploy(settle=0.3)
+    assert (parked.value.kind, parked.value.state) == ("EffectUncertain", "outcome_unknown")
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_a_refusal_does_not_decide_whether_the_deployment_arrived(desk: Desk, status: int) -> None:
+    """It did, and the API refuses every status since: a question, and not told as failed."""
+    desk.cloud.keys, desk.cloud.takes = False, [None]
+
+    def refuse_from_now_on(_image: str) -> None:
+        desk.cloud.refuses = {"status": [status] * 1000}
+
+    desk.cloud.taken = refuse_from_now_on
+    with pytest.raises(FlowParked) as parked:
+        await desk.deploy(settle=0.3)
+    assert (parked.value.kind, parked.value.state) == ("EffectUncertain", "outcome_unknown")
+    assert len(desk.cloud.asked) == 1
+
+
+async def test_a_tenant_that_is_gone_meanwhile_is_a_question(desk: Desk) -> None:
+    """Interrupted while it was being asked for, and the tenant is not there any more: a person says that it is over."""
+    await left_after(desk, "StatusNoted", settle=0.05)
+    desk.cloud.refuses = {"status": [404] * 1000}
+
+    async def no(_question: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        return False
+
+    with pytest.raises(FlowParked):
+        await desk.deploy()
+    assert (await desk.deploy(confirm=no)).state == "cancelled"
 
 
 @pytest.mark.parametrize("after", ["StatusNoted", "DeploymentAccepted", "StepObserved"])

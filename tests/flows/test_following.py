@@ -13,7 +13,8 @@ import trio
 from systemprompt_cloud.engine.machine.parts import Event
 from systemprompt_cloud.errors import ApiError, Network, NotAuthenticated, TooLarge
 from systemprompt_cloud.flows.services import Services
-from systemprompt_cloud.flows.steps.asking import IN_A_ROW, Asking, Reports, ask_firmly
+from systemprompt_cloud.flows.steps.asking import Asking, Reports, ask_firmly
+from systemprompt_cloud.flows.steps.counting import IN_A_ROW
 from systemprompt_cloud.flows.steps.following import NO_STREAM
 from systemprompt_cloud.flows.steps.source import Pauses
 from systemprompt_cloud.io.http.polling import LONGEST_RETRY_AFTER

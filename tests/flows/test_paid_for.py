@@ -11,10 +11,12 @@ import trio
 from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.flows.checkout import start_checkout
 from systemprompt_cloud.flows.provisioning import reported, start_provisioning
+from systemprompt_cloud.io.loopback.serving import bind_loopback
+from systemprompt_cloud.machines.checkout import CheckoutContext
 from systemprompt_cloud.machines.provisioning import ProvisioningContext
 from systemprompt_cloud.sandbox.browser import ScriptedBrowser
 
-from tests.support.rehearsal import open_rehearsal, wait_for_state
+from tests.support.rehearsal import open_rehearsal, wait_for_change, wait_for_state
 
 EVENTS = "path=/events"
 
@@ -28,13 +30,15 @@ async def test_an_order_whose_tenant_is_not_confirmed_in_time_waits_and_is_not_p
         await rehearsal.wait_shown()
         (checkout,) = rehearsal.cloud.checkouts.values()
         lie = f"{checkout.redirect_uri}&status=completed&transaction_id=txn&tenant_id=tnt_of_somebody_else"
+        lie += f"&checkout_session_id={checkout.id}"
         await ScriptedBrowser(patience=5).visit(lie)
         with pytest.raises(FlowParked, match="has not confirmed the tenant tnt_of_somebody_else") as parked:
             await flow.wait()
         assert (parked.value.kind, parked.value.code) == ("StillPending", 8)
+        before = flow.row.seq
         again = await start_checkout(engine, wanted)
         assert again.id == flow.id
-        await wait_for_state(again, "confirming_tenant")
+        await wait_for_change(again, lambda change: change.seq > before and change.to_state == "confirming_tenant")
         assert rehearsal.cloud.ledger.checkouts == 1
 
 
@@ -155,13 +159,21 @@ async def test_a_payment_of_another_tab_goes_before_an_old_tab_that_says_no(tmp_
         location = rehearsal.cloud.answer_payment(checkout, "pay")
         assert location is not None
         async with httpx.AsyncClient(trust_env=False) as tab:
-            while True:  # the listener of the state before closes, and the next one opens
-                try:
-                    await tab.get(location)  # taken, or the event stream was quicker
-                    break
-                except httpx.TransportError:
-                    await trio.lowlevel.checkpoint()
+            await tab.get(location)  # taken, or the event stream was quicker; never refused
         assert (await flow.wait()).state == "completed"
+
+
+async def test_the_port_is_free_again_when_nobody_waits_for_the_browser(tmp_path: Path) -> None:
+    """From one state that listens to the next it stays open; a flow that pauses or ends closes it."""
+    async with open_rehearsal(tmp_path, browser=ScriptedBrowser(payment="decline", patience=5)) as rehearsal:
+        rehearsal.log_in()
+        async with rehearsal.open_engine() as engine:
+            flow = await start_checkout(engine, rehearsal.checkout())
+            with pytest.raises(FlowParked, match="payment_declined"):
+                await flow.wait()
+            context = flow.context
+            assert isinstance(context, CheckoutContext)
+            bind_loopback(context.port).close()
 
 
 async def test_a_stream_that_only_lives_does_not_hide_a_tenant_that_is_ready(tmp_path: Path) -> None:

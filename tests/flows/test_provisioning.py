@@ -15,7 +15,7 @@ from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.engine.flow import Flow
 from systemprompt_cloud.engine.history import Outcome
 from systemprompt_cloud.flows.provisioning import start_provisioning
-from systemprompt_cloud.flows.steps.asking import IN_A_ROW
+from systemprompt_cloud.flows.steps.counting import IN_A_ROW
 from systemprompt_cloud.io.cloud.wire import ProvisioningEventType as Event
 from systemprompt_cloud.io.local.tenants import StoredTenant, TenantStore
 from systemprompt_cloud.machines.provisioning import ProvisioningContext

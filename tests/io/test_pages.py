@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from systemprompt_cloud.io.loopback.pages import (
     CheckoutTemplates,
     OAuthTemplates,
+    checking_page,
     error_page,
     page_headers,
     success_page,
@@ -25,6 +26,7 @@ PAGES = {
     "tenant": success_page("Paid", "The tenant is being made.", "tenant-1"),
     "error": error_page("Declined", "The card was declined."),
     "retry": error_page("Not recorded", "Reload this page.", retry=True),
+    "checking": checking_page("Checking", "It is being checked.", "tenant-1"),
     "waiting": waiting_page("tenant-1"),
 }
 
@@ -254,7 +256,7 @@ def test_a_template_that_could_not_keep_the_promise_is_refused_at_once(html: str
 def test_without_a_template_the_page_is_ours() -> None:
     """Each by itself."""
     only_error = CheckoutTemplates(error_html="<p>no</p>")
-    assert only_error.success_page("Paid", "It is being made.", "t") == success_page("Paid", "It is being made.", "t")
+    assert only_error.success_page("Paid", "It is being made.", "t") == checking_page("Paid", "It is being made.", "t")
     assert only_error.waiting_page("t") == waiting_page("t")
     assert OAuthTemplates().error_page("No", "Not you.") == error_page("No", "Not you.")
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from systemprompt_cloud.errors import PortBusy
 from systemprompt_cloud.io.loopback.exchange import MAX_HEAD, Exchange, Request, Serve, ShortAnswer, answering
-from systemprompt_cloud.io.loopback.serving import MAX_CONNECTIONS, serve_loopback
+from systemprompt_cloud.io.loopback.serving import MAX_CONNECTIONS, HandOver, bind_loopback, serve_loopback
 
 GOOD = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 KEPT = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -301,3 +301,36 @@ async def test_an_error_in_the_app_is_a_500_and_the_server_goes_on() -> None:
     async with serve_loopback(app(broken)) as port:
         for _ in range(2):
             assert (await exchange(port, GOOD)).startswith(b"HTTP/1.1 500")
+
+
+async def test_who_connects_between_two_servers_is_answered_by_the_second() -> None:
+    """The port of the first one stays open where another one follows: nobody is refused in between."""
+    hand_over = HandOver()
+    async with serve_loopback(app(), hand_over=hand_over, follows=lambda: True) as port:
+        pass
+    async with await dial(port) as stream:
+        await stream.send_all(GOOD)
+        async with serve_loopback(app(), port=port, hand_over=hand_over) as again:
+            assert again == port
+            with trio.fail_after(8):
+                assert (await read_all(stream)).endswith(b"hello")
+    with pytest.raises(OSError, match="connect"):
+        await dial(port)
+
+
+@pytest.mark.parametrize("end", ["closed", "forgotten", "another port"])
+async def test_a_port_that_was_kept_for_nobody_is_free_again(end: str) -> None:
+    """Closed, forgotten with its owner, or not what the next server asks for."""
+    hand_over = HandOver()
+    async with serve_loopback(app(), hand_over=hand_over, follows=lambda: True) as port:
+        pass
+    with pytest.raises(PortBusy):
+        bind_loopback(port)
+    if end == "closed":
+        hand_over.close()
+    elif end == "forgotten":
+        del hand_over
+    else:
+        async with serve_loopback(app(), hand_over=hand_over) as other:
+            assert other != port
+    bind_loopback(port).close()

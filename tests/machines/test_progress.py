@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from systemprompt_cloud.io.cloud.wire import ProvisioningEventType
+from systemprompt_cloud.io.http.texts import LONGEST_TEXT
 from systemprompt_cloud.machines.parts.progress import (
     FAILED,
-    LONGEST_MESSAGE,
     MESSAGES_KEPT,
     ORDER,
     REPORTS_TAKEN,
@@ -163,7 +163,7 @@ def test_a_context_is_bounded() -> None:
     """A server that never stops talking: words, steps and rows have an end, and known steps are still taken."""
     context = ProgressContext()
     for number in range(REPORTS_TAKEN + 50):
-        new = news(context, StepObserved(f"step {number}", f"{number} " + "x" * LONGEST_MESSAGE, "stream", str(number)))
+        new = news(context, StepObserved(f"step {number}", f"{number} " + "x" * LONGEST_TEXT, "stream", str(number)))
         if new is not None:
             context = observe(context, new)
     assert context.reports == REPORTS_TAKEN

@@ -120,11 +120,12 @@ def test_nothing_an_engine_asks_reads_the_whole_table(crowded: Place) -> None:
     """By SQLite's own plan, so that the size of the journal never matters."""
     asked = [
         "SELECT * FROM flows WHERE id = ?",
-        "SELECT * FROM flows WHERE parent = ? ORDER BY created, id",
+        "SELECT * FROM flows WHERE parent = ? ORDER BY rowid",
         "SELECT * FROM flows WHERE machine = ? AND key = ? AND status <> 'ended'",
         "SELECT id FROM flows WHERE id = ? OR (machine = ? AND key = ? AND status <> 'ended')",
-        "SELECT * FROM flows WHERE status IN ('running', 'parked') AND status <> 'ended' ORDER BY id DESC LIMIT 20",
-        "SELECT * FROM flows WHERE machine = ? ORDER BY id DESC LIMIT 20",
+        "SELECT * FROM flows WHERE status IN ('running', 'parked') AND status <> 'ended' ORDER BY rowid DESC LIMIT 20",
+        "SELECT * FROM flows WHERE machine = ? ORDER BY rowid DESC LIMIT 20",
+        "SELECT * FROM flows WHERE machine = ? AND key = ? ORDER BY rowid DESC LIMIT 1",
         "UPDATE flows SET state = '' WHERE id = ? AND seq = ? AND owner IS ?",
         "SELECT * FROM events WHERE flow = ? ORDER BY seq",
         "SELECT name FROM events WHERE flow = ? AND kind = 'intent' AND incarnation = ?",

@@ -11,7 +11,7 @@ words are given in advance, so this one has no clock: it says the next word when
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -45,6 +45,8 @@ class SlowCloud:
 
     Attributes:
         before: What the status says until then.
+        earlier: What it says before that, look by look.
+        taken: Called when a deployment has arrived.
         after: What it says from then on, look by look; the last word stays.
         takes: What is answered to each deployment; the last stays. None breaks the connection after it was taken.
         keys: Whether `Idempotency-Key` is honoured.
@@ -56,6 +58,8 @@ class SlowCloud:
     def __init__(self, server: ScriptedServer) -> None:
         self.url = server.url
         self.before = "ready"
+        self.earlier: list[str] = []
+        self.taken: Callable[[str], None] = lambda _image: None
         self.after = ["deploying", "ready"]
         self.takes: Sequence[Mapping[str, str] | None] = [{"status": "deploying"}]
         self.keys = True
@@ -82,12 +86,16 @@ class SlowCloud:
         if what == "registry-token":
             return _data(registry="registry.example", username="u", token=TOKEN, repository="team", tag="1.2")
         if what == "status":
-            word = self.before if not self.asked else self.after.pop(0) if len(self.after) > 1 else self.after[0]
+            if not self.asked:
+                word = self.earlier.pop(0) if self.earlier else self.before
+            else:
+                word = self.after.pop(0) if len(self.after) > 1 else self.after[0]
             self.looks.append(word)
             return _data(status=word, message=self.message, app_url=APP_URL if word == "ready" else None)
         assert what == "deploy", request.url.path
         image = msgspec.json.decode(await request.body())["image"]
         self.asked.append((image, request.headers.get("idempotency-key", "")))
+        self.taken(image)
         taken, *rest = self.takes
         self.takes = rest or [taken]
         return self._refuse(502) if taken is None else _data(**taken)

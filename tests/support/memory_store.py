@@ -83,10 +83,14 @@ class MemoryStore:
         return [each for each in visit if each.kind in {"retried", "parked"}]
 
     async def children(self, flow: str) -> Sequence[FlowRow]:
-        return sorted((each for each in self._flows.values() if each.parent == flow), key=lambda r: (r.created, r.id))
+        return [each for each in self._flows.values() if each.parent == flow]
 
     async def unfinished_children(self, flow: str) -> Sequence[FlowRow]:
         return [each for each in await self.children(flow) if each.status != "ended"]
+
+    async def newest(self, machine: str, limit: int) -> Sequence[FlowRow]:
+        found = [each for each in self._flows.values() if each.machine == machine]
+        return sorted(found, key=lambda row: row.id, reverse=True)[:limit]
 
     async def unfinished_with_key(self, machine: str, key: str) -> FlowRow | None:
         wanted = (each for each in self._flows.values() if (each.machine, each.key) == (machine, key))
@@ -94,7 +98,7 @@ class MemoryStore:
 
     async def newest_with_key(self, machine: str, key: str) -> FlowRow | None:
         found = (each for each in self._flows.values() if (each.machine, each.key) == (machine, key))
-        return max(found, key=lambda row: row.id, default=None)
+        return next(reversed(list(found)), None)
 
     async def claim(self, row: FlowRow, owner: str | None) -> None:
         self._move(row, msgspec.structs.replace(self._existing(row.id), owner=owner))

@@ -1,6 +1,6 @@
 """Recording what the flows of a release write: every story once, against the local cloud, each into a file of its own.
 
-    python -m tests.support.recorder tests/histories/0.1.0
+    python -m tests.support.recorder tests/histories/0.2.0
 
 The files are committed with the release and never changed afterwards; `tests/engine/test_recordings.py` and `flows
 check --against DIR` try every later version on them. Until the release is out, `--again` replaces what was
@@ -66,9 +66,9 @@ def _login(rehearsal: Rehearsal) -> Start:
     return lambda engine: start_login(engine, rehearsal.login())
 
 
-def _checkout(rehearsal: Rehearsal) -> Start:
+def _checkout(rehearsal: Rehearsal, **changes: Any) -> Start:
     rehearsal.log_in()
-    return lambda engine: start_checkout(engine, rehearsal.checkout())
+    return lambda engine: start_checkout(engine, rehearsal.checkout(**changes))
 
 
 def _provisioning(rehearsal: Rehearsal) -> Start:
@@ -133,6 +133,34 @@ async def _repeated(rehearsal: Rehearsal) -> None:
         await (await start(engine)).wait()
 
 
+async def _found(rehearsal: Rehearsal) -> None:
+    """Paused in doubt; then a person says which tenant was bought."""
+
+    async def yes(_question: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        return True
+
+    rehearsal.log_in()
+    order = rehearsal.checkout(timeout=SOON)
+    async with rehearsal.open_engine() as engine:
+        with suppress(FlowParked):
+            await (await start_checkout(engine, order)).wait()
+    async with rehearsal.open_engine(confirm=yes) as engine:
+        await (await start_checkout(engine, order)).wait()
+
+
+async def _resumed(rehearsal: Rehearsal) -> None:
+    """Paused in its parent; the tenant is provisioned again, and the same command comes back to it."""
+    start = _onboarding(rehearsal)
+    async with rehearsal.open_engine() as engine:
+        with suppress(FlowParked):
+            await (await start(engine)).wait()
+    (tenant,) = rehearsal.cloud.tenants.values()
+    rehearsal.cloud.provision_again(tenant)
+    async with rehearsal.open_engine() as engine:
+        await (await start(engine)).wait()
+
+
 async def _cancelled(rehearsal: Rehearsal) -> None:
     rehearsal.browser = None
     start = _onboarding(rehearsal)
@@ -142,6 +170,9 @@ async def _cancelled(rehearsal: Rehearsal) -> None:
         await rehearsal.wait_shown()
         await flow.cancel("changed my mind")
 
+
+SOON: Final = 0.5
+"""Seconds to pay where nobody reports the payment."""
 
 LOST: Final = "lose-answer:path=/checkout"
 LOST_DEPLOY: Final = "lose-answer:path=/deploy"
@@ -167,6 +198,21 @@ STORIES: Final[dict[str, Story]] = {
         play=_repeated,
         faults=("no-idempotency", LOST),
     ),
+    "checkout-false-callback": Story(
+        tells="The browser reports an error, and the event stream of a paid order reports a failure.",
+        play=_to_its_end(_checkout),
+        faults=("false-callback:says=error", "foreign-event:after=0", "false-event:after=1"),
+    ),
+    "checkout-false-tenant": Story(
+        tells="The browser names a tenant of somebody else; the API never lists it.",
+        play=_to_its_end(lambda rehearsal: _checkout(rehearsal, confirm_timeout=SOON)),
+        faults=("false-callback:says=completed", "no-stream"),
+    ),
+    "checkout-found": Story(
+        tells="Nobody reports the payment, and a person names the tenant.",
+        play=_found,
+        faults=("lost-callback", "no-stream"),
+    ),
     "provisioning": Story(tells="A tenant becomes ready.", play=_to_its_end(_provisioning)),
     "provisioning-drop": Story(
         tells="The stream drops, polling takes over, the stream comes back.",
@@ -179,7 +225,12 @@ STORIES: Final[dict[str, Story]] = {
     "provisioning-parked": Story(
         tells="The login is refused on the way; somebody logs in again, and it goes on.",
         play=_login_meanwhile,
-        faults=("unauthorized:after=0,path=/events",),
+        faults=("unauthorized:after=0,path=/status",),
+    ),
+    "provisioning-without-secrets": Story(
+        tells="The tenant runs, and its secrets are not given out.",
+        play=_to_its_end(_provisioning),
+        faults=("error:status=410,path=/provisioned-secrets,times=0",),
     ),
     "deployment": Story(tells="A tenant gets an image and runs it.", play=_to_its_end(_deployment)),
     "deployment-failed": Story(
@@ -201,6 +252,11 @@ STORIES: Final[dict[str, Story]] = {
     "onboarding": Story(tells="From nothing to a running tenant.", play=_to_its_end(_onboarding)),
     "onboarding-interrupted": Story(
         tells="From nothing to a running tenant, in two processes.", play=_interrupted(_onboarding, 12)
+    ),
+    "onboarding-tenant-failed": Story(
+        tells="The paid tenant fails, is provisioned again, and the onboarding continues with it.",
+        play=_resumed,
+        faults=("provisioning-failure:after=4",),
     ),
     "onboarding-cancelled": Story(tells="Cancelled while the login waits.", play=_cancelled),
 }
@@ -252,7 +308,7 @@ async def record_release(directory: Path, *, again: bool = False, stories: Seque
 def main(arguments: Sequence[str] | None = None) -> Any:
     """The command line; returns the exit code, or why it did not work."""
     parser = argparse.ArgumentParser(prog="python -m tests.support.recorder", description=__doc__)
-    parser.add_argument("directory", type=Path, help="named as the release, say tests/histories/0.1.0")
+    parser.add_argument("directory", type=Path, help="named as the release, say tests/histories/0.2.0")
     parser.add_argument("--again", action="store_true", help="replace what was recorded before")
     given = parser.parse_args(arguments)
     configure_logging(0, None)

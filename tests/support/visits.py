@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import trio
 from systemprompt_cloud.engine.history import Outcome
+from systemprompt_cloud.engine.journal.records import FlowRow
 from systemprompt_cloud.engine.machine.parts import Context, Event
 from systemprompt_cloud.engine.retries import Attempts, Retry
 from systemprompt_cloud.engine.run import Run, run_state
@@ -46,6 +47,10 @@ class Memory:
     def current_context(self) -> Context:
         """How much was seen, in words."""
         return Context(problem=f"{len(self.events)} events")
+
+    def current_state(self) -> str:
+        """Always the one that is visited."""
+        return self.run.visit.state
 
     async def deliver(self, event: Event, incarnation: int) -> bool:
         """Take it, and lead out when it is the way out."""
@@ -89,6 +94,11 @@ class Memory:
     async def holds(self, reference: str) -> bool:
         """Nothing."""
         return bool(reference)
+
+    async def newest(self, machine: str, limit: int) -> Sequence[FlowRow]:
+        """None."""
+        found: list[FlowRow] = []
+        return found[:limit] if machine else found
 
     async def on_disk(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """At once."""

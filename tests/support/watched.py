@@ -17,7 +17,8 @@ from systemprompt_cloud.engine.run import Run, run_state
 from systemprompt_cloud.engine.visit import Visit
 from systemprompt_cloud.errors import ApiError, Network
 from systemprompt_cloud.flows.services import Services
-from systemprompt_cloud.flows.steps.asking import IN_A_ROW, Ask
+from systemprompt_cloud.flows.steps.asking import Ask
+from systemprompt_cloud.flows.steps.counting import IN_A_ROW
 from systemprompt_cloud.flows.steps.following import follow
 from systemprompt_cloud.flows.steps.source import Pauses, Source
 from systemprompt_cloud.io.sse.decoder import EventStream, ServerSentEvent
@@ -75,6 +76,11 @@ class InMemory(Memory):
     def current_context(self) -> Context:
         """What is known of the tenant."""
         return self.context
+
+    @override
+    def current_state(self) -> str:
+        """Where it is."""
+        return self.state
 
     @override
     async def deliver(self, event: Event, incarnation: int) -> bool:

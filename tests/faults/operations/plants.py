@@ -15,7 +15,6 @@ import trio
 from systemprompt_cloud.base.moments import parse_moment
 from systemprompt_cloud.engine import drive
 from systemprompt_cloud.engine import engine as engine_module
-from systemprompt_cloud.engine import run as run_module
 from systemprompt_cloud.engine.claims import Claims
 from systemprompt_cloud.engine.countdown import Countdown
 from systemprompt_cloud.engine.driving import Driving
@@ -30,6 +29,7 @@ from systemprompt_cloud.engine.journal.journal import Journal
 from systemprompt_cloud.engine.journal.records import FlowRow, Record
 from systemprompt_cloud.engine.ledger import Ledger
 from systemprompt_cloud.engine.live import LiveFlow
+from systemprompt_cloud.engine.run import Run
 from systemprompt_cloud.engine.secrets import Removal
 from systemprompt_cloud.engine.visit import Intent
 
@@ -264,7 +264,16 @@ def children_go_on(stack: ExitStack) -> None:
 
 def exits_end_the_engine(stack: ExitStack) -> None:
     """A `SystemExit` of one activity ends every flow."""
-    _replace(stack, run_module, "_OURS", lambda ours: (*ours, SystemExit))
+
+    def fault(fail: Function) -> Function:
+        def pass_on(run: Run, trouble: BaseException) -> None:
+            if isinstance(trouble, SystemExit):
+                raise trouble
+            fail(run, trouble)
+
+        return pass_on
+
+    _replace(stack, Run, "fail", fault)
 
 
 PLANTS: Final[dict[str, Plant]] = {
