@@ -30,6 +30,7 @@ from .engine.errors import UsedTwice as UsedTwice
 from .engine.flow import Flow as Flow
 from .engine.history import Change as Change
 from .engine.history import Outcome as Outcome
+from .engine.limits import Limit as Limit
 from .engine.machine.machine import Machine as Machine
 from .engine.machine.migrations import Migration as Migration
 from .engine.machine.parts import ANY as ANY
@@ -47,6 +48,8 @@ from .engine.machine.parts import on as on
 from .engine.program import Activity as Activity
 from .engine.program import Program as Program
 from .engine.program import await_signal as await_signal
+from .engine.retries import Retry as Retry
+from .engine.retries import activity as activity
 from .engine.visit import Intent as Intent
 from .engine.visit import Visit as Visit
 from .errors import AccountNotConfirmed as AccountNotConfirmed

@@ -205,7 +205,7 @@ class _Drawing:
             spans.append(Span(f"  {state.meaning}"))
         if here:
             until = f", until {_text_moment(last.deadline)}" if last.deadline else ""
-            stands = "parked" if last.kind == "parked" else "stands"
+            stands = "parked" if last.kind == "parked" else "queued" if last.event == "queued" else "stands"
             spans.append(Span(f"  ({stands} here{until})", "warn"))
         if state.verdict:
             spans.append(Span(f"  ({state.verdict})", "dim"))
@@ -227,6 +227,9 @@ class _Drawing:
         elif kind == "refused":
             said = f": {last.message}" if last.message else ""
             self._line(last, depth, rail, Span(f"{count}{last.event} refused{said}", "warn"))
+        elif kind == "retried":
+            said = f": {last.message}" if last.message else ""
+            self._line(last, depth, rail, Span(f"{count}{last.event} failed, to be tried again{said}", "warn"))
         else:
             messages = list(dict.fromkeys(change.message for change in happened if change.message))
             said = ": " + glyphs.dot.join(messages) if messages else ""

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .flow import Flow as Flow
     from .history import Change as Change
     from .history import Outcome as Outcome
+    from .limits import Limit as Limit
     from .machine.machine import Machine as Machine
     from .machine.migrations import Migration as Migration
     from .machine.parts import ANY as ANY
@@ -61,6 +62,8 @@ if TYPE_CHECKING:
     from .program import Activity as Activity
     from .program import Program as Program
     from .program import await_signal as await_signal
+    from .retries import Retry as Retry
+    from .retries import activity as activity
     from .store import Ownership as Ownership
     from .store import Store as Store
     from .store import Vault as Vault
@@ -77,11 +80,13 @@ _ROOMS = {
     "KeyInUse MachineInvalid NotStorable SignalTaken UnexpectedFailure UsedTwice VaultMissing",
     ".flow": "Flow",
     ".history": "Change Outcome",
+    ".limits": "Limit",
     ".machine.machine": "Machine",
     ".machine.migrations": "Migration",
     ".machine.parts": "ANY STAY CancelRequested Context DeadlinePassed Event ResumePolicy Row State Step Verdict on",
     ".paths": "EnginePaths",
     ".program": "Activity Program await_signal",
+    ".retries": "Retry activity",
     ".visit": "Intent Visit",
 }
 _WHERE = {name: room for room, names in _ROOMS.items() for name in names.split()}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from ..base.log import get_logger
+from ..base.moments import moment_text
 from .claims import Claims
 from .countdown import BothClocks, read_clocks
 from .driving import Driving
@@ -16,13 +18,16 @@ from .history import first_lines
 from .ids import new_flow_id
 from .journal.records import FlowRow
 from .ledger import Ledger
+from .limits import Ticket
 from .live import LiveFlow, ResumeFlow
 from .machine.machine import Machine
 from .machine.parts import Context
 from .secrets import Removal
+from .sizes import check_secret
 from .starting import carried_start, check_key, check_same_start, check_secrets, started_context
 from .steps import Why
 from .store import Ownership, Vault
+from .turns import Turns
 from .visit import Program
 
 logger = get_logger(__name__)
@@ -47,6 +52,7 @@ class Beginnings:
         vault: Where their secrets are.
         removal: Removes those of flows that never began.
         gates: The gates of flows and keys.
+        turns: Which flows begin at once.
         driving: What drives them then.
         enliven: Makes a flow that can be driven.
         resume: Resumes the flow that has the key.
@@ -60,6 +66,7 @@ class Beginnings:
         vault: Vault,
         removal: Removal,
         gates: Gates,
+        turns: Turns,
         driving: Driving,
         *,
         enliven: EnlivenNew,
@@ -71,6 +78,7 @@ class Beginnings:
         self._vault = vault
         self._removal = removal
         self._gates = gates
+        self._turns = turns
         self._driving = driving
         self._enliven = enliven
         self._resume = resume
@@ -83,6 +91,8 @@ class Beginnings:
         secrets: Mapping[str, str] | None,
         after_end: AfterEnd,
         why: Why,
+        *,
+        at: datetime | None = None,
     ) -> str:
         """Start a flow, or find the one with this key; its id. See `Engine.start`."""
         self._claims.check_known(machine)
@@ -91,7 +101,7 @@ class Beginnings:
         check_one_of("after_end", after_end, get_args(AfterEnd))
         check_one_of("why", why, get_args(Why))
         if key is None:
-            return await self._new(machine, context, None, secrets)
+            return await self._new(machine, context, None, secrets, at)
         check_key(key)
         async with self._gates.key(machine.name, key):
             for name in machine.names:
@@ -101,12 +111,12 @@ class Beginnings:
                 if found is not None and await self._is_same(machine, found, context, after_end, why):
                     return _found(found, secrets)
             try:
-                return await self._new(machine, context, key, secrets)
+                return await self._new(machine, context, key, secrets, at)
             except FlowExists as exc:  # another process was quicker
                 found = await self._claims.existing(exc.flow)
                 if await self._is_same(machine, found, context, after_end, why):
                     return _found(found, secrets)
-            return await self._new(machine, context, key, secrets)  # that one has ended meanwhile
+            return await self._new(machine, context, key, secrets, at)  # that one has ended meanwhile
 
     async def _is_same(
         self, machine: Machine[Any], found: FlowRow, context: Context, after_end: AfterEnd, why: Why
@@ -122,11 +132,16 @@ class Beginnings:
         return after_end == "return" or (await self._claims.existing(found.id)).status != "ended"
 
     async def _new(
-        self, machine: Machine[Any], context: Context, key: str | None, secrets: Mapping[str, str] | None
+        self,
+        machine: Machine[Any],
+        context: Context,
+        key: str | None,
+        secrets: Mapping[str, str] | None,
+        at: datetime | None,
     ) -> str:
         flow = new_flow_id(self._ledger.clock.now())
         async with self._gates.flow(flow):
-            await self.begin(flow, machine, context, key=key, secrets=secrets)
+            await self.begin(flow, machine, context, key=key, secrets=secrets, at=at)
         return flow
 
     async def begin(
@@ -138,21 +153,57 @@ class Beginnings:
         key: str | None = None,
         parent: str | None = None,
         secrets: Mapping[str, str] | None = None,
+        at: datetime | None = None,
     ) -> None:
-        """Write a new flow and drive it; the caller is at its gate."""
-        read = read_clocks(self._ledger.clock)
-        row, record = first_lines(
-            flow, machine, context, now=read.now, key=key, parent=parent, owner=self._claims.owner
-        )
+        """Write a new flow and drive it; the caller is at its gate.
+
+        Args:
+            flow: Its id.
+            machine: Its table.
+            context: What it knows at its start.
+            key: The key it is started with.
+            parent: The flow that runs it.
+            secrets: Put in its vault first.
+            at: The moment it begins; now when not given, or as soon as its program's limit has room for it.
+
+        Raises:
+            FlowExists: An unfinished flow has the same key; nothing was written.
+            NotStorable: The context or a secret is too large, or cannot be stored; nothing was written.
+            CloudError: It could not be written; neither the flow nor a secret of it is left.
+        """
+        for name, secret in (secrets or {}).items():
+            check_secret(name, secret)
+        program, read = self._claims.program(machine.name), read_clocks(self._ledger.clock)
+        turn = None if at is not None else self._turns.ask(program, parent, (moment_text(read.now), flow))
         try:
+            row, record = first_lines(
+                flow,
+                machine,
+                context,
+                now=read.now,
+                key=key,
+                parent=parent,
+                owner=self._claims.owner,
+                queued=at is not None or isinstance(turn, Ticket),
+                at=at,
+            )
             for name, secret in (secrets or {}).items():
                 await self._vault.put(flow, name, secret)
             await self._ledger.begin(row, record)
-        except BaseException:  # also when it was cancelled between the two: no flow, no secrets
+        except BaseException:  # also when it was cancelled between the two: no flow, no secrets, no place
+            if isinstance(turn, Ticket):
+                turn.leave()
+            elif turn is not None:
+                turn.release()
             if secrets:
                 await self._removal.discard(flow)
             raise
-        self._driving.set_going(self._enliven(self._claims.program(machine.name), row, context, read=read))
+        live = self._enliven(program, row, context, read=read)
+        if isinstance(turn, Ticket):
+            live.ticket = turn
+        else:
+            live.place = turn
+        self._driving.set_going(live)
 
 
 def _found(row: FlowRow, secrets: Mapping[str, str] | None) -> str:

@@ -13,7 +13,7 @@ from ..base.remedies import Remedy
 from .errors import EffectUncertain, FlowBusy
 from .history import Outcome
 from .journal.owners import OwnerName
-from .journal.records import FlowRow
+from .journal.records import QUEUED, FlowRow
 from .ledger import Ledger
 from .live import LiveFlow
 from .loading import Enliven, Loading
@@ -54,6 +54,10 @@ class Claims(Loading):
             raise EffectUncertain(
                 f"flow {row.id} is running in state {row.state}; nothing is waiting for a decision now",
                 hint="Wait for it. If it then pauses with `EffectUncertain`, resume it with `repeat`.",
+            )
+        if row.status == QUEUED:
+            raise EffectUncertain(
+                f"flow {row.id} is queued and has done nothing yet", hint="Resume it without `repeat`."
             )
         if policy is not ResumePolicy.ASK:
             raise EffectUncertain(

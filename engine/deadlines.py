@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ..base.moments import moment_text
-from .journal.records import FlowRow
+from .journal.records import QUEUED, FlowRow
 from .machine.machine import Machine
 from .machine.parts import Context, DeadlinePassed, Event
 
@@ -32,6 +32,6 @@ def deadline_on_entry(
     """
     # A deadline that has passed is used up: kept, it would pass again at once, and so on for ever.
     shared = machine.shares_deadline(left.state, entered) and not isinstance(event, DeadlinePassed)
-    if left.deadline is not None and shared:
+    if left.deadline is not None and left.status != QUEUED and shared:
         return left.deadline
     return deadline_text(machine, entered, context, now)

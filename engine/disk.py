@@ -22,16 +22,16 @@ class Disk:
     """
 
     def __init__(self, *, inline: bool) -> None:
-        self._inline = inline
+        self.inline = inline
         # Of our own: activities may hold every thread of trio's, and wait in them for what is written here.
         self._threads = trio.CapacityLimiter(THREADS)
 
     def another(self) -> Disk:
         """The same with threads of its own."""
-        return Disk(inline=self._inline)
+        return Disk(inline=self.inline)
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call something that waits for the disk, in a thread."""
-        if self._inline:
+        if self.inline:
             return function(*args, **kwargs)
         return await trio.to_thread.run_sync(lambda: function(*args, **kwargs), limiter=self._threads)

@@ -24,9 +24,10 @@ from .errors import EngineClosed, FlowBusy, FlowParked, JournalError, Unexpected
 from .gates import Gates
 from .inbox import Inbox
 from .live import LiveFlow, ResumeFlow
-from .nursery import try_again
+from .nursery import AGAIN_SECONDS, try_again
 from .secrets import Removal
 from .store import Ownership
+from .turns import Turns
 
 logger = get_logger(__name__)
 
@@ -39,14 +40,18 @@ class Driving:
         removal: Removes the secrets of those that have ended.
         driven: The flows that are driven here.
         gates: Each flow's gate.
+        turns: When they begin.
         nursery: Where the tasks run.
     """
 
-    def __init__(self, store: Ownership, removal: Removal, driven: Driven, gates: Gates, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, store: Ownership, removal: Removal, driven: Driven, gates: Gates, turns: Turns, nursery: trio.Nursery
+    ) -> None:
         self._store = store
         self._removal = removal
         self._driven = driven
         self._gates = gates
+        self._turns = turns
         self._nursery = nursery
         self._inbox: Inbox
         self._children: Children
@@ -60,6 +65,7 @@ class Driving:
     def set_going(self, live: LiveFlow, *, resumed: bool = False) -> None:
         """Drive a flow that was just written as ours; `resumed` when its state was entered before."""
         self._driven.add(live)
+        self._turns.line_up(live)
         self._nursery.start_soon(self._drive, live, resumed, name=f"flow {live.row.id}")
 
     async def _drive(self, live: LiveFlow, resumed: bool) -> None:
@@ -67,6 +73,7 @@ class Driving:
         failure: Exception | None = EngineClosed(f"the engine was closed while flow {flow} was running")
         try:
             with live.scope:
+                await self._wait_for_turn(live)
                 failure = await drive(
                     live,
                     self._store,
@@ -86,6 +93,7 @@ class Driving:
             logger.exception("flow %s cannot be driven", flow)
             failure = UnexpectedFailure(f"flow {flow} cannot be driven: {type(exc).__name__}: {text_of(exc)}")
         finally:
+            self._turns.over(live)
             with trio.CancelScope(shield=True):
                 async with live.lock:  # a step that is being written is the last one, and may be the end
                     live.stopped = live.stopped or not live.ended
@@ -94,6 +102,15 @@ class Driving:
             self._driven.settle(live, None if live.ended else failure)
         if not live.ended and live.row.owner is not None:
             self._nursery.start_soon(try_again, partial(self._see_to, live, live.unwritten or failure))
+
+    async def _wait_for_turn(self, live: LiveFlow) -> None:
+        while live.queued and live.behind:  # what waits in its inbox may be that it is to end
+            try:
+                await self._inbox.take_waiting(live)
+            except JournalError as exc:
+                logger.warning("the inbox of flow %s has to wait: %s", live.row.id, exc)
+                await trio.sleep(AGAIN_SECONDS)
+        await self._turns.wait(live)
 
     async def _cancel_stray(self, flow: str, reason: str) -> None:
         """Stop a child of a state that was left, whatever its table says."""
@@ -162,7 +179,12 @@ class Driving:
 
     async def _pause(self, live: LiveFlow, trouble: BaseException) -> None:
         async with self._gates.flow(live.row.id):
-            if self._driven.known(live.row.id) is live:
+            if self._driven.known(live.row.id) is not live:
+                return
+            if live.queued:  # it has done nothing that could be paused: whoever resumes it waits on
+                await self._store.claim(live.row, None)
+                live.row = msgspec.structs.replace(live.row, owner=None)
+            else:
                 await live.park(trouble)
 
     async def _moved(self, live: LiveFlow) -> bool:

@@ -14,8 +14,10 @@ reason, and `resume` continues from there.
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, get_args
 
 import trio
@@ -55,8 +57,9 @@ from .paths import Places, check_places, directory_maker
 from .program import listed_programs
 from .secrets import Removal
 from .signals import inbox_text, refuse_own
-from .starting import check_text
+from .starting import begin_moment, check_text
 from .steps import Why
+from .turns import Turns
 from .visit import Program
 
 
@@ -84,22 +87,15 @@ class Engine(Looking):
         self._vault = FileVault(vault, disk.another())
         removal = Removal(self._vault, nursery)
         self._disk = disk
+        self._chance = (lambda: 0.5) if disk.inline else random.random
         self._nursery = nursery
         self._gates = Gates()
         self._ledger = ledger
         self._claims = claims
-        self._driving = Driving(store, removal, self._driven, self._gates, nursery)
-        self._endings = Endings(
-            store,
-            self._ledger,
-            self._claims,
-            self._driven,
-            self._vault,
-            removal,
-            self._gates,
-            nursery,
-            self._driving.set_going,
-        )
+        turns = Turns(driven, clock)
+        self._driving = Driving(store, removal, self._driven, self._gates, turns, nursery)
+        go_on = self._driving.set_going
+        self._endings = Endings(store, ledger, claims, driven, self._vault, removal, self._gates, nursery, go_on)
         self._inbox = Inbox(store, owner.name, self._driven, self._endings, nursery)
         self._beginnings = Beginnings(
             store,
@@ -108,18 +104,14 @@ class Engine(Looking):
             self._vault,
             removal,
             self._gates,
+            turns,
             self._driving,
             enliven=self._enliven,
             resume=self._resume,
         )
+        begin, check_known = self._beginnings.begin, claims.check_known
         self._children = Children(
-            store,
-            self._driven,
-            self._gates,
-            begin=self._beginnings.begin,
-            resume=self._resume,
-            wait=self.wait,
-            check_known=self._claims.check_known,
+            store, driven, self._gates, begin=begin, resume=self._resume, wait=self.wait, check_known=check_known
         )
         self._driving.connect(self._inbox, self._children, self._endings, resume=self._resume)
 
@@ -143,8 +135,13 @@ class Engine(Looking):
         secrets: Mapping[str, str] | None = None,
         after_end: AfterEnd = "again",
         why: Why = "person",
+        delay: float | None = None,
+        at: datetime | None = None,
     ) -> Flow:
         """Start a flow, or resume the unfinished one of the same machine and key.
+
+        One that does not begin now is written and `queued`: with `delay` or `at` until its time, and where its program
+        has a limit until there is room. In the queue it survives restarts; whoever resumes it waits on.
 
         Args:
             machine: Its table; its program must be among those the engine was opened with.
@@ -157,20 +154,25 @@ class Engine(Looking):
                 gives `handover`, or no deadline that waits for a person would ever pass.
             after_end: What becomes of a key whose flow has ended: `again` starts a new flow, `return` gives back the
                 ended one.
+            delay: Seconds until it begins.
+            at: The moment it begins, with its time zone; one that has passed is now.
 
         Raises:
-            NotStorable: The context, the key or a secret cannot be written and read back; nothing was started.
+            NotStorable: The context, the key or a secret cannot be written and read back, or is too large; nothing was
+                started.
             KeyInUse: The flow with this key was started for something else: a field of `Machine.identity` differs.
             FlowBusy: Another process drives the flow with this key.
             IncompatibleFlow: The engine was opened without this machine, or another version of the machine wrote the
                 unfinished flow and no migration leads from there.
             JournalError: It could not be written; nothing was started.
             Io: A secret could not be written; nothing was started.
+            ValueError: `delay` or `at` is no time, or both are given.
             TypeError: The machine is no `Machine`, or the secrets are no mapping.
         """
         self._refuse_closed()
         check_is(machine, Machine, "Engine.start")
-        return Flow(self, await self._beginnings.start(machine, context, key, secrets, after_end, why))
+        moment = begin_moment(self.clock.now(), delay, at)
+        return Flow(self, await self._beginnings.start(machine, context, key, secrets, after_end, why, at=moment))
 
     async def resume(self, flow: FlowId, *, repeat: bool = False, why: Why = "person") -> Flow:
         """Continue a flow from its current state; a child is resumed by resuming the flow that runs it.
@@ -335,6 +337,7 @@ class Engine(Looking):
             migrated=migrated,
             left_over=self._inbox.hand_over,
             read=read,
+            chance=self._chance,
         )
 
 
@@ -355,7 +358,8 @@ async def open_engine(
         paths: Where the journal, the vault and the lock files are.
         programs: Every machine that may run, with its activities.
         clock: The time; this machine's when not given.
-        inline: Write on the calling thread, for tests on a virtual clock.
+        inline: Write on the calling thread, leave out the jitter of retries, and hear only of signals that this process
+            sends: for tests on a virtual clock, where a week passes in milliseconds.
 
     Raises:
         JournalCorrupted: The journal is damaged; it was set aside.

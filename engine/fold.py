@@ -17,7 +17,7 @@ import msgspec
 from ..base.errors import CloudError
 from .errors import JournalCorrupted
 from .journal.journal import Journal
-from .journal.records import FlowRow, Record, Status
+from .journal.records import QUEUED, FlowRow, Record, Status
 from .machine.machine import Machine
 from .machine.parts import Context, Verdict
 from .starting import different_fields
@@ -36,7 +36,7 @@ class Folded(msgspec.Struct, Generic[C], frozen=True, kw_only=True):
         incarnation: The number of the visit.
         seq: The number of the last record.
         deadline: When the visit runs out, as the last record has it (RFC 3339), or None.
-        status: `running`, `parked` or `ended`.
+        status: `running`, `parked`, `queued` or `ended`.
     """
 
     state: str
@@ -147,6 +147,33 @@ def _check(machine: Machine[Any] | None, row: FlowRow, records: Iterable[Record]
     return [f"flow {row.id}: {problem}" for problem in _row_problems(machine, folded, passing, row)]
 
 
+def status_after(records: Iterable[Record]) -> Status:
+    """What a flow that has not reached an end is doing after these records: its whole history, or the first part."""
+    status: Status = "running"
+    before: Record | None = None
+    for record in records:
+        status, before = _status_after(status, before, record), record
+    return status
+
+
+def _status_after(status: Status, before: Record | None, record: Record) -> Status:
+    match record.kind:
+        case "started":
+            return QUEUED if record.name == QUEUED else "running"
+        case "parked":
+            return "parked"
+        case "resumed" if status == QUEUED:
+            return status
+        case "resumed" | "begun":
+            return "running"
+        case "abandoned":
+            return "ended"
+        case "event" if before is not None and record.incarnation > before.incarnation:
+            return "running"
+        case _:
+            return status
+
+
 def _begun(machine: Machine[C], record: Record) -> Folded[C]:
     if record.kind != "started" or record.seq != 1:
         raise _broken(record, "the history does not begin with its start")
@@ -157,20 +184,24 @@ def _begun(machine: Machine[C], record: Record) -> Folded[C]:
     except msgspec.DecodeError as exc:
         raise _broken(record, f"its context cannot be read: {exc}") from exc
     return Folded(
-        state=machine.initial, context=context, incarnation=1, seq=1, deadline=record.deadline, status="running"
+        state=machine.initial,
+        context=context,
+        incarnation=1,
+        seq=1,
+        deadline=record.deadline,
+        status=_status_after("running", None, record),
     )
 
 
 def _carried(machine: Machine[C], first: Record, passing: Iterator[Record], migration: int) -> Folded[C]:
-    record, kind = first, first.kind
+    record, status = first, _status_after("running", None, first)
     while record.seq < migration:
         before, record = record, next(passing)
         if record.seq != before.seq + 1:
             raise _broken(record, f"it follows record {before.seq}")
         if record.from_state != before.to_state:
             raise _broken(record, f"it continues from {record.from_state}; the one before led to {before.to_state}")
-        if record.kind != "migrated":
-            kind = record.kind
+        status = _status_after(status, before, record)
     if first.kind != "started" or first.seq != 1:
         raise _broken(first, "the history does not begin with its start")
     try:
@@ -188,7 +219,7 @@ def _carried(machine: Machine[C], first: Record, passing: Iterator[Record], migr
         incarnation=record.incarnation,
         seq=record.seq,
         deadline=record.deadline,
-        status="parked" if kind == "parked" else "running",
+        status=status,
     )
 
 
@@ -216,13 +247,17 @@ def _after(machine: Machine[C], before: Folded[C], record: Record) -> Folded[C]:
                 status = "ended" if machine.states[state].final else "running"
         case "parked":
             status = "parked"
-        case "resumed":
+        case "begun":
+            if status != QUEUED:
+                raise _broken(record, f"the flow is {status}, and only a queued one begins")
             status = "running"
+        case "resumed":
+            status = QUEUED if status == QUEUED else "running"
             if record.incarnation == incarnation + 1:  # a person had the effect repeated: a visit of its own
                 incarnation += 1
         case "abandoned":
             status = "ended"
-        case "intent" | "refused":
+        case "intent" | "refused" | "retried":
             pass
         case "started" | "migrated":  # `fold` begins with the last of these
             raise _broken(record, "a flow starts only once")
@@ -232,7 +267,11 @@ def _after(machine: Machine[C], before: Folded[C], record: Record) -> Folded[C]:
             f"it leads from {record.from_state} to {record.to_state}, visit {record.incarnation}; "
             f"by the table it leads from {before.state} to {state}, visit {incarnation}",
         )
-    if incarnation == before.incarnation and record.kind != "resumed" and record.deadline != before.deadline:
+    if (
+        incarnation == before.incarnation
+        and record.kind not in {"resumed", "begun"}
+        and record.deadline != before.deadline
+    ):
         raise _broken(record, f"it moves the deadline from {before.deadline} to {record.deadline}")
     return Folded(
         state=state,

@@ -15,18 +15,29 @@ from ..base.remedies import Remedy
 from ..base.texts import shown_text, text_of
 from .deadlines import deadline_text
 from .errors import EffectUncertain, FlowParked, JournalCorrupted, UnexpectedFailure
-from .journal.records import FlowRow, Record
+from .journal.records import QUEUED, FlowRow, Record
 from .machine.machine import Machine
 from .machine.parts import Context
 from .machine.stored import decoded
 
 NO_BODY: Final = "{}"
+MESSAGE_CHARACTERS: Final = 10_000
+"""The longest message of a trouble, as the journal keeps it."""
 _UNCERTAIN: Final = EffectUncertain.__name__
 _SEE_TRACEBACK: Final = (
     "The flow is kept: `Engine.resume(flow)`. If logging is configured, the traceback is in the log of "
     "`systemprompt_cloud`; if not, call `logging.basicConfig()` and resume the flow to see it."
 )
 _BODY: Final = msgspec.json.Decoder(dict[str, object])
+_TELLING: Final = frozenset({"event", "parked", "abandoned", "refused", "retried"})
+"""The kinds of records whose body says something to people."""
+
+
+def _attempt(body: Mapping[str, object]) -> str:
+    number, most, seconds = (body.get(name) for name in ("attempt", "times", "seconds"))
+    if not (isinstance(number, int) and isinstance(most, int) and isinstance(seconds, (int, float))):
+        return ""
+    return f" (retry {number} of {most} in {seconds:.3g} s)"
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,12 +48,14 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         seq: 1 for the first line of this flow, and so on without gaps.
         at: RFC 3339, UTC.
         machine: The machine's name.
-        kind: `started`, `event`, `intent`, `parked`, `resumed`, `migrated`, `abandoned` or `refused`.
-        event: The event's name; for other kinds the record's name.
+        kind: `started`, `event`, `intent`, `parked`, `resumed`, `migrated`, `abandoned`, `refused`,
+            `retried` or `begun`.
+        event: The event's name; for `retried` the activity's; for other kinds the record's name.
         from_state: The state before.
         to_state: The state after; the same for progress.
         message: What happened, for people; may be empty.
-        deadline: When the time of the state it led to runs out (RFC 3339), or None.
+        deadline: When the time of the state it led to runs out (RFC 3339), or None. Of a flow that is queued it is the
+            moment before which the flow does not begin.
     """
 
     flow: str
@@ -65,6 +78,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
             words = f"this record cannot be read: {exc}"
         else:
             words = next((str(body[name]) for name in ("message", "problem", "reason") if body.get(name)), "")
+            if record.kind == "retried":
+                words += _attempt(body)
         return cls(
             flow=record.flow,
             seq=record.seq,
@@ -74,7 +89,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
             event=record.name,
             from_state=record.from_state,
             to_state=record.to_state,
-            message=words if record.kind in {"event", "parked", "abandoned", "refused"} else "",
+            message=words if record.kind in _TELLING else "",
             deadline=record.deadline,
         )
 
@@ -144,7 +159,7 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
             exc = UnexpectedFailure(
                 f"{type(exc).__name__}: {text_of(exc)}", hint=_SEE_TRACEBACK, remedy=Remedy("see_traceback")
             )
-        message, hint = (shown_text(text) for text in (exc.user_message, exc.recovery_hint))
+        message, hint = (_short(shown_text(text)) for text in (exc.user_message, exc.recovery_hint))
         if isinstance(exc, FlowParked):  # of a child: it ends the command as it would have ended the child's
             if exc.kind == _UNCERTAIN and exc.origin == exc.flow:
                 hint = f"{hint} That flow is the child {exc.origin}."
@@ -169,6 +184,11 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
         )
 
 
+def _short(text: str) -> str:
+    """A message as it is kept: an exception may quote a whole response."""
+    return text if len(text) <= MESSAGE_CHARACTERS else f"{text[: MESSAGE_CHARACTERS - 3]}..."
+
+
 _TROUBLE: Final = msgspec.json.Decoder(Trouble)
 
 
@@ -181,8 +201,21 @@ def first_lines(
     key: str | None,
     parent: str | None,
     owner: str | None,
+    queued: bool = False,
+    at: datetime | None = None,
 ) -> tuple[FlowRow, Record]:
     """What a new flow looks like in the journal: its row and its first record.
+
+    Args:
+        flow: Its id.
+        machine: Its table.
+        context: What it knows.
+        now: The moment.
+        key: The key it is started with.
+        parent: The flow that runs it.
+        owner: The process that drives it.
+        queued: It does not begin yet.
+        at: The moment before which it does not; it stands in the place of the deadline until then.
 
     Raises:
         NotStorable: The context cannot be written and read back, or a timeout in it is no length of time.
@@ -190,6 +223,8 @@ def first_lines(
     body, context = machine.encode_context(context)
     machine.check_timeouts(context)
     moment, deadline = moment_text(now), deadline_text(machine, machine.initial, context, now)
+    if queued:
+        deadline = None if at is None else moment_text(at)
     row = FlowRow(
         id=flow,
         machine=machine.name,
@@ -200,7 +235,7 @@ def first_lines(
         state=machine.initial,
         incarnation=1,
         seq=1,
-        status="running",
+        status="queued" if queued else "running",
         verdict=None,
         deadline=deadline,
         context=body,
@@ -214,7 +249,7 @@ def first_lines(
         seq=1,
         at=moment,
         kind="started",
-        name="started",
+        name=QUEUED if queued else "started",
         body=body,
         from_state=machine.initial,
         to_state=machine.initial,

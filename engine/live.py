@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 import msgspec
@@ -11,6 +12,7 @@ import trio
 
 from ..base.errors import CloudError
 from ..base.log import get_logger
+from ..base.moments import moment_text
 from .countdown import BothClocks
 from .deadlines import deadline_text
 from .disk import Disk
@@ -18,7 +20,10 @@ from .errors import EffectUncertain, FlowParked, UnexpectedFailure
 from .history import NO_BODY, Outcome, Trouble, outcome_of
 from .journal.records import FlowRow, Record, Signal
 from .ledger import Ledger
+from .limits import Seat, Ticket
 from .machine.parts import Context, Event, ResumePolicy
+from .retries import Attempts, Failed, Retry, attempts_in
+from .sizes import check_secret
 from .steps import FlowSteps, Why
 from .store import Vault
 from .visit import Intent, Program
@@ -62,6 +67,7 @@ class LiveFlow(FlowSteps):
         migrated: What made it one of today's flows, and the row as it is stored; written with the first record.
         left_over: Called with an event of the inbox that could not be written, to hand it over again.
         read: Both clocks when the row's deadline was decided; as they are now when not given.
+        chance: From 0 to 1, for the jitter of retries.
 
     Attributes:
         scope: What drives the flow runs in it.
@@ -70,6 +76,8 @@ class LiveFlow(FlowSteps):
         unwritten: What stopped it, while that is not written.
         why: Why it was resumed.
         repeating: A flow whose uncertain effect a person decided to repeat: this one, or one that runs inside it.
+        place: Its place under the limit of its program.
+        ticket: Its stand in line for one.
         scratch: What its activities remember while this process drives it.
     """
 
@@ -87,6 +95,7 @@ class LiveFlow(FlowSteps):
         migrated: tuple[FlowRow, Record] | None = None,
         left_over: Callable[[Signal], None] | None = None,
         read: BothClocks | None = None,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         super().__init__(
             program, row, context, ledger=ledger, owner=owner, migrated=migrated, left_over=left_over, read=read
@@ -94,10 +103,13 @@ class LiveFlow(FlowSteps):
         self._vault = vault
         self._disk = disk
         self._run_child = run_child
+        self._chance = chance
         self.scope = trio.CancelScope()
         self.scratch: dict[str, Any] = {}
         self.why: Why = "person"
         self.repeating: str | None = None
+        self.place: Seat | None = None
+        self.ticket: Ticket | None = None
         self.settled = trio.Event()
         self.failure: Exception | None = None
         self.unwritten: BaseException | None = None
@@ -125,11 +137,14 @@ class LiveFlow(FlowSteps):
     async def _resume(self, owner: str, *, repeat: bool, why: Why) -> None:
         state = self.machine.states[self.row.state]
         announced = await self._ledger.store.intents(self.row.id, self.row.incarnation)
+        failures = await self._past_failures(why, anew=repeat)
         self.stay = await self._beginning_of_stay()
         deadline = self.row.deadline
         if deadline is not None and state.late == "restart" and why == "person":
             deadline = deadline_text(self.machine, state.name, self.context, self.clock.now())
         changes: dict[str, Any] = {"status": "running", "trouble": None, "deadline": deadline, "owner": owner}
+        if self.queued:  # its turn has not come, whoever waits for it
+            changes |= {"status": self.row.status, "deadline": self.row.deadline}
         if repeat:
             changes["incarnation"] = self.row.incarnation + 1
         await self.record("resumed", "resumed" if why == "person" else why, NO_BODY, **changes)
@@ -137,6 +152,28 @@ class LiveFlow(FlowSteps):
         if repeat:
             self.repeating = None
         self.intents = self.inherited = frozenset() if repeat else announced
+        self.failures = failures
+
+    async def _past_failures(self, why: Why, *, anew: bool) -> Mapping[str, Attempts]:
+        """What this visit has behind it of retried activities. Where a person is back, none waits any longer."""
+        if anew or self.row.state not in self.program.retrying:
+            return {}
+        found = attempts_in(await self._ledger.store.failures(self.row.id, self.row.incarnation))
+        return found if why == "handover" else {name: Attempts(each.failures) for name, each in found.items()}
+
+    async def begin(self) -> None:
+        """Record that a queued flow begins now; nothing when it was ended or moved on meanwhile.
+
+        Raises:
+            FlowBusy: Another process moved the flow meanwhile; nothing changed.
+            JournalError: It could not be written; nothing changed.
+        """
+        async with self.lock:
+            if self.queued:
+                deadline = deadline_text(self.machine, self.row.state, self.context, self.clock.now())
+                await self.record("begun", "begun", NO_BODY, status="running", deadline=deadline)
+                if self.kept:
+                    await self._take_kept()
 
     async def _beginning_of_stay(self) -> int:
         """The visit that entered the state: later ones, in which its effect was repeated, have the same children."""
@@ -192,6 +229,7 @@ class LiveFlow(FlowSteps):
                     if trouble.withdrawn:  # the record carries them
                         await self.record("parked", trouble.kind, body, status="parked", trouble=body)
                     await self._resume(self.row.owner or "", repeat=self.repeating == self.row.id, why=again)
+                    self.failures = {}  # as after a pause: counted anew
                     self.behind = True
                     return None
                 await self.record("parked", trouble.kind, body, status="parked", trouble=body, owner=None)
@@ -251,12 +289,60 @@ class LiveFlow(FlowSteps):
                 self.intents |= {key}
             return Intent(key, uncertain=False)
 
+    def attempts(self, activity: str) -> Attempts:
+        """What the current visit has behind it of a retried activity."""
+        return self.failures.get(activity, Attempts())
+
+    async def retry(
+        self,
+        activity: str,
+        retry: Retry,
+        exc: BaseException,
+        incarnation: int,
+        begun: frozenset[str],
+        withdrawn: frozenset[str],
+    ) -> datetime | None:
+        """Commit a failure that is retried.
+
+        Args:
+            activity: The activity's name.
+            retry: How often it is tried again.
+            exc: What it raised.
+            incarnation: The visit it belongs to.
+            begun: The keys of the intents that the attempt had.
+            withdrawn: Those of them whose effect did not happen.
+
+        Returns:
+            When the next attempt begins; None when there is none, or the visit is over.
+
+        Raises:
+            FlowBusy: Another process moved the flow meanwhile; nothing changed.
+            JournalError: It could not be written; nothing changed.
+        """
+        async with self.lock:
+            failures = self.attempts(activity).failures + 1
+            if self.row.incarnation != incarnation or self.stopped or self.ended or failures > retry.times:
+                return None
+            seconds = retry.seconds(failures, self._chance())
+            again = self.clock.now() + timedelta(seconds=seconds)
+            trouble = Trouble.of(exc)
+            body = Failed(
+                trouble.kind, trouble.message, failures, retry.times, round(seconds, 6), moment_text(again), withdrawn
+            )
+            logger.info("%s: attempt %d of %s failed: %s", self.row.id, failures, activity, trouble.message)
+            await self.record("retried", activity, msgspec.json.encode(body).decode())
+            self.failures = {**self.failures, activity: Attempts(failures, again)}
+            self.intents -= withdrawn
+            self.inherited = (self.inherited | (begun & self.intents)) - withdrawn
+            return again
+
     def _refuse_over(self, incarnation: int, what: str) -> None:
         if self.stopped or self.ended or self.row.incarnation != incarnation:
             raise UnexpectedFailure(f"visit {incarnation} is over; {what} is not begun any more")
 
     async def keep(self, name: str, secret: str) -> str:
-        """Put a secret in the flow's vault."""
+        """Put a secret in the flow's vault. Raises `NotStorable` for one that is too large."""
+        check_secret(name, secret)
         over = UnexpectedFailure(f"flow {self.row.id} is not driven any more; {name} is not kept")
         if self.stopped or self.ended:
             raise over

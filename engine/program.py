@@ -1,7 +1,8 @@
 """A machine with what is done in each of its states.
 
 An activity is an async function of the visit; it returns an event, or None when it had only something to do. Or it is
-an async generator that yields several. What it may do is in `visit.py`.
+an async generator that yields several. What it may do is in `visit.py`. One that is tried again when it fails is listed
+with `activity(function, retry=Retry(...))` (`retries.py`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import trio
 
 from .errors import MachineInvalid
 from .given import check_is, kind_of
+from .limits import Limit
 from .machine.functions import name_of, plain_function, takes
 from .machine.machine import Machine
 from .machine.parts import Context, Event
+from .retries import RetriedActivity
 
 C = TypeVar("C", bound=Context)
 
@@ -35,6 +38,8 @@ class Program(Generic[C]):
     Args:
         machine: The table.
         activities: For every state that is not final, what runs while the flow is in it.
+        limit: How many of its flows may run at once, and how fast they begin; the others are queued. Programs that are
+            given the same one share it.
 
     Raises:
         MachineInvalid: A state has no activities, or activities are given for an unknown or final state; or what is
@@ -42,7 +47,9 @@ class Program(Generic[C]):
         TypeError: The machine is no `Machine`.
     """
 
-    def __init__(self, machine: Machine[C], activities: Mapping[str, Sequence[Activity]]) -> None:
+    def __init__(
+        self, machine: Machine[C], activities: Mapping[str, Sequence[Activity]], *, limit: Limit | None = None
+    ) -> None:
         check_is(machine, Machine, "Program")
         if not isinstance(activities, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise MachineInvalid(
@@ -60,8 +67,13 @@ class Program(Generic[C]):
             )
         if extra := sorted(set(activities) - wanted):
             raise MachineInvalid(f"machine {machine.name}: activities for {', '.join(extra)}, which can do nothing")
+        if not isinstance(limit, (Limit, type(None))):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise MachineInvalid(f"machine {machine.name}: {limit!r} is no limit", hint="Write Limit(concurrent=10).")
         self.machine = machine
+        self.limit = limit
         self.activities = {name: tuple(listed) for name, listed in activities.items()}
+        self.retrying = frozenset(name for name, listed in self.activities.items() if any(map(_is_retried, listed)))
+        """The states that have an activity that is tried again when it fails."""
 
 
 def listed_programs(programs: Iterable[Program[Any]]) -> list[Program[Any]]:
@@ -112,11 +124,25 @@ def _check_activities(where: str, state: str, listed: object) -> None:
             f"{where} is given {name}, not a list of activities",
             hint=f'Put it in a list: {{"{state}": [{name}]}}.' if callable(listed) else "Write a list of activities.",
         )
+    names: set[str] = set()
     for activity in cast("Sequence[object]", listed):
         _check_activity(where, activity)
+        if isinstance(activity, RetriedActivity):
+            if activity.__name__ in names:
+                raise MachineInvalid(
+                    f"{where} has two retried activities with the name {activity.__name__}",
+                    hint="Their failures are counted by name: give one another with activity(..., name=...).",
+                )
+            names.add(activity.__name__)
+
+
+def _is_retried(activity: object) -> bool:
+    return isinstance(activity, RetriedActivity)
 
 
 def _check_activity(where: str, activity: object) -> None:
+    if isinstance(activity, RetriedActivity):
+        activity = activity.function
     if isinstance(activity, str) or not callable(activity):
         raise MachineInvalid(
             f"{where} has {activity!r} among its activities, which is no function",

@@ -17,7 +17,7 @@ import msgspec
 from ..base.errors import Io
 from ..base.moments import parse_moment
 from .errors import IncompatibleFlow
-from .fold import check_records, fold
+from .fold import check_records, fold, status_after
 from .journal.journal import Journal
 from .journal.records import FlowRow, Record, standing_intents
 from .machine.machine import Machine
@@ -53,17 +53,18 @@ class RecordedFlow(msgspec.Struct, frozen=True):
         if count == len(self.moments):
             return self.row
         moment = self.moments[count - 1]
-        record, parked = moment.record, moment.record.kind == "parked"
+        record, status = moment.record, status_after(self.records[:count])
+        troubles = [each.body for each in self.records[:count] if each.kind == "parked"]
         return msgspec.structs.replace(
             self.row,
             state=record.to_state,
             incarnation=record.incarnation,
             seq=record.seq,
-            status="parked" if parked else "running",
+            status=status,
             verdict=None,
             deadline=record.deadline,
             context=msgspec.json.encode(moment.context).decode(),
-            trouble=record.body if parked else None,
+            trouble=troubles[-1] if status == "parked" else None,
             updated=record.at,
             owner=None,
         )

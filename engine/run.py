@@ -19,7 +19,8 @@ from ..base.errors import CloudError
 from ..base.log import get_logger
 from .errors import ActivitiesRanDry, UnexpectedFailure
 from .machine.parts import DeadlinePassed, Event
-from .visit import Activity, Visit
+from .retries import RetriedActivity
+from .visit import Activity, Visit, begun_in_attempt
 
 logger = get_logger(__name__)
 
@@ -113,6 +114,14 @@ async def run_state(run: Run, activities: Sequence[Activity]) -> BaseException |
 
 
 async def _run_activity(activity: Activity, run: Run, *, alone: bool = False) -> None:
+    if isinstance(activity, RetriedActivity):
+        return await _run_retried(activity, run)
+    trouble = await _attempt(activity, run, alone=alone)
+    return run.finish() if trouble is None else run.fail(trouble)
+
+
+async def _attempt(activity: Activity, run: Run, *, alone: bool = False) -> BaseException | None:
+    """Run an activity and send what it returns or yields; what stopped it, or None."""
     visit = run.visit
     try:
         doing = activity(visit)
@@ -129,19 +138,41 @@ async def _run_activity(activity: Activity, run: Run, *, alone: bool = False) ->
     except trio.Cancelled:
         if _is_cancelled():
             raise
-        run.fail(_of_its_own(visit))
+        return _of_its_own(visit)
     except BaseExceptionGroup as group:
         ours, trouble = group.split(_OURS)
-        if trouble is not None:
-            run.fail(_most_useful(trouble))
         if ours is not None and (_is_cancelled() or ours.subgroup(KeyboardInterrupt) is not None):
+            if trouble is not None:
+                run.fail(_most_useful(trouble))
             raise ours from None
-        if trouble is None:
-            run.fail(_of_its_own(visit))
+        return _of_its_own(visit) if trouble is None else _most_useful(trouble)
     except BaseException as exc:  # noqa: BLE001 whatever an activity raises pauses its flow, and no other
-        run.fail(exc)
-    else:
-        run.finish()
+        return exc
+    return None
+
+
+async def _run_retried(activity: RetriedActivity, run: Run) -> None:
+    """Attempt an activity until it succeeds, or fails in a way or so often that it is not tried again."""
+    visit, name = run.visit, activity.__name__
+    again = visit.attempts(name).again
+    while True:
+        if again is not None:
+            await visit.clock.sleep_until(again)
+        begun = set[str]()
+        mark = begun_in_attempt.set(begun)
+        try:
+            trouble = await _attempt(activity.function, run)
+        finally:
+            begun_in_attempt.reset(mark)
+        if trouble is None:
+            return run.finish()
+        try:
+            covered = not visit.left and activity.retry.covers(trouble)
+            again = await visit.retry(name, activity.retry, trouble, begun) if covered else None
+        except Exception as exc:  # noqa: BLE001 it cannot be written, or the function that chooses has a bug
+            again, trouble = None, exc
+        if again is None:
+            return run.fail(trouble)
 
 
 def _is_cancelled() -> bool:

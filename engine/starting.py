@@ -1,8 +1,10 @@
-"""Whether two starts with one key ask for the same flow."""
+"""What a start asks for: when the flow begins, and whether two starts with one key ask for the same flow."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,6 +18,7 @@ from .machine.carry import carry_context
 from .machine.machine import Machine
 from .machine.parts import Context
 from .machine.storable import same
+from .sizes import check_secret
 from .versions import MigratedBody, Table
 
 logger = get_logger(__name__)
@@ -24,6 +27,35 @@ C = TypeVar("C", bound=Context)
 
 KEY_CHARACTERS = 1000
 """The longest key."""
+
+
+LONGEST_DELAY = timedelta(days=36525)
+"""A hundred years, as for timeouts."""
+
+
+def begin_moment(now: datetime, delay: float | None, at: datetime | None) -> datetime | None:
+    """When a flow is to begin that is started now; None for at once.
+
+    Raises:
+        ValueError: The delay is no number of seconds from 0 on, the moment has no time zone, one is more than a hundred
+            years away, or both are given.
+    """
+    if delay is not None:
+        if at is not None:
+            raise ValueError("delay and at are two ways to say when a flow begins: give one of them")
+        if type(delay) not in {int, float} or not (math.isfinite(delay) and delay >= 0):
+            raise ValueError(f"delay={delay!r} is no number of seconds from 0 on")
+        if delay > LONGEST_DELAY.total_seconds():
+            raise ValueError(f"delay={delay!r} is more than a hundred years")
+        at = now + timedelta(seconds=delay)
+    if at is None:
+        return None
+    if at.tzinfo is None:
+        raise ValueError(f"at={at!r} does not say its time zone")
+    at = at.astimezone(UTC)
+    if at - now > LONGEST_DELAY:
+        raise ValueError(f"at={at!r} is more than a hundred years away")
+    return at if at > now else None
 
 
 def check_key(key: str) -> None:
@@ -49,7 +81,7 @@ def check_secrets(secrets: Mapping[str, str] | None) -> None:
 
     Raises:
         NotStorable: A name has other characters than letters, digits, dots, dashes and underscores, or a secret is no
-            text that can be stored.
+            text that can be stored, or is too large.
         TypeError: They are no mapping.
     """
     if secrets is None:
@@ -64,6 +96,7 @@ def check_secrets(secrets: Mapping[str, str] | None) -> None:
             )
         if not _is_text(secret):
             raise NotStorable(f"the secret {name} is no text that can be stored", field="secrets")
+        check_secret(name, secret)
 
 
 def _is_text(value: object) -> bool:

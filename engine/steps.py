@@ -9,7 +9,7 @@ what was read.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -23,10 +23,11 @@ from .countdown import BothClocks, Countdown, read_clocks
 from .deadlines import deadline_on_entry
 from .errors import EventNotAccepted, NotStorable, SignalTaken, TableFailed
 from .history import Trouble
-from .journal.records import FlowRow, Record, Signal, record_between
+from .journal.records import QUEUED, FlowRow, Record, Signal, record_between
 from .ledger import Ledger
 from .machine.machine import Machine
 from .machine.parts import CancelRequested, Context, Event, Step
+from .retries import Attempts
 from .run import Run
 from .starting import different_fields
 from .versions import stored_context
@@ -54,6 +55,7 @@ class FlowSteps:
     Attributes:
         lock: Held while anything about the flow changes.
         run: The visit it is in.
+        waiting: What waits for the turn of a flow that is queued.
         stopped: Nothing drives the flow here any more, although it has not ended.
         kept: Events of its inbox that no state has taken yet.
         behind: It was taken over, and what waits in its inbox has not been looked at.
@@ -63,6 +65,7 @@ class FlowSteps:
         decided: Set while it is not being cancelled.
         stay: The visit that entered the state; where an effect was repeated since, the present visit is a later one.
         lost_child: A child of the visit was stopped before its end: the flow is about to be paused.
+        failures: By the name of a retried activity, what this visit has behind it.
         again: A resume that came while the flow was about to be paused: it is resumed at once.
     """
 
@@ -89,6 +92,7 @@ class FlowSteps:
         self.context: Context = context
         self.lock = trio.Lock()
         self.run: Run | None = None
+        self.waiting: trio.CancelScope | None = None
         self.stopped = False
         self.kept: list[Signal] = []
         self.behind = False
@@ -96,6 +100,7 @@ class FlowSteps:
         self.inherited: frozenset[str] = frozenset()
         self.stay = row.incarnation
         self.lost_child = False
+        self.failures: Mapping[str, Attempts] = {}
         self.again: Why | None = None
         self.cancelling = False
         self.decided = trio.Event()
@@ -116,11 +121,16 @@ class FlowSteps:
         """True when the flow is in a final state."""
         return self.row.status == "ended"
 
+    @property
+    def queued(self) -> bool:
+        """True while the flow has not begun."""
+        return self.row.status == QUEUED
+
     # --- changing the flow ----------------------------------------------------------------------------------------
 
     async def record(
         self,
-        kind: Literal["event", "intent", "parked", "resumed", "refused"],
+        kind: Literal["event", "intent", "parked", "resumed", "refused", "retried", "begun"],
         name: str,
         body: str,
         *,
@@ -131,7 +141,7 @@ class FlowSteps:
 
         Args:
             kind: What kind of record it is.
-            name: The event's name, or the intent's key.
+            name: The event's name, the intent's key, or the activity's name.
             body: JSON.
             signal: The inbox entry it comes from, which is removed in the same transaction.
             changes: The fields of the row that change.
@@ -219,8 +229,11 @@ class FlowSteps:
         if step.entered:
             self.intents = self.inherited = frozenset()
             self.again, self.lost_child, self.stay = None, False, self.row.incarnation
+            self.failures = {}
             if self.run is not None:
                 self.run.leave()
+            if self.waiting is not None:
+                self.waiting.cancel()
             if self.kept and not self.ended:
                 await self._take_kept()
         return True
@@ -301,11 +314,12 @@ class FlowSteps:
                 text, _ = self.machine.encode_event(event)
                 self._left_over(await keep(text))  # taken if the flow is not cancelled after all
                 return False
-            try:
-                return await self.step_alone(event)
-            except EventNotAccepted:
-                if self.ended or not self.machine.keeps(self.row.state, type(event)):
-                    raise
+            if not self._waits(type(event)):
+                try:
+                    return await self.step_alone(event)
+                except EventNotAccepted:
+                    if self.ended or not self.machine.keeps(self.row.state, type(event)):
+                        raise
             text, _ = self.machine.encode_event(event)
             self._keep(await keep(text))
             return False
@@ -335,6 +349,9 @@ class FlowSteps:
     async def _take(self, signal: Signal) -> bool:
         """Whether it led to a step."""
         kind = self.machine.events.get(signal.name)
+        if kind is not None and self._waits(kind):
+            self._keep(signal)
+            return False
         if self.machine.mutable_context:
             self._undo_changes()
         try:
@@ -348,6 +365,12 @@ class FlowSteps:
             refusal = exc
         await self._refuse(signal, refusal)
         return False
+
+    def _waits(self, kind: type[Event]) -> bool:
+        """Whether an event has to wait until the flow begins: one that the flow will then take, or keep."""
+        if not self.queued or kind is CancelRequested:
+            return False
+        return kind in self.machine.accepts(self.row.state) or self.machine.keeps(self.row.state, kind)
 
     def _keep(self, signal: Signal) -> None:
         if signal not in self.kept:
@@ -363,7 +386,7 @@ class FlowSteps:
             logger.debug("%s", exc)
 
     async def _take_kept(self) -> None:
-        """A state was entered: the oldest kept event that it takes is taken, and so on with the state it leads to."""
+        """The oldest kept event that the state takes is taken, and so on with the state it leads to; under the lock."""
         while not self.ended:
             visit, waiting = self.row.incarnation, self.kept
             self.kept = []

@@ -79,6 +79,10 @@ class Store(Protocol):
         """The idempotency keys announced during one visit of a state, and not withdrawn since."""
         ...
 
+    async def failures(self, flow: str, incarnation: int) -> Sequence[Record]:
+        """The records of kind `retried` and `parked` of a flow's newest visit, given by its number, in order."""
+        ...
+
     async def children(self, flow: str) -> Sequence[FlowRow]:
         """The child flows of a flow, the oldest first."""
         ...
@@ -123,6 +127,10 @@ class Ownership(Store, Protocol):
 
     async def signals(self, flow: str) -> Sequence[Signal]:
         """The signals a flow has not taken, the oldest first; an ended flow has none."""
+        ...
+
+    async def posted(self) -> None:
+        """Return when there may be new events in the inbox; at once where only looking tells."""
         ...
 
     async def newest_signal(self) -> int:

@@ -21,7 +21,7 @@ from ..base.remedies import Remedy
 from .deadlines import deadline_text
 from .errors import IncompatibleFlow
 from .ids import visit_of_child
-from .journal.records import FlowRow, Record, record_between
+from .journal.records import QUEUED, FlowRow, Record, record_between
 from .machine.carry import carry
 from .machine.machine import Machine
 from .machine.parts import Context
@@ -135,8 +135,8 @@ def bring(machine: Machine[Any], row: FlowRow, begun: Begun, now: datetime) -> B
         raise IncompatibleFlow(f"flow {row.id}: {exc.user_message}", hint=hint, remedy=remedy) from exc
     moment, context = moment_text(now), msgspec.json.encode(carried.context)
     deadline = deadline_text(machine, carried.state, carried.context, now)
-    if deadline is not None and row.deadline is not None:
-        deadline = row.deadline  # the same visit goes on
+    if row.status == QUEUED or (deadline is not None and row.deadline is not None):
+        deadline = row.deadline  # the same visit goes on, or it has not begun
     after = msgspec.structs.replace(
         row,
         machine=machine.name,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast
 
@@ -26,10 +27,14 @@ from .machine.parts import Context, Event
 from .program import Activity as Activity  # noqa: PLC0414 its users find it here, beside the visit
 from .program import Program as Program  # noqa: PLC0414 its users find it here, beside the visit
 from .program import await_signal as await_signal  # noqa: PLC0414 its users find it here, beside the visit
+from .retries import Attempts, Retry
 
 logger = get_logger(__name__)
 
 _EFFECT: Final = re.compile(r"[!-~]([ -~]{0,198}[!-~])?")
+
+begun_in_attempt: Final = ContextVar[set[str] | None]("begun_in_attempt", default=None)
+"""What the attempt of a retried activity has begun, in whichever of its tasks: the next attempt may begin it again."""
 
 C = TypeVar("C", bound=Context)
 P = ParamSpec("P")
@@ -70,6 +75,22 @@ class Host(Protocol):
 
     async def announce(self, effect: str, incarnation: int) -> Intent:
         """Commit the intent of an effect of one visit."""
+        ...
+
+    def attempts(self, activity: str) -> Attempts:
+        """What this visit has behind it of a retried activity, by its name."""
+        ...
+
+    async def retry(
+        self,
+        activity: str,
+        retry: Retry,
+        exc: BaseException,
+        incarnation: int,
+        begun: frozenset[str],
+        withdrawn: frozenset[str],
+    ) -> datetime | None:
+        """Commit a failure that is retried; when the next attempt begins, or None when there is none."""
         ...
 
     async def keep(self, name: str, secret: str) -> str:
@@ -189,7 +210,7 @@ class Visit(Generic[C]):
         await self._refuse_if_left(name)
         if name in self._begun:
             raise UsedTwice(f"{self.state} announces {name} twice in one visit")
-        self._begun.add(name)
+        self._begin(name)
         try:
             intent = await self._host.announce(name, self.incarnation)
         except BaseException:
@@ -258,12 +279,47 @@ class Visit(Generic[C]):
         child = f"\0a child of {machine}"  # no effect has this name
         if child in self._begun:
             raise UsedTwice(f"{self.state} starts a child of {machine} twice in one visit")
-        self._begun.add(child)
+        self._begin(child)
         try:
             return await self._host.run_child(self.incarnation, program, context, None)
         except BaseException:  # paused, say: its activity may run it on
             self._begun.discard(child)
             raise
+
+    # --- for whatever runs the activities: `run.py` -------------------------------------------------------------------
+
+    def attempts(self, activity: str) -> Attempts:
+        """What this visit has behind it of a retried activity, by its name."""
+        return self._host.attempts(activity)
+
+    async def retry(self, activity: str, retry: Retry, exc: BaseException, begun: set[str]) -> datetime | None:
+        """A retried activity has failed: record it, if it is tried again.
+
+        Args:
+            activity: Its name.
+            retry: How often it is tried again.
+            exc: What it raised.
+            begun: What it has begun; the next attempt may begin it again.
+
+        Returns:
+            When the next attempt begins; None when there is none, or the visit is over.
+
+        Raises:
+            JournalError: It could not be written; nothing changed.
+        """
+        keys = frozenset(f"{self.flow}:{self.incarnation}:{name}" for name in begun if not name.startswith("\0"))
+        withdrawn = keys & self.withdrawn
+        again = await self._host.retry(activity, retry, exc, self.incarnation, keys, withdrawn)
+        if again is not None:
+            self._begun -= begun
+            self.withdrawn -= withdrawn
+        return again
+
+    def _begin(self, name: str) -> None:
+        self._begun.add(name)
+        attempt = begun_in_attempt.get()
+        if attempt is not None:
+            attempt.add(name)
 
     async def _refuse_if_left(self, what: str) -> None:
         # A visit can be over before its activities have taken their first step. What they begin then would belong to

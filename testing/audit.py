@@ -20,7 +20,7 @@ from ..base.moments import moment_text, parse_moment
 from ..engine.fold import check_flow, fold, own_part
 from ..engine.ids import visit_of_child
 from ..engine.journal.journal import Journal
-from ..engine.journal.records import FlowRow, Record
+from ..engine.journal.records import QUEUED, FlowRow, Record
 from ..engine.machine.machine import Machine
 from ..engine.machine.parts import Context, DeadlinePassed
 from ..engine.visit import Program
@@ -52,10 +52,12 @@ def audit_journal(journal: Journal, programs: Iterable[Program[Any]]) -> list[st
 
 def _audit_records(machine: Machine[Any], records: Sequence[Record]) -> Iterator[str]:
     begin = own_part(records)  # what an older table wrote is not this one's to judge
-    context: Context = fold(machine, records[: begin + 1]).context
+    first = fold(machine, records[: begin + 1])
+    context: Context = first.context
+    queued = first.status == QUEUED
     records = records[begin:]
     wanted = _deadline_from(machine, records[0], context)
-    if not begin and records[0].deadline != wanted:
+    if not begin and not queued and records[0].deadline != wanted:
         yield f"it starts with the deadline {records[0].deadline}; its first state runs out at {wanted}"
     for before, record in pairwise(records):
         if record.at < before.at:
@@ -68,12 +70,15 @@ def _audit_records(machine: Machine[Any], records: Sequence[Record]) -> Iterator
             step = machine.step(before.to_state, context, event)
             context = step.context
             shared = machine.shares_deadline(before.to_state, step.state) and not isinstance(event, DeadlinePassed)
-            if step.entered and not (wanted is not None and shared):
+            if step.entered and (queued or not (wanted is not None and shared)):
                 wanted = _deadline_from(machine, record, context)
-        elif record.kind == "resumed" and wanted is not None and machine.states[record.to_state].late == "restart":
+        elif record.kind == "begun":
             wanted = _deadline_from(machine, record, context)
+        elif record.kind == "resumed" and not queued and machine.states[record.to_state].late == "restart":
+            wanted = None if wanted is None else _deadline_from(machine, record, context)
         if record.deadline != wanted:
             yield f"record {record.seq} ({record.name}) has the deadline {record.deadline}; it should be {wanted}"
+        queued = queued and record.kind != "begun" and record.incarnation == before.incarnation
     fired = Counter((record.incarnation, record.deadline) for record in records if record.name == "DeadlinePassed")
     yield from (
         f"the deadline {deadline} of visit {visit} passed {times} times"
@@ -86,7 +91,7 @@ def _audit_records(machine: Machine[Any], records: Sequence[Record]) -> Iterator
             if record.name in announced:
                 yield f"record {record.seq}: {record.name} was announced already, and not withdrawn"
             announced.add(record.name)
-        elif record.kind == "parked":
+        elif record.kind in {"parked", "retried"}:
             announced.difference_update(msgspec.json.decode(record.body).get("withdrawn", ()))
 
 

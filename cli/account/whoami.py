@@ -110,10 +110,11 @@ def relative(moment: datetime, now: datetime) -> str:
 
 def _pending(settings: Settings) -> tuple[list[FlowRow], CloudError | None]:
     from ...engine.journal.journal import Journal
+    from ...engine.journal.records import UNFINISHED
 
     try:
         with Journal(settings.paths.journal, create=False) as journal:
-            return journal.flows(statuses=("running", "parked"), roots_only=True), None
+            return journal.flows(statuses=UNFINISHED, roots_only=True), None
     except FlowNotFound:
         return [], None
     except CloudError as exc:  # who is logged in can be said all the same

@@ -28,6 +28,7 @@ from .standing import (
     STORED,
     Known,
     as_json,
+    begins_of,
     doing_of,
     driver_of,
     ended_as,
@@ -79,8 +80,8 @@ def list_flows(
         typer.Option(
             "--status",
             metavar="STATUS",
-            help="running (a process drives it), interrupted, parked (or paused), ended; or how it ended: success, "
-            "failure, cancelled. Repeatable.",
+            help="running (a process drives it), interrupted, parked (or paused), queued, ended; or how it ended: "
+            "success, failure, cancelled. Repeatable.",
         ),
     ] = None,
     machine: Annotated[str | None, typer.Option("--machine", metavar="NAME", help="Only this machine's.")] = None,
@@ -174,7 +175,9 @@ def show(context: typer.Context, flow: IdOrNewest = None) -> None:
     put(f"State:    {clean(place(row.machine, row.state))}")
     put(f"Status:   {standing_of(settings, row)}{f', driven by process {driver}' if driver else ''}")
     put(f"Started:  {_when(row.created)} UTC    changed: {_when(row.updated)} UTC    records: {row.seq}")
-    if row.deadline and row.status != "ended":
+    if row.status == "queued":
+        put(f"Begins:   waiting for {begins_of(row)}")
+    elif row.deadline and row.status != "ended":
         put(f"Deadline: {_when(row.deadline)} UTC")
     if problem := problems[row.id]:
         put(f"Problem:  {problem}")
@@ -268,9 +271,10 @@ def _with_own_api(settings: Settings, own: str) -> Settings:
 
 
 def _newest(settings: Settings, journal: Journal) -> FlowRow:
+    from ...engine.journal.records import UNFINISHED
     from .ways_on import is_ours
 
-    rows = [row for row in journal.flows(statuses=("running", "parked"), roots_only=True) if is_ours(row.machine)]
+    rows = [row for row in journal.flows(statuses=UNFINISHED, roots_only=True) if is_ours(row.machine)]
     if not rows:
         raise FlowNotFound(f"no flow in {journal.path} is waiting to go on by this command")
     return next((row for row in rows if driver_of(settings, row) is None), rows[0])

@@ -1,4 +1,4 @@
-"""`flows export`, `prune` and `backup`: taking a copy of what the journal knows, and keeping it small."""
+"""`flows export`, `prune`, `backup` and `restore`: taking a copy of what the journal knows, and keeping it small."""
 
 from __future__ import annotations
 
@@ -95,19 +95,58 @@ def _tell_pruned(settings: Settings, found: Pruned, *, removed: bool, freed: int
 def backup(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The new file; nothing may be there.")],
+    secrets: Annotated[
+        Path | None,
+        typer.Option("--secrets", metavar="FILE", help="Save the flows' secrets too, in this new file, in plain text."),
+    ] = None,
 ) -> None:
     """Copy the journal, also while flows are driven.
 
-    Secrets are not in it: a flow that waits for a browser or a token goes on only where its vault is.
+    Secrets are not in it: without --secrets, a flow that needs one goes on only where its vault is. `flows restore`
+    puts both back, also on another machine.
     """
     settings = settings_of(context)
-    from ...engine.journal.housekeeping import backup as copy
+    from ...engine.journal.backups import backup as copy
+    from ...engine.journal.backups import backup_with_secrets
+    from ...engine.journal.vault import VaultFiles
 
     with open_journal(settings) as journal:
-        size = copy(journal, file)
         path = journal.path
-    done = {"journal": str(path), "backup": str(file), "bytes": size}
+        done: dict[str, object] = {"journal": str(path), "backup": str(file)}
+        if secrets is None:
+            done["bytes"] = size = copy(journal, file)
+        else:
+            saved = backup_with_secrets(journal, VaultFiles(settings.paths.vault), file, secrets)
+            done |= {"bytes": saved.size, "secrets": str(secrets), "flows_with_secrets": saved.flows}
+            size = saved.size
     put_done(settings, done, f"{path} was copied to {file}, {size} bytes, only readable by you.")
+    if secrets is not None:
+        say(f"{secrets} holds secrets in plain text. Keep it private, and delete it after `{CLI} flows restore`.")
+
+
+def restore(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `flows backup` wrote.")],
+    secrets: Annotated[
+        Path | None,
+        typer.Option("--secrets", metavar="FILE", help="What `flows backup --secrets` wrote."),
+    ] = None,
+) -> None:
+    """Put a backup back, also on another machine.
+
+    There must be no journal yet. The flows can be resumed then; do not resume them where the backup was made as well,
+    or both do the same work.
+    """
+    settings = settings_of(context)
+    from ...engine.journal.backups import restore as put_back
+
+    found = put_back(settings.paths, file, secrets)
+    path = settings.paths.journal
+    done = {"journal": str(path), "unfinished": found.unfinished, "flows_with_secrets": found.flows}
+    flows = "1 flow" if found.unfinished == 1 else f"{found.unfinished} flows"
+    put_done(settings, done, f"{file} was restored to {path}, with {flows} to resume, {found.flows} with secrets.")
+    if found.unfinished and secrets is None and not settings.json:
+        say("Secrets were not restored: a flow that needs one pauses when it is resumed.")
 
 
 def register(app: typer.Typer) -> None:
@@ -115,3 +154,4 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=f"Example: {CLI} flows export 01jq > flow.json")(export)
     app.command(epilog=f"Example: {CLI} flows prune --older-than 30d --dry-run")(prune)
     app.command(epilog=f"Example: {CLI} flows backup journal-copy.sqlite3")(backup)
+    app.command(epilog=f"Example: {CLI} flows restore journal-copy.sqlite3")(restore)

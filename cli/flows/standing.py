@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from ...engine.journal.journal import Journal
     from ...engine.journal.records import FlowRow
 
-Doing = Literal["running", "parked", "ended", "interrupted"]
+Doing = Literal["running", "parked", "queued", "ended", "interrupted"]
 
 STORED: Final = {
     "running": "running",
     "interrupted": "running",
     "parked": "parked",
+    "queued": "queued",
     "ended": "ended",
     "success": "ended",
     "failure": "ended",
@@ -60,6 +61,13 @@ def doing_of(settings: Settings, row: FlowRow) -> Doing:
 def standing_of(settings: Settings, row: FlowRow) -> str:
     """The verdict of a flow that has ended, else what it is doing."""
     return row.verdict or doing_of(settings, row)
+
+
+def begins_of(row: FlowRow) -> str:
+    """What a queued flow waits for, in words."""
+    if row.deadline is None:
+        return "its turn"
+    return f"{row.deadline[:19].replace('T', ' ')} UTC"
 
 
 def ended_as(row: FlowRow) -> str:

@@ -77,7 +77,9 @@ class Watched:
         yield from rows.values()
 
     def _unfinished(self) -> list[FlowRow]:
-        return self._journal.flows(statuses=("running", "parked"), limit=sys.maxsize)
+        from ...engine.journal.records import UNFINISHED
+
+        return self._journal.flows(statuses=UNFINISHED, limit=sys.maxsize)
 
 
 def watch(
@@ -121,6 +123,10 @@ def _words(change: Change) -> str:
 
     where = place(change.machine, change.to_state)
     match change.kind:
+        case "started" if change.event == "queued":
+            return f"{change.machine} queued until {change.deadline or 'its turn'}, {where}"
+        case "begun":
+            return f"{change.machine} begins, {where}"
         case "started":
             return f"{change.machine} started, {where}"
         case "resumed":

@@ -159,7 +159,12 @@ class People:
                 told.append(
                     Told(f"going on with {change.machine} {shortened(change.flow)} ({change.to_state}): {where}")
                 )
-            case (("started" | "resumed"), _):
+            case "started", "queued":
+                until = f"until {change.deadline[:19].replace('T', ' ')} UTC" if change.deadline else "for its turn"
+                told.append(Told(f"queued, waiting {until}"))
+            case "retried", _:
+                told.append(Told(f"{change.event} failed, to be tried again: {message}", "quiet"))
+            case (("started" | "resumed" | "begun"), _):
                 told.append(Told(where))
             case "event", ("StepObserved" | "TenantBecameReady" | "TenantAnnounced"):
                 # Not by flow: a checkout and the provisioning after it watch the same tenant.

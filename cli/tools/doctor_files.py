@@ -172,6 +172,7 @@ def _trouble(settings: Settings, check: str, exc: CloudError) -> Finding:
 def journal_findings(settings: Settings) -> list[Finding]:
     """The journal: that it is intact, and the unfinished flows in it."""
     from ...engine.journal.journal import Journal
+    from ...engine.journal.records import UNFINISHED
     from ..flows.ways_on import is_ours
 
     path = settings.paths.journal
@@ -179,7 +180,7 @@ def journal_findings(settings: Settings) -> list[Finding]:
     try:
         with Journal(path, create=False) as journal:
             problems = journal.integrity_problems()
-            waiting = journal.flows(statuses=("running", "parked"), roots_only=True)
+            waiting = journal.flows(statuses=UNFINISHED, roots_only=True)
     except FlowNotFound:
         found = [Finding("journal", "ok", f"{path} is not there yet; the first flow makes it")]
     except CloudError as exc:

@@ -1,20 +1,15 @@
-"""Keeping the journal small and safe: retention, compaction, backup.
+"""Keeping the journal small: retention and compaction.
 
 Theory. A journal only grows: ended flows are kept for a while, so that a person can see what happened. `prune` removes
 those that ended before a moment, a root flow together with the flows inside it, because half a history would be
 misleading. It works in small transactions, so that running flows hardly wait, and it may be stopped between any two of
 them. New flows reuse the space it frees; `compact` returns the space to the file system, which rewrites the file and so
 is done only while no flow is driven.
-
-`backup` copies a journal as it is at one moment, while others write to it, with SQLite's own backup: copying the file
-with `cp` would miss what is still in the write-ahead log. Secrets are no part of a journal, so they are no part of
-its backup: a flow that needs one can only be resumed where the vault is.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import sqlite3
 import time
@@ -25,15 +20,11 @@ from typing import Final, Literal
 
 import msgspec
 
-from ...base.errors import Io
-from ...base.files import sync_dir
 from ...base.moments import moment_text
-from ..errors import JournalCorrupted, JournalError
-from .file import COMPANIONS, LOG, companion
+from .file import LOG, companion
 from .journal import BUSY_SECONDS, Journal
 from .owners import anybody_drives
 from .reading import MAX_SEQ
-from .schema import make_another
 from .vault import VaultFiles, file_name
 
 BATCH: Final = 50
@@ -105,7 +96,7 @@ def prune(journal: Journal, vault: VaultFiles, before: datetime, *, keep: int = 
     """
     flows = children = records = kept = 0
     lasted = 0.0
-    with _connected(journal, "prune") as connection:
+    with connected(journal, "prune") as connection:
         for number, old in enumerate(_batches(connection, moment_text(before), keep)):
             if number and not dry_run:
                 time.sleep(max(BREATH_SECONDS, lasted))
@@ -138,7 +129,7 @@ def compact(journal: Journal, owners_directory: Path) -> Compacted:
     size = journal_bytes(journal.path)
     if anybody_drives(owners_directory):
         return Compacted(before=size, after=size, outcome="driven")
-    with _connected(journal, "compact") as connection:
+    with connected(journal, "compact") as connection:
         connection.execute("VACUUM")
         # The new content is in the log until a checkpoint; a reader may prevent this one, and a later one does it.
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -150,75 +141,11 @@ def journal_bytes(path: Path) -> int:
     return sum(each.stat().st_size for each in (path, companion(path, LOG)) if each.exists())
 
 
-def backup(journal: Journal, target: Path) -> int:
-    """Copy a journal as it is at this moment into a file of its own, while others go on writing.
-
-    Args:
-        journal: The open journal.
-        target: The new file, 0600; nothing may be there. It is there whole or not at all.
-
-    Returns:
-        Its size in bytes.
-
-    Raises:
-        Io: Something is there already, or the file cannot be written.
-        JournalError: The journal cannot be read.
-        JournalCorrupted: The copy does not pass SQLite's check, so the journal is damaged; no file was left.
-    """
-    if os.path.lexists(target):
-        raise Io(
-            f"cannot back up to {target}: it exists", hint="Name another file; a backup is never written over another."
-        )
-    fresh = target.with_name(f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}.new")
-    try:
-        fd = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            os.fchmod(fd, 0o600)
-            _copy(journal, fresh, target)
-            os.fsync(fd)
-            size = os.fstat(fd).st_size
-            _put_in_place(fresh, target)
-        finally:
-            os.close(fd)
-            for suffix in ("", "-journal", *COMPANIONS):
-                companion(fresh, suffix).unlink(missing_ok=True)
-    except OSError as exc:
-        raise Io(f"cannot back up to {target}: {exc.strerror or exc}") from exc
-    return size
-
-
-def _copy(journal: Journal, fresh: Path, target: Path) -> None:
-    with (
-        _connected(journal, "back up") as source,
-        contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as copy,
-    ):
-        try:
-            source.backup(copy)  # in one step: one moment, and in WAL mode no writer waits for it
-            make_another(copy)
-            # One file, with nothing beside it that could be forgotten when it is moved.
-            copy.execute("PRAGMA journal_mode = DELETE")
-            found = [str(row[0]) for row in copy.execute("PRAGMA quick_check")]
-        except sqlite3.OperationalError as exc:
-            raise JournalError(f"cannot back up {journal.path} to {target}: {exc}") from exc
-    if found != ["ok"]:
-        raise JournalCorrupted(f"the journal {journal.path} is damaged, no backup was made: {found[0]}")
-
-
-def _put_in_place(fresh: Path, target: Path) -> None:
-    try:
-        os.link(fresh, target)  # unlike a rename it never replaces anything
-    except OSError as exc:
-        if exc.errno not in {errno.EPERM, errno.ENOTSUP, errno.EMLINK}:
-            raise
-        fresh.rename(target)  # a file system without links: there was nothing at the beginning
-    sync_dir(target.parent)
-
-
 # --- inside ----------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def _connected(journal: Journal, verb: str) -> Generator[sqlite3.Connection, None, None]:
+def connected(journal: Journal, verb: str) -> Generator[sqlite3.Connection, None, None]:
     """A connection besides the journal's two, so that nothing here blocks them; never creates the file."""
     try:
         address = f"{journal.path.absolute().as_uri()}?mode=rw"

@@ -37,6 +37,7 @@ from ..errors import (
 from .check import check_whole, explain
 from .file import SETTLE_SECONDS, FileId, Held, InPlace, log_ahead, make_ready, set_journal_aside
 from .owners import OwnerName
+from .posts import Listener, listen, tell
 from .reading import FLOW_COLUMNS, RECORD_COLUMNS, Reading
 from .records import APPLICATION_ID, CANCEL, KEPT_AT_MOST, FlowRow, Record
 from .schema import CURRENT, Schema, upgrade
@@ -87,6 +88,7 @@ class Journal(Reading):
         self._patience = BUSY_SECONDS
         self._schema = schema
         self._owners = owners
+        self._posted = False
         self.path = path = path.absolute()  # the process may change its directory
         if not make_ready(
             path, create=create, make_directory=make_directory or partial(ensure_own_directory, ours={path.name})
@@ -133,6 +135,10 @@ class Journal(Reading):
             self._writer.close()
             raise
 
+    def listen(self, listener: Listener) -> None:
+        """Tell a listener of every event that this process leaves in an inbox here, through whichever connection."""
+        listen(self._held.id, listener)
+
     def close(self) -> None:
         """Close both connections; everything written is already on disk."""
         for connection in (self._reader, self._writer):
@@ -166,6 +172,7 @@ class Journal(Reading):
                 self._writer.execute(f"PRAGMA busy_timeout = {int(wait * 1000)}")
                 self._patience = wait
             self._writer.execute("BEGIN IMMEDIATE")
+            self._posted = False
             try:
                 for operation in operations:
                     operation()
@@ -185,6 +192,8 @@ class Journal(Reading):
             ) from exc
         except sqlite3.Error as exc:
             raise self.failure(exc, "write") from exc
+        if self._posted:
+            tell(self._held.id)
 
     def begin(self, row: FlowRow, record: Record) -> None:
         """A new flow with its first record.
@@ -280,6 +289,7 @@ class Journal(Reading):
         if waiting >= KEPT_AT_MOST and name != CANCEL:
             raise EventNotAccepted(state, name, machine=machine, waiting=waiting)
         insert = "INSERT INTO inbox (flow, at, name, body) VALUES (?, ?, ?, ?)"
+        self._posted = True
         return self._writer.execute(insert, (flow, at, name, body)).lastrowid or 0
 
     # --- inside ---------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ CREATE TABLE flows (
     state TEXT NOT NULL,
     incarnation INTEGER NOT NULL,
     seq INTEGER NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('running', 'parked', 'ended')),
+    status TEXT NOT NULL CHECK (status IN ('running', 'parked', 'ended', 'queued')),
     verdict TEXT,
     deadline TEXT,
     context TEXT NOT NULL,
@@ -47,7 +47,7 @@ CREATE TABLE events (
     seq INTEGER NOT NULL,
     at TEXT NOT NULL,
     kind TEXT NOT NULL CHECK (kind IN ('started', 'event', 'intent', 'parked', 'resumed',
-        'migrated', 'abandoned', 'refused')),
+        'migrated', 'abandoned', 'refused', 'retried', 'begun')),
     name TEXT NOT NULL,
     body TEXT NOT NULL,
     "from" TEXT NOT NULL,
@@ -74,8 +74,15 @@ KEPT_AT_MOST: Final = 100
 CANCEL: Final = "CancelRequested"
 """The event that ends a flow: it always has a place in the inbox."""
 
-Status = Literal["running", "parked", "ended"]
-Kind = Literal["started", "event", "intent", "parked", "resumed", "migrated", "abandoned", "refused"]
+QUEUED: Final = "queued"
+"""The status of a flow that has not begun, and the name of its first record."""
+
+Status = Literal["running", "parked", "ended", "queued"]
+UNFINISHED: Final[tuple[Status, ...]] = ("running", "parked", "queued")
+"""Every status but that of a flow that has ended."""
+Kind = Literal[
+    "started", "event", "intent", "parked", "resumed", "migrated", "abandoned", "refused", "retried", "begun"
+]
 
 
 class FlowRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -104,12 +111,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One line of a flow's history.
 
     Attributes:
-        kind: `started` (the body is the context), `event` (the body is the event), `intent` (an outward effect is about
-            to happen; the name is its idempotency key), `parked` (the body is the trouble, with the keys of intents
-            whose effect did not happen as `withdrawn`), `resumed`, `migrated` (another version of the machine took the
-            flow over; the body has that version and the context in its terms), `abandoned` (ended without its machine,
-            which is not known any more), `refused` (an event from the inbox that the flow could not take; the name is
-            the event's, the body says why).
+        kind: `started` (the body is the context; the name is `queued` where the flow does not begin at once, and then
+            the deadline is the moment before which it does not), `begun` (such a flow begins), `event` (the body is the
+            event), `intent` (an outward effect is about to happen; the name is its idempotency key), `parked` (the body
+            is the trouble, with the keys of intents whose effect did not happen as `withdrawn`), `resumed`, `migrated`
+            (another version of the machine took the flow over; the body has that version and the context in its terms),
+            `abandoned` (ended without its machine, which is not known any more), `refused` (an event from the inbox
+            that the flow could not take; the name is the event's, the body says why), `retried` (an activity failed and
+            is tried again; the name is the activity's, the body says when, with `withdrawn` as above).
         at: RFC 3339, UTC.
         body: JSON.
         incarnation: The number of the visit after it.
@@ -155,13 +164,13 @@ def standing_intents(records: Iterable[Record]) -> frozenset[str]:
     """The idempotency keys announced in the records of one visit, and not withdrawn since.
 
     Raises:
-        msgspec.DecodeError: The body of a `parked` record cannot be read.
+        msgspec.DecodeError: The body of a `parked` or `retried` record cannot be read.
     """
     standing: set[str] = set()
     for record in records:
         if record.kind == "intent":
             standing.add(record.name)
-        elif record.kind == "parked":
+        elif record.kind in {"parked", "retried"}:
             standing -= decoded(_WITHDRAWALS, record.body).withdrawn
     return frozenset(standing)
 

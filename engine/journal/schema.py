@@ -50,7 +50,7 @@ CREATE TABLE events_2 (
     seq INTEGER NOT NULL,
     at TEXT NOT NULL,
     kind TEXT NOT NULL CHECK (kind IN ('started', 'event', 'intent', 'parked', 'resumed',
-        'migrated', 'abandoned', 'refused')),
+        'migrated', 'abandoned', 'refused', 'retried', 'begun')),
     name TEXT NOT NULL,
     body TEXT NOT NULL,
     "from" TEXT NOT NULL,
@@ -68,17 +68,45 @@ _UNFINISHED_BY_PARENT: Final = """
 CREATE INDEX flows_unfinished_by_parent ON flows (parent) WHERE parent IS NOT NULL AND status <> 'ended'
 """
 
+_FLOWS_2: Final = """
+CREATE TABLE flows_2 (
+    id TEXT PRIMARY KEY,
+    machine TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    fingerprint TEXT NOT NULL,
+    key TEXT,
+    parent TEXT,
+    state TEXT NOT NULL,
+    incarnation INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('running', 'parked', 'ended', 'queued')),
+    verdict TEXT,
+    deadline TEXT,
+    context TEXT NOT NULL,
+    trouble TEXT,
+    created TEXT NOT NULL,
+    updated TEXT NOT NULL,
+    owner TEXT
+) STRICT
+"""
+
 STEPS: Final[Steps] = {
-    # Refused events are in the history. An index finds keys of ended flows, unfinished children, the inbox of one flow,
-    # and its records of rare kinds. A journal has an identity.
+    # Flows may be queued; refused events and retried activities are in the history. An index finds keys of ended flows,
+    # unfinished children, the inbox of one flow, and its records of rare kinds. A journal has an identity.
     1: (
         _EVENTS_2,
         "INSERT INTO events_2 SELECT * FROM events",
         "DROP TABLE events",
         "ALTER TABLE events_2 RENAME TO events",
         _RARE_EVENTS,
-        "DROP INDEX flows_by_machine",
+        _FLOWS_2,
+        "INSERT INTO flows_2 SELECT * FROM flows ORDER BY rowid",  # the order in which they were written first
+        "DROP TABLE flows",
+        "ALTER TABLE flows_2 RENAME TO flows",
+        "CREATE UNIQUE INDEX flows_by_key ON flows (machine, key) WHERE key IS NOT NULL AND status <> 'ended'",
+        "CREATE INDEX flows_by_parent ON flows (parent) WHERE parent IS NOT NULL",
         "CREATE INDEX flows_by_machine ON flows (machine)",
+        "CREATE INDEX flows_unfinished ON flows (status, id) WHERE status <> 'ended'",
         "CREATE INDEX flows_with_key ON flows (machine, key) WHERE key IS NOT NULL",
         "CREATE INDEX inbox_by_flow ON inbox (flow, id)",
         _UNFINISHED_BY_PARENT,

@@ -7,10 +7,33 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..wakeups import Wakeup
 from .commits import Commits
 from .journal import Journal
 from .owners import owner_is_alive
 from .records import FlowRow, Record, Signal
+
+
+class _Posts:
+    """Hears of what this process leaves in the inbox of a journal: under virtual time nobody else leaves anything."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._told = False
+        self._wakeup: Wakeup | None = None
+        journal.listen(self)
+
+    def tell(self) -> None:
+        """An event was left in the inbox."""
+        self._told = True
+        if self._wakeup is not None:
+            self._wakeup.set()
+
+    async def wait(self) -> None:
+        """Wait until an event was left there since the last time this returned."""
+        self._wakeup = Wakeup()
+        if not self._told:  # after the line above: it may be told in another thread
+            await self._wakeup.wait()
+        self._told = False
 
 
 class SqliteStore:
@@ -21,13 +44,15 @@ class SqliteStore:
     Args:
         journal: The open journal.
         owners: The directory of the lock files.
-        inline: Commit on the calling thread, for tests on a virtual clock.
+        inline: Commit on the calling thread, and look into the inbox only when this process has left an event there:
+            for tests on a virtual clock.
     """
 
     def __init__(self, journal: Journal, owners: Path, *, inline: bool = False) -> None:
         self.journal = journal
         self.commits = Commits(journal, inline=inline)
         self._owners = owners.absolute()
+        self._posts = _Posts(journal) if inline else None
 
     @property
     def place(self) -> str:
@@ -68,6 +93,10 @@ class SqliteStore:
         """The idempotency keys announced during one visit of a state, and not withdrawn since."""
         return self.journal.intents(flow, incarnation)
 
+    async def failures(self, flow: str, incarnation: int) -> Sequence[Record]:
+        """What became of failed activities in one visit of a state; see `Store.failures`."""
+        return self.journal.failures(flow, incarnation)
+
     async def children(self, flow: str) -> Sequence[FlowRow]:
         """The child flows of a flow, the oldest first."""
         return self.journal.children(flow)
@@ -107,6 +136,11 @@ class SqliteStore:
     async def signals(self, flow: str) -> Sequence[Signal]:
         """The signals a flow has not taken, the oldest first."""
         return self.journal.signals(flow)
+
+    async def posted(self) -> None:
+        """Wait for the next event in the inbox; see `Ownership.posted`."""
+        if self._posts is not None:
+            await self._posts.wait()
 
     async def newest_signal(self) -> int:
         """The number of the newest signal that waits."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -169,6 +170,27 @@ class VaultFiles:
         except VaultMissing:
             return False
         return True
+
+    def entries(self, flow_id: str) -> dict[str, str]:
+        """Every secret of a flow, by name, for a backup.
+
+        Raises:
+            Io: The file cannot be read.
+            ValueError: It is not what we wrote: one of `UNREADABLE`.
+        """
+        held = self._read(self._path(flow_id))
+        for secret in held.values():
+            self._hide(flow_id, secret)
+        return held
+
+    def restore(self, flow_id: str, entries: Mapping[str, str]) -> None:
+        """Put back what `entries` returned, in place of what is there. Raises `Io`."""
+        for secret in entries.values():
+            self._hide(flow_id, secret)
+        with _one_writer:
+            ensure_private_dir(self.directory)
+            journal = {} if self.journal is None else {_JOURNAL: self.journal}
+            write_private(self._path(flow_id), msgspec.json.encode({**journal, **entries}))
 
     def make_known(self, flow_id: str) -> None:
         """Have the redactor hide every secret of a flow, whether or not it is read with `get`.

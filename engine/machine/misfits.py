@@ -101,6 +101,15 @@ def difference(value: object, back: object) -> tuple[str, str]:
     return path, f"{before} would be read back as {after if after != before else 'another value'}"
 
 
+def largest(value: object, size: int, most: int) -> tuple[str, str]:
+    """The largest field of a value that takes `size` bytes as JSON where `most` are stored, and how large that is."""
+    name = type(value).__name__
+    sizes = {step: len(_ENCODER.encode(member)) for step, member in _members(value)}
+    step = max(sizes, key=lambda step: sizes[step], default="")
+    inside = f" {sizes[step]:,} of the" if step else ""
+    return name + step, f"{inside} {size:,} bytes that {name} takes as JSON, and at most {most:,} are stored".lstrip()
+
+
 def fields_of(value: object) -> Sequence[str] | None:
     """The names of what a value of a class with declared fields holds; None for any other value."""
     if isinstance(value, msgspec.Struct):

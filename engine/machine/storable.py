@@ -23,7 +23,8 @@ import msgspec
 import msgspec.inspect as info
 
 from ..errors import NotStorable
-from .misfits import difference, fields_of, nested, undecodable, unencodable
+from ..sizes import ELSEWHERE, STORED_BYTES
+from .misfits import difference, fields_of, largest, nested, undecodable, unencodable
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -72,7 +73,8 @@ class Codec(Generic[S]):
         """The value as JSON, and as it is read back from there.
 
         Raises:
-            NotStorable: It cannot be written, or is not read back as it is; the message names the field.
+            NotStorable: It cannot be written, is not read back as it is, or is larger than `STORED_BYTES`; the message
+                names the field.
         """
         if type(value) is not self._cls:
             name, wanted = type(value).__name__, self._cls.__name__
@@ -91,6 +93,8 @@ class Codec(Generic[S]):
             text = _ENCODER.encode(value)
         except Exception as exc:  # noqa: BLE001 msgspec raises what it likes
             _refuse(unencodable(value, exc), exc)
+        if len(text) > STORED_BYTES:
+            _refuse(largest(value, len(text), STORED_BYTES), hint=ELSEWHERE)
         try:
             back = self._decode(text)
         except Exception as exc:  # noqa: BLE001 also what `__post_init__` of a struct raises
@@ -114,9 +118,9 @@ class Codec(Generic[S]):
         )
 
 
-def _refuse(found: tuple[str, str], cause: Exception | None = None) -> NoReturn:
+def _refuse(found: tuple[str, str], cause: Exception | None = None, *, hint: str | None = None) -> NoReturn:
     field, what = found
-    raise NotStorable(f"{field}: {what}", field=field) from cause
+    raise NotStorable(f"{field}: {what}", field=field, hint=hint) from cause
 
 
 RAW_RULE: Final = "msgspec.Raw is stored without being read, so nobody can say what would be read back"

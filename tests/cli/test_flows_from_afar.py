@@ -144,3 +144,24 @@ def test_backup(cli: CommandLine, tmp_path: Path) -> None:
         assert copy.execute("SELECT id FROM flows").fetchall() == [(flow_of(cli),)]
     copy.close()
     assert "it exists" in cli("flows", "backup", str(target)).ended(1).err
+
+
+def test_restore_on_another_machine(cli: CommandLine, tmp_path: Path) -> None:
+    """Journal and secrets, under another home; the person is warned of the file that holds secrets."""
+    flow = begun(cli)
+    saved, secrets, there = str(tmp_path / "copy.sqlite3"), str(tmp_path / "secrets.json"), str(tmp_path / "there")
+    told = cli("flows", "backup", saved, "--secrets", secrets).ended(0).err
+    assert f"{secrets} holds secrets in plain text" in " ".join(told.split())
+    assert stat.S_IMODE((tmp_path / "secrets.json").stat().st_mode) == 0o600
+    assert "it exists" in cli("flows", "restore", saved).ended(1).err
+    elsewhere = ("--dir", there)
+    (done,) = cli(*elsewhere, "flows", "restore", saved, "--secrets", secrets, "--json").ended(0).lines
+    assert (done["unfinished"], done["flows_with_secrets"]) == (1, 1)
+    (line,) = cli(*elsewhere, "flows", "list", "--json").ended(0).lines
+    assert line["flow"] == flow
+    assert cli(*elsewhere, "flows", "check").ended(0)
+    (vault,) = (cli.journal.parent / "vault").glob("*.json")
+    (restored,) = Path(there).rglob("vault/*.json")
+    assert json.loads(restored.read_text()) == json.loads(vault.read_text())
+    without = cli("--dir", str(tmp_path / "third"), "flows", "restore", saved).ended(0).err
+    assert "Secrets were not restored" in without

@@ -103,7 +103,7 @@ def commands() -> list[tuple[str, ...]]:
 def test_every_command_is_there() -> None:
     """The commands this version promises."""
     looking, doing = ("list", "show", "history", "watch", "check", "export"), ("resume", "cancel", "send")
-    flows = {("flows", name) for name in (*looking, *doing, "prune", "backup")}
+    flows = {("flows", name) for name in (*looking, *doing, "prune", "backup", "restore")}
     single = {"demo", "login", "whoami", "logout", "plans", "checkout", "provision", "up", "diagram", "sandbox"}
     single |= {"deploy", "registry-token", "doctor"}
     reading, changing = ("list", "show", "select", "sync", "status"), ("restart", "retry", "delete", "external-db")
@@ -137,7 +137,7 @@ def test_help_everywhere_with_an_example(cli: CommandLine, words: tuple[str, ...
         (["login", "--env", "local"], "systemprompt-cloud sandbox"),
         (["up", "--plan", "x", "--region", "moon"], "fra Europe (Frankfurt)"),
         (["up"], "--plan"),
-        (["flows", "list", "--status", "odd"], "running, interrupted, parked, ended"),
+        (["flows", "list", "--status", "odd"], "interrupted, parked, queued, ended"),
         (["diagram", "toaster"], "onboarding"),
         (["login", "--token-stdin"], "no token"),
         (["up", "--plan", ""], "it is empty; `plans` lists"),

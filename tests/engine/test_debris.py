@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from systemprompt_cloud.engine.engine import open_engine
-from systemprompt_cloud.engine.journal.housekeeping import backup, prune
+from systemprompt_cloud.engine.journal.backups import backup
+from systemprompt_cloud.engine.journal.housekeeping import prune
 from systemprompt_cloud.engine.journal.journal import Journal
 from systemprompt_cloud.engine.journal.vault import VaultFiles, file_name
 from systemprompt_cloud.engine.leftovers import ORPHANED_SECONDS, sweep

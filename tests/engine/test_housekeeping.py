@@ -16,7 +16,8 @@ import pytest
 from systemprompt_cloud.base.errors import Io
 from systemprompt_cloud.base.moments import moment_text
 from systemprompt_cloud.engine.errors import JournalCorrupted
-from systemprompt_cloud.engine.journal.housekeeping import BATCH, Pruned, backup, compact, journal_bytes, prune
+from systemprompt_cloud.engine.journal.backups import backup
+from systemprompt_cloud.engine.journal.housekeeping import BATCH, Pruned, compact, journal_bytes, prune
 from systemprompt_cloud.engine.journal.journal import Journal
 from systemprompt_cloud.engine.journal.owners import Owner
 from systemprompt_cloud.engine.journal.vault import VaultFiles

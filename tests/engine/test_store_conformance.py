@@ -153,12 +153,28 @@ async def test_intents_belong_to_a_visit_and_may_be_withdrawn(store: Store) -> N
     """Those of other visits, and those that came to nothing, do not count."""
     row = await begun(store)
     lines = [("intent", "f:1:a", "{}"), ("intent", "f:1:b", "{}"), ("parked", "Network", '{"withdrawn":["f:1:a"]}')]
+    lines += [("intent", "f:1:c", "{}"), ("retried", "call", '{"withdrawn":["f:1:c"]}')]
     for kind, name, body in lines:
         after, record = moved(row)
         await store.advance(row, after, msgspec.structs.replace(record, kind=kind, name=name, body=body))
         row = after
     assert await store.intents("f", 1) == {"f:1:b"}
     assert await store.intents("f", 2) == frozenset()
+
+
+async def test_failures_belong_to_the_newest_visit(store: Store) -> None:
+    """Retried ones and those that paused the flow, in their order; nothing of the visits before."""
+    row = await begun(store)
+    lines = [(1, "retried", "old"), (2, "event", "Entered"), (2, "retried", "a"), (2, "parked", "Network")]
+    lines += [(2, "resumed", "resumed"), (2, "retried", "b")]
+    for visit, kind, name in lines:
+        after, record = moved(row, incarnation=visit)
+        await store.advance(row, after, msgspec.structs.replace(record, kind=kind, name=name))
+        row = after
+    found = await store.failures("f", 2)
+    assert [(each.kind, each.name) for each in found] == [("retried", "a"), ("parked", "Network"), ("retried", "b")]
+    assert list(await store.failures("f", 3)) == []
+    assert list(await store.failures("g", 1)) == []
 
 
 async def test_children_are_listed_in_the_order_they_were_started(store: Store) -> None:

@@ -42,7 +42,7 @@ from systemprompt_cloud.engine.engine import open_engine
 from systemprompt_cloud.engine.flow import Flow
 from systemprompt_cloud.engine.fold import check_flow
 from systemprompt_cloud.engine.journal.journal import Journal
-from systemprompt_cloud.engine.journal.records import FlowRow, Record
+from systemprompt_cloud.engine.journal.records import UNFINISHED, FlowRow, Record
 from systemprompt_cloud.testing.audit import orphans
 
 from tests.faults.chaos_worker import Ack, Nudged, Packed, Place, Poked, programs, work
@@ -139,7 +139,7 @@ async def _finish(place: Place) -> list[str]:
     problems: list[str] = []
     async with open_engine(place.paths, programs(place, "finish")) as engine:
         flows: list[Flow] = []
-        for row in engine.journal.flows(statuses=("running", "parked"), limit=ALL):
+        for row in engine.journal.flows(statuses=UNFINISHED, limit=ALL):
             try:
                 flows.append(await engine.resume(row.id))
             except CloudError as exc:  # every other process is dead, so no flow can be busy

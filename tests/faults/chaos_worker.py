@@ -24,6 +24,7 @@ import trio
 from systemprompt_cloud.base.errors import CloudError
 from systemprompt_cloud.engine.engine import Engine, open_engine
 from systemprompt_cloud.engine.errors import EventNotAccepted, FlowBusy
+from systemprompt_cloud.engine.journal.records import UNFINISHED
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.engine.machine.parts import (
     ANY,
@@ -257,7 +258,7 @@ async def _act_impatiently(place: Place, engine: Engine) -> None:
 
 
 async def _act(place: Place, engine: Engine) -> None:
-    rows = engine.journal.flows(statuses=("running", "parked"), limit=MOST_UNFINISHED)
+    rows = engine.journal.flows(statuses=UNFINISHED, limit=MOST_UNFINISHED)
     what = random.choice(("start", "start", "resume", "resume", "resume", "cancel", "poke", "poke", "nudge"))  # noqa: S311 no secret
     if not rows or (what == "start" and len(rows) == MOST_UNFINISHED):
         what = "resume" if rows else "start"

@@ -16,6 +16,7 @@ import msgspec
 import trio
 from systemprompt_cloud.base.errors import CloudError
 from systemprompt_cloud.engine.engine import Engine, open_engine
+from systemprompt_cloud.engine.journal.records import UNFINISHED
 from systemprompt_cloud.flows.onboarding import all_programs
 from systemprompt_cloud.flows.provisioning import start_provisioning
 from systemprompt_cloud.flows.services import Services
@@ -62,7 +63,7 @@ async def run_worker(plan: Plan) -> None:
                 await _take_up(engine)
                 looked = time.monotonic()
             await start_provisioning(engine, context)
-        while engine.journal.flows(statuses=("running", "parked"), limit=1):
+        while engine.journal.flows(statuses=UNFINISHED, limit=1):
             await trio.sleep(LOOK_SECONDS)
             await _take_up(engine)
         nursery.cancel_scope.cancel()
@@ -79,7 +80,7 @@ async def _note_work(plan: Plan, engine: Engine, task_status: trio.TaskStatus[No
 
 
 async def _take_up(engine: Engine) -> None:
-    for row in engine.journal.flows(statuses=("running", "parked"), limit=EVERY_FLOW):
+    for row in engine.journal.flows(statuses=UNFINISHED, limit=EVERY_FLOW):
         if row.status == "parked" or engine.driven(row.id) is None:
             try:
                 await engine.resume(row.id)

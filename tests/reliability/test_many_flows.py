@@ -14,6 +14,7 @@ from systemprompt_cloud.engine.engine import open_engine
 from systemprompt_cloud.engine.ids import child_flow_id
 from systemprompt_cloud.engine.journal.housekeeping import compact, prune
 from systemprompt_cloud.engine.journal.journal import Journal
+from systemprompt_cloud.engine.journal.records import UNFINISHED
 from systemprompt_cloud.engine.journal.vault import VaultFiles
 from systemprompt_cloud.engine.visit import Program, await_signal
 
@@ -75,7 +76,7 @@ def test_listing_is_quick_whatever_is_asked_for(crowded: Place) -> None:
             "newest": lambda: journal.flows(),
             "roots": lambda: journal.flows(roots_only=True),
             "ended": lambda: journal.flows(statuses=("ended",), roots_only=True),
-            "unfinished": lambda: journal.flows(statuses=("running", "parked"), roots_only=True),
+            "unfinished": lambda: journal.flows(statuses=UNFINISHED, roots_only=True),
             "machine": lambda: journal.flows(machine="errand"),
             "no such machine": lambda: journal.flows(machine="toaster"),
             "no such parked": lambda: journal.flows(machine="convoy", statuses=("parked",)),

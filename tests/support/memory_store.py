@@ -78,6 +78,10 @@ class MemoryStore:
     async def intents(self, flow: str, incarnation: int) -> frozenset[str]:
         return standing_intents(each for each in self._records.get(flow, ()) if each.incarnation == incarnation)
 
+    async def failures(self, flow: str, incarnation: int) -> Sequence[Record]:
+        visit = (each for each in self._records.get(flow, ()) if each.incarnation == incarnation)
+        return [each for each in visit if each.kind in {"retried", "parked"}]
+
     async def children(self, flow: str) -> Sequence[FlowRow]:
         return [each for each in self._flows.values() if each.parent == flow]
 
@@ -118,6 +122,9 @@ class MemoryStore:
 
     async def newest_signal(self) -> int:
         return max(self._inbox, default=0)
+
+    async def posted(self) -> None:
+        """At once."""
 
     async def signals_for(self, owner: str, after: int) -> Sequence[Signal]:
         return [each for each in self._inbox.values() if each.id > after and self._flows[each.flow].owner == owner]

@@ -8,13 +8,14 @@ Behind the visit stands `Memory`: it takes every event, and lets the first one t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ParamSpec, TypeVar
 
 import trio
 from systemprompt_cloud.engine.history import Outcome
 from systemprompt_cloud.engine.journal.records import FlowRow
 from systemprompt_cloud.engine.machine.parts import Context, Event
+from systemprompt_cloud.engine.retries import Attempts, Retry
 from systemprompt_cloud.engine.run import Run, run_state
 from systemprompt_cloud.engine.visit import Activity, Intent, Program, Visit
 from systemprompt_cloud.testing.clock import VirtualClock
@@ -65,6 +66,22 @@ class Memory:
         """Nothing was announced before."""
         assert incarnation == self.run.visit.incarnation
         return Intent(effect, uncertain=False)
+
+    def attempts(self, activity: str) -> Attempts:
+        """None."""
+        assert activity
+        return Attempts()
+
+    async def retry(
+        self,
+        activity: str,
+        retry: Retry,
+        exc: BaseException,
+        incarnation: int,
+        begun: frozenset[str],
+        withdrawn: frozenset[str],
+    ) -> datetime | None:
+        """Nothing is tried again."""
 
     async def keep(self, name: str, secret: str) -> str:
         """Nowhere."""
