@@ -17,6 +17,7 @@ from .engine.errors import EngineClosed as EngineClosed
 from .engine.errors import EventNotAccepted as EventNotAccepted
 from .engine.errors import FlowBusy as FlowBusy
 from .engine.errors import FlowFailed as FlowFailed
+from .engine.errors import FlowInterrupted as FlowInterrupted
 from .engine.errors import FlowNotFound as FlowNotFound
 from .engine.errors import FlowParked as FlowParked
 from .engine.errors import IncompatibleFlow as IncompatibleFlow

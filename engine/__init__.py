@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .errors import FlowBusy as FlowBusy
     from .errors import FlowExists as FlowExists
     from .errors import FlowFailed as FlowFailed
+    from .errors import FlowInterrupted as FlowInterrupted
     from .errors import FlowNotFound as FlowNotFound
     from .errors import FlowParked as FlowParked
     from .errors import IncompatibleFlow as IncompatibleFlow
@@ -40,10 +41,16 @@ if TYPE_CHECKING:
     from .errors import UnexpectedFailure as UnexpectedFailure
     from .errors import UsedTwice as UsedTwice
     from .errors import VaultMissing as VaultMissing
+    from .export import Export as Export
     from .flow import Flow as Flow
     from .history import Change as Change
     from .history import Outcome as Outcome
+    from .journal.housekeeping import Pruned as Pruned
+    from .journal.records import FlowRow as FlowRow
+    from .journal.records import Record as Record
+    from .keeping import Resumed as Resumed
     from .limits import Limit as Limit
+    from .looking import UNFINISHED as UNFINISHED
     from .machine.machine import Machine as Machine
     from .machine.migrations import Migration as Migration
     from .machine.parts import ANY as ANY
@@ -76,17 +83,22 @@ _ROOMS = {
     "..base.errors": "CloudError Io",
     ".engine": "Engine open_engine",
     ".errors": "ActivitiesRanDry EffectUncertain EngineClosed EventNotAccepted FlowBusy FlowExists FlowFailed "
-    "FlowNotFound FlowParked IncompatibleFlow JournalBusy JournalCorrupted JournalError JournalMoved JournalTooNew "
-    "KeyInUse MachineInvalid NotStorable SignalTaken UnexpectedFailure UsedTwice VaultMissing",
+    "FlowInterrupted FlowNotFound FlowParked IncompatibleFlow JournalBusy JournalCorrupted JournalError JournalMoved "
+    "JournalTooNew KeyInUse MachineInvalid NotStorable SignalTaken UnexpectedFailure UsedTwice VaultMissing",
+    ".export": "Export",
     ".flow": "Flow",
     ".history": "Change Outcome",
     ".limits": "Limit",
+    ".journal.housekeeping": "Pruned",
+    ".journal.records": "FlowRow Record",
+    ".looking": "UNFINISHED",
     ".machine.machine": "Machine",
     ".machine.migrations": "Migration",
     ".machine.parts": "ANY STAY CancelRequested Context DeadlinePassed Event ResumePolicy Row State Step Verdict on",
     ".paths": "EnginePaths",
     ".program": "Activity Program await_signal",
     ".retries": "Retry activity",
+    ".keeping": "Resumed",
     ".visit": "Intent Visit",
 }
 _WHERE = {name: room for room, names in _ROOMS.items() for name in names.split()}

@@ -11,7 +11,6 @@ from typing import Any
 
 from ..base.remedies import Remedy
 from .errors import EffectUncertain, FlowBusy
-from .history import Outcome
 from .journal.owners import OwnerName
 from .journal.records import QUEUED, FlowRow
 from .ledger import Ledger
@@ -78,19 +77,6 @@ class Claims(Loading):
         if row.owner not in (None, self.owner) and self._owned.is_alive(row.owner):
             owner = OwnerName.parse(row.owner)
             raise FlowBusy(row.id, pid=owner.pid, host=owner.host)
-
-    async def outcome(self, flow: str) -> Outcome:
-        """How a flow that is not driven here ended.
-
-        Raises:
-            FlowBusy: It has not; another process drives it.
-            FlowParked: It has not; it waits for a person to fix something.
-            EngineClosed: It has not, and no process drives it.
-        """
-        row = await self.existing(flow)
-        if row.status != "ended":
-            self.refuse_busy(row)
-        return await super().outcome(flow)
 
     async def take_over(self, flow: str, write: Callable[[LiveFlow], Awaitable[object]]) -> LiveFlow:
         """Make a flow ours with its first write here; one that has ended is only loaded.

@@ -32,6 +32,7 @@ from .disk import Disk
 from .drive import take_up
 from .driven import Driven
 from .driving import Driving
+from .elsewhere import Elsewhere
 from .endings import Endings
 from .errors import EventNotAccepted
 from .feed import Feed
@@ -46,10 +47,10 @@ from .journal.owners import Owner
 from .journal.records import FlowRow, Record, Signal
 from .journal.store import SqliteStore
 from .journal.vault import VaultFiles
+from .keeping import Keeping
 from .ledger import Ledger
 from .leftovers import sweep
 from .live import LiveFlow
-from .looking import Looking
 from .machine.machine import Machine
 from .machine.parts import Context, Event
 from .nursery import open_plain_nursery
@@ -63,7 +64,7 @@ from .turns import Turns
 from .visit import Program
 
 
-class Engine(Looking):
+class Engine(Keeping):
     """Drives the flows of one journal. Made by `open_engine`."""
 
     def __init__(
@@ -80,13 +81,10 @@ class Engine(Looking):
         feed, driven = Feed(), Driven(self._settled)
         ledger = Ledger(store, clock, self._committed)
         claims = Claims(store, ledger, programs, owner.name, self._enliven)
-        super().__init__(store, feed, driven, claims)
-        self.clock = clock
-        self.vault = vault
+        super().__init__(store, clock, feed, driven, claims, Elsewhere(store, nursery), vault=vault, disk=disk)
         # Threads of its own: activities on the disk may wait for what is kept here.
         self._vault = FileVault(vault, disk.another())
         removal = Removal(self._vault, nursery)
-        self._disk = disk
         self._chance = (lambda: 0.5) if disk.inline else random.random
         self._nursery = nursery
         self._gates = Gates()
@@ -121,8 +119,8 @@ class Engine(Looking):
         self._nursery.start_soon(self._inbox.watch)
 
     def close(self) -> None:
-        """Nothing is started, sent or resumed any more; `open_engine` calls it."""
-        self._closed = True
+        """Nothing is started, sent or resumed any more, and nobody waits any longer; `open_engine` calls it."""
+        self._elsewhere.close()
 
     # --- starting and resuming --------------------------------------------------------------------------------------
 
@@ -169,7 +167,7 @@ class Engine(Looking):
             ValueError: `delay` or `at` is no time, or both are given.
             TypeError: The machine is no `Machine`, or the secrets are no mapping.
         """
-        self._refuse_closed()
+        self._elsewhere.refuse_closed()
         check_is(machine, Machine, "Engine.start")
         moment = begin_moment(self.clock.now(), delay, at)
         return Flow(self, await self._beginnings.start(machine, context, key, secrets, after_end, why, at=moment))
@@ -194,7 +192,7 @@ class Engine(Looking):
             IncompatibleFlow: Another version of its machine wrote it, and no migration leads from there.
             JournalError: It could not be written; nothing changed.
         """
-        self._refuse_closed()
+        self._elsewhere.refuse_closed()
         check_one_of("why", why, get_args(Why))
         flow = id_of(flow)
         row = leaf = await self._claims.existing(flow)
@@ -257,7 +255,7 @@ class Engine(Looking):
             IncompatibleFlow: The engine was opened without the flow's machine.
             JournalError: It could not be written; nothing changed.
         """
-        self._refuse_closed()
+        self._elsewhere.refuse_closed()
         flow = id_of(flow)
         await trio.lowlevel.checkpoint_if_cancelled()
 
@@ -301,7 +299,7 @@ class Engine(Looking):
             JournalError: It could not be written; children that had ended before stay ended, and whoever resumes the
                 flow may find that it is to end.
         """
-        self._refuse_closed()
+        self._elsewhere.refuse_closed()
         check_text(reason, "reason")
         return await self._endings.cancel(id_of(flow), reason)
 

@@ -160,7 +160,24 @@ class SignalTaken(CloudError, hint="Nothing to do: the flow has the event."):
 
 
 class EngineClosed(CloudError, code=EXIT_PENDING, hint="Resume the flow: `Engine.resume(flow)`.", remedy="resume"):
-    """The engine was closed while a caller waited for a flow, or the flow is not driven; it can be resumed."""
+    """The engine is closed, or was closed while a caller waited for a flow; the flow can be resumed."""
+
+
+class FlowInterrupted(CloudError, code=EXIT_PENDING):
+    """No process drives the flow: the one that did ended or was killed. The flow can be resumed.
+
+    Attributes:
+        flow: The flow's id.
+        state: Its state.
+    """
+
+    def __init__(self, flow: str, state: str) -> None:
+        super().__init__(
+            f"no process drives flow {flow}; it is in state {state}",
+            hint="Resume it: `Engine.resume(flow)`.",
+            remedy=Remedy("resume", {"flow": flow}),
+        )
+        self.flow, self.state = flow, state
 
 
 class EffectUncertain(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple, cast
 
@@ -98,14 +99,23 @@ def export_flow(journal: Journal, vault: VaultFiles, flow: str, now: datetime) -
         FlowNotFound: There is none, or several.
         JournalError: The journal cannot be read.
     """
-    found = [
-        (row, [record for record in journal.records(row.id) if record.seq <= row.seq])
-        for row in journal.family(journal.find(flow))
-    ]
-    for row, records in found:
+    found = [(row, journal.records(row.id)) for row in journal.family(journal.find(flow))]
+    return document_of(found, vault, now)
+
+
+def document_of(found: Sequence[tuple[FlowRow, Sequence[Record]]], vault: VaultFiles, now: datetime) -> Export:
+    """The document of flows with their histories, the one that was asked for first.
+
+    Args:
+        found: Each flow, and its records; some may have been written after the flow was read.
+        vault: Where their secrets are, so that they can be left out by value, too.
+        now: The moment, for the document.
+    """
+    flows = [(row, [record for record in records if record.seq <= row.seq]) for row, records in found]
+    for row, records in flows:
         for body in (row.context, *(record.body for record in records)):
             _make_known(vault, row.id, _read(body))
-    return Export(format=FORMAT, exported=moment_text(now), flows=[_exported(row, records) for row, records in found])
+    return Export(format=FORMAT, exported=moment_text(now), flows=[_exported(row, records) for row, records in flows])
 
 
 def _exported(row: FlowRow, records: list[Record]) -> ExportedFlow:

@@ -120,15 +120,17 @@ class Feed:
                 del self._followers[flow]
 
 
-async def follow(follower: Follower, past: Iterable[Iterable[Change]], *, over: bool) -> AsyncGenerator[Change, None]:
+async def follow(
+    follower: Follower, past: Iterable[Iterable[Change]], seen: dict[str, int], *, over: bool
+) -> AsyncGenerator[Change, None]:
     """A flow's changes: its past, and that of its children if wanted, then what follows, until it is over.
 
     Args:
         follower: What follows; begun before the past was read, so that nothing is missed between the two.
         past: The history of each flow, in order.
+        seen: The number of the last change of each flow that was brought; kept up to date.
         over: Nothing drives the flow here, so nothing follows.
     """
-    seen: dict[str, int] = {}
     for change in merge(*past, key=lambda change: change.at):  # a clock may be set back: a flow's own order stays
         seen[change.flow] = change.seq
         yield change
@@ -136,4 +138,5 @@ async def follow(follower: Follower, past: Iterable[Iterable[Change]], *, over: 
         return
     async for change in follower.channel:
         if change.seq > seen.get(change.flow, 0):
+            seen[change.flow] = change.seq
             yield change

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from datetime import datetime
 from typing import Protocol, TypeAlias
 
-from .history import Change, Outcome
-from .journal.records import FlowRow
+from ..base.moments import parse_moment
+from .history import Change, Outcome, Trouble
+from .journal.records import QUEUED, FlowRow
 from .machine.parts import Context, Event
 
 
@@ -20,6 +22,32 @@ class Steering(Protocol):
     async def send(self, flow: str, event: Event) -> bool: ...
     async def cancel(self, flow: str, reason: str = "") -> bool: ...
     async def wait(self, flow: str) -> Outcome: ...
+    def describe(self, flow: str) -> str: ...
+
+
+def in_words(row: FlowRow, how: str, now: datetime) -> str:
+    """A flow in a few words, for a log line or a notebook.
+
+    Args:
+        row: The flow.
+        how: How it is driven, where that is not as usual.
+        now: The moment, for the time that is left.
+    """
+    match row.status:
+        case "ended":
+            said = f"ended: {row.verdict}"
+        case "parked":
+            said = f"paused: {Trouble.read(row.trouble or '').message}"
+        case _:
+            queued = row.status == QUEUED
+            said = how or ("queued" if queued else "")
+            if row.deadline is not None:
+                left = max(0, int((parse_moment(row.deadline) - now).total_seconds()))
+                minutes, seconds = divmod(left, 60)
+                hours, minutes = divmod(minutes, 60)
+                clock = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+                said = ", ".join(filter(None, (said, f"begins in {clock}" if queued else f"{clock} left")))
+    return f"{row.machine} {row.id} {row.state}{f', {said}' if said else ''}"
 
 
 class Flow:
@@ -28,6 +56,9 @@ class Flow:
     def __init__(self, engine: Steering, flow: str) -> None:
         self._engine = engine
         self.id = flow
+
+    def __repr__(self) -> str:
+        return f"<{self._engine.describe(self.id)}>"
 
     @property
     def row(self) -> FlowRow:
@@ -79,7 +110,10 @@ class Flow:
         await self._engine.cancel(self.id, reason)
 
     def changes(self, *, children: bool = False) -> AsyncGenerator[Change]:
-        """Every change, from the first there ever was to the last; ends when the flow ends or is paused.
+        """Every change, from the first there ever was to the last, whichever process drives the flow.
+
+        They end when the flow has ended or is paused, or when no process drives it any more. Those that another process
+        writes come within a tenth of a second.
 
         Left early, it must be closed (`contextlib.aclosing`): trio collects no asynchronous generator for you.
 
@@ -89,13 +123,13 @@ class Flow:
         return self._engine.changes(self.id, children=children)
 
     async def wait(self) -> Outcome:
-        """Wait until it has ended.
+        """Wait until it has ended, whichever process drives it.
 
         Raises:
             FlowParked: It is paused until something is fixed; the message and the hint say what.
+            FlowInterrupted: No process drives it: the one that did ended or was killed. It can be resumed.
             JournalError: The journal cannot be written; the flow keeps its last committed state.
-            EngineClosed: The engine was closed meanwhile, or no process drives the flow; it can be resumed.
-            FlowBusy: Another process drives it; docs/guides/embed.md shows how to follow it.
+            EngineClosed: The engine was closed meanwhile; the flow can be resumed.
         """
         return await self._engine.wait(self.id)
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from ..base.remedies import Remedy
-from .errors import EngineClosed, FlowNotFound, IncompatibleFlow, JournalCorrupted
+from .errors import FlowNotFound, IncompatibleFlow, JournalCorrupted
 from .history import Outcome, Trouble, plain_outcome
 from .journal.records import FlowRow, Record
 from .ledger import Ledger
@@ -65,6 +65,11 @@ class Loading:
         if self.program(machine.name).machine is not machine:
             raise IncompatibleFlow(f"the engine was opened with another machine of the name {machine.name}")
 
+    def names(self, machine: str) -> tuple[str, ...]:
+        """The names that the flows of a machine are stored under, today's first; its own where it is not known here."""
+        program = self._programs.get(machine)
+        return (machine,) if program is None else program.machine.names
+
     async def load(self, row: FlowRow) -> LiveFlow:
         """The flow, ready to be driven.
 
@@ -99,20 +104,17 @@ class Loading:
         program = self._programs.get(machine)
         return machine if program is None else program.machine.name
 
-    async def outcome(self, flow: str) -> Outcome:
-        """How a flow that is not driven here ended.
+    async def outcome(self, row: FlowRow) -> Outcome:
+        """How a flow that has ended ended.
 
         Raises:
-            FlowParked: It has not; it waits for a person to fix something.
-            EngineClosed: It has not, and nothing drives it.
+            FlowParked: It has not; it is paused until something is fixed.
+            IncompatibleFlow: It is paused, and another version of its machine wrote it, or none is known here.
         """
-        row = await self.existing(flow)
-        if row.status == "ended":
-            try:
-                return (await self.load(row)).outcome()
-            except IncompatibleFlow:  # an older table's end, in its own terms
-                return plain_outcome(row)
-        live = await self.load(row)
-        if live.row.trouble is not None:
-            raise Trouble.read(live.row.trouble).error(live.row)
-        raise EngineClosed(f"flow {flow} has not ended and is not driven; it is in state {live.row.state}")
+        if row.status != "ended":
+            row = (await self.load(row)).row
+            raise Trouble.read(row.trouble or "").error(row)
+        try:
+            return (await self.load(row)).outcome()
+        except IncompatibleFlow:  # an older table's end, in its own terms
+            return plain_outcome(row)

@@ -114,6 +114,18 @@ def different_fields(one: Context, other: Context) -> list[str]:
     return [name for name in one.__struct_fields__ if not same(getattr(one, name), getattr(other, name))]
 
 
+def changed_in_place(stored: Context, context: Context) -> NotStorable | None:
+    """What is wrong with a context that differs from what is stored: it was changed in place, and no record has that."""
+    if stored == context or not (names := different_fields(stored, context)):
+        return None
+    field = f"{type(stored).__name__}.{names[0]}"
+    return NotStorable(
+        f"{field} was changed in place; the flow keeps what was written",
+        field=field,
+        hint="Return a new context from `update` (`msgspec.structs.replace`), and change none in an activity.",
+    )
+
+
 def started_context(machine: Machine[Any], row: FlowRow, first: Record | None) -> Context | None:
     """What a flow was started with, by its first record; None when an older table was given it, in its own terms."""
     if first is None or not machine.wrote(row.version, row.fingerprint):

@@ -29,7 +29,7 @@ from .machine.machine import Machine
 from .machine.parts import CancelRequested, Context, Event, Step
 from .retries import Attempts
 from .run import Run
-from .starting import different_fields
+from .starting import changed_in_place
 from .versions import stored_context
 from .visit import Program
 
@@ -268,15 +268,9 @@ class FlowSteps:
     def _refuse_changed_context(self) -> None:
         """Find a context that was changed in place, which no record would have."""
         stored = stored_context(self.machine, self.row)
-        if stored == self.context or not (names := different_fields(stored, self.context)):
-            return
-        self.context = stored
-        field = f"{type(stored).__name__}.{names[0]}"
-        raise NotStorable(
-            f"{field} was changed in place; the flow keeps what was written",
-            field=field,
-            hint="Return a new context from `update` (`msgspec.structs.replace`), and change none in an activity.",
-        )
+        if (changed := changed_in_place(stored, self.context)) is not None:
+            self.context = stored
+            raise changed
 
     def _changes_on_entry(self, step: Step[Any], context: Context, event: Event) -> dict[str, Any]:
         """What entering a state changes in the flow's row."""

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 from .journal.records import FlowRow, Record, Signal
+from .journal.selecting import FlowFilter
 
 
 class Store(Protocol):
@@ -64,8 +65,8 @@ class Store(Protocol):
         """The flow with exactly this id."""
         ...
 
-    async def records(self, flow: str) -> Sequence[Record]:
-        """A flow's whole history, in order."""
+    async def records(self, flow: str, *, after: int = 0, limit: int | None = None) -> Sequence[Record]:
+        """A flow's history, in order: what is numbered above `after`, and at most `limit` of it where that is given."""
         ...
 
     async def first(self, flow: str) -> Record | None:
@@ -143,6 +144,29 @@ class Ownership(Store, Protocol):
 
     async def orphans(self) -> Sequence[FlowRow]:
         """The unfinished children of flows that have ended."""
+        ...
+
+    async def select(self, wanted: FlowFilter) -> Sequence[FlowRow]:
+        """The flows that are wanted, the one that was started last first; a page must not cost a look at all of them.
+
+        Raises:
+            FlowNotFound: There is no flow that the page is to come before.
+        """
+        ...
+
+    async def find(self, prefix: str) -> FlowRow:
+        """The flow whose id is, or begins with, `prefix`; a flow goes before its own children.
+
+        Raises:
+            FlowNotFound: None does, or several do.
+        """
+        ...
+
+    async def stamp(self) -> int:
+        """A number that differs from the last one if anything was written since, by this process or another.
+
+        It is asked for ten times a second while somebody waits for a flow that another process drives.
+        """
         ...
 
 

@@ -170,7 +170,7 @@ class Cloud:
             FlowBusy: Another process drives it.
             IncompatibleFlow: Another version of its machine wrote it.
         """
-        return await self.engine.resume(self.engine.journal.find(flow).id)
+        return await self.engine.resume((await self.engine.find(flow)).id)
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ import trio
 from ..base.errors import CloudError
 from ..engine.engine import Engine
 from ..engine.flow import Flow
+from ..engine.looking import UNFINISHED
 from ..engine.machine.parts import Event
 from ..engine.visit import Program, Visit
 from ..errors import ApiError, DeploymentUnfinished, code_of
@@ -86,7 +87,7 @@ async def start_deployment(engine: Engine, context: DeploymentContext) -> Flow:
     """
     check_image(context.image)
     key = f"{context.api_url}|{context.tenant_id}"
-    if found := engine.journal.unfinished_with_key(DEPLOYMENT.name, key):
+    for found in await engine.flows(machine=DEPLOYMENT, key=key, status=UNFINISHED):
         _same_image(engine, found.id, context)
     flow = await engine.start(DEPLOYMENT, context, key=key)
     _same_image(engine, flow.id, context)  # another process may have started one between the two

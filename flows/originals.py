@@ -301,9 +301,9 @@ async def _observations(engine: Engine, flow: Flow, tenant_id: str) -> AsyncGene
     step = ""
     async with aclosing(flow.changes()) as changes:
         async for change in changes:
-            record = engine.journal.record(flow.id, change.seq) if change.kind == "event" else None
-            if record is None:
+            if change.kind != "event":
                 continue
+            (record,) = await engine.records(flow.id, after=change.seq - 1, limit=1)
             seen = PROVISIONING.decode_event(record.body)
             app_url = None
             if isinstance(seen, StepObserved):

@@ -222,7 +222,7 @@ async def _run_in(
                 nursery.start_soon(_tick, shown)
                 try:
                     end.outcome = await flow.wait()
-                    end.family = engine.journal.family(flow.row)
+                    end.family = await engine.family(flow.id)
                 except CloudError as exc:
                     end.error = exc
                 nursery.cancel_scope.cancel()

@@ -6,6 +6,8 @@ may be set back. New rows have higher numbers than all there are, and VACUUM kee
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -19,6 +21,7 @@ from ..machine.stored import readable
 from .check import explain
 from .file import Held
 from .records import FlowRow, Record, Signal, Status, standing_intents
+from .selecting import FlowFilter, queries
 
 FLOW_COLUMNS: Final = ", ".join(FlowRow.__struct_fields__)
 RECORD_COLUMNS: Final = 'flow, seq, at, kind, name, body, "from", "to", incarnation, deadline'
@@ -127,6 +130,46 @@ class Reading:
         """The ids of the flows that have not ended."""
         return [row[0] for row in self._read("SELECT id FROM flows WHERE status <> 'ended'", ())]
 
+    def select(self, wanted: FlowFilter) -> list[FlowRow]:
+        """The flows that are wanted, the newest first.
+
+        Raises:
+            FlowNotFound: There is no flow that the page is to come before.
+        """
+        if wanted.key is not None and not wanted.machines and not isinstance(wanted.parent, str):
+            wanted = msgspec.structs.replace(wanted, machines=self.machines())  # every index of keys begins with them
+            if not wanted.machines:
+                return []
+        before = None if wanted.before is None else self._number(wanted.before)
+        sql = f"SELECT rowid, {FLOW_COLUMNS} FROM flows"  # noqa: S608 our own names
+        parts = [self._read(f"{sql} {where}", values) for where, values in queries(wanted, before)]
+        merged = heapq.merge(*parts, key=lambda values: int(values[0]), reverse=True)
+        return [_flow(values) for _, *values in itertools.islice(merged, wanted.limit)]
+
+    def _number(self, flow: str) -> int:
+        """The number of a flow's row. Raises `FlowNotFound`."""
+        found = self._read("SELECT rowid FROM flows WHERE id = ?", (flow,))
+        if not found:
+            raise FlowNotFound(f"no flow has the id {flow!r} in {self.path}")
+        return int(found[0][0])
+
+    def machines(self) -> list[str]:
+        """The names of the machines that flows are stored under; one look into their index for each."""
+        names = """
+            WITH RECURSIVE names (name) AS (
+                SELECT min(machine) FROM flows
+                UNION ALL
+                SELECT (SELECT min(machine) FROM flows WHERE machine > name) FROM names WHERE name IS NOT NULL
+            )
+            SELECT name FROM names WHERE name IS NOT NULL
+        """
+        return [name for (name,) in self._read(names, ())]
+
+    def data_version(self) -> int:
+        """A number that differs from the last one if anything was written since, by whoever it was."""
+        ((version,),) = self._read("PRAGMA data_version", ())
+        return int(version)
+
     def unfinished_with_key(self, machine: str, key: str) -> FlowRow | None:
         """The one flow of this machine and key that has not ended."""
         return self._one("WHERE machine = ? AND key = ? AND status <> 'ended'", (machine, key))
@@ -172,19 +215,20 @@ class Reading:
                 yield _flow(values)
             before = rows[-1][0]
 
-    def records(self, flow: str, *, after: int = 0) -> list[Record]:
-        """A flow's history, in order: the whole, or what came after one of its records."""
-        return self._records("WHERE flow = ? AND seq > ? ORDER BY seq", (flow, after))
+    def records(self, flow: str, *, after: int = 0, limit: int | None = None) -> list[Record]:
+        """A flow's history, in order: what is numbered above `after`, and at most `limit` of it."""
+        most = -1 if limit is None else limit
+        return self._records("WHERE flow = ? AND seq > ? ORDER BY seq LIMIT ?", (flow, after, most))
 
-    def each_record(self, flow: str, *, last: int | None = None) -> Iterator[Record]:
+    def each_record(self, flow: str, *, after: int = 0, last: int | None = None) -> Iterator[Record]:
         """A flow's history, in order, read as it is asked for.
 
         Args:
             flow: Its id.
+            after: The number of the last record that is not wanted.
             last: The number of the last record; all there are when not given.
         """
         end = MAX_SEQ if last is None else last
-        after = 0
         while page := self._records(
             "WHERE flow = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?", (flow, after, end, PAGE)
         ):

@@ -106,7 +106,7 @@ STEPS: Final[Steps] = {
         "CREATE UNIQUE INDEX flows_by_key ON flows (machine, key) WHERE key IS NOT NULL AND status <> 'ended'",
         "CREATE INDEX flows_by_parent ON flows (parent) WHERE parent IS NOT NULL",
         "CREATE INDEX flows_by_machine ON flows (machine)",
-        "CREATE INDEX flows_unfinished ON flows (status, id) WHERE status <> 'ended'",
+        "CREATE INDEX flows_unfinished ON flows (status) WHERE status <> 'ended'",
         "CREATE INDEX flows_with_key ON flows (machine, key) WHERE key IS NOT NULL",
         "CREATE INDEX inbox_by_flow ON inbox (flow, id)",
         _UNFINISHED_BY_PARENT,

@@ -12,6 +12,7 @@ from .commits import Commits
 from .journal import Journal
 from .owners import owner_is_alive
 from .records import FlowRow, Record, Signal
+from .selecting import FlowFilter
 
 
 class _Posts:
@@ -81,9 +82,9 @@ class SqliteStore:
         """The flow with exactly this id."""
         return self.journal.flow(flow)
 
-    async def records(self, flow: str) -> Sequence[Record]:
-        """A flow's whole history, in order."""
-        return self.journal.records(flow)
+    async def records(self, flow: str, *, after: int = 0, limit: int | None = None) -> Sequence[Record]:
+        """A flow's history, in order, or a part of it; see `Store.records`."""
+        return self.journal.records(flow, after=after, limit=limit)
 
     async def first(self, flow: str) -> Record | None:
         """A flow's first record; None when the flow has been migrated since."""
@@ -153,3 +154,17 @@ class SqliteStore:
     async def orphans(self) -> Sequence[FlowRow]:
         """The unfinished children of flows that have ended."""
         return self.journal.orphans()
+
+    # --- looking ----------------------------------------------------------------------------------------------------
+
+    async def select(self, wanted: FlowFilter) -> Sequence[FlowRow]:
+        """The flows that are wanted, the newest first."""
+        return self.journal.select(wanted)
+
+    async def find(self, prefix: str) -> FlowRow:
+        """The flow whose id is, or begins with, `prefix`. Raises `FlowNotFound`."""
+        return self.journal.find(prefix)
+
+    async def stamp(self) -> int:
+        """A number that differs from the last one if anything was written since."""
+        return self.journal.data_version()

@@ -12,7 +12,7 @@ import trio
 from systemprompt_cloud.base.moments import moment_text
 from systemprompt_cloud.diagrams.text import draw_path
 from systemprompt_cloud.engine.engine import open_engine
-from systemprompt_cloud.engine.errors import EngineClosed, EventNotAccepted, FlowBusy, JournalCorrupted
+from systemprompt_cloud.engine.errors import EventNotAccepted, FlowBusy, FlowInterrupted, JournalCorrupted
 from systemprompt_cloud.engine.fold import check_flow, fold
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.engine.machine.migrations import Migration
@@ -191,7 +191,7 @@ async def test_whoever_resumes_it_waits_on(
         await trio.sleep(10)
     await trio.sleep(away)
     async with open_engine(paths, [program()], clock=clock, inline=True) as engine:
-        with pytest.raises(EngineClosed, match="is not driven"):
+        with pytest.raises(FlowInterrupted, match="no process drives"):
             await engine.wait(flow.id)
         again = await (engine.resume(flow.id, why=why) if why == "handover" else engine.start(JOB, Context(), key="k"))
         assert again.id == flow.id

@@ -34,6 +34,7 @@ from systemprompt_cloud.engine.journal.file_vault import FileVault
 from systemprompt_cloud.engine.journal.journal import Journal
 from systemprompt_cloud.engine.journal.owners import Owner
 from systemprompt_cloud.engine.journal.records import KEPT_AT_MOST, FlowRow, Record
+from systemprompt_cloud.engine.journal.selecting import FlowFilter
 from systemprompt_cloud.engine.journal.store import SqliteStore
 from systemprompt_cloud.engine.journal.vault import VaultFiles
 from systemprompt_cloud.engine.ledger import Ledger
@@ -347,6 +348,17 @@ async def test_a_flow_that_moves_while_it_is_resumed_is_resumed_where_it_is(
     assert (now.status, records[-1].kind) == (("ended", "event") if live.ended else ("running", "resumed"))
 
 
+async def test_a_part_of_a_history_is_read(store: Store) -> None:
+    """What is numbered above a number, and no more than is wanted, in order."""
+    row = await begun(store)
+    for _ in range(3):
+        row, record = moved(before := row)
+        await store.advance(before, row, record)
+    assert [record.seq for record in await store.records("f", after=1)] == [2, 3, 4]
+    assert [record.seq for record in await store.records("f", after=1, limit=2)] == [2, 3]
+    assert list(await store.records("f", after=4)) == []
+
+
 # --- ownership: stores whose flows are claimed -----------------------------------------------------------------------
 
 
@@ -516,6 +528,57 @@ def test_stores_cannot_be_told_apart(operations: list[Operation], tmp_path_facto
         assert answers[0] == answers[1]
 
     trio.run(main)
+
+
+async def test_flows_are_selected_page_by_page(owned: Ownership) -> None:
+    """By what is wanted, the newest first, each page after the last flow of the one before it."""
+    await begun(owned, "c", status="ended", key="k")
+    await begun(owned, "a", key="k")
+    await begun(owned, "d", machine="n", status="parked", key="k")
+    await begun(owned, "d.m-1", parent="d")
+
+    async def selected(**wanted: Any) -> list[str]:
+        return [row.id for row in await owned.select(FlowFilter(**wanted))]
+
+    assert await selected() == ["d.m-1", "d", "a", "c"]
+    assert await selected(limit=2) == ["d.m-1", "d"]
+    assert await selected(limit=2, before="d") == ["a", "c"]
+    assert await selected(statuses=("running", "parked")) == ["d.m-1", "d", "a"]
+    assert await selected(statuses=("ended",), machines=("m",)) == ["c"]
+    assert await selected(machines=("m", "n"), parent=None) == ["d", "a", "c"]
+    assert await selected(machines=("x",)) == []
+    assert await selected(key="k") == ["d", "a", "c"]
+    assert await selected(key="k", machines=("m",), statuses=("running",)) == ["a"]
+    assert await selected(parent="d") == ["d.m-1"]
+    with pytest.raises(FlowNotFound):
+        await selected(before="e")
+
+
+async def test_a_flow_is_found_by_the_beginning_of_its_id(owned: Ownership) -> None:
+    """A flow goes before its own children; none and several are refused."""
+    for flow, parent in (("ab", None), ("ab.m-1", "ab"), ("ac", None)):
+        await begun(owned, flow, parent=parent)
+    assert (await owned.find("ab")).id == (await owned.find("ab")).id == "ab"
+    assert (await owned.find("ab.")).id == "ab.m-1"
+    for beginning in ("a", "x", ""):
+        with pytest.raises(FlowNotFound):
+            await owned.find(beginning)
+
+
+async def test_the_stamp_tells_whether_anything_was_written(owned: Ownership) -> None:
+    """It differs after each kind of write, and stays the same while nothing is."""
+    stamps = [await owned.stamp()]
+    row = await begun(owned)
+    stamps.append(await owned.stamp())
+    after, record = moved(row, state="b")
+    await owned.advance(row, after, record)
+    stamps.append(await owned.stamp())
+    await owned.claim(after, "a:1:here")
+    stamps.append(await owned.stamp())
+    assert len(set(stamps)) == len(stamps)
+    await owned.flow("f")
+    await owned.records("f")
+    assert await owned.stamp() == stamps[-1]
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ EventNotAccepted           ---  1
 FlowBusy                   ---  1
 FlowExists                 ---  1
 FlowFailed                 ---  1
+FlowInterrupted            ---  8
 FlowNotFound               ---  1
 FlowParked                 ---  8
 IncompatibleFlow           ---  1

@@ -18,6 +18,7 @@ from systemprompt_cloud.engine.errors import (
 )
 from systemprompt_cloud.engine.journal.owners import OwnerName
 from systemprompt_cloud.engine.journal.records import CANCEL, KEPT_AT_MOST, FlowRow, Record, Signal, standing_intents
+from systemprompt_cloud.engine.journal.selecting import FlowFilter
 
 
 class MemoryStore:
@@ -33,6 +34,7 @@ class MemoryStore:
         self._records: dict[str, list[Record]] = {}
         self._inbox: dict[int, Signal] = {}
         self._ids = count(1)
+        self._written = 0
 
     @property
     def place(self) -> str:
@@ -45,6 +47,7 @@ class MemoryStore:
         if found := self._flows.get(row.id, same):
             raise FlowExists(found.id)
         self._flows[row.id], self._records[row.id] = row, [record]
+        self._written += 1
 
     async def advance(self, before: FlowRow, after: FlowRow, record: Record, signal: int | None = None) -> None:
         self._move(before, after)
@@ -68,8 +71,8 @@ class MemoryStore:
     async def flow(self, flow: str) -> FlowRow | None:
         return self._flows.get(flow)
 
-    async def records(self, flow: str) -> Sequence[Record]:
-        return list(self._records.get(flow, ()))
+    async def records(self, flow: str, *, after: int = 0, limit: int | None = None) -> Sequence[Record]:
+        return [each for each in self._records.get(flow, ()) if each.seq > after][:limit]
 
     async def first(self, flow: str) -> Record | None:
         records = self._records.get(flow, [])
@@ -114,6 +117,7 @@ class MemoryStore:
         if row.status == "ended" or (waiting >= KEPT_AT_MOST and name != CANCEL):
             raise EventNotAccepted(row.state, name, machine=row.machine, waiting=waiting)
         number = next(self._ids)
+        self._written += 1
         self._inbox[number] = Signal(id=number, flow=flow, at=at, name=name, body=body)
         return self._inbox[number]
 
@@ -133,6 +137,32 @@ class MemoryStore:
         found = (each for each in self._flows.values() if each.parent is not None and each.status != "ended")
         return [each for each in found if each.parent in self._flows and self._flows[each.parent].status == "ended"]
 
+    async def select(self, wanted: FlowFilter) -> Sequence[FlowRow]:
+        def fits(row: FlowRow) -> bool:
+            return (
+                (not wanted.statuses or row.status in wanted.statuses)
+                and (not wanted.machines or row.machine in wanted.machines)
+                and wanted.key in (None, row.key)
+                and (isinstance(wanted.parent, msgspec.UnsetType) or row.parent == wanted.parent)
+            )
+
+        ids = list(self._flows)
+        if wanted.before is not None:
+            ids = ids[: ids.index(self._existing(wanted.before).id)]
+        return list(filter(fits, (self._flows[flow] for flow in reversed(ids))))[: wanted.limit]
+
+    async def find(self, prefix: str) -> FlowRow:
+        if row := self._flows.get(prefix):
+            return row
+        found = [row for row in self._flows.values() if prefix and row.id.startswith(prefix)]
+        roots = [row for row in found if row.parent is None] or found
+        if len(roots) != 1:
+            raise FlowNotFound(f"{len(roots)} flows have an id that begins with {prefix!r} in {self.place}")
+        return roots[0]
+
+    async def stamp(self) -> int:
+        return self._written
+
     def _existing(self, flow: str) -> FlowRow:
         if flow not in self._flows:
             raise FlowNotFound(f"no flow has the id {flow!r} in {self.place}")
@@ -144,6 +174,7 @@ class MemoryStore:
             owner = OwnerName.parse(now.owner) if now.owner else None
             raise FlowBusy(before.id, pid=owner.pid if owner else None, host=owner.host if owner else "")
         self._flows[before.id] = after
+        self._written += 1
 
 
 class MemoryVault:

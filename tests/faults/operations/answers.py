@@ -12,6 +12,7 @@ from systemprompt_cloud.engine.errors import (
     EngineClosed,
     EventNotAccepted,
     FlowBusy,
+    FlowInterrupted,
     FlowParked,
     JournalError,
 )
@@ -293,12 +294,12 @@ class Answers:
                 if not any(row.status == "parked" for row in rows) and not self._just_paused(call):
                     yield "it was not paused, and was not driven here until it was"
             case EngineClosed():
+                if self._processes[call.process].open:
+                    yield "the engine is open"
+            case FlowInterrupted():
                 away = any(row.status != "ended" and not self._is_own(call, row) for row in rows)
                 if not away and not self._beginning(call):
                     yield "it was driven here, or had ended"
-            case FlowBusy():
-                if not self._driven_elsewhere(call, call.flow):
-                    yield "no other process drives it"
             case JournalError():
                 if not any(entry.process == call.process and number < call.end for number, entry in self._log.failures):
                     yield "no write failed"

@@ -186,7 +186,10 @@ def _visited_since(simulation: Simulation, row: FlowRow, signal: Signal) -> bool
 
 def _wrong_waits(simulation: Simulation, rows: dict[str, FlowRow]) -> Iterator[str]:
     for call in simulation.log.calls:
-        if call.pending and call.process not in _drivers(simulation, rows[call.flow]):
+        if not call.pending:
+            continue
+        drivers = _drivers(simulation, rows[call.flow])  # a flow is waited for wherever it is driven
+        if not (drivers if call.operation.kind == "wait" else call.process in drivers):
             row = rows[call.flow]
             yield f"{call.operation.kind} of {row.id} by process {call.process} does not return: it is {row.status}"
 
