@@ -115,7 +115,7 @@ def different_fields(one: Context, other: Context) -> list[str]:
 
 
 def changed_in_place(stored: Context, context: Context) -> NotStorable | None:
-    """What is wrong with a context that differs from what is stored: it was changed in place, and no record has that."""
+    """What is wrong with a context that differs from what is stored: it was changed in place."""
     if stored == context or not (names := different_fields(stored, context)):
         return None
     field = f"{type(stored).__name__}.{names[0]}"
