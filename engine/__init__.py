@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from .machine.parts import Step as Step
     from .machine.parts import Verdict as Verdict
     from .machine.parts import on as on
+    from .observers import Observer as Observer
     from .paths import EnginePaths as EnginePaths
     from .program import Activity as Activity
     from .program import Program as Program
@@ -95,6 +96,7 @@ _ROOMS = {
     ".machine.machine": "Machine",
     ".machine.migrations": "Migration",
     ".machine.parts": "ANY STAY CancelRequested Context DeadlinePassed Event ResumePolicy Row State Step Verdict on",
+    ".observers": "Observer",
     ".paths": "EnginePaths",
     ".program": "Activity Program await_signal",
     ".retries": "Retry activity",

@@ -71,7 +71,7 @@ async def drive(
             if run.trouble is not None and not run.visit.left:
                 if stop_children is not None:
                     await stop_children(live.row.id)
-                live.unwritten = run.trouble
+                live.unwritten, live.culprit = run.trouble, run.culprit
                 paused = await live.park(run.trouble)
                 live.unwritten = None
                 if paused is not None:

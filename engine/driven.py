@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
+from .errors import FlowParked
+from .journal.records import FlowRow
 from .live import LiveFlow
+
+MOST_CAUSES: Final = 100
+"""Exceptions of paused flows that are kept for who waits for them later: each has a traceback, and so its frames."""
 
 
 class Driven:
@@ -18,6 +24,7 @@ class Driven:
         self._settled = settled
         self._live: dict[str, LiveFlow] = {}
         self._children: dict[str, dict[str, LiveFlow]] = {}
+        self._causes: dict[str, tuple[int, BaseException]] = {}
 
     @property
     def any(self) -> bool:
@@ -33,6 +40,16 @@ class Driven:
         live = self._live.get(flow)
         return None if live is None or live.stopped or live.settled.is_set() else live
 
+    @property
+    def all(self) -> Sequence[LiveFlow]:
+        """Every one of them."""
+        return tuple(self._live.values())
+
+    def cause(self, row: FlowRow) -> BaseException | None:
+        """What a paused flow was paused by, if that was here and not too long ago."""
+        seq, cause = self._causes.get(row.id, (0, None))
+        return cause if seq == row.seq else None
+
     def children(self, flow: str) -> Sequence[LiveFlow]:
         """The child flows of a flow that are driven here."""
         return tuple(self._children.get(flow, {}).values())
@@ -40,6 +57,7 @@ class Driven:
     def add(self, live: LiveFlow) -> None:
         """A flow that was just written, owned by this engine."""
         flow, parent = live.row.id, live.row.parent
+        self._causes.pop(flow, None)
         self._live[flow] = live
         if parent is not None:
             self._children.setdefault(parent, {})[flow] = live
@@ -62,6 +80,10 @@ class Driven:
             if not live.ended and parent in self._live:
                 self._live[parent].lost_child = True
         live.stopped = live.stopped or not live.ended
+        if isinstance(failure, FlowParked) and failure.__cause__ is not None:
+            self._causes[live.row.id] = (live.row.seq, failure.__cause__)
+            if len(self._causes) > MOST_CAUSES:
+                del self._causes[next(iter(self._causes))]
         live.settle(failure)
         if driven is live:  # else it was taken up again meanwhile, and whoever follows it goes on following it
             self._settled(live)

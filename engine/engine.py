@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import datetime
 from typing import Any, get_args
 
@@ -28,6 +28,7 @@ from .beginnings import AfterEnd, Beginnings
 from .children import Children
 from .claims import Claims
 from .countdown import BothClocks
+from .diagnosis import watch_leaving, watched_loop
 from .disk import Disk
 from .drive import take_up
 from .driven import Driven
@@ -54,6 +55,7 @@ from .live import LiveFlow
 from .machine.machine import Machine
 from .machine.parts import Context, Event
 from .nursery import open_plain_nursery
+from .observers import Observers
 from .paths import Places, check_places, directory_maker
 from .program import listed_programs
 from .secrets import Removal
@@ -81,40 +83,32 @@ class Engine(Keeping):
         feed, driven = Feed(), Driven(self._settled)
         ledger = Ledger(store, clock, self._committed)
         claims = Claims(store, ledger, programs, owner.name, self._enliven)
-        super().__init__(store, clock, feed, driven, claims, Elsewhere(store, nursery), vault=vault, disk=disk)
+        elsewhere, observers = Elsewhere(store, nursery), Observers(claims.program)
+        super().__init__(store, clock, feed, driven, claims, elsewhere, observers, vault=vault, disk=disk)
         # Threads of its own: activities on the disk may wait for what is kept here.
-        self._vault = FileVault(vault, disk.another())
-        removal = Removal(self._vault, nursery)
+        secrets = self._vault = FileVault(vault, disk.another())
+        removal = Removal(secrets, nursery)
         self._chance = (lambda: 0.5) if disk.inline else random.random
         self._nursery = nursery
-        self._gates = Gates()
-        self._ledger = ledger
-        self._claims = claims
+        gates = self._gates = Gates()
+        self._ledger, self._claims = ledger, claims
         turns = Turns(driven, clock)
-        self._driving = Driving(store, removal, self._driven, self._gates, turns, nursery)
-        go_on = self._driving.set_going
-        self._endings = Endings(store, ledger, claims, driven, self._vault, removal, self._gates, nursery, go_on)
-        self._inbox = Inbox(store, owner.name, self._driven, self._endings, nursery)
+        driving = self._driving = Driving(store, removal, driven, gates, turns, nursery)
+        self._endings = Endings(store, ledger, claims, driven, secrets, removal, gates, nursery, driving.set_going)
+        self._inbox = Inbox(store, owner.name, driven, self._endings, nursery)
         self._beginnings = Beginnings(
-            store,
-            self._ledger,
-            self._claims,
-            self._vault,
-            removal,
-            self._gates,
-            turns,
-            self._driving,
-            enliven=self._enliven,
-            resume=self._resume,
+            store, ledger, claims, secrets, removal, gates, turns, driving, enliven=self._enliven, resume=self._resume
         )
         begin, check_known = self._beginnings.begin, claims.check_known
         self._children = Children(
-            store, driven, self._gates, begin=begin, resume=self._resume, wait=self.wait, check_known=check_known
+            store, driven, gates, begin=begin, resume=self._resume, wait=self.wait, check_known=check_known
         )
-        self._driving.connect(self._inbox, self._children, self._endings, resume=self._resume)
+        driving.connect(self._inbox, self._children, self._endings, resume=self._resume)
 
-    async def begin(self) -> None:
+    async def begin(self, *, diagnose: bool = False) -> None:
         """Cancel the child flows that killed processes left behind, then watch the inbox; `open_engine` calls it."""
+        if diagnose:
+            self._nursery.start_soon(watch_leaving, self._driven, self._nursery)
         self._nursery.start_soon(self._endings.cancel_orphans)  # what they do before they end may take long
         self._nursery.start_soon(self._inbox.watch)
 
@@ -310,6 +304,9 @@ class Engine(Keeping):
             self.feed.begun(row.id, row.parent)
         if self.feed.hears(row.id):
             self.feed.publish(Change.of(row.machine, record))
+        if self._observers.any:
+            live = self._driven.known(row.id)
+            self._observers.tell(row, record, None if live is None else live.unwritten)
 
     def _settled(self, live: LiveFlow) -> None:
         self.feed.settle(live.row.id, ended=live.ended)
@@ -346,6 +343,7 @@ async def open_engine(
     *,
     clock: Clock | None = None,
     inline: bool = False,
+    diagnose: bool = False,
 ) -> AsyncGenerator[Engine]:
     """An engine on the journal of `paths`, for as long as the block runs.
 
@@ -358,6 +356,8 @@ async def open_engine(
         clock: The time; this machine's when not given.
         inline: Write on the calling thread, leave out the jitter of retries, and hear only of signals that this process
             sends: for tests on a virtual clock, where a week passes in milliseconds.
+        diagnose: Warn in the log of activities that block the loop for more than 250 ms, or do not end within 5 s of
+            when they are cancelled (`diagnosis.py`).
 
     Raises:
         JournalCorrupted: The journal is damaged; it was set aside.
@@ -389,9 +389,10 @@ async def open_engine(
                     disk=Disk(inline=inline),
                 )
                 sweep(journal, vault, paths.owners)
-                await engine.begin()
+                await engine.begin(diagnose=diagnose)
                 try:
-                    yield engine
+                    with watched_loop() if diagnose else nullcontext():
+                        yield engine
                 finally:
                     engine.close()
         finally:

@@ -198,6 +198,9 @@ class FlowParked(CloudError, code=EXIT_PENDING):
         kind: The kind of error that paused it.
         code: The exit code the command line ends with: 4 when a login is needed, else 8.
         origin: The id of the flow that the error is from: this one, or the child flow it is paused with.
+        activity: The name of the activity that raised it; empty when none did.
+
+    In the process that paused the flow, `__cause__` is what the activity raised, with its traceback.
     """
 
     def __init__(
@@ -211,10 +214,12 @@ class FlowParked(CloudError, code=EXIT_PENDING):
         exit_code: int,
         remedy: Remedy | None = None,
         origin: str = "",
+        activity: str = "",
     ) -> None:
         super().__init__(message, hint=hint, remedy=remedy)
         self.flow, self.state, self.origin = flow, state, origin or flow
         self._kind, self.code = kind, exit_code
+        self.activity = activity
 
 
 class ActivitiesRanDry(

@@ -133,6 +133,7 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
         withdrawn: The keys of announced intents whose effect did not happen.
         remedy: The same as `hint` as a step.
         flow: The child flow that it is paused with, and that the error is from; empty when it is from the flow itself.
+        activity: The name of the activity that raised it, redacted; empty when none did.
     """
 
     kind: str
@@ -142,6 +143,7 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
     withdrawn: frozenset[str] = frozenset()
     remedy: Remedy | None = None
     flow: str = ""
+    activity: str = ""
 
     @classmethod
     def read(cls, text: str) -> Trouble:
@@ -153,19 +155,20 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
             return cls(damaged.kind, damaged.user_message, "Resume the flow or cancel it.", FlowParked.exit_code)
 
     @classmethod
-    def of(cls, exc: BaseException, withdrawn: frozenset[str] = frozenset()) -> Trouble:
+    def of(cls, exc: BaseException, withdrawn: frozenset[str] = frozenset(), activity: str = "") -> Trouble:
         """From what stopped the flow; anything unplanned becomes `UnexpectedFailure`."""
         if not isinstance(exc, CloudError):
             exc = UnexpectedFailure(
                 f"{type(exc).__name__}: {text_of(exc)}", hint=_SEE_TRACEBACK, remedy=Remedy("see_traceback")
             )
-        message, hint = (_short(shown_text(text)) for text in (exc.user_message, exc.recovery_hint))
+        texts = (exc.user_message, exc.recovery_hint, activity)  # the name of a partial has its arguments
+        message, hint, activity = (_short(shown_text(text)) for text in texts)
         if isinstance(exc, FlowParked):  # of a child: it ends the command as it would have ended the child's
             if exc.kind == _UNCERTAIN and exc.origin == exc.flow:
                 hint = f"{hint} That flow is the child {exc.origin}."
-            return cls(exc.kind, message, hint, exc.code, withdrawn, exc.remedy, exc.origin)
+            return cls(exc.kind, message, hint, exc.code, withdrawn, exc.remedy, exc.origin, activity)
         code = exc.exit_code if exc.requires_login else FlowParked.exit_code
-        return cls(exc.kind, message, hint, code, withdrawn, exc.remedy)
+        return cls(exc.kind, message, hint, code, withdrawn, exc.remedy, activity=activity)
 
     def error(self, row: FlowRow) -> FlowParked:
         """The error that waiting for the flow raises."""
@@ -181,6 +184,7 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
             exit_code=self.code,
             remedy=remedy,
             origin=origin,
+            activity=self.activity,
         )
 
 

@@ -26,6 +26,7 @@ from .journal.vault import VaultFiles
 from .loading import Loading
 from .looking import UNFINISHED, Looking
 from .machine.machine import Machine
+from .observers import Observers
 from .steps import Why
 
 logger = get_logger(__name__)
@@ -56,6 +57,7 @@ class Keeping(Looking, ABC):
         driven: See `Looking`.
         loading: See `Looking`.
         elsewhere: See `Looking`.
+        observers: See `Looking`.
         vault: Where the flows' secrets are.
         disk: Where blocking calls go.
     """
@@ -68,11 +70,12 @@ class Keeping(Looking, ABC):
         driven: Driven,
         loading: Loading,
         elsewhere: Elsewhere,
+        observers: Observers,
         *,
         vault: VaultFiles,
         disk: Disk,
     ) -> None:
-        super().__init__(store, clock, feed, driven, loading, elsewhere)
+        super().__init__(store, clock, feed, driven, loading, elsewhere, observers)
         self.vault = vault
         self._disk = disk
 

@@ -74,6 +74,7 @@ class LiveFlow(FlowSteps):
         settled: Set when nothing of it runs here any more.
         failure: Why it stopped before its end.
         unwritten: What stopped it, while that is not written.
+        culprit: The activity that raised it; empty when none did.
         why: Why it was resumed.
         repeating: A flow whose uncertain effect a person decided to repeat: this one, or one that runs inside it.
         place: Its place under the limit of its program.
@@ -113,6 +114,7 @@ class LiveFlow(FlowSteps):
         self.settled = trio.Event()
         self.failure: Exception | None = None
         self.unwritten: BaseException | None = None
+        self.culprit = ""
 
     # --- resuming and pausing ---------------------------------------------------------------------------------------
 
@@ -208,16 +210,15 @@ class LiveFlow(FlowSteps):
         """Pause the flow and record why.
 
         Returns:
-            The error for whoever waits; None when the flow goes on: an event from outside led out of the state
-            meanwhile, or somebody resumed it.
+            The error for whoever waits, with what stopped the flow as its cause; None when the flow goes on: an event
+            from outside led out of the state meanwhile, or somebody resumed it.
 
         Raises:
             CloudError: It could not be written. The flow is stopped all the same.
         """
-        if not isinstance(exc, CloudError):
-            logger.error("%s failed in %s with an unexpected error", self.row.id, self.row.state, exc_info=exc)
+        self._log(exc)
         visit = None if self.run is None else self.run.visit
-        trouble = Trouble.of(exc, frozenset() if visit is None else visit.withdrawn)
+        trouble = Trouble.of(exc, frozenset() if visit is None else visit.withdrawn, self.culprit)
         body = msgspec.json.encode(trouble).decode()
         await self.acquire_decided()
         try:
@@ -239,7 +240,20 @@ class LiveFlow(FlowSteps):
             self.stopped = True
         finally:
             self.lock.release()
-        return trouble.error(self.row)
+        error = trouble.error(self.row)
+        error.__cause__ = exc
+        return error
+
+    def _log(self, exc: BaseException) -> None:
+        """The activity and the traceback of what stopped a flow, also of an error that was planned for."""
+        flow, state = self.row.id, self.row.state
+        what = f", in activity {self.culprit}" if self.culprit else ""
+        if isinstance(exc, FlowParked):
+            logger.debug("%s is paused in %s%s, with the flow %s", flow, state, what, exc.flow)
+        elif isinstance(exc, CloudError):
+            logger.info("%s is paused in %s%s: %s", flow, state, what, exc, exc_info=exc)
+        else:
+            logger.error("%s failed in %s with an unexpected error%s", flow, state, what, exc_info=exc)
 
     def outcome(self) -> Outcome:
         """How it ended."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any, Final, get_args
 
@@ -12,7 +12,7 @@ from ..base.clock import Clock
 from ..base.errors import CloudError
 from .driven import Driven
 from .elsewhere import Elsewhere
-from .errors import FlowInterrupted, FlowNotFound
+from .errors import FlowInterrupted, FlowNotFound, FlowParked
 from .feed import Feed, follow
 from .flow import FlowId, id_of, in_words
 from .history import Change, Outcome
@@ -23,6 +23,7 @@ from .live import LiveFlow
 from .loading import Loading
 from .machine.machine import Machine
 from .machine.parts import Context
+from .observers import Observer, Observers
 from .versions import Begun
 
 STATUSES: Final[tuple[Status, ...]] = get_args(Status)
@@ -43,10 +44,18 @@ class Looking:
         driven: Which those are.
         loading: How a stored flow is read.
         elsewhere: What happens to the others.
+        observers: Who is told what is done here.
     """
 
     def __init__(
-        self, store: SqliteStore, clock: Clock, feed: Feed, driven: Driven, loading: Loading, elsewhere: Elsewhere
+        self,
+        store: SqliteStore,
+        clock: Clock,
+        feed: Feed,
+        driven: Driven,
+        loading: Loading,
+        elsewhere: Elsewhere,
+        observers: Observers,
     ) -> None:
         self.clock = clock
         self.store = store
@@ -55,6 +64,22 @@ class Looking:
         self._driven = driven
         self._loading = loading
         self._elsewhere = elsewhere
+        self._observers = observers
+
+    def observe(self, observer: Observer) -> Callable[[], None]:
+        """Have an observer told of everything that this engine writes from now on.
+
+        Args:
+            observer: A subclass of `Observer` has only the methods that are wanted. It is called between two steps of
+                the flows, so it must not block; what it raises is logged.
+
+        Returns:
+            What ends that when it is called.
+
+        Raises:
+            TypeError: It has not all methods of an observer, or one is a coroutine function.
+        """
+        return self._observers.add(observer)
 
     # --- one flow, now ----------------------------------------------------------------------------------------------
 
@@ -207,7 +232,10 @@ class Looking:
             stamp = await self._elsewhere.stamp()
             row = await self._loading.existing(flow)
             if row.status in {"ended", "parked"}:
-                return await self._loading.outcome(row)
+                try:
+                    return await self._loading.outcome(row)
+                except FlowParked as paused:
+                    raise paused from self._driven.cause(row)
             if await self._abandoned(row):
                 raise FlowInterrupted(flow, row.state)
             await self._elsewhere.news(stamp)

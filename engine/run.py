@@ -18,6 +18,7 @@ import trio
 from ..base.errors import CloudError
 from ..base.log import get_logger
 from .errors import ActivitiesRanDry, UnexpectedFailure
+from .machine.functions import name_of
 from .machine.parts import DeadlinePassed, Event
 from .retries import RetriedActivity
 from .visit import Activity, Visit, begun_in_attempt
@@ -39,17 +40,24 @@ class Run:
 
     Attributes:
         trouble: The error that stopped the visit, or None.
+        culprit: The name of the activity that raised it; empty when none did.
     """
 
-    __slots__ = ("_activities", "_activity_scope", "_at_work", "scope", "trouble", "visit")
+    __slots__ = ("_activities", "_activity_scope", "_at_work", "culprit", "scope", "trouble", "visit")
 
     def __init__(self, visit: Visit[Any], scope: trio.CancelScope | None = None) -> None:
         self.visit = visit
         self.scope = scope
         self.trouble: BaseException | None = None
+        self.culprit = ""
         self._activity_scope: trio.CancelScope | None = None
         self._activities: Sequence[Activity] = ()
         self._at_work = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether its activities have been cancelled, or are about to be."""
+        return self.visit.left or self.trouble is not None or (self.scope is not None and self.scope.cancel_called)
 
     def enter(self, scope: trio.CancelScope, activities: Sequence[Activity]) -> None:
         """Called before the activities are started in the scope."""
@@ -73,17 +81,17 @@ class Run:
         """Called when an activity has returned; once all have, one of their events must have led out of the state."""
         self._at_work -= 1
         if not self._at_work and not self.visit.left:
-            names = ", ".join(getattr(each, "__name__", repr(each)) for each in self._activities)
+            names = ", ".join(map(name_of, self._activities))
             self.fail(
                 ActivitiesRanDry(f"nothing is left to do in {self.visit.state} and nothing led out of it: {names}")
             )
 
-    def fail(self, trouble: BaseException) -> None:
-        """Called when an activity raised."""
+    def fail(self, trouble: BaseException, activity: str = "") -> None:
+        """Called when an activity raised, with its name; or when something else went wrong."""
         if self.visit.left:
             logger.debug("%s ignored, %s is left: %r", self.visit.flow, self.visit.state, trouble)
         elif self.trouble is None:
-            self.trouble = trouble
+            self.trouble, self.culprit = trouble, activity
             if self._activity_scope is not None:
                 self._activity_scope.cancel()
 
@@ -116,12 +124,15 @@ async def run_state(run: Run, activities: Sequence[Activity]) -> BaseException |
 async def _run_activity(activity: Activity, run: Run, *, alone: bool = False) -> None:
     if isinstance(activity, RetriedActivity):
         return await _run_retried(activity, run)
-    trouble = await _attempt(activity, run, alone=alone)
-    return run.finish() if trouble is None else run.fail(trouble)
+    trouble = await attempt(activity, run, alone=alone)
+    return run.finish() if trouble is None else run.fail(trouble, name_of(activity))
 
 
-async def _attempt(activity: Activity, run: Run, *, alone: bool = False) -> BaseException | None:
-    """Run an activity and send what it returns or yields; what stopped it, or None."""
+async def attempt(activity: Activity, run: Run, *, alone: bool = False) -> BaseException | None:
+    """Run an activity and send what it returns or yields; what stopped it, or None.
+
+    `diagnosis.py` knows an activity by the frame of this function, and by its first two arguments.
+    """
     visit = run.visit
     try:
         doing = activity(visit)
@@ -143,7 +154,7 @@ async def _attempt(activity: Activity, run: Run, *, alone: bool = False) -> Base
         ours, trouble = group.split(_OURS)
         if ours is not None and (_is_cancelled() or ours.subgroup(KeyboardInterrupt) is not None):
             if trouble is not None:
-                run.fail(_most_useful(trouble))
+                run.fail(_most_useful(trouble), name_of(activity))
             raise ours from None
         return _of_its_own(visit) if trouble is None else _most_useful(trouble)
     except BaseException as exc:  # noqa: BLE001 whatever an activity raises pauses its flow, and no other
@@ -161,7 +172,7 @@ async def _run_retried(activity: RetriedActivity, run: Run) -> None:
         begun = set[str]()
         mark = begun_in_attempt.set(begun)
         try:
-            trouble = await _attempt(activity.function, run)
+            trouble = await attempt(activity.function, run)
         finally:
             begun_in_attempt.reset(mark)
         if trouble is None:
@@ -172,7 +183,7 @@ async def _run_retried(activity: RetriedActivity, run: Run) -> None:
         except Exception as exc:  # noqa: BLE001 it cannot be written, or the function that chooses has a bug
             again, trouble = None, exc
         if again is None:
-            return run.fail(trouble)
+            return run.fail(trouble, name)
 
 
 def _is_cancelled() -> bool:

@@ -76,7 +76,8 @@ async def test_a_failure_nobody_planned_for_is_in_the_log(paths: CloudPaths, log
         assert error.remedy == Remedy("see_traceback")
         assert "eyJ" not in error.user_message
         assert b"c2lnbmF0dXJl" not in engine.journal.path.read_bytes()
-    assert any("failed in packing with an unexpected error" in line and "Traceback" in line for line in logged)
+    said = "failed in packing with an unexpected error, in activity fails"
+    assert any(said in line and "Traceback" in line for line in logged)
 
 
 async def test_one_flow_parked_is_one_flow_parked(paths: CloudPaths) -> None:
