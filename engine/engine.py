@@ -169,8 +169,8 @@ class Engine(Keeping):
     async def resume(self, flow: FlowId, *, repeat: bool = False, why: Why = "person") -> Flow:
         """Continue a flow from its current state; a child is resumed by resuming the flow that runs it.
 
-        One whose parent has ended is cancelled instead. One whose parent goes on without it, because an activity caught
-        its `FlowParked`, is resumed when the parent runs it again.
+        One whose parent has ended is cancelled instead. One whose parent continues without it, after an activity
+        caught its `FlowParked`, is resumed when the parent runs it again.
 
         Args:
             flow: Its id, or its handle.

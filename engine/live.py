@@ -190,7 +190,7 @@ class LiveFlow(FlowSteps):
         return stay
 
     async def ask_again(self, why: Why, *, pausing: bool = False) -> bool:
-        """A resume of a flow that is driven here: one that is being paused goes on instead.
+        """A resume of a flow that is driven here: one that is being paused continues instead.
 
         Args:
             why: Why it is resumed.
@@ -210,7 +210,7 @@ class LiveFlow(FlowSteps):
         """Pause the flow and record why.
 
         Returns:
-            The error for whoever waits, with what stopped the flow as its cause; None when the flow goes on: an event
+            The error for whoever waits, with what stopped the flow as its cause; None when the flow continues: an event
             from outside led out of the state meanwhile, or somebody resumed it.
 
         Raises:

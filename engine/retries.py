@@ -1,7 +1,7 @@
 """Activities that are tried again when they fail: `activity(function, retry=Retry(...))` in a program's list.
 
 A failure that is retried is a record of the flow (`retried`), with its number and the moment of the next attempt. So
-the count survives a crash: it goes on in the next process, for as long as the visit lasts. It begins anew when the
+the count survives a crash: it continues in the next process, for as long as the visit lasts. It begins anew when the
 flow is paused and resumed, because somebody has looked at it then.
 
 To an activity an attempt is what a resume is: an effect that an earlier attempt announced and did not withdraw is

@@ -1,6 +1,6 @@
 """How large what a flow writes may be, so that no flow fills the disk or the memory of the others.
 
-Only what is written is measured. What an earlier version wrote is read and goes on, however large it is.
+Only what is written is measured. What an earlier version wrote is read and continues, however large it is.
 """
 
 from __future__ import annotations

@@ -278,7 +278,7 @@ class FlowModel(RuleBasedStateMachine):
         for row in self.lives.rows():
             wrong += self._wrong_with(row, now)
         left_behind = [row for row in orphans(self.lives.journal) if self.lives.is_driven(row)]
-        wrong += [f"flow {row.id} goes on; its parent is done with it" for row in left_behind]
+        wrong += [f"flow {row.id} continues; its parent is done with it" for row in left_behind]
         assert not wrong, "\n".join(wrong)
         while self.lives.copies:
             wrong = self.lives.revive(self.lives.copies.pop())

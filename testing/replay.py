@@ -5,8 +5,8 @@
     killed_after(recording, 3, paths)                           # a process that died right after the third record
 
 The first finds a table that no longer leads where it led, or that cannot take over a flow from the middle. The second
-makes a journal in which the process died there, so that your activities can be seen to go on: open an engine on it and
-resume the flow.
+makes a journal in which the process died there, so that your activities can be seen to continue: open an engine
+on it and resume the flow.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def backup(
 ) -> None:
     """Copy the journal, also while flows are driven.
 
-    Secrets are not in it: without --secrets, a flow that needs one goes on only where its vault is. `flows restore`
+    Secrets are not in it: without --secrets, a flow that needs one continues only where its vault is. `flows restore`
     puts both back, also on another machine.
     """
     settings = settings_of(context)

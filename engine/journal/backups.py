@@ -7,7 +7,7 @@ after the journal is copied: a secret is on disk before the record that refers t
 ended, so what the copied journal refers to was there at one of the two looks.
 
 `restore` makes a journal and a vault of both files, where there is none. Nobody drives the flows in it, wherever they
-were driven when the backup was made; they go on when they are resumed.
+were driven when the backup was made; they continue when they are resumed.
 """
 
 from __future__ import annotations
