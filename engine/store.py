@@ -3,7 +3,8 @@
 `Store` holds records: every runner has one. `Ownership` is what a store adds whose flows are claimed by the processes
 that drive them; a runner with its own way of assigning work needs none. `Vault` holds secrets.
 
-The SQLite store is in `journal/store.py`. A new store has to pass `tests/engine/test_store_conformance.py`.
+The SQLite store is in `journal/store.py`. A new store has to pass `tests/engine/test_store_conformance.py`, one whose
+flows are claimed also `test_store_ownership.py`, and a new vault `test_vault_conformance.py`.
 """
 
 from __future__ import annotations
