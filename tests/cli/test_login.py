@@ -18,7 +18,7 @@ from tests.support.command import CommandLine
 from .conftest import Clouds, decide_elsewhere
 
 LOGIN = ("login", "--port", "0", "--no-browser")
-UNBOUND = "anybody on this computer could answer"
+UNBOUND = "any program on this computer could answer"
 
 
 def test_text(cli: CommandLine) -> None:
@@ -199,7 +199,7 @@ def test_whoami(cli: CommandLine) -> None:
     assert cli("whoami", "--json").ended(4).lines == [
         {
             "error": "NotAuthenticated",
-            "message": f"nobody is logged in: there is no {cli.directory}/credentials.json",
+            "message": f"not logged in: there is no {cli.directory}/credentials.json",
             "hint": "Log in: systemprompt-cloud login",
             "exit_code": 4,
         }
@@ -266,7 +266,7 @@ def test_logout(cli: CommandLine) -> None:
     assert "Logged out ada@sandbox.example." in ran.err
     assert "could not be told" not in ran.err
     assert not file.exists()
-    assert "Nobody was logged in" in cli("logout").ended(0).err
+    assert "Not logged in" in cli("logout").ended(0).err
     cli.login()
     assert cli("logout", "--json").ended(0).lines == [{"removed": [str(file)], "sessions": [], "reported": True}]
     file.write_text("not json")
