@@ -80,12 +80,8 @@ class Store(Protocol):
         """The idempotency keys announced during one visit of a state, and not withdrawn since."""
         ...
 
-    async def children(self, flow: str) -> Sequence[FlowRow]:
-        """The child flows of a flow, the oldest first."""
-        ...
-
     async def unfinished_children(self, flow: str) -> Sequence[FlowRow]:
-        """Those of them that have not ended; this must not cost more with each that has."""
+        """The unfinished child flows of a flow, the oldest first; this must not cost more with each that has ended."""
         ...
 
     async def newest(self, machine: str, limit: int) -> Sequence[FlowRow]:
