@@ -26,7 +26,7 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "replace_credentials": "Look at the file; `[[login]]` sets it aside and writes a new one.",
     "unlock_keyring": "Start or unlock the keyring and run the same command again, or: [[login --no-keyring]]",
     "confirm_account": "Run `[[flows resume]]` in a terminal, where the account can be confirmed.",
-    "remove_session": "Remove the session that cannot be read: [[sessions remove {session}]]",
+    "remove_session": "Remove what nobody reads: [[sessions remove {session}]]",
     # tenants
     "choose_tenant": "Choose one: [[tenants select]]; for a new one: [[up --plan ID]]",
     "sync_or_buy": "Read yours from the API: [[tenants sync]]. To buy one: [[up --help]]",
