@@ -81,7 +81,7 @@ decide by), `requires_login`, `requires_setup`, `retryable` (the same call
 may succeed a moment later by itself), `exit_code`, and `request_id`, which also ends the message, when it is about a
 request the API's operators can find; `kind` is its name, for `--json` and the journal. The tables show the hint of each
 kind as the command line prints it; a single error may have a better one. Words in capitals are what the error names.
-The exit code is what the command line ends with, unless the error stops a flow: that parks the flow (`FlowParked`), and
+The exit code is what the command line ends with, unless the error stops a flow: that pauses it (`FlowParked`), and
 the command ends with 8, or with 4 where a login is needed, whatever the kind. The kind `UsageError` in a line of
 `--json` (exit code 2) is no `CloudError`: the command line was mistyped.
 

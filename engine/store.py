@@ -3,7 +3,8 @@
 `Store` holds records: every runner has one. `Ownership` is what a store adds whose flows are claimed by the processes
 that drive them; a runner with its own way of assigning work needs none. `Vault` holds secrets.
 
-The SQLite store is in `journal/store.py`. A new store has to pass `tests/engine/test_store_conformance.py`.
+The SQLite store is in `journal/store.py`. A new store has to pass `tests/engine/test_store_conformance.py`, one whose
+flows are claimed also `test_store_ownership.py`, and a new vault `test_vault_conformance.py`.
 """
 
 from __future__ import annotations
@@ -79,12 +80,8 @@ class Store(Protocol):
         """The idempotency keys announced during one visit of a state, and not withdrawn since."""
         ...
 
-    async def children(self, flow: str) -> Sequence[FlowRow]:
-        """The child flows of a flow, the oldest first."""
-        ...
-
     async def unfinished_children(self, flow: str) -> Sequence[FlowRow]:
-        """Those of them that have not ended; this must not cost more with each that has."""
+        """The unfinished child flows of a flow, the oldest first; this must not cost more with each that has ended."""
         ...
 
     async def newest(self, machine: str, limit: int) -> Sequence[FlowRow]:

@@ -41,7 +41,7 @@ from ..machines.parts.progress import WaitResumed
 from ..machines.parts.vocabulary import OutcomeUnknown
 from .outside import Api, Browser, Person, Timing
 from .services import Services
-from .steps.asking import WEATHER, Needed, Reports
+from .steps.asking import API_FAILURES, Needed, Reports
 from .steps.callbacks import Reply, await_browser, free_port
 from .steps.counting import IN_A_ROW
 from .steps.doubt import choose, settle_doubt, settle_tenant, tenant_failed
@@ -74,7 +74,7 @@ WATCHED = "waiting page asked"
 LAST_LOOK_SECONDS = 1.5
 """How long a browser that shows the waiting page gets to ask one last time."""
 
-BROWSER_HEAD_START = 3.0
+BROWSER_FIRST_SECONDS = 3.0
 """Seconds a browser gets to come back before the event stream's report of the payment is acted on: the listener closes
 when the state is left, and a person should see a page, not a refused connection."""
 
@@ -234,7 +234,7 @@ class _Checkout:
             nursery.start_soon(Listening(order, Reports(visit)).run)
             if not visit.context.paid:
                 await order.payment_reported.wait()
-            await trio.sleep(BROWSER_HEAD_START)
+            await trio.sleep(BROWSER_FIRST_SECONDS)
             nursery.cancel_scope.cancel()
         return HeadStartOver()
 
@@ -252,20 +252,20 @@ class _Checkout:
 
     async def listen_for_browser(self, visit: CheckoutVisit) -> None:
         """Take what a browser brings that comes back late or again, and serve the waiting page."""
-        told = trio.Event()
+        end_seen = trio.Event()
 
         def look() -> StatusView:
             visit.scratch[WATCHED] = True
             view = status_view(visit.context)
             if view.status in PAGE_ENDS:
-                told.set()
+                end_seen.set()
             return view
 
         async def show_the_end() -> None:
             if visit.left and status_view(visit.context).status in PAGE_ENDS and visit.scratch.get(WATCHED):
                 # The page asks once a second; it should see the end, too, before the listener closes.
                 with trio.move_on_after(LAST_LOOK_SECONDS, shield=True):
-                    await told.wait()
+                    await end_seen.wait()
 
         try:
             await await_browser(
@@ -277,7 +277,7 @@ class _Checkout:
                 invites=False,
                 once=False,
                 listening=LISTENING,
-                farewell=show_the_end,
+                before_close=show_the_end,
             )
         except PortBusy:
             await trio.sleep_forever()  # only for the browser; the flow does not need it
@@ -310,7 +310,7 @@ async def listed_tenants(api: CloudApiClient, me: UserMeResponse) -> frozenset[s
     listed = {tenant.id for tenant in me.tenants}
     try:
         listed |= {tenant.id for tenant in await api.tenants()}
-    except WEATHER as exc:
+    except API_FAILURES as exc:
         if isinstance(exc, ApiError):
             logger.info("the list of tenants could not be read: %s", exc)
         else:

@@ -40,7 +40,7 @@ from ..machines.parts.vocabulary import OutcomeUnknown, StillWorking
 from .outside import Api, Person, Timing
 from .provisioning import address
 from .services import Services
-from .steps.asking import WEATHER, Asking, Needed, ask_firmly, refusal, stand_by, words_of
+from .steps.asking import API_FAILURES, Asking, Needed, ask_firmly, refusal, stand_by, words_of
 from .steps.counting import IN_A_ROW, InARow
 from .steps.effects import ask_for, ask_whether_to_repeat
 
@@ -199,7 +199,7 @@ class _Deployment:
         while True:
             try:
                 event = status_meaning(await api.tenant_status(visit.context.tenant_id))
-            except WEATHER as exc:
+            except API_FAILURES as exc:
                 return StillWorking(exc.user_message)
             if not isinstance(event, Deployed):
                 return StillWorking(words_of(event))

@@ -168,9 +168,9 @@ class _Login:
     async def confirm_account(self, visit: LoginVisit) -> Event:
         context = visit.context
         if self.person.confirm is None:
-            raise AccountNotConfirmed(f"the login found the account {context.user_email}; nobody confirmed it")
+            raise AccountNotConfirmed(f"the login found the account {context.user_email}; it was not confirmed")
         yes = await self.person.confirm(
-            f"This login is not bound to your browser: anybody could have sent it. Is {context.user_email} you?"
+            f"This login is not bound to your browser: anyone could have sent it. Is {context.user_email} you?"
         )
         return AccountConfirmed() if yes else AccountDisowned()
 

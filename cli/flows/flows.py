@@ -24,6 +24,7 @@ from ..shared.options import NoBrowser, warn_unbound
 from ..shared.settings import Settings, choose_api, refuse_untrusted, settings_of
 from ..tools.findings import counted, put_problems
 from .standing import (
+    IN_WORDS,
     KNOWN,
     STORED,
     Known,
@@ -71,7 +72,7 @@ def open_journal(settings: Settings) -> Journal:
     return Journal(settings.paths.journal, create=False)
 
 
-@app.command("list", epilog=f"Example: {CLI} flows list --status parked --status interrupted")
+@app.command("list", epilog=f"Example: {CLI} flows list --status paused --status interrupted")
 def list_flows(
     context: typer.Context,
     status: Annotated[
@@ -79,8 +80,8 @@ def list_flows(
         typer.Option(
             "--status",
             metavar="STATUS",
-            help="running (a process drives it), interrupted, parked (or paused), ended; or how it ended: success, "
-            "failure, cancelled. Repeatable.",
+            help="running (a process drives it), interrupted, paused, ended; or how it ended: success, failure, "
+            "cancelled. Repeatable.",
         ),
     ] = None,
     machine: Annotated[str | None, typer.Option("--machine", metavar="NAME", help="Only this machine's.")] = None,
@@ -89,8 +90,8 @@ def list_flows(
 ) -> None:
     """List flows, the newest first.
 
-    With --json a flow's `status` is running, interrupted, parked or ended; its `verdict` is success, failure or
-    cancelled once it has ended. The table shows the verdict of those that have.
+    With --json a flow's `status` is running, interrupted, parked (paused) or ended; its `verdict` is success, failure
+    or cancelled once it has ended. The table shows the verdict of those that have.
     """
     settings = settings_of(context)
     wanted = {_known_status(each) for each in status or ()}
@@ -128,7 +129,8 @@ def _known_status(value: str) -> str:
     if value == "paused":
         return "parked"
     if value not in STORED:
-        raise typer.BadParameter(f"{value!r} is not one of {', '.join(('paused', *STORED))}", param_hint="--status")
+        known = ", ".join(IN_WORDS.get(each, each) for each in STORED)
+        raise typer.BadParameter(f"{value!r} is not one of {known}", param_hint="--status")
     return value
 
 

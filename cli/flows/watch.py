@@ -86,7 +86,7 @@ def watch(
 ) -> None:
     """Show what happens to flows that other processes drive.
 
-    With an ID: what happened so far, then what happens, until it has ended (with its exit code) or nobody drives it
+    With an ID: what happened so far, then what happens, until it has ended (with its exit code) or no process drives it
     any more (8). Without: until Ctrl-C.
     """
     settings = settings_of(context)

@@ -68,10 +68,6 @@ class SqliteStore:
         """The idempotency keys announced during one visit of a state, and not withdrawn since."""
         return self.journal.intents(flow, incarnation)
 
-    async def children(self, flow: str) -> Sequence[FlowRow]:
-        """The child flows of a flow, the oldest first."""
-        return self.journal.children(flow)
-
     async def unfinished_children(self, flow: str) -> Sequence[FlowRow]:
         """The child flows of a flow that have not ended, the oldest first."""
         return self.journal.unfinished_children(flow)

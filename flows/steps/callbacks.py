@@ -71,7 +71,7 @@ async def await_browser(
     invites: bool = True,
     once: bool = True,
     listening: Collection[str] = (),
-    farewell: Callable[[], Awaitable[None]] | None = None,
+    before_close: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Listen, invite the person, and give the flow every callback that can be read; until the state is left.
 
@@ -85,7 +85,7 @@ async def await_browser(
         invites: False to only listen.
         once: Whether a callback that was taken is the only one. Where it is but a hint, others may follow.
         listening: The states in which the same port is listened to.
-        farewell: What is waited for before the listener closes.
+        before_close: What is waited for before the listener closes.
 
     Raises:
         PortBusy: Somebody else has the port. Nobody was invited.
@@ -132,8 +132,8 @@ async def await_browser(
                 while True:
                     await _take(visit, await listener.wait_hit(), read, taken, once=once)
             finally:
-                if farewell is not None:
-                    await farewell()
+                if before_close is not None:
+                    await before_close()
     finally:
         if not follows():
             hand_over.close()

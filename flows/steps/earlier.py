@@ -35,7 +35,7 @@ from ...machines.checkout import (
 from ...machines.parts.earlier import EarlierOrder
 from ...machines.parts.progress import WaitResumed
 from ..outside import Person, Timing
-from .asking import WEATHER
+from .asking import API_FAILURES
 from .order import CANDIDATES, STREAM_EVENTS, fitting
 from .source import Pauses, decode
 
@@ -157,7 +157,7 @@ async def check_earlier_orders(visit: Visit[CheckoutContext], api: CloudApiClien
             await pauses.wait_over("status")
             try:
                 tenants = (await api.me()).tenants
-            except WEATHER as exc:
+            except API_FAILURES as exc:
                 trouble = exc
                 pauses.note("status", exc)
             else:

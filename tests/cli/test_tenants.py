@@ -195,7 +195,7 @@ def test_what_destroys_asks(owner: Owner) -> None:
     cli, tenant = owner
     before = stored(cli)
     for command in ("delete", "rotate-credentials", "rotate-sync-token", "cancel-subscription"):
-        assert "Nobody can be asked here; if you mean it give --yes." in cli("tenants", command, tenant).ended(2).err
+        assert "--yes is required when not running interactively." in cli("tenants", command, tenant).ended(2).err
     assert stored(cli) == before
     assert cli("tenants", "status", tenant).ended(0).out.startswith(f"{tenant}: ready")
 

@@ -147,7 +147,7 @@ def test_unbound_payment(cli: CommandLine, words: tuple[str, ...]) -> None:
     assert "state=" not in back
     assert httpx.get(back, trust_env=False).status_code == 200
     ran = running.wait().ended(0)
-    assert "anybody on this computer could answer" in ran.err[: ran.err.index("Open this to pay:")]
+    assert "any program on this computer could answer" in ran.err[: ran.err.index("Open this to pay:")]
 
 
 def test_options_that_come_too_late(cli: CommandLine) -> None:

@@ -78,11 +78,8 @@ class MemoryStore:
     async def intents(self, flow: str, incarnation: int) -> frozenset[str]:
         return standing_intents(each for each in self._records.get(flow, ()) if each.incarnation == incarnation)
 
-    async def children(self, flow: str) -> Sequence[FlowRow]:
-        return [each for each in self._flows.values() if each.parent == flow]
-
     async def unfinished_children(self, flow: str) -> Sequence[FlowRow]:
-        return [each for each in await self.children(flow) if each.status != "ended"]
+        return [each for each in self._flows.values() if each.parent == flow and each.status != "ended"]
 
     async def newest(self, machine: str, limit: int) -> Sequence[FlowRow]:
         found = [each for each in self._flows.values() if each.machine == machine]
