@@ -100,7 +100,7 @@ class Engine(Looking):
             nursery,
             self._driving.set_going,
         )
-        self._inbox = Inbox(store, owner.name, self._driven, self._endings, nursery)
+        self._inbox = Inbox(store, owner.name, self._driven, self._gates, self._endings, nursery)
         self._beginnings = Beginnings(
             store,
             self._ledger,

@@ -30,7 +30,6 @@ MAX_SEQ: Final = 2**62
 RARE: Final = "INDEXED BY events_rare WHERE kind NOT IN ('event', 'started', 'resumed')"
 """The records of rare kinds, by the index that has no others: SQLite would go through the flow's whole history."""
 
-_NO_TEXT: Final = "decode to UTF-8"
 _BODIES: Final = frozenset({"body", "context", "trouble"})
 
 
@@ -246,7 +245,7 @@ class Reading:
             try:
                 return self._reader.execute(sql, values).fetchall()
             except sqlite3.OperationalError as exc:
-                if _NO_TEXT not in str(exc):
+                if getattr(exc, "sqlite_errorcode", None) is not None:  # Python's own have none: a text is no UTF-8
                     raise
                 return self._read_damaged(sql, values)
         except sqlite3.Error as exc:

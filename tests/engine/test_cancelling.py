@@ -290,6 +290,29 @@ async def test_a_flow_that_is_paused_while_it_is_asked_to_end_ends(
         assert flow.state == "cancelled"
 
 
+async def test_a_flow_that_is_being_written_is_asked_to_end(
+    paths: CloudPaths, clock: VirtualClock, autojump_clock: MockClock
+) -> None:
+    """Another process finds it in the journal before its own engine knows that it is written: it ends."""
+    program = Program(PLAIN, {"working": [await_signal]})
+    async with (
+        open_engine(paths, [program], clock=clock, inline=True) as driver,
+        open_engine(paths, [program], clock=clock, inline=True) as other,
+        trio.open_nursery() as nursery,
+    ):
+        await driver.start(PLAIN, Context())  # so that it looks into the inbox
+        commits = WatchedCommits(driver)
+        commits.answered = trio.Event()
+        nursery.start_soon(driver.start, PLAIN, Context())
+        await until(lambda: len(other.journal.flows()) == 2)
+        new = other.journal.flows()[0].id
+        assert await other.cancel(new, "from afar") is False
+        await trio.sleep(1)
+        commits.answered.set()
+        await trio.sleep(1)
+        assert driver.row(new).state == "cancelled"
+
+
 async def test_a_paused_flow_whose_table_refuses_a_cancel_stays(
     paths: CloudPaths, clock: VirtualClock, autojump_clock: MockClock
 ) -> None:
