@@ -166,7 +166,8 @@ def _disowned(context: LoginContext, _event: AccountDisowned) -> LoginContext:
 
 
 def _expired(context: LoginContext, _event: DeadlinePassed) -> LoginContext:
-    return msgspec.structs.replace(context, problem=f"the browser did not come back within {context.timeout:g} s")
+    # Histories are folded with these words: others would differ from what older flows have stored.
+    return msgspec.structs.replace(context, problem=f"nobody came back from the browser within {context.timeout:g} s")
 
 
 def callback_is_bound(context: LoginContext, _event: TokenAccepted) -> bool:
