@@ -24,7 +24,6 @@ _RESUMES: Final = frozenset(
         "pay_or_cancel",
         "retry_tenant",
         "see_traceback",
-        "answer_or_cancel",
         "answer_question",
         "settle_earlier_order",
         "set_clock",

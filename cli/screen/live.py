@@ -101,7 +101,7 @@ class LivePeople(People):
         standing = list(self.running.values())[-1]
         here = clock(time.monotonic() - standing.since)
         if standing.limit is not None:
-            here += f" of {clock(standing.limit)}"
+            here += f" of {clock(round(standing.limit))}"
         self._spinner.update(
             text=Text.assemble(
                 (f"{standing.machine}: {meaning(standing.machine, standing.state)}", "bold"),

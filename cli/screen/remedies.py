@@ -51,9 +51,6 @@ TEMPLATES: Final[Mapping[str, str]] = {
         "Look at the other side; then `[[flows resume --repeat {flow}]]` does it again. "
         "Or end the flow: [[flows cancel {flow}]]"
     ),
-    "answer_or_cancel": (
-        "Run `[[flows resume {flow}]]` in a terminal and answer, or end the flow: [[flows cancel {flow}]]"
-    ),
     "answer_question": (
         'To answer, run `[[flows resume {flow}]]` in a terminal. It asks: "{question}" '
         "To end the flow instead: [[flows cancel {flow}]]"

@@ -113,7 +113,14 @@ class People:
     # --- on the way -------------------------------------------------------------------------------------------------
 
     def invite(self, purpose: str, url: str, again: bool) -> None:
-        """Show an address to open, before any browser is opened."""
+        """Show an address to open, before any browser is opened; at once, as a question may be about it (`--paste`)."""
+        questions, self._questions = self._questions, 0
+        try:
+            self._invite(purpose, url, again)
+        finally:
+            self._questions = questions
+
+    def _invite(self, purpose: str, url: str, again: bool) -> None:
         self.show("")
         self.show(f"  {invitation(purpose, again)}")
         self.show_address(f"  {url}")
