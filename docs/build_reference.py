@@ -159,7 +159,7 @@ def _row(kind: type[CloudError]) -> list[str]:
     return [
         f"`{kind.__name__}`" + ("" if kind.__base__ is CloudError else f", a kind of `{kind.__mro__[1].__name__}`"),
         what + (f" Carries {', '.join(f'`{name}`' for name in carried)}." if carried else ""),
-        "that of what paused it" if kind is FlowParked else hint_of(None, example),
+        "that of what paused it" if kind is FlowParked else hint_of(None, example, flow="ID"),
         ", ".join(word for word, wanted in (("login", kind.requires_login), ("setup", kind.requires_setup)) if wanted),
         "by its status" if kind is errors.ApiError else "yes" if example.retryable else "",
         "its `code`" if kind is FlowParked else f"`{kind.exit_code}`",

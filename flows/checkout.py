@@ -19,7 +19,7 @@ from ..engine.engine import Engine
 from ..engine.flow import Flow
 from ..engine.machine.parts import Event
 from ..engine.visit import Program, Visit
-from ..errors import ApiError, PortBusy, StillPending
+from ..errors import ApiError, PortBusy
 from ..io.cloud.api import CloudApiClient
 from ..io.cloud.wire import REGIONS, Plan, UserMeResponse
 from ..io.http.texts import word
@@ -44,7 +44,7 @@ from .services import Services
 from .steps.asking import API_FAILURES, Needed, Reports
 from .steps.callbacks import Reply, await_browser, free_port
 from .steps.counting import IN_A_ROW
-from .steps.doubt import choose, settle_doubt, settle_tenant, tenant_failed
+from .steps.doubt import choose, order_of, settle_doubt, settle_tenant, still_pending, tenant_failed
 from .steps.earlier import (
     ask_about_earlier_orders,
     check_earlier_orders,
@@ -193,12 +193,13 @@ class _Checkout:
         )
 
     async def ask_whether_to_repeat(self, visit: CheckoutVisit) -> Event:
-        problem = visit.context.problem
+        context = visit.context
+        unknown = f"{order_of(context)} may or may not have been created ({context.problem})"
         return await ask_whether_to_repeat(
+            visit,
             self.person,
-            f"a checkout may or may not have been created ({problem}); nothing is charged before you pay",
-            f"A checkout may or may not have been created ({problem}). Nothing is charged before you pay. "
-            "Create another one?",
+            f"{unknown}; nothing is charged before you pay",
+            f"{unknown[0].upper()}{unknown[1:]}. Nothing is charged before you pay. Create another one?",
         )
 
     # --- while somebody pays ---------------------------------------------------------------------------------------
@@ -292,7 +293,7 @@ class _Checkout:
             return chosen
         if visit.resumed:
             return WaitResumed()
-        raise StillPending(visit.context.problem)
+        raise still_pending(visit.context, visit.flow)
 
     async def wait_for_retry(self, visit: CheckoutVisit) -> Event:
         """Pause the flow whose tenant failed; look again when it is resumed.
@@ -302,7 +303,7 @@ class _Checkout:
         """
         if visit.resumed:
             return WaitResumed()
-        raise tenant_failed(visit.context.problem, visit.context.failed_tenant)
+        raise tenant_failed(visit.context.problem, visit.context.failed_tenant, visit.flow)
 
 
 async def listed_tenants(api: CloudApiClient, me: UserMeResponse) -> frozenset[str]:

@@ -178,7 +178,7 @@ class _Deployment:
         with trio.move_on_after(visit.context.settle):
             return await self.watch_for_rollout(visit)
         asked = f"{visit.context.image} may or may not have been deployed ({problem}), and the status shows nothing new"
-        return await ask_whether_to_repeat(self.person, asked, f"{asked}. Deploy it again?")
+        return await ask_whether_to_repeat(visit, self.person, asked, f"{asked}. Deploy it again?")
 
     async def watch_for_rollout(self, visit: DeploymentVisit) -> Event:
         context = visit.context

@@ -41,6 +41,8 @@ from .standing import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ...engine.engine import Engine
     from ...engine.flow import Flow
     from ...engine.journal.journal import Journal
@@ -297,10 +299,11 @@ def cancel(
     from ...engine.engine import open_engine
     from ...flows.onboarding import all_programs
     from ...flows.services import Services
+    from ..screen.money import not_undone
     from ..shared.signals import run
     from .ways_on import ended_without_table
 
-    async def main() -> tuple[FlowRow, bool]:
+    async def main() -> tuple[FlowRow, bool, Sequence[FlowRow]]:
         async with (
             Services(settings.paths, open_browser=None, environ=os.environ) as services,
             open_engine(settings.paths, all_programs(services)) as engine,
@@ -309,10 +312,13 @@ def cancel(
                 if not settings.json:
                     say(f"Another process drives it ({driver_of(settings, row)}); it was told to stop.")
                 await _wait_ended(engine, row.id)
-            return engine.row(row.id), engine.history(row.id)[-1].kind == "abandoned"
+            abandoned = engine.history(row.id)[-1].kind == "abandoned"
+            return engine.row(row.id), abandoned, engine.journal.family(engine.row(row.id))
 
-    after, abandoned = run(main)
+    after, abandoned, family = run(main)
     _tell_cancelled(settings, after, already=False)
+    for text in not_undone(settings, family):
+        say(text)
     if abandoned and not settings.json:
         say(clean(ended_without_table(after)))
     if after.status != "ended":

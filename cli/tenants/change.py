@@ -18,7 +18,7 @@ from ..screen.terminal import clean, put_done, say
 from ..shared.api import ask_once
 from ..shared.names import CLI
 from ..shared.settings import Settings, settings_of
-from .choice import TenantArgument, TenantYes, chosen_tenant, confirmed_tenant
+from .choice import FailedTenantArgument, TenantArgument, TenantYes, chosen_tenant, confirmed_tenant, failed_tenant
 
 if TYPE_CHECKING:
     from ...io.local.tenants import StoredTenant
@@ -59,10 +59,10 @@ def restart(context: typer.Context, tenant: TenantArgument = None) -> None:
     put_done(settings, {"tenant": chosen, "status": found.status}, f"{clean(chosen)}: {clean(found.status)}")
 
 
-def retry(context: typer.Context, tenant: TenantArgument = None) -> None:
+def retry(context: typer.Context, tenant: FailedTenantArgument = None) -> None:
     """Provision a tenant again whose provisioning failed. Needs a login."""
     settings = settings_of(context)
-    chosen = chosen_tenant(settings, tenant)
+    chosen = failed_tenant(settings) if tenant is None else chosen_tenant(settings, tenant)
     found = ask_once(settings, lambda api, key: api.retry_provision(chosen, idempotency_key=key))
     put_done(settings, {"tenant": chosen, "status": found.status}, f"{clean(chosen)}: {clean(found.status)}")
     if not settings.json:
@@ -189,7 +189,7 @@ def cancel_subscription(context: typer.Context, tenant: TenantArgument = None, y
 def register(group: typer.Typer) -> None:
     """Add the commands to `tenants`."""
     group.command("restart", epilog=f"Example: {CLI} tenants restart")(restart)
-    group.command("retry", epilog=f"Example: {CLI} tenants retry tenant_4f2a")(retry)
+    group.command("retry", epilog=f"Example: {CLI} tenants retry")(retry)
     group.command("delete", epilog=f"Example: {CLI} tenants delete tenant_4f2a")(delete)
     group.command("rotate-credentials", epilog=f"Example: {CLI} tenants rotate-credentials")(rotate_credentials)
     group.command("rotate-sync-token", epilog=f"Example: {CLI} tenants rotate-sync-token")(rotate_sync_token)

@@ -36,6 +36,7 @@ from ...machines.parts.earlier import EarlierOrder
 from ...machines.parts.progress import WaitResumed
 from ..outside import Person, Timing
 from .asking import API_FAILURES
+from .effects import answer_hint, answer_remedy
 from .order import CANDIDATES, STREAM_EVENTS, fitting
 from .source import Pauses, decode
 
@@ -212,47 +213,62 @@ async def ask_about_earlier_orders(visit: Visit[CheckoutContext], person: Person
     if visit.resumed:
         return WaitResumed()
     if person.confirm is None:
-        raise _doubt(context)
+        raise _doubt(context, visit.flow)
     for tenant in context.candidates:
-        if await person.confirm(
-            f"An earlier order of this plan and region may have bought the tenant {tenant}. "
-            "Use it instead of buying another one?"
-        ):
+        if await person.confirm(_use(tenant)):
             return TenantChosen(tenant)
     unanswered = not context.candidates or any(each.unfinished for each in context.earlier)
-    question = f"{_situation(context).capitalize()}. Place another order?"
-    if unanswered and not await person.confirm(question):
-        raise _doubt(context)
+    if unanswered and not await person.confirm(_place_another(context)):
+        raise _doubt(context, visit.flow)
     nonce = await visit.keep(f"nonce_{visit.incarnation}", new_nonce())
     return OrderConfirmed(tuple(sorted({*context.known_tenants, *context.candidates})), nonce)
+
+
+def _use(tenant: str) -> str:
+    return (
+        f"An earlier order of this plan and region may have bought the tenant {tenant}. "
+        "Use it instead of buying another one?"
+    )
+
+
+def _place_another(context: CheckoutContext) -> str:
+    situation = _situation(context)
+    return f"{situation[0].upper()}{situation[1:]}. Place another order?"
 
 
 def _situation(context: CheckoutContext) -> str:
     open_order = next((each for each in context.earlier if each.unfinished), None)
     if open_order is not None:
-        return f"an earlier order of this plan and region is not finished ({_root(open_order)})"
+        return f"an earlier order of {_wanted(context)} is not finished ({_root(open_order)})"
     reported = next((each for each in context.earlier if each.reported), None)
     if reported is not None:
-        return f"an earlier order of this plan and region may have been paid ({_root(reported)})"
-    return "an earlier order of this plan and region may have been paid"
+        return f"an earlier order of {_wanted(context)} may have been paid ({_root(reported)})"
+    return f"an earlier order of {_wanted(context)} may have been paid"
 
 
-def _doubt(context: CheckoutContext) -> OrderInDoubt:
-    problem = _situation(context)
+def _wanted(context: CheckoutContext) -> str:
+    return f"this plan and region ({context.plan_name or context.plan}, {context.region})"
+
+
+def _doubt(context: CheckoutContext, flow: str) -> OrderInDoubt:
+    problem = f"no other order was placed: {_situation(context)}"
+    question = _use(context.candidates[0]) if context.candidates else _place_another(context)
     if context.candidates:
         problem = f"{problem}; since then {', '.join(context.candidates)} appeared"
     open_order = next((each for each in context.earlier if each.unfinished), None)
     if open_order is not None:
         return OrderInDoubt(
             problem,
-            hint="Resume or cancel that order, then resume this flow; or resume this flow where a person can answer.",
-            remedy=Remedy("settle_earlier_order", {"flow": _root(open_order)}),
+            hint=(
+                "Resume or cancel that order, then resume this flow; or resume this flow where a person can answer. "
+                f"The question: {question}"
+            ),
+            remedy=Remedy(
+                "settle_earlier_order",
+                {"flow": _root(open_order), "this": flow.partition(".")[0], "question": question},
+            ),
         )
-    return OrderInDoubt(
-        problem,
-        hint="Resume the flow where a person can answer, or cancel it.",
-        remedy=Remedy("answer_or_cancel"),
-    )
+    return OrderInDoubt(problem, hint=answer_hint(question), remedy=answer_remedy(flow, question))
 
 
 def _root(order: EarlierOrder) -> str:

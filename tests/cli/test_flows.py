@@ -129,7 +129,7 @@ def test_second_process(cli: CommandLine) -> None:
     assert cli("flows", "list", "--status", "interrupted", "--json").ended(0).lines == []
     cancelled = cli("flows", "cancel", flow[:8], "--reason", "wrong account").ended(0)
     assert "was told to stop" in cancelled.err
-    assert "login cancelled: wrong account" in running.wait().ended(1).err
+    assert "Login cancelled: wrong account" in running.wait().ended(1).err
 
 
 def test_cancel(cli: CommandLine) -> None:

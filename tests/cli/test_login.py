@@ -51,7 +51,8 @@ def test_json(cli: CommandLine) -> None:
 def test_denied(cli: CommandLine) -> None:
     """A refusal in the browser ends with 5 and stores nothing."""
     ran = cli.play(*LOGIN, browser=ScriptedBrowser(consent="deny")).ended(5)
-    assert "Error: login denied" in ran.err
+    assert "Login denied: " in ran.err
+    assert "Error" not in ran.err
     assert "flows history" in ran.err
     assert not (cli.directory / "credentials.json").exists()
     last = cli.play(*LOGIN, "--json", browser=ScriptedBrowser(consent="deny")).ended(5).lines[-1]
@@ -342,9 +343,11 @@ def test_proxy_that_refuses(cli: CommandLine) -> None:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
         threading.Thread(target=server.serve_forever).start()
-        ran = cli(*LOGIN, "--api-url", f"http://127.0.0.1:{server.server_address[1]}").ended(1)
+        ran = cli(*LOGIN, "--api-url", f"http://127.0.0.1:{server.server_address[1]}").ended(8)
         server.shutdown()
     assert "HTML page" in ran.err
+    assert "HTTPS_PROXY" in ran.err
+    assert " flows resume " in ran.err
     assert "--unbound-callback" not in ran.err
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import stat
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from systemprompt_cloud.base.errors import Io
 from systemprompt_cloud.cli.shared.settings import Settings
+from systemprompt_cloud.cli.tenants import choice
 from systemprompt_cloud.cli.tenants.change import one_at_a_time
+from systemprompt_cloud.errors import TenantNotConfigured
+from systemprompt_cloud.io.cloud.wire import TenantInfo
 from systemprompt_cloud.io.local.paths import CloudPaths
 
 from tests.support.command import CommandLine
 
-from .conftest import at_terminal, buy
+from .conftest import Clouds, at_terminal, buy
 
 Owner = tuple[CommandLine, str]
 
@@ -188,6 +192,35 @@ def test_restart(owner: Owner) -> None:
 def test_retry_of_one_that_runs(owner: Owner) -> None:
     """There is nothing to provision again where nothing failed: the API's refusal is told."""
     assert "Error: " in owner[0]("tenants", "retry").ended(1).err
+
+
+def test_retry_finds_the_tenant_that_failed(cli: CommandLine, clouds: Clouds) -> None:
+    """It is not stored here and needs no name; of several they are named; where none has failed that is said."""
+    url = clouds("--fault", "provisioning-failure:after=2,times=2")
+    words = ("--region", "fra", "--no-browser", "--api-url", url)
+    cli.play("up", "--plan", "plan_sandbox_starter", *words, "--login-port", "0", "--checkout-port", "0").ended(8)
+    (failed,) = cli("tenants", "retry", "--json", "--api-url", url).ended(0).lines
+    shown = cli("flows", "show", "--json").ended(0).lines[0]
+    assert failed["tenant"] in shown["trouble"]["message"] + shown["trouble"]["hint"]
+    assert f"flows resume {shown['flow']}" in shown["trouble"]["hint"]
+
+
+def _given(found: object, *_: object) -> object:
+    """In place of a function that would ask: what is found."""
+    return found
+
+
+def test_several_tenants_that_failed_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is guessed at, but the selected one is meant."""
+    tenants = [
+        TenantInfo(id=f"tnt_{each}", name=each, database_url="postgresql://x@db.example/x") for each in ("a", "b")
+    ]
+    monkeypatch.setattr(choice, "ask_api", partial(_given, tenants))
+    settings = Settings(paths=CloudPaths(directory=tmp_path, state_directory=tmp_path, origin="user"))
+    with pytest.raises(TenantNotConfigured, match=r"2 have failed: tnt_a \(a\), tnt_b \(b\)"):
+        choice.failed_tenant(settings)
+    monkeypatch.setattr(choice, "selected_tenant", partial(_given, "tnt_b"))
+    assert choice.failed_tenant(settings) == "tnt_b"
 
 
 def test_what_destroys_asks(owner: Owner) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import trio
 from msgspec.structs import replace
-from systemprompt_cloud.base.remedies import Remedy
 from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.flows.checkout import start_checkout
 from systemprompt_cloud.flows.onboarding import start_onboarding
@@ -82,7 +81,12 @@ async def test_another_command_does_not_order_beside_an_unfinished_order(
             flow = await start_checkout(engine, rehearsal.checkout(plan=PLANS[0].name))
         parked = await wait_parked(flow)
         assert parked.kind == "OrderInDoubt"
-        assert parked.remedy == Remedy("settle_earlier_order", {"flow": first.id})
+        assert parked.remedy is not None
+        assert parked.remedy.step == "settle_earlier_order"
+        assert (parked.remedy.facts["flow"], parked.remedy.facts["this"]) == (first.id, flow.id)
+        assert parked.remedy.facts["question"].endswith(
+            "Place another order?" if tenant is None else "instead of buying another one?"
+        )
         assert (tenant is None) or (tenant.id in parked.user_message)
         assert rehearsal.cloud.ledger.checkouts == 1
 
