@@ -16,6 +16,8 @@ import trio
 from ...base.errors import CloudError
 from ...base.log import get_logger
 from ...base.remedies import Remedy
+from ...base.texts import text_of
+from ...engine.errors import JournalCorrupted
 from ...engine.journal.records import FlowRow
 from ...engine.machine.parts import Event
 from ...engine.visit import Visit
@@ -68,10 +70,23 @@ def stored_tenants(path: Path) -> frozenset[str]:
 
 
 async def contexts(visit: Visit[Any], machine: str) -> list[tuple[FlowRow, Stored]]:
-    """The other flows of a machine for the API of a visit's flow, the newest first, with what they know."""
-    rows = [(row, msgspec.json.decode(row.context)) for row in await visit.other_flows(machine)]
-    ours = [each for each in rows if each[1].get("api_url") == visit.context.api_url]
-    return sorted(ours, key=lambda each: each[0].created, reverse=True)
+    """The other flows of a machine for the API of a visit's flow, the newest first, with what they know.
+
+    Raises:
+        JournalCorrupted: What one of them knows cannot be read; it may be an order that is paid.
+    """
+    rows = [(row, _known(row)) for row in await visit.other_flows(machine)]
+    return [each for each in rows if each[1].get("api_url") == visit.context.api_url]
+
+
+def _known(row: FlowRow) -> Stored:
+    try:
+        return msgspec.json.decode(row.context, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeError) as exc:
+        raise JournalCorrupted(
+            f"what the flow {row.id} knows of its order cannot be read: {text_of(exc)}",
+            hint="`flows check` names every such record; a copy of the journal from before may have it whole.",
+        ) from exc
 
 
 async def journaled_tenants(visit: Visit[Any]) -> frozenset[str]:
@@ -171,6 +186,8 @@ async def check_earlier_orders(visit: Visit[CheckoutContext], api: CloudApiClien
             with trio.move_on_after(timing.poll_seconds):
                 for event in named.values():
                     await event.wait()
+                if not answered:
+                    await trio.sleep_forever()
         nursery.cancel_scope.cancel()
     if trouble is not None and not answered:
         raise trouble
