@@ -97,14 +97,16 @@ class Reading:
         """Flows, the newest first; those started after one of a number (`newest`) when it is given."""
         clauses = ["1"]
         values: list[object] = []
+        unfinished = bool(statuses) and "ended" not in statuses
         if statuses:
             clauses.append(f"status IN ({', '.join('?' * len(statuses))})")
             values += statuses
-            if "ended" not in statuses:
+            if unfinished:
                 # Said twice, because only in this form SQLite sees that its index of the unfinished is enough.
                 clauses.append("status <> 'ended'")
         if machine is not None:
-            clauses.append("machine = ?")
+            # The plus keeps SQLite from its index of machines, which has all that ended.
+            clauses.append("+machine = ?" if unfinished else "machine = ?")
             values.append(machine)
         if roots_only:
             clauses.append("parent IS NULL")

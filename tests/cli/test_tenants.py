@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from systemprompt_cloud.base.errors import Io
 from systemprompt_cloud.cli.shared.settings import Settings
 from systemprompt_cloud.cli.tenants import choice
-from systemprompt_cloud.cli.tenants.change import one_at_a_time
+from systemprompt_cloud.cli.tenants.change import one_at_a_time, with_external_access
 from systemprompt_cloud.errors import TenantNotConfigured
-from systemprompt_cloud.io.cloud.wire import TenantInfo
+from systemprompt_cloud.io.cloud.wire import ExternalDbAccessResponse, TenantInfo
 from systemprompt_cloud.io.local.paths import CloudPaths
+from systemprompt_cloud.io.local.tenants import StoredTenant
 
 from tests.support.command import CommandLine
 
@@ -259,6 +261,52 @@ def test_rotating(owner: Owner, tmp_path: Path) -> None:
         assert after[name] not in said + log.read_text()
     (line,) = cli("tenants", "rotate-sync-token", tenant, "--yes", "--json").ended(0).lines
     assert line == {"tenant": tenant, "rotated": True, "stored": True}
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("rotate-credentials", "--yes"), "internal_database_url"),
+        (("rotate-sync-token", "--yes"), "sync_token"),
+        (("external-db", "on"), "database_url"),
+    ],
+)
+def test_new_credentials_of_a_tenant_that_is_not_stored(cli: CommandLine, words: tuple[str, ...], name: str) -> None:
+    """The API gives them once: the tenant is taken from its list and stored with them."""
+    tenant = buy(cli)
+    before = stored(cli)[0]
+    (cli.directory / "tenants.json").unlink()
+    cli("tenants", *words, tenant).ended(0)
+    (after,) = stored(cli)
+    assert (after["id"], after["name"], after["tenant_type"]) == (tenant, before["name"], "cloud")
+    assert after[name] != before.get(name)
+    assert "***" not in after[name]
+
+
+@pytest.mark.parametrize(
+    "words", [("rotate-credentials", "--yes"), ("rotate-sync-token", "--yes"), ("external-db", "on")]
+)
+def test_nothing_is_rotated_of_a_tenant_that_could_not_be_stored(owner: Owner, words: tuple[str, ...]) -> None:
+    """An id that is stored nowhere and listed nowhere is an error before the API is asked to change anything."""
+    cli, _ = owner
+    before = stored(cli)
+    (line,) = cli("tenants", *words, "tenant_nowhere", "--json").ended(1).lines
+    assert line["error"] == "TenantNotFound"
+    assert line["message"] == "tenant_nowhere is not stored here, and the API does not list it"
+    assert stored(cli) == before
+
+
+@pytest.mark.parametrize(
+    ("hostname", "host"), [("tenant.sandbox.example", "db-sandbox.systemprompt.io"), (None, "db.systemprompt.io")]
+)
+def test_the_outside_address_is_where_the_tenant_is(hostname: str | None, host: str) -> None:
+    """Its host name says so where the database's own does not, as after provisioning."""
+    tenant = StoredTenant(id="t", name="T", hostname=hostname)
+    url = "postgres://u:p@db.internal:5432/d?sslmode=disable"
+    found = ExternalDbAccessResponse(tenant_id="t", external_db_access=True, database_url=url)
+    assert with_external_access(tenant, found).database_url == f"postgres://u:p@{host}:5432/d?sslmode=require"
+    closed = with_external_access(tenant, structs.replace(found, external_db_access=False))
+    assert (closed.external_db_access, closed.database_url) == (False, None)
 
 
 def test_one_rotation_at_a_time(tmp_path: Path) -> None:
