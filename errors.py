@@ -59,7 +59,7 @@ def code_of(error: CloudError) -> str:
 
 
 class NotAuthenticated(CloudError, code=EXIT_LOGIN_NEEDED, login=True, hint="Log in.", remedy="log_in"):
-    """Nobody is logged in, or the API refused the token (HTTP 401; RFC 6750 section 3.1)."""
+    """Not logged in, or the API refused the token (HTTP 401; RFC 6750 section 3.1)."""
 
 
 class TokenExpired(NotAuthenticated, hint="Log in again.", remedy="log_in_again"):
@@ -114,7 +114,7 @@ class AccountNotConfirmed(
     hint="Resume the flow where a person can confirm the account.",
     remedy="confirm_account",
 ):
-    """An unbound login found an account and nobody is there to confirm that it is theirs."""
+    """An unbound login found an account, and no person could confirm that it is theirs."""
 
 
 # --- what is configured --------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ class TenantNotFound(CloudError, hint=HINT_OF_CODE["tenant_not_found"], remedy="
 
 
 class UntrustedApi(CloudError, code=EXIT_USAGE, hint="If you trust the API, name its URL yourself.", remedy="name_api"):
-    """A file that came with a project names an API nobody has confirmed; no token is sent there."""
+    """A file that came with a project names an API that was not confirmed; no token is sent there."""
 
 
 class InvalidFault(
@@ -299,7 +299,7 @@ class OrderInDoubt(
     code=EXIT_PENDING,
     hint="Resume the flow to check again and to pay on the same page, or cancel it to give the order up.",
 ):
-    """Nobody reported the payment of an order, and the API knows of none; a person decides before another is placed."""
+    """No payment of an order was reported, and the API knows of none; a person decides before another is placed."""
 
 
 class StillPending(CloudError, code=EXIT_PENDING, hint="Resume the flow to wait longer.", remedy="wait_longer"):

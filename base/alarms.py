@@ -1,6 +1,6 @@
 """Waiting on a clock that cannot be set: however many wait, one of them watches it, and the others sleep.
 
-Such a clock runs on while the machine is suspended, and no system timer wakes a task by it: somebody has to look, at
+Such a clock runs on while the machine is suspended, and no system timer wakes a task by it: a task has to look, at
 least every `SLICE` seconds. Ten thousand deadlines that each looked for themselves would take a noticeable part of a
 core. So the moments waited for are in one heap, and one of the waiting tasks looks for all of them. When that one is
 done, or is cancelled, the next one takes over; there is no task besides those that wait.

@@ -92,7 +92,7 @@ class Io(CloudError, hint="Check the path, its owner and the free space, then ru
 
 
 class UnsafeFile(Io, hint="Remove it, or use a directory of your own.", remedy="own_directory"):
-    """A private file is a symbolic link, or belongs to somebody else; it is neither read nor written."""
+    """A private file is a symbolic link, or belongs to another user; it is neither read nor written."""
 
 
 class DirectoryInUse(UnsafeFile, code=EXIT_USAGE, hint="Use a directory of its own.", remedy="new_directory"):

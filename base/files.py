@@ -187,19 +187,24 @@ def open_temp(path: Path) -> tuple[Path, int]:
 def sweep_temps(path: Path) -> None:
     """Remove temporary files of this target whose writer is dead: they may hold secrets."""
     ours = f".{path.name}."
-    with suppress(OSError):  # housekeeping; the work it follows is done
-        for entry in os.listdir(path.parent):  # noqa: PTH208 - names are all it takes
-            if not (entry.startswith(ours) and _TEMP.fullmatch(entry, len(ours))):
-                continue
-            temp = path.with_name(entry)
-            fd = os.open(temp, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                temp.unlink(missing_ok=True)
-            except BlockingIOError:
-                pass  # its writer lives
-            finally:
-                os.close(fd)
+    # Housekeeping, and the work it follows is done: errors are left out, each for itself.
+    entries: list[str] = []
+    with suppress(OSError):
+        entries = os.listdir(path.parent)  # noqa: PTH208 - names are all it takes
+    for entry in entries:
+        if entry.startswith(ours) and _TEMP.fullmatch(entry, len(ours)):
+            with suppress(OSError):  # its writer lives, or another sweeper was faster
+                _sweep(path.with_name(entry))
+
+
+def _sweep(temp: Path) -> None:
+    # O_NONBLOCK: a FIFO of that name must not hang us.
+    fd = os.open(temp, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        temp.unlink(missing_ok=True)
+    finally:
+        os.close(fd)
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -104,7 +104,7 @@ SUBJECTS: Final = (
                 "opened",
                 50_000,
                 "`open_engine` and its end; the journal was closed.",
-                "crowd",
+                "flows",
             ),
             Line(
                 "flows that have ended, after a crash",
@@ -113,14 +113,14 @@ SUBJECTS: Final = (
                 "opened_after_crash",
                 50_000,
                 "the same; the last process was killed, so the journal is checked first.",
-                "crowd",
+                "flows",
             ),
         ),
     ),
     Subject(
         "checking and pruning",
         (
-            Line("flows checked", "ms", STORED, "checked", 1_000, "what `flows check` does.", "crowd"),
+            Line("flows checked", "ms", STORED, "checked", 1_000, "what `flows check` does.", "flows"),
             Line(
                 "flows checked, memory",
                 "KB",
@@ -128,7 +128,7 @@ SUBJECTS: Final = (
                 "checked_memory",
                 1_000,
                 "the most that is held at once during the same.",
-                "crowd",
+                "flows",
             ),
             Line("flows pruned", "ms", STORED, "pruned", 500, "all have ended long ago."),
             Line(

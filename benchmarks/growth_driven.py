@@ -16,8 +16,8 @@ from systemprompt_cloud.engine.ids import child_flow_id, new_flow_id
 from systemprompt_cloud.engine.inbox import INBOX_SECONDS
 from systemprompt_cloud.testing.clock import NEW_YEAR, VirtualClock
 
+from .crowd import crowd
 from .driven_ours import STAYING, STAYING_PROGRAM, Closed, Counted, Noted, paths_at, start_all
-from .growth_stored import crowd
 from .results import Cost
 from .spent import began, spent
 
@@ -209,7 +209,7 @@ async def _resume_all(engine: Engine, flows: list[str]) -> None:
 def looked(directory: Path, size: int) -> Cost:
     """An engine that looks into an inbox where so many signals wait for flows that are paused."""
     paths = paths_at(directory)
-    crowd(str(directory), size, status="parked")
+    crowd(paths.journal, size, status="parked")
     with closing(sqlite3.connect(paths.journal)) as connection, connection:
         connection.execute("INSERT INTO inbox (flow, at, name, body) SELECT id, updated, 'Noted', '{}' FROM flows")
 

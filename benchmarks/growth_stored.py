@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import subprocess
 import sys
 import tracemalloc
 from collections.abc import Iterable
-from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -28,6 +26,7 @@ from systemprompt_cloud.io.cloud.wire import TenantInfo
 from systemprompt_cloud.io.local.tenants import StoredTenant, TenantStore
 from systemprompt_cloud.io.local.tenants_waiting import waiting_to_be_stored
 
+from .crowd import FIRST, crowd
 from .driven_ours import STAYING, STAYING_PROGRAM, Counted, paths_at
 from .results import Cost, Filled
 from .spent import began, spent
@@ -37,46 +36,28 @@ LINES: Final = 1_000
 TIMES: Final = 200
 PRUNED: Final = 100
 SYNCS: Final = 20
-FLOW: Final = "00aaa0000000000"
+FLOW: Final = f"{FIRST}{0:010d}"
 """The first flow that `crowd` writes."""
-
-_FLOWS: Final = """
-WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < :many - 1)
-INSERT INTO flows
-SELECT printf('00aaa%010d', i), 'm', 1, 'f', NULL, NULL, 'a', 1, :records, :status,
-    iif(:status = 'ended', 'success', NULL), NULL, '{}', NULL, '2020-01-01T00:00:00.000000Z',
-    '2020-01-01T00:00:00.000000Z', NULL
-FROM n
-"""
-_RECORDS: Final = """
-WITH RECURSIVE k (seq) AS (SELECT 1 UNION ALL SELECT seq + 1 FROM k WHERE seq < :records)
-INSERT INTO events
-SELECT flows.id, k.seq, flows.updated, iif(k.seq = 1, 'started', 'event'), 'Happened', '{}', 'a', 'a', 1, NULL
-FROM flows JOIN k
-"""
 
 
 # --- filling ----------------------------------------------------------------------------------------------------------
 
 
-def crowd(home: str, size: int, status: str = "ended", records: int = 2) -> Filled:
-    """A journal with so many flows, written by SQLite itself."""
-    path = paths_at(home).journal
-    Journal(path).close()
-    with closing(sqlite3.connect(path)) as connection, connection:
-        for statement in (_FLOWS, _RECORDS):
-            connection.execute(statement, {"many": size, "status": status, "records": records})
+def flows(home: str, size: int) -> Filled:
+    """A journal with so many flows that have ended."""
+    crowd(paths_at(home).journal, size)
     return Filled(home)
 
 
 def long_history(home: str, size: int) -> Filled:
     """A journal with one flow of so many records."""
-    return crowd(home, 1, "parked", size)
+    crowd(paths_at(home).journal, 1, status="parked", records=size)
+    return Filled(home)
 
 
 def vaults(home: str, size: int) -> Filled:
     """A journal with so many flows that have not ended, each with secrets in the vault."""
-    crowd(home, size, "parked")
+    crowd(paths_at(home).journal, size, status="parked")
     directory = paths_at(home).vault_directory
     directory.mkdir(mode=0o700)
     with Journal(paths_at(home).journal) as journal:
@@ -175,15 +156,14 @@ def asked(home: str, size: int) -> Cost:
 
 def pruned(directory: Path, size: int) -> Cost:
     """Prune so many flows."""
-    crowd(str(directory), size)
+    crowd(paths_at(str(directory)).journal, size)
     return _prune(str(directory), size)
 
 
 def pruned_beside(home: str, size: int) -> Cost:
     """Prune a hundred flows beside so many that have secrets."""
     del size
-    with closing(sqlite3.connect(paths_at(home).journal)) as connection, connection:
-        connection.execute(_FLOWS.replace("00aaa", "00bbb"), {"many": PRUNED, "status": "ended", "records": 0})
+    crowd(paths_at(home).journal, PRUNED, records=0, first="00bbb")
     return _prune(home, PRUNED)
 
 

@@ -2,7 +2,7 @@
 
 A path reads from the top down. The left column is the time since the flow started; a dot is a state, with its meaning;
 the arrow below it carries the event that led on. Between them stands what happened without leaving the state: progress
-(folded when it repeats), effects announced to the journal, parking and resuming. Everything is taken from the table and
+(folded when it repeats), effects announced to the journal, pausing and resuming. Everything is taken from the table and
 the history, so the same history always gives the same picture.
 
 Nothing here knows what a secret is: the history holds none. A caller who redacts once more does so with the messages,
@@ -193,7 +193,7 @@ class _Drawing:
 
     def _state(self, machine: Machine[Any] | None, visit: Stay, depth: int, *, last: Change) -> None:
         if machine is None:
-            # Which states are ends, only the table knows; a flow that is parked has not come to one.
+            # Which states are ends, only the table knows; a flow that is paused has not come to one.
             state, here = State(visit.state, ""), last.kind == "parked"
         else:
             state = machine.states.get(visit.state) or State(visit.state, "not in this version of the machine")
@@ -205,7 +205,7 @@ class _Drawing:
             spans.append(Span(f"  {state.meaning}"))
         if here:
             until = f", until {_text_moment(last.deadline)}" if last.deadline else ""
-            stands = "parked" if last.kind == "parked" else "queued" if last.event == "queued" else "stands"
+            stands = "paused" if last.kind == "parked" else "queued" if last.event == "queued" else "stands"
             spans.append(Span(f"  ({stands} here{until})", "warn"))
         if state.verdict:
             spans.append(Span(f"  ({state.verdict})", "dim"))
@@ -221,7 +221,7 @@ class _Drawing:
             self._line(None, depth, rail, Span(f"{glyphs.intent} announced {effects}", "dim"))
         elif kind == "parked":
             said = f": {last.message}" if last.message else ""
-            self._line(last, depth, rail, Span(f"{glyphs.parked} parked, {last.event}{said}", "warn"))
+            self._line(last, depth, rail, Span(f"{glyphs.parked} paused, {last.event}{said}", "warn"))
         elif kind == "resumed":
             self._line(last, depth, rail, Span(f"{glyphs.resumed} {count}resumed", "warn"))
         elif kind == "refused":

@@ -81,7 +81,7 @@ decide by), `requires_login`, `requires_setup`, `retryable` (the same call
 may succeed a moment later by itself), `exit_code`, and `request_id`, which also ends the message, when it is about a
 request the API's operators can find; `kind` is its name, for `--json` and the journal. The tables show the hint of each
 kind as the command line prints it; a single error may have a better one. Words in capitals are what the error names.
-The exit code is what the command line ends with, unless the error stops a flow: that parks the flow (`FlowParked`), and
+The exit code is what the command line ends with, unless the error stops a flow: that pauses it (`FlowParked`), and
 the command ends with 8, or with 4 where a login is needed, whatever the kind. The kind `UsageError` in a line of
 `--json` (exit code 2) is no `CloudError`: the command line was mistyped.
 
@@ -159,7 +159,7 @@ def _row(kind: type[CloudError]) -> list[str]:
     return [
         f"`{kind.__name__}`" + ("" if kind.__base__ is CloudError else f", a kind of `{kind.__mro__[1].__name__}`"),
         what + (f" Carries {', '.join(f'`{name}`' for name in carried)}." if carried else ""),
-        "that of what paused it" if kind is FlowParked else hint_of(None, example),
+        "that of what paused it" if kind is FlowParked else hint_of(None, example, flow="ID"),
         ", ".join(word for word, wanted in (("login", kind.requires_login), ("setup", kind.requires_setup)) if wanted),
         "by its status" if kind is errors.ApiError else "yes" if example.retryable else "",
         "its `code`" if kind is FlowParked else f"`{kind.exit_code}`",

@@ -46,11 +46,11 @@ if TYPE_CHECKING:
     from .history import Change as Change
     from .history import Outcome as Outcome
     from .journal.housekeeping import Pruned as Pruned
+    from .journal.records import UNFINISHED as UNFINISHED
     from .journal.records import FlowRow as FlowRow
     from .journal.records import Record as Record
     from .keeping import Resumed as Resumed
     from .limits import Limit as Limit
-    from .looking import UNFINISHED as UNFINISHED
     from .machine.machine import Machine as Machine
     from .machine.migrations import Migration as Migration
     from .machine.parts import ANY as ANY
@@ -91,8 +91,7 @@ _ROOMS = {
     ".history": "Change Outcome",
     ".limits": "Limit",
     ".journal.housekeeping": "Pruned",
-    ".journal.records": "FlowRow Record",
-    ".looking": "UNFINISHED",
+    ".journal.records": "UNFINISHED FlowRow Record",
     ".machine.machine": "Machine",
     ".machine.migrations": "Migration",
     ".machine.parts": "ANY STAY CancelRequested Context DeadlinePassed Event ResumePolicy Row State Step Verdict on",

@@ -95,7 +95,7 @@ class Engine(Keeping):
         turns = Turns(driven, clock)
         driving = self._driving = Driving(store, removal, driven, gates, turns, nursery)
         self._endings = Endings(store, ledger, claims, driven, secrets, removal, gates, nursery, driving.set_going)
-        self._inbox = Inbox(store, owner.name, driven, self._endings, nursery)
+        self._inbox = Inbox(store, owner.name, driven, gates, self._endings, nursery)
         self._beginnings = Beginnings(
             store, ledger, claims, secrets, removal, gates, turns, driving, enliven=self._enliven, resume=self._resume
         )

@@ -152,7 +152,8 @@ class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
             return decoded(_TROUBLE, text)
         except msgspec.DecodeError as exc:
             damaged = JournalCorrupted(f"why the flow is paused cannot be read: {redact(str(exc))}")
-            return cls(damaged.kind, damaged.user_message, "Resume the flow or cancel it.", FlowParked.exit_code)
+            hint, remedy = "Resume the flow or cancel it.", Remedy("resume_or_cancel")
+            return cls(damaged.kind, damaged.user_message, hint, FlowParked.exit_code, remedy=remedy)
 
     @classmethod
     def of(cls, exc: BaseException, withdrawn: frozenset[str] = frozenset(), activity: str = "") -> Trouble:

@@ -16,6 +16,7 @@ from ..base.log import get_logger
 from .driven import Driven
 from .endings import Endings
 from .errors import EventNotAccepted, NotStorable, TableFailed
+from .gates import Gates
 from .journal.records import CANCEL, Signal
 from .live import LiveFlow
 from .machine.parts import CancelRequested
@@ -35,14 +36,18 @@ class Inbox:
         store: Where it is.
         owner: This engine, as the journal names it.
         driven: The flows that are driven here.
+        gates: Each flow's gate.
         endings: How a flow that was asked to end is ended.
         nursery: Where signals are taken.
     """
 
-    def __init__(self, store: Ownership, owner: str, driven: Driven, endings: Endings, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, store: Ownership, owner: str, driven: Driven, gates: Gates, endings: Endings, nursery: trio.Nursery
+    ) -> None:
         self._store = store
         self._owner = owner
         self._driven = driven
+        self._gates = gates
         self._endings = endings
         self._nursery = nursery
         self._seen = 0
@@ -112,7 +117,7 @@ class Inbox:
         waiting = self._waiting[flow]
         try:
             while waiting:
-                live = self._driven.driven(flow)
+                live = self._driven.driven(flow) or await self._just_written(flow)
                 if live is None:  # whoever resumes it takes them
                     return
                 await live.decided.wait()
@@ -125,6 +130,11 @@ class Inbox:
                     waiting.popleft()
         finally:
             del self._waiting[flow]
+
+    async def _just_written(self, flow: str) -> LiveFlow | None:
+        """The flow, if it was written as ours a moment ago and is about to be driven."""
+        async with self._gates.flow(flow):
+            return self._driven.driven(flow)
 
     async def _take(self, live: LiveFlow, signal: Signal) -> bool:
         """Take one signal; False when the flow is not driven here any more."""

@@ -20,11 +20,11 @@ from .export import Export, document_of
 from .feed import Feed
 from .flow import Flow, FlowId
 from .journal.housekeeping import Pruned, prune
-from .journal.records import FlowRow, Status
+from .journal.records import UNFINISHED, FlowRow, Status
 from .journal.store import SqliteStore
 from .journal.vault import VaultFiles
 from .loading import Loading
-from .looking import UNFINISHED, Looking
+from .looking import Looking
 from .machine.machine import Machine
 from .observers import Observers
 from .steps import Why

@@ -286,7 +286,8 @@ class LiveFlow(FlowSteps):
             UnexpectedFailure: The visit is over, or its state declares no effect.
             JournalError: It could not be written; nothing changed.
         """
-        async with self.lock:
+        await self.acquire_decided()
+        try:
             state = self.machine.states[self.row.state]
             self._refuse_over(incarnation, effect)
             if state.effect is None:
@@ -302,6 +303,8 @@ class LiveFlow(FlowSteps):
                 await self.record("intent", key, NO_BODY)
                 self.intents |= {key}
             return Intent(key, uncertain=False)
+        finally:
+            self.lock.release()
 
     def attempts(self, activity: str) -> Attempts:
         """What the current visit has behind it of a retried activity."""
@@ -383,7 +386,9 @@ class LiveFlow(FlowSteps):
         return await self._disk.run(function, *args, **kwargs)
 
     async def run_child(self, visit: int, program: Program[Any], context: Context, key: str | None) -> Outcome:
-        """Run or resume a child flow of one visit."""
+        """Run or resume a child flow of one visit; not while the flow is being cancelled with its children."""
+        await self.acquire_decided()
+        self.lock.release()
         self._refuse_over(visit, program.machine.name)
         return await self._run_child(self, self.stay, program, context, key)
 

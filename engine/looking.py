@@ -28,8 +28,6 @@ from .versions import Begun
 
 STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 """What a flow's status can be."""
-UNFINISHED: Final[tuple[Status, ...]] = tuple(each for each in STATUSES if each != "ended")
-"""Every status but that of a flow that has ended."""
 PAGE: Final = 100
 """Flows in a page, when nothing is said about it."""
 

@@ -3,7 +3,8 @@
 `Store` holds records: every runner has one. `Ownership` is what a store adds whose flows are claimed by the processes
 that drive them; a runner with its own way of assigning work needs none. `Vault` holds secrets.
 
-The SQLite store is in `journal/store.py`. A new store has to pass `tests/engine/test_store_conformance.py`.
+The SQLite store is in `journal/store.py`. A new store has to pass `tests/engine/test_store_conformance.py`, one whose
+flows are claimed also `test_store_ownership.py`, and a new vault `test_vault_conformance.py`.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Store(Protocol):
         ...
 
     async def unfinished_children(self, flow: str) -> Sequence[FlowRow]:
-        """Those of them that have not ended; this must not cost more with each that has."""
+        """Those of them that have not ended, the oldest first; this must not cost more with each that has ended."""
         ...
 
     async def newest(self, machine: str, limit: int) -> Sequence[FlowRow]:

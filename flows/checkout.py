@@ -19,7 +19,7 @@ from ..engine.engine import Engine
 from ..engine.flow import Flow
 from ..engine.machine.parts import Event
 from ..engine.visit import Program, Visit
-from ..errors import ApiError, PortBusy, StillPending
+from ..errors import ApiError, PortBusy
 from ..io.cloud.api import CloudApiClient
 from ..io.cloud.wire import REGIONS, Plan, UserMeResponse
 from ..io.http.texts import word
@@ -41,10 +41,10 @@ from ..machines.parts.progress import WaitResumed
 from ..machines.parts.vocabulary import OutcomeUnknown
 from .outside import Api, Browser, Person, Timing
 from .services import Services
-from .steps.asking import WEATHER, Needed, Reports
+from .steps.asking import API_FAILURES, Needed, Reports
 from .steps.callbacks import Reply, await_browser, free_port
 from .steps.counting import IN_A_ROW
-from .steps.doubt import choose, settle_doubt, settle_tenant, tenant_failed
+from .steps.doubt import choose, order_of, settle_doubt, settle_tenant, still_pending, tenant_failed
 from .steps.earlier import (
     ask_about_earlier_orders,
     check_earlier_orders,
@@ -74,7 +74,7 @@ WATCHED = "waiting page asked"
 LAST_LOOK_SECONDS = 1.5
 """How long a browser that shows the waiting page gets to ask one last time."""
 
-BROWSER_HEAD_START = 3.0
+BROWSER_FIRST_SECONDS = 3.0
 """Seconds a browser gets to come back before the event stream's report of the payment is acted on: the listener closes
 when the state is left, and a person should see a page, not a refused connection."""
 
@@ -193,12 +193,13 @@ class _Checkout:
         )
 
     async def ask_whether_to_repeat(self, visit: CheckoutVisit) -> Event:
-        problem = visit.context.problem
+        context = visit.context
+        unknown = f"{order_of(context)} may or may not have been created ({context.problem})"
         return await ask_whether_to_repeat(
+            visit,
             self.person,
-            f"a checkout may or may not have been created ({problem}); nothing is charged before you pay",
-            f"A checkout may or may not have been created ({problem}). Nothing is charged before you pay. "
-            "Create another one?",
+            f"{unknown}; nothing is charged before you pay",
+            f"{unknown[0].upper()}{unknown[1:]}. Nothing is charged before you pay. Create another one?",
         )
 
     # --- while somebody pays ---------------------------------------------------------------------------------------
@@ -234,7 +235,7 @@ class _Checkout:
             nursery.start_soon(Listening(order, Reports(visit)).run)
             if not visit.context.paid:
                 await order.payment_reported.wait()
-            await trio.sleep(BROWSER_HEAD_START)
+            await trio.sleep(BROWSER_FIRST_SECONDS)
             nursery.cancel_scope.cancel()
         return HeadStartOver()
 
@@ -252,20 +253,20 @@ class _Checkout:
 
     async def listen_for_browser(self, visit: CheckoutVisit) -> None:
         """Take what a browser brings that comes back late or again, and serve the waiting page."""
-        told = trio.Event()
+        end_seen = trio.Event()
 
         def look() -> StatusView:
             visit.scratch[WATCHED] = True
             view = status_view(visit.context)
             if view.status in PAGE_ENDS:
-                told.set()
+                end_seen.set()
             return view
 
         async def show_the_end() -> None:
             if visit.left and status_view(visit.context).status in PAGE_ENDS and visit.scratch.get(WATCHED):
                 # The page asks once a second; it should see the end, too, before the listener closes.
                 with trio.move_on_after(LAST_LOOK_SECONDS, shield=True):
-                    await told.wait()
+                    await end_seen.wait()
 
         try:
             await await_browser(
@@ -277,7 +278,7 @@ class _Checkout:
                 invites=False,
                 once=False,
                 listening=LISTENING,
-                farewell=show_the_end,
+                before_close=show_the_end,
             )
         except PortBusy:
             await trio.sleep_forever()  # only for the browser; the flow does not need it
@@ -292,7 +293,7 @@ class _Checkout:
             return chosen
         if visit.resumed:
             return WaitResumed()
-        raise StillPending(visit.context.problem)
+        raise still_pending(visit.context, visit.flow)
 
     async def wait_for_retry(self, visit: CheckoutVisit) -> Event:
         """Pause the flow whose tenant failed; look again when it is resumed.
@@ -302,7 +303,7 @@ class _Checkout:
         """
         if visit.resumed:
             return WaitResumed()
-        raise tenant_failed(visit.context.problem, visit.context.failed_tenant)
+        raise tenant_failed(visit.context.problem, visit.context.failed_tenant, visit.flow)
 
 
 async def listed_tenants(api: CloudApiClient, me: UserMeResponse) -> frozenset[str]:
@@ -310,7 +311,7 @@ async def listed_tenants(api: CloudApiClient, me: UserMeResponse) -> frozenset[s
     listed = {tenant.id for tenant in me.tenants}
     try:
         listed |= {tenant.id for tenant in await api.tenants()}
-    except WEATHER as exc:
+    except API_FAILURES as exc:
         if isinstance(exc, ApiError):
             logger.info("the list of tenants could not be read: %s", exc)
         else:

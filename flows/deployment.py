@@ -16,7 +16,7 @@ import trio
 from ..base.errors import CloudError
 from ..engine.engine import Engine
 from ..engine.flow import Flow
-from ..engine.looking import UNFINISHED
+from ..engine.journal.records import UNFINISHED
 from ..engine.machine.parts import Event
 from ..engine.visit import Program, Visit
 from ..errors import ApiError, DeploymentUnfinished, code_of
@@ -41,7 +41,7 @@ from ..machines.parts.vocabulary import OutcomeUnknown, StillWorking
 from .outside import Api, Person, Timing
 from .provisioning import address
 from .services import Services
-from .steps.asking import WEATHER, Asking, Needed, ask_firmly, refusal, stand_by, words_of
+from .steps.asking import API_FAILURES, Asking, Needed, ask_firmly, refusal, stand_by, words_of
 from .steps.counting import IN_A_ROW, InARow
 from .steps.effects import ask_for, ask_whether_to_repeat
 
@@ -179,7 +179,7 @@ class _Deployment:
         with trio.move_on_after(visit.context.settle):
             return await self.watch_for_rollout(visit)
         asked = f"{visit.context.image} may or may not have been deployed ({problem}), and the status shows nothing new"
-        return await ask_whether_to_repeat(self.person, asked, f"{asked}. Deploy it again?")
+        return await ask_whether_to_repeat(visit, self.person, asked, f"{asked}. Deploy it again?")
 
     async def watch_for_rollout(self, visit: DeploymentVisit) -> Event:
         context = visit.context
@@ -200,7 +200,7 @@ class _Deployment:
         while True:
             try:
                 event = status_meaning(await api.tenant_status(visit.context.tenant_id))
-            except WEATHER as exc:
+            except API_FAILURES as exc:
                 return StillWorking(exc.user_message)
             if not isinstance(event, Deployed):
                 return StillWorking(words_of(event))

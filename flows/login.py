@@ -128,10 +128,10 @@ class _Login:
         try:
             url = await api.authorize_url(context.provider, callback_uri(port, nonce if context.bound else None))
         except ApiError as exc:
-            if exc.status is None or exc.retryable:
+            # Only the API itself, in its own form, refuses; a proxy's or a portal's page means something else.
+            if exc.status is None or exc.code is None or exc.retryable:
                 raise
-            # Only the API itself, in its own form, can mean our redirect URI; a proxy's page means something else.
-            ours = context.bound and exc.status in _MALFORMED and exc.code is not None
+            ours = context.bound and exc.status in _MALFORMED
             return AuthorizationRefused(exc.user_message, "redirect_uri_refused" if ours else code_of(exc))
         check_openable(url)
         return AuthorizationOffered(port, await visit.keep("nonce", nonce), await visit.keep("url", url))
@@ -168,9 +168,9 @@ class _Login:
     async def confirm_account(self, visit: LoginVisit) -> Event:
         context = visit.context
         if self.person.confirm is None:
-            raise AccountNotConfirmed(f"the login found the account {context.user_email}; nobody confirmed it")
+            raise AccountNotConfirmed(f"the login found the account {context.user_email}; it was not confirmed")
         yes = await self.person.confirm(
-            f"This login is not bound to your browser: anybody could have sent it. Is {context.user_email} you?"
+            f"This login is not bound to your browser: anyone could have sent it. Is {context.user_email} you?"
         )
         return AccountConfirmed() if yes else AccountDisowned()
 

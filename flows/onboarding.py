@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
-from ..base.remedies import Remedy
 from ..engine.engine import Engine
 from ..engine.flow import Flow
 from ..engine.machine.parts import Context, Event
@@ -40,6 +39,7 @@ from .outside import Api, Person
 from .provisioning import provisioning_program
 from .services import Services
 from .steps.doubt import order_in_doubt, tenant_failed
+from .steps.effects import answer_hint, answer_remedy
 from .steps.paid import paid_tenants
 
 OnboardingVisit = Visit[OnboardingContext]
@@ -160,7 +160,9 @@ class _Onboarding:
         """
         if visit.resumed:
             return WaitResumed()
-        raise order_in_doubt(visit.context.problem, visit.flow)
+        context = visit.context
+        order = f"the order ({context.plan}, {context.region})"
+        raise order_in_doubt(f"it is not known whether {order} is paid: {context.problem}", visit.flow)
 
     async def continue_with_tenant(self, visit: OnboardingVisit) -> Event:
         """Pause the flow whose tenant is not ready; provision it again when it is resumed.
@@ -171,11 +173,11 @@ class _Onboarding:
         context = visit.context
         gone = context.problem_code.rpartition(".")[2] in _GONE
         if not visit.resumed:
-            raise _tenant_gone(context) if gone else tenant_failed(context.problem, context.tenant_id)
-        if gone and self.person.confirm is not None:
-            question = f"The API no longer has the paid tenant {context.tenant_id}. Buy another one?"
-            if await self.person.confirm(question):
-                return TenantGivenUp()
+            if gone:
+                raise _tenant_gone(context, visit.flow)
+            raise tenant_failed(context.problem, context.tenant_id, visit.flow)
+        if gone and self.person.confirm is not None and await self.person.confirm(_buy_another(context)):
+            return TenantGivenUp()
         return WaitResumed()
 
     async def provision(self, visit: OnboardingVisit) -> Event:
@@ -214,11 +216,16 @@ _GONE: Final = frozenset({"tenant_not_found", "not_found", "gone"})
 """The API's codes for a tenant that is not there."""
 
 
-def _tenant_gone(context: OnboardingContext) -> StillPending:
+def _buy_another(context: OnboardingContext) -> str:
+    return f"The API no longer has the paid tenant {context.tenant_id}. Buy another one?"
+
+
+def _tenant_gone(context: OnboardingContext, flow: str) -> StillPending:
+    question = _buy_another(context)
     return StillPending(
         f"{context.problem}: the API does not have the tenant {context.tenant_id}, which is paid for",
-        hint="Resume the flow where a person can decide whether another one is bought, or cancel it.",
-        remedy=Remedy("answer_or_cancel"),
+        hint=answer_hint(question),
+        remedy=answer_remedy(flow, question),
     )
 
 

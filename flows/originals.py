@@ -180,7 +180,7 @@ async def run_checkout_callback_flow(
     port, nonce = _listening_place(redirect_uri)
     check_openable(checkout.checkout_url)
     if nonce is None:
-        logger.warning("the checkout's redirect URI has no nonce; anybody on this computer could answer it")
+        logger.warning("the checkout's redirect URI has no nonce; any program on this computer could answer it")
     context = CheckoutContext(
         api_url=client.api_url, plan="", region="", port=port, timeout=timeout, bound=nonce is not None
     )

@@ -52,7 +52,7 @@ from ..machines.provisioning import (
 )
 from .outside import Api, Timing
 from .services import Services
-from .steps.asking import WEATHER, Needed, stand_by, words_of
+from .steps.asking import API_FAILURES, Needed, stand_by, words_of
 from .steps.counting import IN_A_ROW
 from .steps.following import follow
 from .steps.source import Agreed, Source, decode, id_of
@@ -175,7 +175,7 @@ class _Provisioning:
     async def ask_once_more(self, visit: ProvisioningVisit) -> Event:
         try:
             event = await (await self._source(visit)).ask()
-        except WEATHER as exc:
+        except API_FAILURES as exc:
             return StillWorking(exc.user_message)
         if isinstance(event, TenantBecameReady):
             return untold(visit.context, event)
@@ -205,7 +205,7 @@ class _Provisioning:
                     reason = "the status names no address for them"
                 except UnsafeUrl as exc:
                     return SecretsNotFetched(exc.user_message)
-                except WEATHER as exc:
+                except API_FAILURES as exc:
                     reason = exc.user_message
                     # Each time with the address the status names then: the one before may have expired.
                     refused += isinstance(exc, ApiError) and exc.code is not None and exc.status in SPENT
@@ -252,7 +252,7 @@ class _Provisioning:
                     tenants = (await api.me()).tenants
                     if (info := next((each for each in tenants if each.id == tenant_id), None)) is not None:
                         return info
-                except WEATHER as exc:
+                except API_FAILURES as exc:
                     logger.info("the tenant could not be read: %s", exc)
                 await trio.sleep(self.timing.poll_seconds)
         logger.warning("%s does not list the tenant %s, which runs", visit.context.api_url, tenant_id)

@@ -166,6 +166,7 @@ def _disowned(context: LoginContext, _event: AccountDisowned) -> LoginContext:
 
 
 def _expired(context: LoginContext, _event: DeadlinePassed) -> LoginContext:
+    # Histories are folded with these words: others would differ from what older flows have stored.
     return msgspec.structs.replace(context, problem=f"nobody came back from the browser within {context.timeout:g} s")
 
 

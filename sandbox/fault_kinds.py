@@ -41,7 +41,7 @@ KINDS: Final[dict[str, FaultKind]] = {
     ),
     "malformed": _kind("send one event whose data is not JSON after `after` events of a stream", after=2),
     "bad-utf8": _kind(
-        "send a comment and an event, of a name nobody knows, that are not UTF-8 after `after` events of a stream",
+        "send a comment and an event, of an unknown name, that are not UTF-8 after `after` events of a stream",
         after=2,
     ),
     "huge-line": _kind("send a line of so many `megabytes` after `after` events of a stream", after=2, megabytes=9),

@@ -38,7 +38,7 @@ _PATH_PARAMETERS: Final[dict[str, Json]] = {
 _REFUSALS: Final = {
     400: "A header, or where to send the browser back to, cannot be used.",
     401: "The token is missing, is not one of this cloud's, or has expired (RFC 6750).",
-    403: "The request comes from another site, or is about somebody else.",
+    403: "The request comes from another site, or is about another user.",
     404: "There is nothing of this name that is the caller's.",
     409: "The tenant is not in a state in which this can be done.",
     413: f"The body is longer than {MAX_BODY} bytes.",

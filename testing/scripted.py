@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
@@ -30,9 +30,13 @@ ME: Final = {"user": {"id": "u1", "email": "ada@example.com"}}
 """The answer of `/auth/me` for an account without tenants."""
 
 
+FAR: Final = datetime(2100, 1, 1, tzinfo=UTC)
+"""A moment that no run of a test reaches."""
+
+
 def make_token(**claims: Any) -> str:
-    """A token of `ME`, valid for an hour; `claims` replace or add claims."""
-    payload = {"sub": "u1", "exp": datetime.now(UTC) + timedelta(hours=1)} | claims
+    """A token of `ME`, valid until `FAR`; `claims` replace or add claims."""
+    payload = {"sub": "u1", "exp": FAR} | claims
     return jwt.encode(payload, "a-key-that-is-long-enough-for-hs256")
 
 

@@ -80,7 +80,7 @@ def _say_what(
         if not reported:
             say("The API could not be told; the token stays valid there until it expires.")
     elif not removed and not sessions:
-        say(f"Nobody was logged in. {settings.directory_line}")
+        say(f"Not logged in. {settings.directory_line}")
     if os.environ.get(API_TOKEN):
         say(f"{API_TOKEN} is set, and stays a login for every command that sees it; to end that, unset it.")
 

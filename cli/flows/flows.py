@@ -24,6 +24,7 @@ from ..shared.options import NoBrowser, warn_unbound
 from ..shared.settings import Settings, choose_api, refuse_untrusted, settings_of
 from ..tools.findings import counted, put_problems
 from .standing import (
+    IN_WORDS,
     KNOWN,
     STORED,
     Known,
@@ -41,6 +42,8 @@ from .standing import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ...engine.engine import Engine
     from ...engine.flow import Flow
     from ...engine.journal.journal import Journal
@@ -72,7 +75,7 @@ def open_journal(settings: Settings) -> Journal:
     return Journal(settings.paths.journal, create=False)
 
 
-@app.command("list", epilog=f"Example: {CLI} flows list --status parked --status interrupted")
+@app.command("list", epilog=f"Example: {CLI} flows list --status paused --status interrupted")
 def list_flows(
     context: typer.Context,
     status: Annotated[
@@ -80,7 +83,7 @@ def list_flows(
         typer.Option(
             "--status",
             metavar="STATUS",
-            help="running (a process drives it), interrupted, parked (or paused), queued, ended; or how it ended: "
+            help="running (a process drives it), interrupted, paused, queued, ended; or how it ended: "
             "success, failure, cancelled. Repeatable.",
         ),
     ] = None,
@@ -90,8 +93,8 @@ def list_flows(
 ) -> None:
     """List flows, the newest first.
 
-    With --json a flow's `status` is running, interrupted, parked or ended; its `verdict` is success, failure or
-    cancelled once it has ended. The table shows the verdict of those that have.
+    With --json a flow's `status` is running, interrupted, parked (paused) or ended; its `verdict` is success, failure
+    or cancelled once it has ended. The table shows the verdict of those that have.
     """
     settings = settings_of(context)
     wanted = {_known_status(each) for each in status or ()}
@@ -129,7 +132,8 @@ def _known_status(value: str) -> str:
     if value == "paused":
         return "parked"
     if value not in STORED:
-        raise typer.BadParameter(f"{value!r} is not one of {', '.join(('paused', *STORED))}", param_hint="--status")
+        known = ", ".join(IN_WORDS.get(each, each) for each in STORED)
+        raise typer.BadParameter(f"{value!r} is not one of {known}", param_hint="--status")
     return value
 
 
@@ -299,10 +303,11 @@ def cancel(
     from ...engine.engine import open_engine
     from ...flows.onboarding import all_programs
     from ...flows.services import Services
+    from ..screen.money import not_undone
     from ..shared.signals import run
     from .ways_on import ended_without_table
 
-    async def main() -> tuple[FlowRow, bool]:
+    async def main() -> tuple[FlowRow, bool, Sequence[FlowRow]]:
         async with (
             Services(settings.paths, open_browser=None, environ=os.environ) as services,
             open_engine(settings.paths, all_programs(services)) as engine,
@@ -311,10 +316,13 @@ def cancel(
                 if not settings.json:
                     say(f"Another process drives it ({driver_of(settings, row)}); it was told to stop.")
                 await _wait_ended(engine, row.id)
-            return engine.row(row.id), engine.history(row.id)[-1].kind == "abandoned"
+            abandoned = engine.history(row.id)[-1].kind == "abandoned"
+            return engine.row(row.id), abandoned, await engine.family(row.id)
 
-    after, abandoned = run(main)
+    after, abandoned, family = run(main)
     _tell_cancelled(settings, after, already=False)
+    for text in not_undone(settings, family):
+        say(text)
     if abandoned and not settings.json:
         say(clean(ended_without_table(after)))
     if after.status != "ended":

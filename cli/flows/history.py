@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from heapq import merge
 
+from msgspec.structs import replace
+
 from ...base.redaction import redact
 from ...diagrams.text import draw_tree
 from ...engine.errors import FlowNotFound
@@ -69,4 +71,6 @@ def find_or_newest(journal: Journal, flow: str | None) -> FlowRow:
 
 def draw(histories: Sequence[Sequence[Change]], style: DrawingStyle | None = None) -> str:
     """The path of a flow and of its children, for stdout; those of other programs' machines without their tables."""
-    return redact(draw_tree(MACHINES.values(), histories, tableless=True, **(style or stream_style(sys.stdout))))
+    # Before it is drawn: a drawing breaks a long word at the edge of the page.
+    shown = [[replace(each, message=redact(each.message)) for each in history] for history in histories]
+    return draw_tree(MACHINES.values(), shown, tableless=True, **(style or stream_style(sys.stdout)))

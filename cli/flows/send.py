@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import typer
 
 from ...base.errors import EXIT_PENDING
 from ...engine.errors import EventNotAccepted
+from ...engine.journal.records import CANCEL, Record, Signal
 from ..screen.terminal import clean, put_json, say, shortened
 from ..shared.names import CLI
 from ..shared.settings import settings_of
@@ -24,7 +25,6 @@ from .standing import as_json, driver_of, way_on_of
 
 if TYPE_CHECKING:
     from ...engine.journal.journal import Journal
-    from ...engine.journal.records import FlowRow
     from ...engine.machine.machine import Machine
     from ...engine.machine.parts import Event
 
@@ -54,10 +54,9 @@ def send(
         if machine is None:
             raise refuse_unknown(settings, row, "Engine.send(flow, event)")
         body = inbox_text(machine, row, _event(machine, event, data))
-        now = moment_text(datetime.now(UTC))
-        journal.write([lambda: journal.post_signal(row.id, now, event, body)])
+        sent = post_event(journal, row.id, moment_text(datetime.now(UTC)), event, body)
         until = time.monotonic() + WAIT_SECONDS
-        while (fate := _fate(journal, row, event, body)) == "waiting":
+        while (fate := fate_of(journal, sent)) == "waiting":
             if time.monotonic() > until or not driver_of(settings, journal.flow(row.id) or row):
                 break
             time.sleep(TICK_SECONDS)
@@ -100,13 +99,45 @@ def _event(machine: Machine[Any], name: str, data: str) -> Event:
     return found
 
 
-def _fate(journal: Journal, before: FlowRow, name: str, body: str) -> Literal["waiting", "taken", "refused"]:
+class Sent(NamedTuple):
+    """An event in an inbox: its number, where the flow's history was then, and how many of the same waited before."""
+
+    signal: Signal
+    seq: int
+    ahead: int
+
+
+def post_event(journal: Journal, flow: str, at: str, name: str, body: str) -> Sent:
+    """Leave an event in a flow's inbox; what it is compared with is read in the same transaction."""
+    sent: list[Sent] = []
+
+    def post() -> None:
+        row = journal.flow(flow)
+        ahead = 0 if name == CANCEL else sum(_is_same(each, name, body) for each in journal.signals(flow))
+        number = journal.post_signal(flow, at, name, body)
+        signal = Signal(id=number, flow=flow, at=at, name=name, body=body)
+        sent.append(Sent(signal, 0 if row is None else row.seq, ahead))
+
+    journal.write([post])
+    return sent[0]
+
+
+def _is_same(each: Signal | Record, name: str, body: str) -> bool:
+    return (each.name, each.body) == (name, body)
+
+
+def fate_of(journal: Journal, sent: Sent) -> Literal["waiting", "taken", "refused"]:
     """Whether an event is still in the inbox, was taken, or was refused."""
-    waiting = any(signal.body == body for signal in journal.signals(before.id))
-    # Looked at after the inbox: an event leaves it in the transaction that writes its record.
-    if any((record.name, record.body) == (name, body) for record in journal.records(before.id, after=before.seq)):
-        return "taken"
-    return "waiting" if waiting else "refused"
+    signal, seq, ahead = sent
+    if any(each.id == signal.id for each in journal.signals(signal.flow)):
+        return "waiting"
+    # Read after the inbox: an event leaves it in the transaction that writes its record, the oldest of the same first.
+    fates = [
+        record.kind
+        for record in journal.records(signal.flow, after=seq)
+        if _is_same(record, signal.name, signal.body) or (record.kind, record.name) == ("refused", signal.name)
+    ]
+    return "taken" if fates[ahead : ahead + 1] == ["event"] else "refused"
 
 
 def register(app: typer.Typer) -> None:

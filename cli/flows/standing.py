@@ -31,6 +31,9 @@ STORED: Final = {
 }
 """What a flow may be doing or how it may have ended, and its status in the journal then."""
 
+IN_WORDS: Final = {"parked": "paused"}
+"""What people are shown instead of a status of the journal."""
+
 
 class Known(msgspec.Struct):
     """The part of every flow's context that says where it may send a person, who may answer, and why it ended badly."""
@@ -60,7 +63,8 @@ def doing_of(settings: Settings, row: FlowRow) -> Doing:
 
 def standing_of(settings: Settings, row: FlowRow) -> str:
     """The verdict of a flow that has ended, else what it is doing."""
-    return row.verdict or doing_of(settings, row)
+    doing = doing_of(settings, row)
+    return row.verdict or IN_WORDS.get(doing, doing)
 
 
 def begins_of(row: FlowRow) -> str:

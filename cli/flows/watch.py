@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ...engine.journal.records import FlowRow
 
 TICK_SECONDS = 0.1
-NEWEST = 100
 
 
 class Watched:
@@ -69,7 +68,7 @@ class Watched:
         rows = {row.id: row for row in self._unfinished()}
         # What began and ended between two looks, and what has ended since the last one.
         newest = self._journal.newest()
-        rows |= {row.id: row for row in self._journal.flows(after=self._newest, limit=NEWEST)}
+        rows |= {row.id: row for row in self._journal.flows(after=self._newest, limit=sys.maxsize)}
         self._newest = newest
         for flow in self._seen.keys() - rows.keys():
             if (row := self._journal.flow(flow)) is not None:
@@ -88,7 +87,7 @@ def watch(
 ) -> None:
     """Show what happens to flows that other processes drive.
 
-    With an ID: what happened so far, then what happens, until it has ended (with its exit code) or nobody drives it
+    With an ID: what happened so far, then what happens, until it has ended (with its exit code) or no process drives it
     any more (8). Without: until Ctrl-C.
     """
     settings = settings_of(context)

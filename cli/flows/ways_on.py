@@ -24,7 +24,8 @@ _RESUMES: Final = frozenset(
         "pay_or_cancel",
         "retry_tenant",
         "see_traceback",
-        "answer_or_cancel",
+        "answer_question",
+        "settle_earlier_order",
         "set_clock",
         "confirm_account",
     }
@@ -91,7 +92,7 @@ def hint_of_trouble(settings: Settings, trouble: Trouble, row: FlowRow) -> str:
     """
     remedy = trouble.error(row).remedy or Remedy("")
     if is_ours(row.machine):
-        return in_words(settings, remedy) or trouble.hint
+        return in_words(settings, remedy, flow=row.id) or trouble.hint
     if remedy.step in _REPEATS or f"{CLI} flows resume --repeat" in trouble.hint:
         return way_on(settings, row.machine, row.id, repeat=True, child=trouble.flow)
     if remedy.step in _RESUMES or f"{CLI} flows resume" in trouble.hint:

@@ -28,6 +28,7 @@ from ..screen.ask import ask, ask_yes_or_no, somebody_is_there
 from ..screen.errors import stuck_code
 from ..screen.hints import outcome_hint, token_was_refused
 from ..screen.lines import Lines
+from ..screen.money import not_undone
 from ..screen.presenter import presenter
 from ..screen.terminal import say
 from ..shared.settings import Settings
@@ -126,6 +127,8 @@ def tell_end(settings: Settings, shown: Presenter, end: End) -> None:
     """Show how the run ended."""
     if end.outcome is not None:
         shown.ended(end.outcome, outcome_hint(settings, end.outcome, end.family))
+        for text in not_undone(settings, end.family):
+            shown.note(text)
     elif end.error is not None:
         shown.stuck(end.row, end.error)
     else:

@@ -13,7 +13,7 @@ import sys
 import trio
 
 from ..shared.settings import Settings
-from .terminal import clean
+from .terminal import clean, say
 
 LONGEST_LINE = 65_536
 STDIN = 0
@@ -38,7 +38,11 @@ async def ask(question: str) -> str | None:
     """Ask, and give the line that is typed, without its end; None at the end of the input."""
     sys.stderr.write(f"{clean(question)} ")
     sys.stderr.flush()
-    return await read_line(STDIN)
+    try:
+        return await read_line(STDIN)
+    except trio.Cancelled:
+        say()  # the question is withdrawn; what comes next begins on a line of its own
+        raise
 
 
 async def read_line(descriptor: int) -> str | None:

@@ -6,10 +6,14 @@ from typing import Any, Final
 
 from ...base.errors import EXIT_FAILED, EXIT_PENDING, CloudError
 from ...engine.errors import FlowParked
+from ...engine.history import Outcome
 from ...engine.journal.records import FlowRow
 from ..shared.settings import Settings
 from .remedies import hint_of
 from .terminal import clean, put_json, say
+
+WAITING: Final = frozenset({"AccountNotConfirmed", "EffectUncertain", "OrderInDoubt", "StillPending"})
+"""The kinds that pause a flow until a person answers, or until it is looked at again."""
 
 LONGEST_MESSAGE: Final = 2000
 """Characters of a message that are shown: a mistaken argument may hold a whole file."""
@@ -35,9 +39,22 @@ def as_json(error: CloudError, hint: str, code: int) -> dict[str, Any]:
     return {"error": error.kind, "message": in_short(error.user_message), "hint": clean(hint), "exit_code": code}
 
 
-def tell(message: str, hint: str) -> None:
-    """An error in two lines, on stderr."""
-    say(f"Error: {in_short(message)}")
+def headline(error: CloudError) -> str:
+    """The word before the message of what stopped a flow: nothing went wrong where only an answer or time is missing.
+
+    A person who answered no has not made an error either.
+    """
+    return "Paused" if error.kind in WAITING else "Error"
+
+
+def decided(outcome: Outcome) -> bool:
+    """Whether a flow ended as somebody decided, and not by an error: a person's no, a denial, a cancel."""
+    return outcome.verdict == "cancelled" or outcome.state in {"denied", "declined"}
+
+
+def tell(message: str, hint: str, word: str = "Error") -> None:
+    """What happened and what to do about it, in two lines on stderr; an empty word is left out."""
+    say(f"{word}: {in_short(message)}" if word else in_short(message))
     if hint:
         say(clean(hint))
 

@@ -87,9 +87,9 @@ def outcome_hint(settings: Settings, outcome: Outcome, family: Sequence[FlowRow]
     return ""
 
 
-def stuck_hint(settings: Settings, error: CloudError) -> str:
+def stuck_hint(settings: Settings, error: CloudError, row: FlowRow | None = None) -> str:
     """The hint for an error that stopped a flow."""
     if error.kind == "PortBusy":
         # The redirect URI that the API was given names the port, so it cannot be changed any more.
         return "The browser is redirected to this port: stop the program, or your other flow, that uses it."
-    return hint_of(settings, error)
+    return hint_of(settings, error, flow="" if row is None else row.id.partition(".")[0])

@@ -15,7 +15,7 @@ from ...base.redaction import redact
 from ...engine.history import Change, Outcome
 from ...engine.journal.records import FlowRow
 from ..shared.settings import Settings
-from .errors import as_json, stuck_code, tell
+from .errors import as_json, headline, stuck_code, tell
 from .hints import in_words, stuck_hint
 from .terminal import clean, put_json, say
 
@@ -77,10 +77,10 @@ class Lines:
 
     def stuck(self, row: FlowRow | None, error: CloudError) -> None:
         """Show the error that stopped the flow, and how to resume it."""
-        hint = stuck_hint(self._settings, error)
+        hint = stuck_hint(self._settings, error, row)
         standing: dict[str, Any] = {} if row is None else self._pending(row)
         put_json(standing | as_json(error, hint, stuck_code(row, error)))
-        tell(error.user_message, hint)
+        tell(error.user_message, hint, headline(error))
 
     def _pending(self, row: FlowRow) -> dict[str, Any]:
         return {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final, Self
 
 from rich.console import Console, Group, RenderableType
@@ -55,27 +56,28 @@ class LivePeople(People):
     def paused(self) -> Generator[None, None, None]:
         self._live.stop()
         try:
-            yield
+            with super().paused():
+                yield
         finally:
-            self._live.start()
+            if not self._questions:
+                self._live.start()
 
     @override
     def line(self, machine: str, told: Told) -> None:
         sign = f"{told.sign} " if told.sign else ""
-        self._console.print(
-            Text.assemble(
-                (f"{self.elapsed:>6}  ", "dim"), (f"{machine:<12}  ", "cyan"), (sign + told.text, _STYLES[told.tone])
-            )
+        text = Text.assemble(
+            (f"{self.elapsed:>6}  ", "dim"), (f"{machine:<12}  ", "cyan"), (sign + told.text, _STYLES[told.tone])
         )
+        self.after_question(partial(self._console.print, text))
 
     @override
     def show(self, text: str) -> None:
-        self._console.print(Text(text))
+        self.after_question(partial(self._console.print, Text(text)))
 
     @override
     def show_address(self, text: str) -> None:
         # Not wrapped by us: a line break in it would spoil what is copied from the screen.
-        self._console.print(Text(text, style="bold"), soft_wrap=True)
+        self.after_question(partial(self._console.print, Text(text, style="bold"), soft_wrap=True))
 
     @override
     def ended(self, outcome: Outcome, hint: str) -> None:
@@ -98,6 +100,8 @@ class LivePeople(People):
         # The innermost flow is the one that does something; its parents only wait for it.
         standing = list(self.running.values())[-1]
         here = clock(time.monotonic() - standing.since)
+        if standing.limit is not None:
+            here += f" of {clock(round(standing.limit))}"
         self._spinner.update(
             text=Text.assemble(
                 (f"{standing.machine}: {meaning(standing.machine, standing.state)}", "bold"),

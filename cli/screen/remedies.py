@@ -14,6 +14,7 @@ from typing import Final
 
 from ...base.errors import CloudError
 from ...base.remedies import Remedy
+from ...engine.errors import FlowParked
 from ..shared.settings import Settings
 
 TEMPLATES: Final[Mapping[str, str]] = {
@@ -22,15 +23,16 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "log_in_again": "Log in again: [[login]]",
     "log_in_there": "Log in there: [[!login --api-url {api_url}]]",
     "retry_login": "Try again: [[login]]",
-    "set_clock": "Set this computer's clock, then go on: [[flows resume]]",
+    "set_clock": "Set this computer's clock, then go on: [[flows resume {flow}]]",
     "replace_credentials": "Look at the file; `[[login]]` sets it aside and writes a new one.",
     "unlock_keyring": "Start or unlock the keyring and run the same command again, or: [[login --no-keyring]]",
-    "confirm_account": "Run `[[flows resume]]` in a terminal, where the account can be confirmed.",
+    "confirm_account": "Run `[[flows resume {flow}]]` in a terminal, where the account can be confirmed.",
     "remove_session": "Remove what nobody reads: [[sessions remove {session}]]",
     # tenants
     "choose_tenant": "Choose one: [[tenants select]]; for a new one: [[up --plan ID]]",
     "sync_or_buy": "Read yours from the API: [[tenants sync]]. To buy one: [[up --help]]",
     "name_tenant": "Name one, or run: [[tenants select ID]]",
+    "name_failed_tenant": "Name the one to retry: [[tenants retry ID]]",
     "deploy": "Give it an image: [[deploy IMAGE]]",
     "sync_tenants": "Fetch what is yours: [[tenants sync]]",
     "list_tenants": "See what is stored here: [[tenants list]]. Read it from the API again: [[tenants sync]]",
@@ -46,19 +48,23 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "resume_or_cancel": "Go on with it: [[flows resume {flow}]]; or end it first: [[flows cancel {flow}]]",
     "resume_without_repeat": "Go on with it without --repeat: [[flows resume {flow}]]",
     "repeat_or_cancel": (
-        "Look at the other side; then `[[flows resume --repeat {flow}]]` does it again, or cancel the flow."
+        "Look at the other side; then `[[flows resume --repeat {flow}]]` does it again. "
+        "Or end the flow: [[flows cancel {flow}]]"
     ),
-    "answer_or_cancel": "Run `[[flows resume]]` in a terminal and answer, or cancel the flow.",
-    "wait_longer": "Wait on: [[flows resume]]",
+    "answer_question": (
+        'To answer, run `[[flows resume {flow}]]` in a terminal. It asks: "{question}" '
+        "To end the flow instead: [[flows cancel {flow}]]"
+    ),
+    "wait_longer": "Wait on: [[flows resume {flow}]]",
     "pay_or_cancel": (
         "Check again, and pay on the same page: [[flows resume {flow}]]. To give the order up: [[flows cancel {flow}]]"
     ),
     "settle_earlier_order": (
         "Continue that order: [[flows resume {flow}]]. To give it up: [[flows cancel {flow}]]. "
-        "Then run this command again."
+        'Then run, in a terminal: [[flows resume {this}]]. While that order is not finished, it asks: "{question}"'
     ),
-    "retry_tenant": "Retry it: [[tenants retry {tenant}]]. Then resume the flow; it continues with this tenant.",
-    "see_traceback": "The flow is kept: `[[flows resume]]`. Run with -v --log-file FILE to see the traceback.",
+    "retry_tenant": "Retry it: [[tenants retry {tenant}]]. Then continue with this tenant: [[flows resume {flow}]]",
+    "see_traceback": "The flow is kept: `[[flows resume {flow}]]`. Run with -v --log-file FILE to see the traceback.",
     "add_program": "Open the engine with it, or end the flow: [[flows cancel {flow}]]",
     "finish_or_cancel": "Finish it with the version that started it, or end it: [[flows cancel {flow}]]",
     "fix_migration": "The migration has to be mended; the flow is untouched. See `[[flows check]]`.",
@@ -70,6 +76,9 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "check_connection": "Check the connection and --api-url, then run the same command again.",
     "check_proxy_variable": "Check {variable}; NO_PROXY lists the hosts that are reached without a proxy.",
     "check_proxy": "This is not what the API sends; check --api-url and any proxy.",
+    "check_page": (
+        "Check whether this network wants a sign-in in a browser first, HTTPS_PROXY and NO_PROXY, and --api-url."
+    ),
     "check_compression": "A proxy between here and the API compresses answers; check --api-url and the proxy.",
     "check_certificates": "Check --api-url, the clock, and SSL_CERT_FILE when a proxy of yours signs certificates.",
     "choose_port": "Choose another with --port, or 0 for any free one.",
@@ -98,13 +107,16 @@ class _Facts(dict[str, str]):
         return ""
 
 
-def in_words(settings: Settings | None, remedy: Remedy, environ: Mapping[str, str] = os.environ) -> str | None:
+def in_words(
+    settings: Settings | None, remedy: Remedy, environ: Mapping[str, str] = os.environ, *, flow: str = ""
+) -> str | None:
     """A remedy as a sentence with commands; None where there is none for it.
 
     Args:
         settings: The global options; None when they could not even be read.
         remedy: The step, with its facts.
         environ: While it holds a token, no login helps.
+        flow: The flow that is paused, where there is one: the one that is meant where the facts name none.
     """
     from ...io.local.environment import API_TOKEN, fresh_token_hint
 
@@ -113,8 +125,8 @@ def in_words(settings: Settings | None, remedy: Remedy, environ: Mapping[str, st
     template = TEMPLATES.get(remedy.step)
     if template is None:
         return None
-    facts = _Facts(remedy.facts)
-    quoted = _Facts({name: shlex.quote(value) for name, value in remedy.facts.items()})
+    facts = _Facts(({"flow": flow} if flow else {}) | dict(remedy.facts))
+    quoted = _Facts({name: shlex.quote(value) for name, value in facts.items()})
     parts: list[str] = []
     end = 0
     for found in _COMMAND.finditer(template):
@@ -125,9 +137,17 @@ def in_words(settings: Settings | None, remedy: Remedy, environ: Mapping[str, st
     return "".join([*parts, template[end:].format_map(quoted if "--dir" in template else facts)])
 
 
-def hint_of(settings: Settings | None, error: CloudError) -> str:
-    """What a person does about an error: its remedy in words, or else its own hint."""
-    words = None if error.remedy is None else in_words(settings, error.remedy)
+def hint_of(settings: Settings | None, error: CloudError, *, flow: str = "") -> str:
+    """What a person does about an error: its remedy in words, or else its own hint.
+
+    Args:
+        settings: The global options; None when they could not even be read.
+        error: What happened.
+        flow: The flow it stopped, where the error itself does not name it.
+    """
+    if isinstance(error, FlowParked):
+        flow = error.flow
+    words = None if error.remedy is None else in_words(settings, error.remedy, flow=flow)
     return error.recovery_hint if words is None else words
 
 

@@ -9,20 +9,22 @@ from __future__ import annotations
 import re
 import shlex
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal, Self
 
 import msgspec
 
 from ...base.errors import CloudError
+from ...base.moments import parse_moment
 from ...engine.history import Change, Outcome
 from ...engine.journal.records import FlowRow
 from ...engine.machine.machine import Machine
 from ...engine.machine.parts import Verdict
 from ...machines import every
 from ..shared.settings import Settings
-from .errors import tell
+from .errors import decided, headline, tell
 from .hints import in_words, stuck_hint
 from .lines import invitation
 from .steady import Steady
@@ -45,12 +47,13 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Standing(msgspec.Struct):
-    """The state of a running flow, and since when it is in it (monotonic seconds)."""
+    """The state of a running flow, since when it is in it (monotonic seconds), and how long it may be."""
 
     machine: str
     state: str
     since: float
     steps: int = 0
+    limit: float | None = None
 
 
 def meaning(machine: str, state: str) -> str:
@@ -71,6 +74,23 @@ def clock(seconds: float) -> str:
     return f"{minutes}:{rest:02}"
 
 
+def time_left(change: Change) -> float | None:
+    """How long the state that a change led to is waited in, in seconds; None where nothing bounds it."""
+    if change.deadline is None:
+        return None
+    return max((parse_moment(change.deadline) - parse_moment(change.at)).total_seconds(), 0.0)
+
+
+def up_to(change: Change) -> str:
+    """How long the state that a change led to is waited in, as the end of a line; empty where nothing bounds it."""
+    left = time_left(change)
+    if left is None:
+        return ""
+    minutes, seconds = divmod(max(round(left), 1), 60)
+    amounts = [f"{amount} {unit}" for amount, unit in ((minutes, "min"), (seconds, "s")) if amount]
+    return f" (up to {' '.join(amounts)})"
+
+
 class People:
     """Shows a flow to a person, a line at a time."""
 
@@ -80,6 +100,8 @@ class People:
         self._root: str | None = None
         self._said: set[str] = set()
         self._steady = Steady()
+        self._questions = 0
+        self._held: list[Callable[[], None]] = []
         self.running: dict[str, Standing] = {}
 
     def __enter__(self) -> Self:
@@ -91,7 +113,14 @@ class People:
     # --- on the way -------------------------------------------------------------------------------------------------
 
     def invite(self, purpose: str, url: str, again: bool) -> None:
-        """Show an address to open, before any browser is opened."""
+        """Show an address to open, before any browser is opened; at once, as a question may be about it (`--paste`)."""
+        questions, self._questions = self._questions, 0
+        try:
+            self._invite(purpose, url, again)
+        finally:
+            self._questions = questions
+
+    def _invite(self, purpose: str, url: str, again: bool) -> None:
         self.show("")
         self.show(f"  {invitation(purpose, again)}")
         self.show_address(f"  {url}")
@@ -116,7 +145,9 @@ class People:
             self.running.pop(change.flow, None)
         elif change.from_state != change.to_state or change.flow not in self.running:
             steps = self.running[change.flow].steps if change.flow in self.running else 0
-            self.running[change.flow] = Standing(change.machine, change.to_state, time.monotonic(), steps)
+            self.running[change.flow] = Standing(
+                change.machine, change.to_state, time.monotonic(), steps, time_left(change)
+            )
 
     def tick(self) -> None:
         """Show what was held back and has lasted; called regularly."""
@@ -125,8 +156,23 @@ class People:
 
     @contextmanager
     def paused(self) -> Generator[None, None, None]:
-        """Stop drawing inside the block, while the person is asked something."""
-        yield
+        """Hold every line back inside the block, while the person is asked something; they are printed after it."""
+        self._questions += 1
+        try:
+            yield
+        finally:
+            self._questions -= 1
+            if not self._questions:
+                held, self._held = self._held, []
+                for draw in held:
+                    draw()
+
+    def after_question(self, draw: Callable[[], None]) -> None:
+        """Print something now, or when the question that is open is answered: on its line the answer is typed."""
+        if self._questions:
+            self._held.append(draw)
+        else:
+            draw()
 
     def note(self, text: str) -> None:
         """A message that is not about a change of the flow."""
@@ -139,11 +185,11 @@ class People:
 
     def show(self, text: str) -> None:
         """Print a line on stderr."""
-        say(text)
+        self.after_question(partial(say, text))
 
     def show_address(self, text: str) -> None:
         """Print an address to open."""
-        say(text)
+        self.after_question(partial(say, text))
 
     @property
     def elapsed(self) -> str:
@@ -152,7 +198,7 @@ class People:
 
     def _told(self, change: Change) -> list[Told]:
         message = clean(change.message)
-        where = meaning(change.machine, change.to_state)
+        where = meaning(change.machine, change.to_state) + up_to(change)
         told: list[Told] = []
         match change.kind, change.event:
             case "resumed", _ if change.flow == self._root:
@@ -178,7 +224,7 @@ class People:
             case "event", "StreamReturned":
                 told.append(Told("event stream is back", "good", mark(good=True)))
             case "event", "StatusNotAnswered":
-                told += self._trouble("no answer from the API, asking again", message)
+                told += self._trouble("no status from the API yet, asking again", message)
             case "event", "ForeignEventDropped":
                 told += self._trouble("", message)
             case "event", "PaymentDeclined" if change.from_state == change.to_state:
@@ -216,11 +262,13 @@ class People:
         result = {name: clean(str(value)) for name, value in outcome.result.items() if value}
         if not outcome.succeeded:
             problem = in_words(outcome.problem) or meaning(outcome.machine, outcome.state)
-            tell(
-                # A state may begin with its machine's name, to differ from the others in a drawing of all.
-                f"{outcome.machine} {outcome.state.removeprefix(f'{outcome.machine}_')}: {problem}",
-                f"See what happened: {self._settings.command(f'flows history {shortened(outcome.flow)}')}",
-            )
+            # A state may begin with its machine's name, to differ from the others in a drawing of all.
+            what = f"{outcome.machine} {outcome.state.removeprefix(f'{outcome.machine}_')}: {problem}"
+            history = f"See what happened: {self._settings.command(f'flows history {shortened(outcome.flow)}')}"
+            if decided(outcome):
+                tell(f"{what[0].upper()}{what[1:]}", history, "")
+            else:
+                tell(what, history)
             if hint:
                 say(clean(hint))
             return
@@ -239,7 +287,7 @@ class People:
     def stuck(self, row: FlowRow | None, error: CloudError) -> None:
         """Show the error that stopped the flow, and how to continue it."""
         say()
-        tell(error.user_message, stuck_hint(self._settings, error))
+        tell(error.user_message, stuck_hint(self._settings, error, row), headline(error))
         if row is not None and row.status != "ended":
             say(f"Progress saved: {row.machine} is in {row.state}. Then, to continue, run:")
             say(f"  {self._settings.resume_command(row.id)}")

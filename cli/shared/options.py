@@ -19,7 +19,7 @@ Unbound = Annotated[
     bool,
     typer.Option(
         "--unbound-callback",
-        help="For an API that takes no query in its redirect URI; anybody on this computer could then answer.",
+        help="For an API that takes no query in its redirect URI; any program on this computer could then answer.",
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -27,7 +27,7 @@ ExternalDb = Annotated[bool, typer.Option("--external-db", help="Open the databa
 
 
 class Unasked(typer.BadParameter):
-    """A question nobody could be asked. No value was wrong, so the words stand alone."""
+    """A question that could not be asked. No value was wrong, so the words stand alone."""
 
     @override
     def format_message(self) -> str:
@@ -38,12 +38,12 @@ def confirm(settings: Settings, question: str, *, yes: bool) -> None:
     """Let a person say no before something is destroyed.
 
     Args:
-        settings: Whether anybody can be asked.
+        settings: Whether a person can be asked.
         question: What is about to happen, as a question.
         yes: `--yes` was given; nothing is asked.
 
     Raises:
-        typer.BadParameter: Nobody can be asked, and nobody said `--yes`.
+        typer.BadParameter: No person can be asked, and `--yes` was not given.
         typer.Exit: With 1, when the answer is no.
     """
     if yes:
@@ -52,7 +52,7 @@ def confirm(settings: Settings, question: str, *, yes: bool) -> None:
     from .signals import run
 
     if not somebody_is_there(settings):
-        raise Unasked(f"{question} Nobody can be asked here; if you mean it give --yes.", param_hint="--yes")
+        raise Unasked(f"{question} --yes is required when not running interactively.", param_hint="--yes")
     if not run(functools.partial(ask_yes_or_no, question)):
         say("Nothing was changed.")
         raise typer.Exit(EXIT_FAILED)
@@ -61,7 +61,7 @@ def confirm(settings: Settings, question: str, *, yes: bool) -> None:
 def warn_unbound() -> None:
     """Say what an unbound callback means (SECURITY 4), before anything is waited for."""
     say(
-        "Warning: the way back is not bound to your browser: anybody on this computer could answer in your place. "
+        "Warning: the way back is not bound to your browser: any program on this computer could answer in your place. "
         "Look closely at the account, or the tenant, that is found."
     )
 

@@ -1,6 +1,7 @@
 """The commands of `tenants` that change something in the cloud.
 
-New credentials are stored before anything is said: the API gives them once.
+New credentials are stored before anything is said: the API gives them once. So the tenant they are stored with is
+looked up before they are asked for.
 """
 
 from __future__ import annotations
@@ -15,12 +16,21 @@ from msgspec.structs import replace
 
 from ...errors import ApiError, TenantNotFound
 from ..screen.terminal import clean, put_done, say
-from ..shared.api import ask_once
+from ..shared.api import ask_api, ask_once
 from ..shared.names import CLI
 from ..shared.settings import Settings, settings_of
-from .choice import TenantArgument, TenantYes, chosen_tenant, confirmed_tenant
+from .choice import (
+    FailedTenantArgument,
+    TenantArgument,
+    TenantYes,
+    chosen_tenant,
+    confirmed_tenant,
+    failed_tenant,
+    stored_tenants,
+)
 
 if TYPE_CHECKING:
+    from ...io.cloud.wire import ExternalDbAccessResponse
     from ...io.local.tenants import StoredTenant
 
 
@@ -59,10 +69,10 @@ def restart(context: typer.Context, tenant: TenantArgument = None) -> None:
     put_done(settings, {"tenant": chosen, "status": found.status}, f"{clean(chosen)}: {clean(found.status)}")
 
 
-def retry(context: typer.Context, tenant: TenantArgument = None) -> None:
+def retry(context: typer.Context, tenant: FailedTenantArgument = None) -> None:
     """Provision a tenant again whose provisioning failed. Needs a login."""
     settings = settings_of(context)
-    chosen = chosen_tenant(settings, tenant)
+    chosen = failed_tenant(settings) if tenant is None else chosen_tenant(settings, tenant)
     found = ask_once(settings, lambda api, key: api.retry_provision(chosen, idempotency_key=key))
     put_done(settings, {"tenant": chosen, "status": found.status}, f"{clean(chosen)}: {clean(found.status)}")
     if not settings.json:
@@ -101,19 +111,17 @@ def rotate_credentials(context: typer.Context, tenant: TenantArgument = None, ye
     question = "Give the database of {} a new password? The old one stops working."
     chosen = confirmed_tenant(settings, tenant, question, yes=yes)
     with one_at_a_time(settings):
+        known = known_tenant(settings, chosen)
         found = ask_once(settings, lambda api, key: api.rotate_credentials(chosen, idempotency_key=key))
 
         def change(old: StoredTenant) -> StoredTenant:
             outside = found.external_database_url if old.external_db_access else None
             return replace(old, internal_database_url=found.internal_database_url, database_url=outside)
 
-        stored = _store(settings, chosen, change)
-    put_done(
-        settings,
-        {"tenant": chosen, "status": found.status, "stored": stored},
-        f"{clean(chosen)}: {clean(found.message)}",
-    )
-    _say_stored(settings, chosen, stored)
+        _store(settings, known, change)
+    done = {"tenant": chosen, "status": found.status, "stored": True}
+    put_done(settings, done, f"{clean(chosen)}: {clean(found.message)}")
+    _say_stored(settings)
 
 
 def rotate_sync_token(context: typer.Context, tenant: TenantArgument = None, yes: TenantYes = False) -> None:
@@ -124,34 +132,53 @@ def rotate_sync_token(context: typer.Context, tenant: TenantArgument = None, yes
     settings = settings_of(context)
     chosen = confirmed_tenant(settings, tenant, "Give {} a new sync token? The old one stops working.", yes=yes)
     with one_at_a_time(settings):
+        known = known_tenant(settings, chosen)
         token = ask_once(settings, lambda api, key: api.rotate_sync_token(chosen, idempotency_key=key))
-        stored = _store(settings, chosen, lambda old: replace(old, sync_token=token))
-    put_done(settings, {"tenant": chosen, "rotated": True, "stored": stored}, f"{clean(chosen)} has a new sync token.")
-    _say_stored(settings, chosen, stored)
+        _store(settings, known, lambda old: replace(old, sync_token=token))
+    put_done(settings, {"tenant": chosen, "rotated": True, "stored": True}, f"{clean(chosen)} has a new sync token.")
+    _say_stored(settings)
 
 
-def _store(settings: Settings, tenant_id: str, change: Callable[[StoredTenant], StoredTenant]) -> bool:
-    """Change what is stored of a tenant; whether it is stored at all."""
+def known_tenant(settings: Settings, tenant_id: str) -> StoredTenant:
+    """A tenant as it is stored here; else as the API lists it.
+
+    Raises:
+        TenantNotFound: It is in neither place.
+        CloudError: The stored tenants cannot be read, or the API not asked.
+    """
+    from ...io.local.tenants import StoredTenant
+
+    for tenant in stored_tenants(settings):
+        if tenant.id == tenant_id:
+            return tenant
+    for info in ask_api(settings, lambda api: api.me()).tenants:
+        if info.id == tenant_id:
+            return StoredTenant.from_tenant_info(info)
+    raise TenantNotFound(f"{tenant_id} is not stored here, and the API does not list it")
+
+
+def _store(settings: Settings, known: StoredTenant, change: Callable[[StoredTenant], StoredTenant]) -> None:
+    """Change what is stored of a tenant; `known` where another command has dropped it meanwhile, or it never was."""
     from ...io.local.tenants import TenantStore
 
     with TenantStore.updating(settings.paths.tenants) as store:
-        old = store.find_tenant(tenant_id)
-        if old is None:
-            return False
-        new = change(old)
-        store.tenants = tuple(new if each is old else each for each in store.tenants)
-        return True
+        old = store.find_tenant(known.id)
+        new = change(known if old is None else old)
+        others = store.tenants if old is not None else (*store.tenants, known)
+        store.tenants = tuple(new if each.id == known.id else each for each in others)
 
 
-def _say_stored(settings: Settings, tenant: str, stored: bool) -> None:
-    if settings.json:
-        return
-    if stored:
+def _say_stored(settings: Settings) -> None:
+    if not settings.json:
         say(f"Stored in {settings.paths.tenants}")
-    else:
-        say(
-            f"{clean(tenant)} is not stored here, so the new one is not either. Run: {settings.command('tenants sync')}"
-        )
+
+
+def with_external_access(old: StoredTenant, found: ExternalDbAccessResponse) -> StoredTenant:
+    """A stored tenant once the API has opened its database to the outside, or closed it."""
+    from ...io.local.tenants import external_database_url
+
+    outside = external_database_url(found.database_url, old.hostname) if found.external_db_access else None
+    return replace(old, external_db_access=found.external_db_access, database_url=outside)
 
 
 def external_db(
@@ -161,17 +188,14 @@ def external_db(
 ) -> None:
     """Open a tenant's database to the outside, or close it. Needs a login."""
     settings = settings_of(context)
-    from ...io.local.tenants import external_database_url
-
     chosen = chosen_tenant(settings, tenant)
     wanted = switch is Switch.ON
     with one_at_a_time(settings):
+        known = known_tenant(settings, chosen)
         found = ask_once(settings, lambda api, key: api.set_external_db_access(chosen, wanted, idempotency_key=key))
-        opened = found.external_db_access
-        outside = external_database_url(found.database_url) if opened else None
-        _store(settings, chosen, lambda old: replace(old, external_db_access=opened, database_url=outside))
-    words = "open to" if opened else "closed to"
-    done = {"tenant": chosen, "external_db_access": opened}
+        _store(settings, known, lambda old: with_external_access(old, found))
+    words = "open to" if found.external_db_access else "closed to"
+    done = {"tenant": chosen, "external_db_access": found.external_db_access}
     put_done(settings, done, f"The database of {clean(chosen)} is {words} the outside.")
 
 
@@ -189,7 +213,7 @@ def cancel_subscription(context: typer.Context, tenant: TenantArgument = None, y
 def register(group: typer.Typer) -> None:
     """Add the commands to `tenants`."""
     group.command("restart", epilog=f"Example: {CLI} tenants restart")(restart)
-    group.command("retry", epilog=f"Example: {CLI} tenants retry tenant_4f2a")(retry)
+    group.command("retry", epilog=f"Example: {CLI} tenants retry")(retry)
     group.command("delete", epilog=f"Example: {CLI} tenants delete tenant_4f2a")(delete)
     group.command("rotate-credentials", epilog=f"Example: {CLI} tenants rotate-credentials")(rotate_credentials)
     group.command("rotate-sync-token", epilog=f"Example: {CLI} tenants rotate-sync-token")(rotate_sync_token)

@@ -16,11 +16,17 @@ from ...base.errors import CloudError
 from ...base.remedies import Remedy
 from ...errors import TenantNotConfigured, TenantNotFound, TenantsNotSynced
 from ..screen.terminal import clean
+from ..shared.api import ask_api
 from ..shared.options import Unasked, confirm, known_id
 from ..shared.settings import Settings
 
 if TYPE_CHECKING:
+    from ...io.cloud.api import CloudApiClient
+    from ...io.cloud.wire import TenantInfo
     from ...io.local.tenants import StoredTenant
+
+FAILED = "failed"
+"""The status of a tenant that the API gave up on."""
 
 
 def complete_tenants(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
@@ -50,6 +56,14 @@ TenantArgument = Annotated[
         metavar="TENANT",
         autocompletion=complete_tenants,
         help="Its id or name; without it the selected tenant, or the only one.",
+    ),
+]
+FailedTenantArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="TENANT",
+        autocompletion=complete_tenants,
+        help="Its id or name; without it the one that failed, as the API says.",
     ),
 ]
 TenantYes = Annotated[
@@ -124,6 +138,35 @@ def chosen_tenant(settings: Settings, named: str | None, *, alone: bool = True) 
         )
     there = ", ".join(f"{tenant.id} ({tenant.name})" for tenant in cloud)
     raise TenantNotConfigured(f"no tenant is named, and there are {len(cloud)}: {there}", remedy=Remedy("name_tenant"))
+
+
+def failed_tenant(settings: Settings) -> str:
+    """The id of the one tenant that the API says has failed.
+
+    One that was never ready is not stored here, so the API is asked. Of several the selected one is meant.
+
+    Raises:
+        TenantNotConfigured: None has failed, or several have and none of them is selected.
+        CloudError: As the API's calls raise.
+    """
+    found = ask_api(settings, _failed)
+    if len(found) == 1:
+        return found[0].id
+    if not found:
+        raise TenantNotConfigured(
+            "no tenant is named, and the API says of none of yours that it has failed", remedy=Remedy("list_tenants")
+        )
+    selected = selected_tenant(settings)
+    if any(tenant.id == selected for tenant in found):
+        return str(selected)
+    there = ", ".join(f"{tenant.id} ({tenant.name})" for tenant in found)
+    raise TenantNotConfigured(
+        f"no tenant is named, and {len(found)} have failed: {there}", remedy=Remedy("name_failed_tenant")
+    )
+
+
+async def _failed(api: CloudApiClient) -> list[TenantInfo]:
+    return [each for each in (await api.me()).tenants if (await api.tenant_status(each.id)).status == FAILED]
 
 
 def confirmed_tenant(settings: Settings, named: str | None, question: str, *, yes: bool) -> str:

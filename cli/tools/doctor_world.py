@@ -108,7 +108,7 @@ def login_findings(settings: Settings) -> list[Finding]:
     except NotAuthenticated as exc:
         if in_container(os.environ):
             return [Finding("login", "warning", exc.user_message, hint_of(settings, exc))]
-        return [Finding("login", "warning", "nobody is logged in here", login_hint)]
+        return [Finding("login", "warning", "not logged in", login_hint)]
     except JwtDecode as exc:
         return [Finding("login", "failed", exc.user_message, login_hint)]
     except CloudError as exc:

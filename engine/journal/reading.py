@@ -33,7 +33,6 @@ MAX_SEQ: Final = 2**62
 RARE: Final = "INDEXED BY events_rare WHERE kind NOT IN ('event', 'started', 'resumed')"
 """The records of rare kinds, by the index that has no others: SQLite would go through the flow's whole history."""
 
-_NO_TEXT: Final = "decode to UTF-8"
 _BODIES: Final = frozenset({"body", "context", "trouble"})
 
 
@@ -101,14 +100,16 @@ class Reading:
         """Flows, the newest first; those started after one of a number (`newest`) when it is given."""
         clauses = ["1"]
         values: list[object] = []
+        unfinished = bool(statuses) and "ended" not in statuses
         if statuses:
             clauses.append(f"status IN ({', '.join('?' * len(statuses))})")
             values += statuses
-            if "ended" not in statuses:
+            if unfinished:
                 # Said twice, because only in this form SQLite sees that its index of the unfinished is enough.
                 clauses.append("status <> 'ended'")
         if machine is not None:
-            clauses.append("machine = ?")
+            # The plus keeps SQLite from its index of machines, which has all that ended.
+            clauses.append("+machine = ?" if unfinished else "machine = ?")
             values.append(machine)
         if roots_only:
             clauses.append("parent IS NULL")
@@ -295,7 +296,7 @@ class Reading:
             try:
                 return self._reader.execute(sql, values).fetchall()
             except sqlite3.OperationalError as exc:
-                if _NO_TEXT not in str(exc):
+                if getattr(exc, "sqlite_errorcode", None) is not None:  # Python's own have none: a text is no UTF-8
                     raise
                 return self._read_damaged(sql, values)
         except sqlite3.Error as exc:

@@ -123,7 +123,7 @@ def _refuse(found: tuple[str, str], cause: Exception | None = None, *, hint: str
     raise NotStorable(f"{field}: {what}", field=field, hint=hint) from cause
 
 
-RAW_RULE: Final = "msgspec.Raw is stored without being read, so nobody can say what would be read back"
+RAW_RULE: Final = "msgspec.Raw is stored without being read, so what would be read back is not known"
 
 
 def raw_field(known: info.StructType) -> str | None:

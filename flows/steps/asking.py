@@ -57,7 +57,7 @@ QUIET: Final = 5.0
 SLOWER: Final = 2.5
 """How much more rarely is asked while it does: every 5 s instead of every 2 s."""
 
-WEATHER: Final = (ApiError, Network, StreamLost, TooLarge)
+API_FAILURES: Final = (ApiError, Network, StreamLost, TooLarge)
 """What may happen to a question without meaning anything; 401 is none of them."""
 
 
@@ -105,24 +105,24 @@ class Reports:
         self._turn = trio.Lock()
         self._times: dict[tuple[str, str], int] = {}
         self._stream_lost = False
-        self.polling_told_at = -float("inf")
+        self.answer_written_at = -float("inf")
         """When words of an answer were shown last."""
 
-    async def tell(
+    async def write(
         self, observed: StepObserved, *, late: Callable[[], bool] = _no, current: Callable[[], bool] = _no
     ) -> bool:
         """Write what is new in a report, as `news`; whether anything was.
 
-        Whether it is late or current is asked when its turn comes: the other source may have told something meanwhile.
+        Whether it is late or current is asked when its turn comes: the other source may have reported something since.
         """
         async with self._turn:
             new = news(self._visit.context, observed, late=late(), current=current())
-            told = new is not None and await self._visit.send(new)
-            if told and observed.source == "polling":
-                self.polling_told_at = trio.current_time()
-            return told
+            written = new is not None and await self._visit.send(new)
+            if written and observed.source == "polling":
+                self.answer_written_at = trio.current_time()
+            return written
 
-    async def tell_end(self, reported: EndReported) -> bool:
+    async def write_end(self, reported: EndReported) -> bool:
         """Write what a stream says about the end, if it is new; whether it was."""
         async with self._turn:
             return is_news(self._visit.context, reported) and await self._visit.send(reported)
@@ -144,7 +144,7 @@ class Reports:
         else:
             await self._visit.send(StatusNotAnswered(reason, times))
 
-    async def stream_tells(self) -> None:
+    async def note_stream(self) -> None:
         """Note that a stream whose loss was noted brings something again."""
         if self._stream_lost:
             self._stream_lost = False
@@ -216,7 +216,7 @@ class Asking:
         self._now.set()
 
     @property
-    def stream_tells(self) -> bool:
+    def stream_has_news(self) -> bool:
         """Whether a stream has brought something lately: then it is the one whose words are shown."""
         return trio.current_time() - self._news_at < self._seconds * QUIET
 
@@ -237,7 +237,7 @@ class Asking:
                 await trio.sleep_until(asked + self._seconds)  # what is heard meanwhile brings the next one no nearer
                 continue
             self._row.count(None)
-            with trio.move_on_at(asked + self._seconds * (SLOWER if self.stream_tells else 1.0)):
+            with trio.move_on_at(asked + self._seconds * (SLOWER if self.stream_has_news else 1.0)):
                 await self._now.wait()
                 # Never more often than this, however much is heard.
                 await trio.sleep_until(asked + self._seconds / 2)
@@ -247,7 +247,7 @@ class Asking:
         before: ProgressContext = self._visit.context
         try:
             event = await self._ask()
-        except WEATHER as exc:
+        except API_FAILURES as exc:
             if self._refusable and (refused := refusal(exc)) is not None:
                 return refused
             logger.info("asking for the status failed: %s", exc)
@@ -255,17 +255,17 @@ class Asking:
             await self._reports.note("status", exc)
             return None
         if isinstance(event, StepObserved):
-            await self._tell(event, before)
+            await self._write(event, before)
         return event
 
-    async def _tell(self, event: StepObserved, before: ProgressContext) -> None:
+    async def _write(self, event: StepObserved, before: ProgressContext) -> None:
         def late() -> bool:
-            """An answer that was on its way while the stream told something newer is older than that."""
+            """An answer that was on its way while the stream reported something newer is older than that."""
             context: ProgressContext = self._visit.context
             return (context.steps, context.messages) != (before.steps, before.messages)
 
-        if not self.stream_tells and trio.current_time() >= self.silent_until:
-            await self._reports.tell(event, late=late)
+        if not self.stream_has_news and trio.current_time() >= self.silent_until:
+            await self._reports.write(event, late=late)
 
 
 async def stand_by(visit: Visit[Any]) -> Event:

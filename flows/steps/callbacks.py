@@ -3,6 +3,9 @@
 The listener is up before the URL is shown, and the URL is shown before a browser is opened. A browser that comes back
 sees "done" only when its event is on disk; if it cannot be written, the page says so and the same tab may be reloaded.
 Where one state that listens follows another, the port stays open in between.
+
+A callback with the right nonce that cannot be used is shown in the terminal, too: the person may never look at the tab
+again. Without a nonce any program may have sent it, so only the page says what is wrong.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import msgspec
 import trio
 
 from ...base.errors import CloudError
+from ...base.log import get_logger
 from ...engine.machine.parts import Event
 from ...engine.visit import Visit
 from ...errors import CallbackRejected
@@ -24,6 +28,8 @@ from ...machines.checkout import CheckoutContext
 from ...machines.login import LoginContext
 from ...machines.parts.vocabulary import BrowserNotOpened, BrowserOpened
 from ..outside import Browser, ReadLine
+
+logger = get_logger(__name__)
 
 LONGEST_DESCRIPTION = 300
 """Characters of a provider's error description that are shown; it comes from a URL anybody could have made."""
@@ -71,7 +77,7 @@ async def await_browser(
     invites: bool = True,
     once: bool = True,
     listening: Collection[str] = (),
-    farewell: Callable[[], Awaitable[None]] | None = None,
+    before_close: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Listen, invite the person, and give the flow every callback that can be read; until the state is left.
 
@@ -85,7 +91,7 @@ async def await_browser(
         invites: False to only listen.
         once: Whether a callback that was taken is the only one. Where it is but a hint, others may follow.
         listening: The states in which the same port is listened to.
-        farewell: What is waited for before the listener closes.
+        before_close: What is waited for before the listener closes.
 
     Raises:
         PortBusy: Somebody else has the port. Nobody was invited.
@@ -132,25 +138,28 @@ async def await_browser(
                 while True:
                     await _take(visit, await listener.wait_hit(), read, taken, once=once)
             finally:
-                if farewell is not None:
-                    await farewell()
+                if before_close is not None:
+                    await before_close()
     finally:
         if not follows():
             hand_over.close()
 
 
 async def _take(visit: Visit[Any], hit: CallbackHit, read: Read, taken: set[CallbackKey], *, once: bool) -> None:
+    if hit.damage:
+        _reject(visit, hit, hit.damage)
+        return
     brought = frozenset(hit.params.items())
     if brought in taken:
         hit.answer(409, error_page("This was already used", "The terminal has what it needs from an earlier visit."))
         return
     if len(taken) >= MOST_TAKEN:
-        hit.answer(429, error_page("Too many answers", "Your terminal takes no more for this page."))
+        _reject(visit, hit, "Your terminal takes no more answers for this page.", status=429)
         return
     try:
         reply = await read(hit.params)
     except CallbackRejected as exc:
-        hit.refuse(error_page("Not what was expected", exc.user_message))
+        _reject(visit, hit, exc.user_message)
         return
     try:
         recorded = await visit.send(reply.event)
@@ -166,3 +175,10 @@ async def _take(visit: Visit[Any], hit: CallbackHit, read: Read, taken: set[Call
         hit.answer(200, reply.page)
     else:
         hit.refuse(error_page("Too late", "The command in your terminal has already gone on."))
+
+
+def _reject(visit: Visit[Any], hit: CallbackHit, why: str, *, status: int = 503) -> None:
+    """Turn a callback away: the page says why, and where only the right browser can have come, the terminal does."""
+    if visit.context.bound:
+        logger.warning("the browser came back, but its answer cannot be used: %s", why)
+    hit.answer(status, error_page("Not what was expected", why))

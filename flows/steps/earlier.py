@@ -16,6 +16,8 @@ import trio
 from ...base.errors import CloudError
 from ...base.log import get_logger
 from ...base.remedies import Remedy
+from ...base.texts import text_of
+from ...engine.errors import JournalCorrupted
 from ...engine.journal.records import FlowRow
 from ...engine.machine.parts import Event
 from ...engine.visit import Visit
@@ -35,7 +37,8 @@ from ...machines.checkout import (
 from ...machines.parts.earlier import EarlierOrder
 from ...machines.parts.progress import WaitResumed
 from ..outside import Person, Timing
-from .asking import WEATHER
+from .asking import API_FAILURES
+from .effects import answer_hint, answer_remedy
 from .order import CANDIDATES, STREAM_EVENTS, fitting
 from .source import Pauses, decode
 
@@ -67,10 +70,23 @@ def stored_tenants(path: Path) -> frozenset[str]:
 
 
 async def contexts(visit: Visit[Any], machine: str) -> list[tuple[FlowRow, Stored]]:
-    """The other flows of a machine for the API of a visit's flow, the newest first, with what they know."""
-    rows = [(row, msgspec.json.decode(row.context)) for row in await visit.other_flows(machine)]
-    ours = [each for each in rows if each[1].get("api_url") == visit.context.api_url]
-    return sorted(ours, key=lambda each: each[0].created, reverse=True)
+    """The other flows of a machine for the API of a visit's flow, the newest first, with what they know.
+
+    Raises:
+        JournalCorrupted: What one of them knows cannot be read; it may be an order that is paid.
+    """
+    rows = [(row, _known(row)) for row in await visit.other_flows(machine)]
+    return [each for each in rows if each[1].get("api_url") == visit.context.api_url]
+
+
+def _known(row: FlowRow) -> Stored:
+    try:
+        return msgspec.json.decode(row.context, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeError) as exc:
+        raise JournalCorrupted(
+            f"what the flow {row.id} knows of its order cannot be read: {text_of(exc)}",
+            hint="`flows check` names every such record; a copy of the journal from before may have it whole.",
+        ) from exc
 
 
 async def journaled_tenants(visit: Visit[Any]) -> frozenset[str]:
@@ -157,7 +173,7 @@ async def check_earlier_orders(visit: Visit[CheckoutContext], api: CloudApiClien
             await pauses.wait_over("status")
             try:
                 tenants = (await api.me()).tenants
-            except WEATHER as exc:
+            except API_FAILURES as exc:
                 trouble = exc
                 pauses.note("status", exc)
             else:
@@ -170,6 +186,8 @@ async def check_earlier_orders(visit: Visit[CheckoutContext], api: CloudApiClien
             with trio.move_on_after(timing.poll_seconds):
                 for event in named.values():
                     await event.wait()
+                if not answered:
+                    await trio.sleep_forever()
         nursery.cancel_scope.cancel()
     if trouble is not None and not answered:
         raise trouble
@@ -212,47 +230,62 @@ async def ask_about_earlier_orders(visit: Visit[CheckoutContext], person: Person
     if visit.resumed:
         return WaitResumed()
     if person.confirm is None:
-        raise _doubt(context)
+        raise _doubt(context, visit.flow)
     for tenant in context.candidates:
-        if await person.confirm(
-            f"An earlier order of this plan and region may have bought the tenant {tenant}. "
-            "Use it instead of buying another one?"
-        ):
+        if await person.confirm(_use(tenant)):
             return TenantChosen(tenant)
     unanswered = not context.candidates or any(each.unfinished for each in context.earlier)
-    question = f"{_situation(context).capitalize()}. Place another order?"
-    if unanswered and not await person.confirm(question):
-        raise _doubt(context)
+    if unanswered and not await person.confirm(_place_another(context)):
+        raise _doubt(context, visit.flow)
     nonce = await visit.keep(f"nonce_{visit.incarnation}", new_nonce())
     return OrderConfirmed(tuple(sorted({*context.known_tenants, *context.candidates})), nonce)
+
+
+def _use(tenant: str) -> str:
+    return (
+        f"An earlier order of this plan and region may have bought the tenant {tenant}. "
+        "Use it instead of buying another one?"
+    )
+
+
+def _place_another(context: CheckoutContext) -> str:
+    situation = _situation(context)
+    return f"{situation[0].upper()}{situation[1:]}. Place another order?"
 
 
 def _situation(context: CheckoutContext) -> str:
     open_order = next((each for each in context.earlier if each.unfinished), None)
     if open_order is not None:
-        return f"an earlier order of this plan and region is not finished ({_root(open_order)})"
+        return f"an earlier order of {_wanted(context)} is not finished ({_root(open_order)})"
     reported = next((each for each in context.earlier if each.reported), None)
     if reported is not None:
-        return f"an earlier order of this plan and region may have been paid ({_root(reported)})"
-    return "an earlier order of this plan and region may have been paid"
+        return f"an earlier order of {_wanted(context)} may have been paid ({_root(reported)})"
+    return f"an earlier order of {_wanted(context)} may have been paid"
 
 
-def _doubt(context: CheckoutContext) -> OrderInDoubt:
-    problem = _situation(context)
+def _wanted(context: CheckoutContext) -> str:
+    return f"this plan and region ({context.plan_name or context.plan}, {context.region})"
+
+
+def _doubt(context: CheckoutContext, flow: str) -> OrderInDoubt:
+    problem = f"no other order was placed: {_situation(context)}"
+    question = _use(context.candidates[0]) if context.candidates else _place_another(context)
     if context.candidates:
         problem = f"{problem}; since then {', '.join(context.candidates)} appeared"
     open_order = next((each for each in context.earlier if each.unfinished), None)
     if open_order is not None:
         return OrderInDoubt(
             problem,
-            hint="Resume or cancel that order, then resume this flow; or resume this flow where a person can answer.",
-            remedy=Remedy("settle_earlier_order", {"flow": _root(open_order)}),
+            hint=(
+                "Resume or cancel that order, then resume this flow; or resume this flow where a person can answer. "
+                f"The question: {question}"
+            ),
+            remedy=Remedy(
+                "settle_earlier_order",
+                {"flow": _root(open_order), "this": flow.partition(".")[0], "question": question},
+            ),
         )
-    return OrderInDoubt(
-        problem,
-        hint="Resume the flow where a person can answer, or cancel it.",
-        remedy=Remedy("answer_or_cancel"),
-    )
+    return OrderInDoubt(problem, hint=answer_hint(question), remedy=answer_remedy(flow, question))
 
 
 def _root(order: EarlierOrder) -> str:

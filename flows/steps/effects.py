@@ -81,10 +81,21 @@ async def ask_for(
         raise
 
 
-async def ask_whether_to_repeat(person: Person, unknown: str, question: str) -> Event:
+def answer_hint(question: str) -> str:
+    """What fixes an error that only an answer fixes, for programs."""
+    return f"Resume the flow where a person can answer, or cancel it. The question: {question}"
+
+
+def answer_remedy(flow: str, question: str) -> Remedy:
+    """The same as a step; the outermost flow is the one to resume."""
+    return Remedy("answer_question", {"flow": flow.partition(".")[0], "question": question})
+
+
+async def ask_whether_to_repeat(visit: Visit[Any], person: Person, unknown: str, question: str) -> Event:
     """Let a person decide whether to ask again.
 
     Args:
+        visit: Whose effect it is.
         person: Who can be asked.
         unknown: What may or may not have happened, for when nobody can.
         question: To be answered with yes or no.
@@ -93,9 +104,5 @@ async def ask_whether_to_repeat(person: Person, unknown: str, question: str) -> 
         EffectUncertain: Nobody is there to be asked.
     """
     if person.confirm is None:
-        raise EffectUncertain(
-            unknown,
-            hint="Resume the flow where a person can answer, or cancel it.",
-            remedy=Remedy("answer_or_cancel"),
-        )
+        raise EffectUncertain(unknown, hint=answer_hint(question), remedy=answer_remedy(visit.flow, question))
     return RepeatConfirmed() if await person.confirm(question) else RepeatDeclined()

@@ -21,7 +21,7 @@ from ...engine.machine.parts import Event
 from ...errors import ApiError, NotAuthenticated, StreamLost
 from ...io.sse.decoder import ServerSentEvent
 from ...machines.parts.progress import EndReported, ForeignEventDropped, StepObserved
-from .asking import WEATHER, Asking, Needed, Reports
+from .asking import API_FAILURES, Asking, Needed, Reports
 from .source import Source
 
 logger = get_logger(__name__)
@@ -100,7 +100,7 @@ class Listening:
                 logger.info("the event stream refused the token: %s", exc)
                 await self._reports.note("stream", exc)
                 self._ask_now()
-            except WEATHER as exc:
+            except API_FAILURES as exc:
                 source.pauses.note("stream", exc)
                 await self._reports.note("stream", exc)
                 if isinstance(exc, ApiError) and exc.status in NO_STREAM:
@@ -123,7 +123,7 @@ class Listening:
                     last_id = sse.id
                     brought = await self._take(own) or brought
                 raise StreamLost("the server ended the event stream")
-        except WEATHER as exc:
+        except API_FAILURES as exc:
             if not brought or isinstance(exc, ApiError):
                 raise
             source.pauses.note("stream", exc)
@@ -137,30 +137,30 @@ class Listening:
         """Send what an event means, as far as it is new; whether anything was."""
         events = self._source.interpret(sse)
         if events is None:
-            # Not a greeting: what a new connection tells of the past comes after it.
+            # Not a greeting: what a new connection repeats of the past comes after it.
             if trio.current_time() - self._opened_at >= self._source.timing.poll_seconds:
                 self._beat_at = trio.current_time()
             return False
         before, self._heard_at = self._heard_at, trio.current_time()
 
         def quiet() -> bool:
-            told_at = self._reports.polling_told_at
-            # Sent after what polling told, a sign of life shows that nothing older is still on its way.
-            return self._beat_at > told_at or trio.current_time() - max(before, told_at) >= CATCH_UP_SECONDS
+            written_at = self._reports.answer_written_at
+            # Sent after the last answer of polling, a sign of life shows that nothing older is still on its way.
+            return self._beat_at > written_at or trio.current_time() - max(before, written_at) >= CATCH_UP_SECONDS
 
         if self._asking is not None and any(not isinstance(event, ForeignEventDropped) for event in events):
             self._asking.heard_news()
-        await self._reports.stream_tells()
+        await self._reports.note_stream()
         return any([await self._send(event, quiet=quiet) for event in events])
 
     async def _send(self, event: Event, *, quiet: Callable[[], bool]) -> bool:
         """Send an event if it is new; whether it was, and ours."""
         if isinstance(event, StepObserved):
-            return await self._reports.tell(event, current=quiet)
+            return await self._reports.write(event, current=quiet)
         if isinstance(event, EndReported):
-            if told := await self._reports.tell_end(event):
+            if written := await self._reports.write_end(event):
                 self._ask_now()
-            return told
+            return written
         if isinstance(event, ForeignEventDropped):
             await self._reports.note_foreign(event)
             return False

@@ -12,7 +12,7 @@ import re
 import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import httpx
 import msgspec
@@ -22,10 +22,10 @@ from ...base.decoding import UNREADABLE
 from ...base.redaction import redact, register_secret
 from ...base.remedies import Remedy
 from ...errors import ApiError, Network, NotAuthenticated, TokenExpired
-from .addresses import NOT_A_URL, without_query
+from .addresses import NOT_A_URL, is_loopback, without_query
 from .goaway import surely_refused
 from .messages import ErrorBody, Message
-from .proxies import Proxy
+from .proxies import Proxy, proxy_of
 from .texts import shown
 
 SKEW_WORTH_SAYING: Final = timedelta(minutes=5)
@@ -196,6 +196,17 @@ def _quote(body: bytes) -> str:
     return shown(body[: 4 * SHOWN_OF_A_BODY + 4].decode("utf-8", "replace").strip(), SHOWN_OF_A_BODY)
 
 
+def _page(message: str, response: httpx.Response, **known: Any) -> ApiError:
+    """The error for an HTML page: a proxy, or the sign-in page of a network, answered in the API's place."""
+    url = response.request.url
+    if not is_loopback(url) and (proxy := proxy_of(url)) is not None:
+        hint, remedy = proxy.hint, Remedy("check_proxy_variable", {"variable": proxy.variable})
+    else:
+        hint = "Check whether this network wants a sign-in first, HTTPS_PROXY, and the API's URL."
+        remedy = Remedy("check_page")
+    return ApiError(message, hint=hint, remedy=remedy, **known)
+
+
 def refusal(response: httpx.Response, body: bytes, where: str, now: datetime) -> ApiError:
     """The error an answer that is not 2xx, and not 401, stands for.
 
@@ -220,10 +231,10 @@ def refusal(response: httpx.Response, body: bytes, where: str, now: datetime) ->
         error = msgspec.json.decode(body, type=ErrorBody).error
     except UNREADABLE:
         if _is_html(response.headers, body):
-            said = ": answered with an HTML page, not the API"
-        else:
-            quoted = _quote(body)
-            said = f": {quoted}" if quoted else ""
+            said = f"{where} answered {status} with an HTML page, not the API"
+            return _page(said, response, status=status, retry_after=retry_after, request_id=named)
+        quoted = _quote(body)
+        said = f": {quoted}" if quoted else ""
         return ApiError(f"{where} answered {status}{said}", status=status, retry_after=retry_after, request_id=named)
     code, message = _quote(error.code.encode()), _quote(error.message.encode())
     said = ApiError.in_words(where, code, message)
@@ -251,8 +262,9 @@ def decode_body(response: httpx.Response, body: bytes, shape: type[T], where: st
         ) from exc
     except UNREADABLE as exc:
         if _is_html(response.headers, body):
-            said = "answered with an HTML page, not the API"
-        elif not body:
+            said = f"{where}: answered with an HTML page, not the API"
+            raise _page(said, response, request_id=request_id(response)) from exc
+        if not body:
             said = f"answered {response.status_code} with an empty body"
         else:
             said = f"answered {response.status_code} with something that is not JSON"

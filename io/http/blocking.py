@@ -42,8 +42,8 @@ class BlockingLoop:
             self._portal = running.__enter__()
             self._running = running
 
-    def stop(self, farewell: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Cancel the calls that still run, run `farewell` in the loop and end the thread; nothing if it has ended."""
+    def stop(self, before_close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Cancel the calls that still run, run `before_close` in the loop, end the thread; nothing if it has ended."""
         with self._lock:
             running, portal = self._running, self._portal
             self._running = self._portal = None
@@ -52,7 +52,7 @@ class BlockingLoop:
         try:
             for future in tuple(self._waited_for):
                 future.cancel()
-            portal.call(farewell)
+            portal.call(before_close)
         finally:
             portal.call(portal.stop, True)
             running.__exit__(None, None, None)

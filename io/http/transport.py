@@ -343,7 +343,7 @@ class Transport:
         every = {**headers, b"X-Request-Id": secrets.token_hex(8).encode()}
         if authorized:
             if self._token is None:
-                raise NotAuthenticated(f"nobody is logged in, and {where} needs a token")
+                raise NotAuthenticated(f"not logged in, and {where} needs a token")
             every[b"Authorization"] = f"Bearer {self._token}".encode()
         async with self._lanes.lane(fresh=fresh) as lane:
             request = may_be_left(lane.http.build_request(method, url, headers=every, content=content))

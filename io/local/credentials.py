@@ -165,7 +165,7 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True):
         """
         found = cls._load(path)
         if found is None:
-            raise NotAuthenticated(f"nobody is logged in: there is no {path}")
+            raise NotAuthenticated(f"not logged in: there is no {path}")
         return found
 
     @classmethod

@@ -116,7 +116,7 @@ class KeyringStore:
             )
         except subprocess.TimeoutExpired as exc:
             raise KeyringUnavailable(
-                f"the system's keyring did not answer within {seconds:g} s; it may be locked and waiting for somebody"
+                f"the system's keyring did not answer within {seconds:g} s; it may be locked and waiting for you"
             ) from exc
         except OSError as exc:
             raise KeyringUnavailable(f"the system's keyring cannot be asked: {exc.strerror}") from exc

@@ -35,20 +35,21 @@ class _Place:
                 with TenantStore.updating(self.path, own.now) as store:
                     store.upsert_tenants(each.tenant for each in batch)
             except BaseException:
-                with _guard:  # the others find out for themselves what is wrong
-                    self.waiting = [each for each in batch if each is not own] + self.waiting
+                with _guard:  # the others find out for themselves what is wrong, unless they have left meanwhile
+                    self.waiting = [each for each in batch if each is not own and not each.over] + self.waiting
                 raise
             for each in batch:
                 each.stored = True
 
 
 class _Waiting:
-    __slots__ = ("now", "stored", "tenant")
+    __slots__ = ("now", "over", "stored", "tenant")
 
     def __init__(self, tenant: StoredTenant, now: datetime) -> None:
         self.tenant = tenant
         self.now = now
         self.stored = False
+        self.over = False
 
 
 _guard: Final = threading.Lock()
@@ -78,6 +79,7 @@ def waiting_to_be_stored(path: Path, tenant: StoredTenant, now: datetime) -> Gen
         yield lambda: place.write(own)
     finally:
         with _guard:
+            own.over = True  # it may be in the batch of another, which puts back what it could not write
             if own in place.waiting:
                 place.waiting.remove(own)
 

@@ -8,10 +8,11 @@ order:
 - there is no foreign **Origin**, and the browser itself does not say that this is an image, frame or script;
 - the request is `GET /callback`, nothing else;
 - `state` is the **nonce** of this wait (RFC 6749 section 10.12, RFC 9700 section 4.7), also when the query says
-  `error=`: nobody else may end a login either.
+  `error=`: nobody else may end a login either. It is looked for before anything else of the query is judged.
 
-A request that fails is answered 4xx, and the wait continues. One that passes is a *hit*, and is held open until the
-flow has looked at what it brought: `accept` uses the nonce up, `refuse` leaves it usable, so that the page shows what
+A request that fails is answered 4xx, and the wait continues. One that passes is a *hit*, also when what it brought is
+damaged: it comes from where the person was sent, so the person has to learn of it. A hit is held open until the flow
+has looked at what it brought: `accept` uses the nonce up, `refuse` leaves it usable, so that the page shows what
 has really happened. Closing answers every request that is still held. Deciding is synchronous, answering is not: once
 `accept` has returned, the answer is sent whatever is cancelled.
 """
@@ -43,6 +44,13 @@ MAX_HELD: Final = 16
 """Hits held open at once; only reachable with the nonce, or without one (`nonce=None`)."""
 MAX_PARAMETERS: Final = 32
 _SECRET_PARAMETERS: Final = ("access_token", "refresh_token", "id_token", "token", "code")
+_BROKEN: Final = frozenset({"Cc", "Cs"})
+"""Categories of control characters, and of what a byte that is no UTF-8 becomes."""
+
+_TOO_MANY: Final = "The callback had too many parameters."
+# Different programs read it differently; RFC 6749 section 3.1 forbids it.
+_DOUBLED: Final = "The callback had the same parameter twice."
+_GARBLED: Final = "The callback was damaged on its way."
 
 
 class StatusView(msgspec.Struct, frozen=True):
@@ -64,15 +72,25 @@ def callback_uri(port: int, nonce: str | None) -> str:
     return f"http://{LOOPBACK}:{port}/callback{query}"
 
 
+class _Brought(msgspec.Struct, frozen=True):
+    """What a callback brings; the fields are those of `CallbackHit`."""
+
+    params: dict[str, str]
+    damage: str
+
+
 class CallbackHit:
     """One arrival of the browser that passed every check; its request waits for `accept` or `refuse`.
 
     Attributes:
-        params: The query parameters without `state`, percent-decoded, each once.
+        params: The query parameters without `state`, percent-decoded, each once. What is not UTF-8, and control
+            characters, are U+FFFD.
+        damage: Why nothing of it can be used, as a sentence; `params` is empty then. Empty for an intact callback.
     """
 
-    def __init__(self, params: dict[str, str], use_up: Callable[[], None]) -> None:
+    def __init__(self, params: dict[str, str], use_up: Callable[[], None], damage: str = "") -> None:
         self.params = params
+        self.damage = damage
         self._use_up = use_up
         self._decided = trio.Event()
         self._answer = (0, "")
@@ -175,14 +193,14 @@ class CallbackListener:
         ours = {f"http://{name}:{self.port}/callback" for name in LISTENER_NAMES}
         if head not in ours or not query.isascii():
             raise CallbackRejected(f"That is not an address that begins with http://{LOOPBACK}:{self.port}/callback.")
-        params = _parameters(query.partition("#")[0])
-        if params is None:
-            raise CallbackRejected("That address is damaged: copy all of it.")
-        if not self._right_nonce(params.pop("state", "")):
+        brought = self._read(query.partition("#")[0])
+        if brought is None:
             raise CallbackRejected("That address is of another login.")
+        if brought.damage:
+            raise CallbackRejected("That address is damaged: copy all of it.")
         if self._used or self._closed:
             raise CallbackRejected("This login has been answered already.")
-        status, _page = await self._hold(params)
+        status, _page = await self._hold(brought)
         if status != 200:
             raise CallbackRejected("That address carries nothing that can be used.")
 
@@ -196,8 +214,8 @@ class CallbackListener:
         answer = self._check(request)
         return answer if isinstance(answer, ShortAnswer) else _page(*await self._hold(answer))
 
-    def _check(self, request: Request) -> ShortAnswer | dict[str, str]:
-        """Return the answer to a request, or the parameters of a callback that passed every check."""
+    def _check(self, request: Request) -> ShortAnswer | _Brought:
+        """Return the answer to a request, or what a callback brought that passed every check."""
         # Not decoded: an absolute-form target or `/%63allback` is not what a browser sends (RFC 9112 section 3.2).
         path = request.path
         status_page = self._status_page if path.startswith("/status/") else None
@@ -211,37 +229,51 @@ class CallbackListener:
         if status_page is not None:
             body = msgspec.json.encode(status_page())
             return ShortAnswer(200, {"Content-Type": "application/json", **PRIVATE_HEADERS}, body)
-        params = _parameters(request.query)
-        if params is None:
-            return _refusal(400, "This link is damaged", "Start again from the page you came from.")
-        if not self._right_nonce(params.pop("state", "")):
+        brought = self._read(request.query)
+        if brought is None:
             return _refusal(
                 400,
                 "Not the login that is being waited for",
                 "Use the address the terminal shows; it is still waiting.",
             )
+        if brought.damage and self._nonce is None:  # anybody can have sent it
+            return _refusal(400, "This link is damaged", "Start again from the page you came from.")
         if self._used:
             return _refusal(409, *_USED)
         if self._closed:
             return _page(503, _CLOSED_PAGE)
-        return params
+        return brought
 
-    def _right_nonce(self, state: str) -> bool:
-        if self._nonce is None:
-            return True
-        # Constant time, so that the nonce cannot be guessed a character at a time; bytes, as str must be ASCII there.
-        return secrets.compare_digest(state.encode(), self._nonce.encode())
+    def _read(self, query: str) -> _Brought | None:
+        """Return what a query brings, or None when it is not of this wait."""
+        pairs = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
+        if self._nonce is not None:
+            states = [_legible(value) for name, value in pairs if name == "state"]
+            # Constant time, so that the nonce cannot be guessed a character at a time; bytes: str must be ASCII there.
+            if len(states) != 1 or not secrets.compare_digest(states[0].encode(), self._nonce.encode()):
+                return None
+        if query.count("&") >= MAX_PARAMETERS:
+            return _Brought({}, _TOO_MANY)
+        params = {_legible(name): _legible(value) for name, value in pairs}
+        if len(params) != len(pairs):
+            return _Brought({}, _DOUBLED)
+        # With the nonce, a word for the person need not be whole; a token must be.
+        if any(_broken(name + value) for name, value in pairs if self._nonce is None or name in _SECRET_PARAMETERS):
+            return _Brought({}, _GARBLED)
+        params.pop("state", None)
+        return _Brought(params, "")
 
-    async def _hold(self, params: dict[str, str]) -> tuple[int, str]:
+    async def _hold(self, brought: _Brought) -> tuple[int, str]:
         """Hold a request that passed every check until its hit is decided; return status and page."""
-        key = tuple(sorted(params.items()))
+        params = brought.params
+        key = (("", brought.damage), *sorted(params.items()))
         hit = self._held.get(key)
         if hit is None:
             if len(self._held) >= MAX_HELD:
                 return 503, error_page("Too many tabs at once", "Close the others, then reload this page.", retry=True)
             for name in _SECRET_PARAMETERS:
                 register_secret(params.get(name, ""), self._holder)
-            hit = self._held[key] = CallbackHit(params, self._use_up)
+            hit = self._held[key] = CallbackHit(params, self._use_up, brought.damage)
             self._queue.append(hit)
             self._waiting.unpark_all()
         try:
@@ -316,20 +348,14 @@ def _foreign(request: Request, port: int) -> tuple[int, str, str] | None:
     return None
 
 
-def _parameters(query: str) -> dict[str, str] | None:
-    """Return the query's parameters, or None when it is not one we could read in just one way.
+def _broken(text: str) -> bool:
+    """Whether it was no UTF-8, or has control characters, which are in no parameter (RFC 6749 appendix A)."""
+    return any(unicodedata.category(char) in _BROKEN for char in text)
 
-    A parameter that comes twice is read differently by different programs (RFC 6749 section 3.1 forbids it); control
-    characters are in no parameter of OAuth (its appendix A) and would reach a terminal.
-    """
-    try:
-        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_PARAMETERS, errors="strict")
-    except ValueError:
-        return None
-    params = dict(pairs)
-    if len(params) != len(pairs) or any(unicodedata.category(char) == "Cc" for pair in pairs for char in "".join(pair)):
-        return None
-    return params
+
+def _legible(text: str) -> str:
+    """The text as it can be shown: with U+FFFD for what is broken, or would reach a terminal."""
+    return "".join("\ufffd" if unicodedata.category(char) in _BROKEN else char for char in text)
 
 
 def _page(status: int, page: str) -> ShortAnswer:

@@ -204,7 +204,7 @@ def _target(response: httpx.Response, here: httpx.URL, where: str) -> httpx.URL:
     target = here.join(given)
     shown = without_query(target)
     if given.userinfo:
-        raise UnsafeUrl(f"{where}: a redirect names somebody to log in as, at {shown}", hint=_HINT)
+        raise UnsafeUrl(f"{where}: a redirect names a user to log in as, at {shown}", hint=_HINT)
     if here.scheme == "https" and target.scheme != "https":
         raise UnsafeUrl(f"{where}: a redirect leads into the clear, to {shown}", hint=_HINT)
     return target

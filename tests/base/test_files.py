@@ -285,3 +285,20 @@ def test_removing_says_whether_there_was_a_file_and_sweeps_what_a_killed_writer_
     assert remove_private(path) is True
     assert remove_private(path) is False
     assert names(tmp_path) == [other.name]
+
+
+def test_what_cannot_be_swept_does_not_keep_the_rest(tmp_path: Path) -> None:
+    """Each leftover is swept for itself, in whatever order the directory lists them: what fails keeps no other."""
+    path = tmp_path / "f"
+    for number in range(8):
+        (tmp_path / f".f.{number:016x}.tmp").write_bytes(b"token")
+        (tmp_path / f".f.{number + 8:016x}.tmp").symlink_to(tmp_path / "vanished")
+    write_private(path, b"new")
+    assert [name for name in names(tmp_path) if (tmp_path / name).is_file()] == ["f"]
+
+
+def test_a_fifo_with_a_temporary_files_name_does_not_hang(tmp_path: Path) -> None:
+    """Opening a FIFO would wait for its writer for ever; the write it follows is done."""
+    os.mkfifo(tmp_path / ".f.0123456789abcdef.tmp", 0o600)
+    write_private(tmp_path / "f", b"new")
+    assert names(tmp_path) == ["f"]

@@ -49,7 +49,7 @@ def test_list_and_show(cli: CommandLine) -> None:
     assert [row["driven"] for row in cli("flows", "list", "--status", "interrupted", "--json").ended(0).lines] == [
         False
     ]
-    assert "not one of paused, running" in cli("flows", "list", "--status", "gone").ended(2).err
+    assert "not one of running, interrupted, paused" in cli("flows", "list", "--status", "gone").ended(2).err
     shown = cli("flows", "show", flow[:6]).ended(0)
     assert "awaiting_callback: waiting for the browser to come back" in shown.out
     assert f"flows resume {flow[:12]}" in shown.err
@@ -129,7 +129,7 @@ def test_second_process(cli: CommandLine) -> None:
     assert cli("flows", "list", "--status", "interrupted", "--json").ended(0).lines == []
     cancelled = cli("flows", "cancel", flow[:8], "--reason", "wrong account").ended(0)
     assert "was told to stop" in cancelled.err
-    assert "login cancelled: wrong account" in running.wait().ended(1).err
+    assert "Login cancelled: wrong account" in running.wait().ended(1).err
 
 
 def test_cancel(cli: CommandLine) -> None:

@@ -36,7 +36,7 @@ def test_send_reaches_a_running_flow(cli: CommandLine) -> None:
         cli("flows", "send", flow[:8], "CancelRequested", "--data", '{"reason": "from afar"}', "--json").ended(0).lines
     )
     assert (sent["taken"], sent["state"], sent["event"]) == (True, "cancelled", "CancelRequested")
-    assert "login cancelled: from afar" in running.wait().ended(1).err
+    assert "Login cancelled: from afar" in running.wait().ended(1).err
 
 
 def test_send_to_a_flow_nobody_drives_waits_for_it(cli: CommandLine) -> None:
@@ -122,7 +122,7 @@ def test_prune(cli: CommandLine) -> None:
     assert "To remove: 0 flows" in cli("flows", "prune").ended(0).err
     now = ("flows", "prune", "--older-than", "0m")
     assert "To remove: 1 flows" in cli(*now, "--dry-run").ended(0).err
-    assert "give --yes" in " ".join(cli(*now).ended(2).err.split())
+    assert "--yes is required" in " ".join(cli(*now).ended(2).err.split())
     assert "Nothing was changed." in at_terminal(cli, *now, typed=b"n\n").ended(1).err
     assert "is not an age" in cli("flows", "prune", "--older-than", "soon").ended(2).err
     assert cli(*now, "--keep", "1", "--yes", "--json").ended(0).lines[0]["flows"] == 0

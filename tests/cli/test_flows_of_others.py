@@ -86,7 +86,7 @@ def test_its_key_is_shown(own: Own) -> None:
 
 
 def test_flows_are_listed_by_every_word_that_says_where_they_are(own: Own) -> None:
-    """What the table and the JSON show can be asked for; `paused` is another word for `parked`."""
+    """What the table and the JSON show can be asked for: `paused` in the table is `parked` in JSON."""
     cli, directory = own
     at = ("--dir", str(directory))
     paused = parked(directory, Oops("what?"))
@@ -107,7 +107,7 @@ def test_flows_are_listed_by_every_word_that_says_where_they_are(own: Own) -> No
     (line,) = cli("flows", "list", "--status", "success", "--json", *at).ended(0).lines
     assert (line["status"], line["verdict"]) == ("ended", "success")
     (row,) = cli("flows", "list", "--status", "paused", *at).ended(0).out.splitlines()[1:]
-    assert row.split()[3] == "parked"
+    assert row.split()[3] == "paused"
     assert "failure, cancelled" in cli("flows", "list", "--status", "gone", *at).ended(2).err
 
 

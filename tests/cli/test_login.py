@@ -18,7 +18,7 @@ from tests.support.command import CommandLine
 from .conftest import Clouds, decide_elsewhere
 
 LOGIN = ("login", "--port", "0", "--no-browser")
-UNBOUND = "anybody on this computer could answer"
+UNBOUND = "any program on this computer could answer"
 
 
 def test_text(cli: CommandLine) -> None:
@@ -51,7 +51,8 @@ def test_json(cli: CommandLine) -> None:
 def test_denied(cli: CommandLine) -> None:
     """A refusal in the browser ends with 5 and stores nothing."""
     ran = cli.play(*LOGIN, browser=ScriptedBrowser(consent="deny")).ended(5)
-    assert "Error: login denied" in ran.err
+    assert "Login denied: " in ran.err
+    assert "Error" not in ran.err
     assert "flows history" in ran.err
     assert not (cli.directory / "credentials.json").exists()
     last = cli.play(*LOGIN, "--json", browser=ScriptedBrowser(consent="deny")).ended(5).lines[-1]
@@ -199,7 +200,7 @@ def test_whoami(cli: CommandLine) -> None:
     assert cli("whoami", "--json").ended(4).lines == [
         {
             "error": "NotAuthenticated",
-            "message": f"nobody is logged in: there is no {cli.directory}/credentials.json",
+            "message": f"not logged in: there is no {cli.directory}/credentials.json",
             "hint": "Log in: systemprompt-cloud login",
             "exit_code": 4,
         }
@@ -266,7 +267,7 @@ def test_logout(cli: CommandLine) -> None:
     assert "Logged out ada@sandbox.example." in ran.err
     assert "could not be told" not in ran.err
     assert not file.exists()
-    assert "Nobody was logged in" in cli("logout").ended(0).err
+    assert "Not logged in" in cli("logout").ended(0).err
     cli.login()
     assert cli("logout", "--json").ended(0).lines == [{"removed": [str(file)], "sessions": [], "reported": True}]
     file.write_text("not json")
@@ -342,9 +343,11 @@ def test_proxy_that_refuses(cli: CommandLine) -> None:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
         threading.Thread(target=server.serve_forever).start()
-        ran = cli(*LOGIN, "--api-url", f"http://127.0.0.1:{server.server_address[1]}").ended(1)
+        ran = cli(*LOGIN, "--api-url", f"http://127.0.0.1:{server.server_address[1]}").ended(8)
         server.shutdown()
     assert "HTML page" in ran.err
+    assert "HTTPS_PROXY" in ran.err
+    assert " flows resume " in ran.err
     assert "--unbound-callback" not in ran.err
 
 
@@ -357,47 +360,3 @@ def test_token_that_is_refused_midway(cli: CommandLine, clouds: Clouds) -> None:
     command = ran.err.strip().splitlines()[-1].split()[1:]
     cli.play(*command, "--no-browser").ended(0)
     assert (cli.directory / "tenants.json").exists()
-
-
-def test_token_in_the_environment(cli: CommandLine, cloud: str) -> None:
-    """A token in the environment is a login for this command: it goes before the stored one, and nothing is stored."""
-    cli.login()
-    stored = cli.directory / "credentials.json"
-    held = stored.read_bytes()
-    token = json.loads(held)["api_token"]
-    stored.unlink()
-    cli.environ |= {"SYSTEMPROMPT_API_TOKEN": token, "SYSTEMPROMPT_USER_EMAIL": "ci@example.com"}
-    assert cli("plans", "--json").ended(0).lines
-    (who,) = cli("whoami", "--json").ended(0).lines
-    assert (who["user_email"], who["source"]) == ("ci@example.com", "SYSTEMPROMPT_API_TOKEN")
-    assert not stored.exists()
-    stored.write_bytes(held)
-    refused = cli("plans", SYSTEMPROMPT_API_TOKEN="not.the.token").ended(4)
-    assert "not.the.token" not in refused.out + refused.err
-    assert "SYSTEMPROMPT_API_TOKEN is set, and stays a login" in cli("logout").ended(0).err
-
-
-def test_container_without_a_login(cli: CommandLine) -> None:
-    """In the cloud's container no file is looked at: a stored login is nobody's; what to set is said."""
-    cli.login()
-    cli.environ["FLY_APP_NAME"] = "app"
-    for words in (("whoami",), ("plans",)):
-        ran = cli(*words).ended(4)
-        assert "this container has no login" in ran.err
-        assert "Set SYSTEMPROMPT_API_TOKEN and SYSTEMPROMPT_USER_EMAIL" in ran.err
-
-
-def test_token_in_the_environment_without_an_address(cli: CommandLine) -> None:
-    """A token without the address it belongs to is refused, by the variable's name."""
-    ran = cli("plans", SYSTEMPROMPT_API_TOKEN="a.b.c").ended(4)
-    assert "SYSTEMPROMPT_USER_EMAIL" in ran.err
-
-
-def test_token_for_another_api(cli: CommandLine) -> None:
-    """Without SYSTEMPROMPT_API_URL the token is production's; it is not sent to the API of the stored login."""
-    cli.login()
-    api = cli.environ.pop("SYSTEMPROMPT_API_URL")
-    token = json.loads((cli.directory / "credentials.json").read_text())["api_token"]
-    cli.environ |= {"SYSTEMPROMPT_API_TOKEN": token, "SYSTEMPROMPT_USER_EMAIL": "ci@example.com"}
-    ran = cli("plans", "--api-url", api).ended(4)
-    assert f"SYSTEMPROMPT_API_TOKEN is for https://api.systemprompt.io, not for {api}" in ran.err

@@ -26,7 +26,7 @@ def test_set_list_unset(owner: Owner) -> None:
     assert "hunter2" not in ran.out + ran.err + listed.out + listed.err
     asked = cli("secrets", "unset", "TOKEN_A").ended(2).err
     assert f"Error: Remove the secret TOKEN_A of {tenant}? " in asked
-    assert "Nobody can be asked here; if you mean it give --yes." in asked
+    assert "--yes is required when not running interactively." in asked
     assert {"tenant": tenant, "key": "TOKEN_A"} in cli("secrets", "list", "--json").ended(0).lines
     unset = ("secrets", "unset", "TOKEN_A", "--tenant", tenant, "--yes")
     assert cli(*unset, "--json").ended(0).lines == [{"tenant": tenant, "unset": ["TOKEN_A"]}]

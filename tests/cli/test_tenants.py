@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import stat
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from systemprompt_cloud.base.errors import Io
 from systemprompt_cloud.cli.shared.settings import Settings
-from systemprompt_cloud.cli.tenants.change import one_at_a_time
+from systemprompt_cloud.cli.tenants import choice
+from systemprompt_cloud.cli.tenants.change import one_at_a_time, with_external_access
+from systemprompt_cloud.errors import TenantNotConfigured
+from systemprompt_cloud.io.cloud.wire import ExternalDbAccessResponse, TenantInfo
 from systemprompt_cloud.io.local.paths import CloudPaths
+from systemprompt_cloud.io.local.tenants import StoredTenant
 
 from tests.support.command import CommandLine
 
-from .conftest import at_terminal, buy
+from .conftest import Clouds, at_terminal, buy
 
 Owner = tuple[CommandLine, str]
 
@@ -190,12 +196,41 @@ def test_retry_of_one_that_runs(owner: Owner) -> None:
     assert "Error: " in owner[0]("tenants", "retry").ended(1).err
 
 
+def test_retry_finds_the_tenant_that_failed(cli: CommandLine, clouds: Clouds) -> None:
+    """It is not stored here and needs no name; of several they are named; where none has failed that is said."""
+    url = clouds("--fault", "provisioning-failure:after=2,times=2")
+    words = ("--region", "fra", "--no-browser", "--api-url", url)
+    cli.play("up", "--plan", "plan_sandbox_starter", *words, "--login-port", "0", "--checkout-port", "0").ended(8)
+    (failed,) = cli("tenants", "retry", "--json", "--api-url", url).ended(0).lines
+    shown = cli("flows", "show", "--json").ended(0).lines[0]
+    assert failed["tenant"] in shown["trouble"]["message"] + shown["trouble"]["hint"]
+    assert f"flows resume {shown['flow']}" in shown["trouble"]["hint"]
+
+
+def _given(found: object, *_: object) -> object:
+    """In place of a function that would ask: what is found."""
+    return found
+
+
+def test_several_tenants_that_failed_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is guessed at, but the selected one is meant."""
+    tenants = [
+        TenantInfo(id=f"tnt_{each}", name=each, database_url="postgresql://x@db.example/x") for each in ("a", "b")
+    ]
+    monkeypatch.setattr(choice, "ask_api", partial(_given, tenants))
+    settings = Settings(paths=CloudPaths(directory=tmp_path, state_directory=tmp_path, origin="user"))
+    with pytest.raises(TenantNotConfigured, match=r"2 have failed: tnt_a \(a\), tnt_b \(b\)"):
+        choice.failed_tenant(settings)
+    monkeypatch.setattr(choice, "selected_tenant", partial(_given, "tnt_b"))
+    assert choice.failed_tenant(settings) == "tnt_b"
+
+
 def test_what_destroys_asks(owner: Owner) -> None:
     """Where nobody can be asked, what destroys is refused as a mistake of usage, and nothing has changed."""
     cli, tenant = owner
     before = stored(cli)
     for command in ("delete", "rotate-credentials", "rotate-sync-token", "cancel-subscription"):
-        assert "Nobody can be asked here; if you mean it give --yes." in cli("tenants", command, tenant).ended(2).err
+        assert "--yes is required when not running interactively." in cli("tenants", command, tenant).ended(2).err
     assert stored(cli) == before
     assert cli("tenants", "status", tenant).ended(0).out.startswith(f"{tenant}: ready")
 
@@ -226,6 +261,52 @@ def test_rotating(owner: Owner, tmp_path: Path) -> None:
         assert after[name] not in said + log.read_text()
     (line,) = cli("tenants", "rotate-sync-token", tenant, "--yes", "--json").ended(0).lines
     assert line == {"tenant": tenant, "rotated": True, "stored": True}
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("rotate-credentials", "--yes"), "internal_database_url"),
+        (("rotate-sync-token", "--yes"), "sync_token"),
+        (("external-db", "on"), "database_url"),
+    ],
+)
+def test_new_credentials_of_a_tenant_that_is_not_stored(cli: CommandLine, words: tuple[str, ...], name: str) -> None:
+    """The API gives them once: the tenant is taken from its list and stored with them."""
+    tenant = buy(cli)
+    before = stored(cli)[0]
+    (cli.directory / "tenants.json").unlink()
+    cli("tenants", *words, tenant).ended(0)
+    (after,) = stored(cli)
+    assert (after["id"], after["name"], after["tenant_type"]) == (tenant, before["name"], "cloud")
+    assert after[name] != before.get(name)
+    assert "***" not in after[name]
+
+
+@pytest.mark.parametrize(
+    "words", [("rotate-credentials", "--yes"), ("rotate-sync-token", "--yes"), ("external-db", "on")]
+)
+def test_nothing_is_rotated_of_a_tenant_that_could_not_be_stored(owner: Owner, words: tuple[str, ...]) -> None:
+    """An id that is stored nowhere and listed nowhere is an error before the API is asked to change anything."""
+    cli, _ = owner
+    before = stored(cli)
+    (line,) = cli("tenants", *words, "tenant_nowhere", "--json").ended(1).lines
+    assert line["error"] == "TenantNotFound"
+    assert line["message"] == "tenant_nowhere is not stored here, and the API does not list it"
+    assert stored(cli) == before
+
+
+@pytest.mark.parametrize(
+    ("hostname", "host"), [("tenant.sandbox.example", "db-sandbox.systemprompt.io"), (None, "db.systemprompt.io")]
+)
+def test_the_outside_address_is_where_the_tenant_is(hostname: str | None, host: str) -> None:
+    """Its host name says so where the database's own does not, as after provisioning."""
+    tenant = StoredTenant(id="t", name="T", hostname=hostname)
+    url = "postgres://u:p@db.internal:5432/d?sslmode=disable"
+    found = ExternalDbAccessResponse(tenant_id="t", external_db_access=True, database_url=url)
+    assert with_external_access(tenant, found).database_url == f"postgres://u:p@{host}:5432/d?sslmode=require"
+    closed = with_external_access(tenant, structs.replace(found, external_db_access=False))
+    assert (closed.external_db_access, closed.database_url) == (False, None)
 
 
 def test_one_rotation_at_a_time(tmp_path: Path) -> None:

@@ -269,6 +269,7 @@ def test_question_after_a_paste_that_was_not_needed(cli: CommandLine) -> None:
     )
     assert ended == 0, shown
     assert "paste the address" in shown
+    assert "0:00 of 5:00" in shown
     assert shown.count("[y/n]") == 1
     assert "Logged in as ada@sandbox.example" in shown
 
@@ -280,7 +281,26 @@ def test_checkout_that_is_not_repeated(cli: CommandLine, clouds: Callable[..., s
     words = ("checkout", "--plan", "plan_sandbox_starter", "--port", "0", "--no-browser", "--api-url", url)
     code, shown = at_a_terminal(cli, *words, until="[y/n]", keys=b"n\n", environ={"NO_COLOR": "1"})
     assert code == 1, shown
-    assert "Error: checkout cancelled: another checkout was declined when it was asked for" in shown
+    assert "Checkout cancelled: another checkout was declined when it was asked for" in shown
+    assert "Error" not in shown
+
+
+def test_a_no_beside_an_unfinished_order(cli: CommandLine) -> None:
+    """Whoever wants no other order reads what is kept and how to go on, and no error."""
+    cli.play(*LOGIN).ended(0)
+    order = ("--plan", "plan_sandbox_starter", "--no-browser")
+    begun = cli.begin("checkout", *order, "--port", "0")
+    begun.wait_invited("/pay")
+    begun.interrupt()
+    begun.wait().ended(130)
+    (first,) = [line["flow"] for line in cli("flows", "list", "--json", "--status", "interrupted").lines]
+    words = ("up", *order, "--checkout-port", "0")
+    code, shown = at_a_terminal(cli, *words, until="[y/n]", keys=b"n\n", environ={"NO_COLOR": "1", "COLUMNS": "1000"})
+    assert code == 8, shown
+    assert "Paused: no other order was placed: an earlier order of this plan and region" in shown
+    assert f"systemprompt-cloud flows resume {first}" in shown
+    assert shown.count("[y/n]") == 1
+    assert "Error" not in shown
 
 
 def test_narrow_terminal(cli: CommandLine) -> None:

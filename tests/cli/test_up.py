@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
@@ -89,9 +91,14 @@ def test_declined(cli: CommandLine) -> None:
     """What the browser says is no end: 8, with what to do, and the same command comes back to the same order."""
     cli.login()
     ran = cli.play(*UP, browser=ScriptedBrowser(payment="decline")).ended(8)
-    assert "Error: the browser reported payment_declined, and the API knows of no payment" in ran.err
-    assert "Check again, and pay on the same page: systemprompt-cloud flows resume" in ran.err
-    assert "To give the order up: systemprompt-cloud flows cancel" in ran.err
+    flow = next(line["flow"] for line in cli("flows", "list", "--json").ended(0).lines if line["status"] == "parked")
+    paused = next(line for line in ran.err.splitlines() if line.startswith("Paused: "))
+    assert re.search(r"not known whether the order \S+ \(Sandbox Starter, fra\) is paid", paused)
+    assert "the browser reported payment_declined, and the API knows of no payment" in paused
+    assert f"run `systemprompt-cloud flows resume {flow}` in a terminal. It asks: " in ran.err
+    assert "Create a new order?" in ran.err
+    assert f"To end the flow instead: systemprompt-cloud flows cancel {flow}" in ran.err
+    assert "Error" not in ran.err
     assert not (cli.directory / "tenants.json").exists()
     again = cli.begin(*UP)
     assert again.wait_invited() in ran.err
@@ -147,7 +154,7 @@ def test_unbound_payment(cli: CommandLine, words: tuple[str, ...]) -> None:
     assert "state=" not in back
     assert httpx.get(back, trust_env=False).status_code == 200
     ran = running.wait().ended(0)
-    assert "anybody on this computer could answer" in ran.err[: ran.err.index("Open this to pay:")]
+    assert "any program on this computer could answer" in ran.err[: ran.err.index("Open this to pay:")]
 
 
 def test_options_that_come_too_late(cli: CommandLine) -> None:
@@ -194,3 +201,50 @@ def test_unknown_plan_and_tenant(cli: CommandLine) -> None:
     last = cli("provision", "tnt_none", "--json").ended(1).lines[-1]
     assert last["state"] == "failed"
     assert "tenant_not_found" in last["problem"]
+
+
+def test_cancelling_does_not_undo_a_payment(cli: CommandLine) -> None:
+    """Whoever gives up an order whose page was shown reads that, and where to look; before the page nothing."""
+    early = cli.begin(*UP)
+    early.wait_invited("/consent/")
+    early.interrupt()
+    early.wait().ended(130)
+    (flow,) = cli("flows", "list", "--json").lines
+    assert "payment" not in cli("flows", "cancel", flow["flow"]).ended(0).err
+    cli.login()
+    begun = cli.begin(*UP)
+    begun.wait_invited("/pay/")
+    begun.interrupt()
+    begun.wait().ended(130)
+    (flow,) = cli("flows", "list", "--status", "interrupted", "--json").lines
+    said = cli("flows", "cancel", flow["flow"]).ended(0).err
+    assert "(Sandbox Starter, fra) may have been paid: its payment page was shown." in said
+    assert "Cancelling does not undo a payment." in said
+    assert f"See the order: systemprompt-cloud flows show {flow['flow'][:12]}" in said
+    assert "systemprompt-cloud tenants sync" in said
+
+
+def test_cancelling_a_flow_that_has_its_tenant(cli: CommandLine, clouds: Clouds) -> None:
+    """The tenant is named, with the commands about it; the command that ran the flow says so, too, and no error."""
+    running = cli.begin(*UP, "--api-url", clouds("--step", "60"), browser=ScriptedBrowser())
+    running.wait_for("waiting for the tenant (up to 10 min)")
+    running.wait_until(lambda: "provisioning" in running.err, "wait for the tenant")
+    (flow,) = cli("flows", "list", "--json").lines
+    cli("flows", "cancel", flow["flow"])
+    ended = running.wait().ended(1)
+    assert "Onboarding cancelled: cancelled" in ended.err
+    assert "Error" not in ended.err
+    assert "does not undo" in ended.err
+
+
+def test_a_wait_says_how_long_it_may_take(cli: CommandLine) -> None:
+    """A browser that reports a payment which the API does not know: the wait that follows is bounded, and says so."""
+    cli.login()
+    begun = cli.begin(*CHECKOUT)
+    way_back = urlsplit(decide_elsewhere(begun.wait_invited(), "decline"))
+    lie = {"state": parse_qs(way_back.query)["state"][0], "status": "completed"}
+    lie |= {"transaction_id": "t", "tenant_id": "bogus"}
+    httpx.get(way_back._replace(query="").geturl(), params=lie, trust_env=False)
+    begun.wait_for("payment reported: confirming the tenant with the API (up to 2 min)")
+    begun.interrupt()
+    begun.wait().ended(130)

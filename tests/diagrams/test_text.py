@@ -58,7 +58,7 @@ def test_a_path_is_drawn_as_written_here() -> None:
            ▼ SecretsFetched
    7.00 s  ● saving_tenant  storing the tenant
            │ ◦ announced save_tenant
-   9.00 s  │ ‖ parked, Io: no space left on /home
+   9.00 s  │ ‖ paused, Io: no space left on /home
    10.0 s  │ ▸ resumed
            ▼ TenantSaved
    11.0 s  ✔ ready  the tenant is ready and stored  (success)
@@ -91,7 +91,7 @@ def test_where_a_flow_stands_is_marked_with_its_deadline() -> None:
 
 def test_a_parked_flow_says_so() -> None:
     """A flow that waits for somebody to mend something is told from one that is running."""
-    assert "(parked here)" in draw_path(LOGIN, tell(LOGIN, ("#parked", "Network", "no route to host")))
+    assert "(paused here)" in draw_path(LOGIN, tell(LOGIN, ("#parked", "Network", "no route to host")))
 
 
 def test_a_failed_flow_is_drawn_as_failed() -> None:
@@ -239,9 +239,9 @@ def test_a_history_without_its_table_is_drawn_by_its_records() -> None:
            onboarding  01abc, 3.00 s, from 2026-03-01 12:00:00 UTC, drawn without its table
    0.00 s  ● checking_credentials
            ▼ Begun
-   1.00 s  ◉ logging_in  (parked here)
+   1.00 s  ◉ logging_in  (paused here)
            │ ◦ announced upload
-   3.00 s  │ ‖ parked, Io: no space
+   3.00 s  │ ‖ paused, Io: no space
            │   ╭ login  01abc.login-2, 1.00 s, drawn without its table
    1.00 s  │   ● requesting_authorization
            │   ▼ CancelRequested: enough

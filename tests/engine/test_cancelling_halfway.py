@@ -10,11 +10,22 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+import trio.testing
 from systemprompt_cloud.base.errors import CloudError
 from systemprompt_cloud.engine.engine import open_engine
 from systemprompt_cloud.engine.errors import EventNotAccepted, FlowParked
 from systemprompt_cloud.engine.machine.machine import Machine
-from systemprompt_cloud.engine.machine.parts import ANY, CancelRequested, Context, Event, Row, State, Verdict, on
+from systemprompt_cloud.engine.machine.parts import (
+    ANY,
+    CancelRequested,
+    Context,
+    Event,
+    ResumePolicy,
+    Row,
+    State,
+    Verdict,
+    on,
+)
 from systemprompt_cloud.engine.visit import Program, Visit, await_signal
 from systemprompt_cloud.io.local.paths import CloudPaths
 
@@ -101,6 +112,59 @@ async def test_a_cancel_goes_on_when_its_caller_is_gone(paths: CloudPaths) -> No
         may_stop.set()
         await until(lambda: flow.row.status == "ended")
         assert flow.row.verdict == "cancelled"
+
+
+async def test_a_flow_that_is_being_cancelled_begins_nothing(paths: CloudPaths) -> None:
+    """Its child is slow to stop; its own activities wait with an effect and with another child, and do neither."""
+    may_stop, cancelled = trio.Event(), trio.Event()
+    begun: list[str] = []
+
+    async def stop_slowly(_: Visit[Any]) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            cancelled.set()
+            with trio.CancelScope(shield=True):
+                await may_stop.wait()
+
+    async def run(visit: Visit[Any]) -> None:
+        await visit.run_child(slow, Context())
+
+    async def pay(visit: Visit[Any]) -> None:
+        await cancelled.wait()
+        await visit.announce("pay")
+        begun.append("an effect")
+
+    async def run_another(visit: Visit[Any]) -> None:
+        await cancelled.wait()
+        await visit.run_child(slow, Context(), key="late")
+        begun.append("a child")
+
+    machine = Machine(
+        "parent",
+        version=1,
+        initial="first",
+        context=Context,
+        states=[
+            State("first", "first", effect="pay", resume=ResumePolicy.RECONCILE, child="child"),
+            State("done", "done", verdict=Verdict.SUCCESS),
+            State("cancelled", "cancelled", verdict=Verdict.CANCELLED),
+        ],
+        rows=[on(Went, "first", "done"), on(CancelRequested, ANY, "cancelled")],
+    )
+    slow: Program[Any] = Program(CHILD, {"first": [stop_slowly], "second": [await_signal]})
+    async with open_engine(paths, [Program(machine, {"first": [run, pay, run_another]}), slow], inline=True) as engine:
+        flow = await engine.start(machine, Context())
+        await until(lambda: bool(engine.journal.children(flow.id)))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(flow.cancel)
+            await cancelled.wait()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            may_stop.set()
+        assert (await flow.wait()).state == "cancelled"
+        assert begun == []
+        assert [change.kind for change in flow.history] == ["started", "event"]
+        assert len(engine.journal.children(flow.id)) == 1
 
 
 @pytest.mark.parametrize("resumed", [False, True])

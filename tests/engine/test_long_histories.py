@@ -17,7 +17,7 @@ from systemprompt_cloud.engine.journal.journal import Journal
 from systemprompt_cloud.engine.journal.reading import PAGE
 from systemprompt_cloud.engine.journal.vault import VaultFiles
 
-from tests.support.crowd import crowd
+from benchmarks.crowd import crowd
 from tests.support.effort import counted, counted_connections
 from tests.support.rows import flow_record
 

@@ -16,9 +16,9 @@ from systemprompt_cloud.engine.errors import EngineClosed, FlowNotFound, FlowPar
 from systemprompt_cloud.engine.export import FORMAT
 from systemprompt_cloud.engine.journal.housekeeping import Pruned
 from systemprompt_cloud.engine.journal.journal import Journal
-from systemprompt_cloud.engine.journal.records import FlowRow
+from systemprompt_cloud.engine.journal.records import UNFINISHED, FlowRow
 from systemprompt_cloud.engine.journal.selecting import FlowFilter, queries
-from systemprompt_cloud.engine.looking import STATUSES, UNFINISHED
+from systemprompt_cloud.engine.looking import STATUSES
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.engine.machine.parts import ANY, CancelRequested, Context, DeadlinePassed, State, Verdict, on
 from systemprompt_cloud.engine.visit import Program, await_signal

@@ -14,7 +14,7 @@ from systemprompt_cloud.engine.journal.journal import Journal
 from systemprompt_cloud.engine.journal.vault import VaultFiles
 from systemprompt_cloud.io.local.paths import CloudPaths
 
-from tests.support.crowd import crowd
+from benchmarks.crowd import crowd
 from tests.support.effort import Effort, counted_connections
 from tests.support.parcel import PARCEL, Parcel, parcel
 from tests.support.rows import begin_flow

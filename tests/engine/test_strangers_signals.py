@@ -17,7 +17,7 @@ from systemprompt_cloud.io.local.paths import CloudPaths
 from systemprompt_cloud.testing.clock import VirtualClock
 from trio.testing import MockClock
 
-from tests.support.crowd import crowd
+from benchmarks.crowd import crowd
 from tests.support.effort import counted
 from tests.support.parcel import PARCEL, Fails, Parcel, Stamped, parcel
 from tests.support.rows import BEGAN

@@ -28,7 +28,8 @@ from systemprompt_cloud.machines.onboarding import ONBOARDING, OnboardingContext
 from systemprompt_cloud.testing.clock import VirtualClock
 
 from tests.support.length import by_length
-from tests.support.market import ADA, BOB, OURS, REGION, Market, MarketApi, Sale, sale_of
+from tests.support.market import ADA, BOB, REGION, Market, MarketApi
+from tests.support.sales import OURS, Sale, sale_of
 
 API = "http://127.0.0.1:1"
 MEMORY = Path("/dev/shm")

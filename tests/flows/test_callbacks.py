@@ -172,6 +172,56 @@ async def test_a_page_is_refused_when_the_flow_was_cancelled_first(tmp_path: Pat
         assert not waiting.rehearsal.paths.credentials.exists()
 
 
+# --- the right browser with an answer of no use (SECURITY 3) -------------------------------------------------------
+
+USELESS = {"": "neither a token nor an error", "&error=a&error=b": "twice", "&access_token=%ff": "damaged"}
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the terminal shows while the command goes on."""
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize("more", USELESS)
+async def test_an_answer_of_the_right_browser_that_cannot_be_used_is_shown_in_the_terminal(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, more: str
+) -> None:
+    """The person waits at the terminal, and may never look at the tab again."""
+    async with waiting_login(tmp_path) as waiting:
+        before = await settled(waiting)
+        nonce = quote(parse_qs(waiting.query)["state"][0])
+        answer = await waiting.send(waiting.head(f"/callback?state={nonce}{more}"))
+        assert answer.startswith(b"HTTP/1.1 503"), answer[:60]
+        (said,) = warnings_of(caplog)
+        assert said.startswith("the browser came back, but its answer cannot be used: ")
+        assert USELESS[more] in said
+        await assert_unaffected(waiting, before)
+
+
+async def test_a_denial_ends_the_login_however_damaged_its_description_is(tmp_path: Path) -> None:
+    """`error` with the right nonce is the provider's answer; the description is only shown."""
+    async with waiting_login(tmp_path) as waiting:
+        nonce = quote(parse_qs(waiting.query)["state"][0])
+        await waiting.send(waiting.head(f"/callback?state={nonce}&error=access_denied&error_description=No%E9%1b"))
+        with trio.fail_after(5):
+            outcome = await waiting.flow.wait()
+        assert outcome.state == "denied"
+        assert isinstance(waiting.flow.context, LoginContext)
+        assert waiting.flow.context.problem == "No\ufffd\ufffd"
+
+
+async def test_without_a_nonce_only_the_page_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Any program on this computer could fill the terminal otherwise."""
+    async with open_rehearsal(tmp_path, nobody=True) as rehearsal, rehearsal.open_engine() as engine:
+        flow = await start_login(engine, rehearsal.login(bound=False))
+        await rehearsal.wait_shown()
+        waiting = Waiting(rehearsal, flow, "")
+        for query in ("", "?error=a&error=b"):
+            assert b" 200 " not in (await waiting.send(waiting.head(f"/callback{query}")))[:20]
+        assert warnings_of(caplog) == []
+        await flow.cancel()
+
+
 # --- where secrets stand, and where they do not --------------------------------------------------------------------
 
 

@@ -118,7 +118,7 @@ async def test_a_pending_payment_whose_tenant_fails(tmp_path: Path) -> None:
             await flow.wait()
         (tenant,) = rehearsal.cloud.tenants.values()
         assert parked.value.state == "tenant_failed"
-        assert parked.value.remedy == Remedy("retry_tenant", {"tenant": tenant.id})
+        assert parked.value.remedy == Remedy("retry_tenant", {"tenant": tenant.id, "flow": flow.id})
         rehearsal.cloud.provision_again(tenant)
         outcome = await (await start_checkout(engine, rehearsal.checkout())).wait()
         assert outcome.result["tenant_id"] == tenant.id

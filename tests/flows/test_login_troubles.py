@@ -19,7 +19,7 @@ from systemprompt_cloud.io.local.credentials import CloudCredentials
 from systemprompt_cloud.testing.scripted import serve_scripted
 
 from tests.support.listening import logging_restored
-from tests.support.rehearsal import CLIENT_ATTEMPTS, Rehearsal, open_rehearsal
+from tests.support.rehearsal import CLIENT_ATTEMPTS, Rehearsal, open_rehearsal, wait_parked
 
 Captured = pytest.CaptureFixture[str]
 DAY = 24 * 60 * 60.0
@@ -105,7 +105,7 @@ async def test_an_api_that_speaks_html_is_said_to(tmp_path: Path, path: str, sta
             await flow.wait()
         assert (parked.value.kind, parked.value.state) == ("ApiError", state)
         assert "HTML page" in parked.value.user_message
-        assert parked.value.remedy == Remedy("check_api")
+        assert parked.value.remedy == Remedy("check_page")
         assert (await (await engine.resume(flow.id)).wait()).succeeded
 
 
@@ -128,13 +128,13 @@ async def test_an_authorize_url_that_must_not_be_opened_is_not(tmp_path: Path) -
 
 
 async def test_an_html_error_is_not_printed_whole(tmp_path: Path) -> None:
-    """A proxy's 403 page becomes a sentence with the status, not a page in the terminal."""
+    """A proxy's 403 page becomes a sentence with the status, not a page in the terminal; it ends nothing."""
     async with open_rehearsal(tmp_path) as rehearsal, serve_scripted() as server, rehearsal.open_engine() as engine:
         server.plan(HTMLResponse("<!doctype html><html>" + "<p>blocked</p>" * 500, status_code=403))
-        outcome = await (await start_login(engine, rehearsal.login(api_url=server.url))).wait()
-        assert outcome.state == "failed"
-        assert "403" in outcome.problem
-        assert len(outcome.problem) < 900
+        parked = await wait_parked(await start_login(engine, rehearsal.login(api_url=server.url)))
+        assert parked.state == "requesting_authorization"
+        assert "403" in parked.user_message
+        assert len(parked.user_message) < 900
 
 
 @pytest.mark.parametrize("fault", ["error:path=/activity,times=0", "error:status=403,path=/activity"])

@@ -164,7 +164,7 @@ async def test_a_paid_tenant_that_fails_is_provisioned_again(tmp_path: Path) -> 
         with pytest.raises(FlowParked, match="provisioning: The virtual machine did not start") as parked:
             await flow.wait()
         (tenant,) = rehearsal.cloud.tenants.values()
-        assert parked.value.remedy == Remedy("retry_tenant", {"tenant": tenant.id})
+        assert parked.value.remedy == Remedy("retry_tenant", {"tenant": tenant.id, "flow": flow.id})
         assert flow.state == "tenant_unready"
         rehearsal.cloud.provision_again(tenant)
         again = await start_onboarding(engine, rehearsal.onboarding())

@@ -102,7 +102,7 @@ async def test_a_login_that_was_refused_raises_and_stores_nothing(tmp_path: Path
 async def test_a_login_nobody_comes_back_from(tmp_path: Path) -> None:
     """`FlowFailed` names the flow and the state it ended in."""
     async with open_rehearsal(tmp_path, nobody=True) as rehearsal:
-        with pytest.raises(FlowFailed, match="nobody came back") as caught:
+        with pytest.raises(FlowFailed, match="nobody came back from the browser") as caught:
             await run_oauth_flow(
                 rehearsal.url, port=0, timeout=0.1, directory=rehearsal.paths.directory, open_browser=None
             )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 from msgspec.structs import replace
-from systemprompt_cloud.base.remedies import Remedy
 from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.flows.checkout import start_checkout
 from systemprompt_cloud.flows.onboarding import start_onboarding
@@ -19,7 +19,14 @@ from systemprompt_cloud.sandbox.browser import ScriptedBrowser
 from systemprompt_cloud.sandbox.faults import FaultPlan
 from systemprompt_cloud.sandbox.state import PLANS, SandboxTenant
 
-from tests.support.rehearsal import Rehearsal, open_rehearsal, wait_for_change, wait_for_state, wait_parked
+from tests.support.rehearsal import (
+    CLIENT_ATTEMPTS,
+    Rehearsal,
+    open_rehearsal,
+    wait_for_change,
+    wait_for_state,
+    wait_parked,
+)
 
 NO_STREAM = "no-stream"
 STALE = "stale:seconds=1000,times=0"
@@ -82,7 +89,12 @@ async def test_another_command_does_not_order_beside_an_unfinished_order(
             flow = await start_checkout(engine, rehearsal.checkout(plan=PLANS[0].name))
         parked = await wait_parked(flow)
         assert parked.kind == "OrderInDoubt"
-        assert parked.remedy == Remedy("settle_earlier_order", {"flow": first.id})
+        assert parked.remedy is not None
+        assert parked.remedy.step == "settle_earlier_order"
+        assert (parked.remedy.facts["flow"], parked.remedy.facts["this"]) == (first.id, flow.id)
+        assert parked.remedy.facts["question"].endswith(
+            "Place another order?" if tenant is None else "instead of buying another one?"
+        )
         assert (tenant is None) or (tenant.id in parked.user_message)
         assert rehearsal.cloud.ledger.checkouts == 1
 
@@ -205,6 +217,60 @@ async def test_an_api_that_does_not_answer_decides_nothing(tmp_path: Path) -> No
             parked = await wait_parked(again)
             assert (parked.kind, parked.state) == ("Network", "checking_earlier_orders")
         assert rehearsal.cloud.ledger.checkouts == 1
+
+
+async def test_the_order_of_orders_is_not_read_from_a_clock(tmp_path: Path) -> None:
+    """The clock was set back before the last of them, which was shown and given up: it is looked at all the same."""
+    async with open_rehearsal(tmp_path, nobody=True) as rehearsal:
+        rehearsal.log_in()
+        async with rehearsal.open_engine() as engine:
+            first = await start_checkout(engine, rehearsal.checkout())
+            await rehearsal.wait_shown()
+            pay(rehearsal)
+            assert (await first.wait()).succeeded
+            last = await start_checkout(engine, rehearsal.checkout())
+            await rehearsal.wait_shown(2)
+            await last.cancel("another day")
+            await last.wait()
+        with closing(sqlite3.connect(rehearsal.paths.journal)) as journal, journal:
+            journal.execute("UPDATE flows SET created = '2001-01-01T00:00:00.000000Z' WHERE id = ?", (last.id,))
+        (order,) = (each for each in rehearsal.cloud.checkouts.values() if each.tenant is None)
+        rehearsal.cloud.answer_payment(order, "pay")
+        async with rehearsal.open_engine() as engine:
+            parked = await wait_parked(await start_checkout(engine, rehearsal.checkout()))
+            assert parked.state == "earlier_order_in_doubt"
+        assert rehearsal.cloud.ledger.checkouts == 2
+
+
+async def test_an_order_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """It may be paid: nothing is ordered beside it."""
+    async with an_order_in_doubt(tmp_path) as rehearsal:
+        with closing(sqlite3.connect(rehearsal.paths.journal)) as journal, journal:
+            journal.execute("UPDATE flows SET context = cast(x'7b22ff' AS TEXT), status = 'ended', verdict = 'failure'")
+            ((damaged,),) = journal.execute("SELECT id FROM flows")
+        async with rehearsal.open_engine() as engine:
+            parked = await wait_parked(await start_checkout(engine, rehearsal.checkout()))
+        assert (parked.kind, damaged in parked.user_message) == ("JournalCorrupted", True)
+        assert rehearsal.cloud.ledger.checkouts == 1
+
+
+async def test_an_api_that_fails_at_once_is_asked_no_more_often(tmp_path: Path) -> None:
+    """The earlier order's stream has named its tenant, and the list of tenants is not there: the pace is the same."""
+    async with open_rehearsal(tmp_path, nobody=True) as rehearsal:
+        rehearsal.log_in()
+        async with rehearsal.open_engine() as engine:
+            flow = await start_checkout(engine, rehearsal.checkout())
+            await rehearsal.wait_shown()
+            await flow.cancel("another day")
+            await flow.wait()
+            pay(rehearsal)
+            again = await start_checkout(engine, rehearsal.checkout(look_timeout=0.6))
+            await wait_for_state(again, "checking_earlier_orders")
+            before = rehearsal.cloud.ledger.requests["GET /api/v1/auth/me"]
+            rehearsal.cloud.faults = FaultPlan(["error:status=500,path=/auth/me,times=0"])
+            assert (await wait_parked(again)).state == "checking_earlier_orders"
+            asked = rehearsal.cloud.ledger.requests["GET /api/v1/auth/me"] - before
+            assert asked <= CLIENT_ATTEMPTS * (0.6 / 0.05 + 2)
 
 
 # --- a tenant that is paid for --------------------------------------------------------------------------------------

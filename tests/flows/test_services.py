@@ -106,7 +106,7 @@ async def test_credentials_that_stand_are_used(services: Services, paths: CloudP
 
 async def test_why_credentials_do_not_stand(services: Services, paths: CloudPaths) -> None:
     """Missing, expired and unreadable are told apart."""
-    with pytest.raises(NotAuthenticated, match="nobody is logged in"):
+    with pytest.raises(NotAuthenticated, match="not logged in"):
         services.credentials(HERE)
     save(paths, age=timedelta(days=2))
     with pytest.raises(TokenExpired):

@@ -125,6 +125,22 @@ async def test_a_payment_that_only_a_strange_browser_reported_does_not_take_the_
         assert rehearsal.cloud.ledger.checkouts == 1
 
 
+async def test_a_no_holds_in_the_same_run(tmp_path: Path) -> None:
+    """A strange browser reports a payment and another tenant appears: after a no it is not asked about again."""
+    questions: list[str] = []
+    async with open_rehearsal(tmp_path, nobody=True, faults=["no-stream"]) as rehearsal:
+        rehearsal.log_in()
+        async with rehearsal.open_engine(confirm=answering(questions)) as engine:
+            flow = await start_checkout(engine, rehearsal.checkout(confirm_timeout=600.0, tenant_timeout=1.0))
+            checkout = await only_order(rehearsal)
+            others = rehearsal.build()
+            await come_back(checkout, "status=completed&transaction_id=t&tenant_id=bogus")
+            parked = await wait_parked(flow)
+        assert (parked.kind, parked.state) == ("OrderInDoubt", "payment_in_doubt")
+        assert f"{others.id}, which appeared since, you did not buy with it" in parked.user_message
+        assert [others.id in each for each in questions] == [True]
+
+
 async def test_two_tenants_that_are_named_are_a_question(tmp_path: Path) -> None:
     """The stream's, and that of a browser that came back with the order's session: a person decides, and that holds."""
     questions: list[str] = []

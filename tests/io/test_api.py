@@ -161,7 +161,7 @@ async def test_without_a_token_nothing_is_sent(server: ScriptedServer) -> None:
     """A call that needs a token and has none does not go out."""
     server.plan(JSONResponse(ME))
     async with client_of(server, token=None) as client:
-        with pytest.raises(NotAuthenticated, match="nobody is logged in"):
+        with pytest.raises(NotAuthenticated, match="not logged in"):
             await client.me()
     assert server.requests == []
 

@@ -10,6 +10,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from systemprompt_cloud.base.redaction import redact
+from systemprompt_cloud.errors import CallbackRejected
 from systemprompt_cloud.io.loopback.callback import CallbackHit, StatusView, listen_for_callback, new_nonce
 from systemprompt_cloud.io.loopback.exchange import MAX_HEAD
 from systemprompt_cloud.io.loopback.pages import waiting_page
@@ -36,10 +37,9 @@ WRONG = "another-one-of-the-same-forty-three-letters"
         (f"/callback?state={NONCE}&state={NONCE}", 400),
         (f"/callback?state={WRONG}&state={NONCE}&access_token=evil", 400),
         (f"/callback?state={NONCE}&state={WRONG}&access_token=evil", 400),
-        (f"/callback?state={NONCE}&access_token=a&access_token=b", 400),
-        (f"/callback?state={NONCE}&access_token=%ff", 400),
-        (f"/callback?state={NONCE}&error=%1b%5b2J", 400),
-        (f"/callback?state={NONCE}" + "".join(f"&p{n}=1" for n in range(40)), 400),
+        (f"/callback?state={NONCE}&%73tate={WRONG}&access_token=evil", 400),
+        (f"/callback?state={NONCE}%ff&access_token=evil", 400),
+        (f"/callback?state={WRONG}&error=access_denied&error_description=%ff", 400),
         ("/favicon.ico", 404),
         ("/", 404),
         (f"/callback/?state={NONCE}", 404),
@@ -54,6 +54,58 @@ async def test_a_wrong_request_is_refused_and_the_wait_goes_on(target: str, stat
     """Missing, wrong or doubled nonce, also with `error=`, and every other path: 4xx, then a good one succeeds."""
     async with still_waiting() as listener:
         assert status_of(await exchange(listener.port, request(listener.port, target))) == status
+
+
+# --- what the right browser brings is always a hit (SECURITY 3) ---------------------------------------------
+
+MANY = "".join(f"&p{n}=1" for n in range(40))
+DAMAGED = ["&access_token=a&access_token=b", "&error=a&error=b", "&access_token=%ff", "&access_token=a%00", MANY]
+LENIENT: list[tuple[str, dict[str, str]]] = [
+    ("&error=denied&error_description=%E9", {"error": "denied", "error_description": "\ufffd"}),
+    ("&error=%1b%5b2J", {"error": "\ufffd[2J"}),
+    ("&error=denied&%ff=1", {"error": "denied", "\ufffd": "1"}),
+    ("", {}),
+]
+
+
+@pytest.mark.parametrize(("more", "params"), [*LENIENT, *((more, None) for more in DAMAGED)])
+async def test_a_callback_with_the_nonce_is_a_hit_whatever_else_it_says(
+    more: str, params: dict[str, str] | None
+) -> None:
+    """What is for the person need not be whole; of what is damaged nothing is used, and the flow learns of it."""
+    answers: list[bytes] = []
+    async with listen_for_callback(port=0, nonce=NONCE) as listener, trio.open_nursery() as nursery:
+        for query in (f"state={NONCE}{more}", f"{more[1:]}&state={NONCE}"):
+            nursery.start_soon(ask, listener, answers, request(listener.port, f"/callback?{query}"))
+            with trio.fail_after(5):
+                hit = await listener.wait_hit()
+            assert (hit.params, hit.damage == "") == (params or {}, params is not None)
+            hit.refuse(DONE)
+    assert [status_of(answer) for answer in answers] == [503, 503]
+
+
+@pytest.mark.parametrize("more", [*DAMAGED, "&error=%1b%5b2J", "&error=denied&error_description=%ff"])
+async def test_without_a_nonce_what_is_damaged_is_no_hit(more: str) -> None:
+    """Anybody can have sent it: it gets a 400 page, and the wait goes on."""
+    async with still_waiting(nonce=None) as listener:
+        assert status_of(await exchange(listener.port, request(listener.port, f"/callback?{more[1:]}"))) == 400
+
+
+async def test_a_pasted_address_that_is_damaged_says_so() -> None:
+    """Once it is known to be of this login; what is for the person need not be whole there either."""
+    async with listen_for_callback(port=0, nonce=NONCE) as listener, trio.open_nursery() as nursery:
+        address = f"http://127.0.0.1:{listener.port}/callback?state="
+        with pytest.raises(CallbackRejected, match="damaged"):
+            await listener.take_pasted(f"{address}{NONCE}&access_token=%ff")
+        with pytest.raises(CallbackRejected, match="another login"):
+            await listener.take_pasted(f"{address}{WRONG}&access_token=%ff")
+        nursery.start_soon(listener.take_pasted, f"{address}{NONCE}&error=denied&error_description=%E9")
+        hit = await listener.wait_hit()
+        assert hit.params == {"error": "denied", "error_description": "\ufffd"}
+        hit.accept(DONE)
+
+
+# --- requests of another kind (SECURITY 5) ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "OPTIONS", "DELETE", "TRACE"])

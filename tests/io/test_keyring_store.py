@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -60,12 +59,10 @@ def test_nobody_who_keeps_secrets_is_said_so(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_no_bus_at_all_is_said_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A container has not even a D-Bus."""
+    """A container has not even a D-Bus: that is the answer, and not that the time is up."""
     monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", f"unix:path={tmp_path}/none")
-    began = time.monotonic()
     with pytest.raises(KeyringUnavailable, match="offers no keyring"):
-        KeyringStore().probe("ann")
-    assert time.monotonic() - began < keyring_store.PROBE_SECONDS
+        KeyringStore(probe_seconds=60).probe("ann")
 
 
 @needs_bus
@@ -74,16 +71,14 @@ def test_one_who_never_answers_is_left_when_the_time_is_up(monkeypatch: pytest.M
     with open_silent_bus() as environ:
         for name, value in environ.items():
             monkeypatch.setenv(name, value)
-        store = KeyringStore(probe_seconds=0.6, read_seconds=0.7)
-        began = time.monotonic()
-        with pytest.raises(KeyringUnavailable, match=r"did not answer within 0\.6 s"):
+        store = KeyringStore(probe_seconds=0.2, read_seconds=0.3)
+        with pytest.raises(KeyringUnavailable, match=r"did not answer within 0\.2 s"):
             store.probe("ann")
-        with pytest.raises(KeyringUnavailable, match=r"did not answer within 0\.6 s"):
+        with pytest.raises(KeyringUnavailable, match=r"did not answer within 0\.2 s"):
             store.set("ann", TOKEN)
-        with pytest.raises(KeyringUnavailable, match=r"did not answer within 0\.7 s"):
+        with pytest.raises(KeyringUnavailable, match=r"did not answer within 0\.3 s"):
             store.get("ann")
-        assert time.monotonic() - began < 5
-    assert keyring_store.PROBE_SECONDS == 3.0
+    assert (keyring_store.PROBE_SECONDS, keyring_store.READ_SECONDS) == (3.0, 20.0)
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ async def test_basic_credentials_of_the_client_and_of_the_url_stay_at_home(autoj
         ([leads("/b"), leads("/c"), leads("/b")], ApiError, "in a circle"),
         ([leads(f"/{n}") for n in range(11)], ApiError, "on and on, 10 times and more"),
         ([leads("http://home.test/events")], UnsafeUrl, "into the clear"),
-        ([leads("https://ada@home.test/events")], UnsafeUrl, "somebody to log in as"),
+        ([leads("https://ada@home.test/events")], UnsafeUrl, "a user to log in as"),
         ([leads("ftp://home.test/")], UnsafeUrl, "into the clear"),
         ([leads("https://xn--.test/")], UnsafeUrl, "is not a URL"),
         ([answer(302)], ApiError, "a redirect; redirects are not followed"),

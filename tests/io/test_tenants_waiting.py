@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -85,6 +86,27 @@ def test_what_cannot_be_written_is_each_ones_own_trouble(tmp_path: Path, monkeyp
                 one()
         other()
         assert [each.id for each in TenantStore.load_from_path(path).tenants] == ["t2"]
+    assert [each.id for each in TenantStore.load_from_path(path).tenants] == ["t2"]
+
+
+def test_one_that_has_left_while_the_write_of_another_failed_is_not_stored_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was in the batch that failed; whoever gave up on it was told that it is not stored."""
+    path = tmp_path / "home" / "tenants.json"
+    with waiting_to_be_stored(path, tenant(1), NOW) as one, waiting_to_be_stored(path, tenant(2), NOW) as other:
+        leaving = ExitStack()
+        leaving.enter_context(waiting_to_be_stored(path, tenant(3), NOW))
+        with monkeypatch.context() as broken:
+
+            def refuse(_path: Path, _plain: dict[str, Any]) -> None:
+                leaving.close()
+                raise Io("the disk is full")
+
+            broken.setattr(tenants, "write_plain", refuse)
+            with pytest.raises(Io, match="full"):
+                one()
+        other()
     assert [each.id for each in TenantStore.load_from_path(path).tenants] == ["t2"]
 
 

@@ -21,6 +21,7 @@ class WatchedCommits(Commits):
     Attributes:
         made: How many were tried.
         refused: How many of the next ones are refused, as on a full disk.
+        answered: A commit is made, and its caller learns it when this is set.
     """
 
     def __init__(self, engine: Engine, *, turns: int = 0) -> None:
@@ -28,6 +29,8 @@ class WatchedCommits(Commits):
         engine.store.commits = self
         self.made = 0
         self.refused = 0
+        self.answered = trio.Event()
+        self.answered.set()
         self._turns = turns
 
     @override
@@ -40,5 +43,6 @@ class WatchedCommits(Commits):
                 self.refused -= 1
                 raise JournalError("cannot write the journal: the disk is full, as the test ordered")
             await super().write(operation)
+            await self.answered.wait()
             for _ in range(self._turns):
                 await trio.lowlevel.checkpoint()

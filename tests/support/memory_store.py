@@ -89,7 +89,7 @@ class MemoryStore:
         return [each for each in self._flows.values() if each.parent == flow]
 
     async def unfinished_children(self, flow: str) -> Sequence[FlowRow]:
-        return [each for each in await self.children(flow) if each.status != "ended"]
+        return [each for each in self._flows.values() if each.parent == flow and each.status != "ended"]
 
     async def newest(self, machine: str, limit: int) -> Sequence[FlowRow]:
         found = [each for each in self._flows.values() if each.machine == machine]
