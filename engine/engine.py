@@ -53,7 +53,7 @@ from .ledger import Ledger
 from .leftovers import sweep
 from .live import LiveFlow
 from .machine.machine import Machine
-from .machine.parts import Context, Event
+from .machine.parts import C, Context, Event
 from .nursery import open_plain_nursery
 from .observers import Observers
 from .paths import Places, check_places, directory_maker
@@ -120,8 +120,8 @@ class Engine(Keeping):
 
     async def start(
         self,
-        machine: Machine[Any],
-        context: Context,
+        machine: Machine[C],
+        context: C,
         *,
         key: str | None = None,
         secrets: Mapping[str, str] | None = None,
@@ -129,7 +129,7 @@ class Engine(Keeping):
         why: Why = "person",
         delay: float | None = None,
         at: datetime | None = None,
-    ) -> Flow:
+    ) -> Flow[C]:
         """Start a flow, or resume the unfinished one of the same machine and key.
 
         One that does not begin now is written and `queued`: with `delay` or `at` until its time, and where its program

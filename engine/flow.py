@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from datetime import datetime
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
 from ..base.moments import parse_moment
 from .history import Change, Outcome, Trouble
 from .journal.records import QUEUED, FlowRow
 from .machine.parts import Context, Event
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as DefaultTypeVar
+
+    C_co = DefaultTypeVar("C_co", bound=Context, covariant=True, default=Context)
+else:
+    C_co = TypeVar("C_co", bound=Context, covariant=True)
 
 
 class Steering(Protocol):
@@ -50,8 +57,8 @@ def in_words(row: FlowRow, how: str, now: datetime) -> str:
     return f"{row.machine} {row.id} {row.state}{f', {said}' if said else ''}"
 
 
-class Flow:
-    """A running flow. Made by `Engine.start` and `Engine.resume`."""
+class Flow(Generic[C_co]):
+    """A running flow of a machine with this context. Made by `Engine.start` and `Engine.resume`."""
 
     def __init__(self, engine: Steering, flow: str) -> None:
         self._engine = engine
@@ -71,9 +78,9 @@ class Flow:
         return self.row.state
 
     @property
-    def context(self) -> Context:
+    def context(self) -> C_co:
         """What it knows."""
-        return self._engine.context(self.id)
+        return cast("C_co", self._engine.context(self.id))
 
     @property
     def history(self) -> list[Change]:
@@ -134,7 +141,7 @@ class Flow:
         return await self._engine.wait(self.id)
 
 
-FlowId: TypeAlias = str | Flow
+FlowId: TypeAlias = str | Flow[Any]
 """What names a flow: its id, or a handle of it."""
 
 

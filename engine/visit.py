@@ -37,6 +37,7 @@ begun_in_attempt: Final = ContextVar[set[str] | None]("begun_in_attempt", defaul
 """What the attempt of a retried activity has begun, in whichever of its tasks: the next attempt may begin it again."""
 
 C = TypeVar("C", bound=Context)
+D = TypeVar("D", bound=Context)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -255,7 +256,7 @@ class Visit(Generic[C]):
         """Call something that waits for the disk without holding up other flows."""
         return await self._host.on_disk(function, *args, **kwargs)
 
-    async def run_child(self, program: Program[Any], context: Context, *, key: str | None = None) -> Outcome:
+    async def run_child(self, program: Program[D], context: D, *, key: str | None = None) -> Outcome:
         """Run a child flow to its end, or resume the one this visit started in an earlier process.
 
         Args:

@@ -12,14 +12,14 @@ from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from itertools import islice
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, cast
 
 from hypothesis import HealthCheck, Phase, find, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
 from ..engine.machine.machine import Machine
-from ..engine.machine.parts import Context, Event, Row
+from ..engine.machine.parts import AnyC, C, Context, Event, Row
 from .stage import contexts_of, simplest_context
 from .tables import example, row_taken, structs
 
@@ -54,7 +54,7 @@ class PathStep(NamedTuple):
     row: Row
 
 
-class Path(NamedTuple):
+class Path(NamedTuple, Generic[AnyC]):
     """One way from the initial state to an end.
 
     Attributes:
@@ -65,7 +65,7 @@ class Path(NamedTuple):
 
     steps: tuple[PathStep, ...]
     end: str
-    context: Context
+    context: AnyC
 
     @property
     def id(self) -> str:
@@ -73,9 +73,9 @@ class Path(NamedTuple):
         return "-".join([step.row.label for step in self.steps] + [self.end])
 
     @property
-    def begins(self) -> Context:
+    def begins(self) -> AnyC:
         """The context to start the flow with."""
-        return self.steps[0].context
+        return cast("AnyC", self.steps[0].context)
 
     @property
     def events(self) -> list[Event]:
@@ -83,7 +83,7 @@ class Path(NamedTuple):
         return [step.event for step in self.steps]
 
 
-def paths(machine: Machine[Any], *, loops: int = 0) -> list[Path]:
+def paths(machine: Machine[C], *, loops: int = 0) -> list[Path[C]]:
     """All paths, the same ones in the same order every time.
 
     Args:
@@ -94,13 +94,13 @@ def paths(machine: Machine[Any], *, loops: int = 0) -> list[Path]:
     return list(_walk(machine, machine.initial, (), Counter({machine.initial: 1}), loops + 1))
 
 
-def covering_paths(machine: Machine[Any]) -> list[Path]:
+def covering_paths(machine: Machine[C]) -> list[Path[C]]:
     """A few paths that together take every row at least once, each as short as its row allows.
 
     Raises:
         ValueError: No path through a row was found: its guard contradicts everything that leads there.
     """
-    chosen, closed = list[Path](), set[Way]()
+    chosen, closed = list[Path[C]](), set[Way]()
     left = dict.fromkeys(machine.expanded)
     # The rows far from the start first: a path to them takes the others on the way.
     distances = _distances(machine)

@@ -98,7 +98,7 @@ class Machine(Generic[C]):
         initial: str,
         context: type[C],
         states: Sequence[State],
-        rows: Sequence[Row],
+        rows: Sequence[Row[C]],
         result: Callable[[C], Mapping[str, object]] | None = None,
         migrations: Sequence[Migration] = (),
         known_as: Sequence[str] = (),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -42,6 +42,12 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 E = TypeVar("E", bound=Event)
 C = TypeVar("C", bound=Context)
+if TYPE_CHECKING:  # the engine needs nothing at run time that has defaults of type variables
+    from typing_extensions import TypeVar as DefaultTypeVar
+
+    AnyC = DefaultTypeVar("AnyC", bound=Context, default=Any)
+else:
+    AnyC = TypeVar("AnyC", bound=Context)
 
 
 class Verdict(StrEnum):
@@ -107,8 +113,8 @@ class State(msgspec.Struct, frozen=True):
         return (self.child,) if isinstance(self.child, str) else self.child or ()
 
 
-class Row(msgspec.Struct, frozen=True):
-    """One line of the table; write it with `on`."""
+class Row(msgspec.Struct, Generic[AnyC], frozen=True):
+    """One line of the table of a machine with this context; write it with `on`."""
 
     event: type[Event]
     source: str
@@ -128,9 +134,9 @@ def on(
     source: str,
     to: str | None,
     *,
-    when: Callable[[C, E], bool] | None = None,
-    update: Callable[[C, E], C] | None = None,
-) -> Row:
+    when: Callable[[AnyC, E], bool] | None = None,
+    update: Callable[[AnyC, E], AnyC] | None = None,
+) -> Row[AnyC]:
     """A row: `event` in `source` leads `to` a state (or `STAY`), if `when` holds, changing the context by `update`.
 
     Both functions are pure. Give the guard a name that reads as a condition: it is drawn.

@@ -269,7 +269,7 @@ async def _act(place: Place, engine: Engine) -> None:
         match what:
             case "start":
                 key = random.choice((None, f"key-{random.randrange(KEYS)}"))  # noqa: S311 no secret
-                machine = random.choice((ERRAND, ERRAND, CONVOY))  # noqa: S311 no secret
+                machine: Machine[Any] = random.choice((ERRAND, ERRAND, CONVOY))  # noqa: S311 no secret
                 context = Errand() if machine is ERRAND else Context()
                 secrets = random.choice(({}, {"given": "a secret"}))  # noqa: S311 no secret
                 ack = Ack("started", (await engine.start(machine, context, key=key, secrets=secrets)).id)

@@ -145,7 +145,7 @@ def routes(machine: Machine[Any]) -> list[Route]:
     return found
 
 
-def _asked(way: Way) -> Context:
+def _asked(way: Way[Context]) -> Context:
     """The context a path begins with: required words filled in, numbers as they are by default."""
     changes: dict[str, Any] = {}
     for field in msgspec.structs.fields(type(way.begins)):
@@ -275,7 +275,8 @@ class Recorder:
                 child = next(each for each in inner if child_name in each.states)
                 count = child.states.index(child_name)
                 for parked in (False,) if child_state.final else (False, True):
-                    flow = await engine.start(ONBOARDING, route.context)
+                    machine: Machine[Any] = ONBOARDING
+                    flow = await engine.start(machine, route.context)
                     for event in route.events[: route.states.index(name)]:
                         await trio.testing.wait_all_tasks_blocked()
                         if machine_state(engine, flow, event) == name:
