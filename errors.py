@@ -19,7 +19,7 @@ BootstrapReason = Literal["not_initialized", "already_initialized", "not_availab
 _LOOK: Final = "Look at the file; the next save sets it aside and writes a new one."
 
 
-REFUSED: Final = "The API itself refused this: what it says has to change before it is asked again."
+REFUSED: Final = "The API refused this request. Change what its message names, then try again."
 
 
 HINT_OF_CODE: Final = {
@@ -111,7 +111,7 @@ class LoginDenied(CloudError, code=EXIT_REFUSED, hint="Log in again.", remedy="r
 class AccountNotConfirmed(
     CloudError,
     code=EXIT_PENDING,
-    hint="Resume the flow where a person can confirm the account.",
+    hint="Resume the flow where you can confirm the account.",
     remedy="confirm_account",
 ):
     """An unbound login found an account, and no person could confirm that it is theirs."""
@@ -189,7 +189,7 @@ class InvalidFault(
     """A scripted fault of the local cloud that does not exist, or with a parameter that makes no sense."""
 
 
-class InvalidImage(CloudError, code=EXIT_USAGE, hint="Name it as it was pushed, say registry.example/team/app:1.2"):
+class InvalidImage(CloudError, code=EXIT_USAGE, hint="Name it as it was pushed, for example registry.example/team/app:1.2"):
     """What was given as an image to deploy cannot name one (the grammar of container image references)."""
 
 
@@ -260,9 +260,9 @@ class TooLarge(CloudError, hint="This is not what the API sends; check its URL a
 
 
 class CallbackRejected(
-    CloudError, code=EXIT_REFUSED, hint="Go on in the browser, from the page the login or payment opened."
+    CloudError, code=EXIT_REFUSED, hint="Continue in the browser, on the page that the login or payment opened."
 ):
-    """A browser callback carried something that cannot be used; the wait goes on."""
+    """A browser callback carried something that cannot be used; the command keeps waiting."""
 
 
 class PortBusy(CloudError, hint="Choose another port, or 0 for any free one.", remedy="choose_port"):

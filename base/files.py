@@ -237,7 +237,7 @@ def write_private(path: Path, data: bytes) -> None:
             temp.unlink(missing_ok=True)
             raise
     except OSError as exc:
-        fail("write", path, exc, consequence="; what was there before still stands")
+        fail("write", path, exc, consequence="; the previous content is unchanged")
     try:
         sync_dir(path.parent)
     except OSError as exc:

@@ -205,8 +205,8 @@ class _Drawing:
             spans.append(Span(f"  {state.meaning}"))
         if here:
             until = f", until {_text_moment(last.deadline)}" if last.deadline else ""
-            stands = "paused" if last.kind == "parked" else "stands"
-            spans.append(Span(f"  ({stands} here{until})", "warn"))
+            word = "paused" if last.kind == "parked" else "is"
+            spans.append(Span(f"  ({word} here{until})", "warn"))
         if state.verdict:
             spans.append(Span(f"  ({state.verdict})", "dim"))
         self._line(visit.entry, depth, *spans, rail=visit.exit is not None)

@@ -76,7 +76,7 @@ class Driving:
                     resumed=resumed,
                 )
             if live.scope.cancelled_caught:
-                failure = EngineClosed(f"flow {flow} was stopped; it goes on when flow {live.row.parent} is resumed")
+                failure = EngineClosed(f"flow {flow} was stopped; it continues when flow {live.row.parent} is resumed")
                 await self._release(live)
             elif isinstance(failure, FlowParked):
                 await self._cancel_if_asked(live)

@@ -95,7 +95,7 @@ def by_name(programs: Iterable[Program[Any]]) -> dict[str, Program[Any]]:
             if (other := named.setdefault(name, program)) is not program:
                 raise MachineInvalid(
                     f"machine {program.machine.name}: its former name {name!r} is one of machine {other.machine.name}",
-                    hint="Flows that are stored under a name can go on in one machine only.",
+                    hint="Flows that are stored under a name can continue in one machine only.",
                 )
     return named
 

@@ -150,7 +150,7 @@ class _Login:
                 reference = await visit.keep("access_token", token)
                 page = self.browser.login_pages.success_page("Almost there", "Your terminal is finishing the login.")
                 return Reply(CallbackReceived(reference), page)
-            raise CallbackRejected("The callback carried neither a token nor an error. The login goes on waiting.")
+            raise CallbackRejected("The callback carried neither a token nor an error. The login keeps waiting.")
 
         await await_browser(visit, self.browser, "log in", read, read_line=self.person.read_line)
 

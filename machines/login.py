@@ -195,7 +195,7 @@ LOGIN: Final = Machine(
         State("requesting_authorization", "preparing the login"),
         State("awaiting_callback", "waiting for the browser to come back", timeout="timeout"),
         State("verifying_token", "verifying the token"),
-        State("confirming_account", "waiting for a person to confirm the account", timeout="timeout"),
+        State("confirming_account", "waiting for you to confirm the account", timeout="timeout"),
         State(
             "saving_credentials",
             "writing the credentials",
@@ -204,7 +204,7 @@ LOGIN: Final = Machine(
         ),
         State(
             "reporting_login",
-            "telling the API about the login",
+            "reporting the login to the API",
             timeout=5.0,
             effect="reports the login to the API",
             resume=ResumePolicy.RECONCILE,

@@ -239,6 +239,6 @@ def _told(says: str, tenant: str, session: str) -> bytes:
         tenant_name=tenant,
         event_type=says,
         status="provisioning",
-        message="said by a scripted sandbox fault",
+        message="sent by a scripted sandbox fault",
     )
     return encode_event(msgspec.json.encode(event).decode(), event="provisioning")

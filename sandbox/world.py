@@ -127,7 +127,7 @@ class World:
             parameters = (
                 {"access_token": self.tokens.issue(account.id, account.email)}
                 if decision == "approve" and account
-                else {"error": "access_denied", "error_description": "The person said no on the sandbox consent page"}
+                else {"error": "access_denied", "error_description": "Login denied"}
             )
             consent.location = with_query(consent.redirect_uri or "", parameters)
         return consent.location or ""

@@ -256,7 +256,7 @@ class Lives:
                             wrong.append(f"{row.id} could not be resumed in {row.state}")
                 await wait_all_tasks_blocked()
                 wrong += audit_journal(engine.journal, programs)
-                wrong += [f"flow {row.id} goes on; its parent is done with it" for row in orphans(engine.journal)]
+                wrong += [f"flow {row.id} still runs; its parent is done with it" for row in orphans(engine.journal)]
                 for row in rows:
                     if CancelRequested in self.machine_of(row).accepts(engine.row(row.id).state):
                         await engine.cancel(row.id)

@@ -127,7 +127,7 @@ class FlowModel(RuleBasedStateMachine):
         answers = self.lives.tell(row.id, [(way, event)])
         after = self.lives.row(row.id)
         if answers:
-            assert answers == [wanted is not None], f"{event!r} in {row.state}: {answers}, and the table says {wanted}"
+            assert answers == [wanted is not None], f"{event!r} in {row.state}: {answers}, and the table has {wanted}"
         if answers == [False] and not self._own_life:
             kept = len(self.lives.waiting(row.id)) - len(waiting)
             keeps = self._keeps(row.id, type(event).__name__) and len(waiting) < KEPT_AT_MOST
@@ -182,7 +182,7 @@ class FlowModel(RuleBasedStateMachine):
         """Cancel a flow that runs, is parked, or was left by a killed process."""
         row = self._choose(data, self.lives.rows("running", "parked"))
         try:
-            assert self.lives.call(self.lives.engine.cancel, row.id, reason), f"nobody drives {row.id}"
+            assert self.lives.call(self.lives.engine.cancel, row.id, reason), f"no process drives {row.id}"
         except EventNotAccepted:
             assert self._row_for(row, CancelRequested(reason)) is None
         else:
@@ -227,7 +227,7 @@ class FlowModel(RuleBasedStateMachine):
         if driven or row.parent is not None:
             return
         resumed = self.lives.journal.records(row.id)[row.seq :]
-        assert resumed, f"{row.id} stood in {row.state} and was not resumed"
+        assert resumed, f"{row.id} was in {row.state} and was not resumed"
         visit = row.incarnation + (1 if repeat else 0)
         assert resumed[0].incarnation == visit, f"{row.id} came back to {row.state}, repeat {repeat}, as {resumed[0]}"
 
@@ -278,7 +278,7 @@ class FlowModel(RuleBasedStateMachine):
         for row in self.lives.rows():
             wrong += self._wrong_with(row, now)
         left_behind = [row for row in orphans(self.lives.journal) if self.lives.is_driven(row)]
-        wrong += [f"flow {row.id} goes on; its parent is done with it" for row in left_behind]
+        wrong += [f"flow {row.id} still runs; its parent is done with it" for row in left_behind]
         assert not wrong, "\n".join(wrong)
         while self.lives.copies:
             wrong = self.lives.revive(self.lives.copies.pop())
@@ -296,7 +296,7 @@ class FlowModel(RuleBasedStateMachine):
         if there != wanted:
             wrong.append(f"{row.id} is {row.status} in {row.state}, visit {row.incarnation}; at work are {there}")
         if driven and row.deadline is not None and row.deadline < now:
-            wrong.append(f"{row.id} stands in {row.state} at {now}; its deadline was {row.deadline}")
+            wrong.append(f"{row.id} is in {row.state} at {now}; its deadline was {row.deadline}")
         if row.status == "ended":
             if self._ended.setdefault(row.id, row) != row:
                 wrong.append(f"{row.id} had ended, and changed: {self._ended[row.id]} became {row}")
@@ -314,7 +314,7 @@ class FlowModel(RuleBasedStateMachine):
         for row in self.roots() if go_on else []:
             if row.status != "ended":
                 self.lives.call(self.lives.engine.resume, row.id)
-                assert self.lives.row(row.id).seq > row.seq, f"{row.id} stood in {row.state} and was not resumed"
+                assert self.lives.row(row.id).seq > row.seq, f"{row.id} was in {row.state} and was not resumed"
 
     # --- choosing -------------------------------------------------------------------------------------------------
 

@@ -45,7 +45,7 @@ def login(
 ) -> None:
     """Log in with a browser, or with a token from stdin.
 
-    A login that was interrupted goes on; a tab that is still open is accepted.
+    An interrupted login is resumed; a tab that is still open is accepted.
     """
     settings = settings_of(context)
     if paste and settings.no_input:
@@ -75,7 +75,7 @@ def login(
 
 
 def read_token(settings: Settings) -> str:
-    """A token from stdin: typed unseen at a terminal, or piped in.
+    """A token from stdin: typed at a terminal without echo, or piped in.
 
     Raises:
         typer.BadParameter: There is none.

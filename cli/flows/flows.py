@@ -1,4 +1,4 @@
-"""`flows`: what the journal knows, and going on with it.
+"""`flows`: list, inspect, resume and cancel the flows of the journal.
 
 `list`, `show` and `history` only read the file. `resume` and `cancel` open an engine.
 """
@@ -52,7 +52,7 @@ CANCEL_SECONDS = 5.0
 CANCEL_TICK = 0.1
 
 app = typer.Typer(
-    help="List flows, go on with them, cancel them. An ID may be shortened while it fits one flow only.",
+    help="List, resume and cancel flows. An ID may be shortened while it fits one flow only.",
     no_args_is_help=True,
     rich_markup_mode=None,
     epilog=f"Example: {CLI} flows resume",
@@ -119,8 +119,8 @@ def list_flows(
             put_json(shown | {"driven": shown["status"] == "running"})
         return
     if not rows:
-        which = "such flows" if wanted or machine is not None else "flows yet"
-        say(f"There are no {which} in {settings.paths.journal}.")
+        which = "matching flows" if wanted or machine is not None else "flows"
+        say(f"No {which} found in {settings.paths.journal}.")
         return
     head = ("ID", "MACHINE", "STATE", "STATUS", "CHANGED (UTC)")
     lines = ((shortened(r.id), r.machine, r.state, standing_of(settings, r), _when(r.updated)) for r in rows)
@@ -142,7 +142,7 @@ def _when(moment: str) -> str:
 
 @app.command(epilog=f"Example: {CLI} flows show 01jq")
 def show(context: typer.Context, flow: IdOrNewest = None) -> None:
-    """Show where a flow stands, what its state means, and how to go on."""
+    """Show a flow's state, what it means, and how to continue."""
     settings = settings_of(context)
     from .history import find_or_newest
 
@@ -218,14 +218,14 @@ def history(context: typer.Context, flow: IdOrNewest = None) -> None:
 def resume(
     context: typer.Context,
     flow: Annotated[
-        str | None, typer.Argument(metavar="ID", help="The flow; without it the newest that can go on.")
+        str | None, typer.Argument(metavar="ID", help="The flow; without it the newest that can be resumed.")
     ] = None,
     repeat: Annotated[
-        bool, typer.Option("--repeat", help="Do its outward effect again, after you made sure that is right.")
+        bool, typer.Option("--repeat", help="Retry the last request (it may happen twice).")
     ] = False,
     no_browser: NoBrowser = False,
 ) -> None:
-    """Go on with a flow where it stands."""
+    """Resume a flow where it stopped."""
     settings = settings_of(context)
     with open_journal(settings) as journal:
         row = journal.find(flow) if flow is not None else _newest(settings, journal)
@@ -267,7 +267,7 @@ def _with_own_api(settings: Settings, own: str) -> Settings:
     if choose_api(settings).url == own:
         return settings
     option = "--api-url" if settings.api_url is not None else "--env"
-    say(f"The flow goes on with its own API, {clean(own)}; {option} does not apply.")
+    say(f"The flow uses its own API, {clean(own)}; {option} does not apply.")
     return msgspec.structs.replace(settings, api_url=None, env=None)
 
 
@@ -276,7 +276,7 @@ def _newest(settings: Settings, journal: Journal) -> FlowRow:
 
     rows = [row for row in journal.flows(statuses=("running", "parked"), roots_only=True) if is_ours(row.machine)]
     if not rows:
-        raise FlowNotFound(f"no flow in {journal.path} is waiting to go on by this command")
+        raise FlowNotFound(f"no flow in {journal.path} can be resumed by this command")
     return next((row for row in rows if driver_of(settings, row) is None), rows[0])
 
 
@@ -286,9 +286,9 @@ def cancel(
     flow: Id,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the history.")] = "",
 ) -> None:
-    """Stop a flow for good. One that another process drives is told to stop.
+    """Stop a flow for good. One that another process drives is asked to stop.
 
-    A flow of another program's machine ends in the state it is in: its table is not known here, and is not asked.
+    A flow of another program's machine ends in the state it is in: its table is not known here, and is not used.
     """
     settings = settings_of(context)
     with open_journal(settings) as journal:
@@ -310,7 +310,7 @@ def cancel(
         ):
             if not await engine.cancel(row.id, reason):
                 if not settings.json:
-                    say(f"Another process drives it ({driver_of(settings, row)}); it was told to stop.")
+                    say(f"Another process drives it ({driver_of(settings, row)}); it was asked to stop.")
                 await _wait_ended(engine, row.id)
             abandoned = engine.history(row.id)[-1].kind == "abandoned"
             return engine.row(row.id), abandoned, engine.journal.family(engine.row(row.id))

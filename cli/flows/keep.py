@@ -39,7 +39,7 @@ def export(context: typer.Context, flow: Id) -> None:
 
 
 def parse_age(value: str) -> timedelta:
-    """An age such as `30d`; a usage error says what it may be."""
+    """An age such as `30d`; a usage error shows what it may be."""
     if (found := _AGE.fullmatch(value)) is None:
         raise typer.BadParameter(f"{value!r} is not an age: a number and m, h, d or w, for instance 30d")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
@@ -52,7 +52,7 @@ def prune(
     ] = "30d",
     keep: Annotated[int, typer.Option("--keep", min=0, metavar="N", help="Keep the newest N however old.")] = 0,
     yes: Yes = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
 ) -> None:
     """Remove flows that ended long ago, with their histories.
 
@@ -98,7 +98,7 @@ def backup(
 ) -> None:
     """Copy the journal, also while flows are driven.
 
-    Secrets are not in it: a flow that waits for a browser or a token goes on only where its vault is.
+    Secrets are not in it: a flow that waits for a browser or a token continues only where its vault is.
     """
     settings = settings_of(context)
     from ...engine.journal.housekeeping import backup as copy

@@ -38,7 +38,7 @@ def send(
     event: Annotated[str, typer.Argument(metavar="EVENT", help="The event's name, as `diagram` shows it.")],
     data: Annotated[str, typer.Option("--data", metavar="JSON", help="Its fields, as a JSON object.")] = "{}",
 ) -> None:
-    """Send a flow an event, whoever drives it.
+    """Send a flow an event, also when another process drives it.
 
     Ends with 8 when the flow keeps the event: until it is resumed, or until it is in a state that takes it.
     """

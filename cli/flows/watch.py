@@ -123,7 +123,7 @@ def _words(change: Change) -> str:
         case "started":
             return f"{change.machine} started, {where}"
         case "resumed":
-            return f"{change.machine} goes on, {where}"
+            return f"{change.machine} resumed, {where}"
         case "parked":
             return f"{change.machine} stopped at {where}; {change.message}"
         case "intent":

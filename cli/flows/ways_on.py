@@ -51,12 +51,12 @@ def way_on(settings: Settings, machine: str, flow: str, *, repeat: bool = False,
     """
     if is_ours(machine):
         resume = settings.command(f"flows resume {child or flow} --repeat" if repeat else f"flows resume {flow}")
-        return f"Go on with it: {resume}"
+        return f"To continue, run: {resume}"
     named = f'"{child}"' if child else "flow"
     call = f"Engine.resume({named}, repeat=True)" if repeat else "Engine.resume(flow)"
-    asked = "Look at the other side; then the" if repeat else "The"
+    asked = "Check whether it happened; then resume it" if repeat else "Resume it"
     cancel = settings.command(f"flows cancel {flow}")
-    return f"{asked} program it belongs to goes on with it, by `{call}`; or end it: {cancel}"
+    return f"{asked} in the program it belongs to, with `{call}`; or end it: {cancel}"
 
 
 def refuse_unknown(settings: Settings, row: FlowRow, call: str) -> IncompatibleFlow:

@@ -37,7 +37,7 @@ def deploy(
 ) -> None:
     """Run an image on a tenant and wait until it runs. Needs a login.
 
-    Where to push it says `registry-token`. Interrupt it whenever you like: the same command goes on where it stood.
+    `registry-token` shows where to push it. You can interrupt it at any time: the same command resumes it.
     """
     settings = settings_of(context)
     from ...flows.deployment import start_deployment

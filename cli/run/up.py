@@ -51,7 +51,7 @@ def up(
 ) -> None:
     """Log in if needed, pay, wait for the tenant and store it.
 
-    Interrupt it whenever you like: the same command goes on where it stood.
+    You can interrupt it at any time: the same command resumes it.
     """
     settings = settings_of(context)
     api_url = trusted_api_url(settings)

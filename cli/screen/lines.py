@@ -95,7 +95,7 @@ class Lines:
 def invitation(purpose: str, again: bool) -> str:
     """The line before an address."""
     if again:
-        return f"Go on in the tab that is already open to {purpose}, or open:"
+        return f"Use the tab that is already open to {purpose}, or open:"
     return f"Open this to {purpose}:"
 
 

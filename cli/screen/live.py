@@ -108,7 +108,7 @@ class LivePeople(People):
                 (f"  {here}", "cyan"),
             )
         )
-        notes = [f"total {self.elapsed}", "Ctrl-C stops here, and you can go on later"]
+        notes = [f"total {self.elapsed}", "Ctrl-C stops; you can resume later"]
         if standing.steps:
             notes.insert(0, f"{standing.steps} steps done")
         below = Text("  " + ", ".join(notes), style="dim")

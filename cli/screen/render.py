@@ -203,7 +203,7 @@ class People:
         match change.kind, change.event:
             case "resumed", _ if change.flow == self._root:
                 told.append(
-                    Told(f"going on with {change.machine} {shortened(change.flow)} ({change.to_state}): {where}")
+                    Told(f"resuming {change.machine} {shortened(change.flow)} ({change.to_state}): {where}")
                 )
             case (("started" | "resumed"), _):
                 told.append(Told(where))

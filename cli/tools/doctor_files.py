@@ -75,7 +75,7 @@ def _room(path: Path) -> Finding:
         return Finding("disk", "warning", f"the free space for {path} cannot be determined: {exc.strerror}")
     if not os.access(there, os.W_OK):
         return Finding("disk", "failed", f"{there} cannot be written", f"See who may: ls -ld {shlex.quote(str(there))}")
-    hint = "Free some space. Until then writes fail with an error; nothing is lost."
+    hint = "Free some space. Until then writes fail with an error; stored data is kept."
     if free < ROOM_NEEDED:
         return Finding("disk", "failed", f"only {free // 1000} kB free for {path}", hint)
     message = f"{free / 1_000_000:,.0f} MB free for {path}"
@@ -139,7 +139,7 @@ def _unread_sessions(settings: Settings, index: Path) -> list[Finding]:
     try:
         store = SessionStore.load_or_create(index)
     except CloudError:
-        return []  # told above
+        return []  # shown above
     told = (unread.refusal for unread in store.unread.values())
     return [Finding("session", "warning", each.user_message, hint_of(settings, each)) for each in told]
 
@@ -154,7 +154,7 @@ def _keyring(settings: Settings, credentials: Path) -> list[Finding]:
         if CloudCredentials.peek_at_path(credentials).in_keyring:
             return [Finding("keyring", "ok", "the token is in the system's keyring, not in the file")]
     except CloudError:
-        pass  # told above
+        pass  # shown above
     left = "the system's keyring may hold the token of an earlier login"
     return [
         Finding("keyring", "warning", left, f"Remove it: {settings.command('logout')}. The next login removes it, too.")
@@ -186,12 +186,12 @@ def journal_findings(settings: Settings) -> list[Finding]:
         found = [_trouble(settings, "journal", exc)]
     else:
         backup, check = settings.command("flows backup FILE"), settings.command("flows check")
-        hint = f"Copy it away first: {backup}. Then look closer: {check}"
+        hint = f"Make a backup: {backup}. Then check the flows: {check}"
         found = [Finding("journal", "failed", f"{path}: {problem}", hint) for problem in problems]
-        found = found or [Finding("journal", "ok", f"{path} is whole")]
+        found = found or [Finding("journal", "ok", f"{path} OK")]
         if waiting:
             ours = any(is_ours(row.machine) for row in waiting)
-            resume = f". Go on with the newest: {settings.command('flows resume')}" if ours else ""
+            resume = f". Resume the newest: {settings.command('flows resume')}" if ours else ""
             hint = f"See them: {settings.command('flows list')}{resume}"
             found.append(Finding("flows", "warning", f"{len(waiting)} unfinished", hint))
     if settings.paths.state_directory != settings.paths.directory:

@@ -277,7 +277,7 @@ def _doubt(context: CheckoutContext, flow: str) -> OrderInDoubt:
         return OrderInDoubt(
             problem,
             hint=(
-                "Resume or cancel that order, then resume this flow; or resume this flow where a person can answer. "
+                "Resume or cancel that order, then resume this flow; or resume this flow where you can answer. "
                 f"The question: {question}"
             ),
             remedy=Remedy(

@@ -263,7 +263,7 @@ def read_callback(
     tenant, transaction = parameters.get("tenant_id", ""), word(parameters.get("transaction_id", ""))
     status, session = parameters.get("status", ""), parameters.get("checkout_session_id", "")
     if session and session != context.checkout_session_id:
-        raise CallbackRejected("This is the answer to another checkout. The wait goes on.")
+        raise CallbackRejected("This is the answer to another checkout. The command keeps waiting.")
     if status == "completed" and tenant and transaction and not parameters.get("error"):
         if tenant in context.known_tenants or not is_word(tenant):
             named = "a tenant that was there before the order" if is_word(tenant) else "something that is no tenant"

@@ -119,7 +119,7 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True):
             now = cls.peek_at_path(path)
             if now == found:
                 raise CredentialsCorrupted(
-                    f"{path} says that its token is in the system's keyring, and there is none there that fits",
+                    f"the system's keyring has no matching token for {path}",
                     hint=NotAuthenticated.default_hint,
                     remedy=NotAuthenticated.default_remedy,
                 )

@@ -39,7 +39,7 @@ MAX_REDIRECTS: Final = 10
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 # Less than the 100 ms within which a reader that is cancelled is gone.
 _CLOSING_TIME: Final = 0.05
-_HINT: Final = "Check the URL, and what is sent with it to say who is asking."
+_HINT: Final = "Check the URL and the credentials that are sent with it."
 # What may stand in a header (RFC 9110 section 5.5); an id is sent as UTF-8, whose bytes above 127 are obs-text.
 _FIELD_VALUE: Final = re.compile(rb"[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?")
 
