@@ -39,15 +39,15 @@ REMEDY_OF_CODE: Final = {
 """The remedy that goes with each hint of `HINT_OF_CODE`."""
 
 
-def refusal_in_words(where: str, code: str, said: str) -> str:
+def refusal_in_words(where: str, code: str, message: str) -> str:
     """A refusal of the API in a sentence, which is what the history of a flow keeps of it.
 
     Args:
         where: The call: its method and URL.
         code: The API's own code.
-        said: What the API says for people.
+        message: What the API says for people.
     """
-    return f"{where}: {code}: {said}"
+    return f"{where}: {code}: {message}"
 
 
 def code_of(error: CloudError) -> str:
@@ -189,7 +189,9 @@ class InvalidFault(
     """A scripted fault of the local cloud that does not exist, or with a parameter that makes no sense."""
 
 
-class InvalidImage(CloudError, code=EXIT_USAGE, hint="Name it as it was pushed, for example registry.example/team/app:1.2"):
+class InvalidImage(
+    CloudError, code=EXIT_USAGE, hint="Name it as it was pushed, for example registry.example/team/app:1.2"
+):
     """What was given as an image to deploy cannot name one (the grammar of container image references)."""
 
 

@@ -48,7 +48,7 @@ class Beginnings:
         removal: Removes those of flows that never began.
         gates: The gates of flows and keys.
         driving: What drives them then.
-        enliven: Makes a flow that can be driven.
+        make_live: Makes a flow that can be driven.
         resume: Resumes the flow that has the key.
     """
 
@@ -62,7 +62,7 @@ class Beginnings:
         gates: Gates,
         driving: Driving,
         *,
-        enliven: EnlivenNew,
+        make_live: EnlivenNew,
         resume: ResumeFlow,
     ) -> None:
         self._store = store
@@ -72,7 +72,7 @@ class Beginnings:
         self._removal = removal
         self._gates = gates
         self._driving = driving
-        self._enliven = enliven
+        self._make_live = make_live
         self._resume = resume
 
     async def start(
@@ -152,7 +152,7 @@ class Beginnings:
             if secrets:
                 await self._removal.discard(flow)
             raise
-        self._driving.set_going(self._enliven(self._claims.program(machine.name), row, context, read=read))
+        self._driving.set_going(self._make_live(self._claims.program(machine.name), row, context, read=read))
 
 
 def _found(row: FlowRow, secrets: Mapping[str, str] | None) -> str:

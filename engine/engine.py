@@ -76,7 +76,7 @@ class Engine(Looking):
     ) -> None:
         feed, driven = Feed(), Driven(self._settled)
         ledger = Ledger(store, clock, self._committed)
-        claims = Claims(store, ledger, programs, owner.name, self._enliven)
+        claims = Claims(store, ledger, programs, owner.name, self._make_live)
         super().__init__(store, feed, driven, claims)
         self.clock = clock
         self.vault = vault
@@ -109,7 +109,7 @@ class Engine(Looking):
             removal,
             self._gates,
             self._driving,
-            enliven=self._enliven,
+            make_live=self._make_live,
             resume=self._resume,
         )
         self._children = Children(
@@ -314,7 +314,7 @@ class Engine(Looking):
     def _settled(self, live: LiveFlow) -> None:
         self.feed.settle(live.row.id, ended=live.ended)
 
-    def _enliven(
+    def _make_live(
         self,
         program: Program[Any],
         row: FlowRow,

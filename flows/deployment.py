@@ -40,7 +40,7 @@ from ..machines.parts.vocabulary import OutcomeUnknown, StillWorking
 from .outside import Api, Person, Timing
 from .provisioning import address
 from .services import Services
-from .steps.asking import API_FAILURES, Asking, Needed, ask_firmly, refusal, stand_by, words_of
+from .steps.asking import API_FAILURES, Asking, Needed, ask_firmly, pause_until_resumed, refusal, words_of
 from .steps.counting import IN_A_ROW, InARow
 from .steps.effects import ask_for, ask_whether_to_repeat
 
@@ -67,7 +67,7 @@ def deployment_program(services: Services) -> Program[DeploymentContext]:
             "outcome_unknown": [doing.find_out],
             "rolling_out": [doing.poll_status],
             "asking_once_more": [doing.ask_once_more],
-            "overdue": [stand_by],
+            "overdue": [pause_until_resumed],
         },
     )
 
@@ -101,12 +101,12 @@ def _same_image(engine: Engine, flow: str, wanted: DeploymentContext) -> None:
 
 def status_meaning(status: TenantStatus) -> Event:
     """The event a status becomes."""
-    said = shown(status.message)
+    message = shown(status.message)
     if status.status == "failed":
-        return DeploymentFailed(said or "the server gave no reason")
+        return DeploymentFailed(message or "the server gave no reason")
     if status.status == "ready":
-        return Deployed(address(status.app_url), said)
-    return StepObserved("", said or word(status.status), "polling")
+        return Deployed(address(status.app_url), message)
+    return StepObserved("", message or word(status.status), "polling")
 
 
 class _Deployment:
@@ -167,9 +167,9 @@ class _Deployment:
         """
         row, ask = InARow(), partial(api.tenant_status, tenant)
         for _ in range(MOST_NOTED):
-            said = word((await ask_firmly(self.timing, ask)).status) or UNKNOWN
-            if api.honours_idempotency or row.count(said) >= IN_A_ROW:  # any answer tells whether keys are honoured
-                return said
+            found = word((await ask_firmly(self.timing, ask)).status) or UNKNOWN
+            if api.honours_idempotency or row.count(found) >= IN_A_ROW:  # any answer tells whether keys are honoured
+                return found
             await trio.sleep(self.timing.poll_seconds)
         return UNKNOWN
 

@@ -139,9 +139,9 @@ class _Login:
     async def await_callback(self, visit: LoginVisit) -> None:
         async def read(parameters: dict[str, str]) -> Reply:
             if error := parameters.get("error"):
-                said = redact(parameters.get("error_description", "") or error)[:LONGEST_DESCRIPTION]
+                message = redact(parameters.get("error_description", "") or error)[:LONGEST_DESCRIPTION]
                 return Reply(
-                    AuthorizationDenied(redact(error)[:LONGEST_DESCRIPTION], said),
+                    AuthorizationDenied(redact(error)[:LONGEST_DESCRIPTION], message),
                     self.browser.login_pages.error_page(
                         "Not logged in", "The login was refused. You can close this tab."
                     ),

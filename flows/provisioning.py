@@ -52,7 +52,7 @@ from ..machines.provisioning import (
 )
 from .outside import Api, Timing
 from .services import Services
-from .steps.asking import API_FAILURES, Needed, stand_by, words_of
+from .steps.asking import API_FAILURES, Needed, pause_until_resumed, words_of
 from .steps.counting import IN_A_ROW
 from .steps.following import follow
 from .steps.source import Agreed, Source, decode, id_of
@@ -88,7 +88,7 @@ def provisioning_program(services: Services) -> Program[ProvisioningContext]:
         {
             "awaiting_tenant": [doing.follow_tenant],
             "asking_once_more": [doing.ask_once_more],
-            "overdue": [stand_by],
+            "overdue": [pause_until_resumed],
             "fetching_secrets": [doing.fetch_secrets],
             "opening_database": [doing.open_database],
             "saving_tenant": [doing.save_tenant],

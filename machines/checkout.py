@@ -109,7 +109,7 @@ from .parts.progress import (
     note_end,
     note_foreign,
     observe,
-    wait_on,
+    resume_wait,
 )
 from .parts.vocabulary import (
     BrowserNotOpened,
@@ -300,9 +300,9 @@ CHECKOUT: Final = Machine(
                 on(TenantChosen, source, "awaiting_tenant", update=chosen),
             )
         ),
-        on(WaitResumed, "tenant_unlinked", "awaiting_tenant", update=wait_on),
-        on(WaitResumed, "tenant_unconfirmed", "confirming_tenant", update=wait_on),
-        on(WaitResumed, "tenant_overdue", "awaiting_tenant", update=wait_on),
+        on(WaitResumed, "tenant_unlinked", "awaiting_tenant", update=resume_wait),
+        on(WaitResumed, "tenant_unconfirmed", "confirming_tenant", update=resume_wait),
+        on(WaitResumed, "tenant_overdue", "awaiting_tenant", update=resume_wait),
         on(WaitResumed, "tenant_failed", "awaiting_tenant", update=retried),
         on(CancelRequested, ANY, "cancelled", update=cancelled),
     ],

@@ -1,4 +1,4 @@
-r"""Deployment: from an image to a tenant that runs it.
+r"""The deployment machine: it deploys an image to a tenant and waits until the image runs.
 
 Theory
 ------
@@ -6,7 +6,7 @@ The tenant's registry is asked about first (`opening_registry`): before anything
 account may deploy there at all, and it gives the right to push, which waits in the vault. Then the deployment is asked
 for (`deploying`) under an idempotency key announced in the journal. If the answer is lost, a server that honours such
 keys is asked again under the same key. With any other server the status is read (`outcome_unknown`): when it shows that
-the server has begun, the flow goes on; when it shows nothing, only a person can say whether to ask again.
+the server has begun, the flow continues; when it shows nothing, only a person can say whether to ask again.
 
 *Whose "ready" is it?* A status names no image. Right after a deployment was accepted it may still say `ready` of the
 image before, or `failed` of the attempt before, and the API's replicas may disagree for a while. So in `rolling_out`
@@ -47,7 +47,7 @@ from .parts.progress import (
     WaitResumed,
     observe,
     refuse_access,
-    wait_on,
+    resume_wait,
 )
 from .parts.vocabulary import OutcomeUnknown, RepeatConfirmed, RepeatDeclined, StillWorking, cancelled, explained
 
@@ -159,8 +159,8 @@ def _not_repeated(context: DeploymentContext, _event: RepeatDeclined) -> Deploym
 
 
 def _gave_up(context: DeploymentContext, event: StillWorking) -> DeploymentContext:
-    said = f"; last message: {event.message}" if event.message else ""
-    return msgspec.structs.replace(context, problem=f"{context.image} does not run after {context.timeout:g} s{said}")
+    last = f"; last message: {event.message}" if event.message else ""
+    return msgspec.structs.replace(context, problem=f"{context.image} does not run after {context.timeout:g} s{last}")
 
 
 def _result(context: DeploymentContext) -> dict[str, object]:
@@ -215,7 +215,7 @@ DEPLOYMENT: Final = Machine(
         on(DeadlinePassed, "rolling_out", "asking_once_more"),
         on(Deployed, "asking_once_more", "deployed", update=_accepted),
         on(StillWorking, "asking_once_more", "overdue", update=_gave_up),
-        on(WaitResumed, "overdue", "rolling_out", update=wait_on),
+        on(WaitResumed, "overdue", "rolling_out", update=resume_wait),
         on(CancelRequested, ANY, "cancelled", update=cancelled),
     ],
 )

@@ -48,7 +48,7 @@ from .parts.progress import (
     note_foreign,
     observe,
     refuse_access,
-    wait_on,
+    resume_wait,
 )
 from .parts.vocabulary import StillWorking, cancelled, explained
 
@@ -128,8 +128,8 @@ def _ready(context: ProvisioningContext, event: TenantBecameReady) -> Provisioni
 
 
 def _gave_up(context: ProvisioningContext, event: StillWorking) -> ProvisioningContext:
-    said = f"; last message: {event.message}" if event.message else ""
-    return msgspec.structs.replace(context, problem=f"not ready within {context.timeout:g} s{said}")
+    last = f"; last message: {event.message}" if event.message else ""
+    return msgspec.structs.replace(context, problem=f"not ready within {context.timeout:g} s{last}")
 
 
 def _fetched(context: ProvisioningContext, event: SecretsFetched) -> ProvisioningContext:
@@ -209,7 +209,7 @@ PROVISIONING: Final = Machine(
         on(DeadlinePassed, "awaiting_tenant", "asking_once_more"),
         on(TenantBecameReady, "asking_once_more", "fetching_secrets", update=_ready),
         on(StillWorking, "asking_once_more", "overdue", update=_gave_up),
-        on(WaitResumed, "overdue", "awaiting_tenant", update=wait_on),
+        on(WaitResumed, "overdue", "awaiting_tenant", update=resume_wait),
         on(
             SecretsFetched,
             "fetching_secrets",

@@ -136,7 +136,7 @@ class FaultPlan:
         """The faults, in the order they were given."""
         return [armed.fault for armed in self._armed]
 
-    def standing(self, name: str) -> Fault | None:
+    def active(self, name: str) -> Fault | None:
         """The first fault of this name, without using it up: for faults that are properties of the world."""
         return next((armed.fault for armed in self._armed if armed.fault.name == name), None)
 

@@ -161,7 +161,7 @@ class Lives:
 
         self.call(hand_out)
 
-    def tell(self, flow: str, told: Sequence[tuple[str, Event]]) -> list[bool]:
+    def tell(self, flow: str, sent: Sequence[tuple[str, Event]]) -> list[bool]:
         """Send events at the same moment, each in its own `way`; returns whether those from outside were taken now."""
         answers: list[bool] = []
 
@@ -180,7 +180,7 @@ class Lives:
         async def at_once() -> None:
             await trio.lowlevel.checkpoint()
             puppets = self.puppets(flow)
-            for number, (way, event) in enumerate(told):
+            for number, (way, event) in enumerate(sent):
                 if way == "outside" or not puppets:
                     self._run.nursery.start_soon(from_outside, event)
                 else:

@@ -40,7 +40,7 @@ from .tables import row_taken, structs
 MAX_FLOWS: Final = 3
 AWAY: Final = st.sampled_from([0.0, 10.0, 100_000.0])
 """Seconds until the engine is opened again."""
-GO_ON: Final = st.sampled_from([True, True, False])
+RESUME: Final = st.sampled_from([True, True, False])
 """Whether every flow is resumed then."""
 KEYS: Final = st.sampled_from([None, "key"])
 WAYS: Final = ("activity", "shielded activity", "outside")
@@ -248,18 +248,18 @@ class FlowModel(RuleBasedStateMachine):
         self.lives.pass_time(max(left - 0.001, 0.0) if early else left)
 
     @precondition(lambda self: self.lives.rows("running", "parked"))
-    @rule(away=AWAY, go_on=GO_ON)
-    def close_and_open(self, away: float, go_on: bool) -> None:
+    @rule(away=AWAY, resume=RESUME)
+    def close_and_open(self, away: float, resume: bool) -> None:
         """Close the engine, as Ctrl-C does, and open it again later."""
         self.lives.reopen(away)
-        self._resume_all(go_on)
+        self._resume_all(resume)
 
     @precondition(lambda self: self.lives.rows("running", "parked"))
-    @rule(away=AWAY, go_on=GO_ON)
-    def kill(self, away: float, go_on: bool) -> None:
+    @rule(away=AWAY, resume=RESUME)
+    def kill(self, away: float, resume: bool) -> None:
         """Kill the process; another one opens what is on disk."""
         self.lives.kill(away)
-        self._resume_all(go_on)
+        self._resume_all(resume)
 
     @rule(commits=st.integers(1, 4))
     def copy_at_a_commit(self, commits: int) -> None:
@@ -310,8 +310,8 @@ class FlowModel(RuleBasedStateMachine):
         if self._lives is not None:
             self._lives.end()
 
-    def _resume_all(self, go_on: bool) -> None:
-        for row in self.roots() if go_on else []:
+    def _resume_all(self, resume: bool) -> None:
+        for row in self.roots() if resume else []:
             if row.status != "ended":
                 self.lives.call(self.lives.engine.resume, row.id)
                 assert self.lives.row(row.id).seq > row.seq, f"{row.id} was in {row.state} and was not resumed"

@@ -122,7 +122,7 @@ def _pending(settings: Settings) -> tuple[list[FlowRow], CloudError | None]:
 
 
 def _say_rest(settings: Settings, pending: list[FlowRow]) -> None:
-    from ..flows.standing import driver_of, way_on_of
+    from ..flows.status import driver_of, way_on_of
 
     for row in pending:
         driver = driver_of(settings, row)

@@ -23,7 +23,7 @@ from ..shared.names import CLI
 from ..shared.options import NoBrowser, warn_unbound
 from ..shared.settings import Settings, choose_api, refuse_untrusted, settings_of
 from ..tools.findings import counted, put_problems
-from .standing import (
+from .status import (
     IN_WORDS,
     KNOWN,
     STORED,
@@ -35,7 +35,7 @@ from .standing import (
     problem_of,
     refused_of,
     resume_of,
-    standing_of,
+    shown_status,
     waiting_of,
     way_on_of,
 )
@@ -92,8 +92,8 @@ def list_flows(
 ) -> None:
     """List flows, the newest first.
 
-    With --json a flow's `status` is running, interrupted, parked (paused) or ended; its `verdict` is success, failure
-    or cancelled once it has ended. The table shows the verdict of those that have.
+    With --json a flow's `status` is `running`, `interrupted`, `parked` (paused) or `ended`; its `verdict` is `success`,
+    `failure` or `cancelled` once it has ended. The table shows the verdict of those that have.
     """
     settings = settings_of(context)
     wanted = {_known_status(each) for each in status or ()}
@@ -123,7 +123,7 @@ def list_flows(
         say(f"No {which} found in {settings.paths.journal}.")
         return
     head = ("ID", "MACHINE", "STATE", "STATUS", "CHANGED (UTC)")
-    lines = ((shortened(r.id), r.machine, r.state, standing_of(settings, r), _when(r.updated)) for r in rows)
+    lines = ((shortened(r.id), r.machine, r.state, shown_status(settings, r), _when(r.updated)) for r in rows)
     put(table([head, *lines]))
 
 
@@ -176,14 +176,14 @@ def show(context: typer.Context, flow: IdOrNewest = None) -> None:
     if row.key is not None:
         put(clean(f"Key:      {row.key}"))
     put(f"State:    {clean(place(row.machine, row.state))}")
-    put(f"Status:   {standing_of(settings, row)}{f', driven by process {driver}' if driver else ''}")
+    put(f"Status:   {shown_status(settings, row)}{f', driven by process {driver}' if driver else ''}")
     put(f"Started:  {_when(row.created)} UTC    changed: {_when(row.updated)} UTC    records: {row.seq}")
     if row.deadline and row.status != "ended":
         put(f"Deadline: {_when(row.deadline)} UTC")
     if problem := problems[row.id]:
         put(f"Problem:  {problem}")
     for child in children:
-        put(clean(f"Child:    {child.machine} {child.state} ({standing_of(settings, child)})  {child.id}"))
+        put(clean(f"Child:    {child.machine} {child.state} ({shown_status(settings, child)})  {child.id}"))
         if problem := problems[child.id]:
             put(f"          {problem}")
     if waiting:
@@ -220,9 +220,7 @@ def resume(
     flow: Annotated[
         str | None, typer.Argument(metavar="ID", help="The flow; without it the newest that can be resumed.")
     ] = None,
-    repeat: Annotated[
-        bool, typer.Option("--repeat", help="Retry the last request (it may happen twice).")
-    ] = False,
+    repeat: Annotated[bool, typer.Option("--repeat", help="Retry the last request (it may happen twice).")] = False,
     no_browser: NoBrowser = False,
 ) -> None:
     """Resume a flow where it stopped."""
@@ -382,5 +380,5 @@ def check(
                 unchecked[row.machine] += 1  # without its table only the order of its records could be checked
     found |= {"flows": many, "unchecked": unchecked, "problems": [clean(problem) for problem in problems]}
     left = ", ".join(f"{number} of {clean(name)}" for name, number in sorted(unchecked.items()))
-    said = f"{counted(many, 'flow')}{f' (without their table not checked: {left})' if left else ''}"
-    raise typer.Exit(put_problems(settings, found, f"{settings.paths.journal}: {said}"))
+    summary = f"{counted(many, 'flow')}{f' (without their table not checked: {left})' if left else ''}"
+    raise typer.Exit(put_problems(settings, found, f"{settings.paths.journal}: {summary}"))

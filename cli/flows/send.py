@@ -21,7 +21,7 @@ from ..screen.terminal import clean, put_json, say, shortened
 from ..shared.names import CLI
 from ..shared.settings import settings_of
 from .flows import Id, open_journal
-from .standing import as_json, driver_of, way_on_of
+from .status import as_json, driver_of, way_on_of
 
 if TYPE_CHECKING:
     from ...engine.journal.journal import Journal

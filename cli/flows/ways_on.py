@@ -1,4 +1,4 @@
-"""How a flow is resumed: by the command line, or by the program whose machine it is.
+"""Hints on how to resume a flow: with the command line, or in the program whose machine it is.
 
 The command line can look at any flow, and end it; it resumes those of the machines of this package only. A hint that
 sends a person there for a flow of another machine would send them to a command that refuses it.

@@ -78,8 +78,8 @@ class Lines:
     def stuck(self, row: FlowRow | None, error: CloudError) -> None:
         """Show the error that stopped the flow, and how to resume it."""
         hint = stuck_hint(self._settings, error, row)
-        standing: dict[str, Any] = {} if row is None else self._pending(row)
-        put_json(standing | as_json(error, hint, stuck_code(row, error)))
+        fields: dict[str, Any] = {} if row is None else self._pending(row)
+        put_json(fields | as_json(error, hint, stuck_code(row, error)))
         tell(error.user_message, hint, headline(error))
 
     def _pending(self, row: FlowRow) -> dict[str, Any]:

@@ -89,8 +89,7 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "use_directory": "Name an empty directory: --dir {directory}",
     "writable_disk": "Make the disk of {disk} writable again, or name another directory with --dir.",
     "copy_directory": (
-        "The disk of {disk} fails: look at the system's log. Copy the directory to another disk and use it with "
-        "--dir."
+        "The disk of {disk} fails: look at the system's log. Copy the directory to another disk and use it with --dir."
     ),
     "upgrade_in_steps": "Upgrade in smaller steps, or point --dir at another directory.",
 }

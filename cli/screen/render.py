@@ -38,7 +38,7 @@ _CALL = re.compile(r"^[A-Z]+ \S+: ")
 Tone = Literal["plain", "good", "bad", "quiet"]
 
 
-class Told(msgspec.Struct, frozen=True):
+class Line(msgspec.Struct, frozen=True):
     """A line about a change: its text, style and leading sign."""
 
     text: str
@@ -46,7 +46,7 @@ class Told(msgspec.Struct, frozen=True):
     sign: str = ""
 
 
-class Standing(msgspec.Struct):
+class RunningFlow(msgspec.Struct):
     """The state of a running flow, since when it is in it (monotonic seconds), and how long it may be."""
 
     machine: str
@@ -102,7 +102,7 @@ class People:
         self._steady = Steady()
         self._questions = 0
         self._held: list[Callable[[], None]] = []
-        self.running: dict[str, Standing] = {}
+        self.running: dict[str, RunningFlow] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -138,14 +138,14 @@ class People:
             self._tell(change)
 
     def _tell(self, change: Change) -> None:
-        for told in self._told(change):
-            self.line(change.machine, told)
+        for line in self._lines_of(change):
+            self.line(change.machine, line)
         table = MACHINES.get(change.machine)
         if (table is not None and table.states[change.to_state].final) or change.kind == "parked":
             self.running.pop(change.flow, None)
         elif change.from_state != change.to_state or change.flow not in self.running:
             steps = self.running[change.flow].steps if change.flow in self.running else 0
-            self.running[change.flow] = Standing(
+            self.running[change.flow] = RunningFlow(
                 change.machine, change.to_state, time.monotonic(), steps, time_left(change)
             )
 
@@ -178,10 +178,10 @@ class People:
         """A message that is not about a change of the flow."""
         self.show(text)
 
-    def line(self, machine: str, told: Told) -> None:
+    def line(self, machine: str, line: Line) -> None:
         """Print a line about a change, with the time since the start."""
-        sign = f"{told.sign} " if told.sign else ""
-        self.show(f"{self.elapsed:>6}  {machine:<12}  {sign}{told.text}")
+        sign = f"{line.sign} " if line.sign else ""
+        self.show(f"{self.elapsed:>6}  {machine:<12}  {sign}{line.text}")
 
     def show(self, text: str) -> None:
         """Print a line on stderr."""
@@ -196,58 +196,56 @@ class People:
         """Time since the command began."""
         return clock(time.monotonic() - self._began)
 
-    def _told(self, change: Change) -> list[Told]:
+    def _lines_of(self, change: Change) -> list[Line]:
         message = clean(change.message)
         where = meaning(change.machine, change.to_state) + up_to(change)
-        told: list[Told] = []
+        lines: list[Line] = []
         match change.kind, change.event:
             case "resumed", _ if change.flow == self._root:
-                told.append(
-                    Told(f"resuming {change.machine} {shortened(change.flow)} ({change.to_state}): {where}")
-                )
+                lines.append(Line(f"resuming {change.machine} {shortened(change.flow)} ({change.to_state}): {where}"))
             case (("started" | "resumed"), _):
-                told.append(Told(where))
+                lines.append(Line(where))
             case "event", ("StepObserved" | "TenantBecameReady" | "TenantAnnounced"):
                 # Not by flow: a checkout and the provisioning after it watch the same tenant.
                 if message and message not in self._said:
                     self._said.add(message)
-                    if standing := self.running.get(change.flow):
-                        standing.steps += 1
-                    told.append(Told(message, "good", mark(good=True)))
+                    if flow := self.running.get(change.flow):
+                        flow.steps += 1
+                    lines.append(Line(message, "good", mark(good=True)))
             case "event", "StreamLost":
-                told += self._trouble("event stream lost, polling", message)
+                lines += self._trouble("event stream lost, polling", message)
             case "event", "StreamReturned":
-                told.append(Told("event stream is back", "good", mark(good=True)))
+                lines.append(Line("event stream is back", "good", mark(good=True)))
             case "event", "StatusNotAnswered":
-                told += self._trouble("no status from the API yet, asking again", message)
+                lines += self._trouble("no status from the API yet, asking again", message)
             case "event", "ForeignEventDropped":
-                told += self._trouble("", message)
+                lines += self._trouble("", message)
             case "event", "PaymentDeclined" if change.from_state == change.to_state:
-                told.append(Told(f"the browser reported {message}; the API is asked", "quiet"))
+                lines.append(Line(f"the browser reported {message}; the API is asked", "quiet"))
             case "event", "BrowserNotOpened" if message != "no browser was asked for":
-                told.append(Told(f"no browser was opened: {message}", "quiet"))
+                lines.append(Line(f"no browser was opened: {message}", "quiet"))
             case _:
                 pass
         if change.kind == "event" and change.from_state != change.to_state:
-            told.append(self._arrival(change, where))
-        return told
+            lines.append(self._arrival(change, where))
+        return lines
 
-    def _trouble(self, what: str, message: str) -> list[Told]:
+    def _trouble(self, what: str, message: str) -> list[Line]:
         """A line about a trouble; the same trouble is one line."""
         why = _CALL.sub("", message).removeprefix("the event stream ")
         text = f"{what}: {why}" if what else why
         if text in self._said:
             return []
         self._said.add(text)
-        return [Told(text, "bad", "!")]
+        return [Line(text, "bad", "!")]
 
     @staticmethod
-    def _arrival(change: Change, where: str) -> Told:
+    def _arrival(change: Change, where: str) -> Line:
         verdict = MACHINES[change.machine].states[change.to_state].verdict if change.machine in MACHINES else None
         if verdict is None:
-            return Told(where)
+            return Line(where)
         good = verdict is Verdict.SUCCESS
-        return Told(where, "good" if good else "bad", mark(good))
+        return Line(where, "good" if good else "bad", mark(good))
 
     # --- at the end -------------------------------------------------------------------------------------------------
 

@@ -153,9 +153,7 @@ def failed_tenant(settings: Settings) -> str:
     if len(found) == 1:
         return found[0].id
     if not found:
-        raise TenantNotConfigured(
-            "no tenant is named, and none of yours has failed", remedy=Remedy("list_tenants")
-        )
+        raise TenantNotConfigured("no tenant is named, and none of yours has failed", remedy=Remedy("list_tenants"))
     selected = selected_tenant(settings)
     if any(tenant.id == selected for tenant in found):
         return str(selected)

@@ -140,8 +140,8 @@ def _unread_sessions(settings: Settings, index: Path) -> list[Finding]:
         store = SessionStore.load_or_create(index)
     except CloudError:
         return []  # shown above
-    told = (unread.refusal for unread in store.unread.values())
-    return [Finding("session", "warning", each.user_message, hint_of(settings, each)) for each in told]
+    refusals = (unread.refusal for unread in store.unread.values())
+    return [Finding("session", "warning", each.user_message, hint_of(settings, each)) for each in refusals]
 
 
 def _keyring(settings: Settings, credentials: Path) -> list[Finding]:

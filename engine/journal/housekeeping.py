@@ -31,14 +31,14 @@ from ...base.moments import moment_text
 from ..errors import JournalCorrupted, JournalError
 from .file import COMPANIONS, LOG, companion
 from .journal import BUSY_SECONDS, Journal
-from .owners import anybody_drives
+from .owners import any_owner_alive
 from .reading import MAX_SEQ
 from .schema import make_another
 from .vault import VaultFiles, file_name
 
 BATCH: Final = 50
 """Root flows removed in one transaction."""
-BREATH_SECONDS: Final = 0.002
+PAUSE_SECONDS: Final = 0.002
 """The shortest pause after a transaction. A longer transaction is followed by a pause of its own length: SQLite's
 waiting writers poll and are not queued, so the file must be free for as long as it was held."""
 
@@ -108,18 +108,18 @@ def prune(journal: Journal, vault: VaultFiles, before: datetime, *, keep: int = 
     with _connected(journal, "prune") as connection:
         for number, old in enumerate(_batches(connection, moment_text(before), keep)):
             if number and not dry_run:
-                time.sleep(max(BREATH_SECONDS, lasted))
+                time.sleep(max(PAUSE_SECONDS, lasted))
             began = time.monotonic()
             with _transaction(connection, write=not dry_run):
                 trees: dict[str, list[tuple[str, str]]] = {}
                 for root, flow, status in connection.execute(_TREES, (_array(old),)):
                     trees.setdefault(root, []).append((flow, status))
                 ended = [tree for tree in trees.values() if all(status == "ended" for _, status in tree)]
-                doomed = [flow for tree in ended for flow, _ in tree]
+                removed = [flow for tree in ended for flow, _ in tree]
                 flows += len(ended)
-                children += len(doomed) - len(ended)
+                children += len(removed) - len(ended)
                 kept += len(trees) - len(ended)
-                records += _count(connection, doomed) if dry_run else _remove(connection, vault, doomed)
+                records += _count(connection, removed) if dry_run else _remove(connection, vault, removed)
             lasted = time.monotonic() - began
     return Pruned(flows=flows, children=children, records=records, kept=kept)
 
@@ -136,7 +136,7 @@ def compact(journal: Journal, owners_directory: Path) -> Compacted:
         Io: A lock file cannot be looked at.
     """
     size = journal_bytes(journal.path)
-    if anybody_drives(owners_directory):
+    if any_owner_alive(owners_directory):
         return Compacted(before=size, after=size, outcome="driven")
     with _connected(journal, "compact") as connection:
         connection.execute("VACUUM")

@@ -18,7 +18,7 @@ from ..errors import FlowNotFound, JournalCorrupted
 from ..machine.stored import readable
 from .check import explain
 from .file import Held
-from .records import FlowRow, Record, Signal, Status, standing_intents
+from .records import FlowRow, Record, Signal, Status, open_intents
 
 FLOW_COLUMNS: Final = ", ".join(FlowRow.__struct_fields__)
 RECORD_COLUMNS: Final = 'flow, seq, at, kind, name, body, "from", "to", incarnation, deadline'
@@ -218,7 +218,7 @@ class Reading:
         """
         where = f"{RARE} AND flow = ? AND incarnation = ? AND kind IN ('intent', 'parked') ORDER BY seq"
         try:
-            return standing_intents(self._records(where, (flow, incarnation)))
+            return open_intents(self._records(where, (flow, incarnation)))
         except msgspec.DecodeError as exc:
             raise JournalCorrupted(f"flow {flow}: why it is paused cannot be read in {self.path}: {exc}") from exc
 

@@ -1,4 +1,4 @@
-"""A machine is a table.
+"""`Machine`: the table of states, events and rows that decides what an event does to a flow.
 
 Theory
 ------
@@ -14,7 +14,7 @@ journal and run by another engine.
 
 - A row whose destination is `STAY` records progress and leaves the state alone. A row that names the state it starts
   from re-enters it: what was being done there starts anew.
-- `ANY` stands for every state that is not final. A row for one state goes before a row for `ANY`.
+- `ANY` means every state that is not final. A row for one state goes before a row for `ANY`.
 - Rows for the same event and state are tried from the top; only guarded rows may have others after them.
 - A final state has a verdict and no rows. An event that no row takes raises `EventNotAccepted` and changes nothing.
 

@@ -268,7 +268,7 @@ class Asking:
             await self._reports.write(event, late=late)
 
 
-async def stand_by(visit: Visit[Any]) -> Event:
+async def pause_until_resumed(visit: Visit[Any]) -> Event:
     """Pause the flow where its time ran out; wait on when it is resumed.
 
     Raises:

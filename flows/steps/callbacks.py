@@ -165,7 +165,9 @@ async def _take(visit: Visit[Any], hit: CallbackHit, read: Read, taken: set[Call
         recorded = await visit.send(reply.event)
     except CloudError:
         # Nothing holds what the browser brought but its address bar: the page must leave it there.
-        hit.refuse(error_page("Not recorded yet", "Your terminal shows why. Fix that, then reload this page.", retry=True))
+        hit.refuse(
+            error_page("Not recorded yet", "Your terminal shows why. Fix that, then reload this page.", retry=True)
+        )
         raise
     if recorded:
         taken.add(brought)

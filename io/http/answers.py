@@ -145,9 +145,9 @@ def network_error(
         )
         error.retryable = False
         return error
-    if proxy is not None and (said := _by_the_proxy(exc, proxy, reason)):
+    if proxy is not None and (problem := _by_the_proxy(exc, proxy, reason)):
         return Network(
-            f"{where}: {said}",
+            f"{where}: {problem}",
             sent=False,
             request_id=request_id,
             hint=proxy.hint,
@@ -231,20 +231,20 @@ def refusal(response: httpx.Response, body: bytes, where: str, now: datetime) ->
         error = msgspec.json.decode(body, type=ErrorBody).error
     except UNREADABLE:
         if _is_html(response.headers, body):
-            said = f"{where} answered {status} with an HTML page, not the API"
-            return _page(said, response, status=status, retry_after=retry_after, request_id=named)
+            problem = f"{where} answered {status} with an HTML page, not the API"
+            return _page(problem, response, status=status, retry_after=retry_after, request_id=named)
         quoted = _quote(body)
-        said = f": {quoted}" if quoted else ""
-        return ApiError(f"{where} answered {status}{said}", status=status, retry_after=retry_after, request_id=named)
+        problem = f": {quoted}" if quoted else ""
+        return ApiError(f"{where} answered {status}{problem}", status=status, retry_after=retry_after, request_id=named)
     code, message = _quote(error.code.encode()), _quote(error.message.encode())
-    said = ApiError.in_words(where, code, message)
-    return ApiError(said, status=status, code=code, retry_after=retry_after, request_id=named)
+    problem = ApiError.in_words(where, code, message)
+    return ApiError(problem, status=status, code=code, retry_after=retry_after, request_id=named)
 
 
 def login_refusal(response: httpx.Response, where: str, *, expired: bool, skew: timedelta | None) -> NotAuthenticated:
     """The error a 401 stands for (RFC 6750 section 3.1), saying so when a wrong clock may be the reason."""
-    kind, said = (TokenExpired, "has expired") if expired else (NotAuthenticated, "was not accepted")
-    return kind(f"{where} answered 401: the token {said}{describe_skew(skew)}", request_id=request_id(response))
+    kind, problem = (TokenExpired, "has expired") if expired else (NotAuthenticated, "was not accepted")
+    return kind(f"{where} answered 401: the token {problem}{describe_skew(skew)}", request_id=request_id(response))
 
 
 def decode_body(response: httpx.Response, body: bytes, shape: type[T], where: str) -> T:
@@ -262,13 +262,13 @@ def decode_body(response: httpx.Response, body: bytes, shape: type[T], where: st
         ) from exc
     except UNREADABLE as exc:
         if _is_html(response.headers, body):
-            said = f"{where}: answered with an HTML page, not the API"
-            raise _page(said, response, request_id=request_id(response)) from exc
+            problem = f"{where}: answered with an HTML page, not the API"
+            raise _page(problem, response, request_id=request_id(response)) from exc
         if not body:
-            said = f"answered {response.status_code} with an empty body"
+            problem = f"answered {response.status_code} with an empty body"
         else:
-            said = f"answered {response.status_code} with something that is not JSON"
-        raise ApiError(f"{where}: {said}", request_id=request_id(response)) from exc
+            problem = f"answered {response.status_code} with something that is not JSON"
+        raise ApiError(f"{where}: {problem}", request_id=request_id(response)) from exc
 
 
 def keep_secret(record: R, owner: str) -> R:

@@ -74,8 +74,8 @@ async def read_events(
         raise ApiError(f"{where} answered {status}: no stream", status=status, request_id=named)
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "text/event-stream":
-        said = "an HTML page, not the API" if "html" in kind else repr(redact(kind)[:80] or "no content type")
-        raise ApiError(f"{where}: answered with {said}, where an event stream was asked for", request_id=named)
+        found = "an HTML page, not the API" if "html" in kind else repr(redact(kind)[:80] or "no content type")
+        raise ApiError(f"{where}: answered with {found}, where an event stream was asked for", request_id=named)
     check_encoding(response, where)
     stream = EventStream(
         response,

@@ -240,7 +240,7 @@ def refuse_access(context: P, event: AccessRefused) -> P:
     return msgspec.structs.replace(context, problem=event.problem, problem_code=event.code)
 
 
-def wait_on(context: P, _event: WaitResumed) -> P:
+def resume_wait(context: P, _event: WaitResumed) -> P:
     """What was said about the time that ran out is no longer true."""
     return msgspec.structs.replace(context, problem="", problem_code="", reported="")
 
