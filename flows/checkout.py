@@ -138,15 +138,13 @@ class _Checkout:
     async def validate_order(self, visit: CheckoutVisit) -> Event:
         context = visit.context
         if context.region not in REGIONS:
-            return OrderRefused(
-                f"there is no region {context.region!r}; there are {', '.join(REGIONS)}", "unknown_region"
-            )
+            return OrderRefused(f"no region {context.region!r}; regions: {', '.join(REGIONS)}", "unknown_region")
         api = await self._client(visit)
         plans = await api.plans()
         plan = find_plan(plans, context.plan)
         if plan is None:
             offered = ", ".join(each.id for each in plans)
-            return OrderRefused(f"there is no plan {context.plan!r}; there are {offered}", "unknown_plan")
+            return OrderRefused(f"no plan {context.plan!r}; plans: {offered}", "unknown_plan")
         me = await api.me()
         listed = await listed_tenants(api, me)
         stored = await visit.on_disk(stored_tenants, self.tenants)

@@ -189,7 +189,7 @@ def test_printed_commands_name_directory_and_api(tmp_path: Path) -> None:
     )
     wanted = ["systemprompt-cloud", "--dir", str(directory), "--api-url", "http://127.0.0.1:1", "flows", "resume", "x"]
     assert shlex.split(settings.resume_command("x")) == wanted
-    assert in_words(settings, Remedy("resume", {"flow": "x"})) == f"Go on with it: {settings.resume_command('x')}"
+    assert in_words(settings, Remedy("resume", {"flow": "x"})) == f"To continue, run: {settings.resume_command('x')}"
     there = in_words(settings, Remedy("log_in_there", {"api_url": "https://b.example"})) or ""
     assert there.count("--api-url") == 1
     assert "--dir" in there
