@@ -28,6 +28,7 @@ from ..io.local.paths import CloudPaths
 from ..io.loopback.browser import BrowserOutcome, check_openable
 from ..io.loopback.callback import CallbackListener, listen_for_callback
 from ..io.loopback.pages import CheckoutTemplates, OAuthTemplates
+from ..machines.parts.vocabulary import NOT_WANTED
 
 ShowUrl = Callable[[str, str, bool], None]
 """Called with what the URL is for ("log in", "pay"), the URL, and whether a tab may be open from before."""
@@ -103,7 +104,7 @@ class Browser(msgspec.Struct, frozen=True, kw_only=True):
         check_openable(url)
         self.show_url(purpose, url, again)
         if self.open is None:
-            return BrowserOutcome(opened=False, reason="no browser was asked for")
+            return BrowserOutcome(opened=False, reason="no browser was asked for", code=NOT_WANTED)
         if again:
             return BrowserOutcome(opened=False, reason="a tab may still be open from before")
         return await self.open(url)

@@ -175,6 +175,7 @@ def _result(context: DeploymentContext) -> dict[str, object]:
 DEPLOYMENT: Final = Machine(
     "deployment",
     version=2,
+    known_as=["c14fdd786ad59a6b"],  # without the brief reasons of lost streams
     migrations=[Migration(1, states={"awaiting_rollout": "rolling_out"})],
     initial="opening_registry",
     context=DeploymentContext,

@@ -41,6 +41,9 @@ from ..engine.machine.parts import (
 )
 from .parts.vocabulary import BrowserNotOpened, BrowserOpened, cancelled, explained, invited
 
+REDIRECT_ERRORS: Final = {"access_denied": "the login was refused"}
+"""What a code in the redirect means, for a redirect without a description (RFC 6749 section 4.1.2.1)."""
+
 
 class LoginContext(Context, frozen=True, kw_only=True):
     """What a login knows. `nonce`, `url` and `token` are references to the vault, never the values.
@@ -100,7 +103,10 @@ class CallbackReceived(Event, frozen=True):
 
 
 class AuthorizationDenied(Event, frozen=True):
-    """The browser came back with an error: the person, or the provider, denied the login."""
+    """The browser came back with an error: the person, or the provider, denied the login.
+
+    `error` is the code of the redirect (RFC 6749 section 4.1.2.1).
+    """
 
     error: str
     problem: str
@@ -187,7 +193,8 @@ def _result(context: LoginContext) -> dict[str, object]:
 LOGIN: Final = Machine(
     "login",
     version=1,
-    known_as=["7570314cd59ef311"],  # release 0.1.0
+    # Release 0.1.0; and without the code of BrowserNotOpened.
+    known_as=["7570314cd59ef311", "d448d0239cac7235"],
     initial="requesting_authorization",
     context=LoginContext,
     result=_result,

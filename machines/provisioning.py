@@ -176,6 +176,7 @@ def _result(context: ProvisioningContext) -> dict[str, object]:
 PROVISIONING: Final = Machine(
     "provisioning",
     version=2,
+    known_as=["e5eee7b1384fa7d5"],  # without the brief reasons of lost streams
     migrations=[Migration(1, states={"streaming": "awaiting_tenant", "polling": "awaiting_tenant"})],
     initial="awaiting_tenant",
     context=ProvisioningContext,

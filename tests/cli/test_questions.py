@@ -104,9 +104,10 @@ def test_an_answer_is_not_called_none(
 ) -> None:
     """The API that says "not found" has answered: what it said is shown, and not that there was no answer."""
     monkeypatch.setattr(steady, "SETTLE_SECONDS", 0.0)
-    refused = "GET https://api.example/api/v1/tenants/t/status: tenant_not_found: no tenant of yours has this id"
+    brief = "tenant_not_found: no tenant of yours has this id"
+    refused = f"GET https://api.example/api/v1/tenants/t/status: {brief}"
     with people as shown:
-        shown.change(change(event="StatusNotAnswered", from_state="confirming_tenant", message=refused))
+        shown.change(change(event="StatusNotAnswered", from_state="confirming_tenant", message=refused, brief=brief))
         shown.tick()
     said = unwrapped(capsys)
     assert "no status from the API yet, asking again: tenant_not_found: no tenant of yours" in said
