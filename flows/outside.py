@@ -24,6 +24,7 @@ from ..io.local.bootstrap import find_credentials
 from ..io.local.credentials import CloudCredentials
 from ..io.local.environment import API_TOKEN, API_URL, no_login_in_container
 from ..io.local.keyring_entries import note_of
+from ..io.local.keyring_store import KeyringStore
 from ..io.local.paths import CloudPaths
 from ..io.loopback.browser import BrowserOutcome, check_openable
 from ..io.loopback.callback import CallbackListener, listen_for_callback
@@ -118,6 +119,7 @@ class Api:
         clock: Tells whether a login has expired.
         make_client: Makes a client.
         environ: Where a login may be that goes before the stored one (`io/local/environment.py`); None looks for none.
+        keyring: Where the stored login's token may be kept; a store of its own when not given.
     """
 
     def __init__(
@@ -127,10 +129,12 @@ class Api:
         clock: Clock | None = None,
         make_client: MakeClient = CloudApiClient,
         environ: Mapping[str, str] | None = None,
+        keyring: KeyringStore | None = None,
     ) -> None:
         self.paths = paths
         self.clock = clock or SystemClock()
         self.environ = environ
+        self._keyring = keyring or KeyringStore()
         self._make_client = make_client
         self._clients: dict[tuple[str, str | None], CloudApiClient] = {}
         self._opening = trio.Lock()
@@ -168,7 +172,7 @@ class Api:
             KeyringUnavailable: The token is in the system's keyring, which cannot be used now.
         """
         environ = self.environ or {}
-        found = find_credentials(environ, self.paths, self.clock.now())
+        found = find_credentials(environ, self.paths, self.clock.now(), keyring=self._keyring)
         if found is None:
             raise no_login_in_container()
         if Origin.parse(found.api_url) == Origin.parse(api_url):

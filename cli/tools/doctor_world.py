@@ -6,7 +6,7 @@ import os
 import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from ...base.errors import CloudError
@@ -14,6 +14,9 @@ from ...errors import JwtDecode, Network, NotAuthenticated, PortBusy
 from ..screen.remedies import hint_of
 from ..shared.settings import Settings, choose_api, usable_api
 from .findings import Finding
+
+if TYPE_CHECKING:
+    from ...io.local.keyring_store import KeyringStore
 
 PORTS: Final = {8765: "login", 8766: "checkout"}
 SOON: Final = timedelta(hours=1)
@@ -86,7 +89,7 @@ def _proxy(scheme: str, proxy: str) -> Finding:
     return Finding("proxy", "failed", f"{named} names no proxy", "Set it to http://HOST:PORT, or unset it.")
 
 
-def login_findings(settings: Settings) -> list[Finding]:
+def login_findings(settings: Settings, keyring: KeyringStore | None = None) -> list[Finding]:
     """Who is logged in, and for how long."""
     from ...io.http.tokens import token_expiry
     from ...io.local.credentials import CloudCredentials
@@ -103,7 +106,7 @@ def login_findings(settings: Settings) -> list[Finding]:
         handed = environment_credentials(os.environ, datetime.now(UTC))
         if handed is None and in_container(os.environ):
             raise no_login_in_container()
-        stored = handed or CloudCredentials.load_from_path(settings.paths.credentials)
+        stored = handed or CloudCredentials.load_from_path(settings.paths.credentials, store=keyring)
         expiry = token_expiry(stored.api_token)
     except NotAuthenticated as exc:
         if in_container(os.environ):
@@ -125,7 +128,7 @@ def login_findings(settings: Settings) -> list[Finding]:
     return [Finding("login", "ok", f"{who}; the token expires {until}")]
 
 
-def api_findings(settings: Settings) -> list[Finding]:
+def api_findings(settings: Settings, keyring: KeyringStore | None = None) -> list[Finding]:
     """Whether the API answers and takes the token, and whether this computer's clock agrees with its."""
     import trio
 
@@ -138,7 +141,7 @@ def api_findings(settings: Settings) -> list[Finding]:
     except CloudError as exc:
         return [Finding("api", "failed", exc.user_message, hint_of(settings, exc))]
     try:
-        token = Services(settings.paths, environ=os.environ).credentials(url).api_token
+        token = Services(settings.paths, environ=os.environ, keyring=keyring).credentials(url).api_token
     except CloudError:
         token = None
 
