@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 import trio
 
 from ..base.clock import Clock, SystemClock
 from ..base.remedies import Remedy
+from ..engine.visit import Visit
 from ..errors import NotAuthenticated
 from ..io.cloud.api import CloudApiClient
 from ..io.http.polling import Backoff
@@ -187,6 +188,11 @@ class Api:
             hint="Log in there.",
             remedy=Remedy("log_in_there", {"api_url": api_url}),
         )
+
+    async def of(self, visit: Visit[Any]) -> CloudApiClient:
+        """The API that a flow is for, as the logged-in user. Raises as `as_user` does."""
+        api_url: str = visit.context.api_url
+        return await self.as_user(api_url)
 
     async def as_user(self, api_url: str) -> CloudApiClient:
         """The client of the logged-in user. Raises as `credentials` and `client` do."""

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from ...base.errors import CloudError
 from ...errors import JwtDecode, Network, NotAuthenticated, PortBusy
+from ...machines.parts.defaults import CHECKOUT_PORT, LOGIN_PORT
 from ..screen.remedies import hint_of
 from ..shared.settings import Settings, choose_api, usable_api
 from .findings import Finding
@@ -18,7 +19,7 @@ from .findings import Finding
 if TYPE_CHECKING:
     from ...io.local.keyring_store import KeyringStore
 
-PORTS: Final = {8765: "login", 8766: "checkout"}
+PORTS: Final = {LOGIN_PORT: "login", CHECKOUT_PORT: "checkout"}
 SOON: Final = timedelta(hours=1)
 """A token that expires within this time is a warning (docs/reference/wire.md)."""
 API_SECONDS: Final = 15.0
@@ -150,7 +151,7 @@ def api_findings(settings: Settings, keyring: KeyringStore | None = None) -> lis
             with trio.move_on_after(API_SECONDS):
                 try:
                     if token is None:  # the one call that needs none: the first of a login
-                        await api.authorize_url("github", "http://127.0.0.1:8765/callback")
+                        await api.authorize_url("github", f"http://127.0.0.1:{LOGIN_PORT}/callback")
                     else:
                         await api.me()
                 except CloudError as exc:
