@@ -39,17 +39,6 @@ REMEDY_OF_CODE: Final = {
 """The remedy that goes with each hint of `HINT_OF_CODE`."""
 
 
-def refusal_in_words(where: str, code: str, message: str) -> str:
-    """A refusal of the API in a sentence, which is what the history of a flow keeps of it.
-
-    Args:
-        where: The call: its method and URL.
-        code: The API's own code.
-        message: What the API says for people.
-    """
-    return f"{where}: {code}: {message}"
-
-
 def code_of(error: CloudError) -> str:
     """The API's own code of its refusal; empty for any other error."""
     return (error.code or "") if isinstance(error, ApiError) else ""
@@ -207,8 +196,6 @@ class ApiError(CloudError, hint="Check the API's URL; if it is right, try again 
         retry_after: Seconds the server asked us to wait (RFC 9110 section 10.2.3), when it did.
     """
 
-    in_words = staticmethod(refusal_in_words)
-
     def __init__(
         self,
         message: str,
@@ -219,11 +206,12 @@ class ApiError(CloudError, hint="Check the API's URL; if it is right, try again 
         hint: str | None = None,
         remedy: Remedy | None = None,
         request_id: str | None = None,
+        about: str = "",
     ) -> None:
         self.retryable = status is not None and (status in {408, 425, 429} or status >= 500)
         if hint is None and code is not None and status is not None and not self.retryable:
             hint, remedy = HINT_OF_CODE.get(code, REFUSED), REMEDY_OF_CODE.get(code)
-        super().__init__(message, hint=hint, remedy=remedy, request_id=request_id)
+        super().__init__(message, hint=hint, remedy=remedy, request_id=request_id, about=about)
         self.status, self.code, self.retry_after = status, code, retry_after
 
 
@@ -248,8 +236,9 @@ class Network(
         hint: str | None = None,
         remedy: Remedy | None = None,
         request_id: str | None = None,
+        about: str = "",
     ) -> None:
-        super().__init__(message, hint=hint, remedy=remedy, request_id=request_id)
+        super().__init__(message, hint=hint, remedy=remedy, request_id=request_id, about=about)
         self.sent = sent
 
 

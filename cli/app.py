@@ -20,7 +20,7 @@ from .flows import send as flows_send
 from .flows import watch as flows_watch
 from .run import checkout, deploy, plans, provision, up
 from .screen.errors import in_short, report
-from .screen.terminal import prepare_streams, put_json, say, stdout_failed
+from .screen.terminal import prepare_streams, put_json, say, writing_for
 from .shared.arguments import hoist, known_text
 from .shared.names import CLI
 from .shared.settings import ENVIRONMENTS, Invocation, Settings, named_api_url
@@ -175,12 +175,13 @@ def run(argv: Sequence[str], *, name: str = CLI) -> int:
         The exit code.
     """
     prepare_streams()
-    code = _run(argv, name)
-    return EXIT_FAILED if code == EXIT_DONE and stdout_failed() else code
-
-
-def _run(argv: Sequence[str], name: str) -> int:
     invocation = Invocation(tuple(hoist(argv)))
+    with writing_for(invocation):
+        code = _run(invocation, name)
+    return EXIT_FAILED if code == EXIT_DONE and invocation.data_lost else code
+
+
+def _run(invocation: Invocation, name: str) -> int:
     try:
         arguments = known_text(invocation.arguments)
         return app(arguments, prog_name=name, standalone_mode=False, obj=invocation) or EXIT_DONE

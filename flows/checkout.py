@@ -126,12 +126,9 @@ class _Checkout:
         self.timing = timing
         self.tenants = tenants
 
-    async def _client(self, visit: CheckoutVisit) -> CloudApiClient:
-        return await self.api.as_user(visit.context.api_url)
-
     async def _order(self, visit: CheckoutVisit) -> PlacedOrder:
         asks = self.person.confirm is not None
-        return PlacedOrder(visit, self.timing, await self._client(visit), asks=asks)
+        return PlacedOrder(visit, self.timing, await self.api.of(visit), asks=asks)
 
     # --- before the money ------------------------------------------------------------------------------------------
 
@@ -139,7 +136,7 @@ class _Checkout:
         context = visit.context
         if context.region not in REGIONS:
             return OrderRefused(f"no region {context.region!r}; regions: {', '.join(REGIONS)}", "unknown_region")
-        api = await self._client(visit)
+        api = await self.api.of(visit)
         plans = await api.plans()
         plan = find_plan(plans, context.plan)
         if plan is None:
@@ -160,7 +157,7 @@ class _Checkout:
         )
 
     async def check_earlier_orders(self, visit: CheckoutVisit) -> Event:
-        return await check_earlier_orders(visit, await self._client(visit), self.timing)
+        return await check_earlier_orders(visit, await self.api.of(visit), self.timing)
 
     async def ask_about_earlier_orders(self, visit: CheckoutVisit) -> Event:
         return await ask_about_earlier_orders(visit, self.person)
@@ -171,7 +168,7 @@ class _Checkout:
         earlier = await earlier_orders(visit, context.price_id, context.account)
         if any(each.flow not in known for each in earlier):
             return OrderOutdated()
-        api = await self._client(visit)
+        api = await self.api.of(visit)
         nonce = await visit.reveal(context.nonce)
         intent = await visit.announce("create_checkout")
         if intent.uncertain:
@@ -238,7 +235,7 @@ class _Checkout:
         return HeadStartOver()
 
     async def settle_doubt(self, visit: CheckoutVisit) -> Event:
-        return await settle_doubt(visit, self.person, partial(self._client, visit))
+        return await settle_doubt(visit, self.person, partial(self.api.of, visit))
 
     async def settle_tenant(self, visit: CheckoutVisit) -> Event:
         return await settle_tenant(visit, self.person)

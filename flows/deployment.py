@@ -115,11 +115,8 @@ class _Deployment:
         self.person = person
         self.timing = timing
 
-    async def _client(self, visit: DeploymentVisit) -> CloudApiClient:
-        return await self.api.as_user(visit.context.api_url)
-
     async def open_registry(self, visit: DeploymentVisit) -> Event:
-        api = await self._client(visit)
+        api = await self.api.of(visit)
         try:
             found = await ask_firmly(self.timing, partial(api.registry_token, visit.context.tenant_id))
         except ApiError as exc:
@@ -131,7 +128,7 @@ class _Deployment:
 
     async def deploy(self, visit: DeploymentVisit) -> Event:
         context = visit.context
-        api = await self._client(visit)
+        api = await self.api.of(visit)
         intent = await visit.announce("deploy")
         if not context.before:  # announced and nothing noted: an earlier process did not come as far as asking
             intent = msgspec.structs.replace(intent, uncertain=False)
@@ -182,7 +179,7 @@ class _Deployment:
 
     async def watch_for_rollout(self, visit: DeploymentVisit) -> Event:
         context = visit.context
-        api = await self._client(visit)
+        api = await self.api.of(visit)
 
         async def ask() -> Event | None:
             status = word((await api.tenant_status(context.tenant_id)).status)
@@ -191,10 +188,10 @@ class _Deployment:
         return await Asking(visit, self.timing, ask, needed=NEEDED, refusable=False).until_ended()
 
     async def poll_status(self, visit: DeploymentVisit) -> Event:
-        return await self._asking(visit, await self._client(visit)).until_ended()
+        return await self._asking(visit, await self.api.of(visit)).until_ended()
 
     async def ask_once_more(self, visit: DeploymentVisit) -> Event:
-        api = await self._client(visit)
+        api = await self.api.of(visit)
         row = InARow()
         while True:
             try:

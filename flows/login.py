@@ -32,6 +32,7 @@ from ..io.loopback.browser import check_openable
 from ..io.loopback.callback import callback_uri, new_nonce
 from ..machines.login import (
     LOGIN,
+    REDIRECT_ERRORS,
     AccountConfirmed,
     AccountDisowned,
     AuthorizationDenied,
@@ -139,7 +140,8 @@ class _Login:
     async def await_callback(self, visit: LoginVisit) -> None:
         async def read(parameters: dict[str, str]) -> Reply:
             if error := parameters.get("error"):
-                message = redact(parameters.get("error_description", "") or error)[:LONGEST_DESCRIPTION]
+                message = parameters.get("error_description", "") or REDIRECT_ERRORS.get(error, error)
+                message = redact(message)[:LONGEST_DESCRIPTION]
                 return Reply(
                     AuthorizationDenied(redact(error)[:LONGEST_DESCRIPTION], message),
                     self.browser.login_pages.error_page(

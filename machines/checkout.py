@@ -164,6 +164,7 @@ WAITING: Final = ("confirming_tenant", "awaiting_tenant")
 CHECKOUT: Final = Machine(
     "checkout",
     version=2,
+    known_as=["f7d7ebfdf92ae1f5"],  # without the code of BrowserNotOpened and the brief reasons of lost streams
     migrations=[
         Migration(
             1,

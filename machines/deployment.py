@@ -39,6 +39,7 @@ import msgspec
 from ..engine.machine.machine import Machine
 from ..engine.machine.migrations import Migration
 from ..engine.machine.parts import ANY, STAY, CancelRequested, DeadlinePassed, Event, ResumePolicy, State, Verdict, on
+from .parts.defaults import TENANT_SECONDS
 from .parts.progress import (
     AccessRefused,
     ProgressContext,
@@ -67,7 +68,7 @@ class DeploymentContext(ProgressContext, frozen=True, kw_only=True):
     api_url: str
     tenant_id: str
     image: str
-    timeout: float = 600.0
+    timeout: float = TENANT_SECONDS
     settle: float = 10.0
     registry_token: str = ""
     repository: str = ""
@@ -175,6 +176,7 @@ def _result(context: DeploymentContext) -> dict[str, object]:
 DEPLOYMENT: Final = Machine(
     "deployment",
     version=2,
+    known_as=["c14fdd786ad59a6b"],  # without the brief reasons of lost streams
     migrations=[Migration(1, states={"awaiting_rollout": "rolling_out"})],
     initial="opening_registry",
     context=DeploymentContext,

@@ -33,6 +33,7 @@ import msgspec
 from ..engine.machine.machine import Machine
 from ..engine.machine.migrations import Migration
 from ..engine.machine.parts import ANY, STAY, CancelRequested, DeadlinePassed, Event, ResumePolicy, State, Verdict, on
+from .parts.defaults import TENANT_SECONDS
 from .parts.progress import (
     READY,
     AccessRefused,
@@ -65,7 +66,7 @@ class ProvisioningContext(ProgressContext, frozen=True, kw_only=True):
     tenant_id: str
     until: Literal["tenant_ready", "infrastructure_ready"] = "tenant_ready"
     external_db: bool = False
-    timeout: float = 600.0
+    timeout: float = TENANT_SECONDS
     app_url: str = ""
     secrets: str = ""
     warning: str = ""
@@ -176,6 +177,7 @@ def _result(context: ProvisioningContext) -> dict[str, object]:
 PROVISIONING: Final = Machine(
     "provisioning",
     version=2,
+    known_as=["e5eee7b1384fa7d5"],  # without the brief reasons of lost streams
     migrations=[Migration(1, states={"streaming": "awaiting_tenant", "polling": "awaiting_tenant"})],
     initial="awaiting_tenant",
     context=ProvisioningContext,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ...io.cloud.wire import OAuthProvider
+from ...machines.parts.defaults import BROWSER_SECONDS, LOGIN_PORT
 from ..screen.terminal import say
 from ..shared.api import checked_api
 from ..shared.names import CLI
@@ -26,8 +27,8 @@ OPTIONS = {"timeout": "--timeout"}
 def login(
     context: typer.Context,
     provider: Provider = OAuthProvider.GITHUB,
-    port: Annotated[int, port_option("--port", "the browser")] = 8765,
-    timeout: Annotated[float, seconds_option("--timeout", "the browser")] = 300.0,
+    port: Annotated[int, port_option("--port", "the browser")] = LOGIN_PORT,
+    timeout: Annotated[float, seconds_option("--timeout", "the browser")] = BROWSER_SECONDS,
     no_browser: NoBrowser = False,
     unbound_callback: Unbound = False,
     paste: Annotated[

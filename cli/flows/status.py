@@ -75,7 +75,7 @@ def problem_of(journal: Journal, row: FlowRow) -> str:
     """Why a flow ended other than well, as far as it knows itself or its last record says; empty when it did not."""
     from ...engine.history import Change
     from ...engine.machine.stored import decoded
-    from ..screen.hints import in_words
+    from ..screen.hints import problem_text
 
     if row.verdict in {None, "success"}:
         return ""
@@ -84,7 +84,7 @@ def problem_of(journal: Journal, row: FlowRow) -> str:
     except msgspec.DecodeError:
         known = ""  # another program's context means something else by the name; or it is damaged
     last = None if known else journal.last_record(row.id)
-    return clean(in_words(known or ("" if last is None else Change.of(row.machine, last).message)))
+    return clean(problem_text(known or ("" if last is None else Change.of(row.machine, last).message)))
 
 
 def waiting_of(journal: Journal, row: FlowRow) -> list[str]:

@@ -13,7 +13,7 @@ from ...engine.errors import IncompatibleFlow
 from ...engine.history import Trouble
 from ...engine.journal.records import FlowRow
 from ...machines.every import MACHINES
-from ..screen.remedies import in_words
+from ..screen.remedies import remedy_text
 from ..shared.names import CLI
 from ..shared.settings import Settings
 
@@ -92,7 +92,7 @@ def hint_of_trouble(settings: Settings, trouble: Trouble, row: FlowRow) -> str:
     """
     remedy = trouble.error(row).remedy or Remedy("")
     if is_ours(row.machine):
-        return in_words(settings, remedy, flow=row.id) or trouble.hint
+        return remedy_text(settings, remedy, flow=row.id) or trouble.hint
     if remedy.step in _REPEATS or f"{CLI} flows resume --repeat" in trouble.hint:
         return way_on(settings, row.machine, row.id, repeat=True, child=trouble.flow)
     if remedy.step in _RESUMES or f"{CLI} flows resume" in trouble.hint:

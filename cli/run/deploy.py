@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ...errors import InvalidImage
+from ...machines.parts.defaults import TENANT_SECONDS
 from ..shared.api import require_login
 from ..shared.names import CLI
 from ..shared.options import seconds_option
@@ -33,7 +34,7 @@ def deploy(
         str, typer.Argument(metavar="IMAGE", callback=known_image, help="The image, as it was pushed: HOST/PATH:TAG.")
     ],
     tenant: TenantOption = None,
-    timeout: Annotated[float, seconds_option("--timeout", "the image to run")] = 600.0,
+    timeout: Annotated[float, seconds_option("--timeout", "the image to run")] = TENANT_SECONDS,
 ) -> None:
     """Run an image on a tenant and wait until it runs. Needs a login.
 

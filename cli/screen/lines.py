@@ -16,7 +16,7 @@ from ...engine.history import Change, Outcome
 from ...engine.journal.records import FlowRow
 from ..shared.settings import Settings
 from .errors import as_json, headline, stuck_code, tell
-from .hints import in_words, stuck_hint
+from .hints import problem_text, stuck_hint
 from .terminal import clean, put_json, say
 
 
@@ -63,7 +63,7 @@ class Lines:
             "result": dict(outcome.result),
         }
         if outcome.problem:
-            fields["problem"] = redact(in_words(outcome.problem))
+            fields["problem"] = redact(problem_text(outcome.problem))
         if outcome.code:
             fields["code"] = outcome.code
         if hint:

@@ -1,7 +1,8 @@
 """What a person does about an error: the remedies of errors as sentences with commands to paste.
 
-A template holds text, facts as `{name}`, and commands in double brackets. A command works when it is pasted: it names
-the directory and the API that were named here; one that begins with `!` names its own API.
+A template holds text, facts as `{name}`, and commands in double brackets. A command works when it is pasted: its facts
+are quoted for a shell, and it names the directory and the API that were named here; one that begins with `!` names its
+own API. Outside of commands `{name:shell}` is a fact to be pasted.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import re
 import shlex
 from collections.abc import Mapping
 from typing import Final
+
+from typing_extensions import override
 
 from ...base.errors import CloudError
 from ...base.remedies import Remedy
@@ -86,7 +89,7 @@ TEMPLATES: Final[Mapping[str, str]] = {
     # places
     "own_directory": "Remove it, or point --dir at a directory of your own.",
     "new_directory": "Name an empty directory, for example --dir DIR/.systemprompt",
-    "use_directory": "Name an empty directory: --dir {directory}",
+    "use_directory": "Name an empty directory: --dir {directory:shell}",
     "writable_disk": "Make the disk of {disk} writable again, or name another directory with --dir.",
     "copy_directory": (
         "The disk of {disk} fails: look at the system's log. Copy the directory to another disk and use it with --dir."
@@ -99,14 +102,27 @@ _COMMAND: Final = re.compile(r"\[\[(!?)(.+?)\]\]")
 _LOG_IN: Final = frozenset({"log_in", "log_in_again"})
 
 
+class _Fact(str):
+    """A fact in a template: as it is, or quoted for a shell where the template says `{name:shell}`."""
+
+    __slots__ = ()
+
+    @override
+    def __format__(self, kind: str) -> str:
+        return shlex.quote(self) if kind == "shell" else str(self)
+
+
 class _Facts(dict[str, str]):
     """Facts for a sentence; one that is not there is left out."""
+
+    def __init__(self, facts: Mapping[str, str]) -> None:
+        super().__init__({name: _Fact(value) for name, value in facts.items()})
 
     def __missing__(self, name: str) -> str:
         return ""
 
 
-def in_words(
+def remedy_text(
     settings: Settings | None, remedy: Remedy, environ: Mapping[str, str] = os.environ, *, flow: str = ""
 ) -> str | None:
     """A remedy as a sentence with commands; None where there is none for it.
@@ -133,7 +149,7 @@ def in_words(
         words = found[2].format_map(quoted).rstrip()
         parts.append(_command(settings, words, own_api=bool(found[1])))
         end = found.end()
-    return "".join([*parts, template[end:].format_map(quoted if "--dir" in template else facts)])
+    return "".join([*parts, template[end:].format_map(facts)])
 
 
 def hint_of(settings: Settings | None, error: CloudError, *, flow: str = "") -> str:
@@ -146,7 +162,7 @@ def hint_of(settings: Settings | None, error: CloudError, *, flow: str = "") -> 
     """
     if isinstance(error, FlowParked):
         flow = error.flow
-    words = None if error.remedy is None else in_words(settings, error.remedy, flow=flow)
+    words = None if error.remedy is None else remedy_text(settings, error.remedy, flow=flow)
     return error.recovery_hint if words is None else words
 
 

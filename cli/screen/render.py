@@ -6,7 +6,6 @@ terminals. The text of a state comes from the machine's own table.
 
 from __future__ import annotations
 
-import re
 import shlex
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -23,17 +22,15 @@ from ...engine.journal.records import FlowRow
 from ...engine.machine.machine import Machine
 from ...engine.machine.parts import Verdict
 from ...machines import every
+from ...machines.parts.vocabulary import NOT_WANTED
 from ..shared.settings import Settings
 from .errors import decided, headline, tell
-from .hints import in_words, stuck_hint
+from .hints import problem_text, stuck_hint
 from .lines import invitation
 from .steady import Steady
 from .terminal import clean, mark, say, shortened
 
 MACHINES: Mapping[str, Machine[Any]] = {each.name: each for each in every.MACHINES}
-
-_CALL = re.compile(r"^[A-Z]+ \S+: ")
-"""The call at the beginning of a network error, which is not shown to people."""
 
 Tone = Literal["plain", "good", "bad", "quiet"]
 
@@ -198,6 +195,7 @@ class People:
 
     def _lines_of(self, change: Change) -> list[Line]:
         message = clean(change.message)
+        brief = clean(change.brief) or message
         where = meaning(change.machine, change.to_state) + up_to(change)
         lines: list[Line] = []
         match change.kind, change.event:
@@ -213,16 +211,16 @@ class People:
                         flow.steps += 1
                     lines.append(Line(message, "good", mark(good=True)))
             case "event", "StreamLost":
-                lines += self._trouble("event stream lost, polling", message)
+                lines += self._trouble("event stream lost, polling", brief)
             case "event", "StreamReturned":
                 lines.append(Line("event stream is back", "good", mark(good=True)))
             case "event", "StatusNotAnswered":
-                lines += self._trouble("no status from the API yet, asking again", message)
+                lines += self._trouble("no status from the API yet, asking again", brief)
             case "event", "ForeignEventDropped":
                 lines += self._trouble("", message)
             case "event", "PaymentDeclined" if change.from_state == change.to_state:
                 lines.append(Line(f"the browser reported {message}; the API is asked", "quiet"))
-            case "event", "BrowserNotOpened" if message != "no browser was asked for":
+            case "event", "BrowserNotOpened" if change.code != NOT_WANTED:
                 lines.append(Line(f"no browser was opened: {message}", "quiet"))
             case _:
                 pass
@@ -230,9 +228,8 @@ class People:
             lines.append(self._arrival(change, where))
         return lines
 
-    def _trouble(self, what: str, message: str) -> list[Line]:
+    def _trouble(self, what: str, why: str) -> list[Line]:
         """A line about a trouble; the same trouble is one line."""
-        why = _CALL.sub("", message).removeprefix("the event stream ")
         text = f"{what}: {why}" if what else why
         if text in self._said:
             return []
@@ -254,7 +251,7 @@ class People:
         say()
         result = {name: clean(str(value)) for name, value in outcome.result.items() if value}
         if not outcome.succeeded:
-            problem = in_words(outcome.problem) or meaning(outcome.machine, outcome.state)
+            problem = problem_text(outcome.problem) or meaning(outcome.machine, outcome.state)
             # A state may begin with its machine's name, to differ from the others in a drawing of all.
             what = f"{outcome.machine} {outcome.state.removeprefix(f'{outcome.machine}_')}: {problem}"
             history = f"See what happened: {self._settings.command(f'flows history {shortened(outcome.flow)}')}"

@@ -6,6 +6,7 @@ journal is set aside. Every check shows what it found; a warning does not stop t
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -27,12 +28,15 @@ def doctor(
     with what to do about it. Ends with 1 when a problem is found.
     """
     settings = settings_of(context)
+    from ...io.local.keyring_store import KeyringStore
     from .doctor_files import directory_findings, file_findings, journal_findings
     from .doctor_world import api_findings, browser_findings, login_findings, port_findings, proxy_findings
 
     bad = 0
-    looks = [directory_findings, file_findings, journal_findings, port_findings, browser_findings, proxy_findings]
-    looks += [login_findings] if offline else [login_findings, api_findings]
+    keyring = KeyringStore()
+    files, login, api = (partial(look, keyring=keyring) for look in (file_findings, login_findings, api_findings))
+    looks = [directory_findings, files, journal_findings, port_findings, browser_findings, proxy_findings, login]
+    looks += [] if offline else [api]
     for look in looks:
         for finding in look(settings):
             bad += finding.status == "failed"

@@ -10,8 +10,9 @@ import shlex
 import shutil
 import stat
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ...base.errors import CloudError, Io
 from ...engine.errors import FlowNotFound
@@ -20,6 +21,9 @@ from ...io.local.cloud_dir import refuse_foreign
 from ..screen.remedies import hint_of
 from ..shared.settings import Settings
 from .findings import Finding
+
+if TYPE_CHECKING:
+    from ...io.local.keyring_store import KeyringStore
 
 ROOM_WANTED: Final = 50_000_000
 """Free bytes on a disk below which there is a warning: SQLite's log alone may take a few million."""
@@ -82,7 +86,7 @@ def _room(path: Path) -> Finding:
     return Finding("disk", "warning", message, hint) if free < ROOM_WANTED else Finding("disk", "ok", message)
 
 
-def file_findings(settings: Settings) -> list[Finding]:
+def file_findings(settings: Settings, keyring: KeyringStore | None = None) -> list[Finding]:
     """The files shared with the Rust CLI: that they are private and valid; and the files that were set aside."""
     from ...io.local.credentials import CloudCredentials
     from ...io.local.session_store import SessionStore
@@ -91,7 +95,7 @@ def file_findings(settings: Settings) -> list[Finding]:
     paths = settings.paths
     found: list[Finding] = []
     for path, load in (
-        (paths.credentials, CloudCredentials.load_from_path),
+        (paths.credentials, partial(CloudCredentials.load_from_path, store=keyring)),
         (paths.tenants, TenantStore.load_from_path),
         (paths.sessions_index, SessionStore.load),
     ):

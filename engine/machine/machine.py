@@ -79,8 +79,9 @@ class Machine(Generic[C]):
         rows: Every row.
         result: What a finished flow returns, from its context; the whole context when not given. Holds no secret.
         migrations: How flows that older tables wrote continue in this one; see `engine/machine/migrations.py`.
-        known_as: Fingerprints of this version under which flows of this very table are stored: for flows of release
-            0.1.0, whose fingerprint included the names of functions, where a function was renamed since.
+        known_as: Fingerprints of this version under which flows of this very table are stored: from before an event
+            got a field with a default, and of release 0.1.0, whose fingerprint included the names of functions, where
+            a function was renamed since.
         formerly: Names the machine had before; flows stored under one of them continue.
         identity: The context's fields that make two starts with one key the same: other values are refused there.
 

@@ -107,7 +107,7 @@ async def await_browser(
 
     async def invite() -> None:
         outcome = await browser.invite(purpose, url, again=context.invited)
-        await visit.send(BrowserOpened() if outcome.opened else BrowserNotOpened(outcome.reason))
+        await visit.send(BrowserOpened() if outcome.opened else BrowserNotOpened(outcome.reason, outcome.code))
 
     async def take_pasted(ask: ReadLine) -> None:
         question = PASTE

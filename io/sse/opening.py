@@ -75,7 +75,9 @@ async def read_events(
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "text/event-stream":
         found = "an HTML page, not the API" if "html" in kind else repr(redact(kind)[:80] or "no content type")
-        raise ApiError(f"{where}: answered with {found}, where an event stream was asked for", request_id=named)
+        raise ApiError(
+            f"answered with {found}, where an event stream was asked for", about=f"{where}:", request_id=named
+        )
     check_encoding(response, where)
     stream = EventStream(
         response,
@@ -120,7 +122,7 @@ async def open_stream(
             raise UnsafeUrl(f"the address of the event stream is not a URL: {exc}", hint=_HINT) from exc
         except trio.TooSlowError as exc:
             where = without_query(httpx.URL(url))
-            raise Network(f"GET {where}: no answer within {open_timeout:g} s", hint=_HINT) from exc
+            raise Network(f"no answer within {open_timeout:g} s", about=f"GET {where}:", hint=_HINT) from exc
         stream = read_events(
             response,
             where=f"GET {without_query(response.url)}",
@@ -159,7 +161,7 @@ async def _follow(
             raise UnsafeUrl(f"{where}: that is no host: {NO_HOST}", hint=_HINT)
         if len(seen) > MAX_REDIRECTS or str(request.url) in seen:
             how = "in a circle" if str(request.url) in seen else f"on and on, {MAX_REDIRECTS} times and more"
-            raise ApiError(f"{where}: redirects lead {how}", hint=_HINT)
+            raise ApiError(f"redirects lead {how}", about=f"{where}:", hint=_HINT)
         seen.add(str(request.url))
         request.headers["X-Request-Id"] = secrets.token_hex(8)
         response = await _send(client, request, where, foreign=foreign)

@@ -222,6 +222,15 @@ def test_a_token_is_asked_for_once(path: Path, keyring: SecretService) -> None:
         CloudCredentials.load_from_path(path, store=store)
 
 
+def test_what_was_read_is_forgotten_with_the_entry(path: Path, keyring: SecretService) -> None:
+    """A store remembers a token until the entry changes, and no longer than it lives."""
+    login().save_to_path(path, keyring=True)
+    store = KeyringStore()
+    assert CloudCredentials.load_from_path(path, store=store) == login()
+    assert CloudCredentials.delete_from_path(path, store=store)
+    assert not store._remembered  # pyright: ignore[reportPrivateUsage]
+
+
 # --- crashes and crowds --------------------------------------------------------------------------------
 
 DYING = """
