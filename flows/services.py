@@ -16,7 +16,7 @@ from ..io.http.polling import Backoff
 from ..io.local.credentials import CloudCredentials
 from ..io.local.keyring_store import KeyringStore
 from ..io.local.paths import CloudPaths
-from ..io.loopback.browser import open_browser
+from ..io.loopback.browser import BrowserOutcome, open_browser
 from ..io.loopback.callback import listen_for_callback
 from ..io.loopback.pages import OUR_CHECKOUT_PAGES, OUR_LOGIN_PAGES, CheckoutTemplates, OAuthTemplates
 from .outside import (
@@ -101,6 +101,17 @@ class Services:
     ) -> None:
         await self.cloud_api.__aexit__(kind, exc, traceback)
 
+    # --- the parts, as their users know them ------------------------------------------------------------------------
+
+    async def client(self, api_url: str, token: str | None) -> CloudApiClient:
+        """The one client for this API and token, with its shared connection pool.
+
+        Raises:
+            UnsafeUrl: Not https, and not http on loopback.
+            NotAuthenticated: The token must not go there.
+        """
+        return await self.cloud_api.client(api_url, token)
+
     def credentials(self, api_url: str) -> CloudCredentials:
         """The login, if it is for this API: a token goes only where it came from.
 
@@ -112,9 +123,68 @@ class Services:
         return self.cloud_api.credentials(api_url)
 
     async def api(self, api_url: str) -> CloudApiClient:
-        """The API as the logged-in user.
-
-        Raises as `credentials` does, and:
-            UnsafeUrl: The address is not https, and not http on loopback.
-        """
+        """The API as the logged-in user. Raises as `credentials` and `client` do."""
         return await self.cloud_api.as_user(api_url)
+
+    async def invite(self, purpose: str, url: str, *, again: bool) -> BrowserOutcome:
+        """Show the person where to go, then open a browser there if that is wanted and was not done before.
+
+        Raises:
+            UnsafeUrl: The API gave a URL that must not be opened.
+        """
+        return await self.browser.invite(purpose, url, again=again)
+
+    @property
+    def environ(self) -> Mapping[str, str] | None:
+        """Where a login may be that goes before the stored one."""
+        return self.cloud_api.environ
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+        return self.cloud_api.clock
+
+    @property
+    def show_url(self) -> ShowUrl:
+        """Shows a URL to the person."""
+        return self.browser.show_url
+
+    @property
+    def open_browser(self) -> OpenBrowser | None:
+        """Opens a URL."""
+        return self.browser.open
+
+    @property
+    def login_pages(self) -> OAuthTemplates:
+        """What a browser sees after a login."""
+        return self.browser.login_pages
+
+    @property
+    def checkout_pages(self) -> CheckoutTemplates:
+        """What a browser sees after a payment."""
+        return self.browser.checkout_pages
+
+    @property
+    def confirm(self) -> Confirm | None:
+        """Asks a person a question."""
+        return self.person.confirm
+
+    @property
+    def read_line(self) -> ReadLine | None:
+        """Asks a person for a line."""
+        return self.person.read_line
+
+    @property
+    def poll_seconds(self) -> float:
+        """Between two questions about a tenant's status."""
+        return self.timing.poll_seconds
+
+    @property
+    def idle_seconds(self) -> float:
+        """Silence after which an event stream counts as dead."""
+        return self.timing.idle_seconds
+
+    @property
+    def backoff(self) -> Backoff:
+        """Waits between attempts to get a lost stream back."""
+        return self.timing.backoff

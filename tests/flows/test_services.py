@@ -47,10 +47,10 @@ def save(paths: CloudPaths, *, api_url: str = HERE, age: timedelta = timedelta()
 
 async def test_one_client_for_one_token(services: Services) -> None:
     """The connection pool is shared; another token, or none, gets its own client."""
-    first, again = await services.cloud_api.client(HERE, "one"), await services.cloud_api.client(HERE, "one")
+    first, again = await services.client(HERE, "one"), await services.client(HERE, "one")
     assert first is again
-    assert await services.cloud_api.client(HERE, "two") is not first
-    assert await services.cloud_api.client(HERE, None) is not first
+    assert await services.client(HERE, "two") is not first
+    assert await services.client(HERE, None) is not first
 
 
 async def test_two_that_ask_at_once_get_the_same_client(paths: CloudPaths) -> None:
@@ -63,20 +63,20 @@ async def test_two_that_ask_at_once_get_the_same_client(paths: CloudPaths) -> No
 
     async with Services(paths, make_client=make) as services, trio.open_nursery() as nursery:
         for _ in range(3):
-            nursery.start_soon(services.cloud_api.client, HERE, "one")
+            nursery.start_soon(services.client, HERE, "one")
     assert len(made) == 1
 
 
 async def test_a_sandbox_token_is_not_sent_elsewhere(services: Services, paths: CloudPaths) -> None:
     """Production never sees a local cloud's token (SECURITY 16)."""
     with pytest.raises(NotAuthenticated, match="local cloud"):
-        await services.cloud_api.client("https://api.systemprompt.io", save(paths))
+        await services.client("https://api.systemprompt.io", save(paths))
 
 
 async def test_an_api_must_be_https_or_loopback(services: Services) -> None:
     """No token travels in the clear."""
     with pytest.raises(UnsafeUrl):
-        await services.cloud_api.client("http://api.systemprompt.io", "token")
+        await services.client("http://api.systemprompt.io", "token")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ async def test_credentials_that_stand_are_used(services: Services, paths: CloudP
     """A path behind the same origin makes no difference."""
     token = save(paths)
     assert services.credentials(f"{HERE}/").api_token == token
-    assert (await services.api(HERE)) is await services.cloud_api.client(HERE, token)
+    assert (await services.api(HERE)) is await services.client(HERE, token)
 
 
 async def test_why_credentials_do_not_stand(services: Services, paths: CloudPaths) -> None:
@@ -129,10 +129,10 @@ async def test_a_url_is_checked_shown_and_opened_in_this_order(paths: CloudPaths
         told.append(f"{purpose} {url} {again}")
 
     async with Services(paths, show_url=show, open_browser=open_browser) as services:
-        assert (await services.browser.invite("pay", f"{HERE}/pay", again=False)).opened
+        assert (await services.invite("pay", f"{HERE}/pay", again=False)).opened
         assert told == [f"pay {HERE}/pay False", f"open {HERE}/pay"]
         with pytest.raises(UnsafeUrl):
-            await services.browser.invite("pay", "http://evil.example/pay", again=False)
+            await services.invite("pay", "http://evil.example/pay", again=False)
         assert len(told) == 2
 
 
@@ -147,7 +147,7 @@ async def test_a_tab_that_may_be_open_is_not_opened_again(paths: CloudPaths) -> 
         shown.append(again)
 
     async with Services(paths, show_url=show, open_browser=open_browser) as services:
-        outcome = await services.browser.invite("log in", f"{HERE}/login", again=True)
+        outcome = await services.invite("log in", f"{HERE}/login", again=True)
         assert not outcome.opened
         assert "still be open" in outcome.reason
         assert shown == [True]
@@ -155,5 +155,5 @@ async def test_a_tab_that_may_be_open_is_not_opened_again(paths: CloudPaths) -> 
 
 async def test_without_a_browser_nothing_is_opened(services: Services) -> None:
     """`--no-browser`: not opened, and the reason says that nobody wanted it."""
-    outcome = await services.browser.invite("log in", f"{HERE}/login", again=False)
+    outcome = await services.invite("log in", f"{HERE}/login", again=False)
     assert (outcome.opened, outcome.reason) == (False, "no browser was asked for")
