@@ -214,6 +214,11 @@ class ApiError(CloudError, hint="Check the API's URL; if it is right, try again 
         super().__init__(message, hint=hint, remedy=remedy, request_id=request_id, about=about)
         self.status, self.code, self.retry_after = status, code, retry_after
 
+    @staticmethod
+    def in_words(where: str, code: str, message: str) -> str:
+        """A refusal of the API in a sentence: the call (its method and URL), the API's code and its message."""
+        return f"{where}: {code}: {message}"
+
 
 class Network(
     CloudError,
