@@ -65,7 +65,7 @@ STORIES: Final = settings(
     suppress_health_check=QUIET,
 )
 HUNT: Final = settings(
-    max_examples=400,
+    max_examples=by_length(400, 10_000),
     stateful_step_count=25,
     deadline=None,
     database=None,
