@@ -18,7 +18,7 @@ import errno
 import os
 import sqlite3
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
@@ -65,12 +65,14 @@ class Pruned(msgspec.Struct, frozen=True, kw_only=True):
         children: The flows inside them.
         records: Lines of history of both.
         kept: Old root flows that were left alone, because a flow inside them has not ended.
+        spared: Old root flows that were left alone, because what they know is needed.
     """
 
     flows: int = 0
     children: int = 0
     records: int = 0
     kept: int = 0
+    spared: int = 0
 
 
 class Compacted(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +89,15 @@ class Compacted(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Literal["done", "driven"]
 
 
-def prune(journal: Journal, vault: VaultFiles, before: datetime, *, keep: int = 0, dry_run: bool = False) -> Pruned:
+def prune(
+    journal: Journal,
+    vault: VaultFiles,
+    before: datetime,
+    *,
+    keep: int = 0,
+    spare: Collection[str] = (),
+    dry_run: bool = False,
+) -> Pruned:
     """Remove root flows that ended before a moment, with every flow inside them and their histories.
 
     Flows that have not ended are never touched, however old. It may be stopped anywhere, and run while others drive.
@@ -97,13 +107,14 @@ def prune(journal: Journal, vault: VaultFiles, before: datetime, *, keep: int = 
         vault: Where its flows' secrets are; a killed process may have left some of flows that have ended.
         before: Only what ended earlier.
         keep: The newest so many ended root flows stay, however old they are.
+        spare: Root flows that stay, by their ids: what they know is needed still.
         dry_run: Only count.
 
     Raises:
         JournalError: The journal cannot be read or written; what was removed so far stays removed.
         Io: A left secret cannot be removed; its flow stays.
     """
-    flows = children = records = kept = 0
+    flows = children = records = kept = spared = 0
     lasted = 0.0
     with _connected(journal, "prune") as connection:
         for number, old in enumerate(_batches(connection, moment_text(before), keep)):
@@ -112,7 +123,9 @@ def prune(journal: Journal, vault: VaultFiles, before: datetime, *, keep: int = 
             began = time.monotonic()
             with _transaction(connection, write=not dry_run):
                 trees: dict[str, list[tuple[str, str]]] = {}
-                for root, flow, status in connection.execute(_TREES, (_array(old),)):
+                wanted = [root for root in old if root not in spare]
+                spared += len(old) - len(wanted)
+                for root, flow, status in connection.execute(_TREES, (_array(wanted),)):
                     trees.setdefault(root, []).append((flow, status))
                 ended = [tree for tree in trees.values() if all(status == "ended" for _, status in tree)]
                 removed = [flow for tree in ended for flow, _ in tree]
@@ -121,7 +134,7 @@ def prune(journal: Journal, vault: VaultFiles, before: datetime, *, keep: int = 
                 kept += len(trees) - len(ended)
                 records += _count(connection, removed) if dry_run else _remove(connection, vault, removed)
             lasted = time.monotonic() - began
-    return Pruned(flows=flows, children=children, records=records, kept=kept)
+    return Pruned(flows=flows, children=children, records=records, kept=kept, spared=spared)
 
 
 def compact(journal: Journal, owners_directory: Path) -> Compacted:
