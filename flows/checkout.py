@@ -166,9 +166,11 @@ class _Checkout:
         context = visit.context
         known = {each.flow for each in context.earlier}
         earlier = await earlier_orders(visit, context.price_id, context.account)
-        if any(each.flow not in known for each in earlier):
-            return OrderOutdated()
         api = await self.api.of(visit)
+        # Another account may be logged in since: what was looked at, and the tenants it had, are not this one's then.
+        changed = context.account not in {"", (await api.me()).user.email}
+        if changed or any(each.flow not in known for each in earlier):
+            return OrderOutdated()
         nonce = await visit.reveal(context.nonce)
         intent = await visit.announce("create_checkout")
         if intent.uncertain:

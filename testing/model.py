@@ -216,7 +216,8 @@ class FlowModel(RuleBasedStateMachine):
         """Resume a flow; with `repeat`, as after a person decided to repeat an uncertain effect."""
         row = self._choose(data, self.lives.rows("running", "parked"))
         driven = self.lives.is_driven(row)
-        asks = self.lives.machine_of(row).states[row.state].resume is ResumePolicy.ASK
+        announced = self.lives.engine.journal.intents(row.id, row.incarnation)  # nothing else waits for a decision
+        asks = bool(announced) and self.lives.machine_of(row).states[row.state].resume is ResumePolicy.ASK
         try:
             self.lives.call(self.lives.engine.resume, row.id, repeat=repeat)
         except EffectUncertain:

@@ -88,7 +88,7 @@ class EarlierOrdersChecked(Event, frozen=True):
 
 
 class OrderOutdated(Event, frozen=True):
-    """Another command has placed an order of the same kind since this one was validated."""
+    """Another command has placed an order of the same kind since this one was validated, or another account is used."""
 
 
 class OrderRefused(Event, frozen=True):
