@@ -144,6 +144,7 @@ class Machine(Generic[C]):
 
         Raises:
             EventNotAccepted: No row of this state takes the event, or every guard refused it.
+            NotStorable: The row's update returned something else than a context of the machine.
         """
         name = type(event).__name__
         if self.events.get(name) is not type(event):  # also another class of the same name
@@ -154,6 +155,8 @@ class Machine(Generic[C]):
             raise self.refusal(state, event)
         # A row was taken, or trigger() would have been False.
         entered = cursor.row is not None and cursor.row.to is not None
+        if type(cursor.context) is not type(context):
+            self.encode_context(cast("C", cursor.context))  # refuses it by name
         return Step(cursor.state, cast("C", cursor.context), entered)
 
     def refusal(self, state: str, event: object) -> EventNotAccepted:
