@@ -112,7 +112,7 @@ class EventDecoder:
         self._data: list[str] = []
         self._joined: list[str] = []
         self._size = 0
-        self._refusal: TooLarge | None = None
+        self._refusal: tuple[str, str] | None = None  # not the error: its traceback holds what was fed
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """Take the next bytes of the stream.
@@ -128,7 +128,8 @@ class EventDecoder:
                 first and the next call raises. The decoder is spent: give the stream up.
         """
         if self._refusal is not None:
-            raise TooLarge(self._refusal.brief, about=self._refusal.about)
+            message, about = self._refusal
+            raise TooLarge(message, about=about)
         events: list[ServerSentEvent] = []
         try:
             if len(chunk) <= _PIECE:
@@ -137,7 +138,7 @@ class EventDecoder:
                 for start in range(0, len(chunk), _PIECE):
                     self._take_chunk(chunk[start : start + _PIECE], events)
         except TooLarge as exc:
-            self._refusal = exc
+            self._refusal = exc.brief, exc.about
             self._tail.clear()
             self._forget_event()
             if not events:

@@ -126,6 +126,6 @@ def test_a_fact_is_quoted_where_it_is_to_be_pasted() -> None:
     """Elsewhere in a sentence it is text; which it is, the template says."""
     place = "/mnt/my disk"
     assert remedy_text(None, Remedy("use_directory", {"directory": place}), {}) == (
-        f"Name a directory of its own: --dir '{place}'"
+        f"Name an empty directory: --dir '{place}'"
     )
     assert f"disk of {place} " in (remedy_text(None, Remedy("writable_disk", {"disk": place}), {}) or "")

@@ -182,7 +182,7 @@ def test_an_entry_that_is_gone_is_an_error_that_says_so(path: Path, keyring: Sec
     """Somebody removed it in the desktop's own program: log in again."""
     login().save_to_path(path, keyring=True)
     KeyringStore().forget([f"{path} (a)"])
-    with pytest.raises(CredentialsCorrupted, match="none there that fits") as caught:
+    with pytest.raises(CredentialsCorrupted, match="no matching token") as caught:
         stored(path)
     assert str(path) in caught.value.user_message
     assert caught.value.remedy == Remedy("log_in")
@@ -193,7 +193,7 @@ def test_a_changed_file_gets_no_token(path: Path, keyring: SecretService, field:
     """A file cannot send the token of one API to another (SECURITY 7)."""
     login().save_to_path(path, keyring=True)
     path.write_text(json.dumps(json.loads(path.read_bytes()) | field))
-    with pytest.raises(CredentialsCorrupted, match="none there that fits"):
+    with pytest.raises(CredentialsCorrupted, match="no matching token"):
         stored(path)
 
 
