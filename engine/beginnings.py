@@ -94,19 +94,17 @@ class Beginnings:
             return await self._new(machine, context, None, secrets)
         check_key(key)
         async with self._gates.key(machine.name, key):
-            for name in machine.names:
-                found = await self._store.unfinished_with_key(name, key)
-                if found is None and after_end == "return":
-                    found = await self._store.newest_with_key(name, key)
-                if found is not None and await self._is_same(machine, found, context, after_end, why):
-                    return _found(found, secrets)
-            try:
-                return await self._new(machine, context, key, secrets)
-            except FlowExists as exc:  # another process was quicker
-                found = await self._claims.existing(exc.flow)
-                if await self._is_same(machine, found, context, after_end, why):
-                    return _found(found, secrets)
-            return await self._new(machine, context, key, secrets)  # that one has ended meanwhile
+            while True:
+                for name in machine.names:
+                    found = await self._store.unfinished_with_key(name, key)
+                    if found is None and after_end == "return":
+                        found = await self._store.newest_with_key(name, key)
+                    if found is not None and await self._is_same(machine, found, context, after_end, why):
+                        return _found(found, secrets)
+                try:
+                    return await self._new(machine, context, key, secrets)
+                except FlowExists as exc:  # another process was quicker, each time
+                    logger.debug("%s", exc)
 
     async def _is_same(
         self, machine: Machine[Any], found: FlowRow, context: Context, after_end: AfterEnd, why: Why
