@@ -15,7 +15,7 @@ from systemprompt_cloud.flows.checkout import start_checkout
 from systemprompt_cloud.flows.steps.orders import orders_in_doubt
 from systemprompt_cloud.sandbox.faults import FaultPlan
 
-from tests.support.doubt import NO_STREAM, an_order_in_doubt, answers, pay
+from tests.support.doubt import NO_STREAM, an_order_in_doubt, answers, give_up_an_order, pay
 from tests.support.rehearsal import (
     CLIENT_ATTEMPTS,
     open_rehearsal,
@@ -30,10 +30,7 @@ async def test_one_answer_does_not_decide_about_an_order_that_was_given_up(tmp_p
     async with open_rehearsal(tmp_path, nobody=True, faults=[NO_STREAM]) as rehearsal:
         rehearsal.log_in()
         async with rehearsal.open_engine() as engine:
-            flow = await start_checkout(engine, rehearsal.checkout())
-            await rehearsal.wait_shown()
-            await flow.cancel("another day")
-            await flow.wait()
+            await give_up_an_order(rehearsal, engine)
         tenant = pay(rehearsal)
         rehearsal.cloud.faults = FaultPlan([NO_STREAM, *behind])
         async with rehearsal.open_engine() as engine:
@@ -48,10 +45,7 @@ async def test_an_api_that_does_not_answer_decides_nothing(tmp_path: Path) -> No
     async with open_rehearsal(tmp_path, nobody=True, faults=[NO_STREAM]) as rehearsal:
         rehearsal.log_in()
         async with rehearsal.open_engine() as engine:
-            flow = await start_checkout(engine, rehearsal.checkout())
-            await rehearsal.wait_shown()
-            await flow.cancel("another day")
-            await flow.wait()
+            await give_up_an_order(rehearsal, engine)
             again = await start_checkout(engine, rehearsal.checkout(look_timeout=1.0))
             await wait_for_state(again, "checking_earlier_orders")
             await rehearsal.go_down()
@@ -65,10 +59,7 @@ async def test_a_no_buys_nothing(tmp_path: Path) -> None:
     async with open_rehearsal(tmp_path, nobody=True) as rehearsal:
         rehearsal.log_in()
         async with rehearsal.open_engine() as engine:
-            flow = await start_checkout(engine, rehearsal.checkout())
-            await rehearsal.wait_shown()
-            await flow.cancel("another day")
-            await flow.wait()
+            await give_up_an_order(rehearsal, engine)
         tenant = pay(rehearsal)
         questions, refuses = answers(False, False)
         async with rehearsal.open_engine(confirm=refuses) as engine:
@@ -156,10 +147,7 @@ async def test_an_api_that_fails_at_once_is_asked_no_more_often(tmp_path: Path) 
     async with open_rehearsal(tmp_path, nobody=True) as rehearsal:
         rehearsal.log_in()
         async with rehearsal.open_engine() as engine:
-            flow = await start_checkout(engine, rehearsal.checkout())
-            await rehearsal.wait_shown()
-            await flow.cancel("another day")
-            await flow.wait()
+            await give_up_an_order(rehearsal, engine)
             pay(rehearsal)
             again = await start_checkout(engine, rehearsal.checkout(look_timeout=0.6))
             await wait_for_state(again, "checking_earlier_orders")

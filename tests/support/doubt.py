@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from systemprompt_cloud.engine.engine import Engine
 from systemprompt_cloud.flows.checkout import start_checkout
 from systemprompt_cloud.sandbox.state import SandboxTenant
 
@@ -39,6 +40,14 @@ def pay(rehearsal: Rehearsal) -> SandboxTenant:
     rehearsal.cloud.answer_payment(checkout, "pay")
     assert checkout.tenant is not None
     return checkout.tenant
+
+
+async def give_up_an_order(rehearsal: Rehearsal, engine: Engine) -> None:
+    """Place an order, have its payment page shown, and cancel it."""
+    flow = await start_checkout(engine, rehearsal.checkout())
+    await rehearsal.wait_shown()
+    await flow.cancel("another day")
+    await flow.wait()
 
 
 @asynccontextmanager
