@@ -19,7 +19,7 @@ BootstrapReason = Literal["not_initialized", "already_initialized", "not_availab
 _LOOK: Final = "Look at the file; the next save sets it aside and writes a new one."
 
 
-REFUSED: Final = "The API itself refused this: what it says has to change before it is asked again."
+REFUSED: Final = "The API refused this request. Change what its message names, then try again."
 
 
 HINT_OF_CODE: Final = {
@@ -37,17 +37,6 @@ REMEDY_OF_CODE: Final = {
     "secret_not_found": Remedy("list_secrets"),
 }
 """The remedy that goes with each hint of `HINT_OF_CODE`."""
-
-
-def refusal_in_words(where: str, code: str, said: str) -> str:
-    """A refusal of the API in a sentence, which is what the history of a flow keeps of it.
-
-    Args:
-        where: The call: its method and URL.
-        code: The API's own code.
-        said: What the API says for people.
-    """
-    return f"{where}: {code}: {said}"
 
 
 def code_of(error: CloudError) -> str:
@@ -111,7 +100,7 @@ class LoginDenied(CloudError, code=EXIT_REFUSED, hint="Log in again.", remedy="r
 class AccountNotConfirmed(
     CloudError,
     code=EXIT_PENDING,
-    hint="Resume the flow where a person can confirm the account.",
+    hint="Resume the flow where you can confirm the account.",
     remedy="confirm_account",
 ):
     """An unbound login found an account, and no person could confirm that it is theirs."""
@@ -189,7 +178,9 @@ class InvalidFault(
     """A scripted fault of the local cloud that does not exist, or with a parameter that makes no sense."""
 
 
-class InvalidImage(CloudError, code=EXIT_USAGE, hint="Name it as it was pushed, say registry.example/team/app:1.2"):
+class InvalidImage(
+    CloudError, code=EXIT_USAGE, hint="Name it as it was pushed, for example registry.example/team/app:1.2"
+):
     """What was given as an image to deploy cannot name one (the grammar of container image references)."""
 
 
@@ -205,8 +196,6 @@ class ApiError(CloudError, hint="Check the API's URL; if it is right, try again 
         retry_after: Seconds the server asked us to wait (RFC 9110 section 10.2.3), when it did.
     """
 
-    in_words = staticmethod(refusal_in_words)
-
     def __init__(
         self,
         message: str,
@@ -217,12 +206,18 @@ class ApiError(CloudError, hint="Check the API's URL; if it is right, try again 
         hint: str | None = None,
         remedy: Remedy | None = None,
         request_id: str | None = None,
+        about: str = "",
     ) -> None:
         self.retryable = status is not None and (status in {408, 425, 429} or status >= 500)
         if hint is None and code is not None and status is not None and not self.retryable:
             hint, remedy = HINT_OF_CODE.get(code, REFUSED), REMEDY_OF_CODE.get(code)
-        super().__init__(message, hint=hint, remedy=remedy, request_id=request_id)
+        super().__init__(message, hint=hint, remedy=remedy, request_id=request_id, about=about)
         self.status, self.code, self.retry_after = status, code, retry_after
+
+    @staticmethod
+    def in_words(where: str, code: str, message: str) -> str:
+        """A refusal of the API in a sentence: the call (its method and URL), the API's code and its message."""
+        return f"{where}: {code}: {message}"
 
 
 class Network(
@@ -246,8 +241,9 @@ class Network(
         hint: str | None = None,
         remedy: Remedy | None = None,
         request_id: str | None = None,
+        about: str = "",
     ) -> None:
-        super().__init__(message, hint=hint, remedy=remedy, request_id=request_id)
+        super().__init__(message, hint=hint, remedy=remedy, request_id=request_id, about=about)
         self.sent = sent
 
 
@@ -260,9 +256,9 @@ class TooLarge(CloudError, hint="This is not what the API sends; check its URL a
 
 
 class CallbackRejected(
-    CloudError, code=EXIT_REFUSED, hint="Go on in the browser, from the page the login or payment opened."
+    CloudError, code=EXIT_REFUSED, hint="Continue in the browser, on the page that the login or payment opened."
 ):
-    """A browser callback carried something that cannot be used; the wait goes on."""
+    """A browser callback carried something that cannot be used; the command keeps waiting."""
 
 
 class PortBusy(CloudError, hint="Choose another port, or 0 for any free one.", remedy="choose_port"):

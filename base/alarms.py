@@ -1,4 +1,4 @@
-"""Waiting on a clock that cannot be set: however many wait, one of them watches it, and the others sleep.
+"""Wait until a moment on a clock that cannot be set; one task watches it for all that wait.
 
 Such a clock runs on while the machine is suspended, and no system timer wakes a task by it: a task has to look, at
 least every `SLICE` seconds. Ten thousand deadlines that each looked for themselves would take a noticeable part of a

@@ -29,6 +29,13 @@ class CloudError(Exception):
         remedy: The same as a step; each kind has a default, which a hint of its own replaces.
         request_id: The id under which the API's operators find the failed request in their log; it is appended to the
             message.
+        about: What the message is about, where it begins with that: `GET https://api.example/x:`.
+
+    Attributes:
+        user_message: What happened, whole: what it is about, the message, and the request's id.
+        message: The same without the request's id: two failures of the same call have the same.
+        about: As given.
+        brief: The message alone, for whoever shows elsewhere what it is about.
     """
 
     exit_code: ClassVar[int] = 1
@@ -70,10 +77,12 @@ class CloudError(Exception):
         hint: str | None = None,
         remedy: Remedy | None = None,
         request_id: str | None = None,
+        about: str = "",
     ) -> None:
-        shown = message if request_id is None else f"{message} (request {request_id})"
-        super().__init__(shown)
-        self.user_message = shown
+        self.brief, self.about = message, about
+        self.message = f"{about} {message}" if about else message
+        self.user_message = self.message if request_id is None else f"{self.message} (request {request_id})"
+        super().__init__(self.user_message)
         self.recovery_hint = self.default_hint if hint is None else hint
         self.remedy = self.default_remedy if hint is None and remedy is None else remedy
         self.request_id = request_id

@@ -1,13 +1,13 @@
-"""Private files: whole or not at all, ours alone, and never where somebody else points us.
+"""Read and write private files: atomically, with mode 0600, refusing symbolic links and foreign owners.
 
 Theory. A credentials file has three enemies. A *crash* in the middle of a write: so the bytes go to a temporary file
 in the same directory, are forced to disk, and one `rename` (atomic by POSIX) puts them in place; the directory is
 forced to disk too, or a power cut could undo the rename. Another *user* of the machine: so the file is created 0600,
-not created and then narrowed, in a 0700 directory; what somebody loosened is narrowed again, with a warning; a
-symbolic link or a foreign owner is refused, because both mean that somebody else chose what we read or overwrite.
-Another *process of ours*: so whoever reads in order to write holds `locked(path)` meanwhile.
+not created and then narrowed, in a 0700 directory; a loosened mode is narrowed again, with a warning; a
+symbolic link or a foreign owner is refused, because both mean that another user chose what we read or overwrite.
+Another *process of ours*: so a process that reads in order to write holds `locked(path)` meanwhile.
 
-Every temporary file is held under an OS lock by its writer. One that nobody holds was left by a killed process,
+Every temporary file is held under an OS lock by its writer. One that is not held was left by a killed process,
 secrets and all, and the next write or removal of the same file sweeps it away.
 
 Nothing here is asynchronous: files are small, and callers in a trio task put the call on a thread. POSIX only.
@@ -237,7 +237,7 @@ def write_private(path: Path, data: bytes) -> None:
             temp.unlink(missing_ok=True)
             raise
     except OSError as exc:
-        fail("write", path, exc, consequence="; what was there before still stands")
+        fail("write", path, exc, consequence="; the previous content is unchanged")
     try:
         sync_dir(path.parent)
     except OSError as exc:

@@ -7,9 +7,9 @@ passwords in URLs, database URLs. And the *values* the process has met: the vaul
 they touch to `register_secret`, so an opaque token with no shape at all is still found.
 
 A value is known as long as somebody holds it: a flow until its vault is discarded or its engine closed, an API client,
-an event stream and a callback listener until they are closed. Values without an owner (typed, or read from saved
-credentials) are held by the process. A line that quotes a value after its last holder let go, such as a traceback
-logged late, is hidden by shape only.
+an event stream and a callback listener until they are closed, a record of a saved login, tenant or session as long as
+the record lives. Values without an owner (typed at a command) are held by the process. A line that quotes a value after
+its last holder let go, such as a traceback logged late, is hidden by shape only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import itertools
 import json
 import re
 import threading
-from collections import Counter
+import weakref
+from collections import Counter, deque
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import quote, quote_plus
 
@@ -89,6 +91,11 @@ alike: a process that drives a thousand flows knows the keys of a thousand tenan
 _lock: Final = threading.Lock()
 
 
+_gone: Final[deque[str]] = deque()
+"""Owners that were objects and are no more. They are forgotten with the next call: an object may end at any moment,
+also while this very thread has the lock."""
+
+
 _numbers: Final = itertools.count(1)
 
 
@@ -108,6 +115,7 @@ def register_secret(value: str, owner: str | None = None) -> None:
         value: The secret; one shorter than `SHORTEST_SECRET` is ignored.
         owner: Who holds it, until `forget(owner)`. None for the whole life of the process.
     """
+    _forget_gone()
     if len(value) < SHORTEST_SECRET:
         return
     with _lock:
@@ -120,6 +128,28 @@ def register_secret(value: str, owner: str | None = None) -> None:
             holders = _holders[value] = set()
         holders.add(owner)
         _held.setdefault(owner, set()).add(value)
+
+
+def register_held(holder: object, values: Iterable[str]) -> None:
+    """Make `redact` hide values as long as the object that holds them lives.
+
+    Args:
+        holder: What holds them; weak references to it must be possible.
+        values: The secrets. Whoever takes one out of the object and keeps it registers it again.
+    """
+    owner = new_owner(type(holder).__name__)
+    for value in values:
+        register_secret(value, owner)
+    weakref.finalize(holder, _gone.append, owner).atexit = False
+
+
+def _forget_gone() -> None:
+    while _gone:
+        try:
+            owner = _gone.popleft()
+        except IndexError:  # another thread was quicker
+            return
+        forget(owner)
 
 
 def forget(owner: str) -> None:
@@ -174,6 +204,7 @@ def redact(text: str) -> str:
     Returns:
         The same text when there was nothing to hide. Redacting twice changes nothing more.
     """
+    _forget_gone()
     found: set[str] = set()
     for start in range(len(text) - SHORTEST_SECRET + 1):
         lengths = _lengths.get(text[start : start + SHORTEST_SECRET])

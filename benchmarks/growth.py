@@ -220,7 +220,7 @@ SUBJECTS: Final = (
         (Line("flows resumed at once", "ms", DRIVEN, "resumed", 100, "after an engine with all of them was closed."),),
     ),
     Subject(
-        "signals to flows that nobody drives",
+        "signals to flows that no process drives",
         (
             Line(
                 "signals that wait",

@@ -1,4 +1,4 @@
-"""The program: its global options, its commands, and what happens to an error nobody else took."""
+"""The program: its global options, its commands, and what happens to an error that nothing else handled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .flows import send as flows_send
 from .flows import watch as flows_watch
 from .run import checkout, deploy, plans, provision, up
 from .screen.errors import in_short, report
-from .screen.terminal import prepare_streams, put_json, say, stdout_failed
+from .screen.terminal import prepare_streams, put_json, say, writing_for
 from .shared.arguments import hoist, known_text
 from .shared.names import CLI
 from .shared.settings import ENVIRONMENTS, Invocation, Settings, named_api_url
@@ -29,8 +29,8 @@ from .tenants import domain, registry_token, secrets, tenants
 from .tools import demo, diagram, doctor, sandbox
 
 EPILOG = (
-    "Global options may stand before or after the command. Exit codes: 0 done, 1 failed, 2 usage, 4 login needed, "
-    "5 refused or denied, 8 still pending, 130 interrupted; after the last two, `flows resume` goes on."
+    "Global options may come before or after the command. Exit codes: 0 done, 1 failed, 2 usage, 4 login needed, "
+    "5 refused or denied, 8 still pending, 130 interrupted; after the last two, run `flows resume`."
     f"\n\nExample: {CLI} up --plan plan_sandbox_starter --region fra"
 )
 
@@ -110,19 +110,19 @@ def program(
     ] = None,
     no_input: Annotated[bool, typer.Option("--no-input", help="Never ask a question.")] = False,
     verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, show_default=False, help="Say more; twice for everything.")
+        int, typer.Option("--verbose", "-v", count=True, show_default=False, help="Show more; twice for everything.")
     ] = 0,
     log_file: Annotated[
         Path | None,
         typer.Option("--log-file", metavar="FILE", help="Write the whole log there too; secrets are left out."),
     ] = None,
     _version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which version this is.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """From nothing to a running tenant on SystemPrompt Cloud.
 
-    Login, checkout and provisioning as flows that survive anything: kill them, and go on where they stood.
+    Login, checkout and provisioning as flows that survive anything: kill the process, and resume where it was.
     """
     from ..io.local.paths import resolve_cloud_paths
     from ..io.local.project import current_directory
@@ -175,12 +175,13 @@ def run(argv: Sequence[str], *, name: str = CLI) -> int:
         The exit code.
     """
     prepare_streams()
-    code = _run(argv, name)
-    return EXIT_FAILED if code == EXIT_DONE and stdout_failed() else code
-
-
-def _run(argv: Sequence[str], name: str) -> int:
     invocation = Invocation(tuple(hoist(argv)))
+    with writing_for(invocation):
+        code = _run(invocation, name)
+    return EXIT_FAILED if code == EXIT_DONE and invocation.data_lost else code
+
+
+def _run(invocation: Invocation, name: str) -> int:
     try:
         arguments = known_text(invocation.arguments)
         return app(arguments, prog_name=name, standalone_mode=False, obj=invocation) or EXIT_DONE

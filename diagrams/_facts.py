@@ -12,7 +12,7 @@ ANY_STATE: Final = "any state that is not final"
 _ON_RESUME: Final = {
     ResumePolicy.RETRY: "it is done again",
     ResumePolicy.RECONCILE: "the server is asked first",
-    ResumePolicy.ASK: "a person is asked",
+    ResumePolicy.ASK: "you are asked",
 }
 
 

@@ -1,7 +1,7 @@
 """Drawing on a terminal: the characters used, styles, and lines that fit a width.
 
 Text that comes from a server is shown to a person here, so control characters (which could move the cursor, retitle the
-window or hide what stands before them) never reach the terminal: `clean` replaces them.
+window or hide what stands before them) never reach the terminal: `printable` replaces them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import unicodedata
 from collections.abc import Iterable
 from itertools import groupby
 from typing import Final, Literal, NamedTuple
+
+from ..base.redaction import printable
 
 Style = Literal["plain", "strong", "dim", "event", "good", "bad", "warn"]
 
@@ -93,7 +95,7 @@ class Paper:
         return "\n".join(self._lines) + "\n"
 
     def _safe(self, span: Span) -> Span:
-        text = clean(span.text)
+        text = printable(span.text)
         if self._ascii:
             plain = text.replace("…", "...").replace("→", "->")
             text = plain.encode("ascii", "replace").decode()
@@ -142,13 +144,6 @@ class Paper:
         last = kept[-1]
         kept[-1] = last._replace(text=last.text.rstrip())
         return [*kept, Span(end, last.style)]
-
-
-def clean(text: str) -> str:
-    """Text with every control and formatting character, line breaks too, made a space."""
-    return "".join(
-        " " if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else character for character in text
-    )
 
 
 def measure(text: str) -> int:

@@ -126,7 +126,7 @@ def _state_lines(state: State, *, here: bool) -> Iterator[str]:
     for fact in facts(state):
         yield escape(fact)
     if here:
-        yield "the flow ended here" if state.final else "the flow stands here"
+        yield "the flow ended here" if state.final else "the flow is here"
 
 
 def _steps(machine: Machine[Any], changes: Sequence[Change]) -> dict[int, list[int]]:

@@ -205,8 +205,8 @@ class _Drawing:
             spans.append(Span(f"  {state.meaning}"))
         if here:
             until = f", until {_text_moment(last.deadline)}" if last.deadline else ""
-            stands = "paused" if last.kind == "parked" else "queued" if last.event == "queued" else "stands"
-            spans.append(Span(f"  ({stands} here{until})", "warn"))
+            word = "paused" if last.kind == "parked" else "queued" if last.event == "queued" else "is"
+            spans.append(Span(f"  ({word} here{until})", "warn"))
         if state.verdict:
             spans.append(Span(f"  ({state.verdict})", "dim"))
         self._line(visit.entry, depth, *spans, rail=visit.exit is not None)
@@ -220,24 +220,24 @@ class _Drawing:
             effects = ", ".join(change.event.split(":", 2)[-1] for change in happened)
             self._line(None, depth, rail, Span(f"{glyphs.intent} announced {effects}", "dim"))
         elif kind == "parked":
-            said = f": {last.message}" if last.message else ""
-            self._line(last, depth, rail, Span(f"{glyphs.parked} paused, {last.event}{said}", "warn"))
+            suffix = f": {last.message}" if last.message else ""
+            self._line(last, depth, rail, Span(f"{glyphs.parked} paused, {last.event}{suffix}", "warn"))
         elif kind == "resumed":
             self._line(last, depth, rail, Span(f"{glyphs.resumed} {count}resumed", "warn"))
         elif kind == "refused":
-            said = f": {last.message}" if last.message else ""
-            self._line(last, depth, rail, Span(f"{count}{last.event} refused{said}", "warn"))
+            suffix = f": {last.message}" if last.message else ""
+            self._line(last, depth, rail, Span(f"{count}{last.event} refused{suffix}", "warn"))
         elif kind == "retried":
-            said = f": {last.message}" if last.message else ""
-            self._line(last, depth, rail, Span(f"{count}{last.event} failed, to be tried again{said}", "warn"))
+            suffix = f": {last.message}" if last.message else ""
+            self._line(last, depth, rail, Span(f"{count}{last.event} failed, to be tried again{suffix}", "warn"))
         else:
             messages = list(dict.fromkeys(change.message for change in happened if change.message))
-            said = ": " + glyphs.dot.join(messages) if messages else ""
-            self._line(last, depth, rail, Span(f"{count}{last.event}", "event"), Span(said))
+            suffix = ": " + glyphs.dot.join(messages) if messages else ""
+            self._line(last, depth, rail, Span(f"{count}{last.event}", "event"), Span(suffix))
 
     def _arrow(self, label: str, message: str, depth: int) -> None:
-        said = f": {message}" if message else ""
-        self._line(None, depth, Span(f"{self._glyphs.arrow} ", "dim"), Span(label, "event"), Span(said), rail=False)
+        suffix = f": {message}" if message else ""
+        self._line(None, depth, Span(f"{self._glyphs.arrow} ", "dim"), Span(label, "event"), Span(suffix), rail=False)
 
     def _line(self, at: Change | None, depth: int, *spans: Span, rail: bool = True) -> None:
         time = "" if at is None else elapsed((_moment(at) - self._began).total_seconds())

@@ -31,7 +31,7 @@ _INTRODUCTION: Final = """\
 Made from the tables in `machines/` by `python docs/build_gallery.py`; do not edit.
 
 An arrow carries the events that lead on, with their guards in brackets. A loop is progress that stays in the state.
-The dashed box stands for every state that is not final. `systemprompt-cloud diagram MACHINE` prints the same drawing,
+The dashed box is every state that is not final. `systemprompt-cloud diagram MACHINE` prints the same drawing,
 and `systemprompt-cloud diagram --flow ID` the one with a flow's path marked on it.
 """
 

@@ -33,14 +33,14 @@ REFERENCE: Final = Path(__file__).resolve().parent / "reference"
 _CLI_HEAD: Final = """\
 # The command line
 
-Made by `python docs/build_reference.py` from what the commands say of themselves; do not edit.
+Made by `python docs/build_reference.py` from the commands; do not edit.
 
-`systemprompt-cloud`, or `spc` for short. Data goes to stdout, talk to stderr. Nothing moves and nothing is coloured off
-a terminal or with `NO_COLOR`. A secret is never an argument: `login --token-stdin` reads a token from stdin.
+`systemprompt-cloud`, or `spc` for short. Data goes to stdout, messages to stderr. Nothing moves and nothing is coloured
+off a terminal or with `NO_COLOR`. A secret is never an argument: `login --token-stdin` reads a token from stdin.
 
 ## Exit codes
 
-The same for every command. Which error ends with which code stands in [errors](errors.md).
+The same for every command. Which error ends with which code is in [errors](errors.md).
 
 """
 _CLI_FACTS: Final = """\
@@ -53,7 +53,7 @@ One JSON object a line on stdout, and nothing else there. `?` marks a field that
 | --- | --- |
 | a committed change of a flow | `flow`, `seq`, `at`, `machine`, `kind`, `event`, `from`, `to`, `message`? |
 | the end of a flow | `flow`, `machine`, `state`, `verdict`, `result`, `problem`?, `code`?, `hint`? |
-| interrupted | `flow`, `machine`, `state`, `verdict` (`pending`), `resume`: the command that goes on |
+| interrupted | `flow`, `machine`, `state`, `verdict` (`pending`), `resume`: the command that resumes it |
 | an error | `error` (its kind), `message`, `hint`, `exit_code`; about a flow also the fields of "interrupted" |
 
 ## Environment

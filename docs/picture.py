@@ -34,7 +34,7 @@ async def main() -> None:
         console.print(line)
     console.print()  # the last line would lose its descenders
     drawn = console.export_svg(title="systemprompt-cloud demo")
-    # No fonts from elsewhere: whoever reads the page reads only this repository.
+    # No fonts from elsewhere: reading the page loads only this repository.
     PICTURE.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL))
 
 

@@ -54,7 +54,7 @@ class Beginnings:
         gates: The gates of flows and keys.
         turns: Which flows begin at once.
         driving: What drives them then.
-        enliven: Makes a flow that can be driven.
+        make_live: Makes a flow that can be driven.
         resume: Resumes the flow that has the key.
     """
 
@@ -69,7 +69,7 @@ class Beginnings:
         turns: Turns,
         driving: Driving,
         *,
-        enliven: EnlivenNew,
+        make_live: EnlivenNew,
         resume: ResumeFlow,
     ) -> None:
         self._store = store
@@ -80,7 +80,7 @@ class Beginnings:
         self._gates = gates
         self._turns = turns
         self._driving = driving
-        self._enliven = enliven
+        self._make_live = make_live
         self._resume = resume
 
     async def start(
@@ -104,19 +104,17 @@ class Beginnings:
             return await self._new(machine, context, None, secrets, at)
         check_key(key)
         async with self._gates.key(machine.name, key):
-            for name in machine.names:
-                found = await self._store.unfinished_with_key(name, key)
-                if found is None and after_end == "return":
-                    found = await self._store.newest_with_key(name, key)
-                if found is not None and await self._is_same(machine, found, context, after_end, why):
-                    return _found(found, secrets)
-            try:
-                return await self._new(machine, context, key, secrets, at)
-            except FlowExists as exc:  # another process was quicker
-                found = await self._claims.existing(exc.flow)
-                if await self._is_same(machine, found, context, after_end, why):
-                    return _found(found, secrets)
-            return await self._new(machine, context, key, secrets, at)  # that one has ended meanwhile
+            while True:
+                for name in machine.names:
+                    found = await self._store.unfinished_with_key(name, key)
+                    if found is None and after_end == "return":
+                        found = await self._store.newest_with_key(name, key)
+                    if found is not None and await self._is_same(machine, found, context, after_end, why):
+                        return _found(found, secrets)
+                try:
+                    return await self._new(machine, context, key, secrets, at)
+                except FlowExists as exc:  # another process was quicker, each time
+                    logger.debug("%s", exc)
 
     async def _is_same(
         self, machine: Machine[Any], found: FlowRow, context: Context, after_end: AfterEnd, why: Why
@@ -198,7 +196,7 @@ class Beginnings:
             if secrets:
                 await self._removal.discard(flow)
             raise
-        live = self._enliven(program, row, context, read=read)
+        live = self._make_live(program, row, context, read=read)
         if isinstance(turn, Ticket):
             live.ticket = turn
         else:

@@ -15,7 +15,7 @@ from .journal.owners import OwnerName
 from .journal.records import QUEUED, FlowRow
 from .ledger import Ledger
 from .live import LiveFlow
-from .loading import Enliven, Loading
+from .loading import Loading, MakeLive
 from .machine.parts import ResumePolicy
 from .store import Ownership
 from .visit import Program
@@ -29,13 +29,13 @@ class Claims(Loading):
         ledger: How they are written.
         programs: The machines that are known here, with their activities.
         owner: This engine, as the store names it.
-        enliven: Makes a flow that can be driven of what is stored.
+        make_live: Makes a flow that can be driven of what is stored.
     """
 
     def __init__(
-        self, store: Ownership, ledger: Ledger, programs: Iterable[Program[Any]], owner: str, enliven: Enliven
+        self, store: Ownership, ledger: Ledger, programs: Iterable[Program[Any]], owner: str, make_live: MakeLive
     ) -> None:
-        super().__init__(store, ledger, programs, enliven)
+        super().__init__(store, ledger, programs, make_live)
         self._owned = store
         self.owner = owner
 

@@ -1,4 +1,4 @@
-"""The only loop: a flow from state to state, each visit in a nursery of its own."""
+"""Drive a flow from state to state, running each visit in a nursery of its own."""
 
 from __future__ import annotations
 

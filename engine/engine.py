@@ -82,7 +82,7 @@ class Engine(Keeping):
     ) -> None:
         feed, driven = Feed(), Driven(self._settled)
         ledger = Ledger(store, clock, self._committed)
-        claims = Claims(store, ledger, programs, owner.name, self._enliven)
+        claims = Claims(store, ledger, programs, owner.name, self._make_live)
         elsewhere, observers = Elsewhere(store, nursery), Observers(claims.program)
         super().__init__(store, clock, feed, driven, claims, elsewhere, observers, vault=vault, disk=disk)
         # Threads of its own: activities on the disk may wait for what is kept here.
@@ -96,13 +96,12 @@ class Engine(Keeping):
         driving = self._driving = Driving(store, removal, driven, gates, turns, nursery)
         self._endings = Endings(store, ledger, claims, driven, secrets, removal, gates, nursery, driving.set_going)
         self._inbox = Inbox(store, owner.name, driven, gates, self._endings, nursery)
+        make_live, resume = self._make_live, self._resume
         self._beginnings = Beginnings(
-            store, ledger, claims, secrets, removal, gates, turns, driving, enliven=self._enliven, resume=self._resume
+            store, ledger, claims, secrets, removal, gates, turns, driving, make_live=make_live, resume=resume
         )
-        begin, check_known = self._beginnings.begin, claims.check_known
-        self._children = Children(
-            store, driven, gates, begin=begin, resume=self._resume, wait=self.wait, check_known=check_known
-        )
+        begin, known = self._beginnings.begin, claims.check_known
+        self._children = Children(store, driven, gates, begin=begin, resume=resume, wait=self.wait, check_known=known)
         driving.connect(self._inbox, self._children, self._endings, resume=self._resume)
 
     async def begin(self, *, diagnose: bool = False) -> None:
@@ -311,7 +310,7 @@ class Engine(Keeping):
     def _settled(self, live: LiveFlow) -> None:
         self.feed.settle(live.row.id, ended=live.ended)
 
-    def _enliven(
+    def _make_live(
         self,
         program: Program[Any],
         row: FlowRow,

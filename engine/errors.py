@@ -48,13 +48,13 @@ class EventNotAccepted(CloudError):
         own: bool = False,
     ) -> None:
         where = f"{machine} in state {state}" if machine else f"state {state}"
-        why, said = "", event
+        why, what = "", event
         hint = "Send an event that the state has a row for: `Machine.accepts(state)` lists them."
         remedy: Remedy | None = Remedy("show_machine", {"machine": machine})
         if stranger is not None:
-            said = f"a value of the type {stranger.__module__}.{stranger.__qualname__}, which is no event"
+            what = f"a value of the type {stranger.__module__}.{stranger.__qualname__}, which is no event"
             if issubclass(stranger, type):
-                said = f"the class {event} itself, which is no event"
+                what = f"the class {event} itself, which is no event"
             hint = "Send an instance of one of the machine's event classes."
         elif own:
             why = ": only the engine sends it, when the state's deadline has passed"
@@ -65,7 +65,7 @@ class EventNotAccepted(CloudError):
         elif waiting:
             why = f": {waiting} events wait in its inbox already"
             hint, remedy = "Send it again when the flow has taken some of them; a paused flow takes none.", None
-        super().__init__(f"{where} does not accept {said}{why}", hint=hint, remedy=remedy)
+        super().__init__(f"{where} does not accept {what}{why}", hint=hint, remedy=remedy)
         self.state, self.event = state, event
 
 

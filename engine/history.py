@@ -54,6 +54,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         from_state: The state before.
         to_state: The state after; the same for progress.
         message: What happened, for people; may be empty.
+        code: The same for programs, where the event has one.
+        brief: The message without what it is about (a call, say), where the event has it apart.
         deadline: When the time of the state it led to runs out (RFC 3339), or None. Of a flow that is queued it is the
             moment before which the flow does not begin.
     """
@@ -67,11 +69,14 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     from_state: str
     to_state: str
     message: str = ""
+    code: str = ""
+    brief: str = ""
     deadline: str | None = None
 
     @classmethod
     def of(cls, machine: str, record: Record) -> Change:
         """From the journal's record; the message of one that is damaged says so."""
+        body: Mapping[str, object] = {}
         try:
             body = decoded(_BODY, record.body)
         except msgspec.DecodeError as exc:
@@ -90,8 +95,15 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
             from_state=record.from_state,
             to_state=record.to_state,
             message=words if record.kind in _TELLING else "",
+            code=_text(body, "code") if record.kind == "event" else "",
+            brief=_text(body, "brief") if record.kind == "event" else "",
             deadline=record.deadline,
         )
+
+
+def _text(body: Mapping[str, object], name: str) -> str:
+    value = body.get(name)
+    return value if isinstance(value, str) else ""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -41,7 +41,7 @@ def child_flow_id(parent: str, machine: str, incarnation: int, key: str | None =
     plain = plain_child_flow_id(parent, machine, incarnation, key)
     if len(plain) <= LONGEST:
         return plain
-    return plain_child_flow_id(_stand_in(parent), machine, incarnation, key)
+    return plain_child_flow_id(_short_form(parent), machine, incarnation, key)
 
 
 def plain_child_flow_id(parent: str, machine: str, incarnation: int, key: str | None = None) -> str:
@@ -50,7 +50,7 @@ def plain_child_flow_id(parent: str, machine: str, incarnation: int, key: str | 
     return plain if key is None else f"{plain}_{_hash(key, KEY_CHARACTERS)}"
 
 
-def _stand_in(parent: str) -> str:
+def _short_form(parent: str) -> str:
     # No machine's name begins with an underscore, so this is no other flow's id.
     return f"{parent.partition('.')[0][:PARENT_CHARACTERS]}._{_hash(parent, PARENT_CHARACTERS)}"
 
@@ -67,7 +67,7 @@ def parent_part(child: str, machine: str) -> str:
 
 def child_parts(flow: str) -> tuple[str, str]:
     """How the ids of a flow's children may begin."""
-    return flow, _stand_in(flow)
+    return flow, _short_form(flow)
 
 
 def visit_of_child(child: str) -> int | None:

@@ -19,7 +19,7 @@ from .program import Program, by_name
 from .store import Store
 from .versions import Begun, Brought, bring, is_current
 
-Enliven: TypeAlias = Callable[[Program[Any], FlowRow, Context, tuple[FlowRow, Record] | None], LiveFlow]
+MakeLive: TypeAlias = Callable[[Program[Any], FlowRow, Context, tuple[FlowRow, Record] | None], LiveFlow]
 """Makes a flow that can be driven of what is stored; see `LiveFlow` for the last of its arguments."""
 
 
@@ -30,17 +30,17 @@ class Loading:
         store: Where they are.
         ledger: How they are written.
         programs: The machines that are known here, with their activities.
-        enliven: Makes a flow that can be driven of what is stored.
+        make_live: Makes a flow that can be driven of what is stored.
 
     Raises:
         MachineInvalid: Two programs have machines of one name, or one's former name is another's.
     """
 
-    def __init__(self, store: Store, ledger: Ledger, programs: Iterable[Program[Any]], enliven: Enliven) -> None:
+    def __init__(self, store: Store, ledger: Ledger, programs: Iterable[Program[Any]], make_live: MakeLive) -> None:
         self._store = store
         self._ledger = ledger
         self._programs = by_name(programs)
-        self._enliven = enliven
+        self._make_live = make_live
 
     async def existing(self, flow: str) -> FlowRow:
         """The flow's row. Raises `FlowNotFound`."""
@@ -88,7 +88,7 @@ class Loading:
             begun = Begun(intents, await self._store.unfinished_children(row.id))
         brought = self._bring(program, row, begun)
         migrated = None if brought.record is None else (row, brought.record)
-        return self._enliven(program, brought.row, brought.context, migrated)
+        return self._make_live(program, brought.row, brought.context, migrated)
 
     def read(self, row: FlowRow, begun: Begun) -> Context:
         """What a stored flow knows, in today's terms. Raises `IncompatibleFlow`."""

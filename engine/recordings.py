@@ -19,7 +19,7 @@ from ..base.moments import parse_moment
 from .errors import IncompatibleFlow
 from .fold import check_records, fold, status_after
 from .journal.journal import Journal
-from .journal.records import FlowRow, Record, standing_intents
+from .journal.records import FlowRow, Record, open_intents
 from .machine.machine import Machine
 from .versions import Begun, bring
 from .visit import Program
@@ -148,4 +148,4 @@ def _begun(recording: Recording, flow: RecordedFlow, count: int) -> Begun:
         for each in recording.flows
         if each.row.parent == flow.row.id and each.row.created <= moment.at
     ]
-    return Begun(standing_intents(visit), children)
+    return Begun(open_intents(visit), children)

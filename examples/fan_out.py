@@ -120,7 +120,7 @@ MAILINGS = Program(MAILING, {"sending": [send_all]})
 
 
 async def main(directory: Path, letters: int) -> str:
-    """Send a mailing, or go on with the one that is unfinished; the state it ended in."""
+    """Send a mailing, or continue the unfinished one; the state it ended in."""
     outbox = directory / "outbox"
     outbox.mkdir(parents=True, exist_ok=True)
     paths = CloudPaths(directory=directory / "state", state_directory=directory / "state", origin="explicit")
@@ -134,7 +134,7 @@ async def main(directory: Path, letters: int) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Send a mailing, or go on with the one that is unfinished.")
+    parser = argparse.ArgumentParser(description="Send a mailing, or continue the unfinished one.")
     parser.add_argument("directory", nargs="?", type=Path, help="where its files are; a new temporary one by default")
     parser.add_argument("letters", nargs="?", type=int, default=100, help="how many letters; 100 by default")
     given = parser.parse_args()

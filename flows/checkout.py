@@ -126,27 +126,22 @@ class _Checkout:
         self.timing = timing
         self.tenants = tenants
 
-    async def _client(self, visit: CheckoutVisit) -> CloudApiClient:
-        return await self.api.as_user(visit.context.api_url)
-
     async def _order(self, visit: CheckoutVisit) -> PlacedOrder:
         asks = self.person.confirm is not None
-        return PlacedOrder(visit, self.timing, await self._client(visit), asks=asks)
+        return PlacedOrder(visit, self.timing, await self.api.of(visit), asks=asks)
 
     # --- before the money ------------------------------------------------------------------------------------------
 
     async def validate_order(self, visit: CheckoutVisit) -> Event:
         context = visit.context
         if context.region not in REGIONS:
-            return OrderRefused(
-                f"there is no region {context.region!r}; there are {', '.join(REGIONS)}", "unknown_region"
-            )
-        api = await self._client(visit)
+            return OrderRefused(f"no region {context.region!r}; regions: {', '.join(REGIONS)}", "unknown_region")
+        api = await self.api.of(visit)
         plans = await api.plans()
         plan = find_plan(plans, context.plan)
         if plan is None:
             offered = ", ".join(each.id for each in plans)
-            return OrderRefused(f"there is no plan {context.plan!r}; there are {offered}", "unknown_plan")
+            return OrderRefused(f"no plan {context.plan!r}; plans: {offered}", "unknown_plan")
         me = await api.me()
         listed = await listed_tenants(api, me)
         stored = await visit.on_disk(stored_tenants, self.tenants)
@@ -162,7 +157,7 @@ class _Checkout:
         )
 
     async def check_earlier_orders(self, visit: CheckoutVisit) -> Event:
-        return await check_earlier_orders(visit, await self._client(visit), self.timing)
+        return await check_earlier_orders(visit, await self.api.of(visit), self.timing)
 
     async def ask_about_earlier_orders(self, visit: CheckoutVisit) -> Event:
         return await ask_about_earlier_orders(visit, self.person)
@@ -171,9 +166,11 @@ class _Checkout:
         context = visit.context
         known = {each.flow for each in context.earlier}
         earlier = await earlier_orders(visit, context.price_id, context.account)
-        if any(each.flow not in known for each in earlier):
+        api = await self.api.of(visit)
+        # Another account may be logged in since: what was looked at, and the tenants it had, are not this one's then.
+        changed = context.account not in {"", (await api.me()).user.email}
+        if changed or any(each.flow not in known for each in earlier):
             return OrderOutdated()
-        api = await self._client(visit)
         nonce = await visit.reveal(context.nonce)
         intent = await visit.announce("create_checkout")
         if intent.uncertain:
@@ -240,7 +237,7 @@ class _Checkout:
         return HeadStartOver()
 
     async def settle_doubt(self, visit: CheckoutVisit) -> Event:
-        return await settle_doubt(visit, self.person, partial(self._client, visit))
+        return await settle_doubt(visit, self.person, partial(self.api.of, visit))
 
     async def settle_tenant(self, visit: CheckoutVisit) -> Event:
         return await settle_tenant(visit, self.person)

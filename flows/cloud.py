@@ -27,6 +27,7 @@ from ..machines.checkout import CheckoutContext
 from ..machines.deployment import DeploymentContext
 from ..machines.login import LoginContext
 from ..machines.onboarding import OnboardingContext
+from ..machines.parts.defaults import BROWSER_SECONDS, CHECKOUT_PORT, LOGIN_PORT, TENANT_SECONDS
 from ..machines.provisioning import ProvisioningContext
 from .checkout import start_checkout
 from .deployment import start_deployment
@@ -55,8 +56,8 @@ class Cloud:
         self,
         *,
         provider: str = OAuthProvider.GITHUB,
-        port: int = 8765,
-        timeout: float = 300.0,
+        port: int = LOGIN_PORT,
+        timeout: float = BROWSER_SECONDS,
         token: str | None = None,
         keyring: bool | None = None,
     ) -> Flow:
@@ -78,7 +79,9 @@ class Cloud:
         )
         return await start_login(self.engine, context, token=token)
 
-    async def check_out(self, *, plan: str, region: str, port: int = 8766, timeout: float = 300.0) -> Flow:
+    async def check_out(
+        self, *, plan: str, region: str, port: int = CHECKOUT_PORT, timeout: float = BROWSER_SECONDS
+    ) -> Flow:
         """Buy a tenant; needs a login.
 
         Args:
@@ -93,7 +96,7 @@ class Cloud:
         context = CheckoutContext(api_url=self.api_url, plan=plan, region=region, port=port, timeout=timeout)
         return await start_checkout(self.engine, context)
 
-    async def provision(self, tenant_id: str, *, timeout: float = 600.0, external_db: bool = False) -> Flow:
+    async def provision(self, tenant_id: str, *, timeout: float = TENANT_SECONDS, external_db: bool = False) -> Flow:
         """Wait until a tenant runs, and store it; needs a login.
 
         Args:
@@ -109,7 +112,7 @@ class Cloud:
         )
         return await start_provisioning(self.engine, context)
 
-    async def deploy(self, tenant_id: str, image: str, *, timeout: float = 600.0) -> Flow:
+    async def deploy(self, tenant_id: str, image: str, *, timeout: float = TENANT_SECONDS) -> Flow:
         """Run an image on a tenant, and wait until it runs; needs a login.
 
         Args:
@@ -131,8 +134,8 @@ class Cloud:
         plan: str,
         region: str,
         provider: str = OAuthProvider.GITHUB,
-        login_port: int = 8765,
-        checkout_port: int = 8766,
+        login_port: int = LOGIN_PORT,
+        checkout_port: int = CHECKOUT_PORT,
         external_db: bool = False,
     ) -> Flow:
         """From nothing to a running tenant: log in when that is needed, buy, wait, store.

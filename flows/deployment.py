@@ -41,7 +41,7 @@ from ..machines.parts.vocabulary import OutcomeUnknown, StillWorking
 from .outside import Api, Person, Timing
 from .provisioning import address
 from .services import Services
-from .steps.asking import API_FAILURES, Asking, Needed, ask_firmly, refusal, stand_by, words_of
+from .steps.asking import API_FAILURES, Asking, Needed, ask_firmly, pause_until_resumed, refusal, words_of
 from .steps.counting import IN_A_ROW, InARow
 from .steps.effects import ask_for, ask_whether_to_repeat
 
@@ -68,7 +68,7 @@ def deployment_program(services: Services) -> Program[DeploymentContext]:
             "outcome_unknown": [doing.find_out],
             "rolling_out": [doing.poll_status],
             "asking_once_more": [doing.ask_once_more],
-            "overdue": [stand_by],
+            "overdue": [pause_until_resumed],
         },
     )
 
@@ -102,12 +102,12 @@ def _same_image(engine: Engine, flow: str, wanted: DeploymentContext) -> None:
 
 def status_meaning(status: TenantStatus) -> Event:
     """The event a status becomes."""
-    said = shown(status.message)
+    message = shown(status.message)
     if status.status == "failed":
-        return DeploymentFailed(said or "the server gave no reason")
+        return DeploymentFailed(message or "the server gave no reason")
     if status.status == "ready":
-        return Deployed(address(status.app_url), said)
-    return StepObserved("", said or word(status.status), "polling")
+        return Deployed(address(status.app_url), message)
+    return StepObserved("", message or word(status.status), "polling")
 
 
 class _Deployment:
@@ -116,11 +116,8 @@ class _Deployment:
         self.person = person
         self.timing = timing
 
-    async def _client(self, visit: DeploymentVisit) -> CloudApiClient:
-        return await self.api.as_user(visit.context.api_url)
-
     async def open_registry(self, visit: DeploymentVisit) -> Event:
-        api = await self._client(visit)
+        api = await self.api.of(visit)
         try:
             found = await ask_firmly(self.timing, partial(api.registry_token, visit.context.tenant_id))
         except ApiError as exc:
@@ -132,7 +129,7 @@ class _Deployment:
 
     async def deploy(self, visit: DeploymentVisit) -> Event:
         context = visit.context
-        api = await self._client(visit)
+        api = await self.api.of(visit)
         intent = await visit.announce("deploy")
         if not context.before:  # announced and nothing noted: an earlier process did not come as far as asking
             intent = msgspec.structs.replace(intent, uncertain=False)
@@ -168,9 +165,9 @@ class _Deployment:
         """
         row, ask = InARow(), partial(api.tenant_status, tenant)
         for _ in range(MOST_NOTED):
-            said = word((await ask_firmly(self.timing, ask)).status) or UNKNOWN
-            if api.honours_idempotency or row.count(said) >= IN_A_ROW:  # any answer tells whether keys are honoured
-                return said
+            found = word((await ask_firmly(self.timing, ask)).status) or UNKNOWN
+            if api.honours_idempotency or row.count(found) >= IN_A_ROW:  # any answer tells whether keys are honoured
+                return found
             await trio.sleep(self.timing.poll_seconds)
         return UNKNOWN
 
@@ -183,7 +180,7 @@ class _Deployment:
 
     async def watch_for_rollout(self, visit: DeploymentVisit) -> Event:
         context = visit.context
-        api = await self._client(visit)
+        api = await self.api.of(visit)
 
         async def ask() -> Event | None:
             status = word((await api.tenant_status(context.tenant_id)).status)
@@ -192,10 +189,10 @@ class _Deployment:
         return await Asking(visit, self.timing, ask, needed=NEEDED, refusable=False).until_ended()
 
     async def poll_status(self, visit: DeploymentVisit) -> Event:
-        return await self._asking(visit, await self._client(visit)).until_ended()
+        return await self._asking(visit, await self.api.of(visit)).until_ended()
 
     async def ask_once_more(self, visit: DeploymentVisit) -> Event:
-        api = await self._client(visit)
+        api = await self.api.of(visit)
         row = InARow()
         while True:
             try:

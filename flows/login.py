@@ -32,6 +32,7 @@ from ..io.loopback.browser import check_openable
 from ..io.loopback.callback import callback_uri, new_nonce
 from ..machines.login import (
     LOGIN,
+    REDIRECT_ERRORS,
     AccountConfirmed,
     AccountDisowned,
     AuthorizationDenied,
@@ -139,9 +140,10 @@ class _Login:
     async def await_callback(self, visit: LoginVisit) -> None:
         async def read(parameters: dict[str, str]) -> Reply:
             if error := parameters.get("error"):
-                said = redact(parameters.get("error_description", "") or error)[:LONGEST_DESCRIPTION]
+                message = parameters.get("error_description", "") or REDIRECT_ERRORS.get(error, error)
+                message = redact(message)[:LONGEST_DESCRIPTION]
                 return Reply(
-                    AuthorizationDenied(redact(error)[:LONGEST_DESCRIPTION], said),
+                    AuthorizationDenied(redact(error)[:LONGEST_DESCRIPTION], message),
                     self.browser.login_pages.error_page(
                         "Not logged in", "The login was refused. You can close this tab."
                     ),
@@ -150,7 +152,7 @@ class _Login:
                 reference = await visit.keep("access_token", token)
                 page = self.browser.login_pages.success_page("Almost there", "Your terminal is finishing the login.")
                 return Reply(CallbackReceived(reference), page)
-            raise CallbackRejected("The callback carried neither a token nor an error. The login goes on waiting.")
+            raise CallbackRejected("The callback carried neither a token nor an error. The login keeps waiting.")
 
         await await_browser(visit, self.browser, "log in", read, read_line=self.person.read_line)
 

@@ -10,11 +10,11 @@ from typing import Any, Final, TypeVar
 
 from ..engine.engine import Engine
 from ..engine.flow import Flow
-from ..engine.machine.parts import Context, Event
+from ..engine.machine.parts import Context, Event, Verdict
 from ..engine.visit import Program, Visit
 from ..errors import CredentialsCorrupted, NotAuthenticated, StillPending
 from ..machines.checkout import CheckoutContext
-from ..machines.login import LoginContext
+from ..machines.login import DENIED, LOGIN, TIMED_OUT, LoginContext
 from ..machines.onboarding import (
     ONBOARDING,
     CheckoutSucceeded,
@@ -99,7 +99,7 @@ class _Onboarding:
 
     async def check_credentials(self, visit: OnboardingVisit) -> Event:
         try:
-            api = await self.api.as_user(visit.context.api_url)
+            api = await self.api.of(visit)
             me = await api.me()
         except (NotAuthenticated, CredentialsCorrupted) as exc:
             return CredentialsMissing(exc.user_message)
@@ -107,7 +107,7 @@ class _Onboarding:
 
     async def _paid_tenant(self, visit: OnboardingVisit, account: str) -> tuple[str, str, bool]:
         """The tenant to continue with, its name, and whether it waits for an image; no tenant when none is paid for."""
-        api, wanted = await self.api.as_user(visit.context.api_url), visit.context.plan
+        api, wanted = await self.api.of(visit), visit.context.plan
         paid = await paid_tenants(visit, account)
         if not all(each.account for each in paid):  # by an older version: it counts when the API lists it
             listed = {tenant.id for tenant in (await api.me()).tenants}
@@ -205,12 +205,11 @@ class _Onboarding:
         )
 
 
-_ENDS: Final[Mapping[str, Callable[[str, str], Event]]] = {
-    "denied": ChildRefused,
-    "timed_out": ChildTimedOut,
-    "cancelled": ChildCancelled,
+_ENDS: Final[Mapping[tuple[str, str], Callable[[str, str, str], Event]]] = {
+    (LOGIN.name, DENIED): ChildRefused,
+    (LOGIN.name, TIMED_OUT): ChildTimedOut,
 }
-"""What it means for the parent that its child did not reach what it was started for; any other end is a failure."""
+"""The ends of a child that mean more to the parent than that it was cancelled or failed."""
 
 _GONE: Final = frozenset({"tenant_not_found", "not_found", "gone"})
 """The API's codes for a tenant that is not there."""
@@ -237,6 +236,8 @@ async def _run(
     if outcome.succeeded:
         return succeeded(outcome.result)
     session = str(outcome.result.get("checkout_session_id") or "")
-    if session and outcome.verdict != "cancelled":
+    if session and outcome.verdict != Verdict.CANCELLED:
         return OrderLeftOpen(f"{outcome.machine}: {outcome.problem}")
-    return _ENDS.get(outcome.state, ChildFailed)(outcome.machine, outcome.problem, outcome.code)
+    other = ChildCancelled if outcome.verdict == Verdict.CANCELLED else ChildFailed
+    end = _ENDS.get((outcome.machine, outcome.state), other)
+    return end(outcome.machine, outcome.problem, outcome.code)

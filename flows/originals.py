@@ -38,7 +38,8 @@ from ..io.loopback.browser import check_openable, open_browser
 from ..io.loopback.callback import callback_uri, new_nonce
 from ..io.loopback.pages import OUR_CHECKOUT_PAGES, OUR_LOGIN_PAGES, CheckoutTemplates, OAuthTemplates
 from ..machines.checkout import CHECKOUT, CheckoutContext, CheckoutCreated, OrderValidated
-from ..machines.login import LoginContext
+from ..machines.login import DENIED, LoginContext
+from ..machines.parts.defaults import BROWSER_SECONDS, CHECKOUT_PORT, LOGIN_PORT, TENANT_SECONDS
 from ..machines.parts.progress import FAILED, READY, StepObserved
 from ..machines.provisioning import (
     PROVISIONING,
@@ -56,9 +57,6 @@ from .steps.earlier import stored_tenants
 
 logger = get_logger(__name__)
 
-LOGIN_PORT: Final = 8765
-CHECKOUT_PORT: Final = 8766
-CALLBACK_SECONDS: Final = 300.0
 UNBOUND_REDIRECT_URI: Final = callback_uri(CHECKOUT_PORT, None)
 _STATUS: Final = {READY: "ready", FAILED: "failed"}
 
@@ -88,7 +86,7 @@ async def run_oauth_flow(
     templates: OAuthTemplates = OUR_LOGIN_PAGES,
     *,
     port: int = LOGIN_PORT,
-    timeout: float = CALLBACK_SECONDS,
+    timeout: float = BROWSER_SECONDS,
     directory: Path | None = None,
     show_url: ShowUrl = show_nothing,
     open_browser: OpenBrowser | None = open_browser,
@@ -122,7 +120,7 @@ async def run_oauth_flow(
         open_engine(paths, [login_program(services)]) as engine,
     ):
         outcome = await (await start_login(engine, context)).wait()
-        if outcome.state == "denied":
+        if outcome.state == DENIED:
             raise LoginDenied(outcome.problem)
         _expect_success(outcome)
         return services.credentials(api_url).api_token
@@ -146,7 +144,7 @@ async def run_checkout_callback_flow(
     templates: CheckoutTemplates = OUR_CHECKOUT_PAGES,
     *,
     redirect_uri: str = UNBOUND_REDIRECT_URI,
-    timeout: float = CALLBACK_SECONDS,
+    timeout: float = BROWSER_SECONDS,
     directory: Path | None = None,
     show_url: ShowUrl = show_nothing,
     open_browser: OpenBrowser | None = open_browser,
@@ -198,7 +196,7 @@ async def wait_for_provisioning(
     tenant_id: str,
     on_event: OnEvent | None = None,
     *,
-    timeout: float = 600.0,
+    timeout: float = TENANT_SECONDS,
     directory: Path | None = None,
 ) -> ProvisioningEvent:
     """Wait until a tenant is ready; it is stored with its secrets when this returns.
@@ -268,7 +266,7 @@ def _placed(services: Services, checkout: CheckoutResponse, nonce: str | None) -
     """
 
     async def take_order(visit: Visit[CheckoutContext]) -> Event:
-        api = await services.cloud_api.as_user(visit.context.api_url)
+        api = await services.cloud_api.of(visit)
         known = tuple(sorted({*await listed_tenants(api, await api.me()), *stored_tenants(services.paths.tenants)}))
         return OrderValidated("", "", known, free_port(visit.context.port), await visit.keep("nonce", nonce or ""))
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 import trio
 
 from ..base.clock import Clock, SystemClock
 from ..base.remedies import Remedy
+from ..engine.visit import Visit
 from ..errors import NotAuthenticated
 from ..io.cloud.api import CloudApiClient
 from ..io.http.polling import Backoff
@@ -24,10 +25,12 @@ from ..io.local.bootstrap import find_credentials
 from ..io.local.credentials import CloudCredentials
 from ..io.local.environment import API_TOKEN, API_URL, no_login_in_container
 from ..io.local.keyring_entries import note_of
+from ..io.local.keyring_store import KeyringStore
 from ..io.local.paths import CloudPaths
 from ..io.loopback.browser import BrowserOutcome, check_openable
 from ..io.loopback.callback import CallbackListener, listen_for_callback
 from ..io.loopback.pages import CheckoutTemplates, OAuthTemplates
+from ..machines.parts.vocabulary import NOT_WANTED
 
 ShowUrl = Callable[[str, str, bool], None]
 """Called with what the URL is for ("log in", "pay"), the URL, and whether a tab may be open from before."""
@@ -103,7 +106,7 @@ class Browser(msgspec.Struct, frozen=True, kw_only=True):
         check_openable(url)
         self.show_url(purpose, url, again)
         if self.open is None:
-            return BrowserOutcome(opened=False, reason="no browser was asked for")
+            return BrowserOutcome(opened=False, reason="no browser was asked for", code=NOT_WANTED)
         if again:
             return BrowserOutcome(opened=False, reason="a tab may still be open from before")
         return await self.open(url)
@@ -117,6 +120,7 @@ class Api:
         clock: Tells whether a login has expired.
         make_client: Makes a client.
         environ: Where a login may be that goes before the stored one (`io/local/environment.py`); None looks for none.
+        keyring: Where the stored login's token may be kept; a store of its own when not given.
     """
 
     def __init__(
@@ -126,10 +130,12 @@ class Api:
         clock: Clock | None = None,
         make_client: MakeClient = CloudApiClient,
         environ: Mapping[str, str] | None = None,
+        keyring: KeyringStore | None = None,
     ) -> None:
         self.paths = paths
         self.clock = clock or SystemClock()
         self.environ = environ
+        self._keyring = keyring or KeyringStore()
         self._make_client = make_client
         self._clients: dict[tuple[str, str | None], CloudApiClient] = {}
         self._opening = trio.Lock()
@@ -167,7 +173,7 @@ class Api:
             KeyringUnavailable: The token is in the system's keyring, which cannot be used now.
         """
         environ = self.environ or {}
-        found = find_credentials(environ, self.paths, self.clock.now())
+        found = find_credentials(environ, self.paths, self.clock.now(), keyring=self._keyring)
         if found is None:
             raise no_login_in_container()
         if Origin.parse(found.api_url) == Origin.parse(api_url):
@@ -182,6 +188,11 @@ class Api:
             hint="Log in there.",
             remedy=Remedy("log_in_there", {"api_url": api_url}),
         )
+
+    async def of(self, visit: Visit[Any]) -> CloudApiClient:
+        """The API that a flow is for, as the logged-in user. Raises as `as_user` does."""
+        api_url: str = visit.context.api_url
+        return await self.as_user(api_url)
 
     async def as_user(self, api_url: str) -> CloudApiClient:
         """The client of the logged-in user. Raises as `credentials` and `client` do."""

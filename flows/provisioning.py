@@ -22,7 +22,7 @@ from ..engine.engine import Engine
 from ..engine.flow import Flow
 from ..engine.machine.parts import Event
 from ..engine.visit import Program, Visit
-from ..errors import ApiError, NotAuthenticated, UnsafeUrl
+from ..errors import NotAuthenticated, UnsafeUrl
 from ..io.cloud.api import CloudApiClient
 from ..io.cloud.wire import ProvisioningEvent, TenantInfo, TenantSecrets, TenantStatus
 from ..io.http.texts import shown, word
@@ -52,7 +52,7 @@ from ..machines.provisioning import (
 )
 from .outside import Api, Timing
 from .services import Services
-from .steps.asking import API_FAILURES, Needed, stand_by, words_of
+from .steps.asking import API_FAILURES, Needed, pause_until_resumed, refusal, words_of
 from .steps.counting import IN_A_ROW
 from .steps.following import follow
 from .steps.source import Agreed, Source, decode, id_of
@@ -64,9 +64,6 @@ STREAM_EVENTS = frozenset({"provisioning", "message"})
 SECRETS = "tenant_secrets"
 NEEDED: Final[Needed] = {ProvisioningFailed: IN_A_ROW}
 """A failure counts when it was answered so often in a row: a replica may still tell of an earlier attempt."""
-
-SPENT: Final = frozenset({403, 404, 410})
-"""Answers of the API about the secrets that asking again does not change: they are given out once, or not to us."""
 
 READY_STATUS = "ready"
 
@@ -88,7 +85,7 @@ def provisioning_program(services: Services) -> Program[ProvisioningContext]:
         {
             "awaiting_tenant": [doing.follow_tenant],
             "asking_once_more": [doing.ask_once_more],
-            "overdue": [stand_by],
+            "overdue": [pause_until_resumed],
             "fetching_secrets": [doing.fetch_secrets],
             "opening_database": [doing.open_database],
             "saving_tenant": [doing.save_tenant],
@@ -163,11 +160,8 @@ class _Provisioning:
         self.timing = timing
         self.tenants = tenants
 
-    async def _client(self, visit: ProvisioningVisit) -> CloudApiClient:
-        return await self.api.as_user(visit.context.api_url)
-
     async def _source(self, visit: ProvisioningVisit) -> _TenantBeingBuilt:
-        return _TenantBeingBuilt(visit, self.timing, await self._client(visit))
+        return _TenantBeingBuilt(visit, self.timing, await self.api.of(visit))
 
     async def follow_tenant(self, visit: ProvisioningVisit) -> Event:
         return await follow(await self._source(visit), NEEDED)
@@ -186,7 +180,7 @@ class _Provisioning:
         reference = f"vault:{SECRETS}"
         # Fetched before an interruption: the server may give them only once.
         fetched = visit.resumed and await visit.holds(reference)
-        api = await self._client(visit)
+        api = await self.api.of(visit)
         reason, refused, named = f"{context.api_url} did not answer within {SECRETS_SECONDS:g} s", 0, False
         with trio.move_on_after(SECRETS_SECONDS):
             while True:
@@ -208,7 +202,7 @@ class _Provisioning:
                 except API_FAILURES as exc:
                     reason = exc.user_message
                     # Each time with the address the status names then: the one before may have expired.
-                    refused += isinstance(exc, ApiError) and exc.code is not None and exc.status in SPENT
+                    refused += refusal(exc) is not None
                     if refused >= IN_A_ROW:
                         return SecretsNotFetched(reason)
                 await trio.sleep(self.timing.poll_seconds)
@@ -217,7 +211,7 @@ class _Provisioning:
         return SecretsFetched("", context.app_url) if none_yet else SecretsNotFetched(reason)
 
     async def open_database(self, visit: ProvisioningVisit) -> Event:
-        api = await self._client(visit)
+        api = await self.api.of(visit)
         intent = await visit.announce("open_database")
         try:
             await api.set_external_db_access(visit.context.tenant_id, True, idempotency_key=intent.key)
@@ -245,7 +239,7 @@ class _Provisioning:
 
     async def _listed(self, visit: ProvisioningVisit) -> TenantInfo | None:
         """What the API lists about the tenant; None when it runs and is not listed."""
-        api, tenant_id = await self._client(visit), visit.context.tenant_id
+        api, tenant_id = await self.api.of(visit), visit.context.tenant_id
         with trio.move_on_after(LISTED_SECONDS):
             while True:
                 try:

@@ -14,6 +14,7 @@ from ..base.clock import Clock
 from ..io.cloud.api import CloudApiClient
 from ..io.http.polling import Backoff
 from ..io.local.credentials import CloudCredentials
+from ..io.local.keyring_store import KeyringStore
 from ..io.local.paths import CloudPaths
 from ..io.loopback.browser import BrowserOutcome, open_browser
 from ..io.loopback.callback import listen_for_callback
@@ -51,6 +52,7 @@ class Services:
         checkout_pages: What a browser sees after a payment.
         environ: Where a login may be that goes before the stored one (`io/local/environment.py`); None looks for none.
         listen: Listens for the browser's way back.
+        keyring: Where the stored login's token may be kept; a store of its own when not given.
 
     Attributes:
         cloud_api: The API.
@@ -76,9 +78,10 @@ class Services:
         checkout_pages: CheckoutTemplates = OUR_CHECKOUT_PAGES,
         environ: Mapping[str, str] | None = None,
         listen: Listen = listen_for_callback,
+        keyring: KeyringStore | None = None,
     ) -> None:
         self.paths = paths
-        self.cloud_api = Api(paths, clock=clock, make_client=make_client, environ=environ)
+        self.cloud_api = Api(paths, clock=clock, make_client=make_client, environ=environ, keyring=keyring)
         self.browser = Browser(
             show_url=show_url,
             open=open_browser,

@@ -109,7 +109,7 @@ from .parts.progress import (
     note_end,
     note_foreign,
     observe,
-    wait_on,
+    resume_wait,
 )
 from .parts.vocabulary import (
     BrowserNotOpened,
@@ -164,6 +164,7 @@ WAITING: Final = ("confirming_tenant", "awaiting_tenant")
 CHECKOUT: Final = Machine(
     "checkout",
     version=2,
+    known_as=["f7d7ebfdf92ae1f5"],  # without the code of BrowserNotOpened and the brief reasons of lost streams
     migrations=[
         Migration(
             1,
@@ -177,14 +178,14 @@ CHECKOUT: Final = Machine(
     states=[
         State("validating_order", "checking the plan and the region"),
         State("checking_earlier_orders", "checking whether an earlier order was paid"),
-        State("earlier_order_in_doubt", "an earlier order may have been paid: waiting for a person to decide"),
+        State("earlier_order_in_doubt", "an earlier order may have been paid: waiting for your decision"),
         State(
             "creating_checkout",
             "opening a checkout",
             effect="creates a checkout",
             resume=ResumePolicy.RECONCILE,
         ),
-        State("outcome_unknown", "a checkout may have been created: waiting for a person to decide"),
+        State("outcome_unknown", "a checkout may have been created: waiting for your decision"),
         State("awaiting_payment", "waiting for the payment", timeout="timeout"),
         State(
             "looking_for_payment",
@@ -195,7 +196,7 @@ CHECKOUT: Final = Machine(
         State("confirming_tenant", "payment reported: confirming the tenant with the API", timeout="confirm_timeout"),
         State("tenant_unconfirmed", "the API has not confirmed the tenant: resume to wait longer"),
         State("awaiting_tenant", "payment reported: waiting for the tenant", timeout="tenant_timeout"),
-        State("tenant_unlinked", "paid, and it is not known for which tenant: waiting for a person to decide"),
+        State("tenant_unlinked", "paid, and it is not known for which tenant: waiting for your decision"),
         State("tenant_overdue", "paid, and no tenant in time: resume to wait longer"),
         State("tenant_failed", "paid, and the tenant failed: retry it, then resume"),
         State("completed", "paid, and the tenant is known", verdict=Verdict.SUCCESS),
@@ -300,9 +301,9 @@ CHECKOUT: Final = Machine(
                 on(TenantChosen, source, "awaiting_tenant", update=chosen),
             )
         ),
-        on(WaitResumed, "tenant_unlinked", "awaiting_tenant", update=wait_on),
-        on(WaitResumed, "tenant_unconfirmed", "confirming_tenant", update=wait_on),
-        on(WaitResumed, "tenant_overdue", "awaiting_tenant", update=wait_on),
+        on(WaitResumed, "tenant_unlinked", "awaiting_tenant", update=resume_wait),
+        on(WaitResumed, "tenant_unconfirmed", "confirming_tenant", update=resume_wait),
+        on(WaitResumed, "tenant_overdue", "awaiting_tenant", update=resume_wait),
         on(WaitResumed, "tenant_failed", "awaiting_tenant", update=retried),
         on(CancelRequested, ANY, "cancelled", update=cancelled),
     ],

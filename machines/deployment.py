@@ -1,4 +1,4 @@
-r"""Deployment: from an image to a tenant that runs it.
+r"""The deployment machine: it deploys an image to a tenant and waits until the image runs.
 
 Theory
 ------
@@ -6,7 +6,7 @@ The tenant's registry is asked about first (`opening_registry`): before anything
 account may deploy there at all, and it gives the right to push, which waits in the vault. Then the deployment is asked
 for (`deploying`) under an idempotency key announced in the journal. If the answer is lost, a server that honours such
 keys is asked again under the same key. With any other server the status is read (`outcome_unknown`): when it shows that
-the server has begun, the flow goes on; when it shows nothing, only a person can say whether to ask again.
+the server has begun, the flow continues; when it shows nothing, only a person can say whether to ask again.
 
 *Whose "ready" is it?* A status names no image. Right after a deployment was accepted it may still say `ready` of the
 image before, or `failed` of the attempt before, and the API's replicas may disagree for a while. So in `rolling_out`
@@ -39,6 +39,7 @@ import msgspec
 from ..engine.machine.machine import Machine
 from ..engine.machine.migrations import Migration
 from ..engine.machine.parts import ANY, STAY, CancelRequested, DeadlinePassed, Event, ResumePolicy, State, Verdict, on
+from .parts.defaults import TENANT_SECONDS
 from .parts.progress import (
     AccessRefused,
     ProgressContext,
@@ -47,7 +48,7 @@ from .parts.progress import (
     WaitResumed,
     observe,
     refuse_access,
-    wait_on,
+    resume_wait,
 )
 from .parts.vocabulary import OutcomeUnknown, RepeatConfirmed, RepeatDeclined, StillWorking, cancelled, explained
 
@@ -67,7 +68,7 @@ class DeploymentContext(ProgressContext, frozen=True, kw_only=True):
     api_url: str
     tenant_id: str
     image: str
-    timeout: float = 600.0
+    timeout: float = TENANT_SECONDS
     settle: float = 10.0
     registry_token: str = ""
     repository: str = ""
@@ -159,8 +160,8 @@ def _not_repeated(context: DeploymentContext, _event: RepeatDeclined) -> Deploym
 
 
 def _gave_up(context: DeploymentContext, event: StillWorking) -> DeploymentContext:
-    said = f"; last message: {event.message}" if event.message else ""
-    return msgspec.structs.replace(context, problem=f"{context.image} does not run after {context.timeout:g} s{said}")
+    last = f"; last message: {event.message}" if event.message else ""
+    return msgspec.structs.replace(context, problem=f"{context.image} does not run after {context.timeout:g} s{last}")
 
 
 def _result(context: DeploymentContext) -> dict[str, object]:
@@ -175,6 +176,7 @@ def _result(context: DeploymentContext) -> dict[str, object]:
 DEPLOYMENT: Final = Machine(
     "deployment",
     version=2,
+    known_as=["c14fdd786ad59a6b"],  # without the brief reasons of lost streams
     migrations=[Migration(1, states={"awaiting_rollout": "rolling_out"})],
     initial="opening_registry",
     context=DeploymentContext,
@@ -215,7 +217,7 @@ DEPLOYMENT: Final = Machine(
         on(DeadlinePassed, "rolling_out", "asking_once_more"),
         on(Deployed, "asking_once_more", "deployed", update=_accepted),
         on(StillWorking, "asking_once_more", "overdue", update=_gave_up),
-        on(WaitResumed, "overdue", "rolling_out", update=wait_on),
+        on(WaitResumed, "overdue", "rolling_out", update=resume_wait),
         on(CancelRequested, ANY, "cancelled", update=cancelled),
     ],
 )

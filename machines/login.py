@@ -39,7 +39,15 @@ from ..engine.machine.parts import (
     Verdict,
     on,
 )
+from .parts.defaults import BROWSER_SECONDS, LOGIN_PORT
 from .parts.vocabulary import BrowserNotOpened, BrowserOpened, cancelled, explained, invited
+
+DENIED: Final = "denied"
+TIMED_OUT: Final = "timed_out"
+"""The ends that tell a caller more than that the login failed."""
+
+REDIRECT_ERRORS: Final = {"access_denied": "the login was refused"}
+"""What a code in the redirect means, for a redirect without a description (RFC 6749 section 4.1.2.1)."""
 
 
 class LoginContext(Context, frozen=True, kw_only=True):
@@ -51,8 +59,8 @@ class LoginContext(Context, frozen=True, kw_only=True):
 
     api_url: str
     provider: str = "github"
-    port: int = 8765
-    timeout: float = 300.0
+    port: int = LOGIN_PORT
+    timeout: float = BROWSER_SECONDS
     bound: bool = True
     keyring: bool | None = None
     nonce: str = ""
@@ -100,7 +108,10 @@ class CallbackReceived(Event, frozen=True):
 
 
 class AuthorizationDenied(Event, frozen=True):
-    """The browser came back with an error: the person, or the provider, denied the login."""
+    """The browser came back with an error: the person, or the provider, denied the login.
+
+    `error` is the code of the redirect (RFC 6749 section 4.1.2.1).
+    """
 
     error: str
     problem: str
@@ -187,7 +198,8 @@ def _result(context: LoginContext) -> dict[str, object]:
 LOGIN: Final = Machine(
     "login",
     version=1,
-    known_as=["7570314cd59ef311"],  # release 0.1.0
+    # Release 0.1.0; and without the code of BrowserNotOpened.
+    known_as=["7570314cd59ef311", "d448d0239cac7235"],
     initial="requesting_authorization",
     context=LoginContext,
     result=_result,
@@ -195,7 +207,7 @@ LOGIN: Final = Machine(
         State("requesting_authorization", "preparing the login"),
         State("awaiting_callback", "waiting for the browser to come back", timeout="timeout"),
         State("verifying_token", "verifying the token"),
-        State("confirming_account", "waiting for a person to confirm the account", timeout="timeout"),
+        State("confirming_account", "waiting for you to confirm the account", timeout="timeout"),
         State(
             "saving_credentials",
             "writing the credentials",
@@ -204,14 +216,14 @@ LOGIN: Final = Machine(
         ),
         State(
             "reporting_login",
-            "telling the API about the login",
+            "reporting the login to the API",
             timeout=5.0,
             effect="reports the login to the API",
             resume=ResumePolicy.RECONCILE,
         ),
         State("authenticated", "logged in", verdict=Verdict.SUCCESS),
-        State("denied", "the login was refused", verdict=Verdict.FAILURE),
-        State("timed_out", "timed out waiting for the browser", verdict=Verdict.FAILURE),
+        State(DENIED, "the login was refused", verdict=Verdict.FAILURE),
+        State(TIMED_OUT, "timed out waiting for the browser", verdict=Verdict.FAILURE),
         State("failed", "the login failed", verdict=Verdict.FAILURE),
         State("cancelled", "the login was cancelled", verdict=Verdict.CANCELLED),
     ],
@@ -223,14 +235,14 @@ LOGIN: Final = Machine(
         on(BrowserOpened, "awaiting_callback", STAY, update=invited),
         on(BrowserNotOpened, "awaiting_callback", STAY),
         on(CallbackReceived, "awaiting_callback", "verifying_token", update=_provided),
-        on(AuthorizationDenied, "awaiting_callback", "denied", update=explained),
-        on(DeadlinePassed, "awaiting_callback", "timed_out", update=_expired),
+        on(AuthorizationDenied, "awaiting_callback", DENIED, update=explained),
+        on(DeadlinePassed, "awaiting_callback", TIMED_OUT, update=_expired),
         on(TokenAccepted, "verifying_token", "saving_credentials", when=callback_is_bound, update=_identified),
         on(TokenAccepted, "verifying_token", "confirming_account", update=_identified),
         on(TokenRefused, "verifying_token", "failed", update=explained),
         on(AccountConfirmed, "confirming_account", "saving_credentials"),
-        on(AccountDisowned, "confirming_account", "denied", update=_disowned),
-        on(DeadlinePassed, "confirming_account", "timed_out", update=_expired),
+        on(AccountDisowned, "confirming_account", DENIED, update=_disowned),
+        on(DeadlinePassed, "confirming_account", TIMED_OUT, update=_expired),
         on(CredentialsSaved, "saving_credentials", "reporting_login", update=_saved),
         on(LoginReported, "reporting_login", "authenticated"),
         on(LoginNotReported, "reporting_login", "authenticated"),

@@ -30,6 +30,7 @@ import msgspec
 from ..engine.machine.machine import Machine
 from ..engine.machine.migrations import Migration
 from ..engine.machine.parts import ANY, CancelRequested, Context, Event, State, Verdict, on
+from .parts.defaults import BROWSER_SECONDS, CHECKOUT_PORT, LOGIN_PORT, TENANT_SECONDS
 from .parts.progress import WaitResumed
 from .parts.vocabulary import cancelled
 
@@ -47,14 +48,14 @@ class OnboardingContext(Context, frozen=True, kw_only=True):
     plan: str
     region: str
     provider: str = "github"
-    login_port: int = 8765
-    checkout_port: int = 8766
+    login_port: int = LOGIN_PORT
+    checkout_port: int = CHECKOUT_PORT
     bound: bool = True
     external_db: bool = False
-    login_timeout: float = 300.0
-    payment_timeout: float = 300.0
+    login_timeout: float = BROWSER_SECONDS
+    payment_timeout: float = BROWSER_SECONDS
     look_timeout: float = 10.0
-    tenant_timeout: float = 600.0
+    tenant_timeout: float = TENANT_SECONDS
     user_email: str = ""
     tenant_id: str = ""
     tenant_name: str = ""

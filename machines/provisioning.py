@@ -33,6 +33,7 @@ import msgspec
 from ..engine.machine.machine import Machine
 from ..engine.machine.migrations import Migration
 from ..engine.machine.parts import ANY, STAY, CancelRequested, DeadlinePassed, Event, ResumePolicy, State, Verdict, on
+from .parts.defaults import TENANT_SECONDS
 from .parts.progress import (
     READY,
     AccessRefused,
@@ -48,7 +49,7 @@ from .parts.progress import (
     note_foreign,
     observe,
     refuse_access,
-    wait_on,
+    resume_wait,
 )
 from .parts.vocabulary import StillWorking, cancelled, explained
 
@@ -65,7 +66,7 @@ class ProvisioningContext(ProgressContext, frozen=True, kw_only=True):
     tenant_id: str
     until: Literal["tenant_ready", "infrastructure_ready"] = "tenant_ready"
     external_db: bool = False
-    timeout: float = 600.0
+    timeout: float = TENANT_SECONDS
     app_url: str = ""
     secrets: str = ""
     warning: str = ""
@@ -128,8 +129,8 @@ def _ready(context: ProvisioningContext, event: TenantBecameReady) -> Provisioni
 
 
 def _gave_up(context: ProvisioningContext, event: StillWorking) -> ProvisioningContext:
-    said = f"; last message: {event.message}" if event.message else ""
-    return msgspec.structs.replace(context, problem=f"not ready within {context.timeout:g} s{said}")
+    last = f"; last message: {event.message}" if event.message else ""
+    return msgspec.structs.replace(context, problem=f"not ready within {context.timeout:g} s{last}")
 
 
 def _fetched(context: ProvisioningContext, event: SecretsFetched) -> ProvisioningContext:
@@ -176,6 +177,7 @@ def _result(context: ProvisioningContext) -> dict[str, object]:
 PROVISIONING: Final = Machine(
     "provisioning",
     version=2,
+    known_as=["e5eee7b1384fa7d5"],  # without the brief reasons of lost streams
     migrations=[Migration(1, states={"streaming": "awaiting_tenant", "polling": "awaiting_tenant"})],
     initial="awaiting_tenant",
     context=ProvisioningContext,
@@ -209,7 +211,7 @@ PROVISIONING: Final = Machine(
         on(DeadlinePassed, "awaiting_tenant", "asking_once_more"),
         on(TenantBecameReady, "asking_once_more", "fetching_secrets", update=_ready),
         on(StillWorking, "asking_once_more", "overdue", update=_gave_up),
-        on(WaitResumed, "overdue", "awaiting_tenant", update=wait_on),
+        on(WaitResumed, "overdue", "awaiting_tenant", update=resume_wait),
         on(
             SecretsFetched,
             "fetching_secrets",

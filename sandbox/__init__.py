@@ -9,7 +9,7 @@ when it stops.
         ...  # a client with api_url=sandbox.url
 
 From the inside out: `provisioning` is the timeline, `state` the records, `world` what they add up to, `upkeep` what is
-done to a tenant that stands, `views` what the API shows of it, `api` the table of calls (`account_calls` and
+done to a tenant that is built, `views` what the API shows of it, `api` the table of calls (`account_calls` and
 `tenant_calls`), `openapi` their description, `endpoint` and `streams` their HTTP side, `pages` what people see, `app`
 all of it together, `serving` what puts it on a port, and `faults` what goes wrong on request.
 """

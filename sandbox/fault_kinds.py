@@ -50,8 +50,8 @@ KINDS: Final[dict[str, FaultKind]] = {
     ),
     "duplicate": _kind("send the event after `after` events of a stream twice", after=2),
     "reorder": _kind("hold the event after `after` events of a stream back until the next one was sent", after=2),
-    "replay-all": _kind("ignore Last-Event-ID: tell a stream from the beginning"),
-    "no-content": _kind("answer a stream 204, which says that there will never be more"),
+    "replay-all": _kind("ignore Last-Event-ID: start a stream from the beginning"),
+    "no-content": _kind("answer a stream 204: there will never be more"),
     "redirect": _kind(
         "answer 307: go to the same path here or, when `foreign` is 1, on `localhost`, which is another origin",
         foreign=0,
@@ -69,12 +69,12 @@ KINDS: Final[dict[str, FaultKind]] = {
     "proxy-page": _kind("answer `status` with an HTML page that a proxy made, instead of doing the work", status=403),
     "no-stream": _kind("answer an event stream `status`, as a server without it does", status=404, times=0),
     "foreign-event": _kind(
-        "send an event of another tenant and another checkout, which says `says`, after `after` events of a stream",
+        "send a `says` event of another tenant and another checkout, after `after` events of a stream",
         after=1,
         says="tenant_ready",
     ),
     "false-event": _kind(
-        "send an event of the stream's own tenant that says `says`, though it is not so, after `after` events",
+        "send a false `says` event of the stream's own tenant, after `after` events",
         after=2,
         says="provisioning_failed",
     ),
@@ -93,6 +93,6 @@ KINDS: Final[dict[str, FaultKind]] = {
     ),
     "needs-deploy": FaultKind("provisioning stops at infrastructure_ready: there is no image to run yet", {}),
     "deploy-failure": _kind("a deployment is accepted and then fails"),
-    "no-idempotency": FaultKind("ignore Idempotency-Key, and do not say it is supported", {}),
+    "no-idempotency": FaultKind("ignore Idempotency-Key, and do not declare it supported", {}),
 }
 """Every kind of fault, by its name."""

@@ -55,7 +55,7 @@ class Fault(msgspec.Struct, frozen=True):
         name, _, rest = text.strip().partition(":")
         kind = KINDS.get(name)
         if kind is None:
-            raise InvalidFault(f"there is no fault called {name!r}; there are {', '.join(sorted(KINDS))}")
+            raise InvalidFault(f"no fault {name!r}; faults: {', '.join(sorted(KINDS))}")
         parameters = dict(kind.defaults)
         for part in filter(None, (piece.strip() for piece in rest.split(","))):
             key, equals, value = part.partition("=")
@@ -136,7 +136,7 @@ class FaultPlan:
         """The faults, in the order they were given."""
         return [armed.fault for armed in self._armed]
 
-    def standing(self, name: str) -> Fault | None:
+    def active(self, name: str) -> Fault | None:
         """The first fault of this name, without using it up: for faults that are properties of the world."""
         return next((armed.fault for armed in self._armed if armed.fault.name == name), None)
 

@@ -126,7 +126,7 @@ def _parameters(row: ApiCall) -> Iterator[Json]:
         yield {
             "name": "Last-Event-ID",
             "in": "header",
-            "description": "The last event that was received; the stream goes on after it.",
+            "description": "The last event that was received; the stream continues after it.",
             "schema": {"type": "string"},
         }
     yield {"name": REQUEST_ID, "in": "header", "schema": {"type": "string"}}

@@ -118,7 +118,7 @@ def consent_page(world: World, consent: Consent) -> HTMLResponse:
     return _answer(
         "Log in to SystemPrompt Cloud",
         f'<p class="soft">A program on this computer wants to log in with a pretended {provider} account. '
-        f"It goes on at <code>{escape(origin_of(consent.redirect_uri or ''))}</code>.</p>\n"
+        f"It continues at <code>{escape(origin_of(consent.redirect_uri or ''))}</code>.</p>\n"
         + _form(
             consent.csrf,
             f"<fieldset>\n<legend>Who are you?</legend>\n{choices}\n</fieldset>\n"

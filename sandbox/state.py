@@ -1,7 +1,7 @@
 """The records the local cloud's world is made of, and what is for sale in it.
 
-A person's answer on a page stands: giving it again leads to the same place, and another answer is refused, so a reload
-or a second click cannot log in twice or buy twice. `Page.settle` is that rule, once for both pages.
+A person's answer on a page is final: giving it again leads to the same place, and another answer is refused, so a
+reload or a second click cannot log in twice or buy twice. `Page.settle` is that rule, once for both pages.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Payment = Literal["open", "pay", "pending", "decline"]
 
 
 class Account(msgspec.Struct, frozen=True):
-    """Somebody who can log in."""
+    """A person who can log in."""
 
     id: str
     email: str
@@ -83,10 +83,10 @@ class Consent(Page, kw_only=True):
 
 
 class Work(msgspec.Struct, frozen=True):
-    """What is being done to a tenant that stands already: `word` is its status meanwhile.
+    """What is being done to a tenant whose infrastructure exists: `word` is its status meanwhile.
 
     `until` and `started` are moments on the world's clock; `messages` are spread evenly between them. `failure` is what
-    people are told when it ended badly.
+    shown when it failed.
     """
 
     word: str
@@ -155,7 +155,7 @@ class CallLedger(msgspec.Struct):
     """What happened, for tests: effects that took place, and requests by method and path template.
 
     `changes` counts what was done to tenants, by the name of the call; a repetition that changes nothing more, such as
-    cancelling what is cancelled, is not counted. No secret stands here.
+    cancelling what is cancelled, is not counted. No secret is in it.
     """
 
     checkouts: int = 0

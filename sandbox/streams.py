@@ -155,9 +155,9 @@ class StreamAnswer(Response):
             if strikes("malformed"):
                 await write(encode_event('{"event_type": "vm_prov', event="provisioning"))
             if fault := strikes("foreign-event"):
-                await write(_told(str(fault.parameters["says"]), "tnt_sandbox_other", "cs_sandbox_other"))
-            if (fault := strikes("false-event")) and (told := feed.tenant()) is not None:
-                await write(_told(str(fault.parameters["says"]), told.id, told.checkout_session_id))
+                await write(_scripted_event(str(fault.parameters["says"]), "tnt_sandbox_other", "cs_sandbox_other"))
+            if (fault := strikes("false-event")) and (named := feed.tenant()) is not None:
+                await write(_scripted_event(str(fault.parameters["says"]), named.id, named.checkout_session_id))
             if strikes("bad-utf8"):
                 await write(b": \xff\xfe \xc3(\nevent: \xf0\x9f\ndata: \xed\xa0\x80\n\n")
             if fault := strikes("huge-line"):
@@ -231,7 +231,7 @@ class StreamAnswer(Response):
             await world.wait_until(min(until, world.now() + HEARTBEAT_SECONDS if beats else until))
 
 
-def _told(says: str, tenant: str, session: str) -> bytes:
+def _scripted_event(says: str, tenant: str, session: str) -> bytes:
     """An event that a fault makes up; without an id, so that it does not count."""
     event = CheckoutEvent(
         checkout_session_id=session,
@@ -239,6 +239,6 @@ def _told(says: str, tenant: str, session: str) -> bytes:
         tenant_name=tenant,
         event_type=says,
         status="provisioning",
-        message="said by a scripted sandbox fault",
+        message="sent by a scripted sandbox fault",
     )
     return encode_event(msgspec.json.encode(event).decode(), event="provisioning")

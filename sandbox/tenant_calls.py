@@ -29,7 +29,7 @@ def tenant_status(call: Call) -> Response:
 
 def tenant_secrets(call: Call) -> Response:
     """The secrets a tenant was provisioned with."""
-    if call.world.faults.standing("secrets-once") is not None and call.tenant.id in call.world.secrets_given:
+    if call.world.faults.active("secrets-once") is not None and call.tenant.id in call.world.secrets_given:
         raise WireError(410, "gone", "the secrets were given out already (a scripted sandbox fault)")
     answer = json_answer(views.tenant_secrets(call.world, call.tenant))
     call.world.secrets_given.add(call.tenant.id)
@@ -39,7 +39,7 @@ def tenant_secrets(call: Call) -> Response:
 def registry_token(call: Call) -> Response:
     """The right to push one image to the tenant's repository."""
     tenant = call.tenant
-    if not call.world.stands(tenant):
+    if not call.world.has_infrastructure(tenant):
         raise WireError(409, "not_ready", "the tenant has no repository yet")
     return json_answer(Data(data=views.registry_token(call.world, tenant)))
 
@@ -99,7 +99,7 @@ def unset_secret(call: Call) -> Response:
 def set_external_db_access(call: Call) -> Response:
     """Open or close a tenant's database to the outside."""
     wanted, tenant = call.read(ExternalDbAccessRequest), call.tenant
-    if not call.world.stands(tenant):
+    if not call.world.has_infrastructure(tenant):
         raise WireError(409, "not_ready", "the tenant has no database yet")
     tenant.external_db_access = wanted.enabled
     _done(call, "set_external_db_access")

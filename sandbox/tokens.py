@@ -119,7 +119,7 @@ class TokenOffice:
         except (jwt.InvalidTokenError, msgspec.ValidationError) as exc:
             raise unauthorized("invalid_token", "the token was not issued by this sandbox") from exc
         if not claims.sandbox:
-            raise unauthorized("invalid_token", "the token does not say that it is a sandbox token")
+            raise unauthorized("invalid_token", "this is not a sandbox token")
         if claims.exp <= self._wall():
             raise unauthorized("token_expired", "the sandbox token has expired; log in again")
         return claims

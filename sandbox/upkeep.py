@@ -1,7 +1,7 @@
-"""What is done to a tenant that stands: images, restarts, secrets, rotations, its domain.
+"""Work on a tenant whose infrastructure exists: images, restarts, secrets, rotations, its domain.
 
 Like provisioning, nothing here runs in the background: an effect is a record of what begins now and of the moment it
-will be over, and whoever looks later (`views.py`) reads it off the clock. Each function either changes the world whole
+will be over, and a later view (`views.py`) computes it from the clock. Each function either changes the world whole
 or refuses with a `WireError` and changes nothing. One piece of work at a time: what is deploying is not restarted.
 """
 
@@ -27,7 +27,7 @@ VERIFICATION_STEPS: Final = 3
 
 def check_at_rest(world: World, tenant: SandboxTenant) -> None:
     """Refuse when there is nothing to work on yet, or work under way."""
-    if not world.stands(tenant):
+    if not world.has_infrastructure(tenant):
         raise WireError(409, "not_ready", "the tenant is not ready yet")
     if tenant.work is not None and world.now() < tenant.work.until:
         raise WireError(409, "busy", f"the tenant is {tenant.work.word}; wait until that is over")
@@ -60,7 +60,7 @@ def restart(world: World, tenant: SandboxTenant) -> None:
 
 
 def retry_provision(world: World, tenant: SandboxTenant) -> None:
-    """Go on with a provisioning that failed."""
+    """Continue a provisioning that failed."""
     if not world.has_reached(tenant, Event.PROVISIONING_FAILED):
         raise WireError(409, "nothing_to_retry", "the tenant's provisioning has not failed")
     world.provision_again(tenant)
@@ -82,14 +82,14 @@ def unset_secret(tenant: SandboxTenant, key: str) -> None:
 
 def rotate_credentials(world: World, tenant: SandboxTenant) -> None:
     """Give the database another password."""
-    if not world.stands(tenant):
+    if not world.has_infrastructure(tenant):
         raise WireError(409, "not_ready", "the tenant has no database yet")
     tenant.passwords += 1
 
 
 def rotate_sync_token(world: World, tenant: SandboxTenant) -> None:
     """Give the tenant another sync token."""
-    if not world.stands(tenant):
+    if not world.has_infrastructure(tenant):
         raise WireError(409, "not_ready", "the tenant is not ready yet")
     tenant.sync_tokens += 1
 

@@ -118,7 +118,7 @@ def tenant_status(world: World, tenant: SandboxTenant) -> TenantStatus:
         return TenantStatus(status="provisioning", message="Payment received")
     runs = world.has_reached(tenant, Event.TENANT_READY)
     url = app_url(tenant) if runs else None
-    secrets_url = f"/api/v1/tenants/{tenant.id}/provisioned-secrets" if world.stands(tenant) else None
+    secrets_url = f"/api/v1/tenants/{tenant.id}/provisioned-secrets" if world.has_infrastructure(tenant) else None
     work, last = tenant.work, steps[-1]
     if work is not None and world.now() < work.started:  # a replica that is behind
         work = None
@@ -144,7 +144,7 @@ def tenant_secrets(world: World, tenant: SandboxTenant) -> TenantSecrets:
     Raises:
         WireError: 409 `not_ready` before the status names the URL.
     """
-    if not world.stands(tenant):
+    if not world.has_infrastructure(tenant):
         raise WireError(409, "not_ready", "the tenant is not ready yet")
     inside = database_url(world, tenant)
     return TenantSecrets(

@@ -72,7 +72,7 @@ class World:
     @property
     def honours_idempotency(self) -> bool:
         """False under the fault `no-idempotency`."""
-        return self.faults.standing("no-idempotency") is None
+        return self.faults.active("no-idempotency") is None
 
     # --- time ---
 
@@ -127,7 +127,7 @@ class World:
             parameters = (
                 {"access_token": self.tokens.issue(account.id, account.email)}
                 if decision == "approve" and account
-                else {"error": "access_denied", "error_description": "The person said no on the sandbox consent page"}
+                else {"error": "access_denied", "error_description": "Login denied"}
             )
             consent.location = with_query(consent.redirect_uri or "", parameters)
         return consent.location or ""
@@ -204,11 +204,11 @@ class World:
 
     @property
     def _needs_deploy(self) -> bool:
-        return self.faults.standing("needs-deploy") is not None
+        return self.faults.active("needs-deploy") is not None
 
     def _fails_after(self, attempt: int) -> int | None:
         """After how many steps a tenant's nth attempt fails; None when it succeeds."""
-        failure = self.faults.standing("provisioning-failure")
+        failure = self.faults.active("provisioning-failure")
         if failure is None or 0 < failure.number("times") < attempt:
             return None
         return int(failure.number("after"))
@@ -244,7 +244,7 @@ class World:
         """Whether this step is in the tenant's history by now."""
         return any(step.event_type is event for step in self.steps_of(tenant))
 
-    def stands(self, tenant: SandboxTenant) -> bool:
+    def has_infrastructure(self, tenant: SandboxTenant) -> bool:
         """Whether the tenant has an infrastructure, running or not."""
         reached = self.has_reached(tenant, Event.INFRASTRUCTURE_READY)
         return reached and not self.has_reached(tenant, Event.PROVISIONING_FAILED)

@@ -30,7 +30,7 @@ class VirtualClock:
 
     def __init__(self, start: datetime = NEW_YEAR) -> None:
         if start.tzinfo is None:
-            raise ValueError(f"the moment {start} does not say its time zone")
+            raise ValueError(f"the moment {start} has no time zone")
         self.start = start.astimezone(UTC)
         self._zero: float | None = None
 

@@ -161,7 +161,7 @@ class Lives:
 
         self.call(hand_out)
 
-    def tell(self, flow: str, told: Sequence[tuple[str, Event]]) -> list[bool]:
+    def tell(self, flow: str, sent: Sequence[tuple[str, Event]]) -> list[bool]:
         """Send events at the same moment, each in its own `way`; returns whether those from outside were taken now."""
         answers: list[bool] = []
 
@@ -180,7 +180,7 @@ class Lives:
         async def at_once() -> None:
             await trio.lowlevel.checkpoint()
             puppets = self.puppets(flow)
-            for number, (way, event) in enumerate(told):
+            for number, (way, event) in enumerate(sent):
                 if way == "outside" or not puppets:
                     self._run.nursery.start_soon(from_outside, event)
                 else:
@@ -256,7 +256,7 @@ class Lives:
                             wrong.append(f"{row.id} could not be resumed in {row.state}")
                 await wait_all_tasks_blocked()
                 wrong += audit_journal(engine.journal, programs)
-                wrong += [f"flow {row.id} continues; its parent is done with it" for row in orphans(engine.journal)]
+                wrong += [f"flow {row.id} still runs; its parent is done with it" for row in orphans(engine.journal)]
                 for row in rows:
                     if CancelRequested in self.machine_of(row).accepts(engine.row(row.id).state):
                         await engine.cancel(row.id)

@@ -40,7 +40,7 @@ from .tables import row_taken, structs
 MAX_FLOWS: Final = 3
 AWAY: Final = st.sampled_from([0.0, 10.0, 100_000.0])
 """Seconds until the engine is opened again."""
-GO_ON: Final = st.sampled_from([True, True, False])
+RESUME: Final = st.sampled_from([True, True, False])
 """Whether every flow is resumed then."""
 KEYS: Final = st.sampled_from([None, "key"])
 WAYS: Final = ("activity", "shielded activity", "outside")
@@ -127,7 +127,7 @@ class FlowModel(RuleBasedStateMachine):
         answers = self.lives.tell(row.id, [(way, event)])
         after = self.lives.row(row.id)
         if answers:
-            assert answers == [wanted is not None], f"{event!r} in {row.state}: {answers}, and the table says {wanted}"
+            assert answers == [wanted is not None], f"{event!r} in {row.state}: {answers}, and the table has {wanted}"
         if answers == [False] and not self._own_life:
             kept = len(self.lives.waiting(row.id)) - len(waiting)
             keeps = self._keeps(row.id, type(event).__name__) and len(waiting) < KEPT_AT_MOST
@@ -182,7 +182,7 @@ class FlowModel(RuleBasedStateMachine):
         """Cancel a flow that runs, is parked, or was left by a killed process."""
         row = self._choose(data, self.lives.rows("running", "parked"))
         try:
-            assert self.lives.call(self.lives.engine.cancel, row.id, reason), f"nobody drives {row.id}"
+            assert self.lives.call(self.lives.engine.cancel, row.id, reason), f"no process drives {row.id}"
         except EventNotAccepted:
             assert self._row_for(row, CancelRequested(reason)) is None
         else:
@@ -216,7 +216,8 @@ class FlowModel(RuleBasedStateMachine):
         """Resume a flow; with `repeat`, as after a person decided to repeat an uncertain effect."""
         row = self._choose(data, self.lives.rows("running", "parked"))
         driven = self.lives.is_driven(row)
-        asks = self.lives.machine_of(row).states[row.state].resume is ResumePolicy.ASK
+        announced = self.lives.engine.journal.intents(row.id, row.incarnation)  # nothing else waits for a decision
+        asks = bool(announced) and self.lives.machine_of(row).states[row.state].resume is ResumePolicy.ASK
         try:
             self.lives.call(self.lives.engine.resume, row.id, repeat=repeat)
         except EffectUncertain:
@@ -227,7 +228,7 @@ class FlowModel(RuleBasedStateMachine):
         if driven or row.parent is not None:
             return
         resumed = self.lives.journal.records(row.id)[row.seq :]
-        assert resumed, f"{row.id} stood in {row.state} and was not resumed"
+        assert resumed, f"{row.id} was in {row.state} and was not resumed"
         visit = row.incarnation + (1 if repeat else 0)
         assert resumed[0].incarnation == visit, f"{row.id} came back to {row.state}, repeat {repeat}, as {resumed[0]}"
 
@@ -248,18 +249,18 @@ class FlowModel(RuleBasedStateMachine):
         self.lives.pass_time(max(left - 0.001, 0.0) if early else left)
 
     @precondition(lambda self: self.lives.rows("running", "parked"))
-    @rule(away=AWAY, go_on=GO_ON)
-    def close_and_open(self, away: float, go_on: bool) -> None:
+    @rule(away=AWAY, resume=RESUME)
+    def close_and_open(self, away: float, resume: bool) -> None:
         """Close the engine, as Ctrl-C does, and open it again later."""
         self.lives.reopen(away)
-        self._resume_all(go_on)
+        self._resume_all(resume)
 
     @precondition(lambda self: self.lives.rows("running", "parked"))
-    @rule(away=AWAY, go_on=GO_ON)
-    def kill(self, away: float, go_on: bool) -> None:
+    @rule(away=AWAY, resume=RESUME)
+    def kill(self, away: float, resume: bool) -> None:
         """Kill the process; another one opens what is on disk."""
         self.lives.kill(away)
-        self._resume_all(go_on)
+        self._resume_all(resume)
 
     @rule(commits=st.integers(1, 4))
     def copy_at_a_commit(self, commits: int) -> None:
@@ -278,7 +279,7 @@ class FlowModel(RuleBasedStateMachine):
         for row in self.lives.rows():
             wrong += self._wrong_with(row, now)
         left_behind = [row for row in orphans(self.lives.journal) if self.lives.is_driven(row)]
-        wrong += [f"flow {row.id} continues; its parent is done with it" for row in left_behind]
+        wrong += [f"flow {row.id} still runs; its parent is done with it" for row in left_behind]
         assert not wrong, "\n".join(wrong)
         while self.lives.copies:
             wrong = self.lives.revive(self.lives.copies.pop())
@@ -296,7 +297,7 @@ class FlowModel(RuleBasedStateMachine):
         if there != wanted:
             wrong.append(f"{row.id} is {row.status} in {row.state}, visit {row.incarnation}; at work are {there}")
         if driven and row.deadline is not None and row.deadline < now:
-            wrong.append(f"{row.id} stands in {row.state} at {now}; its deadline was {row.deadline}")
+            wrong.append(f"{row.id} is in {row.state} at {now}; its deadline was {row.deadline}")
         if row.status == "ended":
             if self._ended.setdefault(row.id, row) != row:
                 wrong.append(f"{row.id} had ended, and changed: {self._ended[row.id]} became {row}")
@@ -310,11 +311,11 @@ class FlowModel(RuleBasedStateMachine):
         if self._lives is not None:
             self._lives.end()
 
-    def _resume_all(self, go_on: bool) -> None:
-        for row in self.roots() if go_on else []:
+    def _resume_all(self, resume: bool) -> None:
+        for row in self.roots() if resume else []:
             if row.status != "ended":
                 self.lives.call(self.lives.engine.resume, row.id)
-                assert self.lives.row(row.id).seq > row.seq, f"{row.id} stood in {row.state} and was not resumed"
+                assert self.lives.row(row.id).seq > row.seq, f"{row.id} was in {row.state} and was not resumed"
 
     # --- choosing -------------------------------------------------------------------------------------------------
 

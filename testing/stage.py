@@ -158,8 +158,8 @@ class Stage:
 
     def acknowledge(self, flow: str, event: Event, visit: int = OUTSIDE) -> None:
         """Note that a send returned as durable; the event must be on disk by now."""
-        told = Acknowledged(visit, type(event).__name__, msgspec.json.encode(event).decode())
-        self.acknowledged.setdefault(flow, Counter())[told] += 1
+        acknowledged = Acknowledged(visit, type(event).__name__, msgspec.json.encode(event).decode())
+        self.acknowledged.setdefault(flow, Counter())[acknowledged] += 1
         self.complaints += self.missing(flow, self._records(flow))
 
     def missing(self, flow: str, records: list[Record]) -> list[str]:
@@ -169,8 +169,8 @@ class Stage:
             if record.kind == "event":
                 found[Acknowledged(before.incarnation, record.name, record.body)] += 1
                 found[Acknowledged(OUTSIDE, record.name, record.body)] += 1
-        told = self.acknowledged.get(flow, Counter[Acknowledged]())
-        return [f"{flow}: {event} was acknowledged and is not in the journal" for event in told - found]
+        acknowledged = self.acknowledged.get(flow, Counter[Acknowledged]())
+        return [f"{flow}: {event} was acknowledged and is not in the journal" for event in acknowledged - found]
 
     async def announce(self, visit: Visit[Any]) -> bool:
         """Announce the state's effect; whether its result counts as uncertain must agree with the journal."""

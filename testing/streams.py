@@ -100,7 +100,7 @@ class ScriptedTransport(httpx.AsyncBaseTransport):
         self.at.append(trio.current_time())
         await trio.lowlevel.checkpoint()
         while True:
-            assert self._answers, f"nobody planned an answer to {request.method} {request.url}"
+            assert self._answers, f"no answer is planned to {request.method} {request.url}"
             planned = self._answers.pop(0)
             if isinstance(planned, httpx.Response):
                 return planned

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ...io.cloud.wire import OAuthProvider
+from ...machines.parts.defaults import BROWSER_SECONDS, LOGIN_PORT
 from ..screen.terminal import say
 from ..shared.api import checked_api
 from ..shared.names import CLI
@@ -26,8 +27,8 @@ OPTIONS = {"timeout": "--timeout"}
 def login(
     context: typer.Context,
     provider: Provider = OAuthProvider.GITHUB,
-    port: Annotated[int, port_option("--port", "the browser")] = 8765,
-    timeout: Annotated[float, seconds_option("--timeout", "the browser")] = 300.0,
+    port: Annotated[int, port_option("--port", "the browser")] = LOGIN_PORT,
+    timeout: Annotated[float, seconds_option("--timeout", "the browser")] = BROWSER_SECONDS,
     no_browser: NoBrowser = False,
     unbound_callback: Unbound = False,
     paste: Annotated[
@@ -45,7 +46,7 @@ def login(
 ) -> None:
     """Log in with a browser, or with a token from stdin.
 
-    A login that was interrupted goes on; a tab that is still open is accepted.
+    An interrupted login is resumed; a tab that is still open is accepted.
     """
     settings = settings_of(context)
     if paste and settings.no_input:
@@ -75,7 +76,7 @@ def login(
 
 
 def read_token(settings: Settings) -> str:
-    """A token from stdin: typed unseen at a terminal, or piped in.
+    """A token from stdin: typed at a terminal without echo, or piped in.
 
     Raises:
         typer.BadParameter: There is none.

@@ -23,8 +23,8 @@ IN_KEYRING = "the token in the system's keyring"
 def logout(context: typer.Context) -> None:
     """Remove the login, the stored tenants and their sessions.
 
-    The API is told. Files that could not be read and were set aside go too: a token may be in them. Running flows
-    stay, and can go on after the next login. So does the local session: it is no login of this API.
+    Notifies the API. Also removes unreadable files that were set aside: they may hold a token. Running flows are kept,
+    and can be resumed after the next login. The local session is kept too: it is no login of this API.
     """
     settings = settings_of(context)
     from ...base.files import locked, remove_private
@@ -78,7 +78,7 @@ def _say_what(
     if found is not None:
         say(f"Logged out {found.user_email}.")
         if not reported:
-            say("The API could not be told; the token stays valid there until it expires.")
+            say("The API was not notified; the token stays valid there until it expires.")
     elif not removed and not sessions:
         say(f"Not logged in. {settings.directory_line}")
     if os.environ.get(API_TOKEN):
@@ -109,7 +109,7 @@ def _remove_tenant_sessions(settings: Settings) -> tuple[list[str], CloudError |
 
 
 def _report(credentials: CloudCredentials) -> bool:
-    """Tell the API, within a few seconds; whether it was told."""
+    """Notify the API, within a few seconds; whether that worked."""
     import trio
 
     from ...base.clock import SystemClock

@@ -1,4 +1,4 @@
-"""What must never be an argument: typed unseen at a terminal, or piped in.
+"""What must never be an argument: typed at a terminal without echo, or piped in.
 
 Pipes are read as bytes: in the C locale Python would let bytes that are no text pass as half characters, which can
 neither be sent nor stored.
@@ -15,7 +15,7 @@ from ..shared.settings import Settings
 
 
 def read_typed(settings: Settings, prompts: list[str], option: str) -> list[str] | None:
-    """Ask for each, unseen; None when stdin is no terminal: then it is piped in.
+    """Ask for each, hidden; None when stdin is no terminal: then it is piped in.
 
     Args:
         settings: Whether anybody may be asked.

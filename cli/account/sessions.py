@@ -98,7 +98,7 @@ def list_sessions(context: typer.Context) -> None:
         return
     if not found:
         if not store.unread:
-            say(f"There are no sessions in {settings.paths.sessions_index}.")
+            say(f"No sessions found in {settings.paths.sessions_index}.")
         return
     now = datetime.now(UTC)
     rows = [("", "SESSION", "PROFILE", "USER", "ENDS")]
@@ -124,7 +124,7 @@ def show(context: typer.Context, key: OptionalKey = None) -> None:
     store = _store(settings)
     named = store.active_session_key if key is None else session_key(store, key)
     if named is None:
-        raise typer.BadParameter(f"no session is active; there is {_there(store)}", param_hint="KEY")
+        raise typer.BadParameter(f"No session is active. {_there(store)}", param_hint="KEY")
     wanted, session = _known(store, named)
     shown = as_json(wanted.as_storage_key(), session, store.active_key)
     if settings.json:
@@ -185,7 +185,7 @@ def _known(store: SessionStore, key: SessionKey | str) -> tuple[SessionKey, CliS
         raise store.unread[key].refusal
     found = store.get_session(key)
     if found is None:
-        raise typer.BadParameter(f"there is no session {key}; there is {_there(store)}", param_hint="KEY")
+        raise typer.BadParameter(f"No session {key}. {_there(store)}", param_hint="KEY")
     return key, found
 
 
@@ -194,4 +194,4 @@ def _there(store: SessionStore) -> str:
 
     unread = (SessionKey.from_storage_key(key) or key for key in store.unread)
     there = [*(session.session_key for session in store.sessions.values()), *unread]
-    return ", ".join(clean(str(key)) for key in there) or "none"
+    return f"Sessions: {', '.join(clean(str(key)) for key in there)}" if there else "No sessions found."

@@ -27,9 +27,9 @@ def whoami(
     context: typer.Context,
     check: Annotated[bool, typer.Option("--check", help="Ask the API whether it still accepts the token.")] = False,
 ) -> None:
-    """Say who is logged in, where, and for how long.
+    """Show authentication status.
 
-    Also which flows are unfinished, and how to go on with them.
+    Who is logged in, where and for how long, and which flows are unfinished, with the commands to resume them.
     """
     settings = settings_of(context)
     from ...io.http.tokens import token_expiry, why_spent
@@ -79,7 +79,7 @@ def whoami(
         _say_rest(settings, pending)
     if expired:
         raise TokenExpired(f"the token in {API_TOKEN if handed else settings.paths.credentials} {why}")
-    if trouble is not None:  # it was told above
+    if trouble is not None:  # shown above
         raise typer.Exit(exit_code(trouble))
 
 
@@ -117,18 +117,18 @@ def _pending(settings: Settings) -> tuple[list[FlowRow], CloudError | None]:
             return journal.flows(statuses=UNFINISHED, roots_only=True), None
     except FlowNotFound:
         return [], None
-    except CloudError as exc:  # who is logged in can be said all the same
+    except CloudError as exc:  # who is logged in can be shown all the same
         tell(exc.user_message, hint_of(settings, exc))
         return [], exc
 
 
 def _say_rest(settings: Settings, pending: list[FlowRow]) -> None:
-    from ..flows.standing import driver_of, way_on_of
+    from ..flows.status import driver_of, way_on_of
 
     for row in pending:
         driver = driver_of(settings, row)
-        say(f"Unfinished: {row.machine} {shortened(row.id)} stands at {row.state}")
-        say(f"  process {driver} is at it" if driver else f"  {way_on_of(settings, row)}")
+        say(f"Unfinished: {row.machine} {shortened(row.id)} is in {row.state}")
+        say(f"  driven by process {driver}" if driver else f"  {way_on_of(settings, row)}")
     say(settings.directory_line)
 
 

@@ -1,4 +1,4 @@
-"""`flows`: what the journal knows, and going on with it.
+"""`flows`: list, inspect, resume and cancel the flows of the journal.
 
 `list`, `show` and `history` only read the file. `resume` and `cancel` open an engine.
 """
@@ -23,7 +23,7 @@ from ..shared.names import CLI
 from ..shared.options import NoBrowser, warn_unbound
 from ..shared.settings import Settings, choose_api, refuse_untrusted, settings_of
 from ..tools.findings import counted, put_problems
-from .standing import (
+from .status import (
     IN_WORDS,
     KNOWN,
     STORED,
@@ -36,7 +36,7 @@ from .standing import (
     problem_of,
     refused_of,
     resume_of,
-    standing_of,
+    shown_status,
     waiting_of,
     way_on_of,
 )
@@ -53,7 +53,7 @@ CANCEL_SECONDS = 5.0
 CANCEL_TICK = 0.1
 
 app = typer.Typer(
-    help="List flows, go on with them, cancel them. An ID may be shortened while it fits one flow only.",
+    help="List, resume and cancel flows. An ID may be shortened while it fits one flow only.",
     no_args_is_help=True,
     rich_markup_mode=None,
     epilog=f"Example: {CLI} flows resume",
@@ -93,8 +93,8 @@ def list_flows(
 ) -> None:
     """List flows, the newest first.
 
-    With --json a flow's `status` is running, interrupted, parked (paused) or ended; its `verdict` is success, failure
-    or cancelled once it has ended. The table shows the verdict of those that have.
+    With --json a flow's `status` is `running`, `interrupted`, `parked` (paused) or `ended`; its `verdict` is `success`,
+    `failure` or `cancelled` once it has ended. The table shows the verdict of those that have.
     """
     settings = settings_of(context)
     wanted = {_known_status(each) for each in status or ()}
@@ -120,11 +120,11 @@ def list_flows(
             put_json(shown | {"driven": shown["status"] == "running"})
         return
     if not rows:
-        which = "such flows" if wanted or machine is not None else "flows yet"
-        say(f"There are no {which} in {settings.paths.journal}.")
+        which = "matching flows" if wanted or machine is not None else "flows"
+        say(f"No {which} found in {settings.paths.journal}.")
         return
     head = ("ID", "MACHINE", "STATE", "STATUS", "CHANGED (UTC)")
-    lines = ((shortened(r.id), r.machine, r.state, standing_of(settings, r), _when(r.updated)) for r in rows)
+    lines = ((shortened(r.id), r.machine, r.state, shown_status(settings, r), _when(r.updated)) for r in rows)
     put(table([head, *lines]))
 
 
@@ -143,7 +143,7 @@ def _when(moment: str) -> str:
 
 @app.command(epilog=f"Example: {CLI} flows show 01jq")
 def show(context: typer.Context, flow: IdOrNewest = None) -> None:
-    """Show where a flow stands, what its state means, and how to go on."""
+    """Show a flow's state, what it means, and how to continue."""
     settings = settings_of(context)
     from .history import find_or_newest
 
@@ -177,7 +177,7 @@ def show(context: typer.Context, flow: IdOrNewest = None) -> None:
     if row.key is not None:
         put(clean(f"Key:      {row.key}"))
     put(f"State:    {clean(place(row.machine, row.state))}")
-    put(f"Status:   {standing_of(settings, row)}{f', driven by process {driver}' if driver else ''}")
+    put(f"Status:   {shown_status(settings, row)}{f', driven by process {driver}' if driver else ''}")
     put(f"Started:  {_when(row.created)} UTC    changed: {_when(row.updated)} UTC    records: {row.seq}")
     if row.status == "queued":
         put(f"Begins:   waiting for {begins_of(row)}")
@@ -186,7 +186,7 @@ def show(context: typer.Context, flow: IdOrNewest = None) -> None:
     if problem := problems[row.id]:
         put(f"Problem:  {problem}")
     for child in children:
-        put(clean(f"Child:    {child.machine} {child.state} ({standing_of(settings, child)})  {child.id}"))
+        put(clean(f"Child:    {child.machine} {child.state} ({shown_status(settings, child)})  {child.id}"))
         if problem := problems[child.id]:
             put(f"          {problem}")
     if waiting:
@@ -221,14 +221,12 @@ def history(context: typer.Context, flow: IdOrNewest = None) -> None:
 def resume(
     context: typer.Context,
     flow: Annotated[
-        str | None, typer.Argument(metavar="ID", help="The flow; without it the newest that can go on.")
+        str | None, typer.Argument(metavar="ID", help="The flow; without it the newest that can be resumed.")
     ] = None,
-    repeat: Annotated[
-        bool, typer.Option("--repeat", help="Do its outward effect again, after you made sure that is right.")
-    ] = False,
+    repeat: Annotated[bool, typer.Option("--repeat", help="Retry the last request (it may happen twice).")] = False,
     no_browser: NoBrowser = False,
 ) -> None:
-    """Go on with a flow where it stands."""
+    """Resume a flow where it stopped."""
     settings = settings_of(context)
     with open_journal(settings) as journal:
         row = journal.find(flow) if flow is not None else _newest(settings, journal)
@@ -270,7 +268,7 @@ def _with_own_api(settings: Settings, own: str) -> Settings:
     if choose_api(settings).url == own:
         return settings
     option = "--api-url" if settings.api_url is not None else "--env"
-    say(f"The flow goes on with its own API, {clean(own)}; {option} does not apply.")
+    say(f"The flow uses its own API, {clean(own)}; {option} does not apply.")
     return msgspec.structs.replace(settings, api_url=None, env=None)
 
 
@@ -280,7 +278,7 @@ def _newest(settings: Settings, journal: Journal) -> FlowRow:
 
     rows = [row for row in journal.flows(statuses=UNFINISHED, roots_only=True) if is_ours(row.machine)]
     if not rows:
-        raise FlowNotFound(f"no flow in {journal.path} is waiting to go on by this command")
+        raise FlowNotFound(f"no flow in {journal.path} can be resumed by this command")
     return next((row for row in rows if driver_of(settings, row) is None), rows[0])
 
 
@@ -290,9 +288,9 @@ def cancel(
     flow: Id,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the history.")] = "",
 ) -> None:
-    """Stop a flow for good. One that another process drives is told to stop.
+    """Stop a flow for good. One that another process drives is asked to stop.
 
-    A flow of another program's machine ends in the state it is in: its table is not known here, and is not asked.
+    A flow of another program's machine ends in the state it is in: its table is not known here, and is not used.
     """
     settings = settings_of(context)
     with open_journal(settings) as journal:
@@ -314,7 +312,7 @@ def cancel(
         ):
             if not await engine.cancel(row.id, reason):
                 if not settings.json:
-                    say(f"Another process drives it ({driver_of(settings, row)}); it was told to stop.")
+                    say(f"Another process drives it ({driver_of(settings, row)}); it was asked to stop.")
                 await _wait_ended(engine, row.id)
             abandoned = engine.history(row.id)[-1].kind == "abandoned"
             return engine.row(row.id), abandoned, await engine.family(row.id)
@@ -386,5 +384,5 @@ def check(
                 unchecked[row.machine] += 1  # without its table only the order of its records could be checked
     found |= {"flows": many, "unchecked": unchecked, "problems": [clean(problem) for problem in problems]}
     left = ", ".join(f"{number} of {clean(name)}" for name, number in sorted(unchecked.items()))
-    said = f"{counted(many, 'flow')}{f' (without their table not checked: {left})' if left else ''}"
-    raise typer.Exit(put_problems(settings, found, f"{settings.paths.journal}: {said}"))
+    summary = f"{counted(many, 'flow')}{f' (without their table not checked: {left})' if left else ''}"
+    raise typer.Exit(put_problems(settings, found, f"{settings.paths.journal}: {summary}"))

@@ -39,7 +39,7 @@ def export(context: typer.Context, flow: Id) -> None:
 
 
 def parse_age(value: str) -> timedelta:
-    """An age such as `30d`; a usage error says what it may be."""
+    """An age such as `30d`; a usage error shows what it may be."""
     if (found := _AGE.fullmatch(value)) is None:
         raise typer.BadParameter(f"{value!r} is not an age: a number and m, h, d or w, for instance 30d")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
@@ -52,27 +52,30 @@ def prune(
     ] = "30d",
     keep: Annotated[int, typer.Option("--keep", min=0, metavar="N", help="Keep the newest N however old.")] = 0,
     yes: Yes = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
 ) -> None:
     """Remove flows that ended long ago, with their histories.
 
-    The room goes back to the disk. Flows that have not ended stay. Credentials and tenants are not touched.
+    The room goes back to the disk. Flows that have not ended stay, and orders that may be paid and have no tenant:
+    without them the next order would be placed without a question. Credentials and tenants are not touched.
     """
     settings = settings_of(context)
     before = datetime.now(UTC) - parse_age(older_than)
     from ...engine.journal.housekeeping import compact
     from ...engine.journal.housekeeping import prune as remove
     from ...engine.journal.vault import VaultFiles
+    from ...flows.steps.orders import orders_in_doubt
 
     with open_journal(settings) as journal:
         vault = VaultFiles(settings.paths.vault)
-        found = remove(journal, vault, before, keep=keep, dry_run=True)
+        spare = orders_in_doubt(journal)
+        found = remove(journal, vault, before, keep=keep, spare=spare, dry_run=True)
         if dry_run or not found.flows:
             _tell_pruned(settings, found, removed=False)
             return
         question = f"Remove {found.flows} flows that ended more than {older_than} ago, with their histories?"
         confirm(settings, question, yes=yes)
-        done = remove(journal, vault, before, keep=keep)
+        done = remove(journal, vault, before, keep=keep, spare=spare)
         compacted = compact(journal, settings.paths.owners)
     _tell_pruned(settings, done, removed=True, freed=compacted.before - compacted.after)
     if compacted.outcome == "driven" and not settings.json:
@@ -88,6 +91,8 @@ def _tell_pruned(settings: Settings, found: Pruned, *, removed: bool, freed: int
     say(f"{did} {found.flows} flows{inside}, {found.records} records.")
     if found.kept:
         say(f"{found.kept} stay: a flow inside them has not ended.")
+    if found.spared:
+        say(f"{found.spared} stay: they hold an order that may be paid and has no tenant.")
     if freed > 0:
         say(f"{freed / 1_000_000:.1f} MB are free again.")
 

@@ -21,7 +21,7 @@ from ..screen.terminal import clean, put_json, say, shortened
 from ..shared.names import CLI
 from ..shared.settings import settings_of
 from .flows import Id, open_journal
-from .standing import as_json, driver_of, way_on_of
+from .status import as_json, driver_of, way_on_of
 
 if TYPE_CHECKING:
     from ...engine.journal.journal import Journal
@@ -38,7 +38,7 @@ def send(
     event: Annotated[str, typer.Argument(metavar="EVENT", help="The event's name, as `diagram` shows it.")],
     data: Annotated[str, typer.Option("--data", metavar="JSON", help="Its fields, as a JSON object.")] = "{}",
 ) -> None:
-    """Send a flow an event, whoever drives it.
+    """Send a flow an event, also when another process drives it.
 
     Ends with 8 when the flow keeps the event: until it is resumed, or until it is in a state that takes it.
     """

@@ -18,7 +18,7 @@ from ..screen.terminal import clean, put, put_json, say, shortened
 from ..shared.names import CLI
 from ..shared.settings import Settings, settings_of
 from .flows import open_journal
-from .standing import as_json, driver_of, resume_of, way_on_of
+from .status import as_json, driver_of, resume_of, way_on_of
 
 if TYPE_CHECKING:
     from ...engine.history import Change
@@ -97,15 +97,15 @@ def watch(
         if root is None:
             say(f"Watching {journal.path}; Ctrl-C ends it.")
         while True:
-            standing = None if root is None else journal.flow(root)
-            idle = standing is not None and standing.status != "ended" and not driver_of(settings, standing)
+            row = None if root is None else journal.flow(root)
+            idle = row is not None and row.status != "ended" and not driver_of(settings, row)
             for change in watched.news():
                 _show(settings, change)
-            if root is not None and (standing is None or idle or standing.status == "ended"):
+            if root is not None and (row is None or idle or row.status == "ended"):
                 break
             time.sleep(TICK_SECONDS)
-        if standing is not None:
-            raise typer.Exit(_tell_end(settings, journal.family(standing)))
+        if row is not None:
+            raise typer.Exit(_tell_end(settings, journal.family(row)))
 
 
 def _show(settings: Settings, change: Change) -> None:
@@ -129,14 +129,14 @@ def _words(change: Change) -> str:
         case "started":
             return f"{change.machine} started, {where}"
         case "resumed":
-            return f"{change.machine} goes on, {where}"
+            return f"{change.machine} resumed, {where}"
         case "parked":
             return f"{change.machine} stopped at {where}; {change.message}"
         case "intent":
             return f"outward effect announced: {change.event.rpartition(':')[2]}"
         case _:
-            said = f"{change.event}{f' ({change.message})' if change.message else ''}"
-            return said if change.from_state == change.to_state else f"{said} -> {where}"
+            message = f"{change.event}{f' ({change.message})' if change.message else ''}"
+            return message if change.from_state == change.to_state else f"{message} -> {where}"
 
 
 def _tell_end(settings: Settings, family: Sequence[FlowRow]) -> int:

@@ -1,4 +1,4 @@
-"""How a flow is resumed: by the command line, or by the program whose machine it is.
+"""Hints on how to resume a flow: with the command line, or in the program whose machine it is.
 
 The command line can look at any flow, and end it; it resumes those of the machines of this package only. A hint that
 sends a person there for a flow of another machine would send them to a command that refuses it.
@@ -13,7 +13,7 @@ from ...engine.errors import IncompatibleFlow
 from ...engine.history import Trouble
 from ...engine.journal.records import FlowRow
 from ...machines.every import MACHINES
-from ..screen.remedies import in_words
+from ..screen.remedies import remedy_text
 from ..shared.names import CLI
 from ..shared.settings import Settings
 
@@ -51,12 +51,12 @@ def way_on(settings: Settings, machine: str, flow: str, *, repeat: bool = False,
     """
     if is_ours(machine):
         resume = settings.command(f"flows resume {child or flow} --repeat" if repeat else f"flows resume {flow}")
-        return f"Go on with it: {resume}"
+        return f"To continue, run: {resume}"
     named = f'"{child}"' if child else "flow"
     call = f"Engine.resume({named}, repeat=True)" if repeat else "Engine.resume(flow)"
-    asked = "Look at the other side; then the" if repeat else "The"
+    asked = "Check whether it happened; then resume it" if repeat else "Resume it"
     cancel = settings.command(f"flows cancel {flow}")
-    return f"{asked} program it belongs to goes on with it, by `{call}`; or end it: {cancel}"
+    return f"{asked} in the program it belongs to, with `{call}`; or end it: {cancel}"
 
 
 def refuse_unknown(settings: Settings, row: FlowRow, call: str) -> IncompatibleFlow:
@@ -92,7 +92,7 @@ def hint_of_trouble(settings: Settings, trouble: Trouble, row: FlowRow) -> str:
     """
     remedy = trouble.error(row).remedy or Remedy("")
     if is_ours(row.machine):
-        return in_words(settings, remedy, flow=row.id) or trouble.hint
+        return remedy_text(settings, remedy, flow=row.id) or trouble.hint
     if remedy.step in _REPEATS or f"{CLI} flows resume --repeat" in trouble.hint:
         return way_on(settings, row.machine, row.id, repeat=True, child=trouble.flow)
     if remedy.step in _RESUMES or f"{CLI} flows resume" in trouble.hint:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ...machines.parts.defaults import BROWSER_SECONDS, CHECKOUT_PORT
 from ..shared.api import require_login
 from ..shared.names import CLI
 from ..shared.options import NoBrowser, PlanOption, Region, Unbound, port_option, seconds_option, warn_unbound
@@ -19,8 +20,8 @@ def checkout(
     context: typer.Context,
     plan: PlanOption,
     region: Region = "iad",
-    port: Annotated[int, port_option("--port", "the payment")] = 8766,
-    timeout: Annotated[float, seconds_option("--timeout", "the payment")] = 300.0,
+    port: Annotated[int, port_option("--port", "the payment")] = CHECKOUT_PORT,
+    timeout: Annotated[float, seconds_option("--timeout", "the payment")] = BROWSER_SECONDS,
     no_browser: NoBrowser = False,
     unbound_callback: Unbound = False,
 ) -> None:

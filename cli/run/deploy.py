@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ...errors import InvalidImage
+from ...machines.parts.defaults import TENANT_SECONDS
 from ..shared.api import require_login
 from ..shared.names import CLI
 from ..shared.options import seconds_option
@@ -33,11 +34,11 @@ def deploy(
         str, typer.Argument(metavar="IMAGE", callback=known_image, help="The image, as it was pushed: HOST/PATH:TAG.")
     ],
     tenant: TenantOption = None,
-    timeout: Annotated[float, seconds_option("--timeout", "the image to run")] = 600.0,
+    timeout: Annotated[float, seconds_option("--timeout", "the image to run")] = TENANT_SECONDS,
 ) -> None:
     """Run an image on a tenant and wait until it runs. Needs a login.
 
-    Where to push it says `registry-token`. Interrupt it whenever you like: the same command goes on where it stood.
+    `registry-token` shows where to push it. You can interrupt it at any time: the same command resumes it.
     """
     settings = settings_of(context)
     from ...flows.deployment import start_deployment

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ...machines.parts.defaults import TENANT_SECONDS
 from ..shared.api import require_login
 from ..shared.names import CLI
 from ..shared.options import ExternalDb, known_id, seconds_option
@@ -20,7 +21,7 @@ def provision(
     tenant_id: Annotated[
         str, typer.Argument(metavar="TENANT_ID", callback=known_id, help="The tenant, as `checkout` named it.")
     ],
-    timeout: Annotated[float, seconds_option("--timeout", "the tenant")] = 600.0,
+    timeout: Annotated[float, seconds_option("--timeout", "the tenant")] = TENANT_SECONDS,
     external_db: ExternalDb = False,
 ) -> None:
     """Wait for a tenant with live progress, and store it. Needs a login."""

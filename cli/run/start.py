@@ -67,7 +67,7 @@ def _mention_options_left_out(settings: Settings, flow: Flow, wanted: Context, o
         if option in typed and getattr(context, field) != getattr(wanted, field) and not _any_port(field, wanted)
     ]
     if left_out:
-        say(f"This flow goes on as it was started; these options do not apply to it: {', '.join(left_out)}.")
+        say(f"This flow keeps the options it was started with; these do not apply: {', '.join(left_out)}.")
         say(f"To use them, cancel the flow, then run this command again: {settings.command(f'flows cancel {flow.id}')}")
 
 

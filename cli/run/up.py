@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ...io.cloud.wire import OAuthProvider
+from ...machines.parts.defaults import BROWSER_SECONDS, CHECKOUT_PORT, LOGIN_PORT, TENANT_SECONDS
 from ..shared.api import checked_api
 from ..shared.names import CLI
 from ..shared.options import (
@@ -40,18 +41,18 @@ def up(
     plan: PlanOption,
     region: Region = "iad",
     provider: Provider = OAuthProvider.GITHUB,
-    login_port: Annotated[int, port_option("--login-port", "the login")] = 8765,
-    checkout_port: Annotated[int, port_option("--checkout-port", "the payment")] = 8766,
-    login_timeout: Annotated[float, seconds_option("--login-timeout", "the login")] = 300.0,
-    payment_timeout: Annotated[float, seconds_option("--payment-timeout", "the payment")] = 300.0,
-    tenant_timeout: Annotated[float, seconds_option("--tenant-timeout", "the tenant")] = 600.0,
+    login_port: Annotated[int, port_option("--login-port", "the login")] = LOGIN_PORT,
+    checkout_port: Annotated[int, port_option("--checkout-port", "the payment")] = CHECKOUT_PORT,
+    login_timeout: Annotated[float, seconds_option("--login-timeout", "the login")] = BROWSER_SECONDS,
+    payment_timeout: Annotated[float, seconds_option("--payment-timeout", "the payment")] = BROWSER_SECONDS,
+    tenant_timeout: Annotated[float, seconds_option("--tenant-timeout", "the tenant")] = TENANT_SECONDS,
     external_db: ExternalDb = False,
     no_browser: NoBrowser = False,
     unbound_callback: Unbound = False,
 ) -> None:
     """Log in if needed, pay, wait for the tenant and store it.
 
-    Interrupt it whenever you like: the same command goes on where it stood.
+    You can interrupt it at any time: the same command resumes it.
     """
     settings = settings_of(context)
     api_url = trusted_api_url(settings)

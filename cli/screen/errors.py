@@ -48,7 +48,7 @@ def headline(error: CloudError) -> str:
 
 
 def decided(outcome: Outcome) -> bool:
-    """Whether a flow ended as somebody decided, and not by an error: a person's no, a denial, a cancel."""
+    """Whether a flow ended as a person decided, and not by an error: a person's no, a denial, a cancel."""
     return outcome.verdict == "cancelled" or outcome.state in {"denied", "declined"}
 
 

@@ -15,18 +15,18 @@ from ...base.remedies import Remedy
 from ...engine.history import Outcome
 from ...engine.journal.records import FlowRow
 from ...errors import REMEDY_OF_CODE
+from ...machines.login import REDIRECT_ERRORS
+from ...machines.parts.order import DECLINED
 from ..shared.settings import Settings
-from .remedies import hint_of
-from .remedies import in_words as in_words_of
+from .remedies import hint_of, remedy_text
 
-_SENTENCES: Final = {"payment_declined": "the payment was declined", "access_denied": "the login was refused"}
-"""Error codes of redirects, as text for people."""
+_SENTENCES: Final = {DECLINED: "the payment was declined", **REDIRECT_ERRORS}
+"""What the codes mean that flows of earlier versions kept in place of a sentence."""
 
 
-def in_words(problem: str) -> str:
-    """A problem as a sentence: a bare code becomes what it means, with the child flow it comes from left before it."""
-    head, colon, last = problem.rpartition(": ")
-    return f"{head}{colon}{_SENTENCES.get(last, last)}"
+def problem_text(problem: str) -> str:
+    """A flow's problem as a sentence."""
+    return _SENTENCES.get(problem, problem)
 
 
 class _Login(msgspec.Struct):
@@ -73,12 +73,12 @@ def outcome_hint(settings: Settings, outcome: Outcome, family: Sequence[FlowRow]
             return f"Take any free port: {command}"
         return f"Start it again with {option} 0, for any free one."
     if remedy := REMEDY_OF_CODE.get(code):
-        return in_words_of(settings, remedy) or ""
+        return remedy_text(settings, remedy) or ""
     if code == "redirect_uri_refused":
         command = settings.again() or settings.command("login")
         return f"If the API takes no redirect URI with a query: {command} --unbound-callback"
     if code == "unknown_plan":
-        return in_words_of(settings, Remedy("list_plans")) or ""
+        return remedy_text(settings, Remedy("list_plans")) or ""
     if child == "login" and outcome.state == "timed_out":
         # The page may have been answered after the timeout; only a new login gets a new page.
         if command := settings.again():

@@ -16,7 +16,7 @@ from ...engine.history import Change, Outcome
 from ...engine.journal.records import FlowRow
 from ..shared.settings import Settings
 from .errors import as_json, headline, stuck_code, tell
-from .hints import in_words, stuck_hint
+from .hints import problem_text, stuck_hint
 from .terminal import clean, put_json, say
 
 
@@ -63,7 +63,7 @@ class Lines:
             "result": dict(outcome.result),
         }
         if outcome.problem:
-            fields["problem"] = redact(in_words(outcome.problem))
+            fields["problem"] = redact(problem_text(outcome.problem))
         if outcome.code:
             fields["code"] = outcome.code
         if hint:
@@ -78,8 +78,8 @@ class Lines:
     def stuck(self, row: FlowRow | None, error: CloudError) -> None:
         """Show the error that stopped the flow, and how to resume it."""
         hint = stuck_hint(self._settings, error, row)
-        standing: dict[str, Any] = {} if row is None else self._pending(row)
-        put_json(standing | as_json(error, hint, stuck_code(row, error)))
+        fields: dict[str, Any] = {} if row is None else self._pending(row)
+        put_json(fields | as_json(error, hint, stuck_code(row, error)))
         tell(error.user_message, hint, headline(error))
 
     def _pending(self, row: FlowRow) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Lines:
 def invitation(purpose: str, again: bool) -> str:
     """The line before an address."""
     if again:
-        return f"Go on in the tab that is already open to {purpose}, or open:"
+        return f"Use the tab that is already open to {purpose}, or open:"
     return f"Open this to {purpose}:"
 
 

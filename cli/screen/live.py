@@ -1,6 +1,6 @@
 """A flow for people at a terminal: the lines of `render`, in colour, above a last line that moves.
 
-The moving part says where each running flow stands, for how long, and where its news comes from. It is wiped when the
+The moving part shows the state of each running flow, for how long, and where its news comes from. It is wiped when the
 flow ends, so that what stays on the screen is the story and nothing else.
 """
 
@@ -22,7 +22,7 @@ from ...base.errors import CloudError
 from ...engine.history import Outcome
 from ...engine.journal.records import FlowRow
 from ..shared.settings import Settings
-from .render import People, Told, clock, meaning
+from .render import Line, People, clock, meaning
 
 _STYLES: Final = {"plain": "", "good": "green", "bad": "yellow", "quiet": "dim"}
 
@@ -34,7 +34,7 @@ class LivePeople(People):
         super().__init__(settings)
         self._console = Console(stderr=True, highlight=False)
         self._spinner = Spinner("dots", style="cyan")
-        self._live = Live(console=self._console, transient=True, auto_refresh=False, get_renderable=self._standing)
+        self._live = Live(console=self._console, transient=True, auto_refresh=False, get_renderable=self._status_line)
 
     @override
     def __enter__(self) -> Self:
@@ -63,10 +63,10 @@ class LivePeople(People):
                 self._live.start()
 
     @override
-    def line(self, machine: str, told: Told) -> None:
-        sign = f"{told.sign} " if told.sign else ""
+    def line(self, machine: str, line: Line) -> None:
+        sign = f"{line.sign} " if line.sign else ""
         text = Text.assemble(
-            (f"{self.elapsed:>6}  ", "dim"), (f"{machine:<12}  ", "cyan"), (sign + told.text, _STYLES[told.tone])
+            (f"{self.elapsed:>6}  ", "dim"), (f"{machine:<12}  ", "cyan"), (sign + line.text, _STYLES[line.tone])
         )
         self.after_question(partial(self._console.print, text))
 
@@ -94,23 +94,23 @@ class LivePeople(People):
         self._live.stop()
         super().stuck(row, error)
 
-    def _standing(self) -> RenderableType:
+    def _status_line(self) -> RenderableType:
         if not self.running:
             return Text("")
         # The innermost flow is the one that does something; its parents only wait for it.
-        standing = list(self.running.values())[-1]
-        here = clock(time.monotonic() - standing.since)
-        if standing.limit is not None:
-            here += f" of {clock(round(standing.limit))}"
+        flow = list(self.running.values())[-1]
+        here = clock(time.monotonic() - flow.since)
+        if flow.limit is not None:
+            here += f" of {clock(round(flow.limit))}"
         self._spinner.update(
             text=Text.assemble(
-                (f"{standing.machine}: {meaning(standing.machine, standing.state)}", "bold"),
+                (f"{flow.machine}: {meaning(flow.machine, flow.state)}", "bold"),
                 (f"  {here}", "cyan"),
             )
         )
-        notes = [f"total {self.elapsed}", "Ctrl-C stops here, and you can go on later"]
-        if standing.steps:
-            notes.insert(0, f"{standing.steps} steps done")
+        notes = [f"total {self.elapsed}", "Ctrl-C stops; you can resume later"]
+        if flow.steps:
+            notes.insert(0, f"{flow.steps} steps done")
         below = Text("  " + ", ".join(notes), style="dim")
         return Group(*(_cut(each) for each in (self._spinner.render(self._console.get_time()), below)))
 

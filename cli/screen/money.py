@@ -24,7 +24,7 @@ _ONBOARDING: Final = msgspec.json.Decoder(OnboardingContext)
 
 
 def not_undone(settings: Settings, family: Sequence[FlowRow]) -> list[str]:
-    """The lines about what a cancelled flow may have bought; none where nobody can have paid.
+    """The lines about what a cancelled flow may have bought; none where nothing can have been paid.
 
     Args:
         settings: The global options, for the commands.

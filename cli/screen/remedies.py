@@ -1,7 +1,8 @@
 """What a person does about an error: the remedies of errors as sentences with commands to paste.
 
-A template holds text, facts as `{name}`, and commands in double brackets. A command works when it is pasted: it names
-the directory and the API that were named here; one that begins with `!` names its own API.
+A template holds text, facts as `{name}`, and commands in double brackets. A command works when it is pasted: its facts
+are quoted for a shell, and it names the directory and the API that were named here; one that begins with `!` names its
+own API. Outside of commands `{name:shell}` is a fact to be pasted.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import re
 import shlex
 from collections.abc import Mapping
 from typing import Final
+
+from typing_extensions import override
 
 from ...base.errors import CloudError
 from ...base.remedies import Remedy
@@ -23,39 +26,39 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "log_in_again": "Log in again: [[login]]",
     "log_in_there": "Log in there: [[!login --api-url {api_url}]]",
     "retry_login": "Try again: [[login]]",
-    "set_clock": "Set this computer's clock, then go on: [[flows resume {flow}]]",
+    "set_clock": "Set this computer's clock, then resume: [[flows resume {flow}]]",
     "replace_credentials": "Look at the file; `[[login]]` sets it aside and writes a new one.",
     "unlock_keyring": "Start or unlock the keyring and run the same command again, or: [[login --no-keyring]]",
     "confirm_account": "Run `[[flows resume {flow}]]` in a terminal, where the account can be confirmed.",
-    "remove_session": "Remove what nobody reads: [[sessions remove {session}]]",
+    "remove_session": "Remove the session: [[sessions remove {session}]]",
     # tenants
     "choose_tenant": "Choose one: [[tenants select]]; for a new one: [[up --plan ID]]",
-    "sync_or_buy": "Read yours from the API: [[tenants sync]]. To buy one: [[up --help]]",
+    "sync_or_buy": "Fetch yours: [[tenants sync]]. To buy one: [[up --help]]",
     "name_tenant": "Name one, or run: [[tenants select ID]]",
     "name_failed_tenant": "Name the one to retry: [[tenants retry ID]]",
     "deploy": "Give it an image: [[deploy IMAGE]]",
-    "sync_tenants": "Fetch what is yours: [[tenants sync]]",
+    "sync_tenants": "Fetch yours: [[tenants sync]]",
     "list_tenants": "See what is stored here: [[tenants list]]. Read it from the API again: [[tenants sync]]",
     "set_domain": "There is nothing to take away; give the tenant one: [[domain set DOMAIN]]",
-    "list_secrets": "See what there is: [[secrets list]]",
-    "list_plans": "See what there is: [[plans]]",
+    "list_secrets": "List them: [[secrets list]]",
+    "list_plans": "List them: [[plans]]",
     # flows
     "start_flow": "Start one: [[up --help]]",
-    "list_flows": "See what there is: [[flows list]]",
+    "list_flows": "List them: [[flows list]]",
     "show_machine": "See what it accepts: [[diagram {machine}]]",
     "wait_or_cancel": "Let it finish, look at it with `[[flows show {flow}]]`, or stop it: [[flows cancel {flow}]]",
-    "resume": "Go on with it: [[flows resume {flow}]]",
-    "resume_or_cancel": "Go on with it: [[flows resume {flow}]]; or end it first: [[flows cancel {flow}]]",
-    "resume_without_repeat": "Go on with it without --repeat: [[flows resume {flow}]]",
+    "resume": "To continue, run: [[flows resume {flow}]]",
+    "resume_or_cancel": "Resume it: [[flows resume {flow}]]; or end it first: [[flows cancel {flow}]]",
+    "resume_without_repeat": "Resume it without --repeat: [[flows resume {flow}]]",
     "repeat_or_cancel": (
-        "Look at the other side; then `[[flows resume --repeat {flow}]]` does it again. "
+        "Check whether it happened; then `[[flows resume --repeat {flow}]]` does it again. "
         "Or end the flow: [[flows cancel {flow}]]"
     ),
     "answer_question": (
         'To answer, run `[[flows resume {flow}]]` in a terminal. It asks: "{question}" '
         "To end the flow instead: [[flows cancel {flow}]]"
     ),
-    "wait_longer": "Wait on: [[flows resume {flow}]]",
+    "wait_longer": "To wait longer, run: [[flows resume {flow}]]",
     "pay_or_cancel": (
         "Check again, and pay on the same page: [[flows resume {flow}]]. To give the order up: [[flows cancel {flow}]]"
     ),
@@ -67,7 +70,7 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "see_traceback": "The flow is kept: `[[flows resume {flow}]]`. Run with -v --log-file FILE to see the traceback.",
     "add_program": "Open the engine with it, or end the flow: [[flows cancel {flow}]]",
     "finish_or_cancel": "Finish it with the version that started it, or end it: [[flows cancel {flow}]]",
-    "fix_migration": "The migration has to be mended; the flow is untouched. See `[[flows check]]`.",
+    "fix_migration": "Fix the migration; the flow is unchanged. See `[[flows check]]`.",
     # the world
     "name_api": "If you trust it, name it yourself with --api-url.",
     "check_api": "Check --api-url; if it is right, try again later.",
@@ -82,15 +85,14 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "check_compression": "A proxy between here and the API compresses answers; check --api-url and the proxy.",
     "check_certificates": "Check --api-url, the clock, and SSL_CERT_FILE when a proxy of yours signs certificates.",
     "choose_port": "Choose another with --port, or 0 for any free one.",
-    "list_faults": "See what there is: [[sandbox --help]]",
+    "list_faults": "List them: [[sandbox --help]]",
     # places
     "own_directory": "Remove it, or point --dir at a directory of your own.",
-    "new_directory": "Name a directory of its own, say --dir DIR/.systemprompt",
-    "use_directory": "Name a directory of its own: --dir {directory}",
+    "new_directory": "Name an empty directory, for example --dir DIR/.systemprompt",
+    "use_directory": "Name an empty directory: --dir {directory:shell}",
     "writable_disk": "Make the disk of {disk} writable again, or name another directory with --dir.",
     "copy_directory": (
-        "The disk of {disk} fails: look at the system's log. Copy the directory to another disk and go on there with "
-        "--dir."
+        "The disk of {disk} fails: look at the system's log. Copy the directory to another disk and use it with --dir."
     ),
     "upgrade_in_steps": "Upgrade in smaller steps, or point --dir at another directory.",
 }
@@ -100,14 +102,27 @@ _COMMAND: Final = re.compile(r"\[\[(!?)(.+?)\]\]")
 _LOG_IN: Final = frozenset({"log_in", "log_in_again"})
 
 
+class _Fact(str):
+    """A fact in a template: as it is, or quoted for a shell where the template says `{name:shell}`."""
+
+    __slots__ = ()
+
+    @override
+    def __format__(self, kind: str) -> str:
+        return shlex.quote(self) if kind == "shell" else str(self)
+
+
 class _Facts(dict[str, str]):
     """Facts for a sentence; one that is not there is left out."""
+
+    def __init__(self, facts: Mapping[str, str]) -> None:
+        super().__init__({name: _Fact(value) for name, value in facts.items()})
 
     def __missing__(self, name: str) -> str:
         return ""
 
 
-def in_words(
+def remedy_text(
     settings: Settings | None, remedy: Remedy, environ: Mapping[str, str] = os.environ, *, flow: str = ""
 ) -> str | None:
     """A remedy as a sentence with commands; None where there is none for it.
@@ -134,7 +149,7 @@ def in_words(
         words = found[2].format_map(quoted).rstrip()
         parts.append(_command(settings, words, own_api=bool(found[1])))
         end = found.end()
-    return "".join([*parts, template[end:].format_map(quoted if "--dir" in template else facts)])
+    return "".join([*parts, template[end:].format_map(facts)])
 
 
 def hint_of(settings: Settings | None, error: CloudError, *, flow: str = "") -> str:
@@ -147,7 +162,7 @@ def hint_of(settings: Settings | None, error: CloudError, *, flow: str = "") -> 
     """
     if isinstance(error, FlowParked):
         flow = error.flow
-    words = None if error.remedy is None else in_words(settings, error.remedy, flow=flow)
+    words = None if error.remedy is None else remedy_text(settings, error.remedy, flow=flow)
     return error.recovery_hint if words is None else words
 
 

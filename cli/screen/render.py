@@ -6,7 +6,6 @@ terminals. The text of a state comes from the machine's own table.
 
 from __future__ import annotations
 
-import re
 import shlex
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -23,22 +22,20 @@ from ...engine.journal.records import FlowRow
 from ...engine.machine.machine import Machine
 from ...engine.machine.parts import Verdict
 from ...machines import every
+from ...machines.parts.vocabulary import NOT_WANTED
 from ..shared.settings import Settings
 from .errors import decided, headline, tell
-from .hints import in_words, stuck_hint
+from .hints import problem_text, stuck_hint
 from .lines import invitation
 from .steady import Steady
 from .terminal import clean, mark, say, shortened
 
 MACHINES: Mapping[str, Machine[Any]] = {each.name: each for each in every.MACHINES}
 
-_CALL = re.compile(r"^[A-Z]+ \S+: ")
-"""The call at the beginning of a network error, which is not shown to people."""
-
 Tone = Literal["plain", "good", "bad", "quiet"]
 
 
-class Told(msgspec.Struct, frozen=True):
+class Line(msgspec.Struct, frozen=True):
     """A line about a change: its text, style and leading sign."""
 
     text: str
@@ -46,7 +43,7 @@ class Told(msgspec.Struct, frozen=True):
     sign: str = ""
 
 
-class Standing(msgspec.Struct):
+class RunningFlow(msgspec.Struct):
     """The state of a running flow, since when it is in it (monotonic seconds), and how long it may be."""
 
     machine: str
@@ -102,7 +99,7 @@ class People:
         self._steady = Steady()
         self._questions = 0
         self._held: list[Callable[[], None]] = []
-        self.running: dict[str, Standing] = {}
+        self.running: dict[str, RunningFlow] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -138,14 +135,14 @@ class People:
             self._tell(change)
 
     def _tell(self, change: Change) -> None:
-        for told in self._told(change):
-            self.line(change.machine, told)
+        for line in self._lines_of(change):
+            self.line(change.machine, line)
         table = MACHINES.get(change.machine)
         if (table is not None and table.states[change.to_state].final) or change.kind == "parked":
             self.running.pop(change.flow, None)
         elif change.from_state != change.to_state or change.flow not in self.running:
             steps = self.running[change.flow].steps if change.flow in self.running else 0
-            self.running[change.flow] = Standing(
+            self.running[change.flow] = RunningFlow(
                 change.machine, change.to_state, time.monotonic(), steps, time_left(change)
             )
 
@@ -178,10 +175,10 @@ class People:
         """A message that is not about a change of the flow."""
         self.show(text)
 
-    def line(self, machine: str, told: Told) -> None:
+    def line(self, machine: str, line: Line) -> None:
         """Print a line about a change, with the time since the start."""
-        sign = f"{told.sign} " if told.sign else ""
-        self.show(f"{self.elapsed:>6}  {machine:<12}  {sign}{told.text}")
+        sign = f"{line.sign} " if line.sign else ""
+        self.show(f"{self.elapsed:>6}  {machine:<12}  {sign}{line.text}")
 
     def show(self, text: str) -> None:
         """Print a line on stderr."""
@@ -196,63 +193,61 @@ class People:
         """Time since the command began."""
         return clock(time.monotonic() - self._began)
 
-    def _told(self, change: Change) -> list[Told]:
+    def _lines_of(self, change: Change) -> list[Line]:
         message = clean(change.message)
+        brief = clean(change.brief) or message
         where = meaning(change.machine, change.to_state) + up_to(change)
-        told: list[Told] = []
+        lines: list[Line] = []
         match change.kind, change.event:
             case "resumed", _ if change.flow == self._root:
-                told.append(
-                    Told(f"going on with {change.machine} {shortened(change.flow)} ({change.to_state}): {where}")
-                )
+                lines.append(Line(f"resuming {change.machine} {shortened(change.flow)} ({change.to_state}): {where}"))
             case "started", "queued":
                 until = f"until {change.deadline[:19].replace('T', ' ')} UTC" if change.deadline else "for its turn"
-                told.append(Told(f"queued, waiting {until}"))
+                lines.append(Line(f"queued, waiting {until}"))
             case "retried", _:
-                told.append(Told(f"{change.event} failed, to be tried again: {message}", "quiet"))
+                lines.append(Line(f"{change.event} failed, to be tried again: {message}", "quiet"))
             case (("started" | "resumed" | "begun"), _):
-                told.append(Told(where))
+                lines.append(Line(where))
             case "event", ("StepObserved" | "TenantBecameReady" | "TenantAnnounced"):
                 # Not by flow: a checkout and the provisioning after it watch the same tenant.
                 if message and message not in self._said:
                     self._said.add(message)
-                    if standing := self.running.get(change.flow):
-                        standing.steps += 1
-                    told.append(Told(message, "good", mark(good=True)))
+                    if flow := self.running.get(change.flow):
+                        flow.steps += 1
+                    lines.append(Line(message, "good", mark(good=True)))
             case "event", "StreamLost":
-                told += self._trouble("event stream lost, polling", message)
+                lines += self._trouble("event stream lost, polling", brief)
             case "event", "StreamReturned":
-                told.append(Told("event stream is back", "good", mark(good=True)))
+                lines.append(Line("event stream is back", "good", mark(good=True)))
             case "event", "StatusNotAnswered":
-                told += self._trouble("no status from the API yet, asking again", message)
+                lines += self._trouble("no status from the API yet, asking again", brief)
             case "event", "ForeignEventDropped":
-                told += self._trouble("", message)
+                lines += self._trouble("", message)
             case "event", "PaymentDeclined" if change.from_state == change.to_state:
-                told.append(Told(f"the browser reported {message}; the API is asked", "quiet"))
-            case "event", "BrowserNotOpened" if message != "no browser was asked for":
-                told.append(Told(f"no browser was opened: {message}", "quiet"))
+                lines.append(Line(f"the browser reported {message}; the API is asked", "quiet"))
+            case "event", "BrowserNotOpened" if change.code != NOT_WANTED:
+                lines.append(Line(f"no browser was opened: {message}", "quiet"))
             case _:
                 pass
         if change.kind == "event" and change.from_state != change.to_state:
-            told.append(self._arrival(change, where))
-        return told
+            lines.append(self._arrival(change, where))
+        return lines
 
-    def _trouble(self, what: str, message: str) -> list[Told]:
+    def _trouble(self, what: str, why: str) -> list[Line]:
         """A line about a trouble; the same trouble is one line."""
-        why = _CALL.sub("", message).removeprefix("the event stream ")
         text = f"{what}: {why}" if what else why
         if text in self._said:
             return []
         self._said.add(text)
-        return [Told(text, "bad", "!")]
+        return [Line(text, "bad", "!")]
 
     @staticmethod
-    def _arrival(change: Change, where: str) -> Told:
+    def _arrival(change: Change, where: str) -> Line:
         verdict = MACHINES[change.machine].states[change.to_state].verdict if change.machine in MACHINES else None
         if verdict is None:
-            return Told(where)
+            return Line(where)
         good = verdict is Verdict.SUCCESS
-        return Told(where, "good" if good else "bad", mark(good))
+        return Line(where, "good" if good else "bad", mark(good))
 
     # --- at the end -------------------------------------------------------------------------------------------------
 
@@ -261,7 +256,7 @@ class People:
         say()
         result = {name: clean(str(value)) for name, value in outcome.result.items() if value}
         if not outcome.succeeded:
-            problem = in_words(outcome.problem) or meaning(outcome.machine, outcome.state)
+            problem = problem_text(outcome.problem) or meaning(outcome.machine, outcome.state)
             # A state may begin with its machine's name, to differ from the others in a drawing of all.
             what = f"{outcome.machine} {outcome.state.removeprefix(f'{outcome.machine}_')}: {problem}"
             history = f"See what happened: {self._settings.command(f'flows history {shortened(outcome.flow)}')}"

@@ -12,21 +12,28 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import TextIO, TypedDict
+from typing import Final, TextIO, TypedDict
 
 import msgspec
 
-from ..shared.settings import Settings
+from ..shared.settings import Invocation, Settings
 
-_unwritable: list[TextIO] = []
-"""The streams that were stdout when they could not be written."""
+_invocation: Final[ContextVar[Invocation | None]] = ContextVar("invocation", default=None)
+"""The command line that is being run here: it is told when its data is lost."""
 
 
-def stdout_failed() -> bool:
-    """Whether data was lost because stdout could not be written."""
-    return any(stream is sys.stdout for stream in _unwritable)
+@contextmanager
+def writing_for(invocation: Invocation) -> Generator[None]:
+    """Write for a command line: when stdout cannot be written inside the block, its `data_lost` is set."""
+    before = _invocation.set(invocation)
+    try:
+        yield
+    finally:
+        _invocation.reset(before)
 
 
 def clean(text: str) -> str:
@@ -124,7 +131,8 @@ def _write(stream: TextIO, text: str) -> None:
     except OSError as exc:
         _forget(stream)
         if stream is sys.stdout:
-            _unwritable.append(stream)
+            if (invocation := _invocation.get()) is not None:
+                invocation.data_lost = True
             say(f"Error: cannot write to stdout: {exc.strerror or exc}")
 
 

@@ -15,6 +15,7 @@ from .settings import Settings, usable_api
 
 if TYPE_CHECKING:
     from ...io.cloud.api import CloudApiClient
+    from ...io.local.keyring_store import KeyringStore
 
 T = TypeVar("T")
 
@@ -26,8 +27,12 @@ def checked_api(url: str) -> str:
     return CloudApiClient(url).api_url
 
 
-def require_login(settings: Settings) -> str:
+def require_login(settings: Settings, keyring: KeyringStore | None = None) -> str:
     """The address of the API that is meant, as it is called, when the login is for it and still valid.
+
+    Args:
+        settings: The global options.
+        keyring: Where the token may be kept, and is remembered.
 
     Raises:
         NotAuthenticated: It is not; log in first.
@@ -36,7 +41,7 @@ def require_login(settings: Settings) -> str:
     from ...flows.services import Services
 
     checked = checked_api(usable_api(settings).url)
-    Services(settings.paths, environ=os.environ).credentials(checked)
+    Services(settings.paths, environ=os.environ, keyring=keyring).credentials(checked)
     return checked
 
 
@@ -56,12 +61,14 @@ def ask_api(settings: Settings, question: Callable[[CloudApiClient], Awaitable[T
     import trio
 
     from ...flows.services import Services
+    from ...io.local.keyring_store import KeyringStore
     from .signals import run
 
-    api_url = require_login(settings)
+    keyring = KeyringStore()
+    api_url = require_login(settings, keyring)
 
     async def main() -> T:
-        async with Services(settings.paths, environ=os.environ) as services:
+        async with Services(settings.paths, environ=os.environ, keyring=keyring) as services:
             try:
                 with trio.fail_after(seconds):
                     return await question(await services.api(api_url))

@@ -85,7 +85,7 @@ def configure_logging(verbosity: int, log_file: Path | None) -> None:
         log_file: Gets everything, whatever the verbosity; created with mode 0600 and appended to.
 
     Raises:
-        Io: The log file cannot be opened or made private; name another. The configuration before the call stands.
+        Io: The log file cannot be opened or made private; name another. The configuration is then unchanged.
     """
     file = None if log_file is None else _LogFile(log_file)
     level = ("WARNING", "INFO", "DEBUG")[min(max(verbosity, 0), 2)]

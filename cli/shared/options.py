@@ -92,7 +92,7 @@ def known_region(value: str) -> str:
     """The region, if there is one of that name. Raises `typer.BadParameter` that lists what there is."""
     if value not in REGIONS:
         there = "; ".join(f"{name} {place}" for name, place in REGIONS.items())
-        raise typer.BadParameter(f"there is no region {value!r}. There are: {there}")
+        raise typer.BadParameter(f"no region {value!r}. Regions: {there}")
     return value
 
 

@@ -109,10 +109,12 @@ class Invocation(msgspec.Struct):
     Attributes:
         arguments: What was typed, the global options first.
         settings: The global options, once they are understood.
+        data_lost: Whether stdout could not be written.
     """
 
     arguments: tuple[str, ...] = ()
     settings: Settings | None = None
+    data_lost: bool = False
 
     @property
     def wants_json(self) -> bool:

@@ -63,7 +63,7 @@ FailedTenantArgument = Annotated[
     typer.Argument(
         metavar="TENANT",
         autocompletion=complete_tenants,
-        help="Its id or name; without it the one that failed, as the API says.",
+        help="Its id or name; without it the one that failed.",
     ),
 ]
 TenantYes = Annotated[
@@ -153,9 +153,7 @@ def failed_tenant(settings: Settings) -> str:
     if len(found) == 1:
         return found[0].id
     if not found:
-        raise TenantNotConfigured(
-            "no tenant is named, and the API says of none of yours that it has failed", remedy=Remedy("list_tenants")
-        )
+        raise TenantNotConfigured("no tenant is named, and none of yours has failed", remedy=Remedy("list_tenants"))
     selected = selected_tenant(settings)
     if any(tenant.id == selected for tenant in found):
         return str(selected)

@@ -31,7 +31,7 @@ app = typer.Typer(
 
 @app.command("show", epilog=f"Example: {CLI} domain show --json")
 def show(context: typer.Context, tenant: TenantOption = None) -> None:
-    """Show a tenant's domain, and what its DNS must say. Needs a login."""
+    """Show a tenant's domain, and the DNS record to add. Needs a login."""
     settings = settings_of(context)
     chosen = chosen_tenant(settings, tenant)
     try:
@@ -49,7 +49,7 @@ def set_domain(
     domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="A name you own.")],
     tenant: TenantOption = None,
 ) -> None:
-    """Give a tenant a domain, and say what its DNS must say. Needs a login."""
+    """Give a tenant a domain, and show the DNS record to add. Needs a login."""
     settings = settings_of(context)
     name = known_domain(domain)
     chosen = chosen_tenant(settings, tenant)
@@ -92,8 +92,8 @@ def _put(settings: Settings, found: CustomDomainResponse) -> None:
     verified = "verified" if found.verified else "not verified yet"
     put(f"{clean(found.domain)}: {clean(found.status)}, {verified}")
     if not found.verified:
-        say("Your DNS must say:")
+        say("Add this DNS record:")
         rows = [("TYPE", "HOST", "VALUE", "TTL")]
         rows.append((clean(record.record_type), clean(record.host), clean(record.value), str(record.ttl)))
         put(table(rows))
-        say(f"Then look again: {settings.command('domain show')}")
+        say(f"Then check: {settings.command('domain show')}")

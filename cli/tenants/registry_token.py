@@ -28,7 +28,7 @@ def registry_token(
         typer.Option("--print-token", help="Print the token, and only it: for a pipe to `docker login`, never a log."),
     ] = False,
 ) -> None:
-    """Say where a tenant's images are pushed. Needs a login.
+    """Show where to push a tenant's images. Needs a login.
 
     The token is a secret, fetched anew each time, and printed only by --print-token.
     """

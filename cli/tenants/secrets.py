@@ -68,7 +68,7 @@ def set_secrets(
 ) -> None:
     """Set secrets of a tenant. Needs a login.
 
-    At a terminal each value is asked for, unseen. Otherwise they come from stdin: all of it for one name, a line each,
+    At a terminal each value is asked for, hidden. Otherwise they come from stdin: all of it for one name, a line each,
     in the same order, for several.
     """
     settings = settings_of(context)

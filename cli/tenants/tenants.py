@@ -95,7 +95,7 @@ def _say_age(settings: Settings, store: TenantStore | None) -> None:
         return
     age = datetime.now(UTC) - store.synced_at
     if not store.tenants:
-        say(f"There are no tenants. To read them from the API again: {sync}")
+        say(f"No tenants found. To read them from the API again: {sync}")
     elif age.days >= STALE_DAYS:
         say(f"The list was read {age.days} d ago. To read it from the API again: {sync}")
 

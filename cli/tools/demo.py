@@ -27,7 +27,7 @@ FAULTS = (
     "foreign-event:after=1,path=/tenants/,says=provisioning_failed",
     "drop-stream:after=2,outage=3,path=/tenants/",
 )
-"""The stream tells of another tenant's failure, which is dropped, and breaks; the outage is long enough to be shown
+"""The stream reports another tenant's failure, which is dropped, and breaks; the outage is long enough to be shown
 (`steady.py`)."""
 STEP_SECONDS = 0.6
 LONGEST_BACKOFF = 0.5
@@ -38,7 +38,7 @@ POLL_SECONDS = 0.5
 def demo(
     context: typer.Context,
     browser: Annotated[bool, typer.Option("--browser", help="Click yourself, in your own browser.")] = False,
-    interrupt: Annotated[bool, typer.Option("--interrupt", help="Stop after the payment, and go on.")] = False,
+    interrupt: Annotated[bool, typer.Option("--interrupt", help="Stop after the payment, then resume.")] = False,
 ) -> None:
     """Show the whole story on a local cloud.
 

@@ -1,7 +1,7 @@
 """Where demos leave their files: a directory each, of which the newest few are kept.
 
 A demo's directory can be looked at afterwards (`--dir`), so it stays; but each holds credentials and a journal, of a
-local cloud that is gone, and nobody would ever tidy them away. So a new demo removes the oldest. What is removed is
+local cloud that is gone, and would never be removed. So a new demo removes the oldest. What is removed is
 only what a demo made: a directory, not a link to one, with the marker file in it that was written when it was made.
 """
 
@@ -16,7 +16,7 @@ from typing import Final
 from ...base.errors import Io
 from ...base.files import ensure_private_dir, write_private
 from ...base.log import get_logger
-from ...engine.journal.owners import anybody_drives
+from ...engine.journal.owners import any_owner_alive
 from ...io.local.cloud_dir import ensure_cloud_dir
 from ...io.local.paths import CloudPaths
 
@@ -66,7 +66,7 @@ def _made_at(path: Path) -> int | None:
 
 def _remove(path: Path) -> None:
     try:
-        if anybody_drives(CloudPaths(directory=path, state_directory=path, origin="explicit").owners):
+        if any_owner_alive(CloudPaths(directory=path, state_directory=path, origin="explicit").owners):
             return
         # Opens directories by descriptor and without following links, so nothing outside of them can be reached.
         shutil.rmtree(path)

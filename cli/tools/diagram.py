@@ -83,7 +83,7 @@ def known_machine(name: str) -> Machine[Any]:
     from ..screen.render import MACHINES
 
     if name not in MACHINES:
-        raise typer.BadParameter(f"there is no machine {name!r}; there are {', '.join(MACHINES)}")
+        raise typer.BadParameter(f"no machine {name!r}. Machines: {', '.join(MACHINES)}")
     return MACHINES[name]
 
 

@@ -1,11 +1,12 @@
-"""`doctor`: what could stand in the way, looked at one by one, each with what to do about it.
+"""`doctor`: diagnose problems, each with what to do about it.
 
 It only looks; what it reads is treated as by any command, though: a loose mode is narrowed, and a journal that is no
-journal is set aside. Every check says what it found; a warning does not stop the work, a failure does, or soon will.
+journal is set aside. Every check shows what it found; a warning does not stop the work, a failure does, or soon will.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -14,31 +15,34 @@ from ...base.errors import EXIT_DONE, EXIT_FAILED
 from ..screen.terminal import clean, mark, put, put_json, say
 from ..shared.names import CLI
 from ..shared.settings import Settings, settings_of
-from .findings import Finding
+from .findings import Finding, counted
 
 
 def doctor(
     context: typer.Context,
     offline: Annotated[bool, typer.Option("--offline", help="Do not ask the API.")] = False,
 ) -> None:
-    """Look at everything that could stand in the way.
+    """Diagnose problems.
 
     Directories, files, the journal, ports, the browser, proxy and certificates, the login, the API and the clock, each
-    with what to do about it. Ends with 1 when something has to be mended.
+    with what to do about it. Ends with 1 when a problem is found.
     """
     settings = settings_of(context)
+    from ...io.local.keyring_store import KeyringStore
     from .doctor_files import directory_findings, file_findings, journal_findings
     from .doctor_world import api_findings, browser_findings, login_findings, port_findings, proxy_findings
 
     bad = 0
-    looks = [directory_findings, file_findings, journal_findings, port_findings, browser_findings, proxy_findings]
-    looks += [login_findings] if offline else [login_findings, api_findings]
+    keyring = KeyringStore()
+    files, login, api = (partial(look, keyring=keyring) for look in (file_findings, login_findings, api_findings))
+    looks = [directory_findings, files, journal_findings, port_findings, browser_findings, proxy_findings, login]
+    looks += [] if offline else [api]
     for look in looks:
         for finding in look(settings):
             bad += finding.status == "failed"
             _put(settings, finding)
     if not settings.json:
-        say("Nothing stands in the way." if not bad else f"{bad} to be mended.")
+        say(f"{counted(bad, 'problem')} found." if bad else "No problems found.")
     raise typer.Exit(EXIT_FAILED if bad else EXIT_DONE)
 
 

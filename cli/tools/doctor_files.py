@@ -10,8 +10,9 @@ import shlex
 import shutil
 import stat
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ...base.errors import CloudError, Io
 from ...engine.errors import FlowNotFound
@@ -20,6 +21,9 @@ from ...io.local.cloud_dir import refuse_foreign
 from ..screen.remedies import hint_of
 from ..shared.settings import Settings
 from .findings import Finding
+
+if TYPE_CHECKING:
+    from ...io.local.keyring_store import KeyringStore
 
 ROOM_WANTED: Final = 50_000_000
 """Free bytes on a disk below which there is a warning: SQLite's log alone may take a few million."""
@@ -75,14 +79,14 @@ def _room(path: Path) -> Finding:
         return Finding("disk", "warning", f"the free space for {path} cannot be determined: {exc.strerror}")
     if not os.access(there, os.W_OK):
         return Finding("disk", "failed", f"{there} cannot be written", f"See who may: ls -ld {shlex.quote(str(there))}")
-    hint = "Free some space. Until then writes fail with an error; nothing is lost."
+    hint = "Free some space. Until then writes fail with an error; stored data is kept."
     if free < ROOM_NEEDED:
         return Finding("disk", "failed", f"only {free // 1000} kB free for {path}", hint)
     message = f"{free / 1_000_000:,.0f} MB free for {path}"
     return Finding("disk", "warning", message, hint) if free < ROOM_WANTED else Finding("disk", "ok", message)
 
 
-def file_findings(settings: Settings) -> list[Finding]:
+def file_findings(settings: Settings, keyring: KeyringStore | None = None) -> list[Finding]:
     """The files shared with the Rust CLI: that they are private and valid; and the files that were set aside."""
     from ...io.local.credentials import CloudCredentials
     from ...io.local.session_store import SessionStore
@@ -91,7 +95,7 @@ def file_findings(settings: Settings) -> list[Finding]:
     paths = settings.paths
     found: list[Finding] = []
     for path, load in (
-        (paths.credentials, CloudCredentials.load_from_path),
+        (paths.credentials, partial(CloudCredentials.load_from_path, store=keyring)),
         (paths.tenants, TenantStore.load_from_path),
         (paths.sessions_index, SessionStore.load),
     ):
@@ -139,9 +143,9 @@ def _unread_sessions(settings: Settings, index: Path) -> list[Finding]:
     try:
         store = SessionStore.load_or_create(index)
     except CloudError:
-        return []  # told above
-    told = (unread.refusal for unread in store.unread.values())
-    return [Finding("session", "warning", each.user_message, hint_of(settings, each)) for each in told]
+        return []  # shown above
+    refusals = (unread.refusal for unread in store.unread.values())
+    return [Finding("session", "warning", each.user_message, hint_of(settings, each)) for each in refusals]
 
 
 def _keyring(settings: Settings, credentials: Path) -> list[Finding]:
@@ -154,7 +158,7 @@ def _keyring(settings: Settings, credentials: Path) -> list[Finding]:
         if CloudCredentials.peek_at_path(credentials).in_keyring:
             return [Finding("keyring", "ok", "the token is in the system's keyring, not in the file")]
     except CloudError:
-        pass  # told above
+        pass  # shown above
     left = "the system's keyring may hold the token of an earlier login"
     return [
         Finding("keyring", "warning", left, f"Remove it: {settings.command('logout')}. The next login removes it, too.")
@@ -187,12 +191,12 @@ def journal_findings(settings: Settings) -> list[Finding]:
         found = [_trouble(settings, "journal", exc)]
     else:
         backup, check = settings.command("flows backup FILE"), settings.command("flows check")
-        hint = f"Copy it away first: {backup}. Then look closer: {check}"
+        hint = f"Make a backup: {backup}. Then check the flows: {check}"
         found = [Finding("journal", "failed", f"{path}: {problem}", hint) for problem in problems]
-        found = found or [Finding("journal", "ok", f"{path} is whole")]
+        found = found or [Finding("journal", "ok", f"{path} OK")]
         if waiting:
             ours = any(is_ours(row.machine) for row in waiting)
-            resume = f". Go on with the newest: {settings.command('flows resume')}" if ours else ""
+            resume = f". Resume the newest: {settings.command('flows resume')}" if ours else ""
             hint = f"See them: {settings.command('flows list')}{resume}"
             found.append(Finding("flows", "warning", f"{len(waiting)} unfinished", hint))
     if settings.paths.state_directory != settings.paths.directory:

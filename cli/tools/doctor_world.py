@@ -6,16 +6,20 @@ import os
 import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from ...base.errors import CloudError
 from ...errors import JwtDecode, Network, NotAuthenticated, PortBusy
+from ...machines.parts.defaults import CHECKOUT_PORT, LOGIN_PORT
 from ..screen.remedies import hint_of
 from ..shared.settings import Settings, choose_api, usable_api
 from .findings import Finding
 
-PORTS: Final = {8765: "login", 8766: "checkout"}
+if TYPE_CHECKING:
+    from ...io.local.keyring_store import KeyringStore
+
+PORTS: Final = {LOGIN_PORT: "login", CHECKOUT_PORT: "checkout"}
 SOON: Final = timedelta(hours=1)
 """A token that expires within this time is a warning (docs/reference/wire.md)."""
 API_SECONDS: Final = 15.0
@@ -86,7 +90,7 @@ def _proxy(scheme: str, proxy: str) -> Finding:
     return Finding("proxy", "failed", f"{named} names no proxy", "Set it to http://HOST:PORT, or unset it.")
 
 
-def login_findings(settings: Settings) -> list[Finding]:
+def login_findings(settings: Settings, keyring: KeyringStore | None = None) -> list[Finding]:
     """Who is logged in, and for how long."""
     from ...io.http.tokens import token_expiry
     from ...io.local.credentials import CloudCredentials
@@ -103,7 +107,7 @@ def login_findings(settings: Settings) -> list[Finding]:
         handed = environment_credentials(os.environ, datetime.now(UTC))
         if handed is None and in_container(os.environ):
             raise no_login_in_container()
-        stored = handed or CloudCredentials.load_from_path(settings.paths.credentials)
+        stored = handed or CloudCredentials.load_from_path(settings.paths.credentials, store=keyring)
         expiry = token_expiry(stored.api_token)
     except NotAuthenticated as exc:
         if in_container(os.environ):
@@ -125,7 +129,7 @@ def login_findings(settings: Settings) -> list[Finding]:
     return [Finding("login", "ok", f"{who}; the token expires {until}")]
 
 
-def api_findings(settings: Settings) -> list[Finding]:
+def api_findings(settings: Settings, keyring: KeyringStore | None = None) -> list[Finding]:
     """Whether the API answers and takes the token, and whether this computer's clock agrees with its."""
     import trio
 
@@ -138,7 +142,7 @@ def api_findings(settings: Settings) -> list[Finding]:
     except CloudError as exc:
         return [Finding("api", "failed", exc.user_message, hint_of(settings, exc))]
     try:
-        token = Services(settings.paths, environ=os.environ).credentials(url).api_token
+        token = Services(settings.paths, environ=os.environ, keyring=keyring).credentials(url).api_token
     except CloudError:
         token = None
 
@@ -147,7 +151,7 @@ def api_findings(settings: Settings) -> list[Finding]:
             with trio.move_on_after(API_SECONDS):
                 try:
                     if token is None:  # the one call that needs none: the first of a login
-                        await api.authorize_url("github", "http://127.0.0.1:8765/callback")
+                        await api.authorize_url("github", f"http://127.0.0.1:{LOGIN_PORT}/callback")
                     else:
                         await api.me()
                 except CloudError as exc:

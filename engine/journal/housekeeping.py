@@ -13,7 +13,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
@@ -23,13 +23,13 @@ import msgspec
 from ...base.moments import moment_text
 from .file import LOG, companion
 from .journal import BUSY_SECONDS, Journal
-from .owners import anybody_drives
+from .owners import any_owner_alive
 from .reading import MAX_SEQ
 from .vault import VaultFiles, file_name
 
 BATCH: Final = 50
 """Root flows removed in one transaction."""
-BREATH_SECONDS: Final = 0.002
+PAUSE_SECONDS: Final = 0.002
 """The shortest pause after a transaction. A longer transaction is followed by a pause of its own length: SQLite's
 waiting writers poll and are not queued, so the file must be free for as long as it was held."""
 
@@ -56,12 +56,14 @@ class Pruned(msgspec.Struct, frozen=True, kw_only=True):
         children: The flows inside them.
         records: Lines of history of both.
         kept: Old root flows that were left alone, because a flow inside them has not ended.
+        spared: Old root flows that were left alone, because what they know is needed.
     """
 
     flows: int = 0
     children: int = 0
     records: int = 0
     kept: int = 0
+    spared: int = 0
 
 
 class Compacted(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +80,15 @@ class Compacted(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Literal["done", "driven"]
 
 
-def prune(journal: Journal, vault: VaultFiles, before: datetime, *, keep: int = 0, dry_run: bool = False) -> Pruned:
+def prune(
+    journal: Journal,
+    vault: VaultFiles,
+    before: datetime,
+    *,
+    keep: int = 0,
+    spare: Collection[str] = (),
+    dry_run: bool = False,
+) -> Pruned:
     """Remove root flows that ended before a moment, with every flow inside them and their histories.
 
     Flows that have not ended are never touched, however old. It may be stopped anywhere, and run while others drive.
@@ -88,31 +98,34 @@ def prune(journal: Journal, vault: VaultFiles, before: datetime, *, keep: int = 
         vault: Where its flows' secrets are; a killed process may have left some of flows that have ended.
         before: Only what ended earlier.
         keep: The newest so many ended root flows stay, however old they are.
+        spare: Root flows that stay, by their ids: what they know is needed still.
         dry_run: Only count.
 
     Raises:
         JournalError: The journal cannot be read or written; what was removed so far stays removed.
         Io: A left secret cannot be removed; its flow stays.
     """
-    flows = children = records = kept = 0
+    flows = children = records = kept = spared = 0
     lasted = 0.0
     with connected(journal, "prune") as connection:
         for number, old in enumerate(_batches(connection, moment_text(before), keep)):
             if number and not dry_run:
-                time.sleep(max(BREATH_SECONDS, lasted))
+                time.sleep(max(PAUSE_SECONDS, lasted))
             began = time.monotonic()
             with _transaction(connection, write=not dry_run):
                 trees: dict[str, list[tuple[str, str]]] = {}
-                for root, flow, status in connection.execute(_TREES, (_array(old),)):
+                wanted = [root for root in old if root not in spare]
+                spared += len(old) - len(wanted)
+                for root, flow, status in connection.execute(_TREES, (_array(wanted),)):
                     trees.setdefault(root, []).append((flow, status))
                 ended = [tree for tree in trees.values() if all(status == "ended" for _, status in tree)]
-                doomed = [flow for tree in ended for flow, _ in tree]
+                removed = [flow for tree in ended for flow, _ in tree]
                 flows += len(ended)
-                children += len(doomed) - len(ended)
+                children += len(removed) - len(ended)
                 kept += len(trees) - len(ended)
-                records += _count(connection, doomed) if dry_run else _remove(connection, vault, doomed)
+                records += _count(connection, removed) if dry_run else _remove(connection, vault, removed)
             lasted = time.monotonic() - began
-    return Pruned(flows=flows, children=children, records=records, kept=kept)
+    return Pruned(flows=flows, children=children, records=records, kept=kept, spared=spared)
 
 
 def compact(journal: Journal, owners_directory: Path) -> Compacted:
@@ -127,7 +140,7 @@ def compact(journal: Journal, owners_directory: Path) -> Compacted:
         Io: A lock file cannot be looked at.
     """
     size = journal_bytes(journal.path)
-    if anybody_drives(owners_directory):
+    if any_owner_alive(owners_directory):
         return Compacted(before=size, after=size, outcome="driven")
     with connected(journal, "compact") as connection:
         connection.execute("VACUUM")

@@ -1,7 +1,7 @@
-"""Who drives a flow: one lock file for each process that drives any, released by the operating system when it dies.
+"""Record which process drives a flow, with a lock file per process that is released when the process dies.
 
 A flow names its owner. An owner whose lock is free is dead, whatever its process id is used for now, and its flows may
-be claimed. The id also says where the owner runs, for the message to whoever comes second.
+be claimed. The id also says where the owner runs, for the message to a second process.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def owner_is_alive(directory: Path, owner: str) -> bool:
         raise Io(f"cannot look at the lock file {path}: {exc.strerror or exc}") from exc
 
 
-def anybody_drives(directory: Path) -> bool:
+def any_owner_alive(directory: Path) -> bool:
     """Whether any process drives flows at this moment, this one included.
 
     Raises:

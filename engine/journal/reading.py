@@ -20,7 +20,7 @@ from ..errors import FlowNotFound, JournalCorrupted
 from ..machine.stored import readable
 from .check import explain
 from .file import Held
-from .records import FlowRow, Record, Signal, Status, standing_intents
+from .records import FlowRow, Record, Signal, Status, open_intents
 from .selecting import FlowFilter, queries
 
 FLOW_COLUMNS: Final = ", ".join(FlowRow.__struct_fields__)
@@ -262,7 +262,7 @@ class Reading:
         """
         where = f"{RARE} AND flow = ? AND incarnation = ? AND kind IN ('intent', 'parked', 'retried') ORDER BY seq"
         try:
-            return standing_intents(self._records(where, (flow, incarnation)))
+            return open_intents(self._records(where, (flow, incarnation)))
         except msgspec.DecodeError as exc:
             raise JournalCorrupted(f"flow {flow}: why it is paused cannot be read in {self.path}: {exc}") from exc
 

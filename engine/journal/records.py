@@ -160,19 +160,19 @@ class _Withdrawals(msgspec.Struct, frozen=True):
 _WITHDRAWALS: Final = msgspec.json.Decoder(_Withdrawals)
 
 
-def standing_intents(records: Iterable[Record]) -> frozenset[str]:
+def open_intents(records: Iterable[Record]) -> frozenset[str]:
     """The idempotency keys announced in the records of one visit, and not withdrawn since.
 
     Raises:
         msgspec.DecodeError: The body of a `parked` or `retried` record cannot be read.
     """
-    standing: set[str] = set()
+    found: set[str] = set()
     for record in records:
         if record.kind == "intent":
-            standing.add(record.name)
+            found.add(record.name)
         elif record.kind in {"parked", "retried"}:
-            standing -= decoded(_WITHDRAWALS, record.body).withdrawn
-    return frozenset(standing)
+            found -= decoded(_WITHDRAWALS, record.body).withdrawn
+    return frozenset(found)
 
 
 class Signal(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -68,10 +68,6 @@ def _read_all(path: Path) -> dict[str, str]:
     return {} if data is None else msgspec.json.decode(data, type=dict[str, str])
 
 
-# A flow has one driver process, but its activities may put secrets from several threads: read, add and write as one.
-_one_writer: Final = threading.Lock()
-
-
 class VaultFiles:
     """The vault of one journal.
 
@@ -89,6 +85,8 @@ class VaultFiles:
         # Another vault of the same directory may hold the same flow's secrets for longer.
         self._name: Final = new_owner("vault")
         self._met: Final = set[str]()
+        # A flow has one driver, but its activities may put secrets from several threads: read, add and write as one.
+        self._one_writer: Final = threading.Lock()
 
     def _path(self, flow_id: str) -> Path:
         return self.directory / file_name(flow_id)
@@ -125,7 +123,7 @@ class VaultFiles:
         if not is_secret_name(name):
             raise ValueError(f"not a secret's name: {name!r} (letters, digits, dot, dash and underscore only)")
         self._hide(flow_id, secret)
-        with _one_writer:
+        with self._one_writer:
             ensure_private_dir(self.directory)
             try:
                 held = self._read(path)
@@ -187,7 +185,7 @@ class VaultFiles:
         """Put back what `entries` returned, in place of what is there. Raises `Io`."""
         for secret in entries.values():
             self._hide(flow_id, secret)
-        with _one_writer:
+        with self._one_writer:
             ensure_private_dir(self.directory)
             journal = {} if self.journal is None else {_JOURNAL: self.journal}
             write_private(self._path(flow_id), msgspec.json.encode({**journal, **entries}))
@@ -219,17 +217,17 @@ class VaultFiles:
         Raises:
             Io: The file cannot be removed; the redactor still hides what is in it.
         """
-        with _one_writer:
+        with self._one_writer:
             self._discard(flow_id)
 
     def discard_at_once(self, flow_id: str) -> bool:
         """`discard`, unless it would have to wait for a secret that is being put: then False, and nothing is done."""
-        if not _one_writer.acquire(blocking=False):
+        if not self._one_writer.acquire(blocking=False):
             return False
         try:
             self._discard(flow_id)
         finally:
-            _one_writer.release()
+            self._one_writer.release()
         return True
 
     def _discard(self, flow_id: str) -> None:

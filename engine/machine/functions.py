@@ -29,13 +29,13 @@ def name_of(function: Callable[..., object]) -> str:
         return name
     if isinstance(function, functools.partial):
         bound = cast("functools.partial[object]", function)
-        said = [_said(each) for each in bound.args]
-        said += [f"{key}={_said(each)}" for key, each in bound.keywords.items()]
-        return f"{name_of(bound.func)}({', '.join(said)})"
+        shown = [_shown(each) for each in bound.args]
+        shown += [f"{key}={_shown(each)}" for key, each in bound.keywords.items()]
+        return f"{name_of(bound.func)}({', '.join(shown)})"
     return type(function).__name__
 
 
-def _said(value: object) -> str:
+def _shown(value: object) -> str:
     simple = value is None or isinstance(value, (bool, int, float)) or (isinstance(value, str) and value.isidentifier())
     text = str(value) if simple else "..."
     return text if len(text) <= 20 else "..."

@@ -1,4 +1,4 @@
-"""A machine is a table.
+"""`Machine`: the table of states, events and rows that decides what an event does to a flow.
 
 Theory
 ------
@@ -14,7 +14,7 @@ journal and run by another engine.
 
 - A row whose destination is `STAY` records progress and leaves the state alone. A row that names the state it starts
   from re-enters it: what was being done there starts anew.
-- `ANY` stands for every state that is not final. A row for one state goes before a row for `ANY`.
+- `ANY` means every state that is not final. A row for one state goes before a row for `ANY`.
 - Rows for the same event and state are tried from the top; only guarded rows may have others after them.
 - A final state has a verdict and no rows. An event that no row takes raises `EventNotAccepted` and changes nothing.
 
@@ -79,8 +79,9 @@ class Machine(Generic[C]):
         rows: Every row.
         result: What a finished flow returns, from its context; the whole context when not given. Holds no secret.
         migrations: How flows that older tables wrote continue in this one; see `engine/machine/migrations.py`.
-        known_as: Fingerprints of this version under which flows of this very table are stored: for flows of release
-            0.1.0, whose fingerprint included the names of functions, where a function was renamed since.
+        known_as: Fingerprints of this version under which flows of this very table are stored: from before an event
+            got a field with a default, and of release 0.1.0, whose fingerprint included the names of functions, where
+            a function was renamed since.
         formerly: Names the machine had before; flows stored under one of them continue.
         identity: The context's fields that make two starts with one key the same: other values are refused there.
 
@@ -143,6 +144,7 @@ class Machine(Generic[C]):
 
         Raises:
             EventNotAccepted: No row of this state takes the event, or every guard refused it.
+            NotStorable: The row's update returned something else than a context of the machine.
         """
         name = type(event).__name__
         if self.events.get(name) is not type(event):  # also another class of the same name
@@ -153,6 +155,8 @@ class Machine(Generic[C]):
             raise self.refusal(state, event)
         # A row was taken, or trigger() would have been False.
         entered = cursor.row is not None and cursor.row.to is not None
+        if type(cursor.context) is not type(context):
+            self.encode_context(cast("C", cursor.context))  # refuses it by name
         return Step(cursor.state, cast("C", cursor.context), entered)
 
     def refusal(self, state: str, event: object) -> EventNotAccepted:

@@ -180,7 +180,7 @@ def _check_event(machine: str, event: object, known: dict[str, type[Event]]) -> 
         if each is not event and each.__struct_config__.tag == tag:
             raise MachineInvalid(
                 f"machine {machine}: the events {each.__name__} and {name} have one tag, {tag!r}; "
-                "what is stored of them could not be told apart"
+                "their records would look the same"
             )
 
 
@@ -205,7 +205,7 @@ def event_decoder(machine: str, events: Mapping[str, type[Event]]) -> msgspec.js
     try:
         return msgspec.json.Decoder(cast("type[Event]", reduce(lambda left, right: left | right, events.values())))
     except Exception as exc:  # msgspec raises what it likes
-        raise MachineInvalid(f"machine {machine}: its events cannot be told apart in JSON: {exc}") from exc
+        raise MachineInvalid(f"machine {machine}: its events look the same in JSON: {exc}") from exc
 
 
 def expand(machine: str, states: Mapping[str, State], rows: Sequence[Row]) -> tuple[tuple[str, Row], ...]:

@@ -135,14 +135,14 @@ class Reports:
 
     async def note(self, what: Literal["stream", "status"], exc: CloudError) -> None:
         """Note what went wrong."""
-        reason = exc.user_message.removesuffix(f" (request {exc.request_id})")
+        reason, brief = exc.message, exc.brief if exc.about else ""
         times = self._times[what, reason] = self._times.get((what, reason), 0) + 1
         if times & (times - 1) or len(self._times) > 100:
             return
         if what == "stream":
-            self._stream_lost = await self._visit.send(StreamWasLost(reason, times))
+            self._stream_lost = await self._visit.send(StreamWasLost(reason, times, brief))
         else:
-            await self._visit.send(StatusNotAnswered(reason, times))
+            await self._visit.send(StatusNotAnswered(reason, times, brief))
 
     async def note_stream(self) -> None:
         """Note that a stream whose loss was noted brings something again."""
@@ -268,7 +268,7 @@ class Asking:
             await self._reports.write(event, late=late)
 
 
-async def stand_by(visit: Visit[Any]) -> Event:
+async def pause_until_resumed(visit: Visit[Any]) -> Event:
     """Pause the flow where its time ran out; wait on when it is resumed.
 
     Raises:

@@ -107,7 +107,7 @@ async def await_browser(
 
     async def invite() -> None:
         outcome = await browser.invite(purpose, url, again=context.invited)
-        await visit.send(BrowserOpened() if outcome.opened else BrowserNotOpened(outcome.reason))
+        await visit.send(BrowserOpened() if outcome.opened else BrowserNotOpened(outcome.reason, outcome.code))
 
     async def take_pasted(ask: ReadLine) -> None:
         question = PASTE
@@ -165,7 +165,9 @@ async def _take(visit: Visit[Any], hit: CallbackHit, read: Read, taken: set[Call
         recorded = await visit.send(reply.event)
     except CloudError:
         # Nothing holds what the browser brought but its address bar: the page must leave it there.
-        hit.refuse(error_page("Not recorded yet", "Your terminal says why. Then reload this page.", retry=True))
+        hit.refuse(
+            error_page("Not recorded yet", "Your terminal shows why. Fix that, then reload this page.", retry=True)
+        )
         raise
     if recorded:
         taken.add(brought)
@@ -174,7 +176,7 @@ async def _take(visit: Visit[Any], hit: CallbackHit, read: Read, taken: set[Call
     elif recorded:
         hit.answer(200, reply.page)
     else:
-        hit.refuse(error_page("Too late", "The command in your terminal has already gone on."))
+        hit.refuse(error_page("Too late", "The command in your terminal has already continued."))
 
 
 def _reject(visit: Visit[Any], hit: CallbackHit, why: str, *, status: int = 503) -> None:

@@ -117,7 +117,7 @@ def tenant_failed(problem: str, tenant: str, flow: str) -> StillPending:
     """The error that pauses a flow whose paid tenant failed."""
     return StillPending(
         problem,
-        hint="Retry its provisioning, then resume the flow: it goes on with this tenant.",
+        hint="Retry its provisioning, then resume the flow: it continues with this tenant.",
         remedy=Remedy("retry_tenant", {"tenant": tenant, "flow": flow.partition(".")[0]}),
     )
 

@@ -123,7 +123,7 @@ async def earlier_orders(visit: Visit[CheckoutContext], price_id: str, account: 
                     unfinished=row.status != "ended",
                     reported=not succeeded and bool(known.get("paid") or known.get("browser_tenant") or tenants),
                     tenants=tuple(tenants),
-                    known=tuple(sorted({*_words(known.get("known_tenants")), *bought, *_words(known.get("denied"))})),
+                    known=tuple(sorted({*_words(known.get("known_tenants")), *bought})),
                 )
             )
         settled = settled or succeeded
@@ -142,7 +142,8 @@ def _named(known: Stored, bought: set[str]) -> list[str]:
     named = {each for field in NAMED for each in _words(known.get(field))}
     if known.get("browser_linked"):
         named |= _words(known.get("browser_tenant"))
-    return sorted(named - bought - _words(known.get("known_tenants")) - _words(known.get("denied")))
+    # One that a person denied is asked about again: that order was not placed a second time, and this one would be.
+    return sorted(named - bought - _words(known.get("known_tenants")))
 
 
 def _words(value: Any) -> set[str]:
@@ -234,8 +235,7 @@ async def ask_about_earlier_orders(visit: Visit[CheckoutContext], person: Person
     for tenant in context.candidates:
         if await person.confirm(_use(tenant)):
             return TenantChosen(tenant)
-    unanswered = not context.candidates or any(each.unfinished for each in context.earlier)
-    if unanswered and not await person.confirm(_place_another(context)):
+    if not await person.confirm(_place_another(context)):  # in every case: a no never buys
         raise _doubt(context, visit.flow)
     nonce = await visit.keep(f"nonce_{visit.incarnation}", new_nonce())
     return OrderConfirmed(tuple(sorted({*context.known_tenants, *context.candidates})), nonce)
@@ -277,7 +277,7 @@ def _doubt(context: CheckoutContext, flow: str) -> OrderInDoubt:
         return OrderInDoubt(
             problem,
             hint=(
-                "Resume or cancel that order, then resume this flow; or resume this flow where a person can answer. "
+                "Resume or cancel that order, then resume this flow; or resume this flow where you can answer. "
                 f"The question: {question}"
             ),
             remedy=Remedy(

@@ -83,7 +83,7 @@ async def ask_for(
 
 def answer_hint(question: str) -> str:
     """What fixes an error that only an answer fixes, for programs."""
-    return f"Resume the flow where a person can answer, or cancel it. The question: {question}"
+    return f"Resume the flow where you can answer, or cancel it. The question: {question}"
 
 
 def answer_remedy(flow: str, question: str) -> Remedy:

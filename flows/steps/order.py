@@ -184,15 +184,15 @@ class PlacedOrder(Source[CheckoutContext]):
         if self.visit.state == "confirming_tenant" and tenant.listed:
             return TenantConfirmed(tenant.id, shown(tenant.name, LONGEST_WORD))
         status = await self._client.tenant_status(tenant.id)
-        said = shown(status.message)
+        message = shown(status.message)
         if status.status == "failed":
-            return TenantFailed(said or "the server gave no reason", tenant.id)
+            return TenantFailed(message or "the server gave no reason", tenant.id)
         if status.status in {"ready", INFRASTRUCTURE}:
             step = READY if status.status == "ready" else INFRASTRUCTURE
-            return TenantAnnounced(step, said, tenant.id, shown(tenant.name, LONGEST_WORD), step != READY)
+            return TenantAnnounced(step, message, tenant.id, shown(tenant.name, LONGEST_WORD), step != READY)
         if self._agreed.takes(context.reported == INFRASTRUCTURE):
-            return TenantAnnounced(INFRASTRUCTURE, said, tenant.id, shown(tenant.name, LONGEST_WORD), True)
-        return StepObserved("", said, "polling")
+            return TenantAnnounced(INFRASTRUCTURE, message, tenant.id, shown(tenant.name, LONGEST_WORD), True)
+        return StepObserved("", message, "polling")
 
     async def _without_tenant(self, appeared: tuple[str, ...], *, waiting: bool) -> Event | None:
         """Record which tenants may be the order's; the event that a person has to decide, when it is time for that."""
@@ -263,7 +263,7 @@ def read_callback(
     tenant, transaction = parameters.get("tenant_id", ""), word(parameters.get("transaction_id", ""))
     status, session = parameters.get("status", ""), parameters.get("checkout_session_id", "")
     if session and session != context.checkout_session_id:
-        raise CallbackRejected("This is the answer to another checkout. The wait goes on.")
+        raise CallbackRejected("This is the answer to another checkout. The command keeps waiting.")
     if status == "completed" and tenant and transaction and not parameters.get("error"):
         if tenant in context.known_tenants or not is_word(tenant):
             named = "a tenant that was there before the order" if is_word(tenant) else "something that is no tenant"
@@ -276,8 +276,8 @@ def read_callback(
         return Reply(PaymentPending(named), pages.waiting_page(tenant or session))
     if error := shown(parameters.get("error", ""), LONGEST_DESCRIPTION):
         return Reply(PaymentDeclined(error), _unless_paid(context, pages))
-    said = f"status {shown(status, 40)!r}" if status else "neither a tenant nor a status"
-    return Reply(PaymentUnclear(f"the payment page came back with {said}"), _unless_paid(context, pages))
+    problem = f"status {shown(status, 40)!r}" if status else "neither a tenant nor a status"
+    return Reply(PaymentUnclear(f"the payment page came back with {problem}"), _unless_paid(context, pages))
 
 
 def _unless_paid(context: CheckoutContext, pages: CheckoutTemplates) -> str:

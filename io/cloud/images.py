@@ -57,7 +57,7 @@ def _why_not(reference: str) -> str:
     if reference.startswith("-"):
         return "it begins with a dash, as options do"
     if "://" in reference:
-        return "it is an address; leave out what stands before the host"
+        return "it is an address; leave out what is before the host"
     if reference != reference.lower() and _REFERENCE.fullmatch(reference.lower()):
         return "a repository is written in small letters"
     return "it is not of the form [host[:port]/]path[:tag][@digest]"

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import ssl
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar, cast
@@ -31,6 +33,8 @@ from .texts import shown
 SKEW_WORTH_SAYING: Final = timedelta(minutes=5)
 SHOWN_OF_A_BODY: Final = 500
 _DEEPEST_CAUSE: Final = 16
+_NUMBERED_ELSEWHERE: Final = (ssl.SSLError, socket.gaierror, socket.herror)
+"""Errors whose numbers are not the system's `errno`: a library's, or the resolver's."""
 # What a server's request id may be to be shown: one printable word. No standard says more.
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
 
@@ -88,19 +92,25 @@ def describe_skew(skew: timedelta | None) -> str:
 
 def network_reason(exc: BaseException) -> str:
     """The most telling words in a chain of exceptions: the operating system's, when it said something."""
+    for found in _causes(exc):
+        if isinstance(found, OSError) and found.strerror:
+            # The number is the system's own: others have put the address before its words, which the message names.
+            number = None if isinstance(found, _NUMBERED_ELSEWHERE) else found.errno
+            return shown(found.strerror if number is None else os.strerror(number), SHOWN_OF_A_BODY)
+    return shown(str(exc), SHOWN_OF_A_BODY) or type(exc).__name__
+
+
+def _causes(exc: BaseException) -> Iterator[BaseException]:
+    """An exception, what it came from, and so on; of a group, its first."""
     found: BaseException | None = exc
     for _ in range(_DEEPEST_CAUSE):
         if found is None:
-            break
-        if isinstance(found, OSError) and found.strerror:
-            # trio puts the address before the reason, and the message names it already.
-            number = found.errno if found.strerror.startswith("Error connecting to") else None
-            return shown(found.strerror if number is None else os.strerror(number), SHOWN_OF_A_BODY)
+            return
+        yield found
         if isinstance(found, BaseExceptionGroup):
             found = cast("BaseExceptionGroup[BaseException]", found).exceptions[0]
         else:
             found = found.__cause__ or found.__context__
-    return shown(str(exc), SHOWN_OF_A_BODY) or type(exc).__name__
 
 
 def request_id(response: httpx.Response) -> str | None:
@@ -128,16 +138,17 @@ def network_error(
         request_id: The id it may be found under.
         proxy: What it goes through, if anything.
     """
-    reason = network_reason(exc)
+    reason, about = network_reason(exc), f"{where}:"
     if isinstance(exc, NOT_A_URL):
         # httpx reads a redirect's target also when it is not to follow it.
         return Network(
             f"{where} answered with a redirect to what is no URL: {reason}", sent=sent, request_id=request_id
         )
     # trio keeps the reason in the cause only.
-    if "CERTIFICATE_VERIFY_FAILED" in reason:
+    if any(isinstance(each, ssl.SSLCertVerificationError) for each in _causes(exc)):
         error = Network(
-            f"{where}: the server's certificate is not trusted: {reason}",
+            f"the server's certificate is not trusted: {reason}",
+            about=about,
             sent=sent,
             request_id=request_id,
             hint="Check the API's URL, the clock, and SSL_CERT_FILE when a proxy of yours signs certificates.",
@@ -145,23 +156,24 @@ def network_error(
         )
         error.retryable = False
         return error
-    if proxy is not None and (said := _by_the_proxy(exc, proxy, reason)):
+    if proxy is not None and (problem := _by_the_proxy(exc, proxy, reason)):
         return Network(
-            f"{where}: {said}",
+            problem,
+            about=about,
             sent=False,
             request_id=request_id,
             hint=proxy.hint,
             remedy=Remedy("check_proxy_variable", {"variable": proxy.variable}),
         )
     if isinstance(exc, httpx.ConnectTimeout):
-        return Network(f"{where}: the connection could not be made in time", sent=sent, request_id=request_id)
+        return Network("the connection could not be made in time", about=about, sent=sent, request_id=request_id)
     if isinstance(exc, httpx.ConnectError):
-        return Network(f"{where}: cannot connect: {reason}", sent=sent, request_id=request_id)
+        return Network(f"cannot connect: {reason}", about=about, sent=sent, request_id=request_id)
     if surely_refused(exc):
-        return Network(f"{where}: the server refused the request unprocessed", sent=False, request_id=request_id)
+        return Network("the server refused the request unprocessed", about=about, sent=False, request_id=request_id)
     if isinstance(exc, httpx.TimeoutException):
-        return Network(f"{where}: no answer in time", sent=sent, request_id=request_id)
-    return Network(f"{where}: the connection broke: {reason}", sent=sent, request_id=request_id)
+        return Network("no answer in time", about=about, sent=sent, request_id=request_id)
+    return Network(f"the connection broke: {reason}", about=about, sent=sent, request_id=request_id)
 
 
 def _by_the_proxy(exc: Exception, proxy: Proxy, reason: str) -> str:
@@ -177,14 +189,7 @@ def _by_the_proxy(exc: Exception, proxy: Proxy, reason: str) -> str:
 
 def _is_past_the_connect(exc: BaseException) -> bool:
     """Whether a connection failed while TLS was started: then the proxy had been reached."""
-    found: BaseException | None = exc
-    for _ in range(_DEEPEST_CAUSE):
-        if found is None:
-            return False
-        if isinstance(found, ssl.SSLError | trio.BrokenResourceError) or "[SSL" in str(found):
-            return True
-        found = found.__cause__ or found.__context__
-    return False
+    return any(isinstance(each, ssl.SSLError | trio.BrokenResourceError) for each in _causes(exc))
 
 
 def _is_html(headers: httpx.Headers, body: bytes) -> bool:
@@ -231,20 +236,20 @@ def refusal(response: httpx.Response, body: bytes, where: str, now: datetime) ->
         error = msgspec.json.decode(body, type=ErrorBody).error
     except UNREADABLE:
         if _is_html(response.headers, body):
-            said = f"{where} answered {status} with an HTML page, not the API"
-            return _page(said, response, status=status, retry_after=retry_after, request_id=named)
+            problem = f"{where} answered {status} with an HTML page, not the API"
+            return _page(problem, response, status=status, retry_after=retry_after, request_id=named)
         quoted = _quote(body)
-        said = f": {quoted}" if quoted else ""
-        return ApiError(f"{where} answered {status}{said}", status=status, retry_after=retry_after, request_id=named)
+        problem = f": {quoted}" if quoted else ""
+        return ApiError(f"{where} answered {status}{problem}", status=status, retry_after=retry_after, request_id=named)
     code, message = _quote(error.code.encode()), _quote(error.message.encode())
-    said = ApiError.in_words(where, code, message)
-    return ApiError(said, status=status, code=code, retry_after=retry_after, request_id=named)
+    problem = f"{code}: {message}"
+    return ApiError(problem, about=f"{where}:", status=status, code=code, retry_after=retry_after, request_id=named)
 
 
 def login_refusal(response: httpx.Response, where: str, *, expired: bool, skew: timedelta | None) -> NotAuthenticated:
     """The error a 401 stands for (RFC 6750 section 3.1), saying so when a wrong clock may be the reason."""
-    kind, said = (TokenExpired, "has expired") if expired else (NotAuthenticated, "was not accepted")
-    return kind(f"{where} answered 401: the token {said}{describe_skew(skew)}", request_id=request_id(response))
+    kind, problem = (TokenExpired, "has expired") if expired else (NotAuthenticated, "was not accepted")
+    return kind(f"{where} answered 401: the token {problem}{describe_skew(skew)}", request_id=request_id(response))
 
 
 def decode_body(response: httpx.Response, body: bytes, shape: type[T], where: str) -> T:
@@ -262,13 +267,13 @@ def decode_body(response: httpx.Response, body: bytes, shape: type[T], where: st
         ) from exc
     except UNREADABLE as exc:
         if _is_html(response.headers, body):
-            said = f"{where}: answered with an HTML page, not the API"
-            raise _page(said, response, request_id=request_id(response)) from exc
+            problem = "answered with an HTML page, not the API"
+            raise _page(problem, response, about=f"{where}:", request_id=request_id(response)) from exc
         if not body:
-            said = f"answered {response.status_code} with an empty body"
+            problem = f"answered {response.status_code} with an empty body"
         else:
-            said = f"answered {response.status_code} with something that is not JSON"
-        raise ApiError(f"{where}: {said}", request_id=request_id(response)) from exc
+            problem = f"answered {response.status_code} with something that is not JSON"
+        raise ApiError(problem, about=f"{where}:", request_id=request_id(response)) from exc
 
 
 def keep_secret(record: R, owner: str) -> R:

@@ -356,11 +356,8 @@ class Transport:
             with trio.fail_after(self._timeout):
                 yield
         except trio.TooSlowError as exc:
-            raise Network(
-                f"{outgoing.where}: no complete answer within {self._timeout:g} s",
-                sent=outgoing.sent,
-                request_id=outgoing.request_id,
-            ) from exc
+            late = f"no complete answer within {self._timeout:g} s"
+            raise Network(late, about=f"{outgoing.where}:", sent=outgoing.sent, request_id=outgoing.request_id) from exc
         except (*broken(), *NOT_A_URL) as exc:
             raise network_error(
                 exc, outgoing.where, sent=outgoing.sent, request_id=outgoing.request_id, proxy=self._proxy

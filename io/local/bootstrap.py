@@ -29,6 +29,7 @@ from ...errors import CredentialsBootstrapError, NotAuthenticated, TokenExpired
 from ..http.tokens import why_spent
 from .credentials import CloudCredentials
 from .environment import API_TOKEN, environment_credentials, fresh_token_hint, in_container
+from .keyring_store import KeyringStore
 from .paths import CloudPaths, resolve_cloud_paths
 from .project import current_directory
 
@@ -36,7 +37,11 @@ logger = get_logger(__name__)
 
 
 def find_credentials(
-    environ: Mapping[str, str] | None = None, paths: CloudPaths | None = None, now: datetime | None = None
+    environ: Mapping[str, str] | None = None,
+    paths: CloudPaths | None = None,
+    now: datetime | None = None,
+    *,
+    keyring: KeyringStore | None = None,
 ) -> CloudCredentials | None:
     """The login this process should work with, from the environment or from the file; the API is not asked.
 
@@ -44,6 +49,7 @@ def find_credentials(
         environ: The environment; the process's own by default.
         paths: Where the file is; found as the command line finds it by default.
         now: The present moment, with a time zone; the clock's by default.
+        keyring: Where the token may be kept; a new store, which remembers nothing, by default.
 
     Returns:
         The login. None only in the cloud's container, when the environment holds none.
@@ -65,7 +71,7 @@ def find_credentials(
             raise TokenExpired(f"the token in {API_TOKEN} {why}", hint=fresh_token_hint())
         return found
     where = resolve_cloud_paths(None, env, current_directory()) if paths is None else paths
-    return CloudCredentials.load_and_validate_from_path(where.credentials, moment)
+    return CloudCredentials.load_and_validate_from_path(where.credentials, moment, store=keyring)
 
 
 class Bootstrap:

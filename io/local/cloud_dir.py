@@ -56,7 +56,7 @@ def refuse_foreign(path: Path, *files: str) -> None:
     if not os.path.lexists(CloudPath.SESSIONS_DIR.resolve(path) / "index.json"):
         raise DirectoryInUse(
             f"{path} holds other things and nothing of ours, so it is left as it is",
-            hint=f"Use a directory of its own, say {path / PROJECT_DIRECTORY}",
+            hint=f"Use an empty directory, for example {path / PROJECT_DIRECTORY}",
             remedy=Remedy("use_directory", {"directory": str(path / PROJECT_DIRECTORY)}),
         )
 

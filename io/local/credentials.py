@@ -27,7 +27,7 @@ from ...base.decoding import UNREADABLE
 from ...base.errors import CloudError, Io, UnsafeFile
 from ...base.files import locked, remove_private
 from ...base.log import get_logger
-from ...base.redaction import register_secret
+from ...base.redaction import register_held
 from ...errors import CredentialsCorrupted, JwtDecode, KeyringUnavailable, NotAuthenticated, TokenExpired
 from ..http.tokens import is_token_expired, token_expiry
 from .keyring_entries import entry_named, forget_all, forget_others, is_marker, put, usable, variable_wish
@@ -38,7 +38,6 @@ from .unknown import Timestamp, plain_record, read_record
 logger = get_logger(__name__)
 
 WARN_BEFORE_EXPIRY: Final = timedelta(hours=1)
-SYSTEM_KEYRING: Final = KeyringStore()
 
 # RFC 6750 section 2.1 is stricter still; what matters is that it fits in a header.
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
@@ -53,7 +52,7 @@ def _is_web_url(url: str) -> bool:
         return False
 
 
-class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True):
+class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """One login.
 
     Attributes:
@@ -83,7 +82,7 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True):
         if not _EMAIL.fullmatch(self.user_email):
             raise ValueError("user_email: must be an e-mail address")
         if not self.in_keyring:
-            register_secret(self.api_token)
+            register_held(self, [self.api_token])
 
     @override
     def __repr__(self) -> str:
@@ -95,12 +94,13 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True):
         return is_marker(self.api_token)
 
     @classmethod
-    def load_from_path(cls, path: Path, *, store: KeyringStore = SYSTEM_KEYRING) -> Self:
+    def load_from_path(cls, path: Path, *, store: KeyringStore | None = None) -> Self:
         """Read the stored login, expired or not.
 
         Args:
             path: `credentials.json`.
-            store: Where the token is when the file says that it is in the keyring.
+            store: Where the token is when the file says that it is in the keyring; it remembers what it was asked. By
+                default a new one, which asks the system.
 
         Raises:
             NotAuthenticated: There is no such file. Log in.
@@ -112,6 +112,7 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True):
             Io: It is there and cannot be read; the next login sets it aside.
         """
         found = cls.peek_at_path(path)
+        store = store or KeyringStore()
         while found.in_keyring:
             if (whole := found._from_keyring(path, store)) is not None:
                 return whole
@@ -119,7 +120,7 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True):
             now = cls.peek_at_path(path)
             if now == found:
                 raise CredentialsCorrupted(
-                    f"{path} says that its token is in the system's keyring, and there is none there that fits",
+                    f"the system's keyring has no matching token for {path}",
                     hint=NotAuthenticated.default_hint,
                     remedy=NotAuthenticated.default_remedy,
                 )
@@ -182,12 +183,15 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True):
             ) from exc
 
     @classmethod
-    def load_and_validate_from_path(cls, path: Path, now: datetime | None = None) -> Self:
+    def load_and_validate_from_path(
+        cls, path: Path, now: datetime | None = None, *, store: KeyringStore | None = None
+    ) -> Self:
         """Read the stored login and refuse an expired one; under one hour left is logged as a warning.
 
         Args:
             path: `credentials.json`.
             now: The present moment, with a time zone; the clock's by default.
+            store: As for `load_from_path`.
 
         Raises:
             NotAuthenticated: There is no such file. Log in.
@@ -197,7 +201,7 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True):
             Io: It is there and cannot be read.
         """
         moment = datetime.now(UTC) if now is None else now
-        found = cls.load_from_path(path)
+        found = cls.load_from_path(path, store=store)
         try:
             expiry = token_expiry(found.api_token)
         except JwtDecode as exc:
@@ -208,7 +212,7 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True):
             logger.warning("the token in %s expires at %s UTC, in less than an hour", path, f"{expiry:%H:%M:%S}")
         return found
 
-    def save_to_path(self, path: Path, *, keyring: bool | None = None, store: KeyringStore = SYSTEM_KEYRING) -> None:
+    def save_to_path(self, path: Path, *, keyring: bool | None = None, store: KeyringStore | None = None) -> None:
         """Make this the stored login; it is on disk when this returns.
 
         The directory is created 0700 with its `.gitignore` when it is missing. An existing file that cannot be read
@@ -228,6 +232,7 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.in_keyring:
             raise ValueError("api_token: it is a marker; load the login instead of peeking at it")
+        store = store or KeyringStore()
         wanted = self._wants_keyring(path, keyring) and usable(store, path)
         with held(path, self._load) as before:
             plain = plain_record(self)
@@ -246,7 +251,7 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True):
             return False  # there is no login whose choice to keep; what is there is looked at under the lock
 
     @classmethod
-    def delete_from_path(cls, path: Path, *, store: KeyringStore = SYSTEM_KEYRING) -> bool:
+    def delete_from_path(cls, path: Path, *, store: KeyringStore | None = None) -> bool:
         """Remove the stored login, readable or not, from the keyring first.
 
         A keyring that cannot be used is a warning; the file is removed all the same, and the note beside it stays (see
@@ -265,6 +270,7 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True):
         """
         if not path.parent.is_dir():
             return False
+        store = store or KeyringStore()
         with locked(path):
             try:
                 found = cls._load(path)

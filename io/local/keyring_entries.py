@@ -44,8 +44,8 @@ def is_marker(token: str) -> bool:
 
 def variable_wish(environ: Mapping[str, str]) -> bool | None:
     """What SYSTEMPROMPT_KEYRING asks for: the keyring, the file (0, false, no, off), or nothing when it is empty."""
-    said = environ.get(VARIABLE, "").strip().lower()
-    return said not in _OFF if said else None
+    value = environ.get(VARIABLE, "").strip().lower()
+    return value not in _OFF if value else None
 
 
 def note_of(path: Path) -> Path:

@@ -4,8 +4,8 @@ Theory. A keyring is somebody else's program at the other end of D-Bus, or of wh
 locked, waiting for a person in a window nobody sees, or silent for ever, and the libraries that speak to it wait as
 long as it pleases. So each question is asked by a child process (`keyring_child.py`), which is killed when its time is
 up. A thread could be abandoned but not ended: it might store a token minutes after we had given up and gone another
-way. A child costs a quarter of a second, at a login and once per process that reads; a token that was read is
-remembered.
+way. A child costs a quarter of a second, at a login and once per store that reads; a token that was read is
+remembered as long as its `KeyringStore` lives, or until the entry is changed.
 
 Only real keyrings count. What `keyring` itself does not recommend (files in plain text, the null backend) is refused:
 a person who asks for the keyring must not get something weaker than our own 0600 file.
@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ...base.redaction import redact
+from ...base.redaction import redact, register_held
 from ...errors import KeyringUnavailable
 
 SERVICE: Final = "systemprompt-cloud"
@@ -47,6 +47,14 @@ class _Reply(msgspec.Struct):
     message: str = ""
 
 
+class _Remembered(msgspec.Struct, frozen=True, weakref=True):
+    of: Any
+    secret: str
+
+    def __post_init__(self) -> None:
+        register_held(self, [self.secret])
+
+
 class KeyringStore:
     """The entries of one service in the operating system's keyring. Holds nothing open.
 
@@ -62,7 +70,7 @@ class KeyringStore:
         self.service = service
         self.probe_seconds = probe_seconds
         self.read_seconds = read_seconds
-        self._remembered: dict[str, tuple[object, str]] = {}
+        self._remembered: dict[str, _Remembered] = {}
 
     def probe(self, account: str) -> None:
         """Make sure that it can be used now, without changing anything.
@@ -82,19 +90,22 @@ class KeyringStore:
     def remembered(self, account: str, of: object) -> str | None:
         """What `remember` was given last for an entry, if its `of` (whatever tells one login from the next) is this."""
         known = self._remembered.get(account)
-        return known[1] if known is not None and known[0] == of else None
+        return known.secret if known is not None and known.of == of else None
 
     def remember(self, account: str, of: object, secret: str) -> None:
-        """Keep what was read from an entry for the rest of this process, so that the keyring is asked once."""
-        self._remembered[account] = of, secret
+        """Keep what was read from an entry, so that the keyring is asked once."""
+        self._remembered[account] = _Remembered(of, secret)
 
     def set(self, account: str, secret: str) -> None:
         """Make or replace an entry, and read it back. Raises `KeyringUnavailable`; then it may or may not be there."""
+        self._remembered.pop(account, None)
         if not self._ask(self.probe_seconds, do="set", account=account, secret=secret).kept:
             raise KeyringUnavailable("the system's keyring does not give back what was put into it")
 
     def forget(self, accounts: Sequence[str]) -> None:
         """Remove entries, as far as they exist. Raises `KeyringUnavailable`; then some may be left."""
+        for account in accounts:
+            self._remembered.pop(account, None)
         self._ask(self.probe_seconds, do="forget", accounts=list(accounts))
 
     def _ask(self, seconds: float, **question: Any) -> _Reply:

@@ -21,7 +21,7 @@ import msgspec
 from typing_extensions import override
 
 from ...base.files import locked, remove_private
-from ...base.redaction import register_secret
+from ...base.redaction import register_held
 from ...base.remedies import Remedy
 from ...errors import NotAuthenticated, SessionsCorrupted, SessionVersionMismatch
 from .stores import held, read_shared, write_plain
@@ -101,7 +101,7 @@ class SessionKey(msgspec.Struct, frozen=True):
         return LOCAL_SESSION_KEY if self.tenant_id is None else f"tenant:{self.tenant_id}"
 
 
-class CliSession(msgspec.Struct, frozen=True, kw_only=True):
+class CliSession(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """One session; `CliSession.new` makes one.
 
     Attributes:
@@ -140,7 +140,7 @@ class CliSession(msgspec.Struct, frozen=True, kw_only=True):
         # Built in code as well as read from a file: msgspec checks time zones only while decoding.
         if None in (self.created_at.tzinfo, self.expires_at.tzinfo, self.last_used.tzinfo):
             raise ValueError("created_at, expires_at and last_used must have a time zone")
-        register_secret(self.session_token)
+        register_held(self, [self.session_token])
 
     @override
     def __repr__(self) -> str:

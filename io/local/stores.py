@@ -58,10 +58,10 @@ def read_shared(
     try:
         return build(msgspec.convert(msgspec.json.decode(data), dict[str, Any]))
     except UNREADABLE as exc:
-        said = exc if data.strip() else "it is empty"
+        problem = exc if data.strip() else "it is empty"
         if no_json is None or isinstance(exc, msgspec.ValidationError):
-            raise broken(f"{path} does not hold {what}: {said}") from exc
-        raise no_json(f"{path} is not JSON: {said}") from exc
+            raise broken(f"{path} does not hold {what}: {problem}") from exc
+        raise no_json(f"{path} is not JSON: {problem}") from exc
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 from typing_extensions import override
 
-from ...base.redaction import register_secret
+from ...base.redaction import register_held
 from ...errors import TenantsNotSynced, TenantsStoreCorrupted, TenantsStoreInvalid
 from ..cloud.wire import TenantInfo
 from .stores import held, part, read_shared, write_plain
@@ -66,7 +66,7 @@ def is_masked(url: str | None) -> bool:
     return url is not None and any(mask in url for mask in MASKS)
 
 
-class StoredTenant(msgspec.Struct, frozen=True, kw_only=True):
+class StoredTenant(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """One tenant as it is stored.
 
     Attributes:
@@ -101,9 +101,8 @@ class StoredTenant(msgspec.Struct, frozen=True, kw_only=True):
         # Built in code as well as read from a file: msgspec checks lengths only while decoding.
         if not self.id or not self.name:
             raise ValueError("a tenant's id and name must not be empty")
-        for name in _SECRETS:
-            if secret := getattr(self, name):
-                register_secret(secret)
+        if secrets := [secret for name in _SECRETS if (secret := getattr(self, name))]:
+            register_held(self, secrets)
 
     @override
     def __repr__(self) -> str:

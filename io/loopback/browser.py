@@ -54,10 +54,17 @@ class BrowserCommand(msgspec.Struct, frozen=True):
 
 
 class BrowserOutcome(msgspec.Struct, frozen=True):
-    """Whether something was started that should show the page, and what it was or why not."""
+    """Whether something was started that should show the page, and what it was or why not.
+
+    Attributes:
+        opened: Whether something was started.
+        reason: What it was, or why not, for people.
+        code: The same for programs, where they need to know it.
+    """
 
     opened: bool
     reason: str
+    code: str = ""
 
 
 def check_openable(url: str) -> None:

@@ -375,6 +375,6 @@ _USED: Final = (
 _USED_PAGE: Final = error_page(*_USED)
 _CLOSED_PAGE: Final = error_page(
     "Not recorded",
-    "The terminal stopped listening before it could take this. Go on there, then reload this page.",
+    "The terminal stopped listening before it could take this. Resume it in the terminal, then reload this page.",
     retry=True,
 )

@@ -58,13 +58,13 @@ _SCRUB: Final = 'history.replaceState(null, "", location.pathname);'
 # textContent and a checked scheme: what the status says is data, never markup and never a script address.
 _WATCH: Final = """
 (() => {
-  // A page of somebody else's may lack any of these places; what has none is not shown.
-  const say = (id, text) => { const place = document.getElementById(id); if (place) place.textContent = text; };
+  // A page of an embedder's may lack any of these places; what has none is not shown.
+  const show = (id, text) => { const place = document.getElementById(id); if (place) place.textContent = text; };
   const turn = (kind, text) => {
     document.body.classList.remove("busy");
     document.body.classList.add(kind);
     document.title = text;
-    say("title", text);
+    show("title", text);
   };
   let misses = 0;
   const look = async () => {
@@ -73,10 +73,10 @@ _WATCH: Final = """
       const answer = await fetch(status, { cache: "no-store", credentials: "omit" });
       const now = await answer.json();
       misses = 0;
-      if (now.message) say("text", now.message);
+      if (now.message) show("text", now.message);
       if (now.status === "ready") {
         turn("good", "Your tenant is ready");
-        if (!now.message) say("text", "You can close this tab and return to the terminal.");
+        if (!now.message) show("text", "You can close this tab and return to the terminal.");
         const link = document.getElementById("link");
         if (link && typeof now.app_url === "string" && /^https?:\\/\\//.test(now.app_url)) {
           link.href = link.textContent = now.app_url;
@@ -91,7 +91,7 @@ _WATCH: Final = """
       misses += 1;
       if (misses === 5) {
         turn("bad", "No longer followed here");
-        say("text", "The command line no longer listens here. See the terminal for how it stands.");
+        show("text", "The command line no longer listens here. See the terminal for the status.");
         return;
       }
     }
@@ -128,7 +128,7 @@ def error_page(title: str, text: str, *, retry: bool = False) -> str:
         text: What happened and what to do about it.
         retry: True when `text` asks to reload the page: it keeps its address, and so what the browser brought.
     """
-    below = '<p class="small">The terminal shows how it stands.</p>'
+    below = '<p class="small">See the terminal for the status.</p>'
     return _page("bad", title, text, below, keep_address=retry)
 
 
@@ -145,7 +145,7 @@ def checking_page(title: str, text: str, tenant_id: str | None = None) -> str:
 
 
 def waiting_page(tenant_id: str) -> str:
-    """Return the page that follows the setting up of a tenant through `/status/{tenant_id}` of the same listener.
+    """Return the page that follows a tenant's provisioning through `/status/{tenant_id}` of the same listener.
 
     Args:
         tenant_id: The tenant's id, or the checkout session's while the tenant has none.
@@ -227,7 +227,7 @@ class CheckoutTemplates(msgspec.Struct, frozen=True):
         return _filled(self.waiting_html, _WAITING, tenant_id, head) or waiting_page(tenant_id)
 
 
-_WAITING: Final = "The payment is being confirmed and the tenant set up. The terminal goes on by itself."
+_WAITING: Final = "The payment is being confirmed and the tenant set up. The terminal continues by itself."
 _SCRIPT: Final = re.compile(r"<script", re.IGNORECASE)
 _STYLES: Final = re.compile(r"<style[^>]*>(.*?)</style", re.IGNORECASE | re.DOTALL)
 _PLACEHOLDER: Final = re.compile(r"\{\{(TENANT_ID|MESSAGE)\}\}")

@@ -112,7 +112,7 @@ class EventDecoder:
         self._data: list[str] = []
         self._joined: list[str] = []
         self._size = 0
-        self._refusal: str | None = None
+        self._refusal: tuple[str, str] | None = None  # not the error: its traceback holds what was fed
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """Take the next bytes of the stream.
@@ -128,7 +128,8 @@ class EventDecoder:
                 first and the next call raises. The decoder is spent: give the stream up.
         """
         if self._refusal is not None:
-            raise TooLarge(self._refusal)
+            message, about = self._refusal
+            raise TooLarge(message, about=about)
         events: list[ServerSentEvent] = []
         try:
             if len(chunk) <= _PIECE:
@@ -137,7 +138,7 @@ class EventDecoder:
                 for start in range(0, len(chunk), _PIECE):
                     self._take_chunk(chunk[start : start + _PIECE], events)
         except TooLarge as exc:
-            self._refusal = exc.user_message
+            self._refusal = exc.brief, exc.about
             self._tail.clear()
             self._forget_event()
             if not events:
@@ -239,8 +240,8 @@ class EventDecoder:
             self._size += len(value) + 1
             if self._size - 1 > self._max_event:
                 raise TooLarge(
-                    f"the event stream sent an event of at least {self._size - 1} characters; "
-                    f"at most {self._max_event} are taken"
+                    f"sent an event of at least {self._size - 1} characters; at most {self._max_event} are taken",
+                    about="the event stream",
                 )
             self._data.append(value)
             if len(self._data) >= _JOIN_AT:
@@ -279,7 +280,7 @@ class EventDecoder:
 
     def _line_too_long(self, size: int) -> TooLarge:
         return TooLarge(
-            f"the event stream sent a line of at least {size} bytes; at most {self._max_line} are taken",
+            f"sent a line of at least {size} bytes; at most {self._max_line} are taken", about="the event stream"
         )
 
 
@@ -351,7 +352,7 @@ class EventStream:
             try:
                 return await anext(self._chunks)
             except StopAsyncIteration:
-                raise StreamLost(f"{self._where}: the server ended the event stream") from None
+                raise StreamLost("the server ended the event stream", about=f"{self._where}:") from None
             except broken() as exc:
-                raise StreamLost(f"{self._where}: the event stream broke: {network_reason(exc)}") from exc
-        raise StreamLost(f"{self._where}: the event stream fell silent for {self._idle_timeout:g} s")
+                raise StreamLost(f"broke: {network_reason(exc)}", about=f"{self._where}: the event stream") from exc
+        raise StreamLost(f"fell silent for {self._idle_timeout:g} s", about=f"{self._where}: the event stream")

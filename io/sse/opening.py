@@ -39,7 +39,7 @@ MAX_REDIRECTS: Final = 10
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 # Less than the 100 ms within which a reader that is cancelled is gone.
 _CLOSING_TIME: Final = 0.05
-_HINT: Final = "Check the URL, and what is sent with it to say who is asking."
+_HINT: Final = "Check the URL and the credentials that are sent with it."
 # What may stand in a header (RFC 9110 section 5.5); an id is sent as UTF-8, whose bytes above 127 are obs-text.
 _FIELD_VALUE: Final = re.compile(rb"[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?")
 
@@ -74,8 +74,10 @@ async def read_events(
         raise ApiError(f"{where} answered {status}: no stream", status=status, request_id=named)
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "text/event-stream":
-        said = "an HTML page, not the API" if "html" in kind else repr(redact(kind)[:80] or "no content type")
-        raise ApiError(f"{where}: answered with {said}, where an event stream was asked for", request_id=named)
+        found = "an HTML page, not the API" if "html" in kind else repr(redact(kind)[:80] or "no content type")
+        raise ApiError(
+            f"answered with {found}, where an event stream was asked for", about=f"{where}:", request_id=named
+        )
     check_encoding(response, where)
     stream = EventStream(
         response,
@@ -120,7 +122,7 @@ async def open_stream(
             raise UnsafeUrl(f"the address of the event stream is not a URL: {exc}", hint=_HINT) from exc
         except trio.TooSlowError as exc:
             where = without_query(httpx.URL(url))
-            raise Network(f"GET {where}: no answer within {open_timeout:g} s", hint=_HINT) from exc
+            raise Network(f"no answer within {open_timeout:g} s", about=f"GET {where}:", hint=_HINT) from exc
         stream = read_events(
             response,
             where=f"GET {without_query(response.url)}",
@@ -159,7 +161,7 @@ async def _follow(
             raise UnsafeUrl(f"{where}: that is no host: {NO_HOST}", hint=_HINT)
         if len(seen) > MAX_REDIRECTS or str(request.url) in seen:
             how = "in a circle" if str(request.url) in seen else f"on and on, {MAX_REDIRECTS} times and more"
-            raise ApiError(f"{where}: redirects lead {how}", hint=_HINT)
+            raise ApiError(f"redirects lead {how}", about=f"{where}:", hint=_HINT)
         seen.add(str(request.url))
         request.headers["X-Request-Id"] = secrets.token_hex(8)
         response = await _send(client, request, where, foreign=foreign)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from ...engine.machine.parts import Event
+from .defaults import BROWSER_SECONDS, CHECKOUT_PORT, TENANT_SECONDS
 from .earlier import EarlierOrder
 from .progress import ProgressContext
 
@@ -37,11 +38,11 @@ class CheckoutContext(ProgressContext, frozen=True, kw_only=True):
     api_url: str
     plan: str
     region: str
-    port: int = 8766
-    timeout: float = 300.0
+    port: int = CHECKOUT_PORT
+    timeout: float = BROWSER_SECONDS
     look_timeout: float = 10.0
     confirm_timeout: float = 120.0
-    tenant_timeout: float = 600.0
+    tenant_timeout: float = TENANT_SECONDS
     bound: bool = True
     plan_name: str = ""
     price_id: str = ""
@@ -87,7 +88,7 @@ class EarlierOrdersChecked(Event, frozen=True):
 
 
 class OrderOutdated(Event, frozen=True):
-    """Another command has placed an order of the same kind since this one was validated."""
+    """Another command has placed an order of the same kind since this one was validated, or another account is used."""
 
 
 class OrderRefused(Event, frozen=True):

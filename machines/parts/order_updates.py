@@ -30,7 +30,7 @@ from .order import (
     TenantsDenied,
     TenantUnlinked,
 )
-from .progress import StepObserved, WaitResumed, observe, wait_on
+from .progress import StepObserved, WaitResumed, observe, resume_wait
 from .vocabulary import BrowserNotOpened, BrowserOpened, RepeatDeclined
 
 NAMED_KEPT: Final = 20
@@ -217,8 +217,8 @@ def ordered_again(context: CheckoutContext, event: OrderConfirmed) -> CheckoutCo
 
 def unfounded(context: CheckoutContext, _event: DeadlinePassed) -> CheckoutContext:
     """Only a browser that could be anybody's reported the payment, and the API knows nothing of it."""
-    said = f"the browser reported a payment for the tenant {context.browser_tenant}"
-    return msgspec.structs.replace(context, problem=said, problem_code="")
+    problem = f"the browser reported a payment for the tenant {context.browser_tenant}"
+    return msgspec.structs.replace(context, problem=problem, problem_code="")
 
 
 def unconfirmed(context: CheckoutContext, _event: DeadlinePassed) -> CheckoutContext:
@@ -227,10 +227,10 @@ def unconfirmed(context: CheckoutContext, _event: DeadlinePassed) -> CheckoutCon
 
 
 def unfinished(context: CheckoutContext, _event: DeadlinePassed) -> CheckoutContext:
-    said = f"paid, but no tenant within {context.tenant_timeout:g} s"
+    problem = f"paid, but no tenant within {context.tenant_timeout:g} s"
     if context.candidates:
-        said += f"; since the order {', '.join(context.candidates)} appeared, and nothing links it to the order"
-    return msgspec.structs.replace(context, problem=said)
+        problem += f"; since the order {', '.join(context.candidates)} appeared, and nothing links it to the order"
+    return msgspec.structs.replace(context, problem=problem)
 
 
 def confirmed(context: CheckoutContext, event: TenantConfirmed) -> CheckoutContext:
@@ -252,9 +252,9 @@ def announced(context: CheckoutContext, event: TenantAnnounced) -> CheckoutConte
 
 
 def failed(context: CheckoutContext, event: TenantFailed) -> CheckoutContext:
-    said = f"paid, and the tenant {event.tenant_id} could not be provisioned: {event.problem}"
-    return msgspec.structs.replace(context, failed_tenant=event.tenant_id, problem=said)
+    problem = f"paid, and the tenant {event.tenant_id} could not be provisioned: {event.problem}"
+    return msgspec.structs.replace(context, failed_tenant=event.tenant_id, problem=problem)
 
 
 def retried(context: CheckoutContext, event: WaitResumed) -> CheckoutContext:
-    return msgspec.structs.replace(wait_on(context, event), failed_tenant="")
+    return msgspec.structs.replace(resume_wait(context, event), failed_tenant="")

@@ -104,10 +104,14 @@ class EndReported(Event, frozen=True):
 
 
 class StreamLost(Event, frozen=True):
-    """The event stream broke, ended, or is not there; polling goes on. `times` counts the same reason."""
+    """The event stream broke, ended, or is not there; polling goes on.
+
+    `times` counts the same reason; `brief` is the reason without the call, where it names one.
+    """
 
     reason: str
     times: int = 1
+    brief: str = ""
 
 
 class StreamReturned(Event, frozen=True):
@@ -115,10 +119,14 @@ class StreamReturned(Event, frozen=True):
 
 
 class StatusNotAnswered(Event, frozen=True):
-    """A question to the API failed, or something else answered; it is asked again. `times` counts the same reason."""
+    """A question to the API failed, or something else answered; it is asked again.
+
+    `times` counts the same reason; `brief` is the reason without the call, where it names one.
+    """
 
     reason: str
     times: int = 1
+    brief: str = ""
 
 
 class ForeignEventDropped(Event, frozen=True):
@@ -240,7 +248,7 @@ def refuse_access(context: P, event: AccessRefused) -> P:
     return msgspec.structs.replace(context, problem=event.problem, problem_code=event.code)
 
 
-def wait_on(context: P, _event: WaitResumed) -> P:
+def resume_wait(context: P, _event: WaitResumed) -> P:
     """What was said about the time that ran out is no longer true."""
     return msgspec.structs.replace(context, problem="", problem_code="", reported="")
 

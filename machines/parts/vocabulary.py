@@ -10,7 +10,7 @@ nothing is given up. What such a fact leads to is written in each machine's own 
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -18,15 +18,19 @@ from ...engine.machine.parts import CancelRequested, Context, Event
 
 C = TypeVar("C", bound=Context)
 
+NOT_WANTED: Final = "not_wanted"
+"""Why no browser was opened: the command or the program asked for none."""
+
 
 class BrowserOpened(Event, frozen=True):
     """A browser was started with the URL the person should visit."""
 
 
 class BrowserNotOpened(Event, frozen=True):
-    """No browser was started; the person has the printed URL."""
+    """No browser was started; the person has the printed URL. `code` is `NOT_WANTED` where nobody wanted one."""
 
     reason: str
+    code: str = ""
 
 
 class OutcomeUnknown(Event, frozen=True):

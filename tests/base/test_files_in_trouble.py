@@ -56,7 +56,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(small_disk: Path) -> N
     with pytest.raises(Io, match="no space left") as caught:
         write_private(path, b"n" * 100_000)
     assert str(path) in caught.value.user_message
-    assert "what was there before still stands" in caught.value.user_message
+    assert "the previous content is unchanged" in caught.value.user_message
     assert read_private(path) == old
     assert {each.name for each in small_disk.iterdir()} == {"f"}
     write_private(path, b"small")

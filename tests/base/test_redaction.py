@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from urllib.parse import quote
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from systemprompt_cloud.base.redaction import forget, forget_secrets, redact, register_secret
+from systemprompt_cloud.base.redaction import forget, forget_secrets, redact, register_held, register_secret
 
 from tests.support.effort import calls_of
 
@@ -163,3 +165,33 @@ def test_a_line_costs_the_same_however_many_secrets_are_known(lengths: int) -> N
     forget("a provider")
     forget("somebody")
     assert counts[1] == counts[0]
+
+
+class Record(msgspec.Struct, frozen=True, weakref=True):
+    """Holds a secret, as the records of saved files do."""
+
+    token: str
+
+    def __post_init__(self) -> None:
+        register_held(self, [self.token])
+
+
+def test_a_secret_of_a_record_is_hidden_as_long_as_a_record_has_it() -> None:
+    """A copy holds it as well; afterwards it is an ordinary word, and a long process does not collect them."""
+    record = Record("opaque-value")
+    copy = msgspec.structs.replace(record)
+    del record
+    gc.collect()
+    assert redact("opaque-value") == "***"
+    del copy
+    gc.collect()
+    assert redact("opaque-value") == "opaque-value"
+
+
+def test_a_record_may_end_while_the_redactor_works() -> None:
+    """Garbage is collected in whichever thread runs, also in one that registers a secret: nothing waits for itself."""
+    for number in range(2000):
+        loop: list[object] = [Record(f"opaque-value-{number}")]
+        loop.append(loop)  # only the collector finds it
+    gc.collect()
+    assert redact("opaque-value-7") == "opaque-value-7"

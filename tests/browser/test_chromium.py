@@ -119,7 +119,9 @@ async def test_a_pending_payment_turns_to_ready_before_the_persons_eyes(tmp_path
             WebDriverWait(browser, 10, poll_frequency=0.05).until(lambda _: "Setting up" not in heading(browser))
             assert heading(browser) == "Your tenant is ready"
             assert browser.title == "Your tenant is ready"
-            assert browser.find_element(By.ID, "text").text == "Infrastructure ready"
+            # On a busy machine the next message may be there already.
+            text = browser.find_element(By.ID, "text").text
+            assert text in {"Infrastructure ready", "Your sandbox tenant is ready"}
             assert icons(browser) == ["i-good"]
 
         url = (await rehearsal.wait_shown()).url

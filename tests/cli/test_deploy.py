@@ -55,7 +55,7 @@ def test_text_json_and_the_token(owner: tuple[CommandLine, str], cloud: str) -> 
     assert "never part of --json" in both.err
 
 
-def test_interrupted_and_gone_on_with(cli: CommandLine, clouds: Clouds) -> None:
+def test_interrupted_and_resumed(cli: CommandLine, clouds: Clouds) -> None:
     """Ctrl-C names the command that goes on; the same command goes on; another image is told of the first."""
     url = cli.environ["SYSTEMPROMPT_API_URL"] = clouds("--step", "0.1")
     tenant = buy(cli)
@@ -72,8 +72,8 @@ def test_interrupted_and_gone_on_with(cli: CommandLine, clouds: Clouds) -> None:
     assert f"flows cancel {last['flow']}" in refused["hint"]
 
     again = cli("deploy", IMAGE, "--timeout", "5").ended(0)
-    assert "going on with deployment" in again.err
-    assert "these options do not apply to it: --timeout" in again.err
+    assert "resuming deployment" in again.err
+    assert "these do not apply: --timeout" in again.err
     assert deployments(url, tenant) == [IMAGE]
 
 

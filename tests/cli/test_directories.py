@@ -47,7 +47,7 @@ def test_no_command_takes_a_project_over(cli: CommandLine, repository: Path) -> 
         assert "Open this" not in ran.err
         last = ran.lines[-1]
         assert (last["error"], last["exit_code"]) == ("DirectoryInUse", 2)
-        assert last["hint"] == f"Name a directory of its own: --dir {repository}/.systemprompt"
+        assert last["hint"] == f"Name an empty directory: --dir {repository}/.systemprompt"
     for words in (("whoami",), ("flows", "list"), ("tenants", "list"), ("sessions", "list")):
         cli("--dir", ".", *words, cwd=repository)
     (found, *_) = cli("--dir", ".", "doctor", "--offline", "--json", cwd=repository).ended(1).lines

@@ -35,13 +35,13 @@ def findings(ran: Ran, check: str) -> list[dict[str, Any]]:
 
 
 def test_all_is_well(owner: Owner) -> None:
-    """After an ordinary run nothing has to be mended; each line says what was looked at."""
+    """After an ordinary run nothing is a problem; each line says what was looked at."""
     cli, _ = owner
     ran = cli("doctor", "--json").ended(0)
     checks = {line["check"] for line in ran.lines}
     assert {"directory", "disk", "file", "journal", "port", "browser", "proxy", "login", "api", "clock"} <= checks
     assert [line for line in ran.lines if line["status"] == "failed"] == []
-    assert "Nothing stands in the way." in cli("doctor", "--offline").ended(0).err
+    assert "No problems found." in cli("doctor", "--offline").ended(0).err
 
 
 def test_in_an_empty_home(cli: CommandLine) -> None:
@@ -73,7 +73,7 @@ def test_full_disk(cli: CommandLine, mounted: Callable[[str], Path]) -> None:
     filler = fill(place)
     ran = cli("--dir", str(place / "here"), "doctor", "--offline").ended(1)
     assert f"✗ disk: only 0 kB free for {place}/here\n  Free some space" in ran.out
-    assert ran.err.endswith("1 to be mended.\n")
+    assert ran.err.endswith("1 problem found.\n")
     disk = SmallDisk(place)
     disk.leave(200 * 1024)
     (found,) = findings(cli("--dir", str(place / "here"), "doctor", "--offline", "--json").ended(1), "disk")
@@ -96,7 +96,7 @@ def test_read_only_disk(settings: Settings, mounted: Callable[[str], Path]) -> N
 
 
 def test_damage(owner: Owner) -> None:
-    """A file that is no longer JSON has to be mended, is named, and stays as it is; a journal with a page overwritten
+    """A file that is no longer JSON is a problem, is named, and stays as it is; a journal with a page overwritten
     is found out, and what was set aside long ago is mentioned: a token may be in it."""
     cli, _ = owner
     path = cli.directory / "tenants.json"
@@ -130,7 +130,7 @@ def test_busy_port(settings: Settings, port: int, command: str) -> None:
 
 
 def test_unreachable_api(owner: Owner) -> None:
-    """An API that does not answer has to be mended; the rest is told all the same."""
+    """An API that does not answer is a problem; the rest is told all the same."""
     cli, _ = owner
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -163,7 +163,7 @@ def test_proxy(
 
 
 def test_certificates(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A certificate file that is not there has to be mended."""
+    """A certificate file that is not there is a problem."""
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
     (found,) = [each for each in proxy_findings(settings) if each.status == "failed"]
     assert "/nowhere/ca.pem" in found.message

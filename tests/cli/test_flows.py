@@ -1,4 +1,4 @@
-"""`flows` and `diagram`: looking at the journal, and going on with it."""
+"""`flows` and `diagram`: inspecting the journal, and resuming from it."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def begun(cli: CommandLine) -> str:
 
 def test_nothing_there(cli: CommandLine) -> None:
     """Looking makes no journal; there is nothing to list, nothing wrong, nothing to resume."""
-    assert " ".join(cli("flows", "list").ended(0).err.split()) == f"There are no flows yet in {cli.journal}."
-    assert "no such flows" in cli("flows", "list", "--status", "parked").ended(0).err
+    assert " ".join(cli("flows", "list").ended(0).err.split()) == f"No flows found in {cli.journal}."
+    assert "No matching flows" in cli("flows", "list", "--status", "parked").ended(0).err
     assert cli("flows", "list", "--json").ended(0).out == ""
     assert cli("flows", "check", "--json").ended(0).lines[0]["flows"] == 0
     for words in (("show", "x"), ("history", "x"), ("resume",), ("cancel", "x")):
@@ -70,7 +70,7 @@ def test_one_status_everywhere(cli: CommandLine) -> None:
     assert "login awaiting_callback (interrupted)" in cli("flows", "show").ended(0).out
     listed = cli("flows", "list", "--children", "--status", "interrupted", "--json").ended(0).lines
     assert [each["status"] for each in listed] == ["interrupted", "interrupted"]
-    assert "no such flows" in cli("flows", "list", "--children", "--status", "running").ended(0).err
+    assert "No matching flows" in cli("flows", "list", "--children", "--status", "running").ended(0).err
     both = cli("flows", "list", "--children", "--status", "running", "--status", "interrupted", "--json").ended(0)
     assert both.lines == listed
 
@@ -82,7 +82,7 @@ def test_show_says_why_a_flow_failed(cli: CommandLine) -> None:
     child = next(number for number, line in enumerate(shown) if line.startswith("Child:    login denied (failure)"))
     (as_json,) = cli("flows", "show", "--json").ended(0).lines
     reason, inside = (each["problem"] for each in (as_json, *as_json["children"]))
-    assert "said no" in inside
+    assert "Login denied" in inside
     assert reason == f"login: {inside}"
     assert f"Problem:  {reason}" in shown
     assert shown[child + 1] == f"          {inside}"
@@ -103,14 +103,14 @@ def test_resume(cli: CommandLine) -> None:
     assert (last["flow"], last["verdict"]) == (flow, "success")
     assert cli("flows", "resume", flow[:8], "--json").ended(0).lines == [last]
     ran = cli("flows", "resume").ended(1)
-    assert "waiting to go on" in ran.err
+    assert "can be resumed by this command" in ran.err
 
 
 def test_another_api_does_not_apply(cli: CommandLine, cloud: str) -> None:
     """A flow keeps the API it was started with, and says so when another one is named."""
     begun(cli)
     ran = cli.play("flows", "resume", "--no-browser", "--api-url", "https://cloud.example").ended(0)
-    assert f"The flow goes on with its own API, {cloud}; --api-url does not apply." in ran.err
+    assert f"The flow uses its own API, {cloud}; --api-url does not apply." in ran.err
     begun(cli)
     assert "does not apply" not in cli.play("flows", "resume", "--no-browser", "--api-url", cloud + "/").ended(0).err
 
@@ -128,7 +128,7 @@ def test_second_process(cli: CommandLine) -> None:
     assert cli("flows", "list", "--json").ended(0).lines[0]["driven"] is True
     assert cli("flows", "list", "--status", "interrupted", "--json").ended(0).lines == []
     cancelled = cli("flows", "cancel", flow[:8], "--reason", "wrong account").ended(0)
-    assert "was told to stop" in cancelled.err
+    assert "was asked to stop" in cancelled.err
     assert "Login cancelled: wrong account" in running.wait().ended(1).err
 
 

@@ -147,7 +147,7 @@ def test_its_own_program_goes_on_with_it(own: Own, failure: Exception, call: str
     (line,) = cli("flows", "show", flow, "--json", *at).ended(0).lines
     said.append(line["trouble"]["hint"])
     for words in said:
-        assert "program it belongs to goes on with it" in words
+        assert "in the program it belongs to" in words
         assert f"flows cancel {flow[:12]}" in words
         assert "flows resume" not in words
     assert call in error.recovery_hint
@@ -159,7 +159,7 @@ def test_its_own_program_goes_on_with_it(own: Own, failure: Exception, call: str
     doctor = cli("doctor", *at).out
     assert "1 unfinished" in doctor
     assert "flows resume" not in doctor
-    assert "waiting to go on by this command" in cli("flows", "resume", *at).ended(1).err
+    assert "can be resumed by this command" in cli("flows", "resume", *at).ended(1).err
 
 
 def test_a_paused_parent_names_the_child_that_waits_for_a_decision(own: Own) -> None:
@@ -207,7 +207,7 @@ def test_cancelled_says_what_became_of_it(own: Own) -> None:
         assert said == f"parcel {flow[:12]} had ended already: cancelled, at packing.\n"
     (line,) = cli("flows", "resume", flow, "--json", *at).ended(1).lines
     assert (line["status"], line["verdict"]) == ("ended", "cancelled")
-    assert "stands here" not in cli("flows", "history", *at).ended(0).out
+    assert "is here" not in cli("flows", "history", *at).ended(0).out
 
 
 def test_only_its_own_program_can_send_it_events(own: Own) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from systemprompt_cloud.base.remedies import Remedy
 from systemprompt_cloud.cli.app import app
-from systemprompt_cloud.cli.screen.remedies import TEMPLATES, in_words
+from systemprompt_cloud.cli.screen.remedies import TEMPLATES, remedy_text
 from systemprompt_cloud.cli.shared.names import CLI
 
 ROOT = Path(systemprompt_cloud.__file__).parent
@@ -117,6 +117,15 @@ def test_a_fact_is_never_taken_for_a_command(flow: str, machine: str) -> None:
     """What a fact holds is text, quoted where it is part of a command, whatever it looks like."""
     for step in TEMPLATES:
         for value in (flow, f"[[{CLI} {machine}]]", "{machine}"):
-            words = in_words(None, Remedy(step, {"flow": value, "directory": value, "disk": value}), {})
+            words = remedy_text(None, Remedy(step, {"flow": value, "directory": value, "disk": value}), {})
             assert words is not None
             assert words.count(f"{CLI} {machine}") == words.count(f"[[{CLI} {machine}]]") or machine in words
+
+
+def test_a_fact_is_quoted_where_it_is_to_be_pasted() -> None:
+    """Elsewhere in a sentence it is text; which it is, the template says."""
+    place = "/mnt/my disk"
+    assert remedy_text(None, Remedy("use_directory", {"directory": place}), {}) == (
+        f"Name an empty directory: --dir '{place}'"
+    )
+    assert f"disk of {place} " in (remedy_text(None, Remedy("writable_disk", {"disk": place}), {}) or "")

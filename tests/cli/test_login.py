@@ -68,7 +68,7 @@ def test_interrupted_and_gone_on(cli: CommandLine) -> None:
     command = ran.err.strip().splitlines()[-1].split()
     assert command[:3] == ["systemprompt-cloud", "flows", "resume"]
     again = cli.play(*command[1:], "--no-browser").ended(0)
-    assert "going on with login" in again.err
+    assert "resuming login" in again.err
     assert url in again.err
 
 

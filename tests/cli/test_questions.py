@@ -11,6 +11,7 @@ from systemprompt_cloud.cli.screen.render import People, time_left, up_to
 from systemprompt_cloud.cli.shared.settings import Settings
 from systemprompt_cloud.engine.history import Change
 from systemprompt_cloud.io.local.paths import CloudPaths
+from systemprompt_cloud.machines.parts.vocabulary import NOT_WANTED
 
 AT = "2026-01-01T00:00:00Z"
 
@@ -104,10 +105,21 @@ def test_an_answer_is_not_called_none(
 ) -> None:
     """The API that says "not found" has answered: what it said is shown, and not that there was no answer."""
     monkeypatch.setattr(steady, "SETTLE_SECONDS", 0.0)
-    refused = "GET https://api.example/api/v1/tenants/t/status: tenant_not_found: no tenant of yours has this id"
+    brief = "tenant_not_found: no tenant of yours has this id"
+    refused = f"GET https://api.example/api/v1/tenants/t/status: {brief}"
     with people as shown:
-        shown.change(change(event="StatusNotAnswered", from_state="confirming_tenant", message=refused))
+        shown.change(change(event="StatusNotAnswered", from_state="confirming_tenant", message=refused, brief=brief))
         shown.tick()
     said = unwrapped(capsys)
     assert "no status from the API yet, asking again: tenant_not_found: no tenant of yours" in said
     assert "no answer" not in said
+
+
+def test_a_browser_that_nobody_wanted_is_not_missed(people: People, capsys: pytest.CaptureFixture[str]) -> None:
+    """Which it was, the event's code tells, whatever its words are; an event without one is from an older journal."""
+    with people as shown:
+        shown.change(change(event="BrowserNotOpened", message="some words", code=NOT_WANTED))
+        shown.change(change(event="BrowserNotOpened", message="there is no display here"))
+    said = unwrapped(capsys)
+    assert "some words" not in said
+    assert "no browser was opened: there is no display here" in said

@@ -32,7 +32,7 @@ def test_set_list_unset(owner: Owner) -> None:
     assert cli(*unset, "--json").ended(0).lines == [{"tenant": tenant, "unset": ["TOKEN_A"]}]
     assert "TOKEN_A" not in cli("secrets", "list").ended(0).out
     gone = cli(*unset).ended(1).err
-    assert "See what there is: systemprompt-cloud secrets list" in gone
+    assert "List them: systemprompt-cloud secrets list" in gone
 
 
 def test_several_at_once(owner: Owner) -> None:

@@ -53,10 +53,10 @@ def test_list(kept: CommandLine) -> None:
 
 def test_nothing(cli: CommandLine) -> None:
     """Without sessions that is said, and pruning makes no file."""
-    assert "There are no sessions" in cli("sessions", "list").ended(0).err
+    assert "No sessions found" in cli("sessions", "list").ended(0).err
     assert cli("sessions", "prune", "--json").ended(0).lines == [{"removed": 0}]
     assert not (cli.directory / "sessions").exists()
-    assert "no session is active; there is none" in cli("sessions", "show").ended(2).err
+    assert "No session is active. No sessions found." in cli("sessions", "show").ended(2).err
 
 
 def test_show(kept: CommandLine) -> None:
@@ -67,7 +67,7 @@ def test_show(kept: CommandLine) -> None:
     ran = kept("sessions", "show", "t1").ended(0)
     assert "user email: ada@example.com" in ran.out
     assert TOKEN not in ran.out
-    assert "there is local, tenant:t1, tenant:t2" in " ".join(kept("sessions", "show", "t9").ended(2).err.split())
+    assert "Sessions: local, tenant:t1, tenant:t2" in " ".join(kept("sessions", "show", "t9").ended(2).err.split())
 
 
 def test_switch(kept: CommandLine) -> None:
@@ -121,7 +121,7 @@ def test_a_session_of_a_newer_version(kept: CommandLine) -> None:
     assert [line["status"] for line in findings if line["message"] == told] == ["warning"]
     assert kept("sessions", "show", "t1", "--json").ended(1).lines[0]["error"] == "SessionVersionMismatch"
     assert json.loads(path.read_bytes()) == whole
-    assert "there is local, tenant:t2, tenant:t1" in " ".join(kept("sessions", "show", "t9").ended(2).err.split())
+    assert "Sessions: local, tenant:t2, tenant:t1" in " ".join(kept("sessions", "show", "t9").ended(2).err.split())
     assert offered(kept, "sessions", "remove", "tenant_") == ["tenant_t2", "tenant_t1"]
     assert kept("sessions", "remove", "t1", "--yes", "--json").ended(0).lines[0]["removed"] is True
     assert keys(kept) == ["local", "tenant_t2"]
@@ -135,7 +135,7 @@ def test_a_session_of_an_older_version_under_any_key(kept: CommandLine) -> None:
     path.write_text(json.dumps(whole))
     shown = kept("sessions", "show", "we ird", "--json").ended(1).lines[0]
     assert shown["error"] == "SessionVersionMismatch"
-    assert "there is local, tenant:t2, we ird" in " ".join(kept("sessions", "switch", "t1").ended(2).err.split())
+    assert "Sessions: local, tenant:t2, we ird" in " ".join(kept("sessions", "switch", "t1").ended(2).err.split())
     _, *words = shlex.split(shown["hint"].partition(": ")[2])
     assert kept(*words, "--yes", "--json").ended(0).lines == [{"key": "we ird", "removed": True}]
     assert keys(kept) == ["local", "tenant_t2"]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from systemprompt_cloud.base.remedies import Remedy
-from systemprompt_cloud.cli.screen.remedies import in_words
+from systemprompt_cloud.cli.screen.remedies import remedy_text
 from systemprompt_cloud.cli.shared.settings import (
     Settings,
     choose_api,
@@ -189,10 +189,11 @@ def test_printed_commands_name_directory_and_api(tmp_path: Path) -> None:
     )
     wanted = ["systemprompt-cloud", "--dir", str(directory), "--api-url", "http://127.0.0.1:1", "flows", "resume", "x"]
     assert shlex.split(settings.resume_command("x")) == wanted
-    assert in_words(settings, Remedy("resume", {"flow": "x"})) == f"Go on with it: {settings.resume_command('x')}"
-    there = in_words(settings, Remedy("log_in_there", {"api_url": "https://b.example"})) or ""
+    resumed = remedy_text(settings, Remedy("resume", {"flow": "x"}))
+    assert resumed == f"To continue, run: {settings.resume_command('x')}"
+    there = remedy_text(settings, Remedy("log_in_there", {"api_url": "https://b.example"})) or ""
     assert there.count("--api-url") == 1
     assert "--dir" in there
     local = replace(settings, api_url=None, env="local")
     assert shlex.split(local.command("plans"))[3:] == ["--env", "local", "plans"]
-    assert "--env" not in (in_words(local, Remedy("log_in_there", {"api_url": "https://b.example"})) or "")
+    assert "--env" not in (remedy_text(local, Remedy("log_in_there", {"api_url": "https://b.example"})) or "")

@@ -139,8 +139,8 @@ def test_interrupted_while_paying(cli: CommandLine, cloud: str) -> None:
     assert "onboarding" in ran.err
     assert "flows resume" in ran.err
     again = cli.play(*UP).ended(0)
-    assert "going on with onboarding" in again.err
-    assert "Go on in the tab that is already open to pay, or open:" not in again.err  # no browser was opened before
+    assert "resuming onboarding" in again.err
+    assert "Use the tab that is already open to pay, or open:" not in again.err  # no browser was opened before
     assert httpx.get(f"{cloud}/sandbox/ledger").json()["checkouts"] == before + 1
 
 
@@ -164,7 +164,7 @@ def test_options_that_come_too_late(cli: CommandLine) -> None:
     first.interrupt()
     assert "do not apply" not in first.wait().ended(130).err
     ran = cli.play(*UP, "--external-db", "--payment-timeout=5").ended(0)
-    assert "these options do not apply to it: --payment-timeout, --external-db.\n" in ran.err
+    assert "these do not apply: --payment-timeout, --external-db.\n" in ran.err
     assert "flows cancel" in ran.err
     (tenant,) = json.loads((cli.directory / "tenants.json").read_text())["tenants"]
     assert tenant["external_db_access"] is False
@@ -196,8 +196,8 @@ def test_unknown_plan_and_tenant(cli: CommandLine) -> None:
     """What is not there ends with 1, and the plans there are get listed."""
     cli.login()
     ran = cli("checkout", "--plan", "gold", "--no-browser").ended(1)
-    assert "there are plan_sandbox_starter" in ran.err
-    assert "See what there is: systemprompt-cloud plans\n" in ran.err
+    assert "plans: plan_sandbox_starter" in ran.err
+    assert "List them: systemprompt-cloud plans\n" in ran.err
     last = cli("provision", "tnt_none", "--json").ended(1).lines[-1]
     assert last["state"] == "failed"
     assert "tenant_not_found" in last["problem"]

@@ -70,6 +70,6 @@ def test_what_an_older_release_wrote_is_understood(here: Settings) -> None:
 
 def test_a_way_on_is_a_command_where_there_is_one(here: Settings) -> None:
     """For a flow of this package; for another program's, how to end it."""
-    assert way_on(here, OURS.machine, OURS.id) == f"Go on with it: {CLI} flows resume 01abc"
-    assert way_on(here, OURS.machine, OURS.id, repeat=True) == f"Go on with it: {CLI} flows resume 01abc --repeat"
+    assert way_on(here, OURS.machine, OURS.id) == f"To continue, run: {CLI} flows resume 01abc"
+    assert way_on(here, OURS.machine, OURS.id, repeat=True) == f"To continue, run: {CLI} flows resume 01abc --repeat"
     assert way_on(here, "parcel", "01abc").endswith(f"{CLI} flows cancel 01abc")

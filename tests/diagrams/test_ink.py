@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from systemprompt_cloud.diagrams._ink import Paper, Span, clean, elapsed, measure
+from systemprompt_cloud.base.redaction import printable
+from systemprompt_cloud.diagrams._ink import Paper, Span, elapsed, measure
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ def test_durations_read_naturally(seconds: float, said: str) -> None:
 
 def test_control_characters_do_not_reach_the_terminal() -> None:
     """A server's message cannot move the cursor, colour the screen, reverse the text or start a line."""
-    assert clean("a\x1b[31mb\nc\u202ed\x9be\u2028f") == "a [31mb c d e f"
+    assert printable("a\x1b[31mb\nc\u202ed\x9be\u2028f") == "a [31mb c d e f"
 
 
 def test_wide_and_combining_characters_are_measured_in_columns() -> None:
@@ -64,7 +65,7 @@ def test_no_line_is_wider_than_the_paper(texts: list[str], width: int, ascii_onl
     lines = paper.text().removesuffix("\n").split("\n")
     assert len(lines) <= 3
     assert all(measure(line) <= paper.width for line in lines)
-    assert all(clean(line) == line for line in lines)
+    assert all(printable(line) == line for line in lines)
     assert not ascii_only or paper.text().isascii()
 
 
@@ -73,4 +74,4 @@ def test_folding_loses_no_word(text: str) -> None:
     """With room for enough lines everything but the spaces is still there, in order."""
     paper = Paper(width=40, color=False, ascii_only=False)
     paper.write(Span(text), hang="", most=1000)
-    assert "".join(paper.text().split()) == "".join(clean(text).split())
+    assert "".join(paper.text().split()) == "".join(printable(text).split())

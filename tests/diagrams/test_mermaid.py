@@ -106,7 +106,7 @@ def test_the_current_state_is_where_the_changes_end() -> None:
     drawing = mermaid(LOGIN, changes=LOGIN_PATH).splitlines()
     assert "    class awaiting_callback visited" in drawing
     assert "    class saving_credentials current" in drawing
-    assert "    saving_credentials : the flow stands here" in drawing
+    assert "    saving_credentials : the flow is here" in drawing
     assert "    class denied visited" not in drawing
 
 

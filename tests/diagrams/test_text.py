@@ -86,7 +86,7 @@ def test_where_a_flow_stands_is_marked_with_its_deadline() -> None:
     *before, last = tell(LOGIN, ("awaiting_callback", "AuthorizationOffered"))
     changes = [*before, msgspec.structs.replace(last, deadline="2026-03-01T12:05:00Z")]
     assert "◉ awaiting_callback" in draw_path(LOGIN, changes)
-    assert "(stands here, until 12:05:00 UTC)" in draw_path(LOGIN, changes, width=120)
+    assert "(is here, until 12:05:00 UTC)" in draw_path(LOGIN, changes, width=120)
 
 
 def test_a_parked_flow_says_so() -> None:
@@ -254,4 +254,4 @@ def test_an_abandoned_flow_does_not_stand_anywhere() -> None:
     """It ended where its table could not say so; nobody waits for it any more."""
     drawing = draw_path(LOGIN, tell(LOGIN, ("#abandoned", "abandoned", "its version is not known here")))
     assert "abandoned: its version is not known here" in drawing
-    assert "stands here" not in drawing
+    assert "is here" not in drawing

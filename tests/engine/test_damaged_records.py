@@ -18,7 +18,7 @@ from systemprompt_cloud.engine.export import export_flow
 from systemprompt_cloud.engine.fold import check_flow
 from systemprompt_cloud.engine.history import Change, Trouble
 from systemprompt_cloud.engine.journal.journal import Journal
-from systemprompt_cloud.engine.journal.records import standing_intents
+from systemprompt_cloud.engine.journal.records import open_intents
 from systemprompt_cloud.engine.journal.vault import VaultFiles
 from systemprompt_cloud.engine.machine.carry import carry
 from systemprompt_cloud.engine.machine.machine import Machine
@@ -176,7 +176,7 @@ def test_no_body_makes_a_change_or_a_trouble_raise(body: str) -> None:
     assert msgspec.json.encode(change)
     assert Trouble.read(body).message
     with suppress(msgspec.DecodeError):
-        standing_intents([flow_record("f", kind="parked", body=body)])
+        open_intents([flow_record("f", kind="parked", body=body)])
     assert readable(body).encode().decode() == readable(body)
 
 

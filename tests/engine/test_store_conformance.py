@@ -196,13 +196,13 @@ async def run(store: Store, vault: Vault, program: Program[Any], flow: str, *, r
         row, record = first_lines(flow, program.machine, Parcel(), now=clock.now(), key=None, parent=None, owner=None)
         await ledger.begin(row, record)
 
-    def enliven(
+    def make_live(
         program: Program[Any], row: FlowRow, context: Context, migrated: tuple[FlowRow, Record] | None
     ) -> LiveFlow:
         assert migrated is None
         return LiveFlow(program, row, context, ledger=ledger, vault=vault, disk=Disk(inline=True), run_child=no_child)
 
-    live = await Loading(store, ledger, [program], enliven).load(row)
+    live = await Loading(store, ledger, [program], make_live).load(row)
     if resumed:
         await take_up(live, vault, "another runner")
     with trio.fail_after(10):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 import pytest
 from systemprompt_cloud.diagrams.mermaid import mermaid
 from systemprompt_cloud.diagrams.text import draw_table
-from systemprompt_cloud.engine.errors import MachineInvalid
+from systemprompt_cloud.engine.errors import MachineInvalid, NotStorable
 from systemprompt_cloud.engine.machine.migrations import Migration
 from systemprompt_cloud.engine.machine.parts import (
     CancelRequested,
@@ -83,6 +83,18 @@ def test_neither_is_a_result_nor_a_migration() -> None:
     refused("machine door: the result result is a coroutine function", result=result)
     migration = Migration(1, context=result)  # pyright: ignore[reportArgumentType]
     refused("migration from version 1: its context function result is a coroutine", version=2, migrations=[migration])
+
+
+@pytest.mark.parametrize("returned", [None, OtherContext(), Door])
+def test_an_update_that_returns_no_context_is_found_at_the_step(returned: Any) -> None:
+    """By the table alone, as by the engine."""
+
+    def lose(_context: Door, _event: Knocked) -> Door:
+        return returned
+
+    table = door([on(Knocked, "shut", "open", update=lose)])
+    with pytest.raises(NotStorable, match="Door"):
+        table.step("shut", Door(), Knocked())
 
 
 def test_a_guard_that_returns_something_to_be_awaited_is_found_at_the_step() -> None:

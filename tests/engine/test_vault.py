@@ -21,7 +21,6 @@ from systemprompt_cloud.engine.errors import VaultMissing
 from systemprompt_cloud.engine.journal.file_vault import FileVault
 from systemprompt_cloud.engine.journal.vault import (
     VaultFiles,
-    _one_writer,  # pyright: ignore[reportPrivateUsage]
     file_name,
     flow_of_file,
 )
@@ -200,10 +199,11 @@ def test_the_redactor_knows_a_secret_as_long_as_a_flow_has_it(steps: list[tuple[
 
 def test_threads_of_one_flow_lose_nothing(tmp_path: Path) -> None:
     """Activities of one state put secrets at the same time; all are there afterwards."""
+    files = VaultFiles(tmp_path)
 
     def put_five(n: int) -> None:
         for i in range(5):
-            VaultFiles(tmp_path).put(FLOW, f"s{n}.{i}", f"secret-{n}-{i}")
+            files.put(FLOW, f"s{n}.{i}", f"secret-{n}-{i}")
 
     threads = [threading.Thread(target=put_five, args=(n,)) for n in range(8)]
     for thread in threads:
@@ -221,7 +221,7 @@ async def test_a_removal_waits_beside_the_loop_while_others_are_put(tmp_path: Pa
     vault = FileVault(files, Disk(inline=False))
     await vault.put(FLOW, "code", "opaque-value")
     async with trio.open_nursery() as nursery:
-        with _one_writer:  # as a thread has it that is writing
+        with files._one_writer:  # pyright: ignore[reportPrivateUsage] -- as a thread has it that is writing
             nursery.start_soon(vault.discard, FLOW)
             await trio.testing.wait_all_tasks_blocked()
             assert files.has(FLOW, "vault:code")

@@ -366,13 +366,9 @@ async def test_a_refused_order_is_not_an_unknown_outcome(tmp_path: Path) -> None
         elsewhere.save_to_path(rehearsal.paths.credentials)
         plans = [{"id": PLAN, "name": "Starter", "paddle_price_id": "pri_1"}]
         refusal = {"error": {"code": "too_many_tenants", "message": "this plan allows one tenant"}}
-        server.plan(
-            JSONResponse(plans),
-            JSONResponse({"user": {"id": "u", "email": "a@b.example"}}),
-            JSONResponse({"data": []}),
-            JSONResponse(refusal, 422),
-        )
+        me = JSONResponse({"user": {"id": "u", "email": "a@b.example"}})
+        server.plan(JSONResponse(plans), me, JSONResponse({"data": []}), me, JSONResponse(refusal, 422))
         outcome = await run(engine, rehearsal, api_url=server.url)
         assert outcome.state == "failed"
         assert "too_many_tenants: this plan allows one tenant" in outcome.problem
-        assert [request.method for request in server.requests] == ["GET", "GET", "GET", "POST"]
+        assert [request.method for request in server.requests] == ["GET", "GET", "GET", "GET", "POST"]

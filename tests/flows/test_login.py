@@ -90,7 +90,7 @@ async def test_a_person_who_refuses_is_not_logged_in(tmp_path: Path) -> None:
     async with open_rehearsal(tmp_path, browser=ScriptedBrowser(consent="deny", patience=5)) as rehearsal:
         outcome = await run_login(rehearsal)
         assert (outcome.state, outcome.verdict) == ("denied", "failure")
-        assert "said no" in outcome.problem
+        assert "Login denied" in outcome.problem
         assert not rehearsal.paths.credentials.exists()
         assert "Not logged in" in (await rehearsal.wait_tab()).page
 

@@ -239,8 +239,8 @@ async def test_a_tenant_that_is_not_ready_in_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "faults", "problem"),
     [
-        ({"plan": "mars"}, [], "checkout: there is no plan 'mars'"),
-        ({"region": "mars"}, [], "checkout: there is no region 'mars'"),
+        ({"plan": "mars"}, [], "checkout: no plan 'mars'"),
+        ({"region": "mars"}, [], "checkout: no region 'mars'"),
     ],
 )
 async def test_what_fails_fails_it(tmp_path: Path, changes: dict[str, str], faults: list[str], problem: str) -> None:

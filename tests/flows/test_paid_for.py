@@ -16,6 +16,7 @@ from systemprompt_cloud.machines.checkout import CheckoutContext
 from systemprompt_cloud.machines.provisioning import ProvisioningContext
 from systemprompt_cloud.sandbox.browser import ScriptedBrowser
 
+from tests.support.doubt import give_up_an_order
 from tests.support.rehearsal import open_rehearsal, wait_for_change, wait_for_state
 
 EVENTS = "path=/events"
@@ -93,10 +94,7 @@ async def test_after_an_order_that_was_given_up_the_next_one_looks_at_what_becam
     async with open_rehearsal(tmp_path, nobody=True) as rehearsal:
         rehearsal.log_in()
         async with rehearsal.open_engine() as engine:
-            flow = await start_checkout(engine, rehearsal.checkout())
-            await rehearsal.wait_shown()
-            await flow.cancel("another day")
-            await flow.wait()
+            await give_up_an_order(rehearsal, engine)
             (checkout,) = rehearsal.cloud.checkouts.values()
             rehearsal.cloud.answer_payment(checkout, "pay")
             assert checkout.tenant is not None
@@ -114,10 +112,7 @@ async def test_an_order_that_was_given_up_and_not_paid_stands_in_nobodys_way(tmp
     """Looked at, nothing found: another order is placed, without a question."""
     async with open_rehearsal(tmp_path, nobody=True) as rehearsal, rehearsal.open_engine() as engine:
         rehearsal.log_in()
-        flow = await start_checkout(engine, rehearsal.checkout())
-        await rehearsal.wait_shown()
-        await flow.cancel("another day")
-        await flow.wait()
+        await give_up_an_order(rehearsal, engine)
         again = await start_checkout(engine, rehearsal.checkout())
         await wait_for_state(again, "awaiting_payment")
         assert rehearsal.cloud.ledger.checkouts == 2

@@ -3,64 +3,24 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import Any
 
 import pytest
-import trio
 from msgspec.structs import replace
 from systemprompt_cloud.engine.errors import FlowParked
 from systemprompt_cloud.flows.checkout import start_checkout
 from systemprompt_cloud.flows.onboarding import start_onboarding
 from systemprompt_cloud.sandbox.browser import ScriptedBrowser
 from systemprompt_cloud.sandbox.faults import FaultPlan
-from systemprompt_cloud.sandbox.state import PLANS, SandboxTenant
+from systemprompt_cloud.sandbox.state import PLANS
 
+from tests.support.doubt import NO_STREAM, STALE, an_order_in_doubt, answers, pay
 from tests.support.rehearsal import (
-    CLIENT_ATTEMPTS,
-    Rehearsal,
     open_rehearsal,
     wait_for_change,
     wait_for_state,
     wait_parked,
 )
-
-NO_STREAM = "no-stream"
-STALE = "stale:seconds=1000,times=0"
-
-
-def answers(*given: bool) -> tuple[list[str], Callable[[str], Awaitable[bool]]]:
-    """A person who gives these answers; the questions are kept."""
-    questions, left = list[str](), list(given)
-
-    async def confirm(question: str) -> bool:
-        await trio.lowlevel.checkpoint()
-        questions.append(question)
-        return left.pop(0)
-
-    return questions, confirm
-
-
-def pay(rehearsal: Rehearsal) -> SandboxTenant:
-    """Pay for the only order there is, without a browser; the tenant."""
-    (checkout,) = rehearsal.cloud.checkouts.values()
-    rehearsal.cloud.answer_payment(checkout, "pay")
-    assert checkout.tenant is not None
-    return checkout.tenant
-
-
-@asynccontextmanager
-async def an_order_in_doubt(directory: Path, **changes: Any) -> AsyncGenerator[Rehearsal]:
-    """A `checkout` whose payment nobody reported, paused."""
-    async with open_rehearsal(directory, nobody=True, **changes) as rehearsal:
-        rehearsal.log_in()
-        async with rehearsal.open_engine() as engine:
-            await wait_parked(await start_checkout(engine, rehearsal.checkout(timeout=0.3)))
-        yield rehearsal
-
 
 # --- an order that has not ended ------------------------------------------------------------------------------------
 
@@ -181,96 +141,6 @@ async def test_what_was_known_of_an_order_that_was_given_up_is_not_forgotten(tmp
                 await (await start_checkout(engine, rehearsal.checkout())).wait()
             assert parked.value.state == "earlier_order_in_doubt"
         assert rehearsal.cloud.ledger.checkouts == 1
-
-
-async def test_one_answer_does_not_decide_about_an_order_that_was_given_up(tmp_path: Path) -> None:
-    """Paid after it was cancelled, without a stream: the API is asked for a while, not once."""
-    behind = ["stale:seconds=1000,times=1,path=/tenants", "stale:seconds=1000,times=2,path=/auth/me"]
-    async with open_rehearsal(tmp_path, nobody=True, faults=[NO_STREAM]) as rehearsal:
-        rehearsal.log_in()
-        async with rehearsal.open_engine() as engine:
-            flow = await start_checkout(engine, rehearsal.checkout())
-            await rehearsal.wait_shown()
-            await flow.cancel("another day")
-            await flow.wait()
-        tenant = pay(rehearsal)
-        rehearsal.cloud.faults = FaultPlan([NO_STREAM, *behind])
-        async with rehearsal.open_engine() as engine:
-            with pytest.raises(FlowParked, match=tenant.id) as parked:
-                await (await start_checkout(engine, rehearsal.checkout(look_timeout=1.0))).wait()
-            assert parked.value.state == "earlier_order_in_doubt"
-        assert rehearsal.cloud.ledger.checkouts == 1
-
-
-async def test_an_api_that_does_not_answer_decides_nothing(tmp_path: Path) -> None:
-    """Not one answer while the earlier order is looked at: paused before anything is bought."""
-    async with open_rehearsal(tmp_path, nobody=True, faults=[NO_STREAM]) as rehearsal:
-        rehearsal.log_in()
-        async with rehearsal.open_engine() as engine:
-            flow = await start_checkout(engine, rehearsal.checkout())
-            await rehearsal.wait_shown()
-            await flow.cancel("another day")
-            await flow.wait()
-            again = await start_checkout(engine, rehearsal.checkout(look_timeout=1.0))
-            await wait_for_state(again, "checking_earlier_orders")
-            await rehearsal.go_down()
-            parked = await wait_parked(again)
-            assert (parked.kind, parked.state) == ("Network", "checking_earlier_orders")
-        assert rehearsal.cloud.ledger.checkouts == 1
-
-
-async def test_the_order_of_orders_is_not_read_from_a_clock(tmp_path: Path) -> None:
-    """The clock was set back before the last of them, which was shown and given up: it is looked at all the same."""
-    async with open_rehearsal(tmp_path, nobody=True) as rehearsal:
-        rehearsal.log_in()
-        async with rehearsal.open_engine() as engine:
-            first = await start_checkout(engine, rehearsal.checkout())
-            await rehearsal.wait_shown()
-            pay(rehearsal)
-            assert (await first.wait()).succeeded
-            last = await start_checkout(engine, rehearsal.checkout())
-            await rehearsal.wait_shown(2)
-            await last.cancel("another day")
-            await last.wait()
-        with closing(sqlite3.connect(rehearsal.paths.journal)) as journal, journal:
-            journal.execute("UPDATE flows SET created = '2001-01-01T00:00:00.000000Z' WHERE id = ?", (last.id,))
-        (order,) = (each for each in rehearsal.cloud.checkouts.values() if each.tenant is None)
-        rehearsal.cloud.answer_payment(order, "pay")
-        async with rehearsal.open_engine() as engine:
-            parked = await wait_parked(await start_checkout(engine, rehearsal.checkout()))
-            assert parked.state == "earlier_order_in_doubt"
-        assert rehearsal.cloud.ledger.checkouts == 2
-
-
-async def test_an_order_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    """It may be paid: nothing is ordered beside it."""
-    async with an_order_in_doubt(tmp_path) as rehearsal:
-        with closing(sqlite3.connect(rehearsal.paths.journal)) as journal, journal:
-            journal.execute("UPDATE flows SET context = cast(x'7b22ff' AS TEXT), status = 'ended', verdict = 'failure'")
-            ((damaged,),) = journal.execute("SELECT id FROM flows")
-        async with rehearsal.open_engine() as engine:
-            parked = await wait_parked(await start_checkout(engine, rehearsal.checkout()))
-        assert (parked.kind, damaged in parked.user_message) == ("JournalCorrupted", True)
-        assert rehearsal.cloud.ledger.checkouts == 1
-
-
-async def test_an_api_that_fails_at_once_is_asked_no_more_often(tmp_path: Path) -> None:
-    """The earlier order's stream has named its tenant, and the list of tenants is not there: the pace is the same."""
-    async with open_rehearsal(tmp_path, nobody=True) as rehearsal:
-        rehearsal.log_in()
-        async with rehearsal.open_engine() as engine:
-            flow = await start_checkout(engine, rehearsal.checkout())
-            await rehearsal.wait_shown()
-            await flow.cancel("another day")
-            await flow.wait()
-            pay(rehearsal)
-            again = await start_checkout(engine, rehearsal.checkout(look_timeout=0.6))
-            await wait_for_state(again, "checking_earlier_orders")
-            before = rehearsal.cloud.ledger.requests["GET /api/v1/auth/me"]
-            rehearsal.cloud.faults = FaultPlan(["error:status=500,path=/auth/me,times=0"])
-            assert (await wait_parked(again)).state == "checking_earlier_orders"
-            asked = rehearsal.cloud.ledger.requests["GET /api/v1/auth/me"] - before
-            assert asked <= CLIENT_ATTEMPTS * (0.6 / 0.05 + 2)
 
 
 # --- a tenant that is paid for --------------------------------------------------------------------------------------

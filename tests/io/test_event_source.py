@@ -6,6 +6,7 @@ In memory, on a clock that jumps: every wait is looked at to the second.
 from __future__ import annotations
 
 import random
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -208,9 +209,16 @@ async def test_a_flood_is_refused_after_the_good_events(autojump_clock: MockCloc
     assert len(transport.requests) == 1
 
 
+def untrusted() -> httpx.ConnectError:
+    """As httpx raises it: what OpenSSL found is the cause of what cannot connect."""
+    failed = httpx.ConnectError("")
+    failed.__cause__ = ssl.SSLCertVerificationError(1, "self-signed")
+    return failed
+
+
 @pytest.mark.parametrize(
     "failure",
-    [httpx.LocalProtocolError("bad header"), httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed")],
+    [httpx.LocalProtocolError("bad header"), untrusted()],
     ids=["unsendable", "certificate"],
 )
 async def test_a_connection_that_cannot_mend_itself_is_final(failure: Exception, autojump_clock: MockClock) -> None:

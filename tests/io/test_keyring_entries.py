@@ -182,7 +182,7 @@ def test_an_entry_that_is_gone_is_an_error_that_says_so(path: Path, keyring: Sec
     """Somebody removed it in the desktop's own program: log in again."""
     login().save_to_path(path, keyring=True)
     KeyringStore().forget([f"{path} (a)"])
-    with pytest.raises(CredentialsCorrupted, match="none there that fits") as caught:
+    with pytest.raises(CredentialsCorrupted, match="no matching token") as caught:
         stored(path)
     assert str(path) in caught.value.user_message
     assert caught.value.remedy == Remedy("log_in")
@@ -193,7 +193,7 @@ def test_a_changed_file_gets_no_token(path: Path, keyring: SecretService, field:
     """A file cannot send the token of one API to another (SECURITY 7)."""
     login().save_to_path(path, keyring=True)
     path.write_text(json.dumps(json.loads(path.read_bytes()) | field))
-    with pytest.raises(CredentialsCorrupted, match="none there that fits"):
+    with pytest.raises(CredentialsCorrupted, match="no matching token"):
         stored(path)
 
 
@@ -220,6 +220,15 @@ def test_a_token_is_asked_for_once(path: Path, keyring: SecretService) -> None:
     path.unlink()
     with pytest.raises(NotAuthenticated):
         CloudCredentials.load_from_path(path, store=store)
+
+
+def test_what_was_read_is_forgotten_with_the_entry(path: Path, keyring: SecretService) -> None:
+    """A store remembers a token until the entry changes, and no longer than it lives."""
+    login().save_to_path(path, keyring=True)
+    store = KeyringStore()
+    assert CloudCredentials.load_from_path(path, store=store) == login()
+    assert CloudCredentials.delete_from_path(path, store=store)
+    assert not store._remembered  # pyright: ignore[reportPrivateUsage]
 
 
 # --- crashes and crowds --------------------------------------------------------------------------------

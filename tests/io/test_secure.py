@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from systemprompt_cloud.base.remedies import Remedy
 from systemprompt_cloud.errors import ApiError, Network
 from systemprompt_cloud.io.cloud.api import CloudApiClient
 from systemprompt_cloud.io.http.polling import Backoff
@@ -232,9 +233,30 @@ async def test_an_unknown_authority_is_refused_and_the_hint_says_where_to_name_i
 async def test_a_certificate_for_another_name_is_refused(server: SecureServer) -> None:
     """A trusted authority vouches for a name, not for whoever answers (RFC 9110 section 4.3.4)."""
     async with CloudApiClient(f"https://localhost:{server.port}", "token", attempts=1) as client:
-        with pytest.raises(Network):
+        with pytest.raises(Network, match=r"certificate is not trusted: .*localhost") as refused:
             await client.me()
+    assert isinstance(refused.value.remedy, Remedy)
+    assert (refused.value.remedy.step, refused.value.retryable) == ("check_certificates", False)
     assert server.asked == []
+
+
+async def test_a_server_without_tls_is_no_matter_of_certificates() -> None:
+    """TLS that fails for another reason is a broken connection, whatever the library's text has in it."""
+    async with trio.open_nursery() as nursery:
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+
+        async def answer_in_the_clear(stream: trio.SocketStream) -> None:
+            await stream.send_all(b"HTTP/1.1 400 CERTIFICATE_VERIFY_FAILED\r\n\r\n")
+
+        nursery.start_soon(trio.serve_listeners, answer_in_the_clear, [listener])
+        port = listener.socket.getsockname()[1]
+        async with CloudApiClient(f"https://127.0.0.1:{port}", "token", attempts=1) as client:
+            with pytest.raises(Network) as failed:
+                await client.me()
+        nursery.cancel_scope.cancel()
+    assert failed.value.remedy is None or failed.value.remedy.step != "check_certificates"
+    assert failed.value.retryable
+    assert failed.value.brief.startswith("cannot connect: ")
 
 
 async def test_an_authority_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ TABLES = {
     "Growth: tenants": "tenants stored at once",
     "Growth: flows inside flows": "levels",
     "Growth: resuming": "flows resumed at once",
-    "Growth: signals to flows that nobody drives": "signals that wait",
+    "Growth: signals to flows that no process drives": "signals that wait",
     "Decoding event streams": "httpx-sse",
     "From bytes on the socket to durable": "a bare httpx loop",
     "Many event streams": "20 streams, an event every",

@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "io.local": {"io.http", "io.cloud", "base", "errors"},
     "machines": {"engine"},
     "flows": {"machines", *IO, "engine", "base", "errors"},
-    "diagrams": {"engine"},
+    "diagrams": {"engine", "base"},
     "sandbox": {"io.http", "io.loopback", "io.cloud", "base", "errors"},
     "testing": {"machines", *IO, "flows", "diagrams", "sandbox", "engine", "base", "errors"},
     "cli": {"machines", *IO, "flows", "diagrams", "sandbox", "engine", "base", "errors", "_version"},

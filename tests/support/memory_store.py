@@ -17,7 +17,7 @@ from systemprompt_cloud.engine.errors import (
     VaultMissing,
 )
 from systemprompt_cloud.engine.journal.owners import OwnerName
-from systemprompt_cloud.engine.journal.records import CANCEL, KEPT_AT_MOST, FlowRow, Record, Signal, standing_intents
+from systemprompt_cloud.engine.journal.records import CANCEL, KEPT_AT_MOST, FlowRow, Record, Signal, open_intents
 from systemprompt_cloud.engine.journal.selecting import FlowFilter
 
 
@@ -79,7 +79,7 @@ class MemoryStore:
         return None if any(each.kind == "migrated" for each in records) else next(iter(records), None)
 
     async def intents(self, flow: str, incarnation: int) -> frozenset[str]:
-        return standing_intents(each for each in self._records.get(flow, ()) if each.incarnation == incarnation)
+        return open_intents(each for each in self._records.get(flow, ()) if each.incarnation == incarnation)
 
     async def failures(self, flow: str, incarnation: int) -> Sequence[Record]:
         visit = (each for each in self._records.get(flow, ()) if each.incarnation == incarnation)

@@ -1,7 +1,7 @@
-"""Where a flow stands, for people and for programs: what it is doing, who is at it, how it ended, how it goes on.
+"""The status of a flow, for people and for programs: what it is doing, who drives it, how it ended, how to resume it.
 
 The journal says of a flow that it runs until something else is written. Whether it does, only the lock of its driver
-tells; so one function decides, and every view of a flow asks it.
+shows; so one function decides, and every view of a flow asks it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def doing_of(settings: Settings, row: FlowRow) -> Doing:
     return "interrupted" if row.status == "running" and driver_of(settings, row) is None else row.status
 
 
-def standing_of(settings: Settings, row: FlowRow) -> str:
+def shown_status(settings: Settings, row: FlowRow) -> str:
     """The verdict of a flow that has ended, else what it is doing."""
     doing = doing_of(settings, row)
     return row.verdict or IN_WORDS.get(doing, doing)
@@ -83,7 +83,7 @@ def problem_of(journal: Journal, row: FlowRow) -> str:
     """Why a flow ended other than well, as far as it knows itself or its last record says; empty when it did not."""
     from ...engine.history import Change
     from ...engine.machine.stored import decoded
-    from ..screen.hints import in_words
+    from ..screen.hints import problem_text
 
     if row.verdict in {None, "success"}:
         return ""
@@ -92,7 +92,7 @@ def problem_of(journal: Journal, row: FlowRow) -> str:
     except msgspec.DecodeError:
         known = ""  # another program's context means something else by the name; or it is damaged
     last = None if known else journal.last_record(row.id)
-    return clean(in_words(known or ("" if last is None else Change.of(row.machine, last).message)))
+    return clean(problem_text(known or ("" if last is None else Change.of(row.machine, last).message)))
 
 
 def waiting_of(journal: Journal, row: FlowRow) -> list[str]:
@@ -111,14 +111,14 @@ def refused_of(journal: Journal, row: FlowRow) -> list[dict[str, str]]:
 
 
 def way_on_of(settings: Settings, row: FlowRow) -> str:
-    """How to go on with a flow that has not ended, in a sentence with a command to paste."""
+    """How to continue a flow that has not ended, in a sentence with a command to paste."""
     from .ways_on import way_on
 
     return way_on(settings, row.machine, shortened(row.id))
 
 
 def resume_of(settings: Settings, row: FlowRow) -> str | None:
-    """The command that goes on with a flow, for programs; None where none does."""
+    """The command that resumes a flow, for programs; None where none does."""
     from .ways_on import is_ours
 
     return settings.resume_command(row.id) if row.status != "ended" and is_ours(row.machine) else None

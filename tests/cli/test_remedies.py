@@ -1,4 +1,4 @@
-"""What a person is told to do about a flow that did not end well."""
+"""The hints about a flow that did not end well."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def test_a_plan_that_is_called_like_a_refusal(cli: CommandLine) -> None:
     """What somebody typed says nothing about tenants: told are the plans."""
     cli.login()
     ran = cli("checkout", "--plan", "x: tenant_not_found: y", "--no-browser").ended(1)
-    assert "See what there is: systemprompt-cloud plans" in ran.err
+    assert "List them: systemprompt-cloud plans" in ran.err
     assert "tenants list" not in ran.err
 
 
 def test_nobody_came_back_from_the_login(cli: CommandLine) -> None:
     """The next command starts a new login, whose page can be answered, whatever became of the old one."""
     ran = cli("login", "--port", "0", "--no-browser", "--timeout", "1").ended(1)
-    mend = "Start it again, and you get a new page: systemprompt-cloud login --port 0 --no-browser --timeout 1"
-    assert mend in ran.err.splitlines()
+    hint = "Start it again, and you get a new page: systemprompt-cloud login --port 0 --no-browser --timeout 1"
+    assert hint in ran.err.splitlines()
     up = cli("up", "--plan", "x", "--login-port", "0", "--no-browser", "--login-timeout", "1").ended(1)
     assert "Start it again, and you get a new page: systemprompt-cloud up --plan x" in up.err
 
