@@ -28,6 +28,9 @@ CatchUp: TypeAlias = Callable[[LiveFlow], Awaitable[None]]
 StopChildren: TypeAlias = Callable[[str], Awaitable[None]]
 """Stops driving the child flows of a flow, given by its id, and waits until nothing of them runs here."""
 
+Rest: TypeAlias = Callable[[LiveFlow], Awaitable[bool]]
+"""Has a flow rest; False when there is something to do for it after all."""
+
 
 async def drive(
     live: LiveFlow,
@@ -36,6 +39,7 @@ async def drive(
     *,
     stop_children: StopChildren | None = None,
     catch_up: CatchUp | None = None,
+    rest: Rest | None = None,
     resumed: bool = False,
 ) -> FlowParked | None:
     """Drive a flow until it ends or is paused; any runner can use this.
@@ -47,11 +51,12 @@ async def drive(
         store: Where its children are.
         cancel: Cancels a child that was left behind.
         catch_up: Takes what waits in the inbox of a flow that was taken over or resumed, where there are inboxes.
+        rest: Has a flow rest that has nothing to do but to wait, where the runner wakes such flows.
         stop_children: Stops driving the children of a flow that is about to be paused; they are resumed with it.
         resumed: True when its state was entered by an earlier process.
 
     Returns:
-        None when it ended; else the error for whoever waits for it.
+        None when it ended, or rests; else the error for whoever waits for it.
 
     Raises:
         CloudError: That it is paused cannot be written; `unwritten` is what stopped it, and it is stopped.
@@ -64,6 +69,11 @@ async def drive(
                 await cancel_strays(live, store, cancel)
             if live.ended:
                 break
+            if rest is not None and live.row.state in live.may_rest:
+                if await rest(live):
+                    return None
+                if live.behind:
+                    continue
             with trio.CancelScope() as scope:
                 await _visit_states(live, scope, resumed=resumed)
             resumed = False
@@ -148,5 +158,7 @@ async def _visit_states(live: LiveFlow, scope: trio.CancelScope, *, resumed: boo
         live.run = run = Run(visit, scope)
         await run_state(run, live.program.activities[visit.state])
         if live.ended or not visit.left or scope.cancel_called or may_have_children(live, visit):
+            return
+        if live.row.state in live.may_rest:
             return
         resumed = False

@@ -17,7 +17,7 @@ from ..base.errors import CloudError
 from ..base.log import get_logger
 from ..base.texts import text_of
 from .children import Children
-from .drive import drive
+from .drive import Rest, drive
 from .driven import Driven
 from .endings import Endings
 from .errors import EngineClosed, FlowBusy, FlowParked, JournalError, UnexpectedFailure
@@ -57,9 +57,13 @@ class Driving:
         self._children: Children
         self._endings: Endings
         self._resume: ResumeFlow
+        self._rest: Rest | None
 
-    def connect(self, inbox: Inbox, children: Children, endings: Endings, *, resume: ResumeFlow) -> None:
+    def connect(
+        self, inbox: Inbox, children: Children, endings: Endings, *, resume: ResumeFlow, rest: Rest | None = None
+    ) -> None:
         """What is needed besides, and needs this: the inbox, the children, and how a flow is cancelled and resumed."""
+        self._rest = rest
         self._inbox, self._children, self._endings, self._resume = inbox, children, endings, resume
 
     def set_going(self, live: LiveFlow, *, resumed: bool = False) -> None:
@@ -80,6 +84,7 @@ class Driving:
                     self._cancel_stray,
                     stop_children=self._children.stop,
                     catch_up=self._inbox.take_waiting,
+                    rest=self._rest,
                     resumed=resumed,
                 )
             if live.scope.cancelled_caught:

@@ -20,6 +20,8 @@ logger = get_logger(__name__)
 
 LOOK_SECONDS: Final = 0.1
 """How often is looked, while anybody waits."""
+QUIET_SECONDS: Final = 5.0
+"""How long is waited for news at the most, where the store tells of them (under virtual time)."""
 OWNER_LOOKS: Final = 10
 """After how many looks without news whoever waits looks at the flow, and whether its owner still runs."""
 UNKNOWN: Final = -1
@@ -91,6 +93,8 @@ class Elsewhere:
         """For all who wait now; whoever waits on has the next look made."""
         try:
             await trio.sleep(LOOK_SECONDS)
+            with trio.move_on_after(QUIET_SECONDS):
+                await self._store.written(self._stamp)
             self._stamp = await self._store.stamp()
         except CloudError as exc:  # who looks at the flow now meets the same trouble, and raises it
             logger.debug("it cannot be seen whether anything was written: %s", exc)

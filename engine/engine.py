@@ -23,7 +23,6 @@ from typing import Any, get_args
 import trio
 
 from ..base.clock import Clock, SystemClock
-from ..base.moments import moment_text
 from .beginnings import AfterEnd, Beginnings
 from .children import Children
 from .claims import Claims
@@ -35,7 +34,6 @@ from .driven import Driven
 from .driving import Driving
 from .elsewhere import Elsewhere
 from .endings import Endings
-from .errors import EventNotAccepted
 from .feed import Feed
 from .flow import Flow, FlowId, id_of
 from .gates import Gates
@@ -45,7 +43,7 @@ from .inbox import Inbox
 from .journal.file_vault import FileVault
 from .journal.journal import Journal
 from .journal.owners import Owner
-from .journal.records import FlowRow, Record, Signal
+from .journal.records import FlowRow, Record
 from .journal.store import SqliteStore
 from .journal.vault import VaultFiles
 from .keeping import Keeping
@@ -58,8 +56,9 @@ from .nursery import open_plain_nursery
 from .observers import Observers
 from .paths import Places, check_places, directory_maker
 from .program import listed_programs
+from .resting import Resting
 from .secrets import Removal
-from .signals import inbox_text, refuse_own
+from .sending import Sending
 from .starting import begin_moment, check_text
 from .steps import Why
 from .turns import Turns
@@ -79,6 +78,7 @@ class Engine(Keeping):
         owner: Owner,
         nursery: trio.Nursery,
         disk: Disk,
+        wake: bool = False,
     ) -> None:
         feed, driven = Feed(), Driven(self._settled)
         ledger = Ledger(store, clock, self._committed)
@@ -102,7 +102,14 @@ class Engine(Keeping):
         )
         begin, known = self._beginnings.begin, claims.check_known
         self._children = Children(store, driven, gates, begin=begin, resume=resume, wait=self.wait, check_known=known)
-        driving.connect(self._inbox, self._children, self._endings, resume=self._resume)
+        inbox, drive = self._inbox, driving.set_going
+        self._resting = Resting(
+            store, claims, driven, gates, inbox, secrets, removal, clock, drive=drive, resume=resume
+        )
+        self._sending = Sending(store, claims, driven, gates, inbox, clock, self._resting if wake else None)
+        self.wakes = wake
+        rest = self._resting.rest if wake else None
+        driving.connect(inbox, self._children, self._endings, resume=resume, rest=rest)
 
     async def begin(self, *, diagnose: bool = False) -> None:
         """Cancel the child flows that killed processes left behind, then watch the inbox; `open_engine` calls it."""
@@ -110,6 +117,8 @@ class Engine(Keeping):
             self._nursery.start_soon(watch_leaving, self._driven, self._nursery)
         self._nursery.start_soon(self._endings.cancel_orphans)  # what they do before they end may take long
         self._nursery.start_soon(self._inbox.watch)
+        if self.wakes:
+            self._nursery.start_soon(self._resting.watch)
 
     def close(self) -> None:
         """Nothing is started, sent or resumed any more, and nobody waits any longer; `open_engine` calls it."""
@@ -249,29 +258,7 @@ class Engine(Keeping):
             JournalError: It could not be written; nothing changed.
         """
         self._elsewhere.refuse_closed()
-        flow = id_of(flow)
-        await trio.lowlevel.checkpoint_if_cancelled()
-
-        async def keep(text: str) -> Signal:
-            return await self.store.post(flow, moment_text(self.clock.now()), type(event).__name__, text)
-
-        await self._inbox.catch_up(flow)
-        async with self._gates.flow(flow):
-            live = self.driven(flow)
-            if live is not None and not live.behind:  # else it is taken after what waits
-                refuse_own(live.machine.name, live.row.state, event)
-                try:
-                    if (taken := await live.offer(event, keep)) is not None:
-                        return taken
-                except EventNotAccepted:
-                    if not live.ended:  # an end is the reason that is given below
-                        raise
-            row = await self._claims.existing(flow)
-            machine = self._claims.program(row.machine, flow).machine
-            if machine.events.get(type(event).__name__) is not type(event):
-                raise machine.refusal(row.state, event)
-            await keep(inbox_text(machine, row, event))
-            return False
+        return await self._sending.send(id_of(flow), event)
 
     async def cancel(self, flow: FlowId, reason: str = "") -> bool:
         """Stop a flow for good, its children first. One that another process drives is sent a signal.
@@ -319,7 +306,7 @@ class Engine(Keeping):
         *,
         read: BothClocks | None = None,
     ) -> LiveFlow:
-        return LiveFlow(
+        live = LiveFlow(
             program,
             row,
             context,
@@ -333,6 +320,9 @@ class Engine(Keeping):
             read=read,
             chance=self._chance,
         )
+        if self.wakes and row.parent is None and program.limit is None:
+            live.may_rest = program.waiting
+        return live
 
 
 @asynccontextmanager
@@ -343,6 +333,7 @@ async def open_engine(
     clock: Clock | None = None,
     inline: bool = False,
     diagnose: bool = False,
+    wake: bool = False,
 ) -> AsyncGenerator[Engine]:
     """An engine on the journal of `paths`, for as long as the block runs.
 
@@ -357,6 +348,8 @@ async def open_engine(
             sends: for tests on a virtual clock, where a week passes in milliseconds.
         diagnose: Warn in the log of activities that block the loop for more than 250 ms, or do not end within 5 s of
             when they are cancelled (`diagnosis.py`).
+        wake: Let flows rest that only wait, without an owner and a task, and wake those that rest, whichever engine had
+            driven them: at their deadlines, and when an event comes (`resting.py`).
 
     Raises:
         JournalCorrupted: The journal is damaged; it was set aside.
@@ -386,6 +379,7 @@ async def open_engine(
                     owner=owner,
                     nursery=nursery,
                     disk=Disk(inline=inline),
+                    wake=wake,
                 )
                 sweep(journal, vault, paths.owners)
                 await engine.begin(diagnose=diagnose)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar, ca
 
 from ..base.moments import parse_moment
 from .history import Change, Outcome, Trouble
-from .journal.records import QUEUED, FlowRow
+from .journal.records import QUEUED, RESTING, FlowRow
 from .machine.parts import Context, Event
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def in_words(row: FlowRow, how: str, now: datetime) -> str:
             said = f"paused: {Trouble.read(row.trouble or '').message}"
         case _:
             queued = row.status == QUEUED
-            said = how or ("queued" if queued else "")
+            said = how or (row.status if row.status in {QUEUED, RESTING} else "")
             if row.deadline is not None:
                 left = max(0, int((parse_moment(row.deadline) - now).total_seconds()))
                 minutes, seconds = divmod(left, 60)

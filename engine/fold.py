@@ -17,7 +17,7 @@ import msgspec
 from ..base.errors import CloudError
 from .errors import JournalCorrupted
 from .journal.journal import Journal
-from .journal.records import QUEUED, FlowRow, Record, Status
+from .journal.records import QUEUED, RESTING, FlowRow, Record, Status
 from .machine.machine import Machine
 from .machine.parts import Context, Verdict
 from .starting import different_fields
@@ -296,7 +296,7 @@ def _row_problems(machine: Machine[C], folded: Folded[C], passed: _Passing, row:
         "visit": (row.incarnation, folded.incarnation),
         "last record": (row.seq, folded.seq),
         "deadline": (row.deadline, folded.deadline),
-        "status": (row.status, folded.status),
+        "status": ("running" if row.status == RESTING else row.status, folded.status),
         "verdict": (row.verdict, None if verdict is None else str(verdict)),
         "trouble": (row.trouble, passed.trouble if parked else None),
         "time of the last change": (row.updated, last.at),

@@ -55,10 +55,10 @@ class Inbox:
 
     async def watch(self) -> None:
         """Hand signals to the flows driven here, for as long as the engine is open."""
-        more = True
+        more, heard = True, 0
         while True:
             if not more:
-                await self._store.posted()
+                heard = await self._store.posted(heard)
             await trio.sleep(INBOX_SECONDS)
             try:
                 more = self._driven.any and await self._look()

@@ -20,7 +20,7 @@ from .export import Export, document_of
 from .feed import Feed
 from .flow import Flow, FlowId
 from .journal.housekeeping import Pruned, prune
-from .journal.records import UNFINISHED, FlowRow, Status
+from .journal.records import RESTING, UNFINISHED, FlowRow, Status
 from .journal.store import SqliteStore
 from .journal.vault import VaultFiles
 from .loading import Loading
@@ -103,7 +103,9 @@ class Keeping(Looking, ABC):
 
         flows: list[Flow] = []
         left: dict[str, CloudError] = {}
-        statuses: Sequence[Status] = [each for each in UNFINISHED if paused or each != "parked"]
+        statuses: Sequence[Status] = [
+            each for each in UNFINISHED if (paused or each != "parked") and not (self.wakes and each == RESTING)
+        ]
 
         async def resume_one(row: FlowRow) -> None:
             try:

@@ -80,6 +80,7 @@ class LiveFlow(FlowSteps):
         place: Its place under the limit of its program.
         ticket: Its stand in line for one.
         scratch: What its activities remember while this process drives it.
+        may_rest: The states in which it needs no process.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class LiveFlow(FlowSteps):
         self._chance = chance
         self.scope = trio.CancelScope()
         self.scratch: dict[str, Any] = {}
+        self.may_rest: frozenset[str] = frozenset()
         self.why: Why = "person"
         self.repeating: str | None = None
         self.place: Seat | None = None

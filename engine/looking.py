@@ -16,7 +16,7 @@ from .errors import FlowInterrupted, FlowNotFound, FlowParked
 from .feed import Feed, follow
 from .flow import FlowId, id_of, in_words
 from .history import Change, Outcome
-from .journal.records import FlowRow, Record, Status
+from .journal.records import RESTING, FlowRow, Record, Status
 from .journal.selecting import FlowFilter
 from .journal.store import SqliteStore
 from .live import LiveFlow
@@ -63,6 +63,8 @@ class Looking:
         self._loading = loading
         self._elsewhere = elsewhere
         self._observers = observers
+        self.wakes = False
+        """Whether this engine wakes the flows that rest."""
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Have an observer told of everything that this engine writes from now on.
@@ -108,7 +110,7 @@ class Looking:
         flow = id_of(flow)
         try:
             row, how = self.row(flow), ""
-            if self.driven(flow) is None and row.status not in {"ended", "parked"}:
+            if self.driven(flow) is None and row.status not in {"ended", "parked", RESTING}:
                 how = "driven by another process" if self._elsewhere.runs(row.owner) else "not driven"
             return in_words(row, how, self.clock.now())
         except CloudError as exc:
@@ -218,14 +220,25 @@ class Looking:
                 async with aclosing(follow(follower, past, seen, over=over)) as changes:
                     async for change in changes:
                         yield change
-            if live is not None or row.status in {"ended", "parked"} or await self._abandoned(row):
+            if live is None or live.row.status == RESTING:
+                row = row if live is None else live.row
+                if row.status in {"ended", "parked"} or await self._abandoned(row):
+                    return
+            else:
                 return
             await self._elsewhere.news(stamp)
 
     async def wait(self, flow: FlowId) -> Outcome:
         """Wait until a flow has ended, whichever process drives it; see `Flow.wait`."""
         flow = id_of(flow)
-        while (live := self._driven.known(flow)) is None:
+        while True:
+            live = self._driven.known(flow)
+            if live is not None:
+                await live.settled.wait()
+                if live.failure is not None:
+                    raise live.failure
+                if live.ended:
+                    return live.outcome()
             self._elsewhere.refuse_closed()
             stamp = await self._elsewhere.stamp()
             row = await self._loading.existing(flow)
@@ -234,13 +247,10 @@ class Looking:
                     return await self._loading.outcome(row)
                 except FlowParked as paused:
                     raise paused from self._driven.cause(row)
-            if await self._abandoned(row):
-                raise FlowInterrupted(flow, row.state)
-            await self._elsewhere.news(stamp)
-        await live.settled.wait()
-        if live.failure is not None:
-            raise live.failure
-        return live.outcome()
+            if self._driven.known(flow) is None:
+                if await self._abandoned(row):
+                    raise FlowInterrupted(flow, row.state)
+                await self._elsewhere.news(stamp)
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -251,7 +261,7 @@ class Looking:
 
     async def _abandoned(self, row: FlowRow) -> bool:
         """Whether no process drives an unfinished flow, and what was read of it is the last there is."""
-        if self._elsewhere.runs(row.owner):
+        if row.status == RESTING or self._elsewhere.runs(row.owner):
             return False
         now = await self._loading.existing(row.id)  # its driver may have written more before it was gone
         return (now.seq, now.owner) == (row.seq, row.owner)

@@ -74,6 +74,8 @@ class Program(Generic[C]):
         self.activities = {name: tuple(listed) for name, listed in activities.items()}
         self.retrying = frozenset(name for name, listed in self.activities.items() if any(map(_is_retried, listed)))
         """The states that have an activity that is tried again when it fails."""
+        self.waiting = frozenset(name for name, listed in self.activities.items() if set(listed) == {await_signal})
+        """The states in which nothing is done but to wait."""
 
 
 def listed_programs(programs: Iterable[Program[Any]]) -> list[Program[Any]]:

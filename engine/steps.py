@@ -23,7 +23,7 @@ from .countdown import BothClocks, Countdown, read_clocks
 from .deadlines import deadline_on_entry
 from .errors import EventNotAccepted, NotStorable, SignalTaken, TableFailed
 from .history import Trouble
-from .journal.records import QUEUED, FlowRow, Record, Signal, record_between
+from .journal.records import QUEUED, RESTING, FlowRow, Record, Signal, record_between
 from .ledger import Ledger
 from .machine.machine import Machine
 from .machine.parts import CancelRequested, Context, Event, Step
@@ -152,6 +152,8 @@ class FlowSteps:
             JournalError: It could not be written; nothing changed.
         """
         before, read = self.row, read_clocks(self.clock)
+        if before.status == RESTING:
+            changes.setdefault("status", "running")
         if self._owner is not None:
             changes.setdefault("owner", self._owner)
         after = msgspec.structs.replace(before, seq=before.seq + 1, updated=moment_text(read.now), **changes)

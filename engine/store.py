@@ -131,8 +131,43 @@ class Ownership(Store, Protocol):
         """The signals a flow has not taken, the oldest first; an ended flow has none."""
         ...
 
-    async def posted(self) -> None:
-        """Return when there may be new events in the inbox; at once where only looking tells."""
+    async def posted(self, seen: int) -> int:
+        """Return when there may be new events in the inbox; at once where only looking tells.
+
+        Args:
+            seen: What this returned last; 0 at first.
+        """
+        ...
+
+    def rest(self, row: FlowRow, kept: int) -> Awaitable[bool]:
+        """Have a flow rest, if its inbox has no more events than those it keeps: no owner, status `resting`.
+
+        Args:
+            row: The flow, as its owner knows it.
+            kept: How many events it keeps for later states.
+
+        Returns:
+            False when more events wait; nothing happened.
+
+        Raises:
+            FlowBusy: The flow is not as `row` has it any more; nothing happened.
+            JournalError: It could not be written; nothing happened.
+        """
+        ...
+
+    async def due(self, until: str, limit: int) -> Sequence[FlowRow]:
+        """Resting flows whose deadline has passed at a moment (RFC 3339), the earliest first, at most so many.
+
+        This, `next_due` and `signals_to_resting` must not cost more with each flow that rests.
+        """
+        ...
+
+    async def next_due(self) -> str | None:
+        """The earliest deadline of the flows that rest; None when none has one."""
+        ...
+
+    async def signals_to_resting(self, after: int) -> Sequence[Signal]:
+        """Signals to flows that rest, numbered above `after`, the oldest first; a bounded number."""
         ...
 
     async def newest_signal(self) -> int:
@@ -168,6 +203,10 @@ class Ownership(Store, Protocol):
 
         It is asked for ten times a second while somebody waits for a flow that another process drives.
         """
+        ...
+
+    async def written(self, stamp: int) -> None:
+        """Return when something may have been written since a stamp; at once where only looking tells."""
         ...
 
 

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from ...engine.journal.journal import Journal
     from ...engine.journal.records import FlowRow
 
-Doing = Literal["running", "parked", "queued", "ended", "interrupted"]
+Doing = Literal["running", "parked", "queued", "resting", "ended", "interrupted"]
 
 STORED: Final = {
     "running": "running",
     "interrupted": "running",
     "parked": "parked",
     "queued": "queued",
+    "resting": "resting",
     "ended": "ended",
     "success": "ended",
     "failure": "ended",

@@ -39,7 +39,7 @@ from .file import SETTLE_SECONDS, FileId, Held, InPlace, log_ahead, make_ready, 
 from .owners import OwnerName
 from .posts import Listener, listen, tell
 from .reading import FLOW_COLUMNS, RECORD_COLUMNS, Reading
-from .records import APPLICATION_ID, CANCEL, KEPT_AT_MOST, FlowRow, Record
+from .records import APPLICATION_ID, CANCEL, KEPT_AT_MOST, RESTING, FlowRow, Record
 from .schema import CURRENT, Schema, upgrade
 
 BUSY_SECONDS: Final = 10.0
@@ -136,7 +136,7 @@ class Journal(Reading):
             raise
 
     def listen(self, listener: Listener) -> None:
-        """Tell a listener of every event that this process leaves in an inbox here, through whichever connection."""
+        """Tell a listener of every commit of this process to this file, through whichever connection."""
         listen(self._held.id, listener)
 
     def close(self) -> None:
@@ -192,8 +192,7 @@ class Journal(Reading):
             ) from exc
         except sqlite3.Error as exc:
             raise self.failure(exc, "write") from exc
-        if self._posted:
-            tell(self._held.id)
+        tell(self._held.id, posted=self._posted)
 
     def begin(self, row: FlowRow, record: Record) -> None:
         """A new flow with its first record.
@@ -268,6 +267,23 @@ class Journal(Reading):
         sql = "UPDATE flows SET owner = ? WHERE id = ? AND seq = ? AND owner IS ?"
         if self._writer.execute(sql, (owner, row.id, row.seq, row.owner)).rowcount != 1:
             raise self._moved(row.id)
+
+    def rest(self, row: FlowRow, kept: int) -> bool:
+        """Have a flow rest that this process drives and that only waits; see `Ownership.rest`."""
+        sql = (
+            "UPDATE flows SET owner = NULL, status = ? WHERE id = ? AND seq = ? AND owner IS ? "
+            "AND (SELECT count(*) FROM inbox WHERE flow = flows.id) = ?"
+        )
+        rested = self._writer.execute(sql, (RESTING, row.id, row.seq, row.owner, kept)).rowcount == 1
+        if (
+            not rested
+            and self._writer.execute(
+                "SELECT 1 FROM flows WHERE id = ? AND seq = ? AND owner IS ?", (row.id, row.seq, row.owner)
+            ).fetchone()
+            is None
+        ):
+            raise self._moved(row.id)
+        return rested
 
     def post_signal(self, flow: str, at: str, name: str, body: str) -> int:
         """Leave an event for the process that drives the flow, or the next one that resumes it; its number.

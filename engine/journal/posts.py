@@ -1,4 +1,4 @@
-"""Tells whoever listens in this process that an event was left in an inbox of a journal."""
+"""Tells the listeners of this process what it has written to a journal, and that an event was left in an inbox."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from .file import FileId
 class Listener(Protocol):
     """What is told; held weakly."""
 
-    def tell(self) -> None:
-        """An event was left in the inbox. Called from any thread, after the commit."""
+    def tell(self, *, posted: bool) -> None:
+        """Something was written; `posted` when it left events in an inbox. Called from any thread, after the commit."""
         ...
 
 
@@ -22,7 +22,7 @@ _listeners: Final[dict[FileId, WeakSet[Listener]]] = {}
 
 
 def listen(file: FileId, listener: Listener) -> None:
-    """Tell a listener of every event that this process leaves in the inbox of a journal, for as long as it lives."""
+    """Tell a listener of every commit of this process to a journal, for as long as it lives."""
     with _lock:
         for known, listeners in list(_listeners.items()):
             if not listeners:
@@ -30,9 +30,11 @@ def listen(file: FileId, listener: Listener) -> None:
         _listeners.setdefault(file, WeakSet()).add(listener)
 
 
-def tell(file: FileId) -> None:
-    """An event was left in the inbox of a journal."""
+def tell(file: FileId, *, posted: bool) -> None:
+    """Something was written to a journal."""
+    if file not in _listeners:
+        return
     with _lock:
         listeners = list(_listeners.get(file, ()))
     for listener in listeners:
-        listener.tell()
+        listener.tell(posted=posted)

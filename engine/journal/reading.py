@@ -26,6 +26,8 @@ from .selecting import FlowFilter, queries
 FLOW_COLUMNS: Final = ", ".join(FlowRow.__struct_fields__)
 RECORD_COLUMNS: Final = 'flow, seq, at, kind, name, body, "from", "to", incarnation, deadline'
 
+_RESTING: Final = "INDEXED BY flows_resting WHERE status = 'resting'"
+
 PAGE: Final = 500
 """Rows that are held at once where all of a journal, or of a flow, is read."""
 MAX_SEQ: Final = 2**62
@@ -276,6 +278,20 @@ class Reading:
         if flow is None:
             return self._signals("ORDER BY id", ())
         return self._signals("WHERE flow = ? ORDER BY id", (flow,))
+
+    def due(self, until: str, limit: int) -> list[FlowRow]:
+        """Resting flows whose deadline has passed at a moment, the earliest first."""
+        return self._rows(f"{_RESTING} AND deadline <= ? ORDER BY deadline LIMIT ?", (until, limit))
+
+    def next_due(self) -> str | None:
+        """The earliest deadline of the flows that rest."""
+        sql = f"SELECT min(deadline) FROM flows {_RESTING} AND deadline IS NOT NULL"  # noqa: S608 our own words
+        return self._read(sql, ())[0][0]
+
+    def signals_to_resting(self, after: int) -> list[Signal]:
+        """Signals to flows that rest, with a number above `after`, the oldest first; a thousand at most."""
+        theirs = "SELECT 1 FROM flows f WHERE f.id = inbox.flow AND f.status = 'resting'"
+        return self._signals(f"WHERE id > ? AND EXISTS ({theirs}) ORDER BY id LIMIT 1000", (after,))
 
     def newest_signal(self) -> int:
         """The number of the newest signal that waits; 0 when none does."""

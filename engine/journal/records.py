@@ -9,7 +9,7 @@ import msgspec
 
 from ..machine.stored import decoded
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 APPLICATION_ID: Final = 0x53504331  # "SPC1"
 
 IDENTITY: Final = "CREATE TABLE identity (id TEXT NOT NULL) STRICT"
@@ -27,7 +27,7 @@ CREATE TABLE flows (
     state TEXT NOT NULL,
     incarnation INTEGER NOT NULL,
     seq INTEGER NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('running', 'parked', 'ended', 'queued')),
+    status TEXT NOT NULL CHECK (status IN ('running', 'parked', 'ended', 'queued', 'resting')),
     verdict TEXT,
     deadline TEXT,
     context TEXT NOT NULL,
@@ -42,6 +42,7 @@ CREATE INDEX flows_unfinished_by_parent ON flows (parent) WHERE parent IS NOT NU
 CREATE INDEX flows_by_machine ON flows (machine);
 CREATE INDEX flows_unfinished ON flows (status) WHERE status <> 'ended';
 CREATE INDEX flows_with_key ON flows (machine, key) WHERE key IS NOT NULL;
+CREATE INDEX flows_resting ON flows (deadline) WHERE status = 'resting';
 CREATE TABLE events (
     flow TEXT NOT NULL,
     seq INTEGER NOT NULL,
@@ -77,8 +78,11 @@ CANCEL: Final = "CancelRequested"
 QUEUED: Final = "queued"
 """The status of a flow that has not begun, and the name of its first record."""
 
-Status = Literal["running", "parked", "ended", "queued"]
-UNFINISHED: Final[tuple[Status, ...]] = ("running", "parked", "queued")
+RESTING: Final = "resting"
+"""The status of a flow that only waits and that no process drives: it is woken by its deadline or by an event."""
+
+Status = Literal["running", "parked", "ended", "queued", "resting"]
+UNFINISHED: Final[tuple[Status, ...]] = ("running", "parked", "queued", "resting")
 """Every status but that of a flow that has ended."""
 Kind = Literal[
     "started", "event", "intent", "parked", "resumed", "migrated", "abandoned", "refused", "retried", "begun"

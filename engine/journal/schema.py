@@ -50,6 +50,22 @@ CREATE TABLE events_2 (
     seq INTEGER NOT NULL,
     at TEXT NOT NULL,
     kind TEXT NOT NULL CHECK (kind IN ('started', 'event', 'intent', 'parked', 'resumed',
+        'migrated', 'abandoned', 'refused')),
+    name TEXT NOT NULL,
+    body TEXT NOT NULL,
+    "from" TEXT NOT NULL,
+    "to" TEXT NOT NULL,
+    incarnation INTEGER NOT NULL,
+    deadline TEXT,
+    PRIMARY KEY (flow, seq)
+) STRICT, WITHOUT ROWID
+"""
+_EVENTS_3: Final = """
+CREATE TABLE events_3 (
+    flow TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    at TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('started', 'event', 'intent', 'parked', 'resumed',
         'migrated', 'abandoned', 'refused', 'retried', 'begun')),
     name TEXT NOT NULL,
     body TEXT NOT NULL,
@@ -60,16 +76,14 @@ CREATE TABLE events_2 (
     PRIMARY KEY (flow, seq)
 ) STRICT, WITHOUT ROWID
 """
-
 _RARE_EVENTS: Final = """
 CREATE INDEX events_rare ON events (flow, kind, incarnation) WHERE kind NOT IN ('event', 'started', 'resumed')
 """
 _UNFINISHED_BY_PARENT: Final = """
 CREATE INDEX flows_unfinished_by_parent ON flows (parent) WHERE parent IS NOT NULL AND status <> 'ended'
 """
-
-_FLOWS_2: Final = """
-CREATE TABLE flows_2 (
+_FLOWS_3: Final = """
+CREATE TABLE flows_3 (
     id TEXT PRIMARY KEY,
     machine TEXT NOT NULL,
     version INTEGER NOT NULL,
@@ -79,7 +93,7 @@ CREATE TABLE flows_2 (
     state TEXT NOT NULL,
     incarnation INTEGER NOT NULL,
     seq INTEGER NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('running', 'parked', 'ended', 'queued')),
+    status TEXT NOT NULL CHECK (status IN ('running', 'parked', 'ended', 'queued', 'resting')),
     verdict TEXT,
     deadline TEXT,
     context TEXT NOT NULL,
@@ -91,27 +105,40 @@ CREATE TABLE flows_2 (
 """
 
 STEPS: Final[Steps] = {
-    # Flows may be queued; refused events and retried activities are in the history. An index finds keys of ended flows,
-    # unfinished children, the inbox of one flow, and its records of rare kinds. A journal has an identity.
+    # Refused events are in the history. An index finds keys of ended flows, unfinished children, the inbox of one flow,
+    # and its records of rare kinds. A journal has an identity.
     1: (
         _EVENTS_2,
         "INSERT INTO events_2 SELECT * FROM events",
         "DROP TABLE events",
         "ALTER TABLE events_2 RENAME TO events",
         _RARE_EVENTS,
-        _FLOWS_2,
-        "INSERT INTO flows_2 SELECT * FROM flows ORDER BY rowid",  # the order in which they were written first
-        "DROP TABLE flows",
-        "ALTER TABLE flows_2 RENAME TO flows",
-        "CREATE UNIQUE INDEX flows_by_key ON flows (machine, key) WHERE key IS NOT NULL AND status <> 'ended'",
-        "CREATE INDEX flows_by_parent ON flows (parent) WHERE parent IS NOT NULL",
+        "DROP INDEX flows_by_machine",
         "CREATE INDEX flows_by_machine ON flows (machine)",
-        "CREATE INDEX flows_unfinished ON flows (status) WHERE status <> 'ended'",
         "CREATE INDEX flows_with_key ON flows (machine, key) WHERE key IS NOT NULL",
         "CREATE INDEX inbox_by_flow ON inbox (flow, id)",
         _UNFINISHED_BY_PARENT,
         IDENTITY,
         NEW_IDENTITY,
+    ),
+    # Flows may be queued or resting, and retried activities are in the history.
+    2: (
+        _EVENTS_3,
+        "INSERT INTO events_3 SELECT * FROM events",
+        "DROP TABLE events",
+        "ALTER TABLE events_3 RENAME TO events",
+        _RARE_EVENTS,
+        _FLOWS_3,
+        "INSERT INTO flows_3 SELECT * FROM flows ORDER BY rowid",  # the order in which they were written first
+        "DROP TABLE flows",
+        "ALTER TABLE flows_3 RENAME TO flows",
+        "CREATE UNIQUE INDEX flows_by_key ON flows (machine, key) WHERE key IS NOT NULL AND status <> 'ended'",
+        "CREATE INDEX flows_by_parent ON flows (parent) WHERE parent IS NOT NULL",
+        "CREATE INDEX flows_by_machine ON flows (machine)",
+        "CREATE INDEX flows_unfinished ON flows (status) WHERE status <> 'ended'",
+        "CREATE INDEX flows_with_key ON flows (machine, key) WHERE key IS NOT NULL",
+        "CREATE INDEX flows_resting ON flows (deadline) WHERE status = 'resting'",
+        _UNFINISHED_BY_PARENT,
     ),
 }
 

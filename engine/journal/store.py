@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,26 +15,37 @@ from .records import FlowRow, Record, Signal
 from .selecting import FlowFilter
 
 
-class _Posts:
-    """Hears of what this process leaves in the inbox of a journal: under virtual time nobody else leaves anything."""
+class _Heard:
+    """Counts what this process writes to a journal: under virtual time nobody else writes anything.
+
+    Attributes:
+        writes: How many commits there were.
+        posts: How many of them left events in an inbox.
+    """
 
     def __init__(self, journal: Journal) -> None:
-        self._told = False
-        self._wakeup: Wakeup | None = None
+        self.writes = self.posts = 0
+        self._wakeups: list[Wakeup] = []
         journal.listen(self)
 
-    def tell(self) -> None:
-        """An event was left in the inbox."""
-        self._told = True
-        if self._wakeup is not None:
-            self._wakeup.set()
+    def tell(self, *, posted: bool) -> None:
+        """Something was written."""
+        self.writes += 1
+        self.posts += posted
+        for wakeup in tuple(self._wakeups):
+            wakeup.set()
 
-    async def wait(self) -> None:
-        """Wait until an event was left there since the last time this returned."""
-        self._wakeup = Wakeup()
-        if not self._told:  # after the line above: it may be told in another thread
-            await self._wakeup.wait()
-        self._told = False
+    async def wait(self, new: Callable[[], bool]) -> None:
+        """Wait until what was written is new to the caller."""
+        while True:
+            wakeup = Wakeup()
+            self._wakeups.append(wakeup)
+            try:
+                if new():  # after the line above: it may be told in another thread
+                    return
+                await wakeup.wait()
+            finally:
+                self._wakeups.remove(wakeup)
 
 
 class SqliteStore:
@@ -45,7 +56,7 @@ class SqliteStore:
     Args:
         journal: The open journal.
         owners: The directory of the lock files.
-        inline: Commit on the calling thread, and look into the inbox only when this process has left an event there:
+        inline: Commit on the calling thread, and look only when this process has written something:
             for tests on a virtual clock.
     """
 
@@ -53,7 +64,7 @@ class SqliteStore:
         self.journal = journal
         self.commits = Commits(journal, inline=inline)
         self._owners = owners.absolute()
-        self._posts = _Posts(journal) if inline else None
+        self._heard = _Heard(journal) if inline else None
 
     @property
     def place(self) -> str:
@@ -124,6 +135,24 @@ class SqliteStore:
         """Change a flow's owner; see `Ownership.claim`."""
         return self.commits.write(partial(self.journal.claim, row, owner))
 
+    async def rest(self, row: FlowRow, kept: int) -> bool:
+        """Have a flow rest; see `Ownership.rest`."""
+        rested: list[bool] = []  # a group that fails is tried again one by one: the last one counts
+        await self.commits.write(lambda: rested.append(self.journal.rest(row, kept)))
+        return rested[-1]
+
+    async def due(self, until: str, limit: int) -> Sequence[FlowRow]:
+        """Resting flows whose deadline has passed; see `Ownership.due`."""
+        return self.journal.due(until, limit)
+
+    async def next_due(self) -> str | None:
+        """The earliest deadline of the flows that rest."""
+        return self.journal.next_due()
+
+    async def signals_to_resting(self, after: int) -> Sequence[Signal]:
+        """Signals to flows that rest, numbered above `after`."""
+        return self.journal.signals_to_resting(after)
+
     def is_alive(self, owner: str) -> bool:
         """Whether the process that an owner's name stands for still runs. Raises `Io`."""
         return owner_is_alive(self._owners, owner)
@@ -138,10 +167,13 @@ class SqliteStore:
         """The signals a flow has not taken, the oldest first."""
         return self.journal.signals(flow)
 
-    async def posted(self) -> None:
-        """Wait for the next event in the inbox; see `Ownership.posted`."""
-        if self._posts is not None:
-            await self._posts.wait()
+    async def posted(self, seen: int) -> int:
+        """Wait for more events in the inbox; see `Ownership.posted`."""
+        heard = self._heard
+        if heard is None:
+            return seen
+        await heard.wait(lambda: heard.posts != seen)
+        return heard.posts
 
     async def newest_signal(self) -> int:
         """The number of the newest signal that waits."""
@@ -167,4 +199,10 @@ class SqliteStore:
 
     async def stamp(self) -> int:
         """A number that differs from the last one if anything was written since."""
-        return self.journal.data_version()
+        return self.journal.data_version() if self._heard is None else self._heard.writes
+
+    async def written(self, stamp: int) -> None:
+        """Wait until something may have been written since; see `Ownership.written`."""
+        heard = self._heard
+        if heard is not None:
+            await heard.wait(lambda: heard.writes != stamp)

@@ -106,6 +106,25 @@ class MemoryStore:
     async def claim(self, row: FlowRow, owner: str | None) -> None:
         self._move(row, msgspec.structs.replace(self._existing(row.id), owner=owner))
 
+    async def rest(self, row: FlowRow, kept: int) -> bool:
+        if len(await self.signals(row.id)) != kept:
+            return False
+        self._move(row, msgspec.structs.replace(self._existing(row.id), owner=None, status="resting"))
+        return True
+
+    async def due(self, until: str, limit: int) -> Sequence[FlowRow]:
+        resting = [each for each in self._flows.values() if each.status == "resting" and each.deadline is not None]
+        found = [each for each in resting if (each.deadline or "") <= until]
+        return sorted(found, key=lambda each: each.deadline or "")[:limit]
+
+    async def next_due(self) -> str | None:
+        resting = (each for each in self._flows.values() if each.status == "resting")
+        return min((each.deadline for each in resting if each.deadline is not None), default=None)
+
+    async def signals_to_resting(self, after: int) -> Sequence[Signal]:
+        found = (each for each in self._inbox.values() if each.id > after)
+        return [each for each in found if self._flows[each.flow].status == "resting"]
+
     def is_alive(self, owner: str) -> bool:
         return owner in self.living
 
@@ -127,8 +146,9 @@ class MemoryStore:
     async def newest_signal(self) -> int:
         return max(self._inbox, default=0)
 
-    async def posted(self) -> None:
+    async def posted(self, seen: int) -> int:
         """At once."""
+        return seen
 
     async def signals_for(self, owner: str, after: int) -> Sequence[Signal]:
         return [each for each in self._inbox.values() if each.id > after and self._flows[each.flow].owner == owner]
@@ -162,6 +182,9 @@ class MemoryStore:
 
     async def stamp(self) -> int:
         return self._written
+
+    async def written(self, stamp: int) -> None:
+        """At once."""
 
     def _existing(self, flow: str) -> FlowRow:
         if flow not in self._flows:

@@ -1,0 +1,246 @@
+"""A flow that only waits needs no process: it rests, and its deadline or an event wakes it, whichever engine looks."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from systemprompt_cloud.engine.engine import Engine, open_engine
+from systemprompt_cloud.engine.errors import EventNotAccepted, FlowParked
+from systemprompt_cloud.engine.live import LiveFlow
+from systemprompt_cloud.engine.machine.machine import Machine
+from systemprompt_cloud.engine.machine.parts import (
+    ANY,
+    STAY,
+    CancelRequested,
+    Context,
+    DeadlinePassed,
+    Event,
+    State,
+    Verdict,
+    on,
+)
+from systemprompt_cloud.engine.visit import Program, Visit, await_signal
+from systemprompt_cloud.io.local.paths import CloudPaths
+from systemprompt_cloud.testing.clock import VirtualClock
+from trio.testing import MockClock
+
+from tests.support.journey import until
+
+
+class Approved(Event, frozen=True):
+    """A person said yes."""
+
+
+class Remarked(Event, frozen=True):
+    """A person said something."""
+
+    text: str = ""
+
+
+class Shipped(Event, frozen=True):
+    """It is on its way."""
+
+
+class Asked(Context, frozen=True, kw_only=True):
+    """What is known of a request."""
+
+    remarks: tuple[str, ...] = ()
+
+
+def remarked(context: Asked, event: Remarked) -> Asked:
+    """One more remark."""
+    return Asked(remarks=(*context.remarks, event.text))
+
+
+REQUEST = Machine(
+    "request",
+    version=1,
+    initial="asking",
+    context=Asked,
+    states=[
+        State("asking", "waiting for an approval", timeout=3600.0),
+        State("shipping", "shipping"),
+        State("done", "shipped", verdict=Verdict.SUCCESS),
+        State("late", "not approved in time", verdict=Verdict.FAILURE),
+        State("cancelled", "cancelled", verdict=Verdict.CANCELLED),
+    ],
+    rows=[
+        on(Remarked, "asking", STAY, update=remarked),
+        on(Approved, "asking", "shipping"),
+        on(Shipped, "shipping", "done"),
+        on(DeadlinePassed, "asking", "late"),
+        on(CancelRequested, ANY, "cancelled"),
+    ],
+)
+
+
+def program(trouble: list[Exception] | None = None) -> Program[Any]:
+    """It waits for an approval, then ships."""
+
+    async def ship(_: Visit[Asked]) -> Event:
+        await trio.lowlevel.checkpoint()
+        if trouble:
+            raise trouble.pop()
+        return Shipped()
+
+    return Program(REQUEST, {"asking": [await_signal], "shipping": [ship]})
+
+
+@asynccontextmanager
+async def waking(paths: CloudPaths, clock: VirtualClock) -> AsyncGenerator[Engine]:
+    """An engine that wakes flows."""
+    async with open_engine(paths, [program()], clock=clock, inline=True, wake=True) as engine:
+        yield engine
+
+
+@pytest.fixture(autouse=True)
+def _jump(autojump_clock: MockClock) -> MockClock:
+    return autojump_clock
+
+
+async def at_rest(engine: Engine, *flows: str) -> None:
+    """Wait until flows rest."""
+    await until(lambda: all(engine.row(flow).status == "resting" for flow in flows))
+
+
+async def test_a_flow_that_only_waits_has_no_owner_and_no_task(paths: CloudPaths, clock: VirtualClock) -> None:
+    """Nothing of it is in memory; its row says so, its history says nothing, and it checks."""
+    async with waking(paths, clock) as engine:
+        flow = await engine.start(REQUEST, Asked())
+        await at_rest(engine, flow.id)
+        assert (flow.row.owner, flow.state, engine.driven(flow.id)) == (None, "asking", None)
+        assert [change.kind for change in flow.history] == ["started"]
+        gc.collect()
+        assert not [each for each in gc.get_objects() if isinstance(each, LiveFlow) and each.row.id == flow.id]
+        assert f"request {flow.id} asking, resting, " in engine.describe(flow.id)
+
+
+@pytest.mark.parametrize("same", [True, False])
+async def test_an_event_wakes_it(paths: CloudPaths, clock: VirtualClock, same: bool) -> None:
+    """Sent here it is taken at once; from an engine that wakes nothing, by the engine that does."""
+    async with waking(paths, clock) as engine, open_engine(paths, [program()], clock=clock, inline=True) as other:
+        flow = await engine.start(REQUEST, Asked())
+        await at_rest(engine, flow.id)
+        assert await (engine if same else other).send(flow.id, Remarked("why?")) is same
+        await until(lambda: engine.context(flow.id) == Asked(remarks=("why?",)))
+        await at_rest(engine, flow.id)
+        assert await (engine if same else other).send(flow.id, Approved()) is same
+        assert (await flow.wait()).state == "done"
+        assert [change.kind for change in flow.history] == ["started", "event", "event", "event"]
+
+
+async def test_its_deadline_wakes_it(paths: CloudPaths, clock: VirtualClock) -> None:
+    """At its moment, and not before; whoever waits is told."""
+    async with waking(paths, clock) as engine:
+        flow = await engine.start(REQUEST, Asked())
+        await at_rest(engine, flow.id)
+        began = trio.current_time()
+        assert (await flow.wait()).state == "late"
+        assert 3600 <= trio.current_time() - began < 3601
+
+
+async def test_it_is_woken_by_an_engine_that_is_opened_later(paths: CloudPaths, clock: VirtualClock) -> None:
+    """One deadline passed while no engine was open, and an event came in for another flow."""
+    async with waking(paths, clock) as engine:
+        late, asked, idle = [await engine.start(REQUEST, Asked()) for _ in range(3)]
+        await at_rest(engine, late.id, asked.id, idle.id)
+    async with open_engine(paths, [program()], clock=clock, inline=True) as looking:
+        assert await looking.send(asked.id, Approved()) is False
+        await trio.sleep(4000)
+        assert [looking.row(each.id).status for each in (late, asked, idle)] == ["resting"] * 3
+    async with waking(paths, clock) as engine:
+        await until(lambda: all(engine.row(each.id).status == "ended" for each in (late, asked, idle)))
+        assert [engine.row(each.id).state for each in (late, asked, idle)] == ["late", "done", "late"]
+
+
+async def test_one_of_several_engines_wakes_it(paths: CloudPaths, clock: VirtualClock) -> None:
+    """The step is taken once, whoever looks first."""
+    async with waking(paths, clock) as first, waking(paths, clock) as second:
+        flows = [await (first, second)[n % 2].start(REQUEST, Asked()) for n in range(20)]
+        await at_rest(first, *(flow.id for flow in flows))
+        await trio.sleep(3700)
+        await until(lambda: all(first.row(flow.id).status == "ended" for flow in flows))
+        assert {len(first.history(flow.id)) for flow in flows} == {2}
+
+
+async def test_what_it_does_not_take_leaves_it_at_rest(paths: CloudPaths, clock: VirtualClock) -> None:
+    """An event of a later state is kept, one of no state is refused; the first is taken when its state comes."""
+
+    class Other(Event, frozen=True):
+        """Of no machine here."""
+
+    async with waking(paths, clock) as engine:
+        flow = await engine.start(REQUEST, Asked())
+        await at_rest(engine, flow.id)
+        with pytest.raises(EventNotAccepted):
+            await engine.send(flow.id, Other())
+        with pytest.raises(EventNotAccepted, match="only the engine sends it"):
+            await engine.send(flow.id, DeadlinePassed())
+        assert await engine.send(flow.id, Shipped()) is False
+        await trio.sleep(5)
+        assert (flow.row.status, len(flow.history)) == ("resting", 1)
+        assert await engine.send(flow.id, Approved())
+        assert (await flow.wait()).state == "done"
+
+
+async def test_it_is_cancelled_resumed_and_started_again_like_any_other(paths: CloudPaths, clock: VirtualClock) -> None:
+    """Cancelled it ends, with its secrets; resumed or started by its key it goes on waiting."""
+    async with waking(paths, clock) as engine:
+        flow = await engine.start(REQUEST, Asked(), key="k", secrets={"phrase": "correct horse"})
+        await at_rest(engine, flow.id)
+        assert (await engine.start(REQUEST, Asked(), key="k")).id == flow.id
+        await at_rest(engine, flow.id)
+        await engine.resume(flow.id)
+        await at_rest(engine, flow.id)
+        assert await engine.cancel(flow.id, "not needed")
+        assert (flow.state, (await flow.wait()).verdict) == ("cancelled", "cancelled")
+        assert not list(paths.vault.glob("*.json"))
+
+
+async def test_trouble_after_it_was_woken_pauses_it(paths: CloudPaths, clock: VirtualClock) -> None:
+    """As with any other flow."""
+    trouble: list[Exception] = [TimeoutError("no ship")]
+    async with open_engine(paths, [program(trouble)], clock=clock, inline=True, wake=True) as engine:
+        flow = await engine.start(REQUEST, Asked())
+        await at_rest(engine, flow.id)
+        assert await engine.send(flow.id, Approved())
+        with pytest.raises(FlowParked, match="no ship"):
+            await flow.wait()
+        assert (await (await engine.resume(flow.id)).wait()).succeeded
+
+
+async def test_changes_are_followed_over_a_rest(paths: CloudPaths, clock: VirtualClock) -> None:
+    """Whoever follows the flow sees each change once, to the end."""
+    async with waking(paths, clock) as engine:
+        flow = await engine.start(REQUEST, Asked())
+        seen: list[str] = []
+
+        async def follow() -> None:
+            seen.extend([change.event async for change in flow.changes()])
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(follow)
+            await at_rest(engine, flow.id)
+            await engine.send(flow.id, Remarked("a"))
+            await at_rest(engine, flow.id)
+            await engine.send(flow.id, Approved())
+        assert seen == ["started", "Remarked", "Approved", "Shipped"]
+
+
+async def test_an_engine_that_wakes_nothing_lets_nothing_rest(paths: CloudPaths, clock: VirtualClock) -> None:
+    """Without `wake` a flow is driven as ever; resumed there, one that rested is driven, too."""
+    async with waking(paths, clock) as engine:
+        flow = await engine.start(REQUEST, Asked())
+        await at_rest(engine, flow.id)
+        assert (await engine.resume_all()).flows == []
+    async with open_engine(paths, [program()], clock=clock, inline=True) as engine:
+        (again,) = (await engine.resume_all()).flows
+        assert again.id == flow.id
+        await trio.sleep(10)
+        assert engine.row(flow.id).status == "running"
+        assert (await again.wait()).state == "late"
