@@ -13,7 +13,7 @@ import base64
 import hashlib
 import re
 import secrets
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -23,12 +23,13 @@ LONGEST: Final = 160
 """Characters of an id, at the most, whatever flows the flow runs inside."""
 PARENT_CHARACTERS: Final = 32
 """Of the hash of a parent's id: 160 bits."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _VISIT: Final = re.compile(rf"-([0-9]+)(?:_[a-z2-7]{{{KEY_CHARACTERS}}})?\Z")
 
 
 def new_flow_id(moment: datetime) -> str:
     """A new id for a flow that starts at `moment`; two flows of the same millisecond differ in 40 random bits."""
-    left = int(moment.timestamp() * 1000)
+    left = (moment - _EPOCH) // timedelta(milliseconds=1)  # a float has not enough digits for far moments
     time = ""
     for _ in range(10):
         left, digit = divmod(left, 32)

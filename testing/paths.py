@@ -174,15 +174,19 @@ def _fill(machine: Machine[Any], way: Way, known: Sequence[Path] = ()) -> Path |
     """
     taken = {(step.state, step.row): step.event for path in known for step in path.steps}
     events = tuple(taken.get(pair) or _simplest_event(pair[1].event) for pair in way)
-    simplest = (simplest_context(machine), *(_simplest_event(row.event) for _, row in way))
-    for values in (simplest, *((path.begins, *events) for path in known)):
+    simplest = simplest_context(machine)
+    plain = (simplest, *(_simplest_event(row.event) for _, row in way))
+    begins = dict.fromkeys((simplest, *(path.begins for path in known)))
+    for values in (plain, *((context, *events) for context in begins)):
         if (path := _follow(machine, way, values)) is not None:
             return path
 
     def fits(values: tuple[Any, ...]) -> bool:
         return _follow(machine, way, values) is not None
 
-    values = st.tuples(contexts_of(machine), *(structs(row.event) for _, row in way))
+    # Mostly what fits by itself: little is left to look for, and to make simple.
+    free = (st.one_of(st.just(event), structs(row.event)) for event, (_, row) in zip(events, way, strict=True))
+    values = st.tuples(st.one_of(st.just(simplest), contexts_of(machine)), *free)
     try:
         found = find(values, fits, settings=_SETTINGS, random=random.Random(0))  # noqa: S311 no secret
     except NoSuchExample:

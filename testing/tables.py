@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from itertools import product
 from typing import Any, Final, NamedTuple, cast
 
 import msgspec
@@ -118,23 +119,26 @@ def example(strategy: st.SearchStrategy[Any]) -> Any:
 
 
 def _row_cases(machine: Machine[Any]) -> Iterator[RowCase]:
-    contexts = structs(machine.context_type)
-    simplest = example(contexts), {event: example(structs(event)) for event in machine.events.values()}
+    strategy = structs(machine.context_type)
+    contexts: list[Context] = [example(strategy)]
+    events = {event: [example(structs(event))] for event in machine.events.values()}
     for state, row in machine.expanded:
-        context, event = simplest[0], simplest[1][row.event]
-        if row_taken(machine, state, context, event) is row:
-            yield RowCase(state, row, context, event)
-            continue
 
         def takes(pair: tuple[Context, Event], state: str = state, row: Row = row) -> bool:
             return row_taken(machine, state, *pair) is row
 
-        pairs = st.tuples(contexts, structs(row.event))
-        try:
-            context, event = find(pairs, takes, settings=_SETTINGS, random=random.Random(0))  # noqa: S311 no secret
-        except NoSuchExample as exc:
-            raise ValueError(f"machine {machine.name}: nothing was found that takes {row.label} in {state}") from exc
-        yield RowCase(state, row, context, event)
+        # What took another row is tried before anything is searched for, because a search takes long.
+        pair = next(filter(takes, product(contexts, events[row.event])), None)
+        if pair is None:
+            pairs = st.tuples(strategy, structs(row.event))
+            try:
+                pair = find(pairs, takes, settings=_SETTINGS, random=random.Random(0))  # noqa: S311 no secret
+            except NoSuchExample as exc:
+                found_nothing = f"machine {machine.name}: nothing was found that takes {row.label} in {state}"
+                raise ValueError(found_nothing) from exc
+            contexts.append(pair[0])
+            events[row.event].append(pair[1])
+        yield RowCase(state, row, *pair)
 
 
 def _strategy(kind: inspect.Type) -> st.SearchStrategy[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from systemprompt_cloud.engine.ids import (
     ALPHABET,
@@ -22,6 +22,7 @@ MOMENTS = st.datetimes(datetime(1970, 1, 2), datetime(9000, 1, 1), timezones=st.
 
 
 @given(MOMENTS, st.timedeltas(timedelta(milliseconds=1), timedelta(days=30000)))
+@example(datetime(2243, 1, 1, tzinfo=UTC), timedelta(milliseconds=1))  # a float was a millisecond short
 def test_ids_sort_by_time(moment: datetime, later: timedelta) -> None:
     """A listing ordered by id is ordered by start."""
     assert new_flow_id(moment) < new_flow_id(moment + later)

@@ -46,7 +46,7 @@ STATUS_FAULTS: Final = ("error:status=503,path=/status", "lose-answer:path=/depl
 FALSE_ERROR: Final = ("false-callback:says=error", "foreign-event:after=0", "false-event:after=1")
 """The browser of a paid order says that it was not paid; its stream tells of another tenant and of a failure."""
 FALSE_TENANT: Final = ("false-callback:says=completed", "stale:times=3", "no-stream")
-"""The browser names a tenant of somebody else, replicas are behind, and there are no streams."""
+"""The browser names a tenant of somebody else, replicas are behind, and no stream says whose the new tenant is."""
 PROXIES: Final = (
     "false-callback:says=nothing",
     "proxy-page:path=/auth/me",
@@ -81,10 +81,12 @@ PLAIN: Final = (
 )
 
 
-def _with(scenario: Scenario, *faults: tuple[str, ...], early: bool = False) -> tuple[Scenario, ...]:
+def _with(
+    scenario: Scenario, *faults: tuple[str, ...], early: bool = False, unlinked: bool = False
+) -> tuple[Scenario, ...]:
     """A scenario with each of these faults, for servers with and without idempotency keys."""
     return tuple(
-        msgspec.structs.replace(scenario, faults=(*each, *keys), early=early)
+        msgspec.structs.replace(scenario, faults=(*each, *keys), early=early, unlinked=unlinked)
         for each in faults
         for keys in ((), NO_KEYS)
     )
@@ -94,7 +96,8 @@ SCENARIOS: Final = (
     *(msgspec.structs.replace(each, faults=faults) for faults in ((), STREAM_FAULTS, NO_KEYS) for each in PLAIN),
     Scenario(flow="onboarding", faults=SILENCE),
     *(Scenario(flow="deployment", faults=faults) for faults in ((), STATUS_FAULTS, NO_KEYS)),
-    *_with(CHECKOUT, FALSE_ERROR, FALSE_TENANT, PROXIES, NO_CALLBACK),
+    *_with(CHECKOUT, FALSE_ERROR, PROXIES, NO_CALLBACK),
+    *_with(CHECKOUT, FALSE_TENANT, unlinked=True),
     *_with(CHECKOUT, (), early=True),
     *_with(Scenario(flow="checkout", payment="decline"), ()),
     *_with(Scenario(flow="provisioning"), BAD_STATUS),

@@ -15,8 +15,10 @@ from systemprompt_cloud.testing.tables import IllegalCase, RowCase, illegal_case
 
 from tests.support.length import by_length
 
-ROWS: Final = [pytest.param(m, case, id=f"{m.name}-{case.id}") for m in MACHINES for case in row_cases(m)]
-ILLEGAL: Final = [pytest.param(m, case, id=f"{m.name}-{case.id}") for m in MACHINES for case in illegal_cases(m)]
+TAKEN: Final = {machine: row_cases(machine) for machine in MACHINES}
+REFUSED: Final = {machine: illegal_cases(machine) for machine in MACHINES}
+ROWS: Final = [pytest.param(m, case, id=f"{m.name}-{case.id}") for m, cases in TAKEN.items() for case in cases]
+ILLEGAL: Final = [pytest.param(m, case, id=f"{m.name}-{case.id}") for m, cases in REFUSED.items() for case in cases]
 each_machine = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 
 
@@ -42,18 +44,18 @@ def test_every_event_without_a_row_is_refused(machine: Machine[Any], case: Illeg
 @each_machine
 def test_the_cases_cover_the_whole_table(machine: Machine[Any]) -> None:
     """Every pair of a state and an event is either among the rows taken or among those refused, and never both."""
-    taken = {(case.state, type(case.event)) for case in row_cases(machine)}
-    refused = {(case.state, type(case.event)) for case in illegal_cases(machine)}
+    taken = {(case.state, type(case.event)) for case in TAKEN[machine]}
+    refused = {(case.state, type(case.event)) for case in REFUSED[machine]}
     assert not taken & refused
     assert taken | refused == {(state, event) for state in machine.states for event in machine.events.values()}
-    assert {case.row for case in row_cases(machine)} == set(machine.rows)
+    assert {case.row for case in TAKEN[machine]} == set(machine.rows)
 
 
 @each_machine
 def test_the_cases_are_the_same_every_time(machine: Machine[Any]) -> None:
     """A failure can be run again."""
-    assert row_cases(machine) == row_cases(machine)
-    assert illegal_cases(machine) == illegal_cases(machine)
+    assert row_cases(machine) == TAKEN[machine]
+    assert illegal_cases(machine) == REFUSED[machine]
 
 
 @each_machine
@@ -88,7 +90,7 @@ def test_every_state_can_be_cancelled_or_is_final(machine: Machine[Any]) -> None
 @each_machine
 def test_a_finished_flow_hands_out_something_json_can_hold(machine: Machine[Any]) -> None:
     """`--json` prints a result whatever the flow went through."""
-    for case in row_cases(machine):
+    for case in TAKEN[machine]:
         step = machine.step(case.state, case.context, case.event)
         if machine.states[step.state].final:
             assert msgspec.json.encode(machine.result(step.context))
