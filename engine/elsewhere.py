@@ -21,7 +21,9 @@ logger = get_logger(__name__)
 LOOK_SECONDS: Final = 0.1
 """How often is looked, while anybody waits."""
 QUIET_SECONDS: Final = 5.0
-"""How long is waited for news at the most, where the store tells of them (under virtual time)."""
+"""How long is waited for news at first, where the store tells of them (under virtual time); twice as long each time."""
+LONGEST_QUIET_SECONDS: Final = 3600.0
+"""How long at the most."""
 OWNER_LOOKS: Final = 10
 """After how many looks without news whoever waits looks at the flow, and whether its owner still runs."""
 UNKNOWN: Final = -1
@@ -46,6 +48,7 @@ class Elsewhere:
         self._stamp = UNKNOWN
         self._look: trio.Event | None = None
         self._alive: dict[str, int] = {}
+        self._quiet = QUIET_SECONDS
         self.closed = False
         self.looks = 0
 
@@ -79,7 +82,8 @@ class Elsewhere:
         Raises:
             EngineClosed: The engine was closed meanwhile.
         """
-        for _ in range(OWNER_LOOKS):
+        until = self.looks + OWNER_LOOKS
+        while self.looks < until:
             self.refuse_closed()
             if self._look is None:
                 self._look = trio.Event()
@@ -93,8 +97,13 @@ class Elsewhere:
         """For all who wait now; whoever waits on has the next look made."""
         try:
             await trio.sleep(LOOK_SECONDS)
-            with trio.move_on_after(QUIET_SECONDS):
+            with trio.move_on_after(self._quiet) as scope:
                 await self._store.written(self._stamp)
+            if scope.cancelled_caught:
+                self._quiet = min(2 * self._quiet, LONGEST_QUIET_SECONDS)
+                self.looks += OWNER_LOOKS  # so long that the owners are looked at again
+            else:
+                self._quiet = QUIET_SECONDS
             self._stamp = await self._store.stamp()
         except CloudError as exc:  # who looks at the flow now meets the same trouble, and raises it
             logger.debug("it cannot be seen whether anything was written: %s", exc)

@@ -159,5 +159,5 @@ class Keeping(Looking, ABC):
         """
         self._elsewhere.refuse_closed()
         if before.tzinfo is None:
-            raise ValueError(f"the moment {before} does not say its time zone")
+            raise ValueError(f"the moment {before} has no time zone")
         return await self._disk.run(prune, self.journal, self.vault, before, keep=keep, dry_run=dry_run)

@@ -114,5 +114,5 @@ class Observers:
         try:
             return outcome_of(machine, row, machine.decode_context(row.context))
         except Exception:
-            logger.exception("flow %s has ended, and its outcome cannot be told", row.id)
+            logger.exception("flow %s has ended, and its outcome cannot be read", row.id)
             return None

@@ -42,7 +42,7 @@ def begin_moment(now: datetime, delay: float | None, at: datetime | None) -> dat
     """
     if delay is not None:
         if at is not None:
-            raise ValueError("delay and at are two ways to say when a flow begins: give one of them")
+            raise ValueError("a flow begins after `delay` or at `at`: give one of them")
         if type(delay) not in {int, float} or not (math.isfinite(delay) and delay >= 0):
             raise ValueError(f"delay={delay!r} is no number of seconds from 0 on")
         if delay > LONGEST_DELAY.total_seconds():
@@ -51,7 +51,7 @@ def begin_moment(now: datetime, delay: float | None, at: datetime | None) -> dat
     if at is None:
         return None
     if at.tzinfo is None:
-        raise ValueError(f"at={at!r} does not say its time zone")
+        raise ValueError(f"at={at!r} has no time zone")
     at = at.astimezone(UTC)
     if at - now > LONGEST_DELAY:
         raise ValueError(f"at={at!r} is more than a hundred years away")
