@@ -77,7 +77,7 @@ class Resting:
         self._clock = clock
         self._drive = drive
         self._resume = resume
-        self._seen = self._heard = 0
+        self._seen = self._heard = self._stamp = 0
         self._rested = trio.Event()
 
     async def rest(self, live: LiveFlow) -> bool:
@@ -102,6 +102,7 @@ class Resting:
         """Wake what is due, or was sent an event, for as long as the engine is open."""
         while True:
             try:
+                self._stamp = await self._store.stamp()
                 more = await self._look()
             except Exception as exc:  # noqa: BLE001 it is looked for again
                 logger.warning("resting flows cannot be looked for: %s", exc)
@@ -129,7 +130,10 @@ class Resting:
         await trio.sleep(LOOK_SECONDS)
 
     async def _hear(self) -> None:
+        """Until an event was left, or may have been: until anything was written, where nothing tells of events."""
         self._heard = await self._store.posted(self._heard)
+        while await self._store.stamp() == self._stamp:  # noqa: ASYNC110 other processes tell nothing
+            await trio.sleep(LOOK_SECONDS)
 
     async def _look(self) -> bool:
         """Whether there may be more."""
@@ -185,7 +189,10 @@ class Resting:
                 refuse_own(live.machine.name, live.row.state, event)
                 taken.append(await live.offer(event, keep))
 
-        await self.wake_alone(flow, take)
+        try:
+            await self.wake_alone(flow, take)
+        except FlowBusy:  # another process was quicker: what it drives is sent events by its inbox
+            return None
         return taken[0] if taken else None
 
     async def wake(self, flow: str, take: Callable[[LiveFlow], Awaitable[object]]) -> None:
@@ -208,21 +215,26 @@ class Resting:
         if row.status != RESTING or self._driven.driven(flow) is not None:
             return
         failures: list[Exception] = []
+        woken = False
 
         async def write(live: LiveFlow) -> None:
+            nonlocal woken
+            if live.row.status != RESTING:  # another process was quicker, and is gone already: it is to be resumed
+                return
             try:
                 await take(live)
             except Exception as exc:
                 if live.row.status == RESTING:  # nothing was written
                     raise
                 failures.append(exc)
+            woken = live.row.status != RESTING
 
         with trio.CancelScope(shield=True):  # written and driven, or neither
             await self._vault.make_known(flow)
             live = await self._claims.take_over(flow, write)
-            if live.ended:
+            if woken and live.ended:
                 await self._removal.discard(flow)
-            elif live.row.status != RESTING:
+            elif woken:
                 self._drive(live)
         if failures:
             raise failures[0]

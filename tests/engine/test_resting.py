@@ -11,6 +11,7 @@ import pytest
 import trio
 from systemprompt_cloud.engine.engine import Engine, open_engine
 from systemprompt_cloud.engine.errors import EventNotAccepted, FlowParked
+from systemprompt_cloud.engine.journal.records import FlowRow
 from systemprompt_cloud.engine.live import LiveFlow
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.engine.machine.parts import (
@@ -260,3 +261,30 @@ async def test_an_engine_that_wakes_nothing_lets_nothing_rest(
         await trio.sleep(10)
         assert engine.row(flow.id).status == "running"
         assert (await again.wait()).state == "late"
+
+
+async def test_one_that_another_process_woke_and_paused_is_left_alone(
+    paths: CloudPaths, clock: VirtualClock, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read a moment before says that it rests; it is not driven without a `resumed` record."""
+    trouble: list[Exception] = [TimeoutError("no ship")]
+    async with open_engine(paths, [program(trouble)], clock=clock, inline=True, wake=True) as engine:
+        flow = await engine.start(REQUEST, Asked())
+        await at_rest(engine, flow.id)
+        before = flow.row
+        await engine.send(flow.id, Approved())
+        with pytest.raises(FlowParked):
+            await flow.wait()
+        reads, existing = [before], engine._claims.existing
+
+        async def read(flow: str) -> FlowRow:
+            return reads.pop() if reads else await existing(flow)
+
+        async def nothing(_: LiveFlow) -> None:
+            """Nothing waits for it."""
+
+        monkeypatch.setattr(engine._claims, "existing", read)
+        await engine._resting.wake(flow.id, nothing)
+        await trio.sleep(1)
+        assert not reads
+        assert (flow.row.status, flow.history[-1].kind) == ("parked", "parked")

@@ -10,7 +10,8 @@ and the records are checked:
 - Is every flow whose start was acknowledged in the journal? Does every one reach a final state?
 - Does every history fold to its row, without gaps?
 - Did two processes ever drive a flow at the same time? Every record made by an activity names its process, and that may
-  change only with a record that the flow was resumed. Each activity also holds a lock of its own.
+  change only with a record that the flow was resumed, or with the event that woke a flow at rest. Each activity also
+  holds a lock of its own.
 - Is every event whose delivery was acknowledged in the history, once? Was an event posted to an inbox delivered at
   most once, and is the inbox empty? Has an event that was refused left no trace?
 - Are the secrets of every flow that has ended gone, and does nobody own it?
@@ -42,12 +43,14 @@ from systemprompt_cloud.engine.engine import open_engine
 from systemprompt_cloud.engine.flow import Flow
 from systemprompt_cloud.engine.fold import check_flow
 from systemprompt_cloud.engine.journal.journal import Journal
-from systemprompt_cloud.engine.journal.records import UNFINISHED, FlowRow, Record
+from systemprompt_cloud.engine.journal.records import RESTING, UNFINISHED, FlowRow, Record
 from systemprompt_cloud.testing.audit import orphans
 
 from tests.faults.chaos_worker import Ack, Nudged, Packed, Place, Poked, programs, work
 
 ALL = 1_000_000
+AT_REST = "at_rest"
+"""A state in which a flow has no driver."""
 FINISH_SECONDS = 60.0
 
 
@@ -137,9 +140,12 @@ def _kill(pid: int) -> None:
 async def _finish(place: Place) -> list[str]:
     """Resume every unfinished flow and wait for its end; returns a problem for each that did not end."""
     problems: list[str] = []
-    async with open_engine(place.paths, programs(place, "finish")) as engine:
+    async with open_engine(place.paths, programs(place, "finish"), wake=True) as engine:
         flows: list[Flow] = []
         for row in engine.journal.flows(statuses=UNFINISHED, limit=ALL):
+            if row.status == RESTING:  # woken by its deadline, by this engine
+                flows.append(Flow(engine, row.id))
+                continue
             try:
                 flows.append(await engine.resume(row.id))
             except CloudError as exc:  # every other process is dead, so no flow can be busy
@@ -234,7 +240,7 @@ def _broken_promises(
 def _second_drivers(history: Sequence[Record]) -> Iterator[str]:
     driver: str | None = None
     for before, record in pairwise(history):
-        if before.kind == "resumed":
+        if before.kind == "resumed" or before.from_state == AT_REST:
             driver = None
         if record.name != Packed.__name__:
             continue

@@ -38,7 +38,7 @@ from systemprompt_cloud.engine.machine.parts import (
     Verdict,
     on,
 )
-from systemprompt_cloud.engine.visit import Program, Visit
+from systemprompt_cloud.engine.visit import Program, Visit, await_signal
 from systemprompt_cloud.io.local.paths import CloudPaths
 
 SLOWEST: Final = 0.05
@@ -49,6 +49,8 @@ KEYS: Final = 4
 """Few keys, so that processes compete for them."""
 MOST_UNFINISHED: Final = 40
 REST_SECONDS: Final = 0.03
+WAKING: Final = 0.6
+"""How many of the engines wake flows that rest."""
 
 
 class Errand(Context, frozen=True, kw_only=True):
@@ -116,6 +118,27 @@ ERRAND: Final = Machine(
         on(DeadlinePassed, "resting", "packing"),
         on(Poked, ANY, STAY, update=_poked),
         on(Nudged, "resting", STAY),
+        on(CancelRequested, ANY, "cancelled"),
+    ],
+)
+
+VIGIL: Final = Machine(
+    "vigil",
+    version=1,
+    initial="packing",
+    context=Errand,
+    states=[
+        State("packing", "packing one thing", effect="packs a thing", resume=ResumePolicy.RETRY),
+        State("at_rest", "waiting without a process", timeout=2 * REST_SECONDS, late="continue"),
+        State("done", "everything is packed", verdict=Verdict.SUCCESS),
+        State("cancelled", "cancelled", verdict=Verdict.CANCELLED),
+    ],
+    rows=[
+        on(Packed, "packing", "at_rest", when=more_is_left, update=_packed),
+        on(Packed, "packing", "done", update=_packed),
+        on(DeadlinePassed, "at_rest", "packing"),
+        on(Poked, ANY, STAY, update=_poked),
+        on(Nudged, "at_rest", "packing"),
         on(CancelRequested, ANY, "cancelled"),
     ],
 )
@@ -218,7 +241,8 @@ def programs(place: Place, driver: str, *, stumbles: float = 0.0) -> list[Progra
         with place.alone_on(visit.flow, driver):
             return Arrived((await visit.run_child(errand, Errand(left=3))).state)
 
-    return [errand, Program(CONVOY, {"sending": [send_errand]})]
+    vigil = Program(VIGIL, {"packing": [pack], "at_rest": [await_signal]})
+    return [errand, vigil, Program(CONVOY, {"sending": [send_errand]})]
 
 
 def work(directory: Path, seed: int, until: float) -> None:
@@ -243,7 +267,8 @@ async def _work(place: Place, seed: int, until: float) -> None:
         session += 1
         driver = f"{os.getpid()}-{seed}-{session}"
         leave = time.time() + random.uniform(0.2, 1.2)  # noqa: S311 no secret
-        async with open_engine(place.paths, programs(place, driver, stumbles=STUMBLES)) as engine:
+        wake = random.random() < WAKING  # noqa: S311 no secret
+        async with open_engine(place.paths, programs(place, driver, stumbles=STUMBLES), wake=wake) as engine:
             while time.time() < min(until, leave):
                 async with trio.open_nursery() as nursery:
                     for _ in range(random.choice((1, 1, 2, 3))):  # noqa: S311 no secret
@@ -269,8 +294,8 @@ async def _act(place: Place, engine: Engine) -> None:
         match what:
             case "start":
                 key = random.choice((None, f"key-{random.randrange(KEYS)}"))  # noqa: S311 no secret
-                machine: Machine[Any] = random.choice((ERRAND, ERRAND, CONVOY))  # noqa: S311 no secret
-                context = Errand() if machine is ERRAND else Context()
+                machine: Machine[Any] = random.choice((ERRAND, ERRAND, VIGIL, CONVOY))  # noqa: S311 no secret
+                context = Context() if machine is CONVOY else Errand()
                 secrets = random.choice(({}, {"given": "a secret"}))  # noqa: S311 no secret
                 ack = Ack("started", (await engine.start(machine, context, key=key, secrets=secrets)).id)
             case "resume":

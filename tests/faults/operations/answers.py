@@ -17,6 +17,7 @@ from systemprompt_cloud.engine.errors import (
     JournalError,
 )
 from systemprompt_cloud.engine.journal.journal import Journal
+from systemprompt_cloud.engine.journal.records import RESTING
 
 from . import semantics
 from .log import Call, Changed, Log
@@ -264,6 +265,8 @@ class Answers:
         resumed = self._log.wrote(root, call.begin, call.end, "resumed", "started")
         before = self._log.row(root, call.begin)
         driven = before is not None and before.status == "running" and self._is_own(call, before)
+        if before is not None and before.status == RESTING:
+            driven = any(self._is_own(call, row) for row in rows)  # something else has woken it meanwhile
         if not resumed and not driven:
             yield f"{root} was not resumed, and was {[row.status for row in rows]}"
             return

@@ -1,7 +1,8 @@
 """The machines of the histories: small tables whose activities do what a plan orders, and report what they do.
 
 Every machine takes `Poked` anywhere, without a move; `Stepped` leads to the next state. `Early` has a row in the first
-state only, `Late` in the second only, and no machine knows `Foreign`.
+state only, `Late` in the second only, and no machine knows `Foreign`. In the first state of `rests` a flow needs
+no process.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from systemprompt_cloud.engine.machine.parts import (
     Verdict,
     on,
 )
-from systemprompt_cloud.engine.visit import Activity, Program, Visit
+from systemprompt_cloud.engine.visit import Activity, Program, Visit, await_signal
 
 from .log import NO_TROUBLE
 from .plan import FOREVER, Start
@@ -141,6 +142,11 @@ TIMED: Final = _machine(
     on(DeadlinePassed, "first", "expired"),
     on(DeadlinePassed, "second", "expired"),
 )
+RESTS: Final = _machine(
+    "rests",
+    (State("first", "f", timeout="patience"), State("second", "s")),
+    on(DeadlinePassed, "first", "expired"),
+)
 RETRIES: Final = _paying("retries", ResumePolicy.RETRY)
 ASKS: Final = _paying("asks", ResumePolicy.ASK)
 
@@ -157,7 +163,7 @@ def _parent(name: str, child: str) -> Machine[Task]:
 PARENT: Final = _parent("parent", "plain")
 OUTER: Final = _parent("outer", "parent")
 FAN: Final = _parent("fan", "plain")
-MACHINES: Final = {machine.name: machine for machine in (PLAIN, TIMED, RETRIES, ASKS, PARENT, OUTER, FAN)}
+MACHINES: Final = {machine.name: machine for machine in (PLAIN, TIMED, RETRIES, ASKS, PARENT, OUTER, FAN, RESTS)}
 
 
 def context_of(start: Start, number: int) -> Task:
@@ -228,6 +234,7 @@ class Activities:
             parent,
             _program(OUTER, self._runs(parent)),
             _program(FAN, self._obeys(FAN), self._runs_several(plain)),
+            Program(RESTS, {"first": [await_signal], "second": [self._obeys(RESTS)]}),
         ]
 
     @contextmanager

@@ -32,7 +32,7 @@ Kind: TypeAlias = Literal[
 ]
 Latency: TypeAlias = Literal["none", "one", "random", "threads"]
 
-MACHINES: Final = ("plain", "timed", "retries", "asks", "parent", "outer", "fan")
+MACHINES: Final = ("plain", "timed", "retries", "asks", "parent", "outer", "fan", "rests")
 HABITS: Final = ("waits", "quick", "loops", "keeps", "lingers", "raises", "announces")
 EVENTS: Final = ("Poked", "Stepped", "Early", "Late", "Foreign")
 ORDERS: Final = ("step", "twice", "raise", "exit", "stop", "announce")
@@ -57,6 +57,8 @@ CALLS: Final = frozenset[Kind]({"start", "resume", "repeat", "cancel", "send", "
 ABOUT_A_FLOW: Final = CALLS | {"order"}
 QUIET: Final = -1
 """The gap after a burst that waits until no task can run, and then lets a moment pass."""
+RESTING: Final = 4
+"""In one of so many histories there are flows that rest."""
 FOREVER: Final = 1e9
 SHORT: Final = 2.0
 """A timeout that a whole history does not take, so that the clock can be set before it is over."""
@@ -141,6 +143,11 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.starts[operation.flow % len(self.starts)]
 
     @property
+    def wakes(self) -> bool:
+        """Whether the engines let flows rest, and wake them."""
+        return any(start.machine == "rests" for start in self.starts)
+
+    @property
     def sets_clock(self) -> bool:
         """Whether the wall clock is set."""
         return any(operation.kind == "set_clock" for burst in self.bursts for operation in burst.operations)
@@ -166,6 +173,8 @@ def generate(seed: int) -> Plan:
     rng = random.Random(seed)  # noqa: S311 no secret
     processes = rng.choices((1, 2, 3), (55, 33, 12))[0]
     starts = tuple(_start(rng) for _ in range(rng.choices((1, 2, 3, 4), (45, 30, 15, 10))[0]))
+    if seed % RESTING == 0:
+        starts = (msgspec.structs.replace(starts[0], machine="rests"), *starts[1:])
     first = [
         Operation("start", process=rng.randrange(processes), flow=number, after=rng.randrange(4))
         for number, start in enumerate(starts)
@@ -184,7 +193,7 @@ def generate(seed: int) -> Plan:
 
 
 def _start(rng: random.Random) -> Start:
-    machine = rng.choices(MACHINES, (30, 14, 9, 14, 18, 5, 10))[0]
+    machine = rng.choices(MACHINES, (30, 14, 9, 14, 18, 5, 10, 0))[0]
     return Start(
         machine=machine,
         habit=rng.choices(HABITS, (46, 6, 3, 12, 10, 8, 15))[0],

@@ -38,6 +38,11 @@ class Surroundings(Protocol):
         """Whether writes form groups, which are written in threads when the disk is slow."""
         ...
 
+    @property
+    def wakes(self) -> bool:
+        """Whether flows rest that only wait."""
+        ...
+
     def latency(self) -> int:
         """How many checkpoints the next access to the disk takes."""
         ...
@@ -102,7 +107,11 @@ class Process:
             with self._scope:
                 async with (
                     open_engine(
-                        self.around.paths, self._programs, clock=self.around.clock, inline=not self.around.threads
+                        self.around.paths,
+                        self._programs,
+                        clock=self.around.clock,
+                        inline=not self.around.threads,
+                        wake=self.around.wakes,
                     ) as engine,
                     trio.open_nursery() as self._callers,
                 ):

@@ -156,6 +156,11 @@ class Simulation:
         """Whether writes form groups, which are written in threads when the disk is slow."""
         return self.plan.latency == "threads"
 
+    @property
+    def wakes(self) -> bool:
+        """Whether flows rest that only wait."""
+        return self.plan.wakes
+
     def seconds(self) -> float:
         """How long the next write seems to take."""
         return self._rng.choice((QUICK_SECONDS / 2, QUICK_SECONDS * 2, QUICK_SECONDS * 2))

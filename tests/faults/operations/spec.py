@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 from systemprompt_cloud.engine.fold import check_flow
-from systemprompt_cloud.engine.journal.records import FlowRow, Signal
+from systemprompt_cloud.engine.journal.records import RESTING, FlowRow, Signal
 from systemprompt_cloud.testing.audit import orphans
 
 from . import semantics
@@ -83,6 +83,11 @@ def _drivers(simulation: Simulation, row: FlowRow) -> list[int]:
     )
 
 
+def _waits(simulation: Simulation, row: FlowRow) -> bool:
+    """Whether there is something that the flow waits for."""
+    return row.status == RESTING or bool(_drivers(simulation, row))
+
+
 def _wrong_driver(simulation: Simulation, row: FlowRow) -> Iterator[str]:
     alive = {each.owner: each.number for each in simulation.processes if not each.dead and not each.closed.is_set()}
     owner = alive.get(row.owner) if row.owner is not None else None
@@ -111,13 +116,16 @@ def _wrong_deadline(simulation: Simulation, row: FlowRow) -> Iterator[str]:
     """
     records = [record for _, record in simulation.log.records[row.id]]
     context = MACHINES[row.machine].decode_context(row.context)
-    if row.machine != "timed" or records[-1].kind == "parked" or any(each.kind == "resumed" for each in records):
+    timed = row.machine == "timed" or (
+        row.machine == "rests" and row.state != "second" and not simulation.plan.sets_clock
+    )
+    if not timed or records[-1].kind == "parked" or any(each.kind == "resumed" for each in records):
         return
     passed = next((record.at for record in records if record.name == "DeadlinePassed"), None)
     seconds = (trio.current_time() if passed is None else passed) - records[0].at
     if passed is not None and seconds < context.patience - EARLY_SECONDS:
         yield f"{row.id} has {context.patience} s, and its deadline passed after {seconds:.2f} s"
-    elif passed is None and _drivers(simulation, row) and seconds > context.patience + LATE_SECONDS:
+    elif passed is None and _waits(simulation, row) and seconds > context.patience + LATE_SECONDS:
         yield f"{row.id} has {context.patience} s, and its deadline has not passed after {seconds:.2f} s"
 
 
@@ -160,7 +168,15 @@ def _wrong_signals(simulation: Simulation, rows: dict[str, FlowRow]) -> Iterator
         row = rows[signal.flow]
         if row.status == "ended" or not _takes(row, signal):
             continue
-        since = "driven" if _drivers(simulation, row) else "resumed" if _visited_since(simulation, row, signal) else ""
+        since = (
+            "at rest"
+            if row.status == RESTING
+            else "driven"
+            if _drivers(simulation, row)
+            else "resumed"
+            if _visited_since(simulation, row, signal)
+            else ""
+        )
         if since:
             yield (
                 f"{row.id} is {row.status} in {row.state} and was {since} since {signal.name} {signal.body} was left "
@@ -188,9 +204,12 @@ def _wrong_waits(simulation: Simulation, rows: dict[str, FlowRow]) -> Iterator[s
     for call in simulation.log.calls:
         if not call.pending:
             continue
-        drivers = _drivers(simulation, rows[call.flow])  # a flow is waited for wherever it is driven
-        if not (drivers if call.operation.kind == "wait" else call.process in drivers):
-            row = rows[call.flow]
+        row = rows[call.flow]
+        if call.operation.kind == "wait":
+            pending = _waits(simulation, row)  # wherever it is driven
+        else:
+            pending = call.process in _drivers(simulation, row)
+        if not pending:
             yield f"{call.operation.kind} of {row.id} by process {call.process} does not return: it is {row.status}"
 
 
