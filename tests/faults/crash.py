@@ -45,7 +45,7 @@ STATUS_FAULTS: Final = ("error:status=503,path=/status", "lose-answer:path=/depl
 
 FALSE_ERROR: Final = ("false-callback:says=error", "foreign-event:after=0", "false-event:after=1")
 """The browser of a paid order says that it was not paid; its stream tells of another tenant and of a failure."""
-FALSE_TENANT: Final = ("false-callback:says=completed", "stale:times=3", "no-stream")
+FALSE_TENANT: Final = ("false-callback:says=completed,times=0", "stale:times=3", "no-stream")
 """The browser names a tenant of somebody else, replicas are behind, and no stream says whose the new tenant is."""
 PROXIES: Final = (
     "false-callback:says=nothing",
