@@ -195,7 +195,7 @@ async def try_points(
         twice: Also kill the resuming process, at every point of resuming, after a kill at the entry of every state.
     """
     async with open_zygote() as zygote:
-        stage = Stage(scenario, zygote, directory / "reference", lane=lanes)
+        stage = Stage(scenario, zygote, directory / "reference")
         runs = [await stage.play(trace=True) for _ in range(REFERENCES)]
         points = enumerate_points(runs)
         trials: list[tuple[Point, ...]] = [(point,) for point in points]
@@ -219,7 +219,7 @@ async def try_points(
 
     async def lane(number: int) -> None:
         async with open_zygote() as zygote:
-            stage = Stage(scenario, zygote, directory / str(number), lane=number)
+            stage = Stage(scenario, zygote, directory / str(number))
             for trial in left:
                 await _try(stage, trial, true, tally)
 
