@@ -45,7 +45,7 @@ STATUS_FAULTS: Final = ("error:status=503,path=/status", "lose-answer:path=/depl
 
 FALSE_ERROR: Final = ("false-callback:says=error", "foreign-event:after=0", "false-event:after=1")
 """The browser of a paid order says that it was not paid; its stream tells of another tenant and of a failure."""
-FALSE_TENANT: Final = ("false-callback:says=completed", "stale:times=3", "no-stream")
+FALSE_TENANT: Final = ("false-callback:says=completed,times=0", "stale:times=3", "no-stream")
 """The browser names a tenant of somebody else, replicas are behind, and no stream says whose the new tenant is."""
 PROXIES: Final = (
     "false-callback:says=nothing",
@@ -195,7 +195,7 @@ async def try_points(
         twice: Also kill the resuming process, at every point of resuming, after a kill at the entry of every state.
     """
     async with open_zygote() as zygote:
-        stage = Stage(scenario, zygote, directory / "reference", lane=lanes)
+        stage = Stage(scenario, zygote, directory / "reference")
         runs = [await stage.play(trace=True) for _ in range(REFERENCES)]
         points = enumerate_points(runs)
         trials: list[tuple[Point, ...]] = [(point,) for point in points]
@@ -219,7 +219,7 @@ async def try_points(
 
     async def lane(number: int) -> None:
         async with open_zygote() as zygote:
-            stage = Stage(scenario, zygote, directory / str(number), lane=number)
+            stage = Stage(scenario, zygote, directory / str(number))
             for trial in left:
                 await _try(stage, trial, true, tally)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Sequence
@@ -18,8 +17,6 @@ from typing import Final, Literal
 
 import msgspec
 import trio
-from systemprompt_cloud.errors import PortBusy
-from systemprompt_cloud.io.loopback.serving import bind_loopback
 from systemprompt_cloud.sandbox.browser import PageVisit, ScriptedBrowser
 from systemprompt_cloud.sandbox.faults import Fault
 from typing_extensions import override
@@ -27,6 +24,7 @@ from typing_extensions import override
 from tests.faults.crash_child import SECONDS, Job, Said
 from tests.faults.crash_facts import Facts, gather
 from tests.faults.crash_probe import Point
+from tests.support.ports import own_port
 from tests.support.rehearsal import Rehearsal, open_rehearsal
 
 HEAD_START: Final = 0.3
@@ -46,9 +44,6 @@ LATE: Final = 0.8
 
 CONFIRMING: Final = 0.5
 """Seconds the API gets to list a tenant that the browser named: in some scenarios there is no such tenant."""
-
-_PORTS: Final = range(20_000, 32_000)
-"""Below the ephemeral range, so that no other program takes a port while the process that listened on it is dead."""
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,15 +169,13 @@ class Stage:
         scenario: The scenario.
         zygote: Forks the processes.
         directory: Each run gets an empty directory in it.
-        lane: A number that gives concurrent stages different ports.
     """
 
-    def __init__(self, scenario: Scenario, zygote: Zygote, directory: Path, lane: int) -> None:
+    def __init__(self, scenario: Scenario, zygote: Zygote, directory: Path) -> None:
         self._scenario = scenario
         self._zygote = zygote
         self._directory = directory
         self._runs = 0
-        self._next_port = _PORTS.start + lane * 1500
 
     async def play(self, targets: Sequence[Point] = (), *, trace: bool = False) -> Played:
         """Run the flow to its end.
@@ -234,11 +227,11 @@ class Stage:
         if flow != "onboarding" and flow != "login":
             rehearsal.log_in()
         if flow == "login":
-            context = rehearsal.login(port=self._port())
+            context = rehearsal.login(port=own_port())
         elif flow == "checkout":
             waits = self._scenario.early or self._scenario.unlinked or self._scenario.payment == "decline"
             limits = {"timeout": DEADLINE} if waits else {}
-            context = rehearsal.checkout(port=self._port(), confirm_timeout=CONFIRMING, **limits)
+            context = rehearsal.checkout(port=own_port(), confirm_timeout=CONFIRMING, **limits)
         elif flow == "provisioning":
             tenant = rehearsal.buy()
             tenant.started += HEAD_START
@@ -248,19 +241,8 @@ class Stage:
             context = rehearsal.deployment(rehearsal.build().id)
         else:
             limits = {"payment_timeout": DEADLINE, "tenant_timeout": DEADLINE} if self._scenario.early else {}
-            context = rehearsal.onboarding(
-                login_port=self._port(), checkout_port=self._port(), external_db=True, **limits
-            )
+            context = rehearsal.onboarding(login_port=own_port(), checkout_port=own_port(), external_db=True, **limits)
         return msgspec.json.encode(context).decode()
-
-    def _port(self) -> int:
-        while True:
-            self._next_port = _PORTS.start + (self._next_port + 1 - _PORTS.start) % len(_PORTS)
-            try:
-                with bind_loopback(self._next_port) as sock:
-                    return _number(sock)
-            except PortBusy:
-                continue
 
     async def _until_unpaused(
         self, job: Job, rehearsal: Rehearsal, tabs: set[str], met: list[Point]
@@ -297,7 +279,3 @@ class Stage:
                 met.append(said.met)
             else:
                 last = said
-
-
-def _number(sock: socket.socket) -> int:
-    return int(sock.getsockname()[1])

@@ -18,7 +18,7 @@ from systemprompt_cloud.io.loopback.serving import bind_loopback
 
 FIRST: Final = 10_000
 LANES: Final = 16
-"""How many processes may run tests beside each other; `tests/faults/crash_stage.py` has the ports from 20,000 on."""
+"""How many processes may run tests beside each other."""
 PORTS: Final = 600
 """Of each of them."""
 MARKS: Final = FIRST + LANES * PORTS

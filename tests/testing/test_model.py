@@ -314,6 +314,7 @@ def test_an_engine_that_shows_before_the_commit_is_found_out(monkeypatch: pytest
         hunt()
 
 
+@pytest.mark.long
 def test_an_engine_that_ignores_the_identity_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key that stands for two different voyages is seen."""
 
