@@ -33,6 +33,7 @@ TIMES: Final = 10
 """How much larger the larger size is."""
 DRIVEN: Final = "benchmarks.growth_driven"
 STORED: Final = "benchmarks.growth_stored"
+RESTING: Final = "benchmarks.growth_resting"
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -213,6 +214,47 @@ SUBJECTS: Final = (
         (
             Line("levels", "ms", DRIVEN, "nested", 5, "each flow runs one inside it; all of them end."),
             Line("levels, the longest id", "characters", DRIVEN, "longest_id", 5, "of the innermost flow."),
+        ),
+    ),
+    Subject(
+        "flows that rest",
+        (
+            Line(
+                "flows at rest",
+                "ms",
+                RESTING,
+                "opened",
+                100_000,
+                "`open_engine(wake=True)` and its end beside them.",
+                "resting",
+            ),
+            Line(
+                "flows at rest, memory",
+                "KB",
+                RESTING,
+                "opened_memory",
+                100_000,
+                "the most that is held in the first 0.2 s beside them.",
+                "resting",
+            ),
+            Line(
+                "flows at rest, events to 100 of them",
+                "ms",
+                RESTING,
+                "answered",
+                100_000,
+                "each is woken, takes its event and rests again.",
+                "resting",
+            ),
+            Line(
+                "flows at rest, one is due",
+                "ms",
+                RESTING,
+                "woken",
+                100_000,
+                "it is woken by its deadline, and ends.",
+                "resting",
+            ),
         ),
     ),
     Subject(

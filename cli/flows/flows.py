@@ -83,8 +83,8 @@ def list_flows(
         typer.Option(
             "--status",
             metavar="STATUS",
-            help="running (a process drives it), interrupted, paused, queued, ended; or how it ended: "
-            "success, failure, cancelled. Repeatable.",
+            help="running (a process drives it), waiting (it needs no process), interrupted, paused, queued, ended; "
+            "or how it ended: success, failure, cancelled. Repeatable.",
         ),
     ] = None,
     machine: Annotated[str | None, typer.Option("--machine", metavar="NAME", help="Only this machine's.")] = None,
@@ -93,8 +93,9 @@ def list_flows(
 ) -> None:
     """List flows, the newest first.
 
-    With --json a flow's `status` is `running`, `interrupted`, `parked` (paused) or `ended`; its `verdict` is `success`,
-    `failure` or `cancelled` once it has ended. The table shows the verdict of those that have.
+    With --json a flow's `status` is `running`, `resting` (waiting), `interrupted`, `parked` (paused), `queued` or
+    `ended`; its `verdict` is `success`, `failure` or `cancelled` once it has ended. The table shows the verdict of
+    those that have.
     """
     settings = settings_of(context)
     wanted = {_known_status(each) for each in status or ()}

@@ -24,7 +24,7 @@ STORED: Final = {
     "interrupted": "running",
     "parked": "parked",
     "queued": "queued",
-    "resting": "resting",
+    "waiting": "resting",
     "ended": "ended",
     "success": "ended",
     "failure": "ended",
@@ -32,7 +32,7 @@ STORED: Final = {
 }
 """What a flow may be doing or how it may have ended, and its status in the journal then."""
 
-IN_WORDS: Final = {"parked": "paused"}
+IN_WORDS: Final = {"parked": "paused", "resting": "waiting"}
 """What people are shown instead of a status of the journal."""
 
 

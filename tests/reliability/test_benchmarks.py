@@ -25,6 +25,7 @@ TABLES = {
     "Growth: secrets that are known": "secrets that begin alike",
     "Growth: tenants": "tenants stored at once",
     "Growth: flows inside flows": "levels",
+    "Growth: flows that rest": "flows at rest, one is due",
     "Growth: resuming": "flows resumed at once",
     "Growth: signals to flows that no process drives": "signals that wait",
     "Decoding event streams": "httpx-sse",
