@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+from systemprompt_cloud.engine.claims import Claims
 from systemprompt_cloud.engine.engine import Engine, open_engine
 from systemprompt_cloud.engine.errors import EventNotAccepted, FlowParked
 from systemprompt_cloud.engine.journal.records import FlowRow
@@ -275,16 +276,13 @@ async def test_one_that_another_process_woke_and_paused_is_left_alone(
         await engine.send(flow.id, Approved())
         with pytest.raises(FlowParked):
             await flow.wait()
-        reads, existing = [before], engine._claims.existing
+        reads, existing = [before, before], Claims.existing
 
-        async def read(flow: str) -> FlowRow:
-            return reads.pop() if reads else await existing(flow)
+        async def read(claims: Claims, flow: str) -> FlowRow:
+            return reads.pop() if reads else await existing(claims, flow)
 
-        async def nothing(_: LiveFlow) -> None:
-            """Nothing waits for it."""
-
-        monkeypatch.setattr(engine._claims, "existing", read)
-        await engine._resting.wake(flow.id, nothing)
+        monkeypatch.setattr(Claims, "existing", read)
+        assert await engine.send(flow.id, Shipped()) is False
         await trio.sleep(1)
         assert not reads
         assert (flow.row.status, flow.history[-1].kind) == ("parked", "parked")
