@@ -60,7 +60,7 @@ ROWS = [
     sp.on(sp.DeadlinePassed, sp.ANY, "expired"),
     sp.on(sp.CancelRequested, sp.ANY, "cancelled"),
 ]
-CERTIFICATE = sp.Machine("certificate", version=1, initial=STATES[0].name, context=Order, states=STATES, rows=ROWS)
+CERTIFICATE = sp.Machine("certificate", version=1, initial="awaiting_approval", context=Order, states=STATES, rows=ROWS)
 
 STEPS = [
     sp.State("proving", "showing the DNS record", effect="changes the DNS", resume=sp.ResumePolicy.RETRY),
@@ -92,7 +92,7 @@ async def show_record(visit: sp.Visit[Order]) -> sp.Event:
     record = f"{visit.context.authority}/dns/_acme-challenge.{visit.context.domain}"
     await call("PUT", record, visit.context.url)
     await call("POST", f"{visit.context.url}/check")  # an error, so tried again, until the authority sees the record
-    await call("DELETE", record)
+    await call("DELETE", record)  # a challenge that is cancelled before leaves its record
     return Proven()
 
 

@@ -18,10 +18,13 @@ from subprocess import DEVNULL, PIPE
 import msgspec
 import pytest
 import trio
+from systemprompt_cloud.engine import EnginePaths, open_engine
 from systemprompt_cloud.engine.fold import check_flow
 from systemprompt_cloud.engine.journal.journal import Journal
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.testing.checks import table_faults
+from systemprompt_cloud.testing.clock import VirtualClock
+from trio.testing import MockClock
 
 from examples import certificate
 from examples.authority import Authority
@@ -35,6 +38,7 @@ EXAMPLE = ROOT / "examples" / "certificate.py"
 AUTHORITY = ROOT / "examples" / "authority.py"
 DOMAIN = "example.org"
 CHILD = "tests.faults.example_child"
+EVENTS = {"certificate": ["Approved", "Placed", "Proven", "Issued"], "challenge": ["Proven"]}
 LANES = 2
 """Orders at once."""
 
@@ -128,10 +132,9 @@ def wrong_in(home: Path) -> list[str]:
         for row in rows:
             found += check_flow(journal, [certificate.CERTIFICATES, certificate.CHALLENGES], row)
             found += [f"{row.machine} has an owner"] if row.owner is not None else []
-            names = Counter(record.name for record in journal.records(row.id) if record.kind == "event")
-            found += [f"{name} {times} times" for name, times in names.items() if times != 1]
-            if row.machine == "certificate" and names.keys() != {"Approved", "Placed", "Proven", "Issued"}:
-                found.append(f"events: {names}")
+            names = [record.name for record in journal.records(row.id) if record.kind == "event"]
+            if names != EVENTS[row.machine]:
+                found.append(f"events of {row.machine}: {names}")
         found += [f"{each.name} is still in the inbox" for each in journal.signals()]
     left = {str(path.relative_to(home)) for path in home.rglob("*")} - {".gitignore", "journal.sqlite3", "owners"}
     return [*found, *(f"{name} is left" for name in sorted(left))]
@@ -203,6 +206,15 @@ def test_its_commands_work_as_it_shows_them(tmp_path: Path) -> None:
         finally:
             serving.kill()
     assert wrong_in(home) == []
+
+
+async def test_an_approval_that_does_not_come_ends_the_order(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """After a week, and before anything was ordered."""
+    paths, programs = EnginePaths.inside(tmp_path / "state"), [certificate.CERTIFICATES, certificate.CHALLENGES]
+    async with open_engine(paths, programs, clock=VirtualClock(), inline=True) as engine:
+        order = certificate.Order(domain=DOMAIN, authority="http://127.0.0.1:9")
+        flow = await engine.start(certificate.CERTIFICATE, order)
+        assert (await flow.wait()).state == "expired"
 
 
 async def test_a_stream_without_news_makes_no_difference(tmp_path: Path) -> None:
