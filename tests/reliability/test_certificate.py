@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from functools import partial
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
@@ -26,6 +26,7 @@ from systemprompt_cloud.testing.checks import table_faults
 from systemprompt_cloud.testing.clock import VirtualClock
 from trio.testing import MockClock
 
+import examples.authority
 from examples import certificate
 from examples.authority import Authority
 from tests.faults.crash_probe import Point
@@ -215,6 +216,28 @@ async def test_an_approval_that_does_not_come_ends_the_order(tmp_path: Path, aut
         order = certificate.Order(domain=DOMAIN, authority="http://127.0.0.1:9")
         flow = await engine.start(certificate.CERTIFICATE, order)
         assert (await flow.wait()).state == "expired"
+
+
+@pytest.mark.parametrize("which", [certificate.CERTIFICATE, certificate.CHALLENGE], ids=lambda machine: machine.name)
+async def test_cancelling_either_flow_cancels_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: Machine[certificate.Order]
+) -> None:
+    """While the authority does not see the record; nothing is issued."""
+    monkeypatch.setattr(examples.authority, "SEEN_AFTER", 3600.0)
+    paths, programs = EnginePaths.inside(tmp_path / "state"), [certificate.CERTIFICATES, certificate.CHALLENGES]
+    with serve() as authority:
+        async with open_engine(paths, programs) as engine:
+            order = certificate.Order(domain=DOMAIN, authority=authority.url)
+            flow = await engine.start(certificate.CERTIFICATE, order)
+            await flow.send(certificate.Approved(by="ada"))
+            async with aclosing(flow.changes(children=True)) as changes:
+                async for change in changes:
+                    if change.machine == "challenge":
+                        break
+            (cancelled,) = await engine.flows(machine=which)
+            await engine.cancel(cancelled.id)
+            assert (await flow.wait()).state == "cancelled"
+            assert {row.state for row in await engine.flows()} == {"cancelled"}
 
 
 async def test_a_stream_without_news_makes_no_difference(tmp_path: Path) -> None:
