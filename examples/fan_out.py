@@ -14,11 +14,11 @@ import tempfile
 from pathlib import Path
 
 import trio
-from systemprompt_cloud import (
+from systemprompt_cloud.engine import (
     ANY,
     CancelRequested,
-    CloudPaths,
     Context,
+    EnginePaths,
     Event,
     Machine,
     Program,
@@ -123,8 +123,7 @@ async def main(directory: Path, letters: int) -> str:
     """Send a mailing, or continue the unfinished one; the state it ended in."""
     outbox = directory / "outbox"
     outbox.mkdir(parents=True, exist_ok=True)
-    paths = CloudPaths(directory=directory / "state", state_directory=directory / "state", origin="explicit")
-    async with open_engine(paths, [MAILINGS, LETTERS]) as engine:
+    async with open_engine(EnginePaths.inside(directory / "state"), [MAILINGS, LETTERS]) as engine:
         # `handover`: no person is back when a killed program is run again, so its deadlines are not put off.
         flow = await engine.start(
             MAILING, Mailing(letters=letters, outbox=str(outbox)), key="spring", after_end="return", why="handover"

@@ -118,7 +118,7 @@ class Zygote:
         self._process = process
         self._rest = b""
 
-    async def begin(self, job: Job) -> None:
+    async def begin(self, job: msgspec.Struct) -> None:
         """Start a run."""
         assert self._process.stdin is not None
         await self._process.stdin.send_all(msgspec.json.encode(job) + b"\n")
@@ -136,10 +136,14 @@ class Zygote:
 
 
 @asynccontextmanager
-async def open_zygote() -> AsyncGenerator[Zygote]:
-    """Run a zygote inside the block; it and its children are killed afterwards."""
+async def open_zygote(module: str = "tests.faults.crash_child") -> AsyncGenerator[Zygote]:
+    """Run a zygote inside the block; it and its children are killed afterwards.
+
+    Args:
+        module: What the zygote is: a module that reads its own jobs and says `Said`.
+    """
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "tests.faults.crash_child"],
+        [sys.executable, "-m", module],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
