@@ -314,7 +314,7 @@ def _row(settings: Settings, asked: Workers, line: Line) -> list[str]:
 
 
 def _filled(settings: Settings, asked: Workers, line: Line, ours: Contestant, size: int) -> str:
-    home = settings.directory / f"{line.function}-{size}"
+    home = settings.directory / f"{line.module}.{line.function}-{size}"
     home.mkdir(mode=0o700)
     return asked.ask(msgspec.structs.replace(ours, function=line.fill), Filled, home=str(home), size=size).flow
 

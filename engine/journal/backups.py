@@ -71,7 +71,7 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
 class _Secrets(msgspec.Struct, frozen=True, kw_only=True):
     """A file of secrets: by the flow's id, and in it by name."""
 
-    kind: Literal["systemprompt-cloud secrets"] = "systemprompt-cloud secrets"
+    kind: Literal["flow secrets"] = "flow secrets"
     version: Literal[1] = 1
     flows: Mapping[str, Mapping[str, str]]
 

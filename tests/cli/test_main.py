@@ -137,7 +137,7 @@ def test_help_everywhere_with_an_example(cli: CommandLine, words: tuple[str, ...
         (["login", "--env", "local"], "systemprompt-cloud sandbox"),
         (["up", "--plan", "x", "--region", "moon"], "fra Europe (Frankfurt)"),
         (["up"], "--plan"),
-        (["flows", "list", "--status", "odd"], "running, interrupted, paused, queued, ended"),
+        (["flows", "list", "--status", "odd"], "running, interrupted, paused, queued, waiting, ended"),
         (["diagram", "toaster"], "onboarding"),
         (["login", "--token-stdin"], "no token"),
         (["up", "--plan", ""], "it is empty; `plans` lists"),

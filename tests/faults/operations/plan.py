@@ -57,8 +57,8 @@ CALLS: Final = frozenset[Kind]({"start", "resume", "repeat", "cancel", "send", "
 ABOUT_A_FLOW: Final = CALLS | {"order"}
 QUIET: Final = -1
 """The gap after a burst that waits until no task can run, and then lets a moment pass."""
-RESTING: Final = 4
-"""In one of so many histories there are flows that rest."""
+RESTING: Final = (11, {6, 8})
+"""Flows rest in histories whose seed, divided by this, leaves one of these; other seeds mean what they always did."""
 FOREVER: Final = 1e9
 SHORT: Final = 2.0
 """A timeout that a whole history does not take, so that the clock can be set before it is over."""
@@ -173,7 +173,7 @@ def generate(seed: int) -> Plan:
     rng = random.Random(seed)  # noqa: S311 no secret
     processes = rng.choices((1, 2, 3), (55, 33, 12))[0]
     starts = tuple(_start(rng) for _ in range(rng.choices((1, 2, 3, 4), (45, 30, 15, 10))[0]))
-    if seed % RESTING == 0:
+    if seed % RESTING[0] in RESTING[1]:
         starts = (msgspec.structs.replace(starts[0], machine="rests"), *starts[1:])
     first = [
         Operation("start", process=rng.randrange(processes), flow=number, after=rng.randrange(4))
