@@ -9,6 +9,7 @@ from .base.errors import UnsafeFile as UnsafeFile
 from .diagrams.mermaid import mermaid as mermaid
 from .diagrams.text import draw_path as draw_path
 from .diagrams.text import draw_table as draw_table
+from .engine.activities import await_signal as await_signal
 from .engine.engine import Engine as Engine
 from .engine.engine import open_engine as open_engine
 from .engine.errors import ActivitiesRanDry as ActivitiesRanDry
@@ -46,12 +47,11 @@ from .engine.machine.parts import State as State
 from .engine.machine.parts import Step as Step
 from .engine.machine.parts import Verdict as Verdict
 from .engine.machine.parts import on as on
-from .engine.program import Activity as Activity
-from .engine.program import Program as Program
-from .engine.program import await_signal as await_signal
 from .engine.retries import Retry as Retry
 from .engine.retries import activity as activity
+from .engine.visit import Activity as Activity
 from .engine.visit import Intent as Intent
+from .engine.visit import Program as Program
 from .engine.visit import Visit as Visit
 from .errors import AccountNotConfirmed as AccountNotConfirmed
 from .errors import ApiError as ApiError
@@ -158,13 +158,13 @@ from .io.sse.decoder import EventStream as EventStream
 from .io.sse.decoder import ServerSentEvent as ServerSentEvent
 from .io.sse.event_source import EventSource as EventSource
 from .machines.checkout import CHECKOUT as CHECKOUT
-from .machines.checkout import CheckoutContext as CheckoutContext
 from .machines.deployment import DEPLOYMENT as DEPLOYMENT
 from .machines.deployment import DeploymentContext as DeploymentContext
 from .machines.login import LOGIN as LOGIN
 from .machines.login import LoginContext as LoginContext
 from .machines.onboarding import ONBOARDING as ONBOARDING
 from .machines.onboarding import OnboardingContext as OnboardingContext
+from .machines.parts.order import CheckoutContext as CheckoutContext
 from .machines.provisioning import PROVISIONING as PROVISIONING
 from .machines.provisioning import ProvisioningContext as ProvisioningContext
 from .sandbox import Sandbox as Sandbox

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..base.clock import SystemClock as SystemClock
     from ..base.errors import CloudError as CloudError
     from ..base.errors import Io as Io
+    from .activities import await_signal as await_signal
     from .engine import Engine as Engine
     from .engine import open_engine as open_engine
     from .errors import ActivitiesRanDry as ActivitiesRanDry
@@ -67,18 +68,18 @@ if TYPE_CHECKING:
     from .machine.parts import on as on
     from .observers import Observer as Observer
     from .paths import EnginePaths as EnginePaths
-    from .program import Activity as Activity
-    from .program import Program as Program
-    from .program import await_signal as await_signal
     from .retries import Retry as Retry
     from .retries import activity as activity
     from .store import Ownership as Ownership
     from .store import Store as Store
     from .store import Vault as Vault
+    from .visit import Activity as Activity
     from .visit import Intent as Intent
+    from .visit import Program as Program
     from .visit import Visit as Visit
 
 _ROOMS = {
+    ".activities": "await_signal",
     ".store": "Ownership Store Vault",
     "..base.clock": "Clock SystemClock",
     "..base.errors": "CloudError Io",
@@ -97,10 +98,9 @@ _ROOMS = {
     ".machine.parts": "ANY STAY CancelRequested Context DeadlinePassed Event ResumePolicy Row State Step Verdict on",
     ".observers": "Observer",
     ".paths": "EnginePaths",
-    ".program": "Activity Program await_signal",
     ".retries": "Retry activity",
     ".keeping": "Resumed",
-    ".visit": "Intent Visit",
+    ".visit": "Activity Intent Program Visit",
 }
 _WHERE = {name: room for room, names in _ROOMS.items() for name in names.split()}
 

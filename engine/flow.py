@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeAlias, cast
 
 from ..base.moments import parse_moment
 from .history import Change, Outcome, Trouble
 from .journal.records import QUEUED, RESTING, FlowRow
-from .machine.parts import Context, Event
-
-if TYPE_CHECKING:
-    from typing_extensions import TypeVar as DefaultTypeVar
-
-    C_co = DefaultTypeVar("C_co", bound=Context, covariant=True, default=Context)
-else:
-    C_co = TypeVar("C_co", bound=Context, covariant=True)
+from .machine.parts import C_co, Context, Event
 
 
 class Steering(Protocol):
@@ -28,7 +21,7 @@ class Steering(Protocol):
     def changes(self, flow: str, *, children: bool = False) -> AsyncGenerator[Change]: ...
     async def send(self, flow: str, event: Event) -> bool: ...
     async def cancel(self, flow: str, reason: str = "") -> bool: ...
-    async def wait(self, flow: str) -> Outcome: ...
+    async def wait(self, flow: str) -> Outcome[Any]: ...
     def describe(self, flow: str) -> str: ...
 
 
@@ -129,7 +122,7 @@ class Flow(Generic[C_co]):
         """
         return self._engine.changes(self.id, children=children)
 
-    async def wait(self) -> Outcome:
+    async def wait(self) -> Outcome[C_co]:
         """Wait until it has ended, whichever process drives it.
 
         Raises:

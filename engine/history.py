@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, Final, Generic, cast
 
 import msgspec
 
@@ -17,7 +17,7 @@ from .deadlines import deadline_text
 from .errors import EffectUncertain, FlowParked, JournalCorrupted, UnexpectedFailure
 from .journal.records import QUEUED, FlowRow, Record
 from .machine.machine import Machine
-from .machine.parts import Context
+from .machine.parts import C, C_co, Context
 from .machine.stored import decoded
 
 NO_BODY: Final = "{}"
@@ -106,8 +106,8 @@ def _text(body: Mapping[str, object], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """How a flow ended.
+class Outcome(msgspec.Struct, Generic[C_co], frozen=True, kw_only=True):
+    """How a flow of a machine with this context ended.
 
     Attributes:
         flow: The flow's id.
@@ -118,6 +118,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         code: The same as a code for programs, where there is one: `port_taken`, or the API's own. A flow that ran a
             child puts the child's machine before it: `checkout.port_taken`.
         result: What the flow returns; holds no secret.
+        context: What it knew at its end, typed as its machine's. It is a plain `Context` with the problem alone where
+            the machine is not known here or cannot take over what another version of it stored, and in an outcome that
+            a test makes without one.
     """
 
     flow: str
@@ -127,6 +130,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     problem: str
     result: Mapping[str, object]
     code: str = ""
+    context: C_co = msgspec.field(default_factory=cast("Callable[[], Any]", Context))
 
     @property
     def succeeded(self) -> bool:
@@ -276,7 +280,7 @@ def first_lines(
     return row, record
 
 
-def plain_outcome(row: FlowRow) -> Outcome:
+def plain_outcome(row: FlowRow) -> Outcome[Any]:
     """The outcome of a flow that has ended, by what is stored alone."""
     try:
         known = msgspec.json.decode(row.context, type=dict[str, object])
@@ -292,10 +296,11 @@ def plain_outcome(row: FlowRow) -> Outcome:
         problem="" if good else problem,
         code="" if good else code,
         result=known,
+        context=Context(problem=problem, problem_code=code),
     )
 
 
-def outcome_of(machine: Machine[Any], row: FlowRow, context: Context) -> Outcome:
+def outcome_of(machine: Machine[C], row: FlowRow, context: C) -> Outcome[C]:
     """The outcome of a flow that has ended.
 
     Raises:
@@ -317,4 +322,5 @@ def outcome_of(machine: Machine[Any], row: FlowRow, context: Context) -> Outcome
         problem="" if row.verdict == "success" else context.problem,
         code="" if row.verdict == "success" else context.problem_code,
         result=result,
+        context=context,
     )

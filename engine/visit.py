@@ -1,7 +1,7 @@
 """One visit of a flow to a state: what an activity is given, and what it may do.
 
-An activity (`program.py`) returns an event or yields several; it may `send` when something must follow right after the
-event is durable; or it raises. Everything it started is cancelled and awaited when the state is left.
+An activity (`activities.py`) returns an event or yields several; it may `send` when something must follow right after
+the event is durable; or it raises. Everything it started is cancelled and awaited when the state is left.
 
 What makes things durable is behind `Host`; what runs the activities is `run.Run`.
 """
@@ -9,24 +9,25 @@ What makes things durable is behind `Host`; what runs the activities is `run.Run
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
 import msgspec
 import trio
 
 from ..base.clock import Clock
 from ..base.log import get_logger
-from .errors import NotStorable, UnexpectedFailure, UsedTwice
+from .activities import await_signal as await_signal  # noqa: PLC0414 its users find it here
+from .activities import check_activities, is_retried
+from .errors import MachineInvalid, NotStorable, UnexpectedFailure, UsedTwice
 from .given import check_is
 from .history import Outcome
 from .journal.records import FlowRow
-from .machine.parts import Context, Event
-from .program import Activity as Activity  # noqa: PLC0414 its users find it here, beside the visit
-from .program import Program as Program  # noqa: PLC0414 its users find it here, beside the visit
-from .program import await_signal as await_signal  # noqa: PLC0414 its users find it here, beside the visit
+from .limits import Limit
+from .machine.machine import Machine
+from .machine.parts import AnyC, C, C_co, Context, Event
 from .retries import Attempts, Retry
 
 logger = get_logger(__name__)
@@ -36,7 +37,6 @@ _EFFECT: Final = re.compile(r"[!-~]([ -~]{0,198}[!-~])?")
 begun_in_attempt: Final = ContextVar[set[str] | None]("begun_in_attempt", default=None)
 """What the attempt of a retried activity has begun, in whichever of its tasks: the next attempt may begin it again."""
 
-C = TypeVar("C", bound=Context)
 D = TypeVar("D", bound=Context)
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -114,12 +114,12 @@ class Host(Protocol):
         """Call something that waits for the disk."""
         ...
 
-    async def run_child(self, visit: int, program: Program[Any], context: Context, key: str | None) -> Outcome:
+    async def run_child(self, visit: int, program: Program[Any], context: Context, key: str | None) -> Outcome[Any]:
         """Run or resume a child flow of one visit."""
         ...
 
 
-class Visit(Generic[C]):
+class Visit(Generic[C_co]):
     """What an activity is given: the flow's state, and how to send it events.
 
     Attributes:
@@ -158,9 +158,9 @@ class Visit(Generic[C]):
         self.withdrawn: frozenset[str] = frozenset()
 
     @property
-    def context(self) -> C:
+    def context(self) -> C_co:
         """What the flow knows now: it changes while the state is visited, with every event that stays."""
-        return cast("C", self._host.current_context())
+        return cast("C_co", self._host.current_context())
 
     @property
     def current_state(self) -> str:
@@ -256,7 +256,7 @@ class Visit(Generic[C]):
         """Call something that waits for the disk without holding up other flows."""
         return await self._host.on_disk(function, *args, **kwargs)
 
-    async def run_child(self, program: Program[D], context: D, *, key: str | None = None) -> Outcome:
+    async def run_child(self, program: Program[D], context: D, *, key: str | None = None) -> Outcome[D]:
         """Run a child flow to its end, or resume the one this visit started in an earlier process.
 
         Args:
@@ -328,3 +328,42 @@ class Visit(Generic[C]):
         if self.left:
             await trio.lowlevel.checkpoint()  # raises Cancelled here, unless the activity is shielded
             raise UnexpectedFailure(f"{self.state} was left; {what} is not begun any more")
+
+
+Activity: TypeAlias = Callable[[Visit[AnyC]], Awaitable[Event | None] | AsyncGenerator[Event, None]]
+"""What is done in a state of a machine with this context: a coroutine function, or an async generator function.
+
+`Activity[Context]` takes a visit of any context and fits every machine; `Activity` alone is one of some context, which
+is not checked.
+"""
+
+
+class Program(Generic[C]):
+    """A machine and the activities that run in each of its states.
+
+    Args:
+        machine: The table.
+        activities: For every state that is not final, what runs while the flow is in it.
+        limit: How many of its flows may run at once, and how fast they begin; the others are queued. Programs that are
+            given the same one share it.
+
+    Raises:
+        MachineInvalid: A state has no activities, or activities are given for an unknown or final state; or what is
+            given is no list of coroutine functions or async generator functions of one parameter.
+        TypeError: The machine is no `Machine`.
+    """
+
+    def __init__(
+        self, machine: Machine[C], activities: Mapping[str, Sequence[Activity[C]]], *, limit: Limit | None = None
+    ) -> None:
+        check_is(machine, Machine, "Program")
+        check_activities(machine, activities)
+        if not isinstance(limit, (Limit, type(None))):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise MachineInvalid(f"machine {machine.name}: {limit!r} is no limit", hint="Write Limit(concurrent=10).")
+        self.machine = machine
+        self.limit = limit
+        self.activities = {name: tuple(listed) for name, listed in activities.items()}
+        self.retrying = frozenset(name for name, listed in self.activities.items() if any(map(is_retried, listed)))
+        """The states that have an activity that is tried again when it fails."""
+        self.waiting = frozenset(name for name, listed in self.activities.items() if set(listed) == {await_signal})
+        """The states in which nothing is done but to wait."""

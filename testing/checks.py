@@ -1,5 +1,5 @@
-"""Finds what a table must not do and no type says: change a context in place, answer the same question twice
-differently, or make what cannot be stored.
+"""Finds what a table must not do and no type says: change a context in place, read a clock, answer the same question
+twice differently, or make what cannot be stored.
 
 An engine reads every context back before the next step, and may ask a guard again after a restart. So a guard or an
 update must depend on nothing but its arguments, and must leave them as they are. What can be seen without calling it
@@ -8,8 +8,15 @@ update must depend on nothing but its arguments, and must leave them as they are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, cast
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from types import FrameType
+from typing import Any, Final, cast
 
 from ..base.errors import CloudError
 from ..engine.machine.functions import name_of
@@ -19,6 +26,14 @@ from .tables import RowCase, row_cases
 
 TIMES = 3
 """How often each function is called with equal arguments."""
+
+_CLOCKS: Final = frozenset(
+    getattr(time, f"{name}{unit}")
+    for name in ("time", "monotonic", "perf_counter", "process_time", "thread_time")
+    for unit in ("", "_ns")
+)
+_TODAY: Final = frozenset({"now", "utcnow", "today"})
+_COMMON: Final = random.random.__self__  # the generator that all share
 
 
 def table_faults(machine: Machine[Any], cases: Iterable[RowCase] | None = None) -> list[str]:
@@ -59,12 +74,14 @@ def _calls(
 ) -> Iterator[str]:
     before = machine.encode_context(case.context)[0], machine.encode_event(case.event)[0]
     answers: list[object] = []
+    impure: set[str] = set()
     for _ in range(TIMES):
         # Read back each time: nothing that an earlier call changed, or remembers by identity, is in them.
         context: Context = machine.decode_context(before[0])
         event: Event = machine.decode_event(before[1])
         try:
-            answer = function(context, event)
+            with _watching(impure):
+                answer = function(context, event)
         except Exception as exc:  # noqa: BLE001 it is the user's
             yield f"raises {type(exc).__name__}: {exc}"
             return
@@ -80,11 +97,41 @@ def _calls(
         except TypeError as exc:
             yield str(exc)
             return
-    if any(each != answers[0] for each in answers):
+    if impure:
+        yield f"calls {', '.join(sorted(impure))}: what it needs of that belongs in an event or the context"
+    elif any(each != answers[0] for each in answers):
         yield (
             "gives another answer to the same arguments: a time, a random number or a counter belongs in an event or "
             "the context"
         )
+
+
+@contextmanager
+def _watching(impure: set[str]) -> Generator[None, None, None]:
+    """Collect the names of the clocks and sources of chance that are called: three answers can be equal by chance."""
+    before = sys.getprofile()
+
+    def called(_frame: FrameType, event: str, what: Any) -> None:
+        if event == "c_call" and (name := _impure(what)):
+            impure.add(name)
+
+    sys.setprofile(called)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
+
+
+def _impure(function: Any) -> str:
+    """The name of a function that tells the time or draws at random; empty for every other."""
+    if function in _CLOCKS:
+        return f"time.{function.__name__}"
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, type) and issubclass(owner, date) and function.__name__ in _TODAY:
+        return f"{owner.__name__}.{function.__name__}"
+    if owner is _COMMON:  # one with a seed of its own gives the same numbers each time
+        return f"random.{function.__name__}"
+    return "os.urandom" if function is os.urandom else ""
 
 
 def _answer(_machine: Machine[Any], answer: object) -> object:

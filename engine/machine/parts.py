@@ -43,11 +43,22 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 E = TypeVar("E", bound=Event)
 C = TypeVar("C", bound=Context)
 if TYPE_CHECKING:  # the engine needs nothing at run time that has defaults of type variables
+    from typing import Never
+
     from typing_extensions import TypeVar as DefaultTypeVar
 
+    Taken = DefaultTypeVar("Taken", bound=Context, default=Context)
+    Made = DefaultTypeVar("Made", bound=Context, default=Never)
     AnyC = DefaultTypeVar("AnyC", bound=Context, default=Any)
+    C_co = DefaultTypeVar("C_co", bound=Context, covariant=True, default=Context)
+    C_contra = DefaultTypeVar("C_contra", bound=Context, contravariant=True, default=Any)
+    Made_co = DefaultTypeVar("Made_co", bound=Context, covariant=True, default=C_contra)
 else:
+    Taken, Made = TypeVar("Taken", bound=Context), TypeVar("Made", bound=Context)
     AnyC = TypeVar("AnyC", bound=Context)
+    C_co = TypeVar("C_co", bound=Context, covariant=True)
+    C_contra = TypeVar("C_contra", bound=Context, contravariant=True)
+    Made_co = TypeVar("Made_co", bound=Context, covariant=True)
 
 
 class Verdict(StrEnum):
@@ -113,14 +124,23 @@ class State(msgspec.Struct, frozen=True):
         return (self.child,) if isinstance(self.child, str) else self.child or ()
 
 
-class Row(msgspec.Struct, Generic[AnyC], frozen=True):
-    """One line of the table of a machine with this context; write it with `on`."""
+class Row(msgspec.Struct, Generic[C_contra, Made_co], frozen=True):
+    """One line of the table of a machine with this context; write it with `on`.
+
+    To a type checker it is what context its functions take, and what context they make: one without an update makes
+    none, so it fits the table of any context that its guard takes.
+    """
 
     event: type[Event]
     source: str
     to: str | None
     guard: Callable[[Any, Any], bool] | None = None
     update: Callable[[Any, Any], Any] | None = None
+
+    if not TYPE_CHECKING:
+
+        def __class_getitem__(cls, context: Any) -> Any:  # at run time type variables have no defaults
+            return super().__class_getitem__(context if isinstance(context, tuple) else (context, context))
 
     @property
     def label(self) -> str:
@@ -134,9 +154,9 @@ def on(
     source: str,
     to: str | None,
     *,
-    when: Callable[[AnyC, E], bool] | None = None,
-    update: Callable[[AnyC, E], AnyC] | None = None,
-) -> Row[AnyC]:
+    when: Callable[[Taken, E], bool] | None = None,
+    update: Callable[[Taken, E], Made] | None = None,
+) -> Row[Taken, Made]:
     """A row: `event` in `source` leads `to` a state (or `STAY`), if `when` holds, changing the context by `update`.
 
     Both functions are pure. Give the guard a name that reads as a condition: it is drawn.

@@ -41,6 +41,7 @@ async def test_a_flow_runs_to_its_end(paths: CloudPaths) -> None:
         assert (outcome.state, outcome.verdict, outcome.problem) == ("delivered", "success", "")
         assert outcome.succeeded
         assert outcome.result == {"problem": "", "stamps": 2, "label": ""}
+        assert outcome.context == flow.context == Parcel(stamps=2)
         assert [(change.seq, change.event, change.to_state) for change in flow.history] == [
             (1, "started", "packing"),
             (2, "Packed", "travelling"),

@@ -79,6 +79,7 @@ def runs(child: Program[Context]) -> Activity:
 
     async def run(visit: Visit[Any]) -> Event:
         outcome = await visit.run_child(child, Context())
+        assert type(outcome.context) is child.machine.context_type
         return Done() if outcome.succeeded else ChildGaveUp()
 
     return run

@@ -19,8 +19,7 @@ from systemprompt_cloud.engine.machine.identity import fingerprint, named_finger
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.engine.machine.migrations import Migration
 from systemprompt_cloud.engine.machine.parts import ANY, CancelRequested, Context, Event, Row, State, Verdict, on
-from systemprompt_cloud.engine.program import Program, await_signal
-from systemprompt_cloud.engine.visit import Visit
+from systemprompt_cloud.engine.visit import Program, Visit, await_signal
 from systemprompt_cloud.io.local.paths import CloudPaths
 from systemprompt_cloud.testing.audit import audit_journal
 from systemprompt_cloud.testing.clock import VirtualClock
@@ -179,8 +178,12 @@ async def test_a_flow_that_had_ended_under_a_former_name_has_its_outcome(paths: 
         await engine.wait(flow)
     rename(paths.journal, OLD_NAME, fingerprint(OLD_NAME, *table_of(parcel())))
     async with opened(paths, parcel(formerly=(OLD_NAME,))) as engine:
-        assert (await engine.wait(flow)).result["weight"] == 2
+        outcome = await engine.wait(flow)
+        assert (outcome.result["weight"], outcome.context) == (2, Parcel(weight=2))
         assert engine.row(flow).machine == OLD_NAME
+    async with open_engine(paths, []) as engine:  # no machine of this name is known
+        outcome = await engine.wait(flow)
+        assert (outcome.result["weight"], outcome.context) == (2, Context())
 
 
 def parcel_of(engine: Engine) -> Machine[Any]:

@@ -148,7 +148,7 @@ async def test_a_child_is_resumed_for_the_reason_of_its_parent(
     for why, seconds in (("handover", 40), ("handover", 20), ("person", 60)):
         await trio.sleep(20)
         async with open_engine(paths, PROGRAMS, clock=clock, inline=True) as engine:
-            await engine.resume(flow.id, why=why)  # type: ignore[arg-type]
+            await engine.resume(flow.id, why=why)  # pyright: ignore[reportArgumentType]
             await trio.testing.wait_all_tasks_blocked()
             assert left(engine, child, clock) == pytest.approx(seconds)
 

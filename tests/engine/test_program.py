@@ -14,8 +14,8 @@ from systemprompt_cloud.engine.engine import open_engine
 from systemprompt_cloud.engine.errors import EventNotAccepted, MachineInvalid
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.engine.machine.parts import ANY, CancelRequested, Context, Event, State, Verdict, on
-from systemprompt_cloud.engine.program import Program, await_signal, by_name
-from systemprompt_cloud.engine.visit import Visit
+from systemprompt_cloud.engine.program import by_name
+from systemprompt_cloud.engine.visit import Program, Visit, await_signal
 from systemprompt_cloud.io.local.paths import CloudPaths
 from systemprompt_cloud.testing.clock import VirtualClock
 

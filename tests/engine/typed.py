@@ -1,26 +1,33 @@
-"""What the engine's types allow and what they refuse. This file is checked by basedpyright, and never run.
+"""What the engine's types allow and what they refuse. This file is checked by basedpyright and mypy, and never run.
 
-What is refused has a comment that expects the error: where there is none, the comment is an error itself.
+What is refused has a comment for each of them that expects the error: where there is none, the comment is an error.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 from typing import assert_type
 
 import msgspec
 from systemprompt_cloud.engine import (
     ANY,
+    STAY,
+    Activity,
     CancelRequested,
     Context,
     Engine,
     Event,
     Flow,
     Machine,
+    Outcome,
     Program,
+    Retry,
     Row,
     State,
     Verdict,
     Visit,
+    activity,
     await_signal,
     on,
 )
@@ -88,20 +95,24 @@ TRIPS = Program(TRIP, {"waiting": [await_signal]})
 
 # --- rows -------------------------------------------------------------------------------------------------------------
 
+
+def is_well(_context: Context, _event: Event) -> bool:
+    """A guard of any machine."""
+    return True
+
+
+LEAVING = on(Left, "waiting", "paid", update=leave)
+GUARDED = on(Paid, "waiting", STAY, when=is_well)
+assert_type(ORDER, Machine[Order])
 assert_type(on(Paid, "waiting", "paid", update=count), Row[Order])
-on(Left, "waiting", "paid", update=count)  # pyright: ignore[reportArgumentType] the update takes another event
-on(Left, "waiting", "paid", when=is_first)  # pyright: ignore[reportArgumentType] the guard takes another event
-on(Paid, "waiting", "paid", update=is_first)  # pyright: ignore[reportArgumentType] an update returns a context
-Machine(
-    "mixed",
-    version=1,
-    initial="waiting",
-    context=Order,
-    states=STATES,
-    rows=[
-        on(Left, "waiting", "paid", update=leave),  # pyright: ignore[reportArgumentType] a row of another context
-    ],
-)
+ROWS: list[Row[Order]] = [on(Paid, "waiting", "paid", update=count), GUARDED]
+Machine("mixed", version=1, initial="waiting", context=Order, states=STATES, rows=ROWS)
+# An update takes the row's event and makes a context, a guard takes the row's event, and both take the table's context.
+on(Left, "waiting", "paid", update=count)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+on(Left, "waiting", "paid", when=is_first)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+on(Paid, "waiting", "paid", update=is_first)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+Machine("mixed", version=1, initial="waiting", context=Order, states=STATES, rows=[LEAVING])  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+Machine("mixed", version=1, initial="waiting", context=Order, states=STATES, rows=[GUARDED, LEAVING])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
 
 # --- flows ------------------------------------------------------------------------------------------------------------
 
@@ -111,10 +122,29 @@ async def start(engine: Engine) -> None:
     flow = await engine.start(ORDER, Order(number=1), key="1")
     assert_type(flow, Flow[Order])
     assert_type(flow.context.number, int)
-    await engine.start(ORDER, Trip())  # pyright: ignore[reportArgumentType] another machine's context
-    _ = flow.context.city  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
     await flow.send(Paid(amount=1))
-    await flow.send(Order())  # pyright: ignore[reportArgumentType] a context is no event
+    # Another machine's context, what that one knows, and a context where an event is wanted.
+    await engine.start(ORDER, Trip())  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    _ = flow.context.city  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+    await flow.send(Order())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def finish(flow: Flow[Order]) -> None:
+    """What a flow knew at its end has its type, too."""
+    outcome = await flow.wait()
+    assert_type(outcome, Outcome[Order])
+    assert_type(outcome.context.number, int)
+    _ = outcome.context.city  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+
+
+def summarize(outcome: Outcome) -> str:
+    """The outcome of any machine."""
+    return outcome.context.problem or outcome.state
+
+
+def summarize_all(orders: list[Outcome[Order]]) -> list[str]:
+    """The outcome of one machine is one of any machine."""
+    return [summarize(each) for each in orders]
 
 
 async def show(flow: Flow) -> str:
@@ -133,9 +163,48 @@ async def show_all(orders: list[Flow[Order]]) -> list[str]:
 async def pay(visit: Visit[Order]) -> Event:
     """A visit has its flow's context, and starts a child with the child's."""
     assert_type(visit.context, Order)
-    await visit.run_child(TRIPS, Trip(city="Lyon"))
-    await visit.run_child(TRIPS, visit.context)  # pyright: ignore[reportArgumentType] the parent's context
+    outcome = await visit.run_child(TRIPS, Trip(city="Lyon"))
+    assert_type(outcome.context.city, str)
+    # The parent's context, and a context where an event is wanted.
+    await visit.run_child(TRIPS, visit.context)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    await visit.send(visit.context)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     return Paid(amount=visit.context.number)
 
 
+async def watch(visit: Visit[Order]) -> AsyncGenerator[Event, None]:
+    """Several events."""
+    yield Paid(amount=visit.context.number)
+
+
+async def pay_at(_till: str, _visit: Visit[Order]) -> None:
+    """One that is given more than a visit."""
+
+
+async def look(visit: Visit[Context]) -> None:
+    """One of any machine."""
+    assert_type(visit.context.problem, str)
+
+
+async def drive(_visit: Visit[Trip]) -> Event:
+    """One of another machine."""
+    return Left()
+
+
+async def answer(visit: Visit[Order]) -> Order:
+    """One that returns no event."""
+    return visit.context
+
+
 assert_type(Program(ORDER, {"waiting": [pay]}), Program[Order])
+assert_type(Program(ORDER, {"waiting": [pay, watch, look, await_signal, partial(pay_at, "left")]}), Program[Order])
+LISTED: Sequence[Activity[Order]] = [pay, look, activity(pay, retry=Retry(2))]
+UNCHECKED: Activity = pay
+ANYWHERE: Activity[Context] = look
+Program(ORDER, {"waiting": LISTED})
+Program(ORDER, {"waiting": [UNCHECKED, ANYWHERE]})
+# The activity takes another machine's visit, or returns no event; retried or not.
+Program(ORDER, {"waiting": [drive]})  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+Program(ORDER, {"waiting": [pay, answer]})  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+Program(ORDER, {"waiting": [activity(drive, retry=Retry(2))]})  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+WRONG: Activity[Order] = drive  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+NARROW: Activity[Context] = pay  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]

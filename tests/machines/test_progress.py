@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from random import Random
 from typing import Final, Literal, get_args
 
 import msgspec
@@ -76,10 +77,10 @@ def test_the_order_is_the_wires() -> None:
 
 
 @given(stories, st.randoms(use_true_random=False))
-def test_the_order_of_the_reports_does_not_matter(story: list[StepObserved], chance: object) -> None:
+def test_the_order_of_the_reports_does_not_matter(story: list[StepObserved], chance: Random) -> None:
     """Any order: the same set of steps and words, and the same highest step."""
     other = list(story)
-    chance.shuffle(other)  # type: ignore[attr-defined]
+    chance.shuffle(other)
     one, two = joined(story), joined(other)
     assert set(one.steps) == set(two.steps) == {each.step for each in story} - {""}
     assert set(one.messages) == set(two.messages) == {each.message for each in story} - {""}

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import random
+import time
+import uuid
 from collections.abc import Callable
+from datetime import UTC, date, datetime
 from typing import Any, cast
 
 import msgspec
@@ -76,6 +80,26 @@ def number(context: Cart, _event: Added) -> Cart:
     return msgspec.structs.replace(context, many=next(_numbers))
 
 
+def draw(context: Cart, _event: Added) -> Cart:
+    """By chance, and mostly the same."""
+    return msgspec.structs.replace(context, many=int(random.random() > 1e-9))  # noqa: S311 it is what is found
+
+
+def shuffle(context: Cart, _event: Added) -> Cart:
+    """The same of a library function in Python."""
+    return msgspec.structs.replace(context, many=random.randint(1, 1))  # noqa: S311 it is what is found
+
+
+def name_anew(context: Cart, _event: Added) -> Cart:
+    """From the system's source of chance."""
+    return msgspec.structs.replace(context, many=len(str(uuid.uuid4())))
+
+
+def in_order(context: Cart, _event: Added) -> Cart:
+    """A generator with a seed gives the same numbers in every process."""
+    return msgspec.structs.replace(context, many=random.Random(context.many).randint(1, 6))  # noqa: S311
+
+
 def forget(_context: Cart, _event: Added) -> Cart:
     """Returns nothing."""
     return cast("Cart", None)
@@ -96,6 +120,16 @@ def guess(_context: Cart, _event: Added) -> bool:
     return next(_numbers) % 2 == 0
 
 
+def in_time(_context: Cart, _event: Added) -> bool:
+    """The same answer for an hour."""
+    return time.time() < 1e12
+
+
+def this_year(_context: Cart, _event: Added) -> bool:
+    """The same answer for a year."""
+    return datetime.now(UTC).year == date.today().year  # noqa: DTZ011 it is what is found
+
+
 def count(context: Cart, _event: Added) -> bool:
     """A number where a yes or no belongs."""
     return cast("bool", context.many + 1)
@@ -113,6 +147,9 @@ def spoil(context: Cart, _event: Added) -> bool:
         (change, "changes the context in place"),
         (append, "changes the context in place"),
         (number, "another answer to the same arguments"),
+        (draw, "calls random.random: "),
+        (shuffle, "calls random.getrandbits: "),
+        (name_anew, "calls os.urandom: "),
         (forget, "returns NoneType, not Cart"),
         (unstorable, r"cannot be stored: Cart\.many"),
         (crash, "raises KeyError: 'discount'"),
@@ -127,7 +164,13 @@ def test_a_faulty_update_is_found(update: Callable[[Cart, Added], Cart], fault: 
 
 @pytest.mark.parametrize(
     ("guard", "fault"),
-    [(guess, "another answer to the same arguments"), (count, "returns int, not True or False"), (spoil, "in place")],
+    [
+        (guess, "another answer to the same arguments"),
+        (in_time, "calls time.time: "),
+        (this_year, "calls date.today, datetime.now: "),
+        (count, "returns int, not True or False"),
+        (spoil, "in place"),
+    ],
 )
 def test_a_faulty_guard_is_found(guard: Callable[[Cart, Added], bool], fault: str) -> None:
     """The same."""
@@ -139,6 +182,7 @@ def test_a_faulty_guard_is_found(guard: Callable[[Cart, Added], bool], fault: st
 def test_a_table_that_keeps_the_rules_has_no_fault() -> None:
     """Nor have ours."""
     assert table_faults(cart(update=count_up)) == []
+    assert table_faults(cart(update=in_order)) == []
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
