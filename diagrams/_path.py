@@ -9,6 +9,7 @@ entered where the state changes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from ..engine.history import Change
@@ -79,3 +80,26 @@ def visits(machine: Machine[Any] | None, changes: Sequence[Change]) -> list[Stay
             within.append(change)
     path.append(Stay(state, entry, tuple(within), None))
     return path
+
+
+def children_by_visit(
+    machine: Machine[Any] | None, path: Sequence[Stay], children: Sequence[Sequence[Change]]
+) -> dict[int, list[Sequence[Change]]]:
+    """The children of one flow by the number of the visit that ran them: the last one begun before they were."""
+    inside: dict[int, list[Sequence[Change]]] = {}
+    for child in children:
+        running = [
+            number
+            for number, visit in enumerate(path)
+            if machine is None
+            or (visit.state in machine.states and child[0].machine in machine.states[visit.state].children)
+        ]
+        begun = [number for number in running if moment(path[number].entry) <= moment(child[0])]
+        if begun or running:
+            inside.setdefault((begun or running)[-1 if begun else 0], []).append(child)
+    return inside
+
+
+def moment(change: Change) -> datetime:
+    """When a change was committed."""
+    return datetime.fromisoformat(change.at)

@@ -22,7 +22,7 @@ from ..engine.machine.machine import Machine
 from ..engine.machine.parts import ANY, Row, State
 from ._facts import ANY_STATE, exceptions_to, facts, rows_from
 from ._ink import Glyphs, Paper, Span, Style, elapsed, measure, padded
-from ._path import Stay, event_label, visits
+from ._path import Stay, children_by_visit, event_label, moment, visits
 
 _TIME: Final = 11
 """Columns of the time: `2:03:04 h` and what separates it from the path."""
@@ -89,7 +89,7 @@ def draw_tree(
     if first[0].machine not in tables and not tableless:
         raise ValueError(f"these changes are of {first[0].machine}, not of {' or '.join(tables)}")
     children = [history for history in others if history and (tableless or history[0].machine in tables)]
-    _Drawing(paper, tables, children, _moment(first[0])).flow(first, depth=0)
+    _Drawing(paper, tables, children, moment(first[0])).flow(first, depth=0)
     return paper.text()
 
 
@@ -157,7 +157,7 @@ class _Drawing:
         self._glyphs = paper.glyphs
         self._machines = machines
         self._children: dict[str, list[Sequence[Change]]] = {}
-        for child in sorted(children, key=lambda history: _moment(history[0])):
+        for child in sorted(children, key=lambda history: moment(history[0])):
             self._children.setdefault(parent_part(child[0].flow, child[0].machine), []).append(child)
         self._began = began
 
@@ -177,9 +177,9 @@ class _Drawing:
                 self._arrow(event_label(machine, visit.exit), visit.exit.message, depth)
 
     def _head(self, changes: Sequence[Change], depth: int) -> None:
-        took = elapsed((_moment(changes[-1]) - _moment(changes[0])).total_seconds())
+        took = elapsed((moment(changes[-1]) - moment(changes[0])).total_seconds())
         opening = f"{self._glyphs.branch} " if depth else ""
-        when = "" if depth else f", from {_moment(changes[0]):%Y-%m-%d %H:%M:%S} UTC"
+        when = "" if depth else f", from {moment(changes[0]):%Y-%m-%d %H:%M:%S} UTC"
         if changes[0].machine not in self._machines:
             when += ", drawn without its table"
         self._line(
@@ -240,7 +240,7 @@ class _Drawing:
         self._line(None, depth, Span(f"{self._glyphs.arrow} ", "dim"), Span(label, "event"), Span(suffix), rail=False)
 
     def _line(self, at: Change | None, depth: int, *spans: Span, rail: bool = True) -> None:
-        time = "" if at is None else elapsed((_moment(at) - self._began).total_seconds())
+        time = "" if at is None else elapsed((moment(at) - self._began).total_seconds())
         line = self._glyphs.line
         rails = f"{line}   " * depth
         hang = " " * _TIME + rails + (f"{line}     " if rail else "      ")
@@ -248,19 +248,8 @@ class _Drawing:
 
     def _children_by_visit(self, flow: str, path: Sequence[Stay]) -> dict[int, list[Sequence[Change]]]:
         """The children of one flow by the number of the visit that ran them: the last one begun before they were."""
-        inside: dict[int, list[Sequence[Change]]] = {}
-        for child in (child for part in child_parts(flow) for child in self._children.get(part, ())):
-            parent = self._machines.get(path[0].entry.machine)
-            running = [
-                number
-                for number, visit in enumerate(path)
-                if parent is None
-                or (visit.state in parent.states and child[0].machine in parent.states[visit.state].children)
-            ]
-            begun = [number for number in running if _moment(path[number].entry) <= _moment(child[0])]
-            if begun or running:
-                inside.setdefault((begun or running)[-1 if begun else 0], []).append(child)
-        return inside
+        children = [child for part in child_parts(flow) for child in self._children.get(part, ())]
+        return children_by_visit(self._machines.get(path[0].entry.machine), path, children)
 
 
 def _mark(glyphs: Glyphs, state: State) -> str:
@@ -270,10 +259,6 @@ def _mark(glyphs: Glyphs, state: State) -> str:
 
 def _state_style(state: State) -> Style:
     return _VERDICT_STYLE[state.verdict] if state.verdict else "strong"
-
-
-def _moment(change: Change) -> datetime:
-    return datetime.fromisoformat(change.at)
 
 
 def _text_moment(text: str) -> str:

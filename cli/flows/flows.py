@@ -17,7 +17,7 @@ import typer
 from ...base.errors import EXIT_DONE, EXIT_FAILED, EXIT_PENDING
 from ...engine.errors import FlowNotFound, IncompatibleFlow
 from ..screen.asides import mention_journals_set_aside
-from ..screen.terminal import clean, put, put_done, put_json, say, shortened, table
+from ..screen.terminal import clean, put, put_done, put_json, put_paged, say, shortened, table
 from ..shared.completion import complete_flows
 from ..shared.names import CLI
 from ..shared.options import NoBrowser, warn_unbound
@@ -205,9 +205,13 @@ def show(context: typer.Context, flow: IdOrNewest = None) -> None:
 
 @app.command(epilog=f"Example: {CLI} flows history 01jq")
 def history(context: typer.Context, flow: IdOrNewest = None) -> None:
-    """Show everything that happened to a flow and to the flows inside it."""
+    """Show what a flow went through, a line for each state.
+
+    With --verbose everything that happened to it and to the flows inside it. A long history is shown in a pager (PAGER)
+    on a terminal.
+    """
     settings = settings_of(context)
-    from .history import draw, each_change, histories_of
+    from .history import draw, each_change, histories_of, summarize
 
     if settings.json:
         from ..screen.lines import put_change
@@ -215,7 +219,8 @@ def history(context: typer.Context, flow: IdOrNewest = None) -> None:
         for change in each_change(settings, flow):
             put_change(change)
         return
-    put(draw(histories_of(settings, flow)).rstrip("\n"))
+    histories = histories_of(settings, flow)
+    put_paged(settings, (draw if settings.verbosity else summarize)(histories).rstrip("\n"))
 
 
 @app.command(epilog=f"Example: {CLI} flows resume")

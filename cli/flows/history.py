@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from heapq import merge
+from typing import Final
 
 from msgspec.structs import replace
 
 from ...base.redaction import redact
+from ...diagrams.summary import draw_summary
 from ...diagrams.text import draw_tree
 from ...engine.errors import FlowNotFound
 from ...engine.history import Change
@@ -69,8 +71,24 @@ def find_or_newest(journal: Journal, flow: str | None) -> FlowRow:
     return newest[0]
 
 
+TROUBLES: Final = {"StreamLost": "stream lost", "StatusNotAnswered": "status not answered"}
+"""The events of our machines that tell of something that went wrong, and what to call each."""
+
+
+def summarize(histories: Sequence[Sequence[Change]], style: DrawingStyle | None = None) -> str:
+    """What a flow went through, a line for each state, for stdout."""
+    chosen = style or stream_style(sys.stdout)
+    return draw_summary(MACHINES.values(), _redacted(histories), troubles=TROUBLES, **chosen)
+
+
 def draw(histories: Sequence[Sequence[Change]], style: DrawingStyle | None = None) -> str:
     """The path of a flow and of its children, for stdout; those of other programs' machines without their tables."""
+    return draw_tree(MACHINES.values(), _redacted(histories), tableless=True, **(style or stream_style(sys.stdout)))
+
+
+def _redacted(histories: Sequence[Sequence[Change]]) -> list[list[Change]]:
     # Before it is drawn: a drawing breaks a long word at the edge of the page.
-    shown = [[replace(each, message=redact(each.message)) for each in history] for history in histories]
-    return draw_tree(MACHINES.values(), shown, tableless=True, **(style or stream_style(sys.stdout)))
+    return [
+        [replace(each, message=redact(each.message), brief=redact(each.brief)) for each in history]
+        for history in histories
+    ]

@@ -48,6 +48,17 @@ def put(text: str) -> None:
     _write(sys.stdout, text)
 
 
+def put_paged(settings: Settings, text: str) -> None:
+    """Data on stdout; in a pager (PAGER, else less) where it is longer than the terminal, and not with --no-input."""
+    if settings.no_input or not sys.stdout.isatty() or text.count("\n") + 2 < shutil.get_terminal_size().lines:
+        put(text)
+        return
+    import click
+
+    os.environ.setdefault("LESS", "FRX")  # colours, and no pager at all where it fits after all, as git has it
+    click.echo_via_pager(text + "\n")
+
+
 def put_json(shown: object) -> None:
     """An object of data as a line of JSON, on stdout."""
     put(msgspec.json.encode(shown).decode())

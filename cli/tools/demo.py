@@ -175,16 +175,16 @@ def _show_result(settings: Settings, end: End) -> int:
         return end.code
     done = end.outcome is not None and end.outcome.succeeded
     if done and end.outcome is not None and not settings.json:
-        from ..flows.history import draw, histories_of
+        from ..flows.history import histories_of, summarize
 
         say()
-        put(draw(histories_of(settings, end.outcome.flow)).rstrip("\n"))
+        put(summarize(histories_of(settings, end.outcome.flow)).rstrip("\n"))
     with showing(settings) as shown:
         tell_end(settings, shown, end)
     if not done or end.outcome is None:
         return end.code
     if not settings.json:
-        say(f"To see the history again: {settings.command(f'flows history {end.outcome.flow}')}")
+        say(f"To see every step: {settings.command(f'flows history {end.outcome.flow} --verbose')}")
     return EXIT_DONE if _is_stored(settings, str(end.outcome.result["tenant_id"])) else EXIT_FAILED
 
 

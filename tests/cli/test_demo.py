@@ -12,12 +12,14 @@ from tests.support.command import CommandLine
 
 
 def test_demo(cli: CommandLine) -> None:
-    """A false event is dropped, the stream drops, polling goes on; the tenant is stored and the path drawn."""
+    """A false event is dropped, the stream drops, polling goes on; the tenant is stored and each state told."""
     ran = cli("demo").ended(0)
     assert "an event of the stream names the tenant tnt_sandbox_other; it was dropped" in ran.err
     lost, back = (ran.err.index(words) for words in ("event stream lost, polling", "event stream is back"))
     assert lost < back
-    assert "TenantSaved" in ran.out
+    assert "paying for the tenant" in ran.out
+    assert "! stream lost" in ran.out
+    assert "TenantSaved" not in ran.out
     (directory,) = (cli.directory / "demo").iterdir()
     assert (directory / ".made-by-demo").exists()
     assert f"--dir {directory} flows history" in ran.err

@@ -89,9 +89,13 @@ def test_show_says_why_a_flow_failed(cli: CommandLine) -> None:
 
 
 def test_history_text_and_json(cli: CommandLine) -> None:
-    """The history is drawn for people, and a change a line for programs."""
+    """A line a state for people, everything with --verbose, and a change a line for programs."""
     flow = begun(cli)
-    assert "AuthorizationOffered" in cli("flows", "history", flow[:8]).ended(0).out
+    short = cli("flows", "history", flow[:8]).ended(0).out
+    assert "has not ended" in short
+    assert "waiting for the browser" in short
+    assert "AuthorizationOffered" not in short
+    assert "AuthorizationOffered" in cli("flows", "history", flow[:8], "--verbose").ended(0).out
     lines = cli("flows", "history", flow, "--json").ended(0).lines
     assert [line["event"] for line in lines] == ["started", "AuthorizationOffered", "BrowserNotOpened"]
 

@@ -115,7 +115,9 @@ def test_its_history_is_drawn_by_its_records(own: Own) -> None:
     """The states it went through have names, though nobody here knows what they mean."""
     cli, directory = own
     sent(directory, parcel(travelling=deliver))
-    drawn = cli("flows", "history", "--dir", str(directory)).ended(0).out
+    short = cli("flows", "history", "--dir", str(directory)).ended(0).out
+    assert [line.split()[3] for line in short.splitlines()[1:]] == ["packing", "travelling", "delivered"]
+    drawn = cli("flows", "history", "--verbose", "--dir", str(directory)).ended(0).out
     assert [line.split()[-1] for line in drawn.splitlines() if "●" in line] == ["packing", "travelling", "delivered"]
     assert "Delivered" in drawn
     again = cli("diagram", "--flow", "0", "--format", "text", "--dir", str(directory)).ended(0).out
@@ -207,7 +209,8 @@ def test_cancelled_says_what_became_of_it(own: Own) -> None:
         assert said == f"parcel {flow[:12]} had ended already: cancelled, at packing.\n"
     (line,) = cli("flows", "resume", flow, "--json", *at).ended(1).lines
     assert (line["status"], line["verdict"]) == ("ended", "cancelled")
-    assert "is here" not in cli("flows", "history", *at).ended(0).out
+    assert "is here" not in cli("flows", "history", "--verbose", *at).ended(0).out
+    assert "parcel" in cli("flows", "history", *at).ended(0).out
 
 
 def test_only_its_own_program_can_send_it_events(own: Own) -> None:
