@@ -114,7 +114,7 @@ def strangers(paths: CloudPaths, account: str | None) -> dict[str, str]:
     if account is None:
         return {}
     owners, stored = load_accounts(paths).owners, current_account(paths)
-    if stored not in {None, account}:  # the login of the environment is used, beside one that is stored
+    if stored is not None and stored != account:  # the login of the environment is used, beside one that is stored
         try:
             others = TenantStore.load_from_path(paths.tenants).tenants
         except CloudError:
