@@ -26,6 +26,7 @@ from ..errors import (
     code_of,
 )
 from ..io.http.tokens import token_expiry
+from ..io.local.accounts import note_login
 from ..io.local.credentials import CloudCredentials
 from ..io.local.paths import CloudPaths
 from ..io.loopback.browser import check_openable
@@ -188,6 +189,7 @@ class _Login:
         except ValueError as exc:
             raise ApiError(f"{context.api_url} describes the user in a way that cannot be stored: {exc}") from exc
         path = self.paths.credentials
+        await visit.on_disk(note_login, self.paths, credentials)
         await visit.on_disk(credentials.save_to_path, path, keyring=context.keyring)
         return CredentialsSaved(str(path), moment_text(now))
 

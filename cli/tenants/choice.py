@@ -7,7 +7,9 @@ without asking (`--yes`) does not mean the only one either: a script that is run
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,14 +33,18 @@ FAILED = "failed"
 
 def complete_tenants(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
     """The stored tenants whose id begins like this, with their names; nothing where they cannot be read."""
+    from ...io.local.accounts import current_account, strangers
     from ...io.local.tenants import TenantStore
     from ..shared.completion import completing_paths
 
     try:
-        tenants = TenantStore.load_from_path(completing_paths(ctx).tenants).tenants
+        paths = completing_paths(ctx)
+        tenants = TenantStore.load_from_path(paths.tenants).tenants
+        others = strangers(paths, current_account(paths))
     except CloudError:
         return
-    yield from ((tenant.id, clean(tenant.name)) for tenant in tenants if tenant.id.startswith(incomplete))
+    own = [tenant for tenant in tenants if tenant.id not in others and tenant.id.startswith(incomplete)]
+    yield from ((tenant.id, clean(tenant.name)) for tenant in own)
 
 
 TenantOption = Annotated[
@@ -89,6 +95,19 @@ def stored_tenants(settings: Settings) -> tuple[StoredTenant, ...]:
         return ()
 
 
+def tenants_of_others(settings: Settings) -> dict[str, str]:
+    """The stored tenants that belong to other accounts than the one whose login is used, with whose each is."""
+    from ...io.local.accounts import account_of, current_account, strangers
+    from ...io.local.environment import environment_credentials
+
+    try:
+        handed = environment_credentials(os.environ, datetime.now(UTC))
+    except CloudError:
+        handed = None  # the command that needs it says so
+    paths = settings.paths
+    return strangers(paths, current_account(paths) if handed is None else account_of(handed))
+
+
 def selected_tenant(settings: Settings) -> str | None:
     """The id of the tenant whose session is the active one; None when that is the local session, or none.
 
@@ -122,9 +141,18 @@ def chosen_tenant(settings: Settings, named: str | None, *, alone: bool = True) 
         if len(fitting) > 1:
             raise TenantNotFound(f"{len(fitting)} tenants are called {named!r}: name one of {', '.join(fitting)}")
         return fitting[0] if fitting else known_id(named)
+    others = tenants_of_others(settings)
     if (selected := selected_tenant(settings)) is not None:
+        if selected in others:
+            raise TenantNotConfigured(
+                f"the selected tenant {selected} belongs to {others[selected]}, and another account is logged in",
+                remedy=Remedy("name_tenant"),
+            )
         return selected
-    cloud = [tenant for tenant in tenants if tenant.is_cloud]
+    from ...io.local.accounts import load_accounts
+
+    unlisted = load_accounts(settings.paths).unlisted
+    cloud = [each for each in tenants if each.is_cloud and each.id not in others and each.id not in unlisted]
     if len(cloud) == 1:
         if alone:
             return cloud[0].id

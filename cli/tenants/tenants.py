@@ -16,7 +16,7 @@ from ..screen.terminal import clean, fields, put, put_done, put_json, say, table
 from ..shared.api import ask_api
 from ..shared.names import CLI
 from ..shared.settings import Settings, settings_of
-from .choice import TenantArgument, chosen_tenant, complete_tenants, selected_tenant, stored_tenants
+from .choice import TenantArgument, chosen_tenant, complete_tenants, selected_tenant, stored_tenants, tenants_of_others
 
 if TYPE_CHECKING:
     from ...io.local.tenants import StoredTenant, TenantStore
@@ -49,10 +49,13 @@ def as_json(tenant: StoredTenant, selected: str | None) -> dict[str, Any]:
 
 
 @app.command("list", epilog=f"Example: {CLI} tenants list --json")
-def list_tenants(context: typer.Context) -> None:
+def list_tenants(
+    context: typer.Context,
+    everyone: Annotated[bool, typer.Option("--all", help="Also those of other accounts.")] = False,
+) -> None:
     """List the tenants stored here.
 
-    `sync` reads them from the API again.
+    `sync` reads them from the API again. Those of other accounts are left out, and never chosen by themselves.
     """
     settings = settings_of(context)
     from ...io.local.tenants import TenantStore
@@ -61,16 +64,24 @@ def list_tenants(context: typer.Context) -> None:
         store = TenantStore.load_from_path(settings.paths.tenants)
     except TenantsNotSynced:
         store = None
-    _put_tenants(settings, () if store is None else store.tenants)
-    if not settings.json:
-        _say_age(settings, store)
+    stored = () if store is None else store.tenants
+    others = tenants_of_others(settings)
+    left_out = [] if everyone else [each for each in stored if each.id in others]
+    _put_tenants(settings, tuple(each for each in stored if each not in left_out), others)
+    if settings.json:
+        return
+    _say_age(settings, store)
+    if left_out:
+        owners = ", ".join(sorted({clean(others[each.id]) for each in left_out}))
+        say(f"{len(left_out)} more of {owners}: {settings.command('tenants list --all')}")
 
 
-def _put_tenants(settings: Settings, tenants: tuple[StoredTenant, ...]) -> None:
+def _put_tenants(settings: Settings, tenants: tuple[StoredTenant, ...], others: dict[str, str]) -> None:
     selected = selected_tenant(settings)
     if settings.json:
         for tenant in tenants:
-            put_json(as_json(tenant, selected))
+            account = {"account": others[tenant.id]} if tenant.id in others else {}
+            put_json(as_json(tenant, selected) | account)
         return
     rows = [("", "ID", "NAME", "TYPE", "REGION", "HOSTNAME")]
     rows += [
@@ -157,6 +168,7 @@ def sync(
     The credentials stored here stay.
     """
     settings = settings_of(context)
+    from ...io.local.accounts import note_sync
     from ...io.local.tenants import TenantStore
 
     me = ask_api(settings, lambda api: api.me())
@@ -166,7 +178,8 @@ def sync(
         kept = [] if prune else [tenant for tenant in gone if not tenant.has_missing_credentials]
         for tenant in kept:
             store.upsert_tenant(tenant)
-    _put_tenants(settings, store.tenants)
+    note_sync(settings.paths, [each.id for each in me.tenants], [tenant.id for tenant in kept])
+    _put_tenants(settings, store.tenants, tenants_of_others(settings))
     if settings.json:
         return
     drop = settings.command("tenants sync --prune")

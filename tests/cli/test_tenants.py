@@ -384,3 +384,46 @@ def test_cancelling_and_deleting(cli: CommandLine) -> None:
     again = cli("tenants", "delete", tenant, "--yes").ended(1)
     assert "tenant_not_found" in again.err
     assert "tenants sync" in again.err
+
+
+def belongs_to_somebody_else(cli: CommandLine, tenant: str) -> None:
+    """Write down that a stored tenant is another account's."""
+    owners = {tenant: "eve@example.com at https://api.systemprompt.io"}
+    (cli.directory / "accounts.json").write_text(json.dumps({"owners": owners}))
+    (cli.directory / "accounts.json").chmod(0o600)
+
+
+def test_a_tenant_of_another_account_is_not_chosen(owner: Owner) -> None:
+    """It is not listed, not chosen as the only one, and not as the selected one; the text and JSON say whose it is."""
+    cli, tenant = owner
+    cli("tenants", "select", tenant).ended(0)
+    belongs_to_somebody_else(cli, tenant)
+    listed = cli("tenants", "list").ended(0)
+    assert tenant not in listed.out
+    assert (
+        "1 more of eve@example.com at https://api.systemprompt.io: systemprompt-cloud tenants list --all" in listed.err
+    )
+    assert cli("tenants", "list", "--json").ended(0).out == ""
+    (line,) = cli("tenants", "list", "--all", "--json").ended(0).lines
+    assert (line["tenant"], line["account"]) == (tenant, "eve@example.com at https://api.systemprompt.io")
+    refused = cli("tenants", "status", "--json").ended(1)
+    assert refused.lines[-1]["error"] == "TenantNotConfigured"
+    assert f"the selected tenant {tenant} belongs to eve@example.com" in refused.err
+    cli("tenants", "select", "local").ended(0)
+    assert "no tenant is named" in cli("tenants", "status").ended(1).err
+    cli("tenants", "sync").ended(0)  # the API lists it for this account
+    assert tenant in cli("tenants", "list").ended(0).out
+
+
+def test_a_tenant_that_was_not_listed_is_not_chosen(owner: Owner) -> None:
+    """It stays for its credentials; it has to be named."""
+    cli, tenant = owner
+    content = json.loads((cli.directory / "tenants.json").read_text())
+    gone = content["tenants"][0] | {"id": "tnt_gone", "name": "Gone"}
+    (cli.directory / "tenants.json").write_text(json.dumps(content | {"tenants": [gone]}))
+    assert "tnt_gone" in cli("tenants", "sync").ended(0).err
+    assert "tnt_gone" in cli("tenants", "list").ended(0).out
+    chosen = cli("tenants", "status")  # the account may have more than one
+    assert tenant in chosen.out + chosen.err
+    assert "tnt_gone" not in chosen.out + chosen.err
+    cli("tenants", "status", "tnt_gone").ended(1)
