@@ -116,12 +116,12 @@ ACTIVITIES = {
     "proving": [prove],
     "issuing": [sp.activity(follow, retry=PATIENT), sp.activity(poll, retry=PATIENT)],
 }
-CERTIFICATES = sp.Program(CERTIFICATE, ACTIVITIES)
+PROGRAMS = [sp.Program(CERTIFICATE, ACTIVITIES), CHALLENGES]
 
 
-async def main(directory: str, command: str, domain: str, given: str) -> None:
-    paths, wake = sp.EnginePaths.inside(Path(directory)), command == "order"  # a flow that only waits needs no process
-    async with sp.open_engine(paths, [CERTIFICATES, CHALLENGES], wake=wake) as engine:
+async def main(*words: str) -> None:
+    directory, command, domain, given = words
+    async with sp.open_engine(sp.EnginePaths.inside(Path(directory)), PROGRAMS, wake=command == "order") as engine:
         if command == "approve":
             (row,) = await engine.flows(machine=CERTIFICATE, key=domain)
             await engine.send(row.id, Approved(by=given))

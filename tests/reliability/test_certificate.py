@@ -131,7 +131,7 @@ def wrong_in(home: Path) -> list[str]:
         if states != {("certificate", "issued"): 1, ("challenge", "proven"): 1}:
             found.append(f"flows: {states}")
         for row in rows:
-            found += check_flow(journal, [certificate.CERTIFICATES, certificate.CHALLENGES], row)
+            found += check_flow(journal, certificate.PROGRAMS, row)
             found += [f"{row.machine} has an owner"] if row.owner is not None else []
             names = [record.name for record in journal.records(row.id) if record.kind == "event"]
             if names != EVENTS[row.machine]:
@@ -211,7 +211,7 @@ def test_its_commands_work_as_it_shows_them(tmp_path: Path) -> None:
 
 async def test_an_approval_that_does_not_come_ends_the_order(tmp_path: Path, autojump_clock: MockClock) -> None:
     """After a week, and before anything was ordered."""
-    paths, programs = EnginePaths.inside(tmp_path / "state"), [certificate.CERTIFICATES, certificate.CHALLENGES]
+    paths, programs = EnginePaths.inside(tmp_path / "state"), certificate.PROGRAMS
     async with open_engine(paths, programs, clock=VirtualClock(), inline=True) as engine:
         order = certificate.Order(domain=DOMAIN, authority="http://127.0.0.1:9")
         flow = await engine.start(certificate.CERTIFICATE, order)
@@ -224,7 +224,7 @@ async def test_cancelling_either_flow_cancels_both(
 ) -> None:
     """While the authority does not see the record; nothing is issued."""
     monkeypatch.setattr(examples.authority, "SEEN_AFTER", 3600.0)
-    paths, programs = EnginePaths.inside(tmp_path / "state"), [certificate.CERTIFICATES, certificate.CHALLENGES]
+    paths, programs = EnginePaths.inside(tmp_path / "state"), certificate.PROGRAMS
     with serve() as authority:
         async with open_engine(paths, programs) as engine:
             order = certificate.Order(domain=DOMAIN, authority=authority.url)
