@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -154,7 +155,8 @@ async def test_a_payment_of_another_tab_goes_before_an_old_tab_that_says_no(tmp_
         location = rehearsal.cloud.answer_payment(checkout, "pay")
         assert location is not None
         async with httpx.AsyncClient(trust_env=False) as tab:
-            await tab.get(location)  # taken, or the event stream was quicker; never refused
+            with suppress(httpx.TransportError):  # the event stream may be quicker, and the flow over by then
+                await tab.get(location)
         assert (await flow.wait()).state == "completed"
 
 
