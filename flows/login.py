@@ -54,6 +54,8 @@ from .steps.callbacks import LONGEST_DESCRIPTION, Reply, await_browser, free_por
 LoginVisit = Visit[LoginContext]
 GIVEN = "given_token"
 
+NOTHING = "neither a token nor an error"
+
 _MALFORMED = frozenset({400, 422})
 """The statuses that find fault with a request's content."""
 
@@ -152,8 +154,9 @@ class _Login:
                 reference = await visit.keep("access_token", token)
                 page = self.browser.login_pages.success_page("Almost there", "Your terminal is finishing the login.")
                 return Reply(CallbackReceived(reference), page)
+            found = f"no token, but a message: {redact(described)[:LONGEST_DESCRIPTION]}" if described else NOTHING
             raise CallbackRejected(
-                "It carried neither a token nor an error. Open the address again. If the browser's address bar shows "
+                f"It carried {found}. Open the address again. If the browser's address bar shows "
                 "a token behind `#`, paste that whole address in the terminal instead."
             )
 
