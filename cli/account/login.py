@@ -85,6 +85,8 @@ def read_token(settings: Settings) -> str:
     found = read_piped(LONGEST_TOKEN + ROOM, "--token-stdin") if typed is None else typed[0]
     token = bare_token(found)
     register_secret(token)
+    if not token:
+        raise typer.BadParameter("stdin holds no token", param_hint="--token-stdin")
     if problem := token_problem(token):
         raise typer.BadParameter(f"the token on stdin {problem}", param_hint="--token-stdin")
     return token
