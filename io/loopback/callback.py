@@ -255,7 +255,7 @@ class CallbackListener:
                 404,
                 "Nothing here",
                 "This address only takes the way back from a login or a payment.",
-                "it came to another path than /callback. Open the address again",
+                "It came to another path than /callback. Open the address again.",
             )
         if request.method != "GET":
             return Refusal.of(
@@ -263,8 +263,8 @@ class CallbackListener:
                 "Not this way",
                 "This address only takes GET: the answer has to be a redirect, not a form that is sent "
                 "(response_mode=form_post). Open the address in the terminal again.",
-                f"it came as {request.method}, not as a redirect (GET). Open the address again; if that changes "
-                "nothing, the API sends its answer as a form (response_mode=form_post), which is not taken",
+                f"It came as {request.method}, not as a redirect (GET). Open the address again; if that changes "
+                "nothing, the API sends its answer as a form (response_mode=form_post), which is not taken.",
                 Allow="GET",
             )
         if status_page is not None:
@@ -278,7 +278,7 @@ class CallbackListener:
                 400,
                 "Not the login that is being waited for",
                 "Use the address the terminal shows; it is still waiting.",
-                "it carried more than one `state`. Open the address again",
+                "It carried more than one `state`. Open the address again.",
             )
         if brought.damage and self._nonce is None:  # anybody can have sent it
             return Refusal.of(400, "This link is damaged", "Start again from the page you came from.")
@@ -338,8 +338,8 @@ async def listen_for_callback(
             redirect URI: then anybody on this computer may answer, so show whose account came and have it confirmed
             (SECURITY 4).
         status_page: When given, `/status/anything` answers with its view as JSON, for the waiting page.
-        unusable: Called with why, and what to do, for each request that carries the nonce and is refused: what follows
-            "the answer cannot be used:" in a sentence. Never called without a nonce.
+        unusable: Called with why, and what to do, for each request that carries the nonce and is refused: a few
+            sentences. Never called without a nonce.
         hand_over: Keeps the port open from this listener to the next one.
         follows: Asked when this listener ends: whether another one follows on the same port.
 

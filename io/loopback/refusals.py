@@ -47,8 +47,8 @@ def foreign(request: Request, port: int) -> Refusal | None:
             "Wrong address",
             f"This is http://{LOOPBACK}:{port}, and it was asked for under another name or port. A tunnel must have "
             f"the port {port} at both ends.",
-            f"it came to {' and '.join(hosts) or 'no host'}, and this is {LOOPBACK}:{port}. A tunnel must have the "
-            f"port {port} at both ends; then open the address again",
+            f"It came to {' and '.join(hosts) or 'no host'}, and this is {LOOPBACK}:{port}. A tunnel must have the "
+            f"port {port} at both ends; then open the address again.",
         )
     if any(origin not in {f"http://{host}" for host in ours} for origin in request.values("origin")):
         return Refusal.of(
@@ -56,15 +56,15 @@ def foreign(request: Request, port: int) -> Refusal | None:
             "Not from there",
             "Another site sent this; that is not allowed. The answer has to be a redirect, not a form or a script. "
             "Open the address in the terminal again.",
-            "another site sent it with a form or a script, and only a redirect is taken. Open the address again; if "
-            "that changes nothing, the API sends its answer as a form (response_mode=form_post)",
+            "Another site sent it with a form or a script, and only a redirect is taken. Open the address again; if "
+            "that changes nothing, the API sends its answer as a form (response_mode=form_post).",
         )
     if request.values("upgrade") or not {"document", "empty"}.issuperset(request.values("sec-fetch-dest")):
         return Refusal.of(
             403,
             "Not inside a page",
             "This address must be opened in a tab of its own.",
-            "it came from inside another page. Open the address in a tab of its own",
+            "It came from inside another page. Open the address in a tab of its own.",
         )
     return None
 
@@ -77,7 +77,7 @@ def too_large(request: Request) -> Refusal:
             431,
             "This address is too long",
             f"It has more than {limit}. Open the address in the terminal again.",
-            f"its address has more than {limit}. Open the address again",
+            f"Its address has more than {limit}. Open the address again.",
         )
     return Refusal.of(
         431,
@@ -85,8 +85,8 @@ def too_large(request: Request) -> Refusal:
         f"Your browser sent more than {limit} with this request, most likely cookies of other pages on this computer. "
         "Delete the cookies of 127.0.0.1 and localhost, or use a private window. Then open the address in the terminal "
         "again.",
-        f"the browser sent more than {limit} with it, most likely cookies of other pages on this computer. Delete the "
-        f"cookies of {LOOPBACK} and localhost, or use a private window; then open the address again",
+        f"The browser sent more than {limit} with it, most likely cookies of other pages on this computer. Delete the "
+        f"cookies of {LOOPBACK} and localhost, or use a private window; then open the address again.",
     )
 
 

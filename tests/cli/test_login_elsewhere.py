@@ -156,7 +156,7 @@ def test_answer_of_no_use_is_shown(cli: CommandLine, words: tuple[str, ...]) -> 
     with httpx.Client(trust_env=False) as browser:
         form = browser.post(where, headers={"Origin": "null"}, data={"access_token": "x"})
         assert "The answer has to be a redirect, not a form" in form.text
-        running.wait_for(f"{CANNOT}another site sent it with a form")
+        running.wait_for(f"{CANNOT}Another site sent it with a form")
         assert "neither a token nor an error" in browser.get(bare).text
         running.wait_for(f"{CANNOT}It carried neither a token nor an error. Open the address again.")
         assert browser.get(where).status_code == 200

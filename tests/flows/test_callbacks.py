@@ -213,7 +213,7 @@ async def test_a_form_of_the_right_browser_is_shown_in_the_terminal(
         form = waiting.head(f"/callback?{waiting.query}", method="POST", more="Origin: null\nContent-Length: 0\n")
         assert (await waiting.send(form)).startswith(b"HTTP/1.1 403")
         (said,) = warnings_of(caplog)
-        assert said.startswith("the browser came back, but its answer cannot be used: another site sent it with a form")
+        assert said.startswith("the browser came back, but its answer cannot be used: Another site sent it with a form")
         assert waiting.query not in said
         await assert_unaffected(waiting, before)
 
