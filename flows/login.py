@@ -20,12 +20,11 @@ from ..errors import (
     ApiError,
     CallbackRejected,
     ClockWrong,
-    JwtDecode,
     NotAuthenticated,
     PortBusy,
     code_of,
 )
-from ..io.http.tokens import token_expiry
+from ..io.http.tokens import bare_token, token_expiry, token_problem
 from ..io.local.accounts import note_login
 from ..io.local.credentials import CloudCredentials
 from ..io.local.paths import CloudPaths
@@ -55,6 +54,8 @@ from .steps.callbacks import LONGEST_DESCRIPTION, Reply, await_browser, free_por
 
 LoginVisit = Visit[LoginContext]
 GIVEN = "given_token"
+
+NOTHING = "neither a token nor an error"
 
 _MALFORMED = frozenset({400, 422})
 """The statuses that find fault with a request's content."""
@@ -99,10 +100,7 @@ def check_clock(api_url: str, token: str, now: datetime) -> None:
     Raises:
         ClockWrong: By this computer's clock it has expired.
     """
-    try:
-        expiry = token_expiry(token)
-    except JwtDecode:
-        return
+    expiry = token_expiry(token)
     if expiry is not None and expiry < now:
         raise ClockWrong(
             f"{api_url} accepts the token, but by this computer's clock ({moment_text(now)}) it expired "
@@ -140,8 +138,9 @@ class _Login:
 
     async def await_callback(self, visit: LoginVisit) -> None:
         async def read(parameters: dict[str, str]) -> Reply:
-            if error := parameters.get("error"):
-                message = parameters.get("error_description", "") or REDIRECT_ERRORS.get(error, error)
+            described = parameters.get("error_description", "")
+            if error := parameters.get("error") or ("error" in parameters and described):
+                message = described or REDIRECT_ERRORS.get(error, error)
                 message = redact(message)[:LONGEST_DESCRIPTION]
                 return Reply(
                     AuthorizationDenied(redact(error)[:LONGEST_DESCRIPTION], message),
@@ -149,11 +148,18 @@ class _Login:
                         "Not logged in", "The login was refused. You can close this tab."
                     ),
                 )
-            if token := parameters.get("access_token"):
+            token = bare_token(parameters.get("access_token", ""))
+            if token and (problem := token_problem(token)):
+                raise CallbackRejected(f"The token it brought {problem}. Log in again at the address above.")
+            if token:
                 reference = await visit.keep("access_token", token)
                 page = self.browser.login_pages.success_page("Almost there", "Your terminal is finishing the login.")
                 return Reply(CallbackReceived(reference), page)
-            raise CallbackRejected("The callback carried neither a token nor an error. The login keeps waiting.")
+            found = f"no token, but a message: {redact(described)[:LONGEST_DESCRIPTION]}" if described else NOTHING
+            raise CallbackRejected(
+                f"It carried {found}. Open the address again. If the browser's address bar shows "
+                "a token behind `#`, paste that whole address in the terminal instead."
+            )
 
         await await_browser(visit, self.browser, "log in", read, read_line=self.person.read_line)
 

@@ -20,7 +20,7 @@ from ..screen.asides import mention_journals_set_aside
 from ..screen.terminal import clean, put, put_done, put_json, put_paged, say, shortened, table
 from ..shared.completion import complete_flows
 from ..shared.names import CLI
-from ..shared.options import NoBrowser, warn_unbound
+from ..shared.options import NoBrowser, Paste, check_paste, warn_unbound
 from ..shared.settings import Settings, choose_api, refuse_untrusted, settings_of
 from ..tools.findings import counted, put_problems
 from .status import (
@@ -231,9 +231,11 @@ def resume(
     ] = None,
     repeat: Annotated[bool, typer.Option("--repeat", help="Retry the last request (it may happen twice).")] = False,
     no_browser: NoBrowser = False,
+    paste: Paste = False,
 ) -> None:
     """Resume a flow where it stopped."""
     settings = settings_of(context)
+    check_paste(settings, paste=paste)
     with open_journal(settings) as journal:
         row = journal.find(flow) if flow is not None else _newest(settings, journal)
     from .ways_on import is_ours, way_on
@@ -255,7 +257,7 @@ def resume(
     async def begin(engine: Engine) -> Flow:
         return await engine.resume(row.id, repeat=repeat)
 
-    raise typer.Exit(drive(settings, begin, no_browser=no_browser))
+    raise typer.Exit(drive(settings, begin, no_browser=no_browser, paste=paste))
 
 
 def _known(row: FlowRow) -> Known:

@@ -33,6 +33,7 @@ from ..screen.presenter import presenter
 from ..screen.terminal import say
 from ..shared.settings import Settings
 from ..shared.signals import until_interrupted
+from .elsewhere import asks_unasked, paste_note
 
 TICK_SECONDS = 0.125
 NO_PASTE = "\nThe input has ended, so no address can be pasted. Still waiting for a browser on this computer."
@@ -101,13 +102,18 @@ def drive(
         The exit code.
     """
     end = End()
+    paste = paste or asks_unasked(settings)
+
+    def said(flow: Flow, change: Change) -> Sequence[str]:
+        more = () if notes is None else notes(flow, change)
+        return more if paste else (*more, *paste_note(settings, change))
 
     async def main() -> None:
         with showing(settings) as shown:
 
             async def work() -> None:
                 browser = None if no_browser or paste else open_browser
-                await run_flow(settings, begin, shown, end, browser=browser, paste=paste, notes=notes)
+                await run_flow(settings, begin, shown, end, browser=browser, paste=paste, notes=said)
 
             await until_interrupted(work)
             tell_end(settings, shown, end)

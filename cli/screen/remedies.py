@@ -133,9 +133,9 @@ def remedy_text(
         environ: While it holds a token, no login helps.
         flow: The flow that is paused, where there is one: the one that is meant where the facts name none.
     """
-    from ...io.local.environment import API_TOKEN, fresh_token_hint
+    from ...io.local.environment import environment_token, fresh_token_hint
 
-    if remedy.step in _LOG_IN and environ.get(API_TOKEN):
+    if remedy.step in _LOG_IN and environment_token(environ):
         return fresh_token_hint()
     template = TEMPLATES.get(remedy.step)
     if template is None:

@@ -15,6 +15,7 @@ from .settings import Settings
 
 Provider = Annotated[OAuthProvider, typer.Option("--provider", help="Who you log in with.")]
 NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Only show addresses; open no browser.")]
+Paste = Annotated[bool, typer.Option("--paste", help="The browser is elsewhere: paste the address it ends on here.")]
 Unbound = Annotated[
     bool,
     typer.Option(
@@ -56,6 +57,12 @@ def confirm(settings: Settings, question: str, *, yes: bool) -> None:
     if not run(functools.partial(ask_yes_or_no, question)):
         say("Nothing was changed.")
         raise typer.Exit(EXIT_FAILED)
+
+
+def check_paste(settings: Settings, *, paste: bool) -> None:
+    """Refuse a question that must not be asked. Raises `typer.BadParameter`."""
+    if paste and settings.no_input:
+        raise typer.BadParameter("--paste asks for an address, and --no-input forbids to ask", param_hint="--paste")
 
 
 def warn_unbound() -> None:

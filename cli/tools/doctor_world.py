@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from ...base.errors import CloudError
-from ...errors import JwtDecode, Network, NotAuthenticated, PortBusy
+from ...errors import Network, NotAuthenticated, PortBusy
 from ...machines.parts.defaults import CHECKOUT_PORT, LOGIN_PORT
 from ..screen.remedies import hint_of
 from ..shared.settings import Settings, choose_api, usable_api
@@ -92,17 +92,19 @@ def _proxy(scheme: str, proxy: str) -> Finding:
 
 def login_findings(settings: Settings, keyring: KeyringStore | None = None) -> list[Finding]:
     """Who is logged in, and for how long."""
+    from ...io.cloud.accounts import UNKNOWN_EMAIL
     from ...io.http.tokens import token_expiry
     from ...io.local.credentials import CloudCredentials
     from ...io.local.environment import (
         API_TOKEN,
         environment_credentials,
+        environment_token,
         fresh_token_hint,
         in_container,
         no_login_in_container,
     )
 
-    login_hint = fresh_token_hint() if os.environ.get(API_TOKEN) else f"Run: {settings.command('login')}"
+    login_hint = fresh_token_hint() if environment_token(os.environ) else f"Run: {settings.command('login')}"
     try:
         handed = environment_credentials(os.environ, datetime.now(UTC))
         if handed is None and in_container(os.environ):
@@ -113,13 +115,12 @@ def login_findings(settings: Settings, keyring: KeyringStore | None = None) -> l
         if in_container(os.environ):
             return [Finding("login", "warning", exc.user_message, hint_of(settings, exc))]
         return [Finding("login", "warning", "not logged in", login_hint)]
-    except JwtDecode as exc:
-        return [Finding("login", "failed", exc.user_message, login_hint)]
     except CloudError as exc:
         return [Finding("login", "failed", exc.user_message, hint_of(settings, exc))]
-    who = f"{stored.user_email} at {stored.api_url}{f', by {API_TOKEN}' if handed else ''}"
+    known = "a login" if stored.user_email == UNKNOWN_EMAIL else stored.user_email
+    who = f"{known} at {stored.api_url}{f', by {API_TOKEN}' if handed else ''}"
     if expiry is None:
-        return [Finding("login", "ok", f"{who}; the token does not expire")]
+        return [Finding("login", "ok", f"{who}; the token does not show when it expires")]
     until = f"{expiry:%Y-%m-%d %H:%M} UTC"
     left = expiry - datetime.now(UTC)
     if left <= timedelta(0):

@@ -21,6 +21,7 @@ from ...base.log import get_logger
 from ...engine.machine.parts import Event
 from ...engine.visit import Visit
 from ...errors import CallbackRejected
+from ...io.loopback.brought import SECRET_PARAMETERS
 from ...io.loopback.callback import CallbackHit, StatusView
 from ...io.loopback.pages import error_page
 from ...io.loopback.serving import HandOver, bind_loopback
@@ -125,6 +126,7 @@ async def await_browser(
                 port=context.port,
                 nonce=nonce if context.bound else None,
                 status_page=status,
+                unusable=_tell,
                 hand_over=hand_over,
                 follows=follows,
             ) as listener,
@@ -182,5 +184,12 @@ async def _take(visit: Visit[Any], hit: CallbackHit, read: Read, taken: set[Call
 def _reject(visit: Visit[Any], hit: CallbackHit, why: str, *, status: int = 503) -> None:
     """Turn a callback away: the page says why, and where only the right browser can have come, the terminal does."""
     if visit.context.bound:
-        logger.warning("the browser came back, but its answer cannot be used: %s", why)
-    hit.answer(status, error_page("Not what was expected", why))
+        _tell(why)
+    # Without a token in it the address may stay: what an API put behind `#` is nowhere else.
+    kept = not hit.damage and not any(hit.params.get(name) for name in SECRET_PARAMETERS)
+    hit.answer(status, error_page("Not what was expected", why, retry=kept))
+
+
+def _tell(why: str) -> None:
+    """A line in the terminal about an answer of no use: the person may never look at the tab again."""
+    logger.warning("the browser came back, but its answer cannot be used: %s", why)

@@ -41,7 +41,7 @@ import trio
 from typing_extensions import override
 
 from ...base.log import get_logger
-from ...errors import ApiError, JwtDecode, Network, NotAuthenticated, UnsafeUrl
+from ...errors import ApiError, Network, NotAuthenticated, UnsafeUrl
 from .addresses import NOT_A_URL, is_loopback, without_query
 from .answers import decode_body, login_refusal, measure_skew, network_error, network_reason, refusal
 from .bodies import may_be_left
@@ -390,8 +390,5 @@ class Transport:
 
     def _has_expired(self, now: datetime) -> bool:
         """Whether the token's `exp` has passed, by this computer's clock or by the server's."""
-        try:
-            expiry = token_expiry(self._token or "")
-        except JwtDecode:
-            return False
+        expiry = token_expiry(self._token or "")
         return expiry is not None and expiry < max(now, now - (self.clock_skew or timedelta()))

@@ -175,7 +175,7 @@ def test_login_of_the_environment(settings: Settings, monkeypatch: pytest.Monkey
     monkeypatch.setenv("FLY_APP_NAME", "app")
     (found,) = login_findings(settings)
     assert (found.status, "SYSTEMPROMPT_API_TOKEN" in found.hint) == ("warning", True)
-    monkeypatch.setenv("SYSTEMPROMPT_API_TOKEN", "no-jwt-at-all")
+    monkeypatch.setenv("SYSTEMPROMPT_API_TOKEN", "no token at all")
     monkeypatch.setenv("SYSTEMPROMPT_USER_EMAIL", "ada@example.com")
     (found,) = login_findings(settings)
     assert (found.status, found.hint) == ("failed", "Set a fresh one, or unset SYSTEMPROMPT_API_TOKEN.")
