@@ -93,9 +93,9 @@ def list_flows(
 ) -> None:
     """List flows, the newest first.
 
-    With --json a flow's `status` is `running`, `resting` (waiting), `interrupted`, `parked` (paused), `queued` or
-    `ended`; its `verdict` is `success`, `failure` or `cancelled` once it has ended. The table shows the verdict of
-    those that have.
+    With --json a flow's `status` is `running`, `resting` (waiting), `interrupted`, `paused`, `queued` or `ended`;
+    its `verdict` is `success`, `failure` or `cancelled` once it has ended. The table shows the verdict of those that
+    have.
     """
     settings = settings_of(context)
     wanted = {_known_status(each) for each in status or ()}
@@ -130,8 +130,8 @@ def list_flows(
 
 
 def _known_status(value: str) -> str:
-    if value == "paused":
-        return "parked"
+    if value == "parked":  # its name until 0.2
+        return "paused"
     if value not in STORED:
         known = ", ".join(IN_WORDS.get(each, each) for each in STORED)
         raise typer.BadParameter(f"{value!r} is not one of {known}", param_hint="--status")

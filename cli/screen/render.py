@@ -138,7 +138,7 @@ class People:
         for line in self._lines_of(change):
             self.line(change.machine, line)
         table = MACHINES.get(change.machine)
-        if (table is not None and table.states[change.to_state].final) or change.kind == "parked":
+        if (table is not None and table.states[change.to_state].final) or change.kind == "paused":
             self.running.pop(change.flow, None)
         elif change.from_state != change.to_state or change.flow not in self.running:
             steps = self.running[change.flow].steps if change.flow in self.running else 0

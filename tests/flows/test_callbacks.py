@@ -344,7 +344,7 @@ async def test_a_failure_does_not_quote_a_secret(tmp_path: Path) -> None:
 
     async with open_rehearsal(tmp_path) as rehearsal, rehearsal.open_engine(confirm=broken) as engine:
         flow = await start_login(engine, rehearsal.login(bound=False))
-        parked = await wait_for_change(flow, lambda change: change.kind == "parked")
+        parked = await wait_for_change(flow, lambda change: change.kind == "paused")
         (page,) = rehearsal.cloud.consents.values()
         (token,) = parse_qs(urlsplit(page.location or "").query)["access_token"]
         assert "a bug that quotes ***" in parked.message

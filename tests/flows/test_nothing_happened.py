@@ -122,7 +122,7 @@ async def test_a_connection_that_was_never_made_is_no_lost_answer(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("fault", "parked"),
+    ("fault", "paused"),
     [
         ("unauthorized:path=/status", "NotAuthenticated"),
         (f"error:status=503,path=/status,times={CLIENT_ATTEMPTS}", "ApiError"),
