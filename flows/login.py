@@ -11,6 +11,7 @@ from datetime import datetime
 from ..base.errors import CloudError
 from ..base.moments import moment_text, parse_moment
 from ..base.redaction import redact
+from ..base.texts import path_text
 from ..engine.engine import Engine
 from ..engine.flow import Flow
 from ..engine.machine.parts import Event
@@ -189,7 +190,7 @@ class _Login:
             raise ApiError(f"{context.api_url} describes the user in a way that cannot be stored: {exc}") from exc
         path = self.paths.credentials
         await visit.on_disk(credentials.save_to_path, path, keyring=context.keyring)
-        return CredentialsSaved(str(path), moment_text(now))
+        return CredentialsSaved(path_text(path), moment_text(now))
 
     async def report_login(self, visit: LoginVisit) -> Event:
         context = visit.context

@@ -18,6 +18,7 @@ from ...base.errors import EXIT_DONE, EXIT_FAILED, EXIT_PENDING
 from ...engine.errors import FlowNotFound, IncompatibleFlow
 from ..screen.asides import mention_journals_set_aside
 from ..screen.terminal import clean, put, put_done, put_json, say, shortened, table
+from ..shared.arguments import known_path
 from ..shared.completion import complete_flows
 from ..shared.names import CLI
 from ..shared.options import NoBrowser, warn_unbound
@@ -349,7 +350,9 @@ def check(
     context: typer.Context,
     against: Annotated[
         Path | None,
-        typer.Option("--against", metavar="DIR", help="Check recorded histories of other releases instead."),
+        typer.Option(
+            "--against", metavar="DIR", callback=known_path, help="Check recorded histories of other releases instead."
+        ),
     ] = None,
 ) -> None:
     """Check the journal: the file, and every flow against its history."""

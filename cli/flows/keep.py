@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from ..screen.terminal import put, put_done, put_json, say
+from ..screen.terminal import put_done, put_json, put_utf8, say
+from ..shared.arguments import known_path
 from ..shared.names import CLI
 from ..shared.options import Yes, confirm
 from ..shared.settings import Settings, settings_of
@@ -35,7 +36,7 @@ def export(context: typer.Context, flow: Id) -> None:
     with open_journal(settings) as journal:
         document = export_flow(journal, VaultFiles(settings.paths.vault), flow, datetime.now(UTC))
     data = msgspec.json.encode(document)
-    put((data if settings.json else msgspec.json.format(data, indent=2)).decode())
+    put_utf8((data if settings.json else msgspec.json.format(data, indent=2)).decode())
 
 
 def parse_age(value: str) -> timedelta:
@@ -99,7 +100,9 @@ def _tell_pruned(settings: Settings, found: Pruned, *, removed: bool, freed: int
 
 def backup(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The new file; nothing may be there.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", callback=known_path, help="The new file; nothing may be there.")
+    ],
 ) -> None:
     """Copy the journal, also while flows are driven.
 

@@ -16,7 +16,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Final, TextIO, TypedDict
+from typing import IO, Final, TextIO, TypedDict
 
 import msgspec
 
@@ -39,8 +39,9 @@ def writing_for(invocation: Invocation) -> Generator[None]:
 def clean(text: str) -> str:
     """A single line that is safe to show: no secret, and nothing that cannot be seen."""
     from ...base.redaction import printable, redact
+    from ...base.texts import path_text
 
-    return printable(redact(text))
+    return printable(path_text(redact(text)))
 
 
 def put(text: str) -> None:
@@ -50,7 +51,22 @@ def put(text: str) -> None:
 
 def put_json(shown: object) -> None:
     """An object of data as a line of JSON, on stdout."""
-    put(msgspec.json.encode(shown).decode())
+    try:
+        data = msgspec.json.encode(shown)
+    except UnicodeEncodeError:  # a path whose bytes are not UTF-8
+        from ...base.texts import storable
+
+        data = msgspec.json.encode(storable(msgspec.to_builtins(shown)))
+    put_utf8(data.decode())
+
+
+def put_utf8(text: str) -> None:
+    """A line of JSON, on stdout: in UTF-8, whatever the locale (RFC 8259 section 8.1)."""
+    raw = getattr(sys.stdout, "buffer", None)
+    if raw is None:  # a program that runs us has put a stream of text there
+        put(text)
+    else:
+        _write(sys.stdout, text, raw)
 
 
 def put_done(settings: Settings, shown: object, words: str) -> None:
@@ -122,9 +138,13 @@ def shortened(flow: str) -> str:
     return flow if "." in flow else flow[:12]
 
 
-def _write(stream: TextIO, text: str) -> None:
+def _write(stream: TextIO, text: str, raw: IO[bytes] | None = None) -> None:
     try:
-        stream.write(text + "\n")
+        if raw is None:
+            stream.write(text + "\n")
+        else:
+            stream.flush()
+            raw.write(text.encode() + b"\n")
         stream.flush()
     except BrokenPipeError:
         _forget(stream)
