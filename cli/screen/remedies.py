@@ -78,6 +78,8 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "check_api_gives": "Check --api-url: this is not an address the API would give.",
     "check_connection": "Check the connection and --api-url, then run the same command again.",
     "check_proxy_variable": "Check {variable}; NO_PROXY lists the hosts that are reached without a proxy.",
+    "set_proxy": "Set {variable} to http://HOST:PORT or socks5://HOST:PORT, or unset it.",
+    "install_socks": "Run `pip install 'systemprompt-cloud[socks]'`, or set {variable} to an HTTP proxy.",
     "check_proxy": "This is not what the API sends; check --api-url and any proxy.",
     "check_page": (
         "Check whether this network wants a sign-in in a browser first, HTTPS_PROXY and NO_PROXY, and --api-url."
