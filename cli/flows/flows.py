@@ -242,12 +242,14 @@ def resume(
         if not goes.bound:
             warn_unbound()
         settings = _with_own_api(settings, goes.api_url)
+    from ...machines.deployment import DEPLOYMENT
     from ..run.drive import drive
 
     async def begin(engine: Engine) -> Flow:
         return await engine.resume(row.id, repeat=repeat)
 
-    raise typer.Exit(drive(settings, begin, no_browser=no_browser))
+    stores = row.status != "ended" and row.machine != DEPLOYMENT.name
+    raise typer.Exit(drive(settings, begin, no_browser=no_browser, stores=stores, row=row))
 
 
 def _known(row: FlowRow) -> Known:

@@ -92,4 +92,7 @@ def stuck_hint(settings: Settings, error: CloudError, row: FlowRow | None = None
     if error.kind == "PortBusy":
         # The redirect URI that the API was given names the port, so it cannot be changed any more.
         return "The browser is redirected to this port: stop the program, or your other flow, that uses it."
+    if row is not None and error.kind == "DirectoryUnusable":
+        # A flow stays with its directory: with another --dir it would not be found.
+        return f"Fix that, then run: {settings.resume_command(row.id)}"
     return hint_of(settings, error, flow="" if row is None else row.id.partition(".")[0])

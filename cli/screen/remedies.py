@@ -92,6 +92,11 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "own_directory": "Remove it, or point --dir at a directory of your own.",
     "new_directory": "Name an empty directory, for example --dir DIR/.systemprompt",
     "use_directory": "Name an empty directory: --dir {directory:shell}",
+    "real_directory": "Use the directory it leads to: --dir {directory:shell}",
+    "local_directory": "Fix that, or name another directory, on a local disk, with --dir.",
+    "permitted_directory": (
+        "Name another directory with --dir, or see who may write there: ls -ld {directory:shell} {parent:shell}"
+    ),
     "writable_disk": "Make the disk of {disk} writable again, or name another directory with --dir.",
     "copy_directory": (
         "The disk of {disk} fails: look at the system's log. Copy the directory to another disk and use it with --dir."

@@ -1,4 +1,4 @@
-"""Which proxy a request goes through, by the environment, so that it is used and its failures are named as what they are.
+"""Which proxy a request goes through, by the environment, so that failures are named as what they are.
 
 The proxy is chosen here and handed to httpx: its own reading of NO_PROXY knows no networks, and fails altogether at
 addresses of IPv6 (`no_proxy.py`).
