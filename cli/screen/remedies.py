@@ -125,8 +125,8 @@ class _Facts(dict[str, str]):
     def __init__(self, facts: Mapping[str, str]) -> None:
         super().__init__({name: _Fact(value) for name, value in facts.items()})
 
-    def __missing__(self, name: str) -> str:
-        return ""
+    def __missing__(self, name: str) -> _Fact:
+        return _Fact()
 
 
 def remedy_text(
