@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, cast
@@ -30,7 +29,8 @@ from .tools import demo, diagram, doctor, sandbox
 
 EPILOG = (
     "Global options may come before or after the command. Exit codes: 0 done, 1 failed, 2 usage, 4 login needed, "
-    "5 refused or denied, 8 still pending, 130 interrupted; after the last two, run `flows resume`."
+    "5 refused or denied, 8 still pending, 130 interrupted (143 by SIGTERM, 129 by SIGHUP); after 8 and those, run "
+    "`flows resume`."
     f"\n\nExample: {CLI} up --plan plan_sandbox_starter --region fra"
 )
 
@@ -210,9 +210,9 @@ def _run(invocation: Invocation, name: str) -> int:
             return report(invocation.settings, problem)
         _tell_usage_error(invocation, typer.BadParameter(problem.user_message))
         return EXIT_USAGE
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as exc:
+        say("\nInterrupted.")
+        return int(getattr(exc, "code", EXIT_INTERRUPTED))
 
 
 def _tell_usage_error(invocation: Invocation, problem: typer.BadParameter) -> None:

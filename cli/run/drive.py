@@ -1,7 +1,7 @@
 """Running one flow to its end: the one place of the command line where trio runs flows.
 
-The engine, its feed and the signals meet here. Ctrl-C and SIGTERM leave the engine, which stops every flow where it
-stands, resumable.
+The engine, its feed and the signals meet here. A signal that ends the command (`shared/signals.py`) leaves the engine,
+which stops every flow in its state, resumable.
 """
 
 from __future__ import annotations
@@ -70,20 +70,22 @@ class Presenter(Protocol):
 class End(msgspec.Struct):
     """How a run of the engine ended: with an outcome, an error, or neither when it was stopped.
 
-    `family` is the flow that came to an outcome, with those inside it.
+    `family` is the flow that came to an outcome, with those inside it; `stopped` is the exit code of the signal that
+    stopped it.
     """
 
     row: FlowRow | None = None
     outcome: Outcome | None = None
     family: Sequence[FlowRow] = ()
     error: CloudError | None = None
+    stopped: int = 0
 
     @property
     def code(self) -> int:
         """The exit code."""
         if self.outcome is not None:
             return code_of(self.outcome, self.family)
-        return EXIT_INTERRUPTED if self.error is None else stuck_code(self.row, self.error)
+        return (self.stopped or EXIT_INTERRUPTED) if self.error is None else stuck_code(self.row, self.error)
 
 
 def code_of(outcome: Outcome, family: Sequence[FlowRow]) -> int:
@@ -128,7 +130,7 @@ def drive(
                 browser = None if no_browser or paste else open_browser
                 await run_flow(settings, begin, shown, end, browser=browser, paste=paste, notes=notes, stores=stores)
 
-            await until_interrupted(work)
+            end.stopped = await until_interrupted(work)
             if isinstance(end.error, DirectoryUnusable):  # found before the flow was
                 end.row = row
             tell_end(settings, shown, end)

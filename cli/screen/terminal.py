@@ -147,16 +147,17 @@ def _write(stream: TextIO, text: str, raw: IO[bytes] | None = None) -> None:
             raw.write(text.encode() + b"\n")
         stream.flush()
     except BrokenPipeError:
-        _forget(stream)
+        forget_stream(stream)
     except OSError as exc:
-        _forget(stream)
+        forget_stream(stream)
         if stream is sys.stdout:
             if (invocation := _invocation.get()) is not None:
                 invocation.data_lost = True
             say(f"Error: cannot write to stdout: {exc.strerror or exc}")
 
 
-def _forget(stream: TextIO) -> None:
+def forget_stream(stream: TextIO) -> None:
+    """Write nothing to a stream any more: its reader, or its terminal, has gone."""
     # The buffer still holds the line; with the descriptor on /dev/null it can be flushed, now and at the end.
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, stream.fileno())
