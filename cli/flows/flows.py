@@ -19,6 +19,7 @@ from ...engine.errors import FlowNotFound, IncompatibleFlow
 from ..screen.asides import mention_journals_set_aside
 from ..screen.terminal import clean, put, put_done, put_json, say, shortened, table
 from ..shared.arguments import known_path
+from ..shared.bounds import whole_number
 from ..shared.completion import complete_flows
 from ..shared.names import CLI
 from ..shared.options import NoBrowser, warn_unbound
@@ -88,7 +89,7 @@ def list_flows(
         ),
     ] = None,
     machine: Annotated[str | None, typer.Option("--machine", metavar="NAME", help="Only this machine's.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", parser=whole_number(1), metavar="N", help="At most so many.")] = 20,
     children: Annotated[bool, typer.Option("--children", help="Also those that run inside another flow.")] = False,
 ) -> None:
     """List flows, the newest first.

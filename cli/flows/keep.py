@@ -12,6 +12,7 @@ import typer
 
 from ..screen.terminal import put_done, put_json, put_utf8, say
 from ..shared.arguments import known_path
+from ..shared.bounds import whole_number
 from ..shared.names import CLI
 from ..shared.options import Yes, confirm
 from ..shared.settings import Settings, settings_of
@@ -51,7 +52,9 @@ def prune(
     older_than: Annotated[
         str, typer.Option("--older-than", metavar="AGE", help="Only what ended longer ago: 90m, 12h, 30d, 8w.")
     ] = "30d",
-    keep: Annotated[int, typer.Option("--keep", min=0, metavar="N", help="Keep the newest N however old.")] = 0,
+    keep: Annotated[
+        int, typer.Option("--keep", parser=whole_number(0), metavar="N", help="Keep the newest N however old.")
+    ] = 0,
     yes: Yes = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
 ) -> None:
