@@ -2,7 +2,7 @@
 
 The listener is up before the URL is shown, and the URL is shown before a browser is opened. A browser that comes back
 sees "done" only when its event is on disk; if it cannot be written, the page says so and the same tab may be reloaded.
-Where one state that listens follows another, the port stays open in between.
+Where one state that listens follows another, the port stays open in between, and from the look whether it is free on.
 
 A callback with the right nonce that cannot be used is shown in the terminal, too: the person may never look at the tab
 again. Without a nonce any program may have sent it, so only the page says what is wrong.
@@ -65,6 +65,32 @@ def free_port(port: int) -> int:
     """The port a callback can come to: `port`, or any free one for 0. Raises `PortBusy`."""
     with bind_loopback(port) as sock:
         return int(sock.getsockname()[1])
+
+
+def keep_port(visit: Visit[Any], port: int) -> int:
+    """Bind the port a callback can come to, and keep it open until `await_browser` listens there in this process.
+
+    Args:
+        visit: Of the flow that is going to listen.
+        port: The port, 0 for any free one.
+
+    Returns:
+        The bound port.
+
+    Raises:
+        PortBusy: It is taken.
+    """
+    kept: HandOver = visit.scratch.setdefault(PORT_KEPT, HandOver())
+    kept.close()
+    with bind_loopback(port) as sock:
+        kept.keep(sock)
+        return int(sock.getsockname()[1])
+
+
+def release_port(visit: Visit[Any]) -> None:
+    """Close what `keep_port` keeps open: no browser is going to come there."""
+    kept: HandOver = visit.scratch.setdefault(PORT_KEPT, HandOver())
+    kept.close()
 
 
 async def await_browser(
