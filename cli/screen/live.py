@@ -30,14 +30,12 @@ _STYLES: Final = {"plain": "", "good": "green", "bad": "yellow", "quiet": "dim"}
 
 
 class _Window:
-    """A stream to a terminal that may be closed at any moment: what is written then is dropped, and the flow is saved.
+    """The terminal at stderr, which may be closed at any moment: what is written then is dropped, the flow is saved."""
 
-    Args:
-        stream: The stream.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    @property
+    def _stream(self) -> TextIO:
+        # While something is drawn, rich has put its own in the place of sys.stderr.
+        return cast("TextIO", getattr(sys.stderr, "rich_proxied_file", sys.stderr))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -59,7 +57,7 @@ class LivePeople(People):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._console = Console(file=cast("TextIO", _Window(sys.stderr)), highlight=False)
+        self._console = Console(file=cast("TextIO", _Window()), highlight=False)
         self._spinner = Spinner("dots", style="cyan")
         self._live = Live(console=self._console, transient=True, auto_refresh=False, get_renderable=self._status_line)
 

@@ -67,7 +67,6 @@ async def test_long_and_hostile_error_text_is_cut_and_cleaned(server: ScriptedSe
         (b"\xff\xfe", "not JSON"),
         (b"[]", "it is not an object"),
         (b'{"user": {"id": 1, "email": "e"}}', r"user\.id is not text"),
-        (b'{"user": {"id": "1"}}', r"user\.email is missing"),
         (b'{"user": null}', "user is not an object"),
         (b'{"new": ' + b"[" * 100_000, "not JSON"),
     ],
