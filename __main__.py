@@ -1,7 +1,7 @@
 """The command line's door: `systemprompt-cloud`, `spc`, `python -m systemprompt_cloud`.
 
-The two things people ask most often, the version and the help, are answered before anything is imported: the help from
-a file that a test keeps equal to what the commands say of themselves.
+What people ask most often, and shells at every Tab, is answered before anything is imported (`cli/quick.py`): the
+version, help, a word that is no command, the names of commands.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from ._version import __version__
+from .cli import quick
+from .cli.tab import variable
 
 _CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """What a disk says that takes no more; every other file of ours has its errors translated where it is written."""
@@ -32,15 +33,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             _reopen(number, name)
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
-        if not any(name.endswith("_COMPLETE") and name.startswith("_S") for name in os.environ):
-            if arguments == ["--version"]:
-                return _answer(f"systemprompt-cloud {__version__}\n")
-            if text := _help(arguments):
-                return _answer(text)
+        typed = os.path.splitext(os.path.basename(sys.argv[0]))[0]  # noqa: PTH119, PTH122 pathlib is heavy
+        name = "spc" if typed == "spc" else "systemprompt-cloud"
+        if instruction := os.environ.get(variable(name)):
+            return _offer(instruction, name)
+        if arguments == ["--version"]:
+            return _answer(f"systemprompt-cloud {__version__}\n")
+        if text := quick.help_for(arguments):
+            return _answer(text)
+        if text := quick.mistake(arguments, name):
+            sys.stderr.write(text)
+            return 2
         from .cli.app import run
 
-        alias = Path(sys.argv[0]).stem == "spc"
-        return run(arguments, name="spc") if alias else run(arguments)
+        return run(arguments, name=name)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -53,6 +59,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         _forget_stdout()
         sys.stderr.write(f"Error: cannot write to stdout: {exc.strerror or exc}\n")
         return 1
+
+
+def _offer(instruction: str, name: str) -> int:
+    """Answer a shell: what may follow the words that are typed there."""
+    found = quick.tab(instruction, os.environ)
+    if found is None:
+        from .cli.app import answer
+
+        found = answer(instruction, name)
+    text, code = found
+    if text:
+        _answer(f"{text}\n")
+    return code
 
 
 def _answer(text: str) -> int:
@@ -86,28 +105,6 @@ def _stdout_is_closed(exc: OSError) -> bool:
 
 def _forget_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _help(arguments: Sequence[str]) -> str:
-    """The help that is asked for, when it is plainly that; empty for everything else."""
-    if arguments and arguments[-1] not in {"--help", "-h"}:
-        return ""
-    wanted = " ".join(["### systemprompt-cloud", *arguments[:-1]])
-    try:
-        with (Path(__file__).parent / "cli" / "help.txt").open(encoding="utf-8") as lines:
-            return "".join(_section(lines, wanted))
-    except OSError:
-        return ""  # the commands themselves know it too
-
-
-def _section(lines: Iterable[str], head: str) -> Iterator[str]:
-    """The lines under one head line, up to the next."""
-    inside = False
-    for line in lines:
-        if line.startswith("### "):
-            inside = line.rstrip("\n") == head
-        elif inside:
-            yield line
 
 
 if __name__ == "__main__":

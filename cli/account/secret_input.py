@@ -9,7 +9,7 @@ from __future__ import annotations
 import getpass
 import sys
 
-import typer
+import click
 
 from ..shared.settings import Settings
 
@@ -23,19 +23,19 @@ def read_typed(settings: Settings, prompts: list[str], option: str) -> list[str]
         option: What the person gave to get here, for the message.
 
     Raises:
-        typer.BadParameter: It is a terminal, and nobody may be asked; or what was typed is no text.
+        click.BadParameter: It is a terminal, and nobody may be asked; or what was typed is no text.
     """
     if not sys.stdin.isatty():
         return None
     if settings.no_input:
-        raise typer.BadParameter("--no-input forbids to ask; pipe it in by stdin", param_hint=option)
+        raise click.BadParameter("--no-input forbids to ask; pipe it in by stdin", param_hint=option)
     try:
         typed = [getpass.getpass(f"{prompt} (it is not shown): ", stream=sys.stderr) for prompt in prompts]
         "".join(typed).encode()
     except UnicodeError as exc:
-        raise typer.BadParameter("what was typed is not UTF-8 text", param_hint=option) from exc
+        raise click.BadParameter("what was typed is not UTF-8 text", param_hint=option) from exc
     except EOFError as exc:
-        raise typer.BadParameter("nothing was typed", param_hint=option) from exc
+        raise click.BadParameter("nothing was typed", param_hint=option) from exc
     return typed
 
 
@@ -47,15 +47,15 @@ def read_piped(longest: int, option: str) -> str:
         option: What the person gave to get here, for the message.
 
     Raises:
-        typer.BadParameter: It cannot be read, is longer, or no text.
+        click.BadParameter: It cannot be read, is longer, or no text.
     """
     try:
         found = sys.stdin.buffer.read(longest + 1)
     except OSError as exc:
-        raise typer.BadParameter(f"stdin cannot be read: {exc.strerror or exc}", param_hint=option) from exc
+        raise click.BadParameter(f"stdin cannot be read: {exc.strerror or exc}", param_hint=option) from exc
     if len(found) > longest:
-        raise typer.BadParameter(f"stdin holds more than {longest} bytes", param_hint=option)
+        raise click.BadParameter(f"stdin holds more than {longest} bytes", param_hint=option)
     try:
         return found.decode()
     except UnicodeDecodeError as exc:
-        raise typer.BadParameter("stdin is not UTF-8 text", param_hint=option) from exc
+        raise click.BadParameter("stdin is not UTF-8 text", param_hint=option) from exc

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
+import click
 import msgspec
-import typer
 
 from ..screen.terminal import put, put_done, put_json, say
 from ..shared.names import CLI
-from ..shared.options import Yes, confirm
+from ..shared.options import confirm, yes_option
+from ..shared.parameters import MOST, Argument, Command, WholeNumber
 from ..shared.settings import Settings, settings_of
-from .flows import Id, open_journal
+from .flows import id_argument, open_journal
 
 if TYPE_CHECKING:
     from ...engine.journal.housekeeping import Pruned
@@ -23,7 +24,10 @@ _AGE = re.compile(r"(\d{1,5})([mhdw])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def export(context: typer.Context, flow: Id) -> None:
+@click.command(cls=Command, epilog=f"Example: {CLI} flows export 01jq > flow.json")
+@id_argument
+@click.pass_context
+def export(context: click.Context, flow: str) -> None:
     """Write a flow and its history as JSON, without any secret.
 
     The flows inside it are there, too.
@@ -41,19 +45,17 @@ def export(context: typer.Context, flow: Id) -> None:
 def parse_age(value: str) -> timedelta:
     """An age such as `30d`; a usage error shows what it may be."""
     if (found := _AGE.fullmatch(value)) is None:
-        raise typer.BadParameter(f"{value!r} is not an age: a number and m, h, d or w, for instance 30d")
+        raise click.BadParameter(f"{value!r} is not an age: a number and m, h, d or w, for instance 30d")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
-def prune(
-    context: typer.Context,
-    older_than: Annotated[
-        str, typer.Option("--older-than", metavar="AGE", help="Only what ended longer ago: 90m, 12h, 30d, 8w.")
-    ] = "30d",
-    keep: Annotated[int, typer.Option("--keep", min=0, metavar="N", help="Keep the newest N however old.")] = 0,
-    yes: Yes = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
-) -> None:
+@click.command(cls=Command, epilog=f"Example: {CLI} flows prune --older-than 30d --dry-run")
+@click.option("--older-than", default="30d", metavar="AGE", help="Only what ended longer ago: 90m, 12h, 30d, 8w.")
+@click.option("--keep", type=WholeNumber(0, MOST), default=0, metavar="N", help="Keep the newest N however old.")
+@yes_option
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
+@click.pass_context
+def prune(context: click.Context, older_than: str, keep: int, yes: bool, dry_run: bool) -> None:
     """Remove flows that ended long ago, with their histories.
 
     The room goes back to the disk. Flows that have not ended stay, and orders that may be paid and have no tenant:
@@ -97,10 +99,16 @@ def _tell_pruned(settings: Settings, found: Pruned, *, removed: bool, freed: int
         say(f"{freed / 1_000_000:.1f} MB are free again.")
 
 
-def backup(
-    context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The new file; nothing may be there.")],
-) -> None:
+@click.command(cls=Command, epilog=f"Example: {CLI} flows backup journal-copy.sqlite3")
+@click.argument(
+    "file",
+    cls=Argument,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    about="The new file; nothing may be there.",
+)
+@click.pass_context
+def backup(context: click.Context, file: Path) -> None:
     """Copy the journal, also while flows are driven.
 
     Secrets are not in it: a flow that waits for a browser or a token continues only where its vault is.
@@ -113,10 +121,3 @@ def backup(
         path = journal.path
     done = {"journal": str(path), "backup": str(file), "bytes": size}
     put_done(settings, done, f"{path} was copied to {file}, {size} bytes, only readable by you.")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command(epilog=f"Example: {CLI} flows export 01jq > flow.json")(export)
-    app.command(epilog=f"Example: {CLI} flows prune --older-than 30d --dry-run")(prune)
-    app.command(epilog=f"Example: {CLI} flows backup journal-copy.sqlite3")(backup)

@@ -1,7 +1,7 @@
 """Global options anywhere: `systemprompt-cloud up --json` is `systemprompt-cloud --json up`.
 
-Typer takes the options of the program only before the name of the command. People type them where they think of them,
-so the line is put in order before Typer sees it. Everything after `--` is left as it is.
+click takes the options of the program only before the name of the command. People type them where they think of them,
+so the line is put in order before click sees it. Everything after `--` is left as it is.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import typer
+import click
 
 FLAGS: Final = frozenset({"--json", "--no-input", "--version", "--verbose"})
 VALUED: Final = frozenset({"--dir", "--api-url", "--env", "--log-file"})
@@ -22,7 +22,7 @@ def hoist(argv: Sequence[str]) -> list[str]:
         argv: What was typed after the program's name.
 
     Returns:
-        A new list. An option whose value is missing stays at the end, where Typer says so.
+        A new list. An option whose value is missing stays at the end, where click says so.
     """
     front: list[str] = []
     rest: list[str] = []
@@ -35,7 +35,7 @@ def hoist(argv: Sequence[str]) -> list[str]:
             if value is None:
                 return [*front, word]
             front += [word, value]
-        elif word in FLAGS or word.partition("=")[0] in VALUED or _is_verbosity(word):
+        elif word.partition("=")[0] in FLAGS | VALUED or _is_verbosity(word):
             front.append(word)
         else:
             rest.append(word)
@@ -46,14 +46,14 @@ def known_text(argv: Sequence[str]) -> list[str]:
     """The same arguments, if all are text: half characters can neither be sent nor stored nor be said again.
 
     Raises:
-        typer.BadParameter: One holds bytes that are not UTF-8.
+        click.BadParameter: One holds bytes that are not UTF-8.
     """
     for word in argv:
         try:
             word.encode()
         except UnicodeEncodeError as exc:
             shown = word.encode(errors="surrogateescape").decode(errors="backslashreplace")
-            raise typer.BadParameter(f"'{shown}' is not UTF-8 text") from exc
+            raise click.BadParameter(f"'{shown}' is not UTF-8 text") from exc
     return list(argv)
 
 

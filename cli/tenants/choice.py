@@ -7,10 +7,9 @@ without asking (`--yes`) does not mean the only one either: a script that is run
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from ...base.errors import CloudError
 from ...base.remedies import Remedy
@@ -18,9 +17,12 @@ from ...errors import TenantNotConfigured, TenantNotFound, TenantsNotSynced
 from ..screen.terminal import clean
 from ..shared.api import ask_api
 from ..shared.options import Unasked, confirm, known_id
+from ..shared.parameters import Argument
 from ..shared.settings import Settings
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from ...io.cloud.api import CloudApiClient
     from ...io.cloud.wire import TenantInfo
     from ...io.local.tenants import StoredTenant
@@ -29,49 +31,38 @@ FAILED = "failed"
 """The status of a tenant that the API gave up on."""
 
 
-def complete_tenants(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
+def complete_tenants(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The stored tenants whose id begins like this, with their names; nothing where they cannot be read."""
     from ...io.local.tenants import TenantStore
-    from ..shared.completion import completing_paths
+    from ..shared.completion import completing_paths, offers
 
     try:
         tenants = TenantStore.load_from_path(completing_paths(ctx).tenants).tenants
     except CloudError:
-        return
-    yield from ((tenant.id, clean(tenant.name)) for tenant in tenants if tenant.id.startswith(incomplete))
+        return []
+    return offers(((tenant.id, clean(tenant.name)) for tenant in tenants), incomplete)
 
 
-TenantOption = Annotated[
-    str | None,
-    typer.Option(
-        "--tenant",
-        metavar="ID",
-        autocompletion=complete_tenants,
-        help="The tenant: its id or name. [default: the selected one, or the only one]",
-    ),
-]
-TenantArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="TENANT",
-        autocompletion=complete_tenants,
-        help="Its id or name; without it the selected tenant, or the only one.",
-    ),
-]
-FailedTenantArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="TENANT",
-        autocompletion=complete_tenants,
-        help="Its id or name; without it the one that failed.",
-    ),
-]
-TenantYes = Annotated[
-    bool,
-    typer.Option(
-        "--yes", "-y", help="Do not ask. The tenant must then be named or selected: the only one is not meant."
-    ),
-]
+tenant_option = click.option(
+    "--tenant",
+    metavar="ID",
+    shell_complete=complete_tenants,
+    help="The tenant: its id or name. [default: the selected one, or the only one]",
+)
+tenant_argument = click.argument(
+    "tenant",
+    cls=Argument,
+    metavar="TENANT",
+    required=False,
+    shell_complete=complete_tenants,
+    about="Its id or name; without it the selected tenant, or the only one.",
+)
+tenant_yes_option = click.option(
+    "--yes",
+    "-y",
+    is_flag=True,
+    help="Do not ask. The tenant must then be named or selected: the only one is not meant.",
+)
 
 
 def stored_tenants(settings: Settings) -> tuple[StoredTenant, ...]:
@@ -112,7 +103,7 @@ def chosen_tenant(settings: Settings, named: str | None, *, alone: bool = True) 
     Raises:
         TenantNotFound: The name fits several.
         TenantNotConfigured: None was named, and it is not clear which is meant.
-        typer.BadParameter: What was named can be no id, or none was named and the only one may not be meant.
+        click.BadParameter: What was named can be no id, or none was named and the only one may not be meant.
     """
     tenants = stored_tenants(settings)
     if named is not None:
@@ -178,8 +169,8 @@ def confirmed_tenant(settings: Settings, named: str | None, question: str, *, ye
 
     Raises:
         CloudError: As `chosen_tenant`.
-        typer.BadParameter: As `chosen_tenant` and `confirm`.
-        typer.Exit: The answer is no.
+        click.BadParameter: As `chosen_tenant` and `confirm`.
+        click.exceptions.Exit: The answer is no.
     """
     chosen = chosen_tenant(settings, named, alone=not yes)
     confirm(settings, question.format(chosen), yes=yes)

@@ -7,10 +7,14 @@ import os
 import subprocess
 import sys
 
+import click
 import pytest
 from systemprompt_cloud import __version__
-from systemprompt_cloud.cli.app import app
+from systemprompt_cloud.cli.app import app, run
+from systemprompt_cloud.cli.commands import COMMANDS, is_group
 from systemprompt_cloud.cli.help import FILE, live_help
+from systemprompt_cloud.cli.quick import mistake
+from systemprompt_cloud.cli.shared.names import CLI
 from systemprompt_cloud.sandbox.browser import ScriptedBrowser
 
 from tests.support.command import CommandLine, Running
@@ -89,15 +93,36 @@ def test_no_arguments_is_help(cli: CommandLine) -> None:
 
 
 def commands() -> list[tuple[str, ...]]:
-    groups = {group.name: group.typer_instance for group in app.registered_groups if group.typer_instance is not None}
-    names = [(each.name or each.callback.__name__,) for each in app.registered_commands if each.callback is not None]
-    for name, group in groups.items():
-        names += [
-            (str(name), each.name or each.callback.__name__)
-            for each in group.registered_commands
-            if each.callback is not None
-        ]
-    return sorted(names)
+    return sorted(tuple(words.split()) for words in COMMANDS if not is_group(words))
+
+
+def test_the_table_says_what_the_commands_say() -> None:
+    """The sentences of `commands.py`, which are shown without importing a command, are those of the commands."""
+    with app.make_context(CLI, ["-"], resilient_parsing=True) as context:
+        for words, (_, what) in COMMANDS.items():
+            group, _, name = words.rpartition(" ")
+            here = app if not group else app.get_command(context, group)
+            assert isinstance(here, click.Group)
+            found = here.get_command(context, name)
+            assert found is not None
+            assert found.name == name
+            assert found.get_short_help_str(limit=80) == what
+
+
+@pytest.mark.parametrize("words", [["nonsense"], ["logn"], ["logn", "x"], ["flows", "lst"], ["flows", "lst", "01jq"]])
+def test_a_word_that_is_no_command_is_answered_the_same_quickly(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The answer of the entry, which imports nothing, is the one of the commands."""
+    for name in ("systemprompt-cloud", "spc"):
+        assert run(words, name=name) == 2
+        assert capsys.readouterr().err == mistake(words, name) != ""
+
+
+@pytest.mark.parametrize("words", [[], ["login"], ["flows", "list"], ["-x"], ["a" * 40], ["a.b"], ["--json", "logn"]])
+def test_what_is_more_than_a_wrong_word_is_left_to_the_commands(words: list[str]) -> None:
+    """An option, a long word (it may be a secret) and a command that is there get no quick answer."""
+    assert mistake(words, "systemprompt-cloud") == ""
 
 
 def test_every_command_is_there() -> None:
@@ -130,7 +155,17 @@ def test_help_everywhere_with_an_example(cli: CommandLine, words: tuple[str, ...
     ("words", "said"),
     [
         (["nonsense"], "nonsense"),
-        (["login", "--port", "70000"], "--port"),
+        (["login", "--port", "70000"], "'--port': '70000' is not a whole number from 0 to 65535"),
+        (["login", "--port", "web"], "'--port': 'web' is not a whole number from 0 to 65535"),
+        (["login", "--timeout", "soon"], "'--timeout': 'soon' is not a number from 1 to 86400"),
+        (["login", "--timeout", "nan"], "'--timeout': 'nan' is not a number from 1 to 86400"),
+        (["flows", "list", "--limit", "9" * 30], "is not a whole number from 1 to 1000000000"),
+        (["flows", "prune", "--keep", "-1"], "'-1' is not a whole number from 0 to 1000000000"),
+        (["login", "--provider", "moon"], "'moon' is not one of 'github', 'google'"),
+        (["tenants", "external-db", "maybe"], "'maybe' is not one of 'on', 'off'"),
+        (["login", "--json=3"], "'--json' does not take a value"),
+        (["logn"], "Did you mean 'login', 'logout'?"),
+        (["flows", "lst"], "Did you mean 'list'?"),
         (["login", "--dir"], "--dir"),
         (["whoami", "--env", "moon"], "production, sandbox, local"),
         (["whoami", "--env", "local", "--api-url", "http://127.0.0.1:1"], "either --env or --api-url"),
