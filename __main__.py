@@ -7,6 +7,7 @@ version, help, a word that is no command, the names of commands.
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -35,18 +36,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         typed = os.path.splitext(os.path.basename(sys.argv[0]))[0]  # noqa: PTH119, PTH122 pathlib is heavy
         name = "spc" if typed == "spc" else "systemprompt-cloud"
-        if instruction := os.environ.get(variable(name)):
-            return _offer(instruction, name)
-        if arguments == ["--version"]:
+        instruction = os.environ.get(variable(name))
+        if instruction:
+            if offered := quick.tab(instruction, os.environ):
+                return _answer(*offered)
+        elif arguments == ["--version"]:
             return _answer(f"systemprompt-cloud {__version__}\n")
-        if text := quick.help_for(arguments):
+        elif text := quick.help_for(arguments):
             return _answer(text)
-        if text := quick.mistake(arguments, name):
+        elif text := quick.mistake(arguments, name):
             sys.stderr.write(text)
             return 2
-        from .cli.app import run
+        gc.disable()  # importing makes no garbage, and the search for it takes a sixth of a short command
+        from .cli import app
 
-        return run(arguments, name=name)
+        gc.freeze()
+        gc.enable()
+        return _answer(*app.answer(instruction, name)) if instruction else app.run(arguments, name=name)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -61,23 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _offer(instruction: str, name: str) -> int:
-    """Answer a shell: what may follow the words that are typed there."""
-    found = quick.tab(instruction, os.environ)
-    if found is None:
-        from .cli.app import answer
-
-        found = answer(instruction, name)
-    text, code = found
-    if text:
-        _answer(f"{text}\n")
-    return code
-
-
-def _answer(text: str) -> int:
+def _answer(text: str, code: int = 0) -> int:
     sys.stdout.write(text)
     sys.stdout.flush()
-    return 0
+    return code
 
 
 def _reopen(number: int, name: str) -> None:

@@ -16,7 +16,6 @@ from typing_extensions import override
 from .._version import __version__
 from ..base.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, CloudError, Io
 from .commands import COMMANDS, inside, is_group, unknown
-from .screen.errors import in_short, report
 from .screen.terminal import prepare_streams, put_json, say, writing_for
 from .shared.arguments import hoist, known_text
 from .shared.names import CLI
@@ -272,7 +271,7 @@ def answer(instruction: str, name: str) -> tuple[str, int]:
     if not asked.shell:
         return "", EXIT_FAILED
     if asked.source:
-        return script(app, asked.shell, name), EXIT_DONE
+        return script(app, asked.shell, name) + "\n", EXIT_DONE
     completer = ShellComplete(app, {"obj": Invocation()}, name, variable(name))
     found = completer.get_completions(asked.words, asked.incomplete)
     return asked.answer(((each.type, each.value, each.help or "") for each in found), os.environ)
@@ -291,10 +290,14 @@ def _run(invocation: Invocation, name: str) -> int:
         say("Aborted!")
         return EXIT_FAILED
     except CloudError as exc:
+        from .screen.errors import report
+
         return report(invocation.settings, exc)
     except OSError as exc:
         if exc.filename is None:
             raise  # of a stream; `__main__` knows those
+        from .screen.errors import report
+
         problem = Io(f"cannot use {exc.filename}: {exc.strerror}")
         if exc.errno != errno.ENAMETOOLONG:
             return report(invocation.settings, problem)
@@ -308,6 +311,8 @@ def _run(invocation: Invocation, name: str) -> int:
 
 def _tell_usage_error(invocation: Invocation, problem: click.UsageError) -> None:
     """A mistake in the usage: in words on stderr, for programs also as an object on stdout."""
+    from .screen.errors import in_short
+
     message = "\n".join(map(in_short, problem.format_message().splitlines()))
     if isinstance(problem, click.exceptions.NoArgsIsHelpError):
         say(message)  # the help of the group whose name alone was typed

@@ -68,14 +68,15 @@ class Asked:
             environ: Where fish's old script says what it wants to know.
         """
         if not self.old:
-            return "\n".join(self._line(*each) for each in offered), 0
+            return _lines(self._line(*each) for each in offered), 0
         # Typer's scripts know values only, and let the shell offer files where there are none.
         lines = [self._old_line(value, about) for kind, value, about in offered if kind == "plain"]
         if self.shell == "fish" and environ.get("_TYPER_COMPLETE_FISH_ACTION") == "is-args":
             return "", 0 if lines else 1
         if self.shell != "zsh":
-            return "\n".join(lines), 0
-        return (f"_arguments '*: :(({chr(10).join(lines)}))'" if lines else "_files"), 0
+            return _lines(lines), 0
+        text = "\n".join(lines)
+        return (f"_arguments '*: :(({text}))'\n" if text else "_files\n"), 0
 
     def _line(self, kind: str, value: str, about: str) -> str:
         about = " ".join(about.split())
@@ -111,6 +112,10 @@ def _parted(line: str) -> list[str]:
     except ValueError:  # the quotes are not closed yet
         words.append(lexer.token)
     return words
+
+
+def _lines(texts: Iterable[str]) -> str:
+    return "".join(f"{text}\n" for text in texts)
 
 
 def _zsh_quoted(text: str) -> str:

@@ -14,11 +14,11 @@ from ..shared.names import CLI
 from ..shared.options import (
     no_browser_option,
     port_option,
-    provider_option,
     seconds_option,
     unbound_option,
     warn_unbound,
 )
+from ..shared.order_options import provider_option
 from ..shared.parameters import Command
 from ..shared.settings import Settings, settings_of, trusted_api_url
 

@@ -9,13 +9,12 @@ from ..shared.api import require_login
 from ..shared.names import CLI
 from ..shared.options import (
     no_browser_option,
-    plan_option,
     port_option,
-    region_option,
     seconds_option,
     unbound_option,
     warn_unbound,
 )
+from ..shared.order_options import plan_option, region_option
 from ..shared.parameters import Command
 from ..shared.settings import settings_of
 

@@ -10,14 +10,12 @@ from ..shared.names import CLI
 from ..shared.options import (
     external_db_option,
     no_browser_option,
-    plan_option,
     port_option,
-    provider_option,
-    region_option,
     seconds_option,
     unbound_option,
     warn_unbound,
 )
+from ..shared.order_options import plan_option, provider_option, region_option
 from ..shared.parameters import Command
 from ..shared.settings import settings_of, trusted_api_url
 

@@ -9,19 +9,12 @@ import click
 from typing_extensions import override
 
 from ...base.errors import EXIT_FAILED
-from ...io.cloud.wire import REGIONS, OAuthProvider
 from ..screen.terminal import say
-from .parameters import Number, WholeNumber, checking
+from .parameters import Number, WholeNumber
 from .settings import Settings
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
-provider_option = click.option(
-    "--provider",
-    type=click.Choice([each.value for each in OAuthProvider]),
-    default=OAuthProvider.GITHUB.value,
-    help="Who you log in with.",
-)
 no_browser_option = click.option("--no-browser", is_flag=True, help="Only show addresses; open no browser.")
 unbound_option = click.option(
     "--unbound-callback",
@@ -79,39 +72,6 @@ def known_id(value: str) -> str:
     if not may_be_an_id(value):
         raise click.BadParameter(f"{value!r} is not an id the API gives")
     return value
-
-
-def known_plan(value: str) -> str:
-    """The plan, if anything could be called that. Raises `click.BadParameter`."""
-    if not value.strip():
-        raise click.BadParameter("it is empty; `plans` lists what there is")
-    return value
-
-
-plan_option = click.option(
-    "--plan",
-    metavar="ID",
-    required=True,
-    callback=checking(known_plan),
-    help="The plan: its id, name or price id; see `plans`.",
-)
-
-
-def known_region(value: str) -> str:
-    """The region, if there is one of that name. Raises `click.BadParameter` that lists what there is."""
-    if value not in REGIONS:
-        there = "; ".join(f"{name} {place}" for name, place in REGIONS.items())
-        raise click.BadParameter(f"no region {value!r}. Regions: {there}")
-    return value
-
-
-region_option = click.option(
-    "--region",
-    metavar="NAME",
-    default="iad",
-    callback=checking(known_region),
-    help=f"Where it runs: {', '.join(REGIONS)}.",
-)
 
 
 def port_option(name: str, default: int, what: str) -> Decorator:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -127,6 +126,8 @@ def program() -> str:
     typed = sys.argv[0]
     if Path(typed).name not in {CLI, "spc"}:
         return CLI  # started as a module, or by another program
+    import shutil
+
     return Path(typed).name if shutil.which(Path(typed).name) else shlex.quote(typed)
 
 

@@ -30,6 +30,9 @@ except SystemExit as exc:
 print(json.dumps([code, sorted(name for name in sys.modules if "." not in name)]), file=sys.stderr)
 """
 
+SLOW = {"typer", "pydantic", "jwt", "cryptography", "asyncio", "httpx", "trio", "loguru"}
+"""What took most of the time of a command that only looks at files."""
+
 HUGE = "x" * 70_000
 NO_TEXT = os.fsdecode(b"a\xff")
 
@@ -59,6 +62,58 @@ def test_looking_imports_no_network(cli: CommandLine, words: list[str]) -> None:
     """Commands that only look at files pay neither for trio nor for httpx."""
     _, names = imports(cli, *words)
     assert names & {"trio", "httpx", "hypercorn", "starlette"} == set()
+
+
+def asks(line: str) -> dict[str, str]:
+    """The environment in which bash asks what may follow this line."""
+    number = str(line.count(" "))
+    return {"_SYSTEMPROMPT_CLOUD_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": number}
+
+
+@pytest.mark.parametrize(
+    ("words", "environ"),
+    [
+        (["whoami"], {}),
+        (["flows", "list"], {}),
+        (["tenants", "list"], {}),
+        ([], asks("systemprompt-cloud flows show ")),
+        ([], asks("systemprompt-cloud tenants show ")),
+        ([], asks("systemprompt-cloud flo")),
+        (["nonsense"], {}),
+    ],
+    ids=["whoami", "flows list", "tenants list", "Tab of flows", "Tab of tenants", "Tab of names", "unknown word"],
+)
+def test_looking_imports_nothing_slow(
+    owner: tuple[CommandLine, str], words: list[str], environ: dict[str, str]
+) -> None:
+    """A real process, for somebody who has a login, a tenant and a flow."""
+    cli, tenant = owner
+    ended = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "systemprompt_cloud", *words],
+        capture_output=True,
+        text=True,
+        env=cli.environ | environ,
+        cwd=cli.home,
+        check=False,
+    )
+    imported = set[str]()
+    for line in ended.stderr.splitlines():
+        if line.startswith("import time:"):
+            imported.add(line.rpartition("|")[2].strip().partition(".")[0])
+    assert "systemprompt_cloud" in imported
+    assert imported & SLOW == set()
+    if words == ["nonsense"] or environ.get("COMP_WORDS", "").endswith("flo"):
+        assert imported & {*HEAVY, "click", "pathlib"} - by_itself() == set()
+    if words == ["whoami"]:
+        assert "sandbox.example" in ended.stdout
+    if environ.get("COMP_WORDS", "").endswith("tenants show "):
+        assert ended.stdout == f"plain,{tenant}\n"
+
+
+def by_itself() -> set[str]:
+    """What an interpreter has imported before it is told what to run."""
+    names = "import sys; print(*sys.modules)"
+    return {*subprocess.run([sys.executable, "-c", names], capture_output=True, text=True, check=True).stdout.split()}
 
 
 def test_a_login_imports_no_web_framework(cli: CommandLine) -> None:
