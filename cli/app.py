@@ -271,7 +271,8 @@ def answer(instruction: str, name: str) -> tuple[str, int]:
     if not asked.shell:
         return "", EXIT_FAILED
     if asked.source:
-        return script(app, asked.shell, name) + "\n", EXIT_DONE
+        text = script(app, asked.shell, name)
+        return (f"{text}\n", EXIT_DONE) if text else ("", EXIT_FAILED)
     completer = ShellComplete(app, {"obj": Invocation()}, name, variable(name))
     found = completer.get_completions(asked.words, asked.incomplete)
     return asked.answer(((each.type, each.value, each.help or "") for each in found), os.environ)
