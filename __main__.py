@@ -1,18 +1,20 @@
 """The command line's door: `systemprompt-cloud`, `spc`, `python -m systemprompt_cloud`.
 
-The two things people ask most often, the version and the help, are answered before anything is imported: the help from
-a file that a test keeps equal to what the commands say of themselves.
+What people ask most often, and shells at every Tab, is answered before anything is imported (`cli/quick.py`): the
+version, help, a word that is no command, the names of commands.
 """
 
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from ._version import __version__
+from .cli import quick
+from .cli.tab import variable
 
 _CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """What a disk says that takes no more; every other file of ours has its errors translated where it is written."""
@@ -32,15 +34,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             _reopen(number, name)
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
-        if not any(name.endswith("_COMPLETE") and name.startswith("_S") for name in os.environ):
-            if arguments == ["--version"]:
-                return _answer(f"systemprompt-cloud {__version__}\n")
-            if text := _help(arguments):
-                return _answer(text)
-        from .cli.app import run
+        typed = os.path.splitext(os.path.basename(sys.argv[0]))[0]  # noqa: PTH119, PTH122 pathlib is heavy
+        name = "spc" if typed == "spc" else "systemprompt-cloud"
+        instruction = os.environ.get(variable(name))
+        if instruction:
+            if offered := quick.tab(instruction, os.environ):
+                return _answer(*offered)
+        elif arguments == ["--version"]:
+            return _answer(f"systemprompt-cloud {__version__}\n")
+        elif text := quick.help_for(arguments):
+            return _answer(text)
+        elif text := quick.mistake(arguments, name):
+            sys.stderr.write(text)
+            return 2
+        gc.disable()  # importing makes no garbage, and the search for it takes a sixth of a short command
+        from .cli import app
 
-        alias = Path(sys.argv[0]).stem == "spc"
-        return run(arguments, name="spc") if alias else run(arguments)
+        gc.freeze()
+        gc.enable()
+        return _answer(*app.answer(instruction, name)) if instruction else app.run(arguments, name=name)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -55,10 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _answer(text: str) -> int:
+def _answer(text: str, code: int = 0) -> int:
     sys.stdout.write(text)
     sys.stdout.flush()
-    return 0
+    return code
 
 
 def _reopen(number: int, name: str) -> None:
@@ -86,28 +98,6 @@ def _stdout_is_closed(exc: OSError) -> bool:
 
 def _forget_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _help(arguments: Sequence[str]) -> str:
-    """The help that is asked for, when it is plainly that; empty for everything else."""
-    if arguments and arguments[-1] not in {"--help", "-h"}:
-        return ""
-    wanted = " ".join(["### systemprompt-cloud", *arguments[:-1]])
-    try:
-        with (Path(__file__).parent / "cli" / "help.txt").open(encoding="utf-8") as lines:
-            return "".join(_section(lines, wanted))
-    except OSError:
-        return ""  # the commands themselves know it too
-
-
-def _section(lines: Iterable[str], head: str) -> Iterator[str]:
-    """The lines under one head line, up to the next."""
-    inside = False
-    for line in lines:
-        if line.startswith("### "):
-            inside = line.rstrip("\n") == head
-        elif inside:
-            yield line
 
 
 if __name__ == "__main__":

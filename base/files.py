@@ -19,7 +19,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import shlex
 import stat
 from collections.abc import Generator
@@ -27,8 +26,6 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NoReturn
-
-import filelock
 
 from .errors import Io, UnsafeFile
 from .log import get_logger
@@ -166,6 +163,8 @@ def open_temp(path: Path) -> tuple[Path, int]:
     Raises:
         OSError: It cannot be made.
     """
+    import secrets
+
     while True:
         temp = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
         fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
@@ -327,6 +326,8 @@ def locked(path: Path, *, timeout: float = LOCK_SECONDS) -> Generator[None]:
         Io: Another process held it all that time, or the lock file cannot be made.
         UnsafeFile: The lock file is a symbolic link.
     """
+    import filelock
+
     lock_path = path.with_name(f"{path.name}.lock")
     if not path.parent.is_dir():
         # filelock would create it, under whatever umask there is.

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
+from typing_extensions import override
 
 from .._version import __version__
 from ..base.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, CloudError, Io
-from .account import login, logout, sessions, whoami
-from .flows import flows
-from .flows import keep as flows_keep
-from .flows import send as flows_send
-from .flows import watch as flows_watch
-from .run import checkout, deploy, plans, provision, up
-from .screen.errors import in_short, report
+from .commands import COMMANDS, inside, is_group, unknown
 from .screen.terminal import prepare_streams, put_json, say, writing_for
 from .shared.arguments import as_usage, hoist, known_path, known_text
 from .shared.names import CLI
+from .shared.parameters import checking
 from .shared.settings import ENVIRONMENTS, Invocation, Settings, named_api_url
-from .tenants import change as tenants_change
-from .tenants import domain, registry_token, secrets, tenants
-from .tools import demo, diagram, doctor, sandbox
+from .tab import Asked, variable
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 EPILOG = (
     "Global options may come before or after the command. Exit codes: 0 done, 1 failed, 2 usage, 4 login needed, "
@@ -34,37 +32,104 @@ EPILOG = (
     f"\n\nExample: {CLI} up --plan plan_sandbox_starter --region fra"
 )
 
-app = typer.Typer(
-    name=CLI,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    epilog=EPILOG,
-    context_settings={"help_option_names": ["-h", "--help"], "terminal_width": 80, "max_content_width": 80},
-)
-
-_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
-"""Every mistake in the usage; Typer gives only this kind of it a public name, and has what is used here in its base."""
+GROUPS = {
+    "tenants": ("", "tenants list"),
+    "secrets": ("", "secrets set OPENAI_API_KEY"),
+    "domain": ("", "domain set shop.example.com"),
+    "sessions": ("", "sessions list"),
+    "flows": (" An ID may be shortened while it fits one flow only.", "flows resume"),
+}
+"""What else there is to say about each group of commands, and an example."""
 
 
-def _show_version(context: typer.Context, wanted: bool) -> None:
-    if wanted:
+class Commands(click.Group):
+    """The program, or a group: a command inside it is imported when it is run or its help is asked for.
+
+    Args:
+        words: The group's words; empty for the program.
+        attributes: Whatever else click takes.
+    """
+
+    def __init__(self, *, words: str = "", **attributes: Any) -> None:
+        super().__init__(no_args_is_help=True, **attributes)
+        self.words = words
+
+    @override
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*inside(self.words)]
+
+    @override
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.commands and cmd_name in inside(self.words):
+            self.add_command(_command(f"{self.words} {cmd_name}".strip()), cmd_name)
+        return self.commands.get(cmd_name)
+
+    @override
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        names = inside(self.words)
+        if not (args[0] in names or args[0].startswith("-") or ctx.resilient_parsing):
+            ctx.fail(unknown(args[0], [*names]))
+        return super().resolve_command(ctx, args)
+
+    @override
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([*inside(self.words).items()])
+
+    @override
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from .shared.completion import offers
+
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        return offers(inside(self.words).items(), incomplete)
+
+
+def _command(words: str) -> click.Command:
+    if is_group(words):
+        more, example = GROUPS[words]
+        return Commands(words=words, name=words, help=COMMANDS[words][1] + more, epilog=f"Example: {CLI} {example}")
+    module, _, name = COMMANDS[words][0].partition(":")
+    found: click.Command = getattr(importlib.import_module(f".{module}", __package__), name)
+    return found
+
+
+def _show_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
         if context.ensure_object(Invocation).wants_json:
             put_json({"version": __version__})
         else:
             print(f"{CLI} {__version__}")
-        raise typer.Exit
+        context.exit()
 
 
-def _known_environment(value: str | None) -> str | None:
-    if value is not None and value not in ENVIRONMENTS:
-        raise typer.BadParameter(f"{value!r} is not one of {', '.join(ENVIRONMENTS)}")
+def _install_completion(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from .shared.installing import install
+
+        install(context.command, str(context.info_name), wants_json=context.ensure_object(Invocation).wants_json)
+        context.exit()
+
+
+def _show_completion(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from .shared.installing import script, shell_here
+
+        print(script(context.command, shell_here(), str(context.info_name)))
+        context.exit()
+
+
+def _known_environment(value: str) -> str:
+    if value not in ENVIRONMENTS:
+        raise click.BadParameter(f"{value!r} is not one of {', '.join(ENVIRONMENTS)}")
     return value
 
 
-def _named_directory(value: str | None) -> str | None:
+def _named_directory(value: str) -> str:
     if value == "":  # an unset variable of a shell's, more likely than the current directory
-        raise typer.BadParameter("it is empty; the current directory is '.'")
+        raise click.BadParameter("it is empty; the current directory is '.'")
     return value
 
 
@@ -78,52 +143,75 @@ def _refuse_too_long(directory: Path) -> None:
         # whatever else it is, the commands that need the directory say so
 
 
-@app.callback()
-def program(
-    context: typer.Context,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout, nothing else.")] = False,
-    directory: Annotated[
-        str | None,
-        typer.Option(
-            "--dir",
-            metavar="DIR",
-            callback=_named_directory,
-            help="The .systemprompt directory to use. [default: SYSTEMPROMPT_DIR, the project's, yours]",
-        ),
-    ] = None,
-    api_url: Annotated[
-        str | None,
-        typer.Option(
-            "--api-url",
-            metavar="URL",
-            help="The API. [default: SYSTEMPROMPT_API_URL, where you are logged in, production]",
-        ),
-    ] = None,
-    env: Annotated[
-        str | None,
-        typer.Option(
-            "--env",
-            metavar="NAME",
-            callback=_known_environment,
-            help="production, sandbox or local (SYSTEMPROMPT_LOCAL_URL).",
-        ),
-    ] = None,
-    no_input: Annotated[bool, typer.Option("--no-input", help="Never ask a question.")] = False,
-    verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, show_default=False, help="Show more; twice for everything.")
-    ] = 0,
-    log_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--log-file",
-            metavar="FILE",
-            callback=known_path,
-            help="Write the whole log there too; secrets are left out.",
-        ),
-    ] = None,
-    _version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
-    ] = False,
+@click.command(
+    cls=Commands,
+    name=CLI,
+    epilog=EPILOG,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "terminal_width": 80,
+        "max_content_width": 80,
+        "show_default": True,
+    },
+)
+@click.option("--json", is_flag=True, help="One JSON object per line on stdout, nothing else.")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    callback=checking(_named_directory),
+    help="The .systemprompt directory to use. [default: SYSTEMPROMPT_DIR, the project's, yours]",
+)
+@click.option(
+    "--api-url",
+    metavar="URL",
+    help="The API. [default: SYSTEMPROMPT_API_URL, where you are logged in, production]",
+)
+@click.option(
+    "--env",
+    metavar="NAME",
+    callback=checking(_known_environment),
+    help="production, sandbox or local (SYSTEMPROMPT_LOCAL_URL).",
+)
+@click.option("--no-input", is_flag=True, help="Never ask a question.")
+@click.option("--verbose", "-v", count=True, show_default=False, help="Show more; twice for everything.")
+@click.option(
+    "--log-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    callback=checking(known_path),
+    help="Write the whole log there too; secrets are left out.",
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+)
+@click.option(
+    "--install-completion",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_install_completion,
+    help="Install completion for the current shell.",
+)
+@click.option(
+    "--show-completion",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_completion,
+    help="Show completion for the current shell, to copy it or customize the installation.",
+)
+@click.pass_context
+def app(
+    context: click.Context,
+    json: bool,
+    directory: str | None,
+    api_url: str | None,
+    env: str | None,
+    no_input: bool,
+    verbose: int,
+    log_file: Path | None,
 ) -> None:
     """From nothing to a running tenant on SystemPrompt Cloud.
 
@@ -133,7 +221,7 @@ def program(
     from ..io.local.project import current_directory
 
     if api_url is not None and env is not None:
-        raise typer.BadParameter("give either --env or --api-url", param_hint="--env")
+        raise click.BadParameter("give either --env or --api-url", param_hint="--env")
     named = None if directory is None else Path(directory)
     cwd = current_directory()
     with as_usage(DIRECTORY_VARIABLE if named is None else "--dir"):
@@ -154,23 +242,6 @@ def program(
     )
 
 
-for module in (up, login, whoami, logout, plans, checkout, provision, deploy, registry_token):
-    module.register(app)
-for module in (demo, diagram, sandbox, doctor):
-    module.register(app)
-for module in (flows_send, flows_watch, flows_keep):
-    module.register(flows.app)
-tenants_change.register(tenants.app)
-for name, group in {
-    "tenants": tenants,
-    "secrets": secrets,
-    "domain": domain,
-    "sessions": sessions,
-    "flows": flows,
-}.items():
-    app.add_typer(group.app, name=name)
-
-
 def run(argv: Sequence[str], *, name: str = CLI) -> int:
     """Run one command line.
 
@@ -188,39 +259,71 @@ def run(argv: Sequence[str], *, name: str = CLI) -> int:
     return EXIT_FAILED if code == EXIT_DONE and invocation.data_lost else code
 
 
+def answer(instruction: str, name: str) -> tuple[str, int]:
+    """What a shell is told, and the exit code: the script, or what may follow the words typed so far.
+
+    Args:
+        instruction: What it asks.
+        name: What the program is called.
+    """
+    from click.shell_completion import ShellComplete
+
+    from .shared.installing import script
+
+    asked = Asked(instruction, os.environ)
+    if not asked.shell:
+        return "", EXIT_FAILED
+    if asked.source:
+        text = script(app, asked.shell, name)
+        return (f"{text}\n", EXIT_DONE) if text else ("", EXIT_FAILED)
+    completer = ShellComplete(app, {"obj": Invocation()}, name, variable(name))
+    found = completer.get_completions(asked.words, asked.incomplete)
+    return asked.answer(((each.type, each.value, each.help or "") for each in found), os.environ)
+
+
 def _run(invocation: Invocation, name: str) -> int:
     try:
-        arguments = known_text(invocation.arguments)
-        return app(arguments, prog_name=name, standalone_mode=False, obj=invocation) or EXIT_DONE
-    except _UsageError as exc:
+        with app.make_context(name, known_text(invocation.arguments), obj=invocation) as context:
+            app.invoke(context)
+    except click.exceptions.Exit as exc:
+        return exc.exit_code
+    except click.UsageError as exc:
         _tell_usage_error(invocation, exc)
         return exc.exit_code
-    except SystemExit as exc:  # completion ends the program itself
-        return exc.code if isinstance(exc.code, int) else 0 if exc.code is None else 1
-    except typer.Abort:
+    except EOFError:
         say("Aborted!")
         return EXIT_FAILED
     except CloudError as exc:
+        from .screen.errors import report
+
         return report(invocation.settings, exc)
     except OSError as exc:
         if exc.filename is None:
             raise  # of a stream; `__main__` knows those
+        from .screen.errors import report
+
         problem = Io(f"cannot use {exc.filename}: {exc.strerror}")
         if exc.errno != errno.ENAMETOOLONG:
             return report(invocation.settings, problem)
-        _tell_usage_error(invocation, typer.BadParameter(problem.user_message))
+        _tell_usage_error(invocation, click.BadParameter(problem.user_message))
         return EXIT_USAGE
     except KeyboardInterrupt as exc:
         say("\nInterrupted.")
         return int(getattr(exc, "code", EXIT_INTERRUPTED))
+    return EXIT_DONE
 
 
-def _tell_usage_error(invocation: Invocation, problem: typer.BadParameter) -> None:
+def _tell_usage_error(invocation: Invocation, problem: click.UsageError) -> None:
     """A mistake in the usage: in words on stderr, for programs also as an object on stdout."""
-    # Line by line: where nothing but the name of a group was typed, the message is its help.
-    problem.message = "\n".join(map(in_short, problem.message.splitlines()))
-    problem.show()
+    from .screen.errors import in_short
+
+    message = "\n".join(map(in_short, problem.format_message().splitlines()))
+    if isinstance(problem, click.exceptions.NoArgsIsHelpError):
+        say(message)  # the help of the group whose name alone was typed
+    else:
+        if problem.ctx is not None:
+            say(f"{problem.ctx.get_usage()}\nTry '{problem.ctx.command_path} -h' for help.\n")
+        say(f"Error: {message}")
     if invocation.wants_json:
-        where: str = getattr(problem.ctx, "command_path", CLI)
-        message, hint = in_short(problem.format_message()), f"See {where} --help"
-        put_json({"error": "UsageError", "message": message, "hint": hint, "exit_code": problem.exit_code})
+        hint = f"See {CLI if problem.ctx is None else problem.ctx.command_path} --help"
+        put_json({"error": "UsageError", "message": in_short(message), "hint": hint, "exit_code": problem.exit_code})

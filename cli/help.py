@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import typer.main
+import click
 
 from .app import app
 from .shared.names import CLI
@@ -21,15 +21,16 @@ MARK: Final = "### "
 
 def live_help() -> str:
     """What the commands say of themselves now."""
-    return "".join(f"{MARK}{words}\n{text}\n" for words, text in _sections(typer.main.get_command(app), CLI, None))
+    return "".join(f"{MARK}{words}\n{text}\n" for words, text in _sections(app, CLI, None))
 
 
 def _sections(command: Any, words: str, parent: Any) -> Iterator[tuple[str, str]]:
     # resilient_parsing: nothing is run, nothing is required, the context is only there to ask for help with.
     with command.make_context(words.rsplit(maxsplit=1)[-1], ["-"], parent=parent, resilient_parsing=True) as context:
         yield words, command.get_help(context)
-        for name, inner in getattr(command, "commands", {}).items():
-            yield from _sections(inner, f"{words} {name}", context)
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                yield from _sections(command.get_command(context, name), f"{words} {name}", context)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+import click
 import msgspec
-import typer.main
 from systemprompt_cloud import errors
 from systemprompt_cloud.base import errors as base_errors
 from systemprompt_cloud.base.errors import CloudError
@@ -93,7 +93,7 @@ the command ends with 8, or with 4 where a login is needed, whatever the kind. T
 
 def cli_page() -> str:
     """The text of `cli.md`."""
-    commands = _commands(typer.main.get_command(app), CLI, None)
+    commands = _commands(app, CLI, None)
     text = "".join([_CLI_HEAD, _table(["code", "when"], exit_codes()), _CLI_FACTS, *commands])
     return text.rstrip("\n") + "\n"
 
@@ -122,13 +122,13 @@ def _commands(command: Any, words: str, parent: Any) -> Iterator[str]:
         if words == f"{CLI} sandbox":
             yield _table(["fault, with its defaults", "what"], [[f"`{fault_syntax(n)}`", FAULTS[n]] for n in FAULTS])
             yield "\n"
-        inner = getattr(command, "commands", {})
+        inner = command.list_commands(context) if isinstance(command, click.Group) else []
         if inner:
             links = (f"[{name}](#{'-'.join([*words.split(), name])})" for name in inner)
             yield f"Commands: {' · '.join(links)}\n\n"
         yield re.sub(r"^Example: (.*)$", r"Example: `\1`", command.epilog or "", flags=re.MULTILINE) + "\n\n"
         for name in inner:
-            yield from _commands(inner[name], f"{words} {name}", context)
+            yield from _commands(command.get_command(context, name), f"{words} {name}", context)
 
 
 def errors_page() -> str:

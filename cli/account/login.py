@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import Annotated
 
-import typer
+import click
 
-from ...io.cloud.wire import OAuthProvider
 from ...machines.parts.defaults import BROWSER_SECONDS, LOGIN_PORT
 from ..screen.terminal import say
 from ..shared.api import checked_api
 from ..shared.names import CLI
-from ..shared.options import NoBrowser, Paste, Provider, Unbound, check_paste, port_option, seconds_option, warn_unbound
+from ..shared.options import (
+    check_paste,
+    no_browser_option,
+    paste_option,
+    port_option,
+    seconds_option,
+    unbound_option,
+    warn_unbound,
+)
+from ..shared.order_options import provider_option
+from ..shared.parameters import Command
 from ..shared.settings import Settings, settings_of, trusted_api_url
 
 ROOM = 64
@@ -23,23 +31,30 @@ OPTIONS = {"timeout": "--timeout"}
 """The fields of the flow's context that never change, and the options that set them."""
 
 
+@click.command(cls=Command, epilog=f"Example: {CLI} login --provider google --no-browser")
+@provider_option
+@port_option("--port", LOGIN_PORT, "the browser")
+@seconds_option("--timeout", BROWSER_SECONDS, "the browser")
+@no_browser_option
+@unbound_option
+@paste_option
+@click.option(
+    "--keyring/--no-keyring",
+    default=None,
+    help="Keep the token in the system's keyring, or in the file; by default where the last one was.",
+)
+@click.option("--token-stdin", is_flag=True, help="Read a token from stdin; no browser.")
+@click.pass_context
 def login(
-    context: typer.Context,
-    provider: Provider = OAuthProvider.GITHUB,
-    port: Annotated[int, port_option("--port", "the browser")] = LOGIN_PORT,
-    timeout: Annotated[float, seconds_option("--timeout", "the browser")] = BROWSER_SECONDS,
-    no_browser: NoBrowser = False,
-    unbound_callback: Unbound = False,
-    paste: Paste = False,
-    keyring: Annotated[
-        bool | None,
-        typer.Option(
-            "--keyring/--no-keyring",
-            show_default=False,
-            help="Keep the token in the system's keyring, or in the file; by default where the last one was.",
-        ),
-    ] = None,
-    token_stdin: Annotated[bool, typer.Option("--token-stdin", help="Read a token from stdin; no browser.")] = False,
+    context: click.Context,
+    provider: str,
+    port: int,
+    timeout: float,
+    no_browser: bool,
+    unbound_callback: bool,
+    paste: bool,
+    keyring: bool | None,
+    token_stdin: bool,
 ) -> None:
     """Log in with a browser, or with a token from stdin.
 
@@ -58,7 +73,7 @@ def login(
         warn_unbound()
     wanted = LoginContext(
         api_url=checked_api(api_url),
-        provider=provider.value,
+        provider=provider,
         port=port,
         timeout=timeout,
         bound=not unbound_callback,
@@ -75,7 +90,7 @@ def read_token(settings: Settings) -> str:
     """A token from stdin: typed at a terminal without echo, or piped in.
 
     Raises:
-        typer.BadParameter: There is none.
+        click.BadParameter: There is none.
     """
     from ...base.redaction import register_secret
     from ...io.http.tokens import LONGEST_TOKEN, bare_token, token_problem
@@ -86,12 +101,7 @@ def read_token(settings: Settings) -> str:
     token = bare_token(found)
     register_secret(token)
     if not token:
-        raise typer.BadParameter("stdin holds no token", param_hint="--token-stdin")
+        raise click.BadParameter("stdin holds no token", param_hint="--token-stdin")
     if problem := token_problem(token):
-        raise typer.BadParameter(f"the token on stdin {problem}", param_hint="--token-stdin")
+        raise click.BadParameter(f"the token on stdin {problem}", param_hint="--token-stdin")
     return token
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(epilog=f"Example: {CLI} login --provider google --no-browser")(login)

@@ -6,11 +6,12 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from ...base.errors import CloudError, Io
 from ..screen.terminal import clean, put_json, say
 from ..shared.names import CLI
+from ..shared.parameters import Command
 from ..shared.settings import Settings, settings_of
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ REPORT_SECONDS = 5.0
 IN_KEYRING = "the token in the system's keyring"
 
 
-def logout(context: typer.Context) -> None:
+@click.command(cls=Command, epilog=f"Example: {CLI} logout")
+@click.pass_context
+def logout(context: click.Context) -> None:
     """Remove the login, the stored tenants and their sessions.
 
     Notifies the API. Also removes unreadable files that were set aside: they may hold a token. Running flows are kept,
@@ -130,8 +133,3 @@ def _report(credentials: CloudCredentials) -> bool:
         return run(main)
     except CloudError:
         return False
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(epilog=f"Example: {CLI} logout")(logout)

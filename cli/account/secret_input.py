@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import sys
 
-import typer
+import click
 
 from ..screen.typed import type_hidden
 from ..shared.settings import Settings
@@ -27,21 +27,21 @@ def read_typed(settings: Settings, prompts: list[str], option: str) -> list[str]
         option: What the person gave to get here, for the message.
 
     Raises:
-        typer.BadParameter: It is a terminal, and nobody may be asked; or what was typed is no text.
+        click.BadParameter: It is a terminal, and nobody may be asked; or what was typed is no text.
     """
     if not sys.stdin.isatty():
         return None
     if settings.no_input:
-        raise typer.BadParameter("--no-input forbids to ask; pipe it in by stdin", param_hint=option)
+        raise click.BadParameter("--no-input forbids to ask; pipe it in by stdin", param_hint=option)
     try:
         typed = [type_hidden(sys.stdin.fileno(), f"{prompt} (it is not shown): ") for prompt in prompts]
     except UnicodeError as exc:
-        raise typer.BadParameter("what was typed is not UTF-8 text", param_hint=option) from exc
+        raise click.BadParameter("what was typed is not UTF-8 text", param_hint=option) from exc
     except OSError as exc:
-        raise typer.BadParameter(f"the terminal cannot be read: {exc.strerror or exc}", param_hint=option) from exc
+        raise click.BadParameter(f"the terminal cannot be read: {exc.strerror or exc}", param_hint=option) from exc
     given = [each for each in typed if each is not None]
     if len(given) < len(prompts):
-        raise typer.BadParameter("nothing was typed", param_hint=option)
+        raise click.BadParameter("nothing was typed", param_hint=option)
     return given
 
 
@@ -53,15 +53,15 @@ def read_piped(longest: int, option: str) -> str:
         option: What the person gave to get here, for the message.
 
     Raises:
-        typer.BadParameter: It cannot be read, is longer, or no text.
+        click.BadParameter: It cannot be read, is longer, or no text.
     """
     try:
         found = sys.stdin.buffer.read(longest + 1)
     except OSError as exc:
-        raise typer.BadParameter(f"stdin cannot be read: {exc.strerror or exc}", param_hint=option) from exc
+        raise click.BadParameter(f"stdin cannot be read: {exc.strerror or exc}", param_hint=option) from exc
     if len(found) > longest:
-        raise typer.BadParameter(f"stdin holds more than {longest} bytes", param_hint=option)
+        raise click.BadParameter(f"stdin holds more than {longest} bytes", param_hint=option)
     try:
         return found.decode(next((name for mark, name in _MARKS if found.startswith(mark)), "utf-8"))
     except UnicodeDecodeError as exc:
-        raise typer.BadParameter("stdin is not UTF-8 text", param_hint=option) from exc
+        raise click.BadParameter("stdin is not UTF-8 text", param_hint=option) from exc

@@ -2,48 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from ...base.errors import CloudError
 from ..screen.remedies import hint_of
 from ..screen.terminal import clean, fields, put, put_done, put_json, say, table
 from ..shared.names import CLI
-from ..shared.options import Yes, confirm
+from ..shared.options import confirm, yes_option
+from ..shared.parameters import Argument, Command
 from ..shared.settings import Settings, settings_of
 from .whoami import relative
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from ...io.local.session_store import SessionStore
     from ...io.local.sessions import CliSession, SessionKey
 
 
-def complete_sessions(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
+def complete_sessions(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The sessions whose key begins like this, with their profiles; nothing where they cannot be read."""
     from ...io.local.session_store import SessionStore
-    from ..shared.completion import completing_paths
+    from ..shared.completion import completing_paths, offers
 
     try:
         store = SessionStore.load_or_create(completing_paths(ctx).sessions_index)
     except CloudError:
-        return
+        return []
     offered = [(key, session.profile_name) for key, session in store.all_sessions()]
     offered += [(key, f"version {unread.refusal.found}") for key, unread in store.unread.items()]
-    yield from ((key, clean(what)) for key, what in offered if key.startswith(incomplete))
+    return offers(((key, clean(what)) for key, what in offered), incomplete)
 
 
-_HELP = "`local`, a tenant's id, or its key as `list` shows it."
-Key = Annotated[str, typer.Argument(metavar="KEY", autocompletion=complete_sessions, help=_HELP)]
-OptionalKey = Annotated[str | None, typer.Argument(metavar="KEY", autocompletion=complete_sessions, help=_HELP)]
-
-app = typer.Typer(
-    help="The CLI sessions kept here, of tenants and local work.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    epilog=f"Example: {CLI} sessions list",
+_about = "`local`, a tenant's id, or its key as `list` shows it."
+_key = click.argument("key", cls=Argument, metavar="KEY", shell_complete=complete_sessions, about=_about)
+_optional_key = click.argument(
+    "key", cls=Argument, metavar="KEY", required=False, shell_complete=complete_sessions, about=_about
 )
 
 
@@ -82,8 +79,9 @@ def as_json(storage_key: str, session: CliSession, active: str | None) -> dict[s
     }
 
 
-@app.command("list", epilog=f"Example: {CLI} sessions list --json")
-def list_sessions(context: typer.Context) -> None:
+@click.command("list", cls=Command, epilog=f"Example: {CLI} sessions list --json")
+@click.pass_context
+def list_sessions(context: click.Context) -> None:
     """List the sessions kept here."""
     settings = settings_of(context)
     store = _store(settings)
@@ -117,14 +115,16 @@ def list_sessions(context: typer.Context) -> None:
     put(table(rows))
 
 
-@app.command("show", epilog=f"Example: {CLI} sessions show local")
-def show(context: typer.Context, key: OptionalKey = None) -> None:
+@click.command("show", cls=Command, epilog=f"Example: {CLI} sessions show local")
+@_optional_key
+@click.pass_context
+def show(context: click.Context, key: str | None) -> None:
     """Show a session without its token; the active one when none is named."""
     settings = settings_of(context)
     store = _store(settings)
     named = store.active_session_key if key is None else session_key(store, key)
     if named is None:
-        raise typer.BadParameter(f"No session is active. {_there(store)}", param_hint="KEY")
+        raise click.BadParameter(f"No session is active. {_there(store)}", param_hint="KEY")
     wanted, session = _known(store, named)
     shown = as_json(wanted.as_storage_key(), session, store.active_key)
     if settings.json:
@@ -133,8 +133,10 @@ def show(context: typer.Context, key: OptionalKey = None) -> None:
     put(fields(shown))
 
 
-@app.command("switch", epilog=f"Example: {CLI} sessions switch tenant:tenant_4f2a")
-def switch(context: typer.Context, key: Key) -> None:
+@click.command("switch", cls=Command, epilog=f"Example: {CLI} sessions switch tenant:tenant_4f2a")
+@_key
+@click.pass_context
+def switch(context: click.Context, key: str) -> None:
     """Make a session the active one."""
     settings = settings_of(context)
     from ...io.local.session_store import SessionStore
@@ -150,8 +152,11 @@ def switch(context: typer.Context, key: Key) -> None:
         say("It has expired; the next login to it creates a new one.")
 
 
-@app.command("remove", epilog=f"Example: {CLI} sessions remove local --yes")
-def remove(context: typer.Context, key: Key, yes: Yes = False) -> None:
+@click.command("remove", cls=Command, epilog=f"Example: {CLI} sessions remove local --yes")
+@_key
+@yes_option
+@click.pass_context
+def remove(context: click.Context, key: str, yes: bool) -> None:
     """Remove a session with its token; asks first."""
     settings = settings_of(context)
     from ...io.local.session_store import SessionStore
@@ -167,8 +172,9 @@ def remove(context: typer.Context, key: Key, yes: Yes = False) -> None:
     put_done(settings, {"key": name, "removed": removed}, f"Removed {clean(str(wanted))}.")
 
 
-@app.command("prune", epilog=f"Example: {CLI} sessions prune")
-def prune(context: typer.Context) -> None:
+@click.command("prune", cls=Command, epilog=f"Example: {CLI} sessions prune")
+@click.pass_context
+def prune(context: click.Context) -> None:
     """Remove every session that has ended."""
     settings = settings_of(context)
     from ...io.local.session_store import SessionStore
@@ -185,7 +191,7 @@ def _known(store: SessionStore, key: SessionKey | str) -> tuple[SessionKey, CliS
         raise store.unread[key].refusal
     found = store.get_session(key)
     if found is None:
-        raise typer.BadParameter(f"No session {key}. {_there(store)}", param_hint="KEY")
+        raise click.BadParameter(f"No session {key}. {_there(store)}", param_hint="KEY")
     return key, found
 
 

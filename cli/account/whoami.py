@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from ...base.errors import CloudError
 from ...engine.errors import FlowNotFound
@@ -17,6 +17,7 @@ from ..screen.remedies import hint_of
 from ..screen.terminal import clean, put, put_json, say, shortened
 from ..shared.api import ask_api
 from ..shared.names import CLI
+from ..shared.parameters import Command
 from ..shared.settings import Settings, settings_of
 
 if TYPE_CHECKING:
@@ -26,10 +27,10 @@ OWNER_SECONDS = 10.0
 """How long the API may take to answer whose token the environment holds."""
 
 
-def whoami(
-    context: typer.Context,
-    check: Annotated[bool, typer.Option("--check", help="Ask the API whether it still accepts the token.")] = False,
-) -> None:
+@click.command(cls=Command, epilog=f"Example: {CLI} whoami --check")
+@click.option("--check", is_flag=True, help="Ask the API whether it still accepts the token.")
+@click.pass_context
+def whoami(context: click.Context, check: bool) -> None:
     """Show authentication status.
 
     Who is logged in, where and for how long, and which flows are unfinished, with the commands to resume them.
@@ -52,7 +53,7 @@ def whoami(
     except CloudError as exc:
         if not settings.json:
             _say_rest(settings, pending)
-        raise typer.Exit(report(settings, exc)) from exc
+        raise click.exceptions.Exit(report(settings, exc)) from exc
     expiry = token_expiry(found.api_token)
     why = why_spent(found.api_token, now)
     expired = bool(why)
@@ -84,7 +85,7 @@ def whoami(
     if expired:
         raise TokenExpired(f"the token in {API_TOKEN if handed else settings.paths.credentials} {why}")
     if trouble is not None:  # shown above
-        raise typer.Exit(exit_code(trouble))
+        raise click.exceptions.Exit(exit_code(trouble))
 
 
 def _check(settings: Settings, email: str) -> None:
@@ -145,8 +146,3 @@ def _say_rest(settings: Settings, pending: list[FlowRow]) -> None:
         say(f"Unfinished: {row.machine} {shortened(row.id)} is in {row.state}")
         say(f"  driven by process {driver}" if driver else f"  {way_on_of(settings, row)}")
     say(settings.directory_line)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(epilog=f"Example: {CLI} whoami --check")(whoami)

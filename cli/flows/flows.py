@@ -9,20 +9,21 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
+import click
 import msgspec
-import typer
 
 from ...base.errors import EXIT_DONE, EXIT_FAILED, EXIT_PENDING
 from ...engine.errors import FlowNotFound, IncompatibleFlow
 from ..screen.asides import mention_journals_set_aside
 from ..screen.terminal import clean, put, put_done, put_json, put_paged, say, shortened, table
 from ..shared.arguments import known_path
-from ..shared.bounds import whole_number
+from ..shared.bounds import MOST, whole_number
 from ..shared.completion import complete_flows
 from ..shared.names import CLI
-from ..shared.options import NoBrowser, Paste, check_paste, warn_unbound
+from ..shared.options import Decorator, check_paste, no_browser_option, paste_option, warn_unbound
+from ..shared.parameters import Argument, Command, checking
 from ..shared.settings import Settings, choose_api, refuse_untrusted, settings_of
 from ..tools.findings import counted, put_problems
 from .status import (
@@ -54,20 +55,9 @@ if TYPE_CHECKING:
 CANCEL_SECONDS = 5.0
 CANCEL_TICK = 0.1
 
-app = typer.Typer(
-    help="List, resume and cancel flows. An ID may be shortened while it fits one flow only.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    epilog=f"Example: {CLI} flows resume",
+id_argument = click.argument(
+    "flow", cls=Argument, metavar="ID", shell_complete=complete_flows, about="The flow's id, or its beginning."
 )
-
-Id = Annotated[
-    str, typer.Argument(metavar="ID", autocompletion=complete_flows, help="The flow's id, or its beginning.")
-]
-IdOrNewest = Annotated[
-    str | None,
-    typer.Argument(metavar="ID", autocompletion=complete_flows, help="The flow; without it the newest."),
-]
 
 
 def open_journal(settings: Settings) -> Journal:
@@ -77,21 +67,27 @@ def open_journal(settings: Settings) -> Journal:
     return Journal(settings.paths.journal, create=False)
 
 
-@app.command("list", epilog=f"Example: {CLI} flows list --status paused --status interrupted")
+def optional_id(about: str) -> Decorator:
+    """The argument for a flow that need not be named."""
+    return click.argument(
+        "flow", cls=Argument, metavar="ID", required=False, shell_complete=complete_flows, about=about
+    )
+
+
+@click.command("list", cls=Command, epilog=f"Example: {CLI} flows list --status paused --status interrupted")
+@click.option(
+    "--status",
+    metavar="STATUS",
+    multiple=True,
+    help="running (a process drives it), waiting (it needs no process), interrupted, paused, queued, ended; "
+    "or how it ended: success, failure, cancelled. Repeatable.",
+)
+@click.option("--machine", metavar="NAME", help="Only this machine's.")
+@click.option("--limit", type=whole_number(1, MOST), default=20, metavar="N", help="At most so many.")
+@click.option("--children", is_flag=True, help="Also those that run inside another flow.")
+@click.pass_context
 def list_flows(
-    context: typer.Context,
-    status: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--status",
-            metavar="STATUS",
-            help="running (a process drives it), waiting (it needs no process), interrupted, paused, queued, ended; "
-            "or how it ended: success, failure, cancelled. Repeatable.",
-        ),
-    ] = None,
-    machine: Annotated[str | None, typer.Option("--machine", metavar="NAME", help="Only this machine's.")] = None,
-    limit: Annotated[int, typer.Option("--limit", parser=whole_number(1), metavar="N", help="At most so many.")] = 20,
-    children: Annotated[bool, typer.Option("--children", help="Also those that run inside another flow.")] = False,
+    context: click.Context, status: tuple[str, ...], machine: str | None, limit: int, children: bool
 ) -> None:
     """List flows, the newest first.
 
@@ -100,7 +96,7 @@ def list_flows(
     have.
     """
     settings = settings_of(context)
-    wanted = {_known_status(each) for each in status or ()}
+    wanted = {_known_status(each) for each in status}
     statuses = {STORED[each] for each in wanted}
     # Whether a process drives a flow is not in the journal, nor can it be asked for verdicts: every flow is looked at.
     looking = len(wanted & {"running", "interrupted"}) == 1 or ("ended" not in wanted and "ended" in statuses)
@@ -135,7 +131,7 @@ def _known_status(value: str) -> str:
     value = "paused" if value == "parked" else value  # its name until 0.2
     if value not in STORED:
         known = ", ".join(IN_WORDS.get(each, each) for each in STORED)
-        raise typer.BadParameter(f"{value!r} is not one of {known}", param_hint="--status")
+        raise click.BadParameter(f"{value!r} is not one of {known}", param_hint="--status")
     return value
 
 
@@ -143,8 +139,10 @@ def _when(moment: str) -> str:
     return moment[:19].replace("T", " ")
 
 
-@app.command(epilog=f"Example: {CLI} flows show 01jq")
-def show(context: typer.Context, flow: IdOrNewest = None) -> None:
+@click.command("show", cls=Command, epilog=f"Example: {CLI} flows show 01jq")
+@optional_id("The flow; without it the newest.")
+@click.pass_context
+def show(context: click.Context, flow: str | None) -> None:
     """Show a flow's state, what it means, and how to continue."""
     settings = settings_of(context)
     from .history import find_or_newest
@@ -204,8 +202,10 @@ def show(context: typer.Context, flow: IdOrNewest = None) -> None:
         say(way_on_of(settings, row))
 
 
-@app.command(epilog=f"Example: {CLI} flows history 01jq")
-def history(context: typer.Context, flow: IdOrNewest = None) -> None:
+@click.command("history", cls=Command, epilog=f"Example: {CLI} flows history 01jq")
+@optional_id("The flow; without it the newest.")
+@click.pass_context
+def history(context: click.Context, flow: str | None) -> None:
     """Show what a flow went through, a line for each state.
 
     With --verbose everything that happened, also in the flows inside it. A long history is shown in a pager (PAGER).
@@ -223,16 +223,13 @@ def history(context: typer.Context, flow: IdOrNewest = None) -> None:
     put_paged(settings, (draw if settings.verbosity else summarize)(histories).rstrip("\n"))
 
 
-@app.command(epilog=f"Example: {CLI} flows resume")
-def resume(
-    context: typer.Context,
-    flow: Annotated[
-        str | None, typer.Argument(metavar="ID", help="The flow; without it the newest that can be resumed.")
-    ] = None,
-    repeat: Annotated[bool, typer.Option("--repeat", help="Retry the last request (it may happen twice).")] = False,
-    no_browser: NoBrowser = False,
-    paste: Paste = False,
-) -> None:
+@click.command("resume", cls=Command, epilog=f"Example: {CLI} flows resume")
+@optional_id("The flow; without it the newest that can be resumed.")
+@click.option("--repeat", is_flag=True, help="Retry the last request (it may happen twice).")
+@no_browser_option
+@paste_option
+@click.pass_context
+def resume(context: click.Context, flow: str | None, repeat: bool, no_browser: bool, paste: bool) -> None:
     """Resume a flow where it stopped."""
     settings = settings_of(context)
     check_paste(settings, paste=paste)
@@ -243,7 +240,7 @@ def resume(
     if not is_ours(row.machine):
         if row.status == "ended":
             _tell_cancelled(settings, row, already=True)
-            raise typer.Exit(EXIT_DONE if row.verdict == "success" else EXIT_FAILED)
+            raise click.exceptions.Exit(EXIT_DONE if row.verdict == "success" else EXIT_FAILED)
         unknown = f"{CLI} does not know the machine {row.machine}; flow {row.id} belongs to another program"
         raise IncompatibleFlow(unknown, hint=way_on(settings, row.machine, row.id, repeat=repeat))
     if row.status != "ended":
@@ -259,7 +256,7 @@ def resume(
         return await engine.resume(row.id, repeat=repeat)
 
     stores = row.status != "ended" and row.machine != DEPLOYMENT.name
-    raise typer.Exit(drive(settings, begin, no_browser=no_browser, paste=paste, stores=stores, row=row))
+    raise click.exceptions.Exit(drive(settings, begin, no_browser=no_browser, paste=paste, stores=stores, row=row))
 
 
 def _known(row: FlowRow) -> Known:
@@ -292,12 +289,11 @@ def _newest(settings: Settings, journal: Journal) -> FlowRow:
     return next((row for row in rows if driver_of(settings, row) is None), rows[0])
 
 
-@app.command(epilog=f"Example: {CLI} flows cancel 01jq --reason 'wrong plan'")
-def cancel(
-    context: typer.Context,
-    flow: Id,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the history.")] = "",
-) -> None:
+@click.command("cancel", cls=Command, epilog=f"Example: {CLI} flows cancel 01jq --reason 'wrong plan'")
+@id_argument
+@click.option("--reason", metavar="TEXT", default="", show_default=False, help="Why; kept in the history.")
+@click.pass_context
+def cancel(context: click.Context, flow: str, reason: str) -> None:
     """Stop a flow for good. One that another process drives is asked to stop.
 
     A flow of another program's machine ends in the state it is in: its table is not known here, and is not used.
@@ -334,7 +330,7 @@ def cancel(
     if abandoned and not settings.json:
         say(clean(ended_without_table(after)))
     if after.status != "ended":
-        raise typer.Exit(EXIT_PENDING)
+        raise click.exceptions.Exit(EXIT_PENDING)
 
 
 async def _wait_ended(engine: Engine, flow: str) -> None:
@@ -358,22 +354,22 @@ def _tell_cancelled(settings: Settings, row: FlowRow, *, already: bool) -> None:
         say(clean(f"{row.machine} {shortened(row.id)} has ended: {ended_as(row)}."))
 
 
-@app.command(epilog=f"Example: {CLI} flows check")
-def check(
-    context: typer.Context,
-    against: Annotated[
-        Path | None,
-        typer.Option(
-            "--against", metavar="DIR", callback=known_path, help="Check recorded histories of other releases instead."
-        ),
-    ] = None,
-) -> None:
+@click.command("check", cls=Command, epilog=f"Example: {CLI} flows check")
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    callback=checking(known_path),
+    help="Check recorded histories of other releases instead.",
+)
+@click.pass_context
+def check(context: click.Context, against: Path | None) -> None:
     """Check the journal: the file, and every flow against its history."""
     settings = settings_of(context)
     if against is not None:
         from .replay import replay
 
-        raise typer.Exit(replay(settings, against))
+        raise click.exceptions.Exit(replay(settings, against))
     from ...engine.fold import check_flow, is_table_of
     from ...flows.onboarding import all_programs
     from ...flows.services import Services
@@ -397,4 +393,4 @@ def check(
     found |= {"flows": many, "unchecked": unchecked, "problems": [clean(problem) for problem in problems]}
     left = ", ".join(f"{number} of {clean(name)}" for name, number in sorted(unchecked.items()))
     summary = f"{counted(many, 'flow')}{f' (without their table not checked: {left})' if left else ''}"
-    raise typer.Exit(put_problems(settings, found, f"{settings.paths.journal}: {summary}"))
+    raise click.exceptions.Exit(put_problems(settings, found, f"{settings.paths.journal}: {summary}"))

@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
+import click
 import msgspec
-import typer
 
 from ..screen.terminal import put_done, put_json, put_utf8, say
 from ..shared.arguments import known_path
-from ..shared.bounds import whole_number
+from ..shared.bounds import MOST, whole_number
 from ..shared.names import CLI
-from ..shared.options import Yes, confirm
+from ..shared.options import Decorator, confirm, yes_option
+from ..shared.parameters import Argument, Command, checking
 from ..shared.settings import Settings, settings_of
-from .flows import Id, open_journal
+from .flows import id_argument, open_journal
 
 if TYPE_CHECKING:
     from ...engine.journal.housekeeping import Pruned
@@ -25,7 +26,10 @@ _AGE = re.compile(r"(\d{1,5})([mhdw])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def export(context: typer.Context, flow: Id) -> None:
+@click.command(cls=Command, epilog=f"Example: {CLI} flows export 01jq > flow.json")
+@id_argument
+@click.pass_context
+def export(context: click.Context, flow: str) -> None:
     """Write a flow and its history as JSON, without any secret.
 
     The flows inside it are there, too.
@@ -43,21 +47,17 @@ def export(context: typer.Context, flow: Id) -> None:
 def parse_age(value: str) -> timedelta:
     """An age such as `30d`; a usage error shows what it may be."""
     if (found := _AGE.fullmatch(value)) is None:
-        raise typer.BadParameter(f"{value!r} is not an age: a number and m, h, d or w, for instance 30d")
+        raise click.BadParameter(f"{value!r} is not an age: a number and m, h, d or w, for instance 30d")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
-def prune(
-    context: typer.Context,
-    older_than: Annotated[
-        str, typer.Option("--older-than", metavar="AGE", help="Only what ended longer ago: 90m, 12h, 30d, 8w.")
-    ] = "30d",
-    keep: Annotated[
-        int, typer.Option("--keep", parser=whole_number(0), metavar="N", help="Keep the newest N however old.")
-    ] = 0,
-    yes: Yes = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
-) -> None:
+@click.command(cls=Command, epilog=f"Example: {CLI} flows prune --older-than 30d --dry-run")
+@click.option("--older-than", default="30d", metavar="AGE", help="Only what ended longer ago: 90m, 12h, 30d, 8w.")
+@click.option("--keep", type=whole_number(0, MOST), default=0, metavar="N", help="Keep the newest N however old.")
+@yes_option
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
+@click.pass_context
+def prune(context: click.Context, older_than: str, keep: int, yes: bool, dry_run: bool) -> None:
     """Remove flows that ended long ago, with their histories.
 
     The room goes back to the disk. Flows that have not ended stay, and orders that may be paid and have no tenant:
@@ -101,21 +101,23 @@ def _tell_pruned(settings: Settings, found: Pruned, *, removed: bool, freed: int
         say(f"{freed / 1_000_000:.1f} MB are free again.")
 
 
-def backup(
-    context: typer.Context,
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", callback=known_path, help="The new file; nothing may be there.")
-    ],
-    secrets: Annotated[
-        Path | None,
-        typer.Option(
-            "--secrets",
-            metavar="FILE",
-            callback=known_path,
-            help="Save the flows' secrets too, in this new file, in plain text.",
-        ),
-    ] = None,
-) -> None:
+def file_argument(about: str) -> Decorator:
+    """The argument for the file with the backup."""
+    kind, check = click.Path(path_type=Path), checking(known_path)
+    return click.argument("file", cls=Argument, type=kind, metavar="FILE", callback=check, about=about)
+
+
+def secrets_option(about: str) -> Decorator:
+    """The option for the file with the flows' secrets."""
+    kind, check = click.Path(path_type=Path), checking(known_path)
+    return click.option("--secrets", type=kind, metavar="FILE", callback=check, help=about)
+
+
+@click.command(cls=Command, epilog=f"Example: {CLI} flows backup journal-copy.sqlite3")
+@file_argument("The new file; nothing may be there.")
+@secrets_option("Save the flows' secrets too, in this new file, in plain text.")
+@click.pass_context
+def backup(context: click.Context, file: Path, secrets: Path | None) -> None:
     """Copy the journal, also while flows are driven.
 
     Secrets are not in it: without --secrets, a flow that needs one continues only where its vault is. `flows restore`
@@ -140,14 +142,11 @@ def backup(
         say(f"{secrets} holds secrets in plain text. Keep it private, and delete it after `{CLI} flows restore`.")
 
 
-def restore(
-    context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", callback=known_path, help="What `flows backup` wrote.")],
-    secrets: Annotated[
-        Path | None,
-        typer.Option("--secrets", metavar="FILE", callback=known_path, help="What `flows backup --secrets` wrote."),
-    ] = None,
-) -> None:
+@click.command(cls=Command, epilog=f"Example: {CLI} flows restore journal-copy.sqlite3")
+@file_argument("What `flows backup` wrote.")
+@secrets_option("What `flows backup --secrets` wrote.")
+@click.pass_context
+def restore(context: click.Context, file: Path, secrets: Path | None) -> None:
     """Put a backup back, also on another machine.
 
     There must be no journal yet. The flows can be resumed then; do not resume them where the backup was made as well,
@@ -163,11 +162,3 @@ def restore(
     put_done(settings, done, f"{file} was restored to {path}, with {flows} to resume, {found.flows} with secrets.")
     if found.unfinished and secrets is None and not settings.json:
         say("Secrets were not restored: a flow that needs one pauses when it is resumed.")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command(epilog=f"Example: {CLI} flows export 01jq > flow.json")(export)
-    app.command(epilog=f"Example: {CLI} flows prune --older-than 30d --dry-run")(prune)
-    app.command(epilog=f"Example: {CLI} flows backup journal-copy.sqlite3")(backup)
-    app.command(epilog=f"Example: {CLI} flows restore journal-copy.sqlite3")(restore)

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import click
 import msgspec
-import typer
 
 from ...base.errors import EXIT_PENDING
 from ...engine.errors import EventNotAccepted
 from ...engine.journal.records import CANCEL, Record, Signal
 from ..screen.terminal import clean, put_json, say, shortened
 from ..shared.names import CLI
+from ..shared.parameters import Argument, Command
 from ..shared.settings import settings_of
-from .flows import Id, open_journal
+from .flows import id_argument, open_journal
 from .status import as_json, driver_of, way_on_of
 
 if TYPE_CHECKING:
@@ -32,12 +33,14 @@ WAIT_SECONDS = 5.0
 TICK_SECONDS = 0.05
 
 
-def send(
-    context: typer.Context,
-    flow: Id,
-    event: Annotated[str, typer.Argument(metavar="EVENT", help="The event's name, as `diagram` shows it.")],
-    data: Annotated[str, typer.Option("--data", metavar="JSON", help="Its fields, as a JSON object.")] = "{}",
-) -> None:
+@click.command(
+    cls=Command, epilog=f'Example: {CLI} flows send 01jq CancelRequested --data \'{{"reason": "wrong plan"}}\''
+)
+@id_argument
+@click.argument("event", cls=Argument, metavar="EVENT", about="The event's name, as `diagram` shows it.")
+@click.option("--data", default="{}", metavar="JSON", help="Its fields, as a JSON object.")
+@click.pass_context
+def send(context: click.Context, flow: str, event: str, data: str) -> None:
     """Send a flow an event, also when another process drives it.
 
     Ends with 8 when the flow keeps the event: until it is resumed, or until it is in a state that takes it.
@@ -73,29 +76,29 @@ def send(
         say(f"No process drives {row.machine} {shortened(row.id)}; it takes {event} when it is resumed.")
         say(way_on_of(settings, row))
     if fate == "waiting":
-        raise typer.Exit(EXIT_PENDING)
+        raise click.exceptions.Exit(EXIT_PENDING)
 
 
 def _event(machine: Machine[Any], name: str, data: str) -> Event:
-    """Decode the event. Raises `typer.BadParameter` that lists the events or fields there are."""
+    """Decode the event. Raises `click.BadParameter` that lists the events or fields there are."""
     from ...base.misfit import misfit_of_json
     from ...base.redaction import redact
 
     kind = machine.events.get(name)
     if kind is None:
         names = ", ".join(sorted(machine.events))
-        raise typer.BadParameter(f"{machine.name} knows no event {name!r}; it knows {names}", param_hint="EVENT")
+        raise click.BadParameter(f"{machine.name} knows no event {name!r}; it knows {names}", param_hint="EVENT")
     fields = ", ".join(kind.__struct_fields__) or "none"
     try:
         given = msgspec.json.decode(data, type=dict[str, Any])
         found = machine.decode_event(msgspec.json.encode({**given, "event": name}))
     except (msgspec.DecodeError, UnicodeError) as exc:
         words = misfit_of_json(data.encode(), kind, exc)
-        raise typer.BadParameter(f"{clean(words)}; the fields of {name}: {fields}", param_hint="--data") from exc
+        raise click.BadParameter(f"{clean(words)}; the fields of {name}: {fields}", param_hint="--data") from exc
     if unknown := sorted(set(given) - set(kind.__struct_fields__)):
-        raise typer.BadParameter(f"{name} has no field {', '.join(unknown)}; its fields: {fields}", param_hint="--data")
+        raise click.BadParameter(f"{name} has no field {', '.join(unknown)}; its fields: {fields}", param_hint="--data")
     if redact(data) != data:
-        raise typer.BadParameter(
+        raise click.BadParameter(
             "this looks like a secret; an event is written to the journal, which keeps none", param_hint="--data"
         )
     return found
@@ -140,8 +143,3 @@ def fate_of(journal: Journal, sent: Sent) -> Literal["waiting", "taken", "refuse
         if _is_same(record, signal.name, signal.body) or (record.kind, record.name) == ("refused", signal.name)
     ]
     return "taken" if fates[ahead : ahead + 1] == ["event"] else "refused"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(epilog=f'Example: {CLI} flows send 01jq CancelRequested --data \'{{"reason": "wrong plan"}}\'')(send)

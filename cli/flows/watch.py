@@ -8,16 +8,17 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
+import click
 import msgspec
-import typer
 
 from ...base.errors import EXIT_DONE, EXIT_FAILED, EXIT_PENDING
 from ..screen.terminal import clean, put, put_json, say, shortened
 from ..shared.names import CLI
+from ..shared.parameters import Command
 from ..shared.settings import Settings, settings_of
-from .flows import open_journal
+from .flows import open_journal, optional_id
 from .status import as_json, driver_of, resume_of, way_on_of
 
 if TYPE_CHECKING:
@@ -81,10 +82,10 @@ class Watched:
         return self._journal.flows(statuses=UNFINISHED, limit=sys.maxsize)
 
 
-def watch(
-    context: typer.Context,
-    flow: Annotated[str | None, typer.Argument(metavar="ID", help="The flow; without it all, from now on.")] = None,
-) -> None:
+@click.command(cls=Command, epilog=f"Example: {CLI} flows watch 01jq")
+@optional_id("The flow; without it all, from now on.")
+@click.pass_context
+def watch(context: click.Context, flow: str | None) -> None:
     """Show what happens to flows that other processes drive.
 
     With an ID: what happened so far, then what happens, until it has ended (with its exit code) or no process drives it
@@ -105,7 +106,7 @@ def watch(
                 break
             time.sleep(TICK_SECONDS)
         if row is not None:
-            raise typer.Exit(_tell_end(settings, journal.family(row)))
+            raise click.exceptions.Exit(_tell_end(settings, journal.family(row)))
 
 
 def _show(settings: Settings, change: Change) -> None:
@@ -162,8 +163,3 @@ def _tell_end(settings: Settings, family: Sequence[FlowRow]) -> int:
         say(f"No process drives it any more; it is in {row.state}.")
         say(way_on_of(settings, row))
     return EXIT_PENDING
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(epilog=f"Example: {CLI} flows watch 01jq")(watch)

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
+import click
 
 from ...machines.parts.defaults import BROWSER_SECONDS, CHECKOUT_PORT
 from ..shared.api import require_login
 from ..shared.names import CLI
-from ..shared.options import NoBrowser, PlanOption, Region, Unbound, port_option, seconds_option, warn_unbound
+from ..shared.options import (
+    no_browser_option,
+    port_option,
+    seconds_option,
+    unbound_option,
+    warn_unbound,
+)
+from ..shared.order_options import plan_option, region_option
+from ..shared.parameters import Command
 from ..shared.settings import settings_of
 
 OPTIONS = {"timeout": "--timeout", "bound": "--unbound-callback", "port": "--port"}
 """The fields of the flow's context that never change once they are set, and the options that set them."""
 
 
+@click.command(cls=Command, epilog=f"Example: {CLI} checkout --plan plan_sandbox_starter --region fra")
+@plan_option
+@region_option
+@port_option("--port", CHECKOUT_PORT, "the payment")
+@seconds_option("--timeout", BROWSER_SECONDS, "the payment")
+@no_browser_option
+@unbound_option
+@click.pass_context
 def checkout(
-    context: typer.Context,
-    plan: PlanOption,
-    region: Region = "iad",
-    port: Annotated[int, port_option("--port", "the payment")] = CHECKOUT_PORT,
-    timeout: Annotated[float, seconds_option("--timeout", "the payment")] = BROWSER_SECONDS,
-    no_browser: NoBrowser = False,
-    unbound_callback: Unbound = False,
+    context: click.Context,
+    plan: str,
+    region: str,
+    port: int,
+    timeout: float,
+    no_browser: bool,
+    unbound_callback: bool,
 ) -> None:
     """Pay for a tenant. Needs a login."""
     settings = settings_of(context)
@@ -39,8 +53,3 @@ def checkout(
     )
 
     start(settings, start_checkout, wanted, OPTIONS, no_browser=no_browser)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(epilog=f"Example: {CLI} checkout --plan plan_sandbox_starter --region fra")(checkout)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import typer
+import click
 
 from ..screen.terminal import clean, put, put_json, table
 from ..shared.api import ask_api
 from ..shared.names import CLI
+from ..shared.parameters import Command
 from ..shared.settings import settings_of
 
 
-def plans(context: typer.Context) -> None:
+@click.command(cls=Command, epilog=f"Example: {CLI} plans --json")
+@click.pass_context
+def plans(context: click.Context) -> None:
     """List the plans there are. Needs a login."""
     settings = settings_of(context)
     found = ask_api(settings, lambda api: api.plans())
@@ -30,8 +33,3 @@ def plans(context: typer.Context) -> None:
         for plan in found
     ]
     put(table(rows))
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(epilog=f"Example: {CLI} plans --json")(plans)

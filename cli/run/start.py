@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, NoReturn, TypeVar
 
-import typer
+import click
 
 from ...engine.engine import Engine
 from ...engine.flow import Flow
@@ -45,7 +45,7 @@ def start(
         stores: Whether the flow stores credentials or tenants.
 
     Raises:
-        typer.Exit: Always, with the flow's exit code.
+        click.exceptions.Exit: Always, with the flow's exit code.
     """
 
     async def begin(engine: Engine) -> Flow:
@@ -56,7 +56,7 @@ def start(
     def notes(flow: Flow, change: Change) -> Sequence[str]:
         return _paid_tenant(settings, flow, change)
 
-    raise typer.Exit(drive(settings, begin, no_browser=no_browser, paste=paste, notes=notes, stores=stores))
+    raise click.exceptions.Exit(drive(settings, begin, no_browser=no_browser, paste=paste, notes=notes, stores=stores))
 
 
 def _mention_options_left_out(settings: Settings, flow: Flow, wanted: Context, options: Mapping[str, str]) -> None:

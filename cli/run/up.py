@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import click
 
-import typer
-
-from ...io.cloud.wire import OAuthProvider
 from ...machines.parts.defaults import BROWSER_SECONDS, CHECKOUT_PORT, LOGIN_PORT, TENANT_SECONDS
 from ..shared.api import checked_api
 from ..shared.names import CLI
 from ..shared.options import (
-    ExternalDb,
-    NoBrowser,
-    Paste,
-    PlanOption,
-    Provider,
-    Region,
-    Unbound,
     check_paste,
+    external_db_option,
+    no_browser_option,
+    paste_option,
     port_option,
     seconds_option,
+    unbound_option,
     warn_unbound,
 )
+from ..shared.order_options import plan_option, provider_option, region_option
+from ..shared.parameters import Command
 from ..shared.settings import settings_of, trusted_api_url
 
 OPTIONS = {
@@ -38,20 +34,34 @@ OPTIONS = {
 """The fields of the flow's context that never change, and the options that set them."""
 
 
+@click.command(cls=Command, epilog=f"Example: {CLI} up --plan plan_sandbox_starter --region fra")
+@plan_option
+@region_option
+@provider_option
+@port_option("--login-port", LOGIN_PORT, "the login")
+@port_option("--checkout-port", CHECKOUT_PORT, "the payment")
+@seconds_option("--login-timeout", BROWSER_SECONDS, "the login")
+@seconds_option("--payment-timeout", BROWSER_SECONDS, "the payment")
+@seconds_option("--tenant-timeout", TENANT_SECONDS, "the tenant")
+@external_db_option
+@no_browser_option
+@paste_option
+@unbound_option
+@click.pass_context
 def up(
-    context: typer.Context,
-    plan: PlanOption,
-    region: Region = "iad",
-    provider: Provider = OAuthProvider.GITHUB,
-    login_port: Annotated[int, port_option("--login-port", "the login")] = LOGIN_PORT,
-    checkout_port: Annotated[int, port_option("--checkout-port", "the payment")] = CHECKOUT_PORT,
-    login_timeout: Annotated[float, seconds_option("--login-timeout", "the login")] = BROWSER_SECONDS,
-    payment_timeout: Annotated[float, seconds_option("--payment-timeout", "the payment")] = BROWSER_SECONDS,
-    tenant_timeout: Annotated[float, seconds_option("--tenant-timeout", "the tenant")] = TENANT_SECONDS,
-    external_db: ExternalDb = False,
-    no_browser: NoBrowser = False,
-    paste: Paste = False,
-    unbound_callback: Unbound = False,
+    context: click.Context,
+    plan: str,
+    region: str,
+    provider: str,
+    login_port: int,
+    checkout_port: int,
+    login_timeout: float,
+    payment_timeout: float,
+    tenant_timeout: float,
+    external_db: bool,
+    no_browser: bool,
+    paste: bool,
+    unbound_callback: bool,
 ) -> None:
     """Log in if needed, pay, wait for the tenant and store it.
 
@@ -70,7 +80,7 @@ def up(
         api_url=checked_api(api_url),
         plan=plan,
         region=region,
-        provider=provider.value,
+        provider=provider,
         login_port=login_port,
         checkout_port=checkout_port,
         bound=not unbound_callback,
@@ -81,8 +91,3 @@ def up(
     )
 
     start(settings, start_onboarding, wanted, OPTIONS, no_browser=no_browser, paste=paste)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(epilog=f"Example: {CLI} up --plan plan_sandbox_starter --region fra")(up)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ...base.errors import EXIT_FAILED, EXIT_PENDING, CloudError
 from ...engine.errors import FlowParked
-from ...engine.history import Outcome
-from ...engine.journal.records import FlowRow
 from ..shared.settings import Settings
 from .remedies import hint_of
 from .terminal import clean, put_json, say
+
+if TYPE_CHECKING:
+    from ...engine.history import Outcome
+    from ...engine.journal.records import FlowRow
 
 WAITING: Final = frozenset({"AccountNotConfirmed", "EffectUncertain", "OrderInDoubt", "StillPending"})
 """The kinds that pause a flow until a person answers, or until it is looked at again."""

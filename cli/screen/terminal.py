@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -51,6 +50,8 @@ def put(text: str) -> None:
 
 def put_paged(settings: Settings, text: str) -> None:
     """Data on stdout; in a pager (PAGER, else less) where it is longer than the terminal, and not with --no-input."""
+    import shutil
+
     if settings.no_input or not sys.stdout.isatty() or text.count("\n") + 2 < shutil.get_terminal_size().lines:
         put(text)
         return
@@ -187,5 +188,7 @@ class DrawingStyle(TypedDict):
 
 def stream_style(stream: TextIO) -> DrawingStyle:
     """How wide and how colourful a drawing may be on a stream."""
+    import shutil
+
     width = shutil.get_terminal_size((100, 24)).columns if stream.isatty() else 100
     return {"width": max(width, 40), "color": wants_colour(stream), "ascii_only": not speaks_unicode(stream)}

@@ -6,7 +6,6 @@ What they need is imported when one is made.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -84,5 +83,7 @@ def ask_once(settings: Settings, call: Callable[[CloudApiClient, str], Awaitable
     The call gets an idempotency key of its own: when the answer is lost and the server honours the key, asking again
     finds the same answer instead of acting twice.
     """
+    import secrets
+
     key = secrets.token_hex(16)
     return ask_api(settings, lambda api: call(api, key))

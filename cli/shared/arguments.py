@@ -1,7 +1,7 @@
 """Global options anywhere: `systemprompt-cloud up --json` is `systemprompt-cloud --json up`.
 
-Typer takes the options of the program only before the name of the command. People type them where they think of them,
-so the line is put in order before Typer sees it. Everything after `--` is left as it is.
+click takes the options of the program only before the name of the command. People type them where they think of them,
+so the line is put in order before click sees it. Everything after `--` is left as it is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import typer
+import click
 
 from ...base.errors import Io
 
@@ -26,7 +26,7 @@ def hoist(argv: Sequence[str]) -> list[str]:
         argv: What was typed after the program's name.
 
     Returns:
-        A new list. An option whose value is missing stays at the end, where Typer says so.
+        A new list. An option whose value is missing stays at the end, where click says so.
     """
     front: list[str] = []
     rest: list[str] = []
@@ -39,7 +39,7 @@ def hoist(argv: Sequence[str]) -> list[str]:
             if value is None:
                 return [*front, word]
             front += [word, value]
-        elif word in FLAGS or word.partition("=")[0] in VALUED or _is_verbosity(word):
+        elif word.partition("=")[0] in FLAGS | VALUED or _is_verbosity(word):
             front.append(word)
         else:
             rest.append(word)
@@ -50,14 +50,14 @@ def known_text(argv: Sequence[str]) -> list[str]:
     """The same arguments, if all are text: half characters can neither be sent nor stored nor be said again.
 
     Raises:
-        typer.BadParameter: One holds bytes that are not UTF-8.
+        click.BadParameter: One holds bytes that are not UTF-8.
     """
     for word in argv:
         try:
             word.encode()
         except UnicodeEncodeError as exc:
             shown = word.encode(errors="surrogateescape").decode(errors="backslashreplace")
-            raise typer.BadParameter(f"'{shown}' is not UTF-8 text") from exc
+            raise click.BadParameter(f"'{shown}' is not UTF-8 text") from exc
     return list(argv)
 
 
@@ -71,17 +71,15 @@ def as_usage(option: str | None = None) -> Generator[None]:
     try:
         yield
     except Io as exc:
-        raise typer.BadParameter(f"{exc.user_message}. {exc.recovery_hint}", param_hint=option) from exc
+        raise click.BadParameter(f"{exc.user_message}. {exc.recovery_hint}", param_hint=option) from exc
 
 
-def known_path(value: Path | None) -> Path | None:
+def known_path(value: Path) -> Path:
     """A file or directory that was typed, with a leading `~` expanded, also where no shell did.
 
     Raises:
-        typer.BadParameter: It is the home of a user that does not exist.
+        click.BadParameter: It is the home of a user that does not exist.
     """
-    if value is None:
-        return None
     from ...io.local.paths import expand_user
 
     with as_usage():

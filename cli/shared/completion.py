@@ -7,32 +7,41 @@ must never fail or speak: what cannot be read is not offered.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from ...base.errors import CloudError
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from ...io.local.paths import CloudPaths
 
 OFFERED = 50
 """How many of the newest flows are offered."""
 
 
-def completing_paths(ctx: typer.Context) -> CloudPaths:
+def completing_paths(ctx: click.Context) -> CloudPaths:
     """The directories the command would use that is being typed. Raises `Io` where there is no current one."""
     from ...io.local.paths import resolve_cloud_paths
     from ...io.local.project import current_directory
 
     given: dict[str, Any] = ctx.find_root().params
-    directory: Path | None = given.get("directory")
-    return resolve_cloud_paths(directory, os.environ, current_directory())
+    directory: str | None = given.get("directory")
+    return resolve_cloud_paths(Path(directory) if directory else None, os.environ, current_directory())
 
 
-def complete_flows(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
+def offers(found: Iterable[tuple[str, str]], incomplete: str) -> list[CompletionItem]:
+    """Those that begin like this, as click has them; each with a few words about it."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(value, help=what) for value, what in found if value.startswith(incomplete)]
+
+
+def complete_flows(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The newest flows whose id begins like this, with where they stand."""
     from ...engine.journal.journal import Journal
 
@@ -40,5 +49,5 @@ def complete_flows(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, s
         with Journal(completing_paths(ctx).journal, create=False) as journal:
             rows = journal.flows(roots_only=True, limit=OFFERED)
     except CloudError:
-        return
-    yield from ((row.id, f"{row.machine}, {row.state}") for row in rows if row.id.startswith(incomplete))
+        return []
+    return offers(((row.id, f"{row.machine}, {row.state}") for row in rows), incomplete)

@@ -1,7 +1,8 @@
 """Where the command line's log goes: stderr, and a private file when one is named.
 
 What this package and others say through the standard `logging` is handed to loguru's sinks, which redact once more:
-records of other libraries have passed no redactor yet.
+records of other libraries have passed no redactor yet. Most commands log nothing, so loguru, which imports asyncio, is
+imported with the first record.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import loguru
+from typing_extensions import override
 
 from ...base.errors import Io
 from ...base.log import PACKAGE
 from ...base.redaction import redact
 
 if TYPE_CHECKING:
-    from loguru import Message, Record
+    from loguru import Logger, Message, Record
 
 _LEVELS: Final = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
 
@@ -57,8 +58,20 @@ class _LogFile:
 
 
 class _ToSinks(logging.Handler):
-    """Hands records to loguru: all of this package's, and those of other libraries from INFO on."""
+    """Hands records to loguru: all of this package's, and those of other libraries from INFO on.
 
+    Args:
+        shown: The lowest level that stderr shows.
+        file: Gets everything; None where there is none.
+    """
+
+    def __init__(self, shown: str, file: _LogFile | None) -> None:
+        super().__init__()
+        self._shown = shown
+        self._file = file
+        self._logger: Logger | None = None
+
+    @override
     def emit(self, record: logging.LogRecord) -> None:
         ours = record.name.partition(".")[0] == PACKAGE
         if not ours and record.levelno < logging.INFO:
@@ -70,7 +83,28 @@ class _ToSinks(logging.Handler):
         level = record.levelname if record.levelname in _LEVELS else record.levelno
         # The exception is text by now, so no sink can show the variables of its frames.
         text = self.format(record)
-        loguru.logger.patch(name_it).log(level, text if ours else f"{record.name}: {text}")
+        self._sinks().patch(name_it).log(level, text if ours else f"{record.name}: {text}")
+
+    def _sinks(self) -> Logger:
+        if self._logger is None:
+            from loguru import logger
+
+            logger.remove()
+            logger.add(_write_stderr, level=self._shown, format="{level}: {message}", diagnose=False, backtrace=False)
+            if self._file is not None:
+                shape = "{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {process} {level} {name}: {message}"
+                logger.add(self._file, level="DEBUG", format=shape, diagnose=False, backtrace=False)
+            self._logger = logger
+        return self._logger
+
+    @override
+    def close(self) -> None:
+        if self._logger is not None:
+            self._logger.remove()  # and with the sinks the file
+        elif self._file is not None:
+            self._file.stop()
+        self._file = self._logger = None
+        super().close()
 
 
 def _write_stderr(message: Message) -> None:
@@ -89,12 +123,9 @@ def configure_logging(verbosity: int, log_file: Path | None) -> None:
     """
     file = None if log_file is None else _LogFile(log_file)
     level = ("WARNING", "INFO", "DEBUG")[min(max(verbosity, 0), 2)]
-    loguru.logger.remove()
-    loguru.logger.add(_write_stderr, level=level, format="{level}: {message}", diagnose=False, backtrace=False)
-    if file is not None:
-        shape = "{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {process} {level} {name}: {message}"
-        loguru.logger.add(file, level="DEBUG", format=shape, diagnose=False, backtrace=False)
     logging.getLogger(PACKAGE).setLevel(level if file is None else "DEBUG")
     root = logging.getLogger()
-    if not any(isinstance(handler, _ToSinks) for handler in root.handlers):
-        root.addHandler(_ToSinks())
+    for before in [handler for handler in root.handlers if isinstance(handler, _ToSinks)]:
+        root.removeHandler(before)
+        before.close()
+    root.addHandler(_ToSinks(level, file))

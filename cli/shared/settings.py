@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal, cast
 from urllib.parse import urlsplit
 
+import click
 import msgspec
-import typer
 
 from ...base.errors import Io, UnsafeFile
 from ...errors import CredentialsCorrupted, NotAuthenticated, UnsafeUrl, UntrustedApi
@@ -132,10 +131,12 @@ def program() -> str:
     typed = sys.argv[0]
     if Path(typed).name not in {CLI, "spc"}:
         return CLI  # started as a module, or by another program
+    import shutil
+
     return Path(typed).name if shutil.which(Path(typed).name) else shlex.quote(typed)
 
 
-def settings_of(context: typer.Context) -> Settings:
+def settings_of(context: click.Context) -> Settings:
     """The settings of a running command, with the log going where they say.
 
     Raises:
@@ -160,7 +161,7 @@ def choose_api(settings: Settings, environ: Mapping[str, str] = os.environ) -> A
     """Which API is meant.
 
     Raises:
-        typer.BadParameter: `--env local` without SYSTEMPROMPT_LOCAL_URL, or both `--env` and `--api-url`.
+        click.BadParameter: `--env local` without SYSTEMPROMPT_LOCAL_URL, or both `--env` and `--api-url`.
         UnsafeFile: The stored credentials are a symbolic link or belong to somebody else.
     """
     from ...io.cloud.wire import Environment
@@ -170,7 +171,7 @@ def choose_api(settings: Settings, environ: Mapping[str, str] = os.environ) -> A
         return ApiChoice(settings.api_url, "named")
     if settings.env == "local":
         if not (url := environ.get(LOCAL_VARIABLE)):
-            raise typer.BadParameter(
+            raise click.BadParameter(
                 f"{LOCAL_VARIABLE} is not set. Start a local cloud with `{CLI} sandbox`, then set {LOCAL_VARIABLE} "
                 "to the address it prints, or give that address as --api-url.",
                 param_hint="--env local",
@@ -194,14 +195,14 @@ def named_api_url(url: str, named_by: str) -> str:
         named_by: The option or environment variable that gave it.
 
     Raises:
-        typer.BadParameter: None may (`io/http/urls.py`).
+        click.BadParameter: None may (`io/http/urls.py`).
     """
     from ...io.http.urls import check_api_url
 
     try:
         check_api_url(url, named_by)
     except UnsafeUrl as exc:
-        raise typer.BadParameter(exc.user_message) from exc
+        raise click.BadParameter(exc.user_message) from exc
     return url.rstrip("/")
 
 

@@ -8,37 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 from msgspec.structs import replace
 
 from ...errors import ApiError, TenantNotFound
 from ..screen.terminal import clean, put_done, say
 from ..shared.api import ask_api, ask_once
 from ..shared.names import CLI
+from ..shared.parameters import Argument, Command
 from ..shared.settings import Settings, settings_of
 from .choice import (
-    FailedTenantArgument,
-    TenantArgument,
-    TenantYes,
     chosen_tenant,
+    complete_tenants,
     confirmed_tenant,
     failed_tenant,
     stored_tenants,
+    tenant_argument,
+    tenant_yes_option,
 )
 
 if TYPE_CHECKING:
     from ...io.cloud.wire import ExternalDbAccessResponse
     from ...io.local.tenants import StoredTenant
-
-
-class Switch(StrEnum):
-    """Open or closed."""
-
-    ON = "on"
-    OFF = "off"
 
 
 @contextmanager
@@ -61,7 +54,10 @@ def one_at_a_time(settings: Settings, *, seconds: float = 60.0) -> Generator[Non
         yield
 
 
-def restart(context: typer.Context, tenant: TenantArgument = None) -> None:
+@click.command(cls=Command, epilog=f"Example: {CLI} tenants restart")
+@tenant_argument
+@click.pass_context
+def restart(context: click.Context, tenant: str | None) -> None:
     """Restart a tenant. Needs a login."""
     settings = settings_of(context)
     chosen = chosen_tenant(settings, tenant)
@@ -69,7 +65,17 @@ def restart(context: typer.Context, tenant: TenantArgument = None) -> None:
     put_done(settings, {"tenant": chosen, "status": found.status}, f"{clean(chosen)}: {clean(found.status)}")
 
 
-def retry(context: typer.Context, tenant: FailedTenantArgument = None) -> None:
+@click.command(cls=Command, epilog=f"Example: {CLI} tenants retry")
+@click.argument(
+    "tenant",
+    cls=Argument,
+    metavar="TENANT",
+    required=False,
+    shell_complete=complete_tenants,
+    about="Its id or name; without it the one that failed.",
+)
+@click.pass_context
+def retry(context: click.Context, tenant: str | None) -> None:
     """Provision a tenant again whose provisioning failed. Needs a login."""
     settings = settings_of(context)
     chosen = failed_tenant(settings) if tenant is None else chosen_tenant(settings, tenant)
@@ -79,7 +85,11 @@ def retry(context: typer.Context, tenant: FailedTenantArgument = None) -> None:
         say(f"To wait for it: {settings.command(f'provision {chosen}')}")
 
 
-def delete(context: typer.Context, tenant: TenantArgument = None, yes: TenantYes = False) -> None:
+@click.command("delete", cls=Command, epilog=f"Example: {CLI} tenants delete tenant_4f2a")
+@tenant_argument
+@tenant_yes_option
+@click.pass_context
+def delete(context: click.Context, tenant: str | None, yes: bool) -> None:
     """Delete a tenant and everything in it; asks first. Needs a login."""
     settings = settings_of(context)
     from ...io.local.session_store import SessionStore
@@ -102,7 +112,11 @@ def delete(context: typer.Context, tenant: TenantArgument = None, yes: TenantYes
     put_done(settings, {"tenant": chosen, "deleted": True}, f"Deleted {clean(chosen)}.")
 
 
-def rotate_credentials(context: typer.Context, tenant: TenantArgument = None, yes: TenantYes = False) -> None:
+@click.command("rotate-credentials", cls=Command, epilog=f"Example: {CLI} tenants rotate-credentials")
+@tenant_argument
+@tenant_yes_option
+@click.pass_context
+def rotate_credentials(context: click.Context, tenant: str | None, yes: bool) -> None:
     """Give a tenant's database a new password; asks first. Needs a login.
 
     It is stored here. What uses the old password loses its connection.
@@ -124,7 +138,11 @@ def rotate_credentials(context: typer.Context, tenant: TenantArgument = None, ye
     _say_stored(settings)
 
 
-def rotate_sync_token(context: typer.Context, tenant: TenantArgument = None, yes: TenantYes = False) -> None:
+@click.command("rotate-sync-token", cls=Command, epilog=f"Example: {CLI} tenants rotate-sync-token")
+@tenant_argument
+@tenant_yes_option
+@click.pass_context
+def rotate_sync_token(context: click.Context, tenant: str | None, yes: bool) -> None:
     """Give a tenant a new sync token; asks first. Needs a login.
 
     It is stored here, and the old one stops working.
@@ -181,15 +199,21 @@ def with_external_access(old: StoredTenant, found: ExternalDbAccessResponse) -> 
     return replace(old, external_db_access=found.external_db_access, database_url=outside)
 
 
-def external_db(
-    context: typer.Context,
-    switch: Annotated[Switch, typer.Argument(metavar="on|off", help="Whether the outside may connect.")],
-    tenant: TenantArgument = None,
-) -> None:
+@click.command("external-db", cls=Command, epilog=f"Example: {CLI} tenants external-db on")
+@click.argument(
+    "switch",
+    cls=Argument,
+    type=click.Choice(["on", "off"]),
+    metavar="on|off",
+    about="Whether the outside may connect.",
+)
+@tenant_argument
+@click.pass_context
+def external_db(context: click.Context, switch: str, tenant: str | None) -> None:
     """Open a tenant's database to the outside, or close it. Needs a login."""
     settings = settings_of(context)
     chosen = chosen_tenant(settings, tenant)
-    wanted = switch is Switch.ON
+    wanted = switch == "on"
     with one_at_a_time(settings):
         known = known_tenant(settings, chosen)
         found = ask_once(settings, lambda api, key: api.set_external_db_access(chosen, wanted, idempotency_key=key))
@@ -199,7 +223,11 @@ def external_db(
     put_done(settings, done, f"The database of {clean(chosen)} is {words} the outside.")
 
 
-def cancel_subscription(context: typer.Context, tenant: TenantArgument = None, yes: TenantYes = False) -> None:
+@click.command("cancel-subscription", cls=Command, epilog=f"Example: {CLI} tenants cancel-subscription")
+@tenant_argument
+@tenant_yes_option
+@click.pass_context
+def cancel_subscription(context: click.Context, tenant: str | None, yes: bool) -> None:
     """Cancel the subscription of a tenant; asks first. Needs a login."""
     settings = settings_of(context)
     question = "Cancel the subscription of {}? It stops when the paid time is over."
@@ -208,14 +236,3 @@ def cancel_subscription(context: typer.Context, tenant: TenantArgument = None, y
     put_done(
         settings, {"tenant": chosen, "subscription": "canceled"}, f"The subscription of {clean(chosen)} is cancelled."
     )
-
-
-def register(group: typer.Typer) -> None:
-    """Add the commands to `tenants`."""
-    group.command("restart", epilog=f"Example: {CLI} tenants restart")(restart)
-    group.command("retry", epilog=f"Example: {CLI} tenants retry")(retry)
-    group.command("delete", epilog=f"Example: {CLI} tenants delete tenant_4f2a")(delete)
-    group.command("rotate-credentials", epilog=f"Example: {CLI} tenants rotate-credentials")(rotate_credentials)
-    group.command("rotate-sync-token", epilog=f"Example: {CLI} tenants rotate-sync-token")(rotate_sync_token)
-    group.command("external-db", epilog=f"Example: {CLI} tenants external-db on")(external_db)
-    group.command("cancel-subscription", epilog=f"Example: {CLI} tenants cancel-subscription")(cancel_subscription)

@@ -8,11 +8,10 @@ without asking (`--yes`) does not mean the only one either: a script that is run
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from ...base.errors import CloudError
 from ...base.remedies import Remedy
@@ -20,9 +19,12 @@ from ...errors import TenantNotConfigured, TenantNotFound, TenantsNotSynced
 from ..screen.terminal import clean
 from ..shared.api import ask_api
 from ..shared.options import Unasked, confirm, known_id
+from ..shared.parameters import Argument
 from ..shared.settings import Settings
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from ...io.cloud.api import CloudApiClient
     from ...io.cloud.wire import TenantInfo
     from ...io.local.tenants import StoredTenant
@@ -31,53 +33,42 @@ FAILED = "failed"
 """The status of a tenant that the API gave up on."""
 
 
-def complete_tenants(ctx: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
+def complete_tenants(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The stored tenants whose id begins like this, with their names; nothing where they cannot be read."""
     from ...io.local.accounts import current_account, strangers
     from ...io.local.tenants import TenantStore
-    from ..shared.completion import completing_paths
+    from ..shared.completion import completing_paths, offers
 
     try:
         paths = completing_paths(ctx)
         tenants = TenantStore.load_from_path(paths.tenants).tenants
         others = strangers(paths, current_account(paths))
     except CloudError:
-        return
-    own = [tenant for tenant in tenants if tenant.id not in others and tenant.id.startswith(incomplete)]
-    yield from ((tenant.id, clean(tenant.name)) for tenant in own)
+        return []
+    own = ((tenant.id, clean(tenant.name)) for tenant in tenants if tenant.id not in others)
+    return offers(own, incomplete)
 
 
-TenantOption = Annotated[
-    str | None,
-    typer.Option(
-        "--tenant",
-        metavar="ID",
-        autocompletion=complete_tenants,
-        help="The tenant: its id or name. [default: the selected one, or the only one]",
-    ),
-]
-TenantArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="TENANT",
-        autocompletion=complete_tenants,
-        help="Its id or name; without it the selected tenant, or the only one.",
-    ),
-]
-FailedTenantArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="TENANT",
-        autocompletion=complete_tenants,
-        help="Its id or name; without it the one that failed.",
-    ),
-]
-TenantYes = Annotated[
-    bool,
-    typer.Option(
-        "--yes", "-y", help="Do not ask. The tenant must then be named or selected: the only one is not meant."
-    ),
-]
+tenant_option = click.option(
+    "--tenant",
+    metavar="ID",
+    shell_complete=complete_tenants,
+    help="The tenant: its id or name. [default: the selected one, or the only one]",
+)
+tenant_argument = click.argument(
+    "tenant",
+    cls=Argument,
+    metavar="TENANT",
+    required=False,
+    shell_complete=complete_tenants,
+    about="Its id or name; without it the selected tenant, or the only one.",
+)
+tenant_yes_option = click.option(
+    "--yes",
+    "-y",
+    is_flag=True,
+    help="Do not ask. The tenant must then be named or selected: the only one is not meant.",
+)
 
 
 def stored_tenants(settings: Settings) -> tuple[StoredTenant, ...]:
@@ -133,7 +124,7 @@ def chosen_tenant(settings: Settings, named: str | None, *, alone: bool = True) 
     Raises:
         TenantNotFound: The name fits several.
         TenantNotConfigured: None was named, and it is not clear which is meant.
-        typer.BadParameter: What was named can be no id, or none was named and the only one may not be meant.
+        click.BadParameter: What was named can be no id, or none was named and the only one may not be meant.
     """
     tenants = stored_tenants(settings)
     if named is not None:
@@ -208,8 +199,8 @@ def confirmed_tenant(settings: Settings, named: str | None, question: str, *, ye
 
     Raises:
         CloudError: As `chosen_tenant`.
-        typer.BadParameter: As `chosen_tenant` and `confirm`.
-        typer.Exit: The answer is no.
+        click.BadParameter: As `chosen_tenant` and `confirm`.
+        click.exceptions.Exit: The answer is no.
     """
     chosen = chosen_tenant(settings, named, alone=not yes)
     confirm(settings, question.format(chosen), yes=yes)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from ...errors import ApiError
 from ..screen.terminal import clean, put, put_done, put_json, say, table
 from ..shared.api import ask_api, ask_once
 from ..shared.names import CLI
+from ..shared.parameters import Argument, Command
 from ..shared.settings import Settings, settings_of
-from .choice import TenantOption, TenantYes, chosen_tenant, confirmed_tenant
+from .choice import chosen_tenant, confirmed_tenant, tenant_option, tenant_yes_option
 
 if TYPE_CHECKING:
     from ...io.cloud.wire import CustomDomainResponse
@@ -21,16 +22,11 @@ _LABEL = r"(?!-)[a-z0-9-]{1,63}(?<!-)"
 # RFC 1123 section 2.1, encoded: at least two labels, the last one not a number.
 _DOMAIN = re.compile(rf"(?:{_LABEL}\.)+(?!\d+$){_LABEL}")
 
-app = typer.Typer(
-    help="The custom domain of a tenant.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    epilog=f"Example: {CLI} domain set shop.example.com",
-)
 
-
-@app.command("show", epilog=f"Example: {CLI} domain show --json")
-def show(context: typer.Context, tenant: TenantOption = None) -> None:
+@click.command("show", cls=Command, epilog=f"Example: {CLI} domain show --json")
+@tenant_option
+@click.pass_context
+def show(context: click.Context, tenant: str | None) -> None:
     """Show a tenant's domain, and the DNS record to add. Needs a login."""
     settings = settings_of(context)
     chosen = chosen_tenant(settings, tenant)
@@ -43,12 +39,11 @@ def show(context: typer.Context, tenant: TenantOption = None) -> None:
         put_done(settings, {"tenant": chosen, "domain": None}, f"{clean(chosen)} has no domain. Give it one: {way}")
 
 
-@app.command("set", epilog=f"Example: {CLI} domain set shop.example.com")
-def set_domain(
-    context: typer.Context,
-    domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="A name you own.")],
-    tenant: TenantOption = None,
-) -> None:
+@click.command("set", cls=Command, epilog=f"Example: {CLI} domain set shop.example.com")
+@click.argument("domain", cls=Argument, metavar="DOMAIN", about="A name you own.")
+@tenant_option
+@click.pass_context
+def set_domain(context: click.Context, domain: str, tenant: str | None) -> None:
     """Give a tenant a domain, and show the DNS record to add. Needs a login."""
     settings = settings_of(context)
     name = known_domain(domain)
@@ -56,8 +51,11 @@ def set_domain(
     _put(settings, ask_once(settings, lambda api, key: api.set_custom_domain(chosen, name, idempotency_key=key)))
 
 
-@app.command("delete", epilog=f"Example: {CLI} domain delete --tenant tenant_4f2a --yes")
-def delete(context: typer.Context, tenant: TenantOption = None, yes: TenantYes = False) -> None:
+@click.command("delete", cls=Command, epilog=f"Example: {CLI} domain delete --tenant tenant_4f2a --yes")
+@tenant_option
+@tenant_yes_option
+@click.pass_context
+def delete(context: click.Context, tenant: str | None, yes: bool) -> None:
     """Take a tenant's domain away; asks first. Needs a login."""
     settings = settings_of(context)
     question = "Take the domain of {} away? It stops answering there."
@@ -71,7 +69,7 @@ def known_domain(value: str) -> str:
     """A domain's name as DNS knows it: lower case, encoded (RFC 5891, UTS 46), without a dot at its end.
 
     Raises:
-        typer.BadParameter: It is none.
+        click.BadParameter: It is none.
     """
     import idna
 
@@ -80,7 +78,7 @@ def known_domain(value: str) -> str:
     except idna.IDNAError:
         name = ""
     if len(name) > 253 or not _DOMAIN.fullmatch(name):
-        raise typer.BadParameter(f"{value!r} is no domain name; it looks like shop.example.com", param_hint="DOMAIN")
+        raise click.BadParameter(f"{value!r} is no domain name; it looks like shop.example.com", param_hint="DOMAIN")
     return name
 
 

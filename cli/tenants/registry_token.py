@@ -9,32 +9,31 @@ either.
 from __future__ import annotations
 
 import shlex
-from typing import Annotated
 
-import typer
+import click
 
 from ..screen.terminal import clean, put, put_json, say, table
 from ..shared.api import ask_api
 from ..shared.names import CLI
+from ..shared.parameters import Command
 from ..shared.settings import settings_of
-from .choice import TenantOption, chosen_tenant
+from .choice import chosen_tenant, tenant_option
 
 
-def registry_token(
-    context: typer.Context,
-    tenant: TenantOption = None,
-    print_token: Annotated[
-        bool,
-        typer.Option("--print-token", help="Print the token, and only it: for a pipe to `docker login`, never a log."),
-    ] = False,
-) -> None:
+@click.command("registry-token", cls=Command, epilog=f"Example: {CLI} registry-token --json")
+@tenant_option
+@click.option(
+    "--print-token", is_flag=True, help="Print the token, and only it: for a pipe to `docker login`, never a log."
+)
+@click.pass_context
+def registry_token(context: click.Context, tenant: str | None, print_token: bool) -> None:
     """Show where to push a tenant's images. Needs a login.
 
     The token is a secret, fetched anew each time, and printed only by --print-token.
     """
     settings = settings_of(context)
     if print_token and settings.json:
-        raise typer.BadParameter("the token is never part of --json; give one or the other", param_hint="--print-token")
+        raise click.BadParameter("the token is never part of --json; give one or the other", param_hint="--print-token")
     chosen = chosen_tenant(settings, tenant)
     found = ask_api(settings, lambda api: api.registry_token(chosen))
     if print_token:
@@ -58,8 +57,3 @@ def registry_token(
     say(f"  {settings.command(f'registry-token{named} --print-token')} | {shlex.join(login)}")
     say(f"  docker push {shlex.quote(image)}")
     say(f"  {settings.command(f'deploy {shlex.quote(image)}{named}')}")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("registry-token", epilog=f"Example: {CLI} registry-token --json")(registry_token)

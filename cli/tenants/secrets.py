@@ -4,47 +4,42 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated
 
-import typer
+import click
 
 from ..screen.terminal import clean, put, put_done, put_json, say
 from ..shared.api import ask_api
 from ..shared.names import CLI
+from ..shared.parameters import Argument, Command, checking
 from ..shared.settings import Settings, settings_of
-from .choice import TenantOption, TenantYes, chosen_tenant, confirmed_tenant
+from .choice import chosen_tenant, confirmed_tenant, tenant_option, tenant_yes_option
 
 LONGEST_INPUT = 1024 * 1024
 """Bytes read from stdin; no secret is longer."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-app = typer.Typer(
-    help="The secrets of a tenant: set and listed, never shown.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    epilog=f"Example: {CLI} secrets set OPENAI_API_KEY",
-)
 
-
-def known_names(names: list[str]) -> list[str]:
+def known_names(names: Sequence[str]) -> Sequence[str]:
     """The names, if they can be a secret's.
 
     Raises:
-        typer.BadParameter: One cannot, or one is given twice.
+        click.BadParameter: One cannot, or one is given twice.
     """
     for name in names:
         if "=" in name:
-            raise typer.BadParameter("give the name only; the value is read from stdin or asked for")
+            raise click.BadParameter("give the name only; the value is read from stdin or asked for")
         if not _NAME.fullmatch(name):
-            raise typer.BadParameter(f"{name!r} is no name for a secret: letters, digits and _, no digit first")
+            raise click.BadParameter(f"{name!r} is no name for a secret: letters, digits and _, no digit first")
     if len(set(names)) < len(names):
-        raise typer.BadParameter("a name is given twice")
+        raise click.BadParameter("a name is given twice")
     return names
 
 
-@app.command("list", epilog=f"Example: {CLI} secrets list --json")
-def list_secrets(context: typer.Context, tenant: TenantOption = None) -> None:
+@click.command("list", cls=Command, epilog=f"Example: {CLI} secrets list --json")
+@tenant_option
+@click.pass_context
+def list_secrets(context: click.Context, tenant: str | None) -> None:
     """List the names of a tenant's secrets. Needs a login."""
     settings = settings_of(context)
     chosen = chosen_tenant(settings, tenant)
@@ -58,14 +53,19 @@ def list_secrets(context: typer.Context, tenant: TenantOption = None) -> None:
         say(f"{clean(chosen)} has no secrets.")
 
 
-@app.command("set", epilog=f"Example: {CLI} secrets set OPENAI_API_KEY < key.txt")
-def set_secrets(
-    context: typer.Context,
-    names: Annotated[
-        list[str], typer.Argument(metavar="KEY", callback=known_names, help="The names; the values are read.")
-    ],
-    tenant: TenantOption = None,
-) -> None:
+@click.command("set", cls=Command, epilog=f"Example: {CLI} secrets set OPENAI_API_KEY < key.txt")
+@click.argument(
+    "names",
+    cls=Argument,
+    metavar="KEY",
+    nargs=-1,
+    required=True,
+    callback=checking(known_names),
+    about="The names; the values are read.",
+)
+@tenant_option
+@click.pass_context
+def set_secrets(context: click.Context, names: Sequence[str], tenant: str | None) -> None:
     """Set secrets of a tenant. Needs a login.
 
     At a terminal each value is asked for, hidden. Otherwise they come from stdin: all of it for one name, a line each,
@@ -78,13 +78,12 @@ def set_secrets(
     put_done(settings, {"tenant": chosen, "set": names}, f"Set {', '.join(names)} of {clean(chosen)}.")
 
 
-@app.command("unset", epilog=f"Example: {CLI} secrets unset OPENAI_API_KEY --tenant tenant_4f2a --yes")
-def unset_secret(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="KEY", help="Its name.")],
-    tenant: TenantOption = None,
-    yes: TenantYes = False,
-) -> None:
+@click.command("unset", cls=Command, epilog=f"Example: {CLI} secrets unset OPENAI_API_KEY --tenant tenant_4f2a --yes")
+@click.argument("name", cls=Argument, metavar="KEY", about="Its name.")
+@tenant_option
+@tenant_yes_option
+@click.pass_context
+def unset_secret(context: click.Context, name: str, tenant: str | None, yes: bool) -> None:
     """Remove a secret of a tenant; asks first. Needs a login."""
     settings = settings_of(context)
     known_names([name])
@@ -103,7 +102,7 @@ def _values(settings: Settings, names: Sequence[str]) -> list[str]:
     why = "stdin is empty there" if typed is None else "nothing was typed"
     for name, value in zip(names, found, strict=True):
         if not value:
-            raise typer.BadParameter(f"there is no value for {name}: {why}", param_hint="KEY")
+            raise click.BadParameter(f"there is no value for {name}: {why}", param_hint="KEY")
         register_secret(value)
     return found
 
@@ -112,12 +111,12 @@ def parted(text: str, count: int) -> list[str]:
     """The values in what was piped in: all of it for one, else a line each, without the ends of the lines.
 
     Raises:
-        typer.BadParameter: There are more lines, or fewer.
+        click.BadParameter: There are more lines, or fewer.
     """
     if count == 1:
         return [text.removesuffix("\n").removesuffix("\r")]
     # Not `splitlines`: it would also part a value at a form feed, and at half a dozen characters more.
     lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
     if len(lines) != count:
-        raise typer.BadParameter(f"stdin holds {len(lines)} lines for {count} names", param_hint="KEY")
+        raise click.BadParameter(f"stdin holds {len(lines)} lines for {count} names", param_hint="KEY")
     return lines

@@ -7,29 +7,23 @@ takes over what the API lists and keeps the credentials it does not tell.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from ...errors import TenantNotFound, TenantsNotSynced
 from ..screen.terminal import clean, fields, put, put_done, put_json, say, table
 from ..shared.api import ask_api
 from ..shared.names import CLI
+from ..shared.parameters import Argument, Command
 from ..shared.settings import Settings, settings_of
-from .choice import TenantArgument, chosen_tenant, complete_tenants, selected_tenant, stored_tenants, tenants_of_others
+from .choice import chosen_tenant, complete_tenants, selected_tenant, stored_tenants, tenant_argument, tenants_of_others
 
 if TYPE_CHECKING:
     from ...io.local.tenants import StoredTenant, TenantStore
 
 STALE_DAYS = 1
 """After how many days `list` mentions that the list is old."""
-
-app = typer.Typer(
-    help="The tenants stored here, and changing them in the cloud.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    epilog=f"Example: {CLI} tenants list",
-)
 
 
 def as_json(tenant: StoredTenant, selected: str | None) -> dict[str, Any]:
@@ -48,11 +42,10 @@ def as_json(tenant: StoredTenant, selected: str | None) -> dict[str, Any]:
     }
 
 
-@app.command("list", epilog=f"Example: {CLI} tenants list --json")
-def list_tenants(
-    context: typer.Context,
-    everyone: Annotated[bool, typer.Option("--all", help="Also those of other accounts.")] = False,
-) -> None:
+@click.command("list", cls=Command, epilog=f"Example: {CLI} tenants list --json")
+@click.option("--all", "everyone", is_flag=True, help="Also those of other accounts.")
+@click.pass_context
+def list_tenants(context: click.Context, everyone: bool) -> None:
     """List the tenants stored here.
 
     `sync` reads them from the API again. Those of other accounts are left out, and never chosen by themselves.
@@ -111,8 +104,10 @@ def _say_age(settings: Settings, store: TenantStore | None) -> None:
         say(f"The list was read {age.days} d ago. To read it from the API again: {sync}")
 
 
-@app.command("show", epilog=f"Example: {CLI} tenants show tenant_4f2a")
-def show(context: typer.Context, tenant: TenantArgument = None) -> None:
+@click.command("show", cls=Command, epilog=f"Example: {CLI} tenants show tenant_4f2a")
+@tenant_argument
+@click.pass_context
+def show(context: click.Context, tenant: str | None) -> None:
     """Show what is stored of a tenant.
 
     Of its credentials only whether they are here.
@@ -133,14 +128,16 @@ def _stored(settings: Settings, tenant_id: str) -> StoredTenant:
     raise TenantNotFound(f"{settings.paths.tenants} holds no tenant {tenant_id}")
 
 
-@app.command("select", epilog=f"Example: {CLI} tenants select tenant_4f2a")
-def select(
-    context: typer.Context,
-    tenant: Annotated[
-        str,
-        typer.Argument(metavar="TENANT", autocompletion=complete_tenants, help="Its id or name, or `local` for none."),
-    ],
-) -> None:
+@click.command("select", cls=Command, epilog=f"Example: {CLI} tenants select tenant_4f2a")
+@click.argument(
+    "tenant",
+    cls=Argument,
+    metavar="TENANT",
+    shell_complete=complete_tenants,
+    about="Its id or name, or `local` for none.",
+)
+@click.pass_context
+def select(context: click.Context, tenant: str) -> None:
     """Choose the tenant that is meant where none is named."""
     settings = settings_of(context)
     from ...io.local.session_store import SessionStore
@@ -156,13 +153,12 @@ def select(
     put_done(settings, {"selected": key.tenant_id}, f"Selected {clean(meant)}.")
 
 
-@app.command("sync", epilog=f"Example: {CLI} tenants sync")
-def sync(
-    context: typer.Context,
-    prune: Annotated[
-        bool, typer.Option("--prune", help="Also drop those that are not listed and whose credentials are stored here.")
-    ] = False,
-) -> None:
+@click.command("sync", cls=Command, epilog=f"Example: {CLI} tenants sync")
+@click.option(
+    "--prune", is_flag=True, help="Also drop those that are not listed and whose credentials are stored here."
+)
+@click.pass_context
+def sync(context: click.Context, prune: bool) -> None:
     """Read the tenants from the API and store them. Needs a login.
 
     The credentials stored here stay.
@@ -195,8 +191,10 @@ def sync(
     say(f"Stored {len(store.tenants)} in {settings.paths.tenants}")
 
 
-@app.command("status", epilog=f"Example: {CLI} tenants status")
-def status(context: typer.Context, tenant: TenantArgument = None) -> None:
+@click.command("status", cls=Command, epilog=f"Example: {CLI} tenants status")
+@tenant_argument
+@click.pass_context
+def status(context: click.Context, tenant: str | None) -> None:
     """Ask the API how a tenant is. Needs a login."""
     settings = settings_of(context)
     chosen = chosen_tenant(settings, tenant)

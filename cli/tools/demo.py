@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
+import click
 import msgspec
-import typer
 
 from ...base.errors import EXIT_DONE, EXIT_FAILED, CloudError, UnsafeFile
 from ...errors import Network
 from ..screen.terminal import put, say
 from ..shared.names import CLI
+from ..shared.parameters import Command
 from ..shared.settings import Settings, is_local, settings_of, stored_api_url
 
 if TYPE_CHECKING:
@@ -35,11 +36,11 @@ LONGEST_BACKOFF = 0.5
 POLL_SECONDS = 0.5
 
 
-def demo(
-    context: typer.Context,
-    browser: Annotated[bool, typer.Option("--browser", help="Click yourself, in your own browser.")] = False,
-    interrupt: Annotated[bool, typer.Option("--interrupt", help="Stop after the payment, then resume.")] = False,
-) -> None:
+@click.command(cls=Command, epilog=f"Example: {CLI} demo --interrupt")
+@click.option("--browser", is_flag=True, help="Click yourself, in your own browser.")
+@click.option("--interrupt", is_flag=True, help="Stop after the payment, then resume.")
+@click.pass_context
+def demo(context: click.Context, browser: bool, interrupt: bool) -> None:
     """Show the whole story on a local cloud.
 
     Login, payment, an event stream that names another tenant and then drops, a tenant stored. Needs no account, no
@@ -62,7 +63,7 @@ def demo(
         end.stopped = await until_interrupted(work)
 
     trio.run(main)
-    raise typer.Exit(_show_result(settings, end))
+    raise click.exceptions.Exit(_show_result(settings, end))
 
 
 def in_own_directory(settings: Settings) -> Settings:
@@ -195,8 +196,3 @@ def _is_stored(settings: Settings, tenant: str) -> bool:
         return TenantStore.load_from_path(settings.paths.tenants).find_tenant(tenant) is not None
     except CloudError:
         return False
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(epilog=f"Example: {CLI} demo --interrupt")(demo)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from ...engine.errors import FlowNotFound
 from ..screen.terminal import DrawingStyle, clean, put, put_done, put_json, stream_style
 from ..shared.arguments import known_path
+from ..shared.completion import complete_flows
 from ..shared.names import CLI
+from ..shared.parameters import Argument, Command, checking
 from ..shared.settings import Settings, settings_of
 
 if TYPE_CHECKING:
@@ -26,26 +28,42 @@ class Format(StrEnum):
     TEXT = "text"
 
 
-def diagram(
-    context: typer.Context,
-    machine: Annotated[
-        str | None, typer.Argument(metavar="MACHINE", help="login, checkout, provisioning, deployment or onboarding.")
-    ] = None,
-    flow: Annotated[str | None, typer.Option("--flow", metavar="ID", help="Draw this flow's path.")] = None,
-    how: Annotated[Format, typer.Option("--format", help="How it is drawn.")] = Format.MERMAID,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", callback=known_path, help="Write it there.")
-    ] = None,
-) -> None:
+@click.command(cls=Command, epilog=f"Example: {CLI} diagram checkout --format text")
+@click.argument(
+    "machine",
+    cls=Argument,
+    metavar="MACHINE",
+    required=False,
+    about="login, checkout, provisioning, deployment or onboarding.",
+)
+@click.option("--flow", metavar="ID", shell_complete=complete_flows, help="Draw this flow's path.")
+@click.option(
+    "--format",
+    "how",
+    type=click.Choice([each.value for each in Format]),
+    default=Format.MERMAID.value,
+    help="How it is drawn.",
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    callback=checking(known_path),
+    help="Write it there.",
+)
+@click.pass_context
+def diagram(context: click.Context, machine: str | None, flow: str | None, how: str, output: Path | None) -> None:
     """Draw a machine, or the path of a flow. Without either, the onboarding machine."""
     settings = settings_of(context)
+    drawn = Format(how)
     style = stream_style(sys.stdout)
     if settings.json or output is not None:
         style["color"] = False
     if flow is not None:
-        text = _flow(settings, flow, machine, how, style)
+        text = _flow(settings, flow, machine, drawn, style)
     else:
-        text = _machine(machine or "onboarding", how, style)
+        text = _machine(machine or "onboarding", drawn, style)
     if output is not None:
         _save(output, text)
         put_done(settings, {"format": how, "file": str(output)}, f"Wrote {clean(str(output))}")
@@ -77,16 +95,16 @@ def _flow(settings: Settings, flow: str, machine: str | None, how: Format, style
     if changes is None:
         raise FlowNotFound(f"flow {flow} ran no {wanted}")
     if not is_ours(wanted):
-        raise typer.BadParameter(f"the table of {wanted} is not here; its path is drawn without by --format text")
+        raise click.BadParameter(f"the table of {wanted} is not here; its path is drawn without by --format text")
     return redact(mermaid(known_machine(wanted), changes=changes))
 
 
 def known_machine(name: str) -> Machine[Any]:
-    """The machine of this name. Raises `typer.BadParameter` that lists what there is."""
+    """The machine of this name. Raises `click.BadParameter` that lists what there is."""
     from ..screen.render import MACHINES
 
     if name not in MACHINES:
-        raise typer.BadParameter(f"no machine {name!r}. Machines: {', '.join(MACHINES)}")
+        raise click.BadParameter(f"no machine {name!r}. Machines: {', '.join(MACHINES)}")
     return MACHINES[name]
 
 
@@ -97,8 +115,3 @@ def _save(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as exc:
         raise Io(f"cannot write {path}: {exc.strerror}") from exc
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(epilog=f"Example: {CLI} diagram checkout --format text")(diagram)

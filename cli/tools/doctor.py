@@ -7,21 +7,21 @@ journal is set aside. Every check shows what it found; a warning does not stop t
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
 
-import typer
+import click
 
 from ...base.errors import EXIT_DONE, EXIT_FAILED
 from ..screen.terminal import clean, mark, put, put_json, say
 from ..shared.names import CLI
+from ..shared.parameters import Command
 from ..shared.settings import Settings, settings_of
 from .findings import Finding, counted
 
 
-def doctor(
-    context: typer.Context,
-    offline: Annotated[bool, typer.Option("--offline", help="Do not ask the API.")] = False,
-) -> None:
+@click.command(cls=Command, epilog=f"Example: {CLI} doctor --offline")
+@click.option("--offline", is_flag=True, help="Do not ask the API.")
+@click.pass_context
+def doctor(context: click.Context, offline: bool) -> None:
     """Diagnose problems.
 
     Directories, files, the journal, ports, the browser, proxy and certificates, the login, the API and the clock, each
@@ -43,7 +43,7 @@ def doctor(
             _put(settings, finding)
     if not settings.json:
         say(f"{counted(bad, 'problem')} found." if bad else "No problems found.")
-    raise typer.Exit(EXIT_FAILED if bad else EXIT_DONE)
+    raise click.exceptions.Exit(EXIT_FAILED if bad else EXIT_DONE)
 
 
 def _put(settings: Settings, finding: Finding) -> None:
@@ -57,8 +57,3 @@ def _put(settings: Settings, finding: Finding) -> None:
     put(f"{sign} {finding.check}: {message}")
     if hint:
         put(f"  {hint}")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(epilog=f"Example: {CLI} doctor --offline")(doctor)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-from typer.core import TyperCommand
+import click
 from typing_extensions import override
 
 from ..screen.terminal import put, put_json, say
 from ..shared.bounds import any_whole_number, number
 from ..shared.names import CLI
 from ..shared.options import PORTS
+from ..shared.parameters import Command
 from ..shared.settings import program, settings_of
 
 
-class _ListingFaults(TyperCommand):
+class _ListingFaults(Command):
     """The help of this command ends with the faults there are; they are looked up only when it is asked for."""
 
     @override
@@ -27,26 +27,23 @@ class _ListingFaults(TyperCommand):
         return f"{super().get_help(ctx)}\n\nFaults, with their defaults:\n{listed}"
 
 
-def sandbox(
-    context: typer.Context,
-    port: Annotated[int, typer.Option("--port", parser=PORTS, metavar="PORT", help="0 for any free one.")] = 0,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            "--seed",
-            parser=any_whole_number,
-            metavar="N",
-            help="Equal seeds give equal ids and keys. [default: fresh ones]",
-        ),
-    ] = None,
-    fault: Annotated[
-        list[str] | None,
-        typer.Option("--fault", metavar="NAME:KEY=VALUE,...", help="Something that goes wrong, see below; repeatable."),
-    ] = None,
-    step: Annotated[
-        float, typer.Option("--step", parser=number(0, 3600), metavar="SECONDS", help="Per step of provisioning.")
-    ] = 0.3,
-) -> None:
+@click.command(
+    cls=_ListingFaults,
+    epilog=f"Example: {CLI} sandbox --port 8800 --fault drop-stream:after=3 --fault slow:seconds=2",
+)
+@click.option("--port", type=PORTS, default=0, metavar="PORT", help="0 for any free one.")
+@click.option(
+    "--seed", type=any_whole_number, metavar="N", help="Equal seeds give equal ids and keys. [default: fresh ones]"
+)
+@click.option(
+    "--fault",
+    metavar="NAME:KEY=VALUE,...",
+    multiple=True,
+    help="Something that goes wrong, see below; repeatable.",
+)
+@click.option("--step", type=number(0, 3600), default=0.3, metavar="SECONDS", help="Per step of provisioning.")
+@click.pass_context
+def sandbox(context: click.Context, port: int, seed: int | None, fault: tuple[str, ...], step: float) -> None:
     """Run a local cloud on loopback until Ctrl-C.
 
     Its address is the first line on stdout. It needs no account, no money and no network, and forgets
@@ -59,7 +56,7 @@ def sandbox(
     from ..shared.signals import until_interrupted
 
     async def work() -> None:
-        async with serve_sandbox(port, seed=seed, faults=fault or (), step_seconds=step) as cloud:
+        async with serve_sandbox(port, seed=seed, faults=fault, step_seconds=step) as cloud:
             if settings.json:
                 put_json({"url": cloud.url})
             else:
@@ -70,9 +67,3 @@ def sandbox(
             await trio.sleep_forever()
 
     trio.run(until_interrupted, work)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    epilog = f"Example: {CLI} sandbox --port 8800 --fault drop-stream:after=3 --fault slow:seconds=2"
-    app.command(cls=_ListingFaults, epilog=epilog)(sandbox)

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
-import socket
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
-
-import filelock
 
 from ...base.errors import Io
 from ...base.files import ensure_private_dir
@@ -55,6 +51,11 @@ class Owner:
     """
 
     def __init__(self, directory: Path) -> None:
+        import secrets
+        import socket
+
+        import filelock
+
         directory = directory.absolute()  # the process may change its directory
         ensure_private_dir(directory)
         self._name = OwnerName(secrets.token_hex(8), os.getpid(), socket.gethostname())

@@ -14,7 +14,6 @@ a person who asks for the keyring must not get something weaker than our own 060
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,6 +112,8 @@ class KeyringStore:
             raise KeyringUnavailable(
                 "the system's keyring cannot be asked: there is no Python interpreter to ask it with"
             )
+        import subprocess
+
         try:
             # -P: this file's own directory is not searched for modules, or `base/files.py` would be `files`. A session
             # of its own: no terminal to ask for a password at, and Ctrl-C is ours to handle.

@@ -12,7 +12,6 @@ environment or current directory behind the caller's back. What the places in a 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -199,6 +198,8 @@ def _project_state(directory: Path, environ: Mapping[str, str]) -> Path:
     # A profile may name its directory with `..` in it, so that only the real one shows that it is a project's.
     named = directory if directory.name == PROJECT_DIRECTORY else Path(os.path.realpath(directory))
     project = named.parent if named.name == PROJECT_DIRECTORY else named
+    import hashlib
+
     digest = hashlib.sha256(os.fsencode(os.path.realpath(project))).hexdigest()[:12]
     return state_directory(environ) / "projects" / f"{project.name or 'root'}-{digest}"
 

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
 
-import platformdirs
-
 APP_NAME: Final = "systemprompt-cloud"
 
 
@@ -55,6 +53,8 @@ def _user_directory(kind: Literal["data", "state"], environ: Mapping[str, str]) 
     home = environ.get("HOME")
     if home and sys.platform not in {"darwin", "win32"}:
         return Path(home_directory(environ), ".local", "share" if kind == "data" else "state", APP_NAME)
+    import platformdirs
+
     if kind == "data":
         return platformdirs.user_data_path(APP_NAME, appauthor=False)
     return platformdirs.user_state_path(APP_NAME, appauthor=False)

@@ -15,6 +15,8 @@ BROKEN = """
 import os, sys
 from systemprompt_cloud.__main__ import main
 from systemprompt_cloud.cli.app import app
+from systemprompt_cloud.cli.commands import COMMANDS
+COMMANDS["broken"] = ("tools.broken:broken", "Use a descriptor that was never open.")
 @app.command()
 def broken() -> None:
     os.fstat(99)

@@ -6,15 +6,13 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import systemprompt_cloud
-import typer.main
 from hypothesis import given
 from hypothesis import strategies as st
 from systemprompt_cloud.base.remedies import Remedy
-from systemprompt_cloud.cli.app import app
+from systemprompt_cloud.cli.commands import inside, is_group
 from systemprompt_cloud.cli.screen.remedies import TEMPLATES, remedy_text
 from systemprompt_cloud.cli.shared.names import CLI
 
@@ -61,14 +59,13 @@ def spoken(path: Path) -> Iterator[str]:
 
 def exists(words: str) -> bool:
     """Whether there is such a command; what follows a command that has none below it is its argument."""
-    here: Any = typer.main.get_command(app)
+    here = ""
     for word in words.split():
-        commands: dict[str, Any] | None = getattr(here, "commands", None)
-        if commands is None:
+        if not is_group(here):
             return True
-        if word not in commands:
+        if word not in inside(here):
             return False
-        here = commands[word]
+        here = f"{here} {word}".strip()
     return True
 
 

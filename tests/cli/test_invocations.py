@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from systemprompt_cloud.cli.app import run
 
+from tests.support.listening import logging_restored
+
 
 @pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty home, and none of the variables that name a directory or an API."""
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An empty home, none of the variables that name a directory or an API; the log is left as it was found."""
     for name in ("SYSTEMPROMPT_DIR", "SYSTEMPROMPT_API_URL", "SYSTEMPROMPT_API_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
+    with logging_restored():
+        yield
 
 
 def test_each_run_has_its_own_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

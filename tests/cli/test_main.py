@@ -7,10 +7,14 @@ import os
 import subprocess
 import sys
 
+import click
 import pytest
 from systemprompt_cloud import __version__
-from systemprompt_cloud.cli.app import app
+from systemprompt_cloud.cli.app import app, run
+from systemprompt_cloud.cli.commands import COMMANDS, is_group
 from systemprompt_cloud.cli.help import FILE, live_help
+from systemprompt_cloud.cli.quick import mistake
+from systemprompt_cloud.cli.shared.names import CLI
 from systemprompt_cloud.sandbox.browser import ScriptedBrowser
 
 from tests.support.command import CommandLine, Running
@@ -25,6 +29,9 @@ except SystemExit as exc:
     code = exc.code
 print(json.dumps([code, sorted(name for name in sys.modules if "." not in name)]), file=sys.stderr)
 """
+
+SLOW = {"typer", "pydantic", "jwt", "cryptography", "asyncio", "httpx", "trio", "loguru"}
+"""What took most of the time of a command that only looks at files."""
 
 HUGE = "x" * 70_000
 NO_TEXT = os.fsdecode(b"a\xff")
@@ -55,6 +62,58 @@ def test_looking_imports_no_network(cli: CommandLine, words: list[str]) -> None:
     """Commands that only look at files pay neither for trio nor for httpx."""
     _, names = imports(cli, *words)
     assert names & {"trio", "httpx", "hypercorn", "starlette"} == set()
+
+
+def asks(line: str) -> dict[str, str]:
+    """The environment in which bash asks what may follow this line."""
+    number = str(line.count(" "))
+    return {"_SYSTEMPROMPT_CLOUD_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": number}
+
+
+@pytest.mark.parametrize(
+    ("words", "environ"),
+    [
+        (["whoami"], {}),
+        (["flows", "list"], {}),
+        (["tenants", "list"], {}),
+        ([], asks("systemprompt-cloud flows show ")),
+        ([], asks("systemprompt-cloud tenants show ")),
+        ([], asks("systemprompt-cloud flo")),
+        (["nonsense"], {}),
+    ],
+    ids=["whoami", "flows list", "tenants list", "Tab of flows", "Tab of tenants", "Tab of names", "unknown word"],
+)
+def test_looking_imports_nothing_slow(
+    owner: tuple[CommandLine, str], words: list[str], environ: dict[str, str]
+) -> None:
+    """A real process, for somebody who has a login, a tenant and a flow."""
+    cli, tenant = owner
+    ended = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "systemprompt_cloud", *words],
+        capture_output=True,
+        text=True,
+        env=cli.environ | environ,
+        cwd=cli.home,
+        check=False,
+    )
+    imported = set[str]()
+    for line in ended.stderr.splitlines():
+        if line.startswith("import time:"):
+            imported.add(line.rpartition("|")[2].strip().partition(".")[0])
+    assert "systemprompt_cloud" in imported
+    assert imported & SLOW == set()
+    if words == ["nonsense"] or environ.get("COMP_WORDS", "").endswith("flo"):
+        assert imported & {*HEAVY, "click", "pathlib"} - by_itself() == set()
+    if words == ["whoami"]:
+        assert "sandbox.example" in ended.stdout
+    if environ.get("COMP_WORDS", "").endswith("tenants show "):
+        assert ended.stdout == f"plain,{tenant}\n"
+
+
+def by_itself() -> set[str]:
+    """What an interpreter has imported before it is told what to run."""
+    names = "import sys; print(*sys.modules)"
+    return {*subprocess.run([sys.executable, "-c", names], capture_output=True, text=True, check=True).stdout.split()}
 
 
 def test_a_login_imports_no_web_framework(cli: CommandLine) -> None:
@@ -89,15 +148,36 @@ def test_no_arguments_is_help(cli: CommandLine) -> None:
 
 
 def commands() -> list[tuple[str, ...]]:
-    groups = {group.name: group.typer_instance for group in app.registered_groups if group.typer_instance is not None}
-    names = [(each.name or each.callback.__name__,) for each in app.registered_commands if each.callback is not None]
-    for name, group in groups.items():
-        names += [
-            (str(name), each.name or each.callback.__name__)
-            for each in group.registered_commands
-            if each.callback is not None
-        ]
-    return sorted(names)
+    return sorted(tuple(words.split()) for words in COMMANDS if not is_group(words))
+
+
+def test_the_table_says_what_the_commands_say() -> None:
+    """The sentences of `commands.py`, which are shown without importing a command, are those of the commands."""
+    with app.make_context(CLI, ["-"], resilient_parsing=True) as context:
+        for words, (_, what) in COMMANDS.items():
+            group, _, name = words.rpartition(" ")
+            here = app if not group else app.get_command(context, group)
+            assert isinstance(here, click.Group)
+            found = here.get_command(context, name)
+            assert found is not None
+            assert found.name == name
+            assert found.get_short_help_str(limit=80) == what
+
+
+@pytest.mark.parametrize("words", [["nonsense"], ["logn"], ["logn", "x"], ["flows", "lst"], ["flows", "lst", "01jq"]])
+def test_a_word_that_is_no_command_is_answered_the_same_quickly(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The answer of the entry, which imports nothing, is the one of the commands."""
+    for name in ("systemprompt-cloud", "spc"):
+        assert run(words, name=name) == 2
+        assert capsys.readouterr().err == mistake(words, name) != ""
+
+
+@pytest.mark.parametrize("words", [[], ["login"], ["flows", "list"], ["-x"], ["a" * 40], ["a.b"], ["--json", "logn"]])
+def test_what_is_more_than_a_wrong_word_is_left_to_the_commands(words: list[str]) -> None:
+    """An option, a long word (it may be a secret) and a command that is there get no quick answer."""
+    assert mistake(words, "systemprompt-cloud") == ""
 
 
 def test_every_command_is_there() -> None:
@@ -130,7 +210,17 @@ def test_help_everywhere_with_an_example(cli: CommandLine, words: tuple[str, ...
     ("words", "said"),
     [
         (["nonsense"], "nonsense"),
-        (["login", "--port", "70000"], "--port"),
+        (["login", "--port", "70000"], "'--port': '70000' is not a whole number from 0 to 65535"),
+        (["login", "--port", "web"], "'--port': 'web' is not a whole number from 0 to 65535"),
+        (["login", "--timeout", "soon"], "'--timeout': 'soon' is not a number from 1 to 86400"),
+        (["login", "--timeout", "nan"], "'--timeout': 'nan' is not a number from 1 to 86400"),
+        (["flows", "list", "--limit", "9" * 30], "is not a whole number from 1 to 1000000000"),
+        (["flows", "prune", "--keep", "-1"], "'-1' is not a whole number from 0 to 1000000000"),
+        (["login", "--provider", "moon"], "'moon' is not one of 'github', 'google'"),
+        (["tenants", "external-db", "maybe"], "'maybe' is not one of 'on', 'off'"),
+        (["login", "--json=3"], "'--json' does not take a value"),
+        (["logn"], "Did you mean 'login', 'logout'?"),
+        (["flows", "lst"], "Did you mean 'list'?"),
         (["login", "--dir"], "--dir"),
         (["whoami", "--env", "moon"], "production, sandbox, local"),
         (["whoami", "--env", "local", "--api-url", "http://127.0.0.1:1"], "either --env or --api-url"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
+import click
 import pytest
-import typer
 from systemprompt_cloud.cli.tenants.domain import known_domain
 from systemprompt_cloud.cli.tenants.secrets import LONGEST_INPUT, known_names, parted
 
@@ -61,7 +61,7 @@ def test_a_line_for_each(text: str, values: list[str]) -> None:
 @pytest.mark.parametrize("text", ["", "a\n", "a\nb\nc\n"])
 def test_too_few_or_too_many_lines(text: str) -> None:
     """Which value belongs to which name is not guessed."""
-    with pytest.raises(typer.BadParameter, match="lines for 2 names"):
+    with pytest.raises(click.BadParameter, match="lines for 2 names"):
         parted(text, 2)
 
 
@@ -76,7 +76,7 @@ def test_all_of_it_for_one() -> None:
 )
 def test_no_names(names: list[str], said: str) -> None:
     """What cannot be a name, or is one twice, is refused and named."""
-    with pytest.raises(typer.BadParameter, match=said):
+    with pytest.raises(click.BadParameter, match=said):
         known_names(names)
 
 
@@ -150,7 +150,7 @@ def test_domain_is_asked_for_again(cli: CommandLine, clouds: Clouds) -> None:
 )
 def test_no_domain(domain: str) -> None:
     """What is no domain name is refused."""
-    with pytest.raises(typer.BadParameter, match="is no domain name"):
+    with pytest.raises(click.BadParameter, match="is no domain name"):
         known_domain(domain)
 
 

@@ -6,8 +6,8 @@ import json
 import shlex
 from pathlib import Path
 
+import click
 import pytest
-import typer
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -75,7 +75,7 @@ def test_nobody_named_one(tmp_path: Path) -> None:
 
 def test_local_without_an_address_says_how_to_start_one(project: Settings) -> None:
     """`--env local` needs to know where."""
-    with pytest.raises(typer.BadParameter, match="systemprompt-cloud sandbox"):
+    with pytest.raises(click.BadParameter, match="systemprompt-cloud sandbox"):
         choose_api(Settings(paths=project.paths, env="local"), {})
 
 
@@ -117,7 +117,7 @@ def test_local_without_an_address_says_how_to_start_one(project: Settings) -> No
 )
 def test_apis_no_token_may_go_to(url: str) -> None:
     """What is a mistake of usage to the command line, the library refuses by the same rule; no password is shown."""
-    with pytest.raises(typer.BadParameter, match="--api-url must ") as typed:
+    with pytest.raises(click.BadParameter, match="--api-url must ") as typed:
         named_api_url(url, "--api-url")
     with pytest.raises(UnsafeUrl, match="the API URL must ") as given:
         CloudApiClient(url)

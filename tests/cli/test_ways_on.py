@@ -8,7 +8,8 @@ import msgspec
 import pytest
 from systemprompt_cloud.base.errors import CloudError
 from systemprompt_cloud.base.moments import parse_moment
-from systemprompt_cloud.cli.flows.ways_on import hint_of_trouble, way_on
+from systemprompt_cloud.cli.flows import ways_on
+from systemprompt_cloud.cli.flows.ways_on import hint_of_trouble, is_ours, way_on
 from systemprompt_cloud.cli.shared.names import CLI
 from systemprompt_cloud.cli.shared.settings import Settings
 from systemprompt_cloud.engine.errors import EffectUncertain, UnexpectedFailure
@@ -17,12 +18,20 @@ from systemprompt_cloud.engine.journal.records import FlowRow
 from systemprompt_cloud.errors import StillPending
 from systemprompt_cloud.io.local.paths import CloudPaths
 from systemprompt_cloud.machines.checkout import CHECKOUT
+from systemprompt_cloud.machines.every import MACHINES
 
 from tests.support.parcel import PARCEL, Parcel
 
 NOON = parse_moment("2026-03-01T12:00:00Z")
 OTHERS, _ = first_lines("01abc", PARCEL, Parcel(), now=NOON, key=None, parent=None, owner="o")
 OURS: FlowRow = msgspec.structs.replace(OTHERS, machine=CHECKOUT.name)
+
+
+def test_the_names_of_our_machines_are_known_without_them() -> None:
+    """A machine that is added is resumed by the command line."""
+    assert all(is_ours(machine.name) for machine in MACHINES)
+    assert is_ours("parcel") is False
+    assert len(ways_on.OURS) == len(MACHINES)
 
 
 @pytest.fixture

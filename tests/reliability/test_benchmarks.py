@@ -31,6 +31,7 @@ TABLES = {
     "Decoding event streams": "httpx-sse",
     "From bytes on the socket to durable": "a bare httpx loop",
     "Many event streams": "20 streams, an event every",
+    "Starting the command line": "`flows list`",
 }
 
 

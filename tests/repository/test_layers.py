@@ -49,7 +49,7 @@ BELONGS_TO: dict[str, set[str]] = {
     "hypercorn": set(),  # only tests use it, for TLS and HTTP/2
     "wsproto": set(),
     "loguru": {"cli"},
-    "typer": {"cli", ""},
+    "click": {"cli", ""},
     "rich": {"cli"},
     "hypothesis": {"testing"},
     "pytest": {"testing"},

@@ -113,6 +113,17 @@ def _set_at_birth(kind: type[Any]) -> Iterator[str]:
                 yield node.attr
 
 
+def test_the_stub_and_the_table_list_the_same() -> None:
+    """What type checkers are told is public is what can be imported, from the same modules."""
+    stub = ast.parse(Path(systemprompt_cloud.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    told = [
+        (node.module, alias.asname) for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    ]
+    public: dict[str, str] = vars(systemprompt_cloud)["_PUBLIC"]
+    assert told == [(module, name) for module, names in public.items() for name in names.split()]
+    assert dir(systemprompt_cloud) == sorted(str(name) for _, name in told)
+
+
 def test_no_public_name_has_vanished() -> None:
     """Every name and every member that was listed is still there, and still the same kind of thing."""
     assert sorted(set(LISTED.read_text().splitlines()) - set(public_names())) == []

@@ -23,7 +23,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
-import functools
 import gc
 import importlib
 import io
@@ -40,8 +39,6 @@ import termios
 import threading
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TextIO
-
-import typer.main
 
 NUMBER: Final = struct.Struct("=i")
 """A process id or an exit code on the command's own socket."""
@@ -62,10 +59,6 @@ STEERING: Final = (
     "GITLAB_CI",
     "TRAVIS",
     "PYCHARM_HOSTED",
-    "PYDANTIC_",
-    "TYPER_",
-    "_TYPER_",
-    "EAGER_IMPORT",
     "SPHINX_BUILD",
     "ANDROID_DATA",
     "_PYTHON_",
@@ -75,14 +68,18 @@ STEERING: Final = (
 ROOMS: Final = ("base", "cli", "diagrams", "engine", "flows", "io", "machines", "sandbox")
 LATE: Final = (
     "anyio._backends._trio",
+    "click._textwrap",
+    "click.shell_completion",
+    "difflib",
     "encodings.ascii",
     "encodings.idna",
+    "filelock",
     "h2.connection",
     "httpcore._async.http2",
+    "loguru",
+    "platformdirs",
     "rich.console",
     "rich.live",
-    "typer._adapters",
-    "typer._click._textwrap",
 )
 """Modules of others that commands import when they need them."""
 
@@ -107,9 +104,7 @@ def import_everything() -> None:
     for name in LATE:
         with contextlib.suppress(ImportError):  # of another version of theirs; then the command imports it itself
             importlib.import_module(name)
-    program = importlib.import_module("systemprompt_cloud.cli.app")
-    typer.main.get_command = functools.cache(typer.main.get_command)
-    typer.main.get_command(program.app)
+    importlib.import_module("systemprompt_cloud.cli.help").live_help()
 
 
 class Server:
