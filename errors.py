@@ -5,7 +5,7 @@ what sets it apart: the exit code, the hint, what it requires. Foreign exception
 `io/`, with their cause kept.
 
 Exit codes: 0 done, 1 failed, 2 usage, 4 login needed, 5 refused or denied, 8 still pending (resumable),
-130 interrupted (resumable).
+130 interrupted (resumable), 143 the same by SIGTERM, 129 by a closed terminal.
 """
 
 from __future__ import annotations

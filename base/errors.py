@@ -106,3 +106,7 @@ class UnsafeFile(Io, hint="Remove it, or use a directory of your own.", remedy="
 
 class DirectoryInUse(UnsafeFile, code=EXIT_USAGE, hint="Use a directory of its own.", remedy="new_directory"):
     """The directory that was named holds other things and nothing of ours; it is left as it is."""
+
+
+class DirectoryUnusable(Io, hint="Fix that, or use another directory, on a local disk.", remedy="local_directory"):
+    """A directory cannot be written, keeps no file private, or has no locks; found out before it is relied on."""

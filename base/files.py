@@ -73,7 +73,7 @@ def _remedy(path: Path, exc: OSError) -> Remedy | None:
     return Remedy("writable_disk", {"disk": str(path.parent)}) if exc.errno == errno.EROFS else None
 
 
-def _refuse_foreign(path: Path, found: os.stat_result) -> None:
+def refuse_foreign(path: Path, found: os.stat_result) -> None:
     """Refuse what is a link or belongs to somebody else."""
     if stat.S_ISLNK(found.st_mode):
         raise UnsafeFile(f"{path} is a symbolic link; it is neither followed nor replaced")
@@ -94,7 +94,7 @@ def _existing(path: Path, action: str) -> os.stat_result | None:
         return None
     except OSError as exc:
         fail(action, path, exc)
-    _refuse_foreign(path, found)
+    refuse_foreign(path, found)
     if not stat.S_ISREG(found.st_mode):
         raise Io(f"cannot {action} {path}: it is {kind_of(found)}")
     return found
@@ -118,7 +118,7 @@ def ensure_private_dir(path: Path) -> None:
     try:
         _make_dirs(path)
         found = path.lstat()
-        _refuse_foreign(path, found)
+        refuse_foreign(path, found)
         if not stat.S_ISDIR(found.st_mode):
             raise Io(f"{path} is not a directory")
         mode = stat.S_IMODE(found.st_mode)
@@ -281,7 +281,7 @@ def _read_open(path: Path, fd: int, limit: int) -> bytes:
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode):
         raise Io(f"cannot read {path}: it is {kind_of(found)}")
-    _refuse_foreign(path, found)
+    refuse_foreign(path, found)
     _narrow(path, fd, found)
     if found.st_size > limit:
         raise Io(f"cannot read {path}: it holds {found.st_size} bytes, more than the {limit} expected at most")

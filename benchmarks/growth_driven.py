@@ -209,7 +209,7 @@ async def _resume_all(engine: Engine, flows: list[str]) -> None:
 def looked(directory: Path, size: int) -> Cost:
     """An engine that looks into an inbox where so many signals wait for flows that are paused."""
     paths = paths_at(directory)
-    crowd(paths.journal, size, status="parked")
+    crowd(paths.journal, size, status="paused")
     with closing(sqlite3.connect(paths.journal)) as connection, connection:
         connection.execute("INSERT INTO inbox (flow, at, name, body) SELECT id, updated, 'Noted', '{}' FROM flows")
 

@@ -51,13 +51,13 @@ def flows(home: str, size: int) -> Filled:
 
 def long_history(home: str, size: int) -> Filled:
     """A journal with one flow of so many records."""
-    crowd(paths_at(home).journal, 1, status="parked", records=size)
+    crowd(paths_at(home).journal, 1, status="paused", records=size)
     return Filled(home)
 
 
 def vaults(home: str, size: int) -> Filled:
     """A journal with so many flows that have not ended, each with secrets in the vault."""
-    crowd(paths_at(home).journal, size, status="parked")
+    crowd(paths_at(home).journal, size, status="paused")
     directory = paths_at(home).vault_directory
     directory.mkdir(mode=0o700)
     with Journal(paths_at(home).journal) as journal:

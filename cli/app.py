@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, cast
@@ -21,7 +20,7 @@ from .flows import watch as flows_watch
 from .run import checkout, deploy, plans, provision, up
 from .screen.errors import in_short, report
 from .screen.terminal import prepare_streams, put_json, say, writing_for
-from .shared.arguments import hoist, known_text
+from .shared.arguments import as_usage, hoist, known_path, known_text
 from .shared.names import CLI
 from .shared.settings import ENVIRONMENTS, Invocation, Settings, named_api_url
 from .tenants import change as tenants_change
@@ -30,7 +29,8 @@ from .tools import demo, diagram, doctor, sandbox
 
 EPILOG = (
     "Global options may come before or after the command. Exit codes: 0 done, 1 failed, 2 usage, 4 login needed, "
-    "5 refused or denied, 8 still pending, 130 interrupted; after the last two, run `flows resume`."
+    "5 refused or denied, 8 still pending, 130 interrupted (143 by SIGTERM, 129 by SIGHUP); after 8 and those, run "
+    "`flows resume`."
     f"\n\nExample: {CLI} up --plan plan_sandbox_starter --region fra"
 )
 
@@ -114,7 +114,12 @@ def program(
     ] = 0,
     log_file: Annotated[
         Path | None,
-        typer.Option("--log-file", metavar="FILE", help="Write the whole log there too; secrets are left out."),
+        typer.Option(
+            "--log-file",
+            metavar="FILE",
+            callback=known_path,
+            help="Write the whole log there too; secrets are left out.",
+        ),
     ] = None,
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
@@ -124,13 +129,15 @@ def program(
 
     Login, checkout and provisioning as flows that survive anything: kill the process, and resume where it was.
     """
-    from ..io.local.paths import resolve_cloud_paths
+    from ..io.local.paths import DIRECTORY_VARIABLE, resolve_cloud_paths
     from ..io.local.project import current_directory
 
     if api_url is not None and env is not None:
         raise typer.BadParameter("give either --env or --api-url", param_hint="--env")
     named = None if directory is None else Path(directory)
-    paths = resolve_cloud_paths(named, os.environ, current_directory())
+    cwd = current_directory()
+    with as_usage(DIRECTORY_VARIABLE if named is None else "--dir"):
+        paths = resolve_cloud_paths(named, os.environ, cwd)
     if paths.origin == "explicit":
         _refuse_too_long(paths.directory)
     invocation = context.ensure_object(Invocation)
@@ -203,9 +210,9 @@ def _run(invocation: Invocation, name: str) -> int:
             return report(invocation.settings, problem)
         _tell_usage_error(invocation, typer.BadParameter(problem.user_message))
         return EXIT_USAGE
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as exc:
+        say("\nInterrupted.")
+        return int(getattr(exc, "code", EXIT_INTERRUPTED))
 
 
 def _tell_usage_error(invocation: Invocation, problem: typer.BadParameter) -> None:

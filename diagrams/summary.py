@@ -22,10 +22,10 @@ from ._path import Stay, children_by_visit, moment, visits
 
 NO_TROUBLES: Final[Mapping[str, str]] = MappingProxyType({})
 _ENDED: Final = {"success": "succeeded", "failure": "failed", "cancelled": "was cancelled"}
-_OPEN: Final = {"parked": "is paused", "abandoned": "was abandoned"}
+_OPEN: Final = {"paused": "is paused", "abandoned": "was abandoned"}
 """What a flow is that is in no final state, by its last change."""
 _STYLES: Final[dict[str, Style]] = {"success": "good", "failure": "bad", "cancelled": "warn"}
-_KINDS: Final = {"parked": "paused", "retried": "{} failed, tried again", "refused": "{} refused"}
+_KINDS: Final = {"paused": "paused", "retried": "{} failed, tried again", "refused": "{} refused"}
 """Kinds of changes that are trouble whatever the machine."""
 _TIME: Final = 9
 _LONGEST_NAME: Final = 44
@@ -98,7 +98,7 @@ class _Summary:
         glyphs = self._paper.glyphs
         marks = {"success": glyphs.success, "failure": glyphs.failure, "cancelled": glyphs.cancelled}
         ended, known = lines[-1].took is None, changes[0].machine in self._tables
-        open_here = known or last.kind == "parked"  # which states are ends, only the table knows
+        open_here = known or last.kind == "paused"  # which states are ends, only the table knows
         took = elapsed((moment(last) - began).total_seconds())
         if ended:
             ending = f" {_ENDED[lines[-1].verdict]} in {took}"

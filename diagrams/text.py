@@ -194,7 +194,7 @@ class _Drawing:
     def _state(self, machine: Machine[Any] | None, visit: Stay, depth: int, *, last: Change) -> None:
         if machine is None:
             # Which states are ends, only the table knows; a flow that is paused has not come to one.
-            state, here = State(visit.state, ""), last.kind == "parked"
+            state, here = State(visit.state, ""), last.kind == "paused"
         else:
             state = machine.states.get(visit.state) or State(visit.state, "not in this version of the machine")
             here = not state.final and last.kind != "abandoned"
@@ -205,7 +205,7 @@ class _Drawing:
             spans.append(Span(f"  {state.meaning}"))
         if here:
             until = f", until {_text_moment(last.deadline)}" if last.deadline else ""
-            word = "paused" if last.kind == "parked" else "queued" if last.event == "queued" else "is"
+            word = "paused" if last.kind == "paused" else "queued" if last.event == "queued" else "is"
             spans.append(Span(f"  ({word} here{until})", "warn"))
         if state.verdict:
             spans.append(Span(f"  ({state.verdict})", "dim"))
@@ -219,7 +219,7 @@ class _Drawing:
             # The key is `flow:visit:effect`; flow and visit are on the page already.
             effects = ", ".join(change.event.split(":", 2)[-1] for change in happened)
             self._line(None, depth, rail, Span(f"{glyphs.intent} announced {effects}", "dim"))
-        elif kind == "parked":
+        elif kind == "paused":
             suffix = f": {last.message}" if last.message else ""
             self._line(last, depth, rail, Span(f"{glyphs.parked} paused, {last.event}{suffix}", "warn"))
         elif kind == "resumed":

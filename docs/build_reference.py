@@ -63,10 +63,13 @@ One JSON object a line on stdout, and nothing else there. `?` marks a field that
 | `SYSTEMPROMPT_DIR` | the directory, where `--dir` names none |
 | `SYSTEMPROMPT_API_URL` | the API, where neither `--api-url` nor `--env` names one |
 | `SYSTEMPROMPT_LOCAL_URL` | the API `--env local` means |
-| `SYSTEMPROMPT_API_TOKEN`, `SYSTEMPROMPT_USER_EMAIL` | a login that goes before the stored one |
+| `SYSTEMPROMPT_API_TOKEN` | a login that goes before the stored one |
+| `SYSTEMPROMPT_USER_EMAIL` | whose that token is; without it the API is asked |
 | `SYSTEMPROMPT_KEYRING` | 1: logins go into the system's keyring, 0: into the file; unset: where the last one was |
 | `BROWSER` | the command that opens a browser; several are separated by `:` |
-| `HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE` | as everywhere; calls to this computer use no proxy |
+| `HTTPS_PROXY`, `ALL_PROXY` | the proxy: `http://`, `https://`, or `socks5://` with the extra `socks` |
+| `NO_PROXY` | hosts without a proxy: `corp.example`, `*.corp.example`, `10.0.0.0/8`, `[::1]:8080`, `*` |
+| `SSL_CERT_FILE` | other certificate authorities than the usual ones |
 | `NO_COLOR` | no colour |
 
 """

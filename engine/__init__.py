@@ -85,8 +85,9 @@ _ROOMS = {
     "..base.errors": "CloudError Io",
     ".engine": "Engine open_engine",
     ".errors": "ActivitiesRanDry EffectUncertain EngineClosed EventNotAccepted FlowBusy FlowExists FlowFailed "
-    "FlowInterrupted FlowNotFound FlowParked IncompatibleFlow JournalBusy JournalCorrupted JournalError JournalMoved "
-    "JournalTooNew KeyInUse MachineInvalid NotStorable SignalTaken UnexpectedFailure UsedTwice VaultMissing",
+    "FlowInterrupted FlowNotFound FlowParked IncompatibleFlow JournalBusy JournalCorrupted JournalError "
+    "JournalMoved JournalTooNew KeyInUse MachineInvalid NotStorable SignalTaken UnexpectedFailure "
+    "UsedTwice VaultMissing",
     ".export": "Export",
     ".flow": "Flow",
     ".history": "Change Outcome",

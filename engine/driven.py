@@ -70,7 +70,7 @@ class Driven:
     def settle(self, live: LiveFlow, failure: Exception | None) -> None:
         """Nothing of the flow runs here any more; `failure` is why, when it has not ended."""
         driven = self._live.get(live.row.id, live)
-        if live.ended or live.row.status == "parked" or live.row.owner is None:
+        if live.ended or live.row.status == "paused" or live.row.owner is None:
             self.forget(live)
         parent = live.row.parent
         if parent is not None and self._children.get(parent, {}).get(live.row.id) is live:

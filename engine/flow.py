@@ -36,7 +36,7 @@ def in_words(row: FlowRow, how: str, now: datetime) -> str:
     match row.status:
         case "ended":
             said = f"ended: {row.verdict}"
-        case "parked":
+        case "paused":
             said = f"paused: {Trouble.read(row.trouble or '').message}"
         case _:
             queued = row.status == QUEUED

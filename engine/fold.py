@@ -36,7 +36,7 @@ class Folded(msgspec.Struct, Generic[C], frozen=True, kw_only=True):
         incarnation: The number of the visit.
         seq: The number of the last record.
         deadline: When the visit runs out, as the last record has it (RFC 3339), or None.
-        status: `running`, `parked`, `queued` or `ended`.
+        status: `running`, `paused`, `queued` or `ended`.
     """
 
     state: str
@@ -131,7 +131,7 @@ class _Passing:
     def __iter__(self) -> Iterator[Record]:
         for record in self._records:
             self.last = record
-            if record.kind == "parked":
+            if record.kind == "paused":
                 self.trouble = record.body
             yield record
 
@@ -160,8 +160,8 @@ def _status_after(status: Status, before: Record | None, record: Record) -> Stat
     match record.kind:
         case "started":
             return QUEUED if record.name == QUEUED else "running"
-        case "parked":
-            return "parked"
+        case "paused":
+            return "paused"
         case "resumed" if status == QUEUED:
             return status
         case "resumed" | "begun":
@@ -245,8 +245,8 @@ def _after(machine: Machine[C], before: Folded[C], record: Record) -> Folded[C]:
             if step.entered:
                 state, incarnation = step.state, incarnation + 1
                 status = "ended" if machine.states[state].final else "running"
-        case "parked":
-            status = "parked"
+        case "paused":
+            status = "paused"
         case "begun":
             if status != QUEUED:
                 raise _broken(record, f"the flow is {status}, and only a queued one begins")
@@ -290,7 +290,7 @@ def _broken(record: Record, why: str) -> JournalCorrupted:
 def _row_problems(machine: Machine[C], folded: Folded[C], passed: _Passing, row: FlowRow) -> list[str]:
     last = cast("Record", passed.last)
     verdict = Verdict.CANCELLED if last.kind == "abandoned" else machine.states[folded.state].verdict
-    parked = folded.status == "parked"
+    parked = folded.status == "paused"
     wanted: dict[str, tuple[object, object]] = {
         "state": (row.state, folded.state),
         "visit": (row.incarnation, folded.incarnation),

@@ -29,7 +29,7 @@ _SEE_TRACEBACK: Final = (
     "`systemprompt_cloud`; if not, call `logging.basicConfig()` and resume the flow to see it."
 )
 _BODY: Final = msgspec.json.Decoder(dict[str, object])
-_TELLING: Final = frozenset({"event", "parked", "abandoned", "refused", "retried"})
+_TELLING: Final = frozenset({"event", "paused", "abandoned", "refused", "retried"})
 """The kinds of records whose body says something to people."""
 
 
@@ -48,7 +48,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         seq: 1 for the first line of this flow, and so on without gaps.
         at: RFC 3339, UTC.
         machine: The machine's name.
-        kind: `started`, `event`, `intent`, `parked`, `resumed`, `migrated`, `abandoned`, `refused`,
+        kind: `started`, `event`, `intent`, `paused`, `resumed`, `migrated`, `abandoned`, `refused`,
             `retried` or `begun`.
         event: The event's name; for `retried` the activity's; for other kinds the record's name.
         from_state: The state before.

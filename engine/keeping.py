@@ -104,7 +104,7 @@ class Keeping(Looking, ABC):
         flows: list[Flow] = []
         left: dict[str, CloudError] = {}
         statuses: Sequence[Status] = [
-            each for each in UNFINISHED if (paused or each != "parked") and not (self.wakes and each == RESTING)
+            each for each in UNFINISHED if (paused or each != "paused") and not (self.wakes and each == RESTING)
         ]
 
         async def resume_one(row: FlowRow) -> None:

@@ -230,12 +230,12 @@ class LiveFlow(FlowSteps):
             try:
                 if again is not None:
                     if trouble.withdrawn:  # the record carries them
-                        await self.record("parked", trouble.kind, body, status="parked", trouble=body)
+                        await self.record("paused", trouble.kind, body, status="paused", trouble=body)
                     await self._resume(self.row.owner or "", repeat=self.repeating == self.row.id, why=again)
                     self.failures = {}  # as after a pause: counted anew
                     self.behind = True
                     return None
-                await self.record("parked", trouble.kind, body, status="parked", trouble=body, owner=None)
+                await self.record("paused", trouble.kind, body, status="paused", trouble=body, owner=None)
             except BaseException:
                 self.stopped, self.again = True, again
                 raise

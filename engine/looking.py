@@ -110,7 +110,7 @@ class Looking:
         flow = id_of(flow)
         try:
             row, how = self.row(flow), ""
-            if self.driven(flow) is None and row.status not in {"ended", "parked", RESTING}:
+            if self.driven(flow) is None and row.status not in {"ended", "paused", RESTING}:
                 how = "driven by another process" if self._elsewhere.runs(row.owner) else "not driven"
             return in_words(row, how, self.clock.now())
         except CloudError as exc:
@@ -222,7 +222,7 @@ class Looking:
                         yield change
             if live is None or live.row.status == RESTING:
                 row = row if live is None else live.row
-                if row.status in {"ended", "parked"} or await self._abandoned(row):
+                if row.status in {"ended", "paused"} or await self._abandoned(row):
                     return
             else:
                 return
@@ -242,7 +242,7 @@ class Looking:
             self._elsewhere.refuse_closed()
             stamp = await self._elsewhere.stamp()
             row = await self._loading.existing(flow)
-            if row.status in {"ended", "parked"}:
+            if row.status in {"ended", "paused"}:
                 try:
                     return await self._loading.outcome(row)
                 except FlowParked as paused:

@@ -89,7 +89,7 @@ class Observers:
             self._each(lambda observer: observer.started(row))
         elif record.kind == "retried":
             self._each(lambda observer: observer.retried(row, change))
-        elif record.kind == "parked":
+        elif record.kind == "paused":
             error = Trouble.read(record.body).error(row)
             error.__cause__ = cause
             self._each(lambda observer: observer.paused(row, error))

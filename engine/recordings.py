@@ -8,9 +8,10 @@ stored, flows of an older one must be carried over.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -23,6 +24,8 @@ from .journal.records import FlowRow, Record, open_intents
 from .machine.machine import Machine
 from .versions import Begun, bring
 from .visit import Program
+
+_PARKED: Final = re.compile(rb'("(?:kind|status)":\s*)"parked"')
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -54,7 +57,7 @@ class RecordedFlow(msgspec.Struct, frozen=True):
             return self.row
         moment = self.moments[count - 1]
         record, status = moment.record, status_after(self.records[:count])
-        troubles = [each.body for each in self.records[:count] if each.kind == "parked"]
+        troubles = [each.body for each in self.records[:count] if each.kind == "paused"]
         return msgspec.structs.replace(
             self.row,
             state=record.to_state,
@@ -64,7 +67,7 @@ class RecordedFlow(msgspec.Struct, frozen=True):
             verdict=None,
             deadline=record.deadline,
             context=msgspec.json.encode(moment.context).decode(),
-            trouble=troubles[-1] if status == "parked" else None,
+            trouble=troubles[-1] if status == "paused" else None,
             updated=record.at,
             owner=None,
         )
@@ -107,11 +110,16 @@ def read_recordings(directory: Path) -> Iterator[Recording]:
         raise Io(f"there are no recorded histories in {directory}", hint="Name the directory that holds them.")
     for path in paths:
         try:
-            yield msgspec.json.decode(path.read_bytes(), type=Recording)
+            yield msgspec.json.decode(_in_todays_words(path.read_bytes()), type=Recording)
         except OSError as exc:
             raise Io(f"cannot read {path}: {exc.strerror or exc}") from exc
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             raise Io(f"{path} is no recorded history: {exc}", hint="Only recordings may lie there.") from exc
+
+
+def _in_todays_words(recording: bytes) -> bytes:
+    """A recording of a release that called a paused flow parked; texts inside it have their quotes escaped."""
+    return _PARKED.sub(rb'\1"paused"', recording)
 
 
 def check_recording(recording: Recording, programs: Iterable[Program[Any]]) -> list[str]:

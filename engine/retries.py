@@ -198,7 +198,7 @@ def attempts_in(records: Iterable[Record]) -> Mapping[str, Attempts]:
     """The attempts of each activity, by its name, from the records of one visit: since it was last paused."""
     found: dict[str, Attempts] = {}
     for record in records:
-        if record.kind == "parked":
+        if record.kind == "paused":
             found.clear()
         elif record.kind == "retried":
             failures = found.get(record.name, Attempts()).failures + 1

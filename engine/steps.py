@@ -130,7 +130,7 @@ class FlowSteps:
 
     async def record(
         self,
-        kind: Literal["event", "intent", "parked", "resumed", "refused", "retried", "begun"],
+        kind: Literal["event", "intent", "paused", "resumed", "refused", "retried", "begun"],
         name: str,
         body: str,
         *,

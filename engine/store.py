@@ -82,7 +82,7 @@ class Store(Protocol):
         ...
 
     async def failures(self, flow: str, incarnation: int) -> Sequence[Record]:
-        """The records of kind `retried` and `parked` of a flow's newest visit, given by its number, in order."""
+        """The records of kind `retried` and `paused` of a flow's newest visit, given by its number, in order."""
         ...
 
     async def children(self, flow: str) -> Sequence[FlowRow]:

@@ -223,7 +223,7 @@ class Visit(Generic[C_co]):
     def withdraw(self, intent: Intent) -> None:
         """Take an intent back, when the error that is about to pause the flow proves that the effect did not happen.
 
-        The `parked` record carries it, so a resumed flow announces the effect again. Until that record is written the
+        The `paused` record carries it, so a resumed flow announces the effect again. Until that record is written the
         intent holds: a process that dies in between leaves the effect uncertain.
         """
         self.withdrawn |= {intent.key}

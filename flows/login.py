@@ -6,11 +6,13 @@ API whose token came back; write the credentials; tell the API. The table is `ma
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from ..base.errors import CloudError
 from ..base.moments import moment_text, parse_moment
 from ..base.redaction import redact
+from ..base.texts import path_text
 from ..engine.engine import Engine
 from ..engine.flow import Flow
 from ..engine.machine.parts import Event
@@ -20,12 +22,11 @@ from ..errors import (
     ApiError,
     CallbackRejected,
     ClockWrong,
-    JwtDecode,
     NotAuthenticated,
     PortBusy,
     code_of,
 )
-from ..io.http.tokens import token_expiry
+from ..io.http.tokens import bare_token, token_expiry, token_problem
 from ..io.local.accounts import note_login
 from ..io.local.credentials import CloudCredentials
 from ..io.local.paths import CloudPaths
@@ -51,10 +52,14 @@ from ..machines.login import (
 )
 from .outside import Api, Browser, Person
 from .services import Services
-from .steps.callbacks import LONGEST_DESCRIPTION, Reply, await_browser, free_port
+from .steps.callbacks import LONGEST_DESCRIPTION, Reply, await_browser, free_port, keep_port, release_port
 
 LoginVisit = Visit[LoginContext]
 GIVEN = "given_token"
+
+NOTHING = "neither a token nor an error"
+PORTS_TRIED = 5
+"""How many free ports may be lost to other programs before a login says so."""
 
 _MALFORMED = frozenset({400, 422})
 """The statuses that find fault with a request's content."""
@@ -99,15 +104,40 @@ def check_clock(api_url: str, token: str, now: datetime) -> None:
     Raises:
         ClockWrong: By this computer's clock it has expired.
     """
-    try:
-        expiry = token_expiry(token)
-    except JwtDecode:
-        return
+    expiry = token_expiry(token)
     if expiry is not None and expiry < now:
         raise ClockWrong(
             f"{api_url} accepts the token, but by this computer's clock ({moment_text(now)}) it expired "
             f"{now - expiry} ago, on {moment_text(expiry)}: the clock is wrong"
         )
+
+
+async def _with_a_port(visit: LoginVisit, ask: Callable[[int], Awaitable[str]]) -> tuple[int, str]:
+    """A port that is ours until the browser comes back, and the API's answer to it.
+
+    The port that was asked for is bound before the API knows it, and kept. Where any will do, the API is asked first:
+    one that another program takes meanwhile is replaced by another.
+
+    Raises:
+        PortBusy: It is taken, or each of several was.
+        CloudError: What `ask` raises; nothing is kept then.
+    """
+    wanted, tries = visit.context.port, PORTS_TRIED
+    while True:
+        port = free_port(0) if wanted == 0 else keep_port(visit, wanted)
+        try:
+            url = await ask(port)
+        except BaseException:
+            release_port(visit)
+            raise
+        if wanted:
+            return port, url
+        tries -= 1
+        try:
+            return keep_port(visit, port), url
+        except PortBusy:
+            if not tries:
+                raise
 
 
 class _Login:
@@ -121,14 +151,16 @@ class _Login:
         context = visit.context
         if context.token:
             return TokenProvided(context.token)
-        try:
-            port = free_port(context.port)
-        except PortBusy as exc:
-            return PortTaken(f"{exc.user_message}; choose another port, or 0 for any free one", "port_taken")
         nonce = new_nonce()
         api = await self.api.client(context.api_url, None)
+
+        async def ask(port: int) -> str:
+            return await api.authorize_url(context.provider, callback_uri(port, nonce if context.bound else None))
+
         try:
-            url = await api.authorize_url(context.provider, callback_uri(port, nonce if context.bound else None))
+            port, url = await _with_a_port(visit, ask)
+        except PortBusy as exc:
+            return PortTaken(f"{exc.user_message}; choose another port, or 0 for any free one", "port_taken")
         except ApiError as exc:
             # Only the API itself, in its own form, refuses; a proxy's or a portal's page means something else.
             if exc.status is None or exc.code is None or exc.retryable:
@@ -140,8 +172,9 @@ class _Login:
 
     async def await_callback(self, visit: LoginVisit) -> None:
         async def read(parameters: dict[str, str]) -> Reply:
-            if error := parameters.get("error"):
-                message = parameters.get("error_description", "") or REDIRECT_ERRORS.get(error, error)
+            described = parameters.get("error_description", "")
+            if error := parameters.get("error") or ("error" in parameters and described):
+                message = described or REDIRECT_ERRORS.get(error, error)
                 message = redact(message)[:LONGEST_DESCRIPTION]
                 return Reply(
                     AuthorizationDenied(redact(error)[:LONGEST_DESCRIPTION], message),
@@ -149,11 +182,18 @@ class _Login:
                         "Not logged in", "The login was refused. You can close this tab."
                     ),
                 )
-            if token := parameters.get("access_token"):
+            token = bare_token(parameters.get("access_token", ""))
+            if token and (problem := token_problem(token)):
+                raise CallbackRejected(f"The token it brought {problem}. Log in again at the address above.")
+            if token:
                 reference = await visit.keep("access_token", token)
                 page = self.browser.login_pages.success_page("Almost there", "Your terminal is finishing the login.")
                 return Reply(CallbackReceived(reference), page)
-            raise CallbackRejected("The callback carried neither a token nor an error. The login keeps waiting.")
+            found = f"no token, but a message: {redact(described)[:LONGEST_DESCRIPTION]}" if described else NOTHING
+            raise CallbackRejected(
+                f"It carried {found}. Open the address again. If the browser's address bar shows "
+                "a token behind `#`, paste that whole address in the terminal instead."
+            )
 
         await await_browser(visit, self.browser, "log in", read, read_line=self.person.read_line)
 
@@ -191,7 +231,7 @@ class _Login:
         path = self.paths.credentials
         await visit.on_disk(note_login, self.paths, credentials)
         await visit.on_disk(credentials.save_to_path, path, keyring=context.keyring)
-        return CredentialsSaved(str(path), moment_text(now))
+        return CredentialsSaved(path_text(path), moment_text(now))
 
     async def report_login(self, visit: LoginVisit) -> Event:
         context = visit.context

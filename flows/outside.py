@@ -23,7 +23,7 @@ from ..io.http.polling import Backoff
 from ..io.http.urls import Origin
 from ..io.local.bootstrap import find_credentials
 from ..io.local.credentials import CloudCredentials
-from ..io.local.environment import API_TOKEN, API_URL, no_login_in_container
+from ..io.local.environment import API_TOKEN, API_URL, environment_token, no_login_in_container
 from ..io.local.keyring_entries import note_of
 from ..io.local.keyring_store import KeyringStore
 from ..io.local.paths import CloudPaths
@@ -178,7 +178,7 @@ class Api:
             raise no_login_in_container()
         if Origin.parse(found.api_url) == Origin.parse(api_url):
             return found
-        if environ.get(API_TOKEN):
+        if environment_token(environ):
             raise NotAuthenticated(
                 f"{API_TOKEN} is for {found.api_url}, not for {api_url}",
                 hint=f"Set {API_URL} to the API the token is for, or unset {API_TOKEN}.",

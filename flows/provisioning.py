@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from ..base.errors import CloudError
 from ..base.log import get_logger
+from ..base.texts import path_text
 from ..engine.engine import Engine
 from ..engine.flow import Flow
 from ..engine.machine.parts import Event
@@ -235,7 +236,7 @@ class _Provisioning:
         await visit.announce("save_tenant")
         with waiting_to_be_stored(self.tenants, tenant, visit.clock.now()) as store:
             await visit.on_disk(store)
-        return TenantSaved(tenant.name, str(self.tenants))
+        return TenantSaved(tenant.name, path_text(self.tenants))
 
     async def _listed(self, visit: ProvisioningVisit) -> TenantInfo | None:
         """What the API lists about the tenant; None when it runs and is not listed."""

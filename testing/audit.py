@@ -91,7 +91,7 @@ def _audit_records(machine: Machine[Any], records: Sequence[Record]) -> Iterator
             if record.name in announced:
                 yield f"record {record.seq}: {record.name} was announced already, and not withdrawn"
             announced.add(record.name)
-        elif record.kind in {"parked", "retried"}:
+        elif record.kind in {"paused", "retried"}:
             announced.difference_update(msgspec.json.decode(record.body).get("withdrawn", ()))
 
 

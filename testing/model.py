@@ -176,11 +176,11 @@ class FlowModel(RuleBasedStateMachine):
         if driven and (wanted is not None or not keeps):
             assert self.lives.row(row.id).seq > row.seq, f"the signal {event!r} came to nothing in {row.state}"
 
-    @precondition(lambda self: self.lives.rows("running", "parked"))
+    @precondition(lambda self: self.lives.rows("running", "paused"))
     @rule(data=st.data(), reason=st.sampled_from(["", "enough"]))
     def cancel(self, data: Data, reason: str) -> None:
         """Cancel a flow that runs, is parked, or was left by a killed process."""
-        row = self._choose(data, self.lives.rows("running", "parked"))
+        row = self._choose(data, self.lives.rows("running", "paused"))
         try:
             assert self.lives.call(self.lives.engine.cancel, row.id, reason), f"no process drives {row.id}"
         except EventNotAccepted:
@@ -208,13 +208,13 @@ class FlowModel(RuleBasedStateMachine):
         self.lives.order(row.id, *([stage.come_to_an_end] * PUPPETS if everybody else [stage.fail]))
         after = self.lives.row(row.id)
         if after.incarnation == row.incarnation and not (everybody and self._has_more_to_do(row)):
-            assert after.status == "parked", f"{row.id} can do nothing more in {row.state} and is {after.status}"
+            assert after.status == "paused", f"{row.id} can do nothing more in {row.state} and is {after.status}"
 
-    @precondition(lambda self: self.lives.rows("running", "parked"))
+    @precondition(lambda self: self.lives.rows("running", "paused"))
     @rule(data=st.data(), repeat=st.booleans())
     def resume(self, data: Data, repeat: bool) -> None:
         """Resume a flow; with `repeat`, as after a person decided to repeat an uncertain effect."""
-        row = self._choose(data, self.lives.rows("running", "parked"))
+        row = self._choose(data, self.lives.rows("running", "paused"))
         driven = self.lives.is_driven(row)
         announced = self.lives.engine.journal.intents(row.id, row.incarnation)  # nothing else waits for a decision
         asks = bool(announced) and self.lives.machine_of(row).states[row.state].resume is ResumePolicy.ASK
@@ -248,14 +248,14 @@ class FlowModel(RuleBasedStateMachine):
         left = (parse_moment(row.deadline or "") - self.lives.now()).total_seconds()
         self.lives.pass_time(max(left - 0.001, 0.0) if early else left)
 
-    @precondition(lambda self: self.lives.rows("running", "parked"))
+    @precondition(lambda self: self.lives.rows("running", "paused"))
     @rule(away=AWAY, resume=RESUME)
     def close_and_open(self, away: float, resume: bool) -> None:
         """Close the engine, as Ctrl-C does, and open it again later."""
         self.lives.reopen(away)
         self._resume_all(resume)
 
-    @precondition(lambda self: self.lives.rows("running", "parked"))
+    @precondition(lambda self: self.lives.rows("running", "paused"))
     @rule(away=AWAY, resume=RESUME)
     def kill(self, away: float, resume: bool) -> None:
         """Kill the process; another one opens what is on disk."""

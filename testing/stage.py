@@ -177,7 +177,7 @@ class Stage:
         key = f"{visit.flow}:{visit.incarnation}:effect"
         announced = inherited = False
         for each in self._records(visit.flow):
-            ended = each.kind in {"parked", "retried"}
+            ended = each.kind in {"paused", "retried"}
             withdrawn = msgspec.json.decode(each.body).get("withdrawn", ()) if ended else ()
             announced = (announced or each.name == key) and key not in withdrawn
             inherited = announced and (inherited or each.kind == "resumed")

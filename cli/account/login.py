@@ -13,12 +13,11 @@ from ...machines.parts.defaults import BROWSER_SECONDS, LOGIN_PORT
 from ..screen.terminal import say
 from ..shared.api import checked_api
 from ..shared.names import CLI
-from ..shared.options import NoBrowser, Provider, Unbound, port_option, seconds_option, warn_unbound
+from ..shared.options import NoBrowser, Paste, Provider, Unbound, check_paste, port_option, seconds_option, warn_unbound
 from ..shared.settings import Settings, settings_of, trusted_api_url
 
-LONGEST_TOKEN = 65_536
-"""Bytes read from stdin."""
-
+ROOM = 64
+"""Bytes that may be around a token on stdin."""
 
 OPTIONS = {"timeout": "--timeout"}
 """The fields of the flow's context that never change, and the options that set them."""
@@ -31,9 +30,7 @@ def login(
     timeout: Annotated[float, seconds_option("--timeout", "the browser")] = BROWSER_SECONDS,
     no_browser: NoBrowser = False,
     unbound_callback: Unbound = False,
-    paste: Annotated[
-        bool, typer.Option("--paste", help="The browser is elsewhere: paste the address it ends on here.")
-    ] = False,
+    paste: Paste = False,
     keyring: Annotated[
         bool | None,
         typer.Option(
@@ -49,12 +46,11 @@ def login(
     An interrupted login is resumed; a tab that is still open is accepted.
     """
     settings = settings_of(context)
-    if paste and settings.no_input:
-        raise typer.BadParameter("--paste asks for an address, and --no-input forbids to ask", param_hint="--paste")
+    check_paste(settings, paste=paste)
     api_url = trusted_api_url(settings)
     token = read_token(settings) if token_stdin else None
     from ...flows.login import start_login
-    from ...io.local.environment import API_TOKEN
+    from ...io.local.environment import API_TOKEN, environment_token
     from ...machines.login import LoginContext
     from ..run.start import start
 
@@ -69,7 +65,7 @@ def login(
         keyring=keyring,
     )
     options = OPTIONS | {"keyring": "--no-keyring" if keyring is False else "--keyring"}
-    if os.environ.get(API_TOKEN):
+    if environment_token(os.environ):
         say(f"{API_TOKEN} is set: while it is, it goes before the login that is stored now.")
     starting = functools.partial(start_login, token=token)
     start(settings, starting, wanted, {} if token else options, no_browser=no_browser, paste=paste)
@@ -82,13 +78,17 @@ def read_token(settings: Settings) -> str:
         typer.BadParameter: There is none.
     """
     from ...base.redaction import register_secret
+    from ...io.http.tokens import LONGEST_TOKEN, bare_token, token_problem
     from .secret_input import read_piped, read_typed
 
     typed = read_typed(settings, ["Token"], "--token-stdin")
-    token = (read_piped(LONGEST_TOKEN, "--token-stdin") if typed is None else typed[0]).strip()
-    if not token or len(token.split()) != 1:
-        raise typer.BadParameter("stdin holds no token, or more than one word", param_hint="--token-stdin")
+    found = read_piped(LONGEST_TOKEN + ROOM, "--token-stdin") if typed is None else typed[0]
+    token = bare_token(found)
     register_secret(token)
+    if not token:
+        raise typer.BadParameter("stdin holds no token", param_hint="--token-stdin")
+    if problem := token_problem(token):
+        raise typer.BadParameter(f"the token on stdin {problem}", param_hint="--token-stdin")
     return token
 
 

@@ -69,7 +69,7 @@ def logout(context: typer.Context) -> None:
 def _say_what(
     settings: Settings, removed: list[str], sessions: list[str], found: CloudCredentials | None, reported: bool
 ) -> None:
-    from ...io.local.environment import API_TOKEN
+    from ...io.local.environment import API_TOKEN, environment_token
 
     for path in removed:
         say(f"Removed {path}")
@@ -81,7 +81,7 @@ def _say_what(
             say("The API was not notified; the token stays valid there until it expires.")
     elif not removed and not sessions:
         say(f"Not logged in. {settings.directory_line}")
-    if os.environ.get(API_TOKEN):
+    if environment_token(os.environ):
         say(f"{API_TOKEN} is set, and stays a login for every command that sees it; to end that, unset it.")
 
 

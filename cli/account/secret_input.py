@@ -1,17 +1,21 @@
 """What must never be an argument: typed at a terminal without echo, or piped in.
 
 Pipes are read as bytes: in the C locale Python would let bytes that are no text pass as half characters, which can
-neither be sent nor stored.
+neither be sent nor stored. A byte order mark, which PowerShell and editors of Windows begin a file with, is no part of
+what is in it; one of UTF-16 tells how to read it.
 """
 
 from __future__ import annotations
 
-import getpass
+import codecs
 import sys
 
 import typer
 
+from ..screen.typed import type_hidden
 from ..shared.settings import Settings
+
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
 def read_typed(settings: Settings, prompts: list[str], option: str) -> list[str] | None:
@@ -30,13 +34,15 @@ def read_typed(settings: Settings, prompts: list[str], option: str) -> list[str]
     if settings.no_input:
         raise typer.BadParameter("--no-input forbids to ask; pipe it in by stdin", param_hint=option)
     try:
-        typed = [getpass.getpass(f"{prompt} (it is not shown): ", stream=sys.stderr) for prompt in prompts]
-        "".join(typed).encode()
+        typed = [type_hidden(sys.stdin.fileno(), f"{prompt} (it is not shown): ") for prompt in prompts]
     except UnicodeError as exc:
         raise typer.BadParameter("what was typed is not UTF-8 text", param_hint=option) from exc
-    except EOFError as exc:
-        raise typer.BadParameter("nothing was typed", param_hint=option) from exc
-    return typed
+    except OSError as exc:
+        raise typer.BadParameter(f"the terminal cannot be read: {exc.strerror or exc}", param_hint=option) from exc
+    given = [each for each in typed if each is not None]
+    if len(given) < len(prompts):
+        raise typer.BadParameter("nothing was typed", param_hint=option)
+    return given
 
 
 def read_piped(longest: int, option: str) -> str:
@@ -56,6 +62,6 @@ def read_piped(longest: int, option: str) -> str:
     if len(found) > longest:
         raise typer.BadParameter(f"stdin holds more than {longest} bytes", param_hint=option)
     try:
-        return found.decode()
+        return found.decode(next((name for mark, name in _MARKS if found.startswith(mark)), "utf-8"))
     except UnicodeDecodeError as exc:
         raise typer.BadParameter("stdin is not UTF-8 text", param_hint=option) from exc

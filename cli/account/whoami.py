@@ -10,7 +10,7 @@ import typer
 
 from ...base.errors import CloudError
 from ...engine.errors import FlowNotFound
-from ...errors import JwtDecode, TokenExpired
+from ...errors import NotAuthenticated, TokenExpired
 from ..screen.asides import mention_journals_set_aside
 from ..screen.errors import exit_code, report, tell
 from ..screen.remedies import hint_of
@@ -22,6 +22,9 @@ from ..shared.settings import Settings, settings_of
 if TYPE_CHECKING:
     from ...engine.journal.records import FlowRow
 
+OWNER_SECONDS = 10.0
+"""How long the API may take to answer whose token the environment holds."""
+
 
 def whoami(
     context: typer.Context,
@@ -32,6 +35,7 @@ def whoami(
     Who is logged in, where and for how long, and which flows are unfinished, with the commands to resume them.
     """
     settings = settings_of(context)
+    from ...io.cloud.accounts import UNKNOWN_EMAIL
     from ...io.http.tokens import token_expiry, why_spent
     from ...io.local.credentials import CloudCredentials
     from ...io.local.environment import API_TOKEN, environment_credentials, in_container, no_login_in_container
@@ -49,17 +53,17 @@ def whoami(
         if not settings.json:
             _say_rest(settings, pending)
         raise typer.Exit(report(settings, exc)) from exc
-    try:
-        expiry = token_expiry(found.api_token)
-    except JwtDecode:
-        expiry = None
+    expiry = token_expiry(found.api_token)
     why = why_spent(found.api_token, now)
     expired = bool(why)
-    if check and not expired:
+    email: str | None = found.user_email
+    if email == UNKNOWN_EMAIL:  # a token alone: only its API knows whose it is
+        email = None if expired else _owner(settings, needed=check)
+    elif check and not expired:
         _check(settings, found.user_email)
     if settings.json:
         shown: dict[str, Any] = {
-            "user_email": found.user_email,
+            "user_email": email,
             "api_url": found.api_url,
             "source": API_TOKEN if handed else str(settings.paths.credentials),
             "keyring": in_keyring,
@@ -73,7 +77,7 @@ def whoami(
         }
         put_json(shown)
     else:
-        put(f"{clean(found.user_email)} at {clean(found.api_url)}{f', by {API_TOKEN}' if handed else ''}")
+        put(f"{clean(email or 'Unknown account')} at {clean(found.api_url)}{f', by {API_TOKEN}' if handed else ''}")
         kept = ", in the system's keyring" if in_keyring else ""
         put(f"Token: {_validity(expiry, now, expired)}{kept}{', accepted by the API just now' if check else ''}")
         _say_rest(settings, pending)
@@ -89,9 +93,20 @@ def _check(settings: Settings, email: str) -> None:
         say(f"Warning: the API knows this token as {clean(known)}'s, not as {clean(email)}'s.")
 
 
+def _owner(settings: Settings, *, needed: bool) -> str | None:
+    """Whose token the environment holds; None when the API cannot be asked now, unless that was the question."""
+    try:
+        return ask_api(settings, lambda api: api.me(), seconds=OWNER_SECONDS).user.email
+    except CloudError as exc:
+        if needed or isinstance(exc, NotAuthenticated):
+            raise
+        tell(exc.user_message, hint_of(settings, exc), "Warning")
+        return None
+
+
 def _validity(expiry: datetime | None, now: datetime, expired: bool) -> str:
     if expiry is None:
-        return "not readable" if expired else "does not expire"
+        return "does not show when it expires"
     return f"{'expired' if expired else 'expires'} {expiry:%Y-%m-%d %H:%M:%S} UTC ({relative(expiry, now)})"
 
 

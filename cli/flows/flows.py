@@ -18,9 +18,11 @@ from ...base.errors import EXIT_DONE, EXIT_FAILED, EXIT_PENDING
 from ...engine.errors import FlowNotFound, IncompatibleFlow
 from ..screen.asides import mention_journals_set_aside
 from ..screen.terminal import clean, put, put_done, put_json, put_paged, say, shortened, table
+from ..shared.arguments import known_path
+from ..shared.bounds import whole_number
 from ..shared.completion import complete_flows
 from ..shared.names import CLI
-from ..shared.options import NoBrowser, warn_unbound
+from ..shared.options import NoBrowser, Paste, check_paste, warn_unbound
 from ..shared.settings import Settings, choose_api, refuse_untrusted, settings_of
 from ..tools.findings import counted, put_problems
 from .status import (
@@ -88,14 +90,14 @@ def list_flows(
         ),
     ] = None,
     machine: Annotated[str | None, typer.Option("--machine", metavar="NAME", help="Only this machine's.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", parser=whole_number(1), metavar="N", help="At most so many.")] = 20,
     children: Annotated[bool, typer.Option("--children", help="Also those that run inside another flow.")] = False,
 ) -> None:
     """List flows, the newest first.
 
-    With --json a flow's `status` is `running`, `resting` (waiting), `interrupted`, `parked` (paused), `queued` or
-    `ended`; its `verdict` is `success`, `failure` or `cancelled` once it has ended. The table shows the verdict of
-    those that have.
+    With --json a flow's `status` is `running`, `resting` (waiting), `interrupted`, `paused`, `queued` or `ended`;
+    its `verdict` is `success`, `failure` or `cancelled` once it has ended. The table shows the verdict of those that
+    have.
     """
     settings = settings_of(context)
     wanted = {_known_status(each) for each in status or ()}
@@ -130,8 +132,7 @@ def list_flows(
 
 
 def _known_status(value: str) -> str:
-    if value == "paused":
-        return "parked"
+    value = "paused" if value == "parked" else value  # its name until 0.2
     if value not in STORED:
         known = ", ".join(IN_WORDS.get(each, each) for each in STORED)
         raise typer.BadParameter(f"{value!r} is not one of {known}", param_hint="--status")
@@ -207,8 +208,7 @@ def show(context: typer.Context, flow: IdOrNewest = None) -> None:
 def history(context: typer.Context, flow: IdOrNewest = None) -> None:
     """Show what a flow went through, a line for each state.
 
-    With --verbose everything that happened to it and to the flows inside it. A long history is shown in a pager (PAGER)
-    on a terminal.
+    With --verbose everything that happened, also in the flows inside it. A long history is shown in a pager (PAGER).
     """
     settings = settings_of(context)
     from .history import draw, each_change, histories_of, summarize
@@ -231,9 +231,11 @@ def resume(
     ] = None,
     repeat: Annotated[bool, typer.Option("--repeat", help="Retry the last request (it may happen twice).")] = False,
     no_browser: NoBrowser = False,
+    paste: Paste = False,
 ) -> None:
     """Resume a flow where it stopped."""
     settings = settings_of(context)
+    check_paste(settings, paste=paste)
     with open_journal(settings) as journal:
         row = journal.find(flow) if flow is not None else _newest(settings, journal)
     from .ways_on import is_ours, way_on
@@ -250,12 +252,14 @@ def resume(
         if not goes.bound:
             warn_unbound()
         settings = _with_own_api(settings, goes.api_url)
+    from ...machines.deployment import DEPLOYMENT
     from ..run.drive import drive
 
     async def begin(engine: Engine) -> Flow:
         return await engine.resume(row.id, repeat=repeat)
 
-    raise typer.Exit(drive(settings, begin, no_browser=no_browser))
+    stores = row.status != "ended" and row.machine != DEPLOYMENT.name
+    raise typer.Exit(drive(settings, begin, no_browser=no_browser, paste=paste, stores=stores, row=row))
 
 
 def _known(row: FlowRow) -> Known:
@@ -359,7 +363,9 @@ def check(
     context: typer.Context,
     against: Annotated[
         Path | None,
-        typer.Option("--against", metavar="DIR", help="Check recorded histories of other releases instead."),
+        typer.Option(
+            "--against", metavar="DIR", callback=known_path, help="Check recorded histories of other releases instead."
+        ),
     ] = None,
 ) -> None:
     """Check the journal: the file, and every flow against its history."""

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from ..screen.terminal import put, put_done, put_json, say
+from ..screen.terminal import put_done, put_json, put_utf8, say
+from ..shared.arguments import known_path
+from ..shared.bounds import whole_number
 from ..shared.names import CLI
 from ..shared.options import Yes, confirm
 from ..shared.settings import Settings, settings_of
@@ -35,7 +37,7 @@ def export(context: typer.Context, flow: Id) -> None:
     with open_journal(settings) as journal:
         document = export_flow(journal, VaultFiles(settings.paths.vault), flow, datetime.now(UTC))
     data = msgspec.json.encode(document)
-    put((data if settings.json else msgspec.json.format(data, indent=2)).decode())
+    put_utf8((data if settings.json else msgspec.json.format(data, indent=2)).decode())
 
 
 def parse_age(value: str) -> timedelta:
@@ -50,7 +52,9 @@ def prune(
     older_than: Annotated[
         str, typer.Option("--older-than", metavar="AGE", help="Only what ended longer ago: 90m, 12h, 30d, 8w.")
     ] = "30d",
-    keep: Annotated[int, typer.Option("--keep", min=0, metavar="N", help="Keep the newest N however old.")] = 0,
+    keep: Annotated[
+        int, typer.Option("--keep", parser=whole_number(0), metavar="N", help="Keep the newest N however old.")
+    ] = 0,
     yes: Yes = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
 ) -> None:
@@ -99,10 +103,17 @@ def _tell_pruned(settings: Settings, found: Pruned, *, removed: bool, freed: int
 
 def backup(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The new file; nothing may be there.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", callback=known_path, help="The new file; nothing may be there.")
+    ],
     secrets: Annotated[
         Path | None,
-        typer.Option("--secrets", metavar="FILE", help="Save the flows' secrets too, in this new file, in plain text."),
+        typer.Option(
+            "--secrets",
+            metavar="FILE",
+            callback=known_path,
+            help="Save the flows' secrets too, in this new file, in plain text.",
+        ),
     ] = None,
 ) -> None:
     """Copy the journal, also while flows are driven.
@@ -131,10 +142,10 @@ def backup(
 
 def restore(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `flows backup` wrote.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", callback=known_path, help="What `flows backup` wrote.")],
     secrets: Annotated[
         Path | None,
-        typer.Option("--secrets", metavar="FILE", help="What `flows backup --secrets` wrote."),
+        typer.Option("--secrets", metavar="FILE", callback=known_path, help="What `flows backup --secrets` wrote."),
     ] = None,
 ) -> None:
     """Put a backup back, also on another machine.

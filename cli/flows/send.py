@@ -78,6 +78,7 @@ def send(
 
 def _event(machine: Machine[Any], name: str, data: str) -> Event:
     """Decode the event. Raises `typer.BadParameter` that lists the events or fields there are."""
+    from ...base.misfit import misfit_of_json
     from ...base.redaction import redact
 
     kind = machine.events.get(name)
@@ -89,7 +90,8 @@ def _event(machine: Machine[Any], name: str, data: str) -> Event:
         given = msgspec.json.decode(data, type=dict[str, Any])
         found = machine.decode_event(msgspec.json.encode({**given, "event": name}))
     except (msgspec.DecodeError, UnicodeError) as exc:
-        raise typer.BadParameter(f"{clean(str(exc))}; the fields of {name}: {fields}", param_hint="--data") from exc
+        words = misfit_of_json(data.encode(), kind, exc)
+        raise typer.BadParameter(f"{clean(words)}; the fields of {name}: {fields}", param_hint="--data") from exc
     if unknown := sorted(set(given) - set(kind.__struct_fields__)):
         raise typer.BadParameter(f"{name} has no field {', '.join(unknown)}; its fields: {fields}", param_hint="--data")
     if redact(data) != data:

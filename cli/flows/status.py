@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from ...engine.journal.journal import Journal
     from ...engine.journal.records import FlowRow
 
-Doing = Literal["running", "parked", "queued", "resting", "ended", "interrupted"]
+Doing = Literal["running", "paused", "queued", "resting", "ended", "interrupted"]
 
 STORED: Final = {
     "running": "running",
     "interrupted": "running",
-    "parked": "parked",
+    "paused": "paused",
     "queued": "queued",
     "waiting": "resting",
     "ended": "ended",
@@ -32,7 +32,7 @@ STORED: Final = {
 }
 """What a flow may be doing or how it may have ended, and its status in the journal then."""
 
-IN_WORDS: Final = {"parked": "paused", "resting": "waiting"}
+IN_WORDS: Final = {"resting": "waiting"}
 """What people are shown instead of a status of the journal."""
 
 

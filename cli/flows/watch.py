@@ -130,7 +130,7 @@ def _words(change: Change) -> str:
             return f"{change.machine} started, {where}"
         case "resumed":
             return f"{change.machine} resumed, {where}"
-        case "parked":
+        case "paused":
             return f"{change.machine} stopped at {where}; {change.message}"
         case "intent":
             return f"outward effect announced: {change.event.rpartition(':')[2]}"

@@ -48,7 +48,7 @@ def deploy(
     api_url = require_login(settings)
     wanted = DeploymentContext(api_url=api_url, tenant_id=chosen_tenant(settings, tenant), image=image, timeout=timeout)
 
-    start(settings, start_deployment, wanted, OPTIONS)
+    start(settings, start_deployment, wanted, OPTIONS, stores=False)
 
 
 def register(app: typer.Typer) -> None:

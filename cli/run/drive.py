@@ -1,7 +1,7 @@
 """Running one flow to its end: the one place of the command line where trio runs flows.
 
-The engine, its feed and the signals meet here. Ctrl-C and SIGTERM leave the engine, which stops every flow where it
-stands, resumable.
+The engine, its feed and the signals meet here. A signal that ends the command (`shared/signals.py`) leaves the engine,
+which stops every flow in its state, resumable.
 """
 
 from __future__ import annotations
@@ -9,12 +9,21 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Protocol
 
 import msgspec
 import trio
 
-from ...base.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LOGIN_NEEDED, EXIT_REFUSED, CloudError
+from ...base.errors import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_LOGIN_NEEDED,
+    EXIT_REFUSED,
+    CloudError,
+    DirectoryUnusable,
+)
 from ...engine.engine import Engine, open_engine
 from ...engine.flow import Flow
 from ...engine.history import Change, Outcome
@@ -23,6 +32,7 @@ from ...flows.onboarding import all_programs
 from ...flows.outside import OpenBrowser
 from ...flows.services import Services
 from ...io.http.polling import Backoff
+from ...io.local.places import try_places
 from ...io.loopback.browser import open_browser
 from ..screen.ask import ask, ask_yes_or_no, somebody_is_there
 from ..screen.errors import stuck_code
@@ -33,6 +43,7 @@ from ..screen.presenter import presenter
 from ..screen.terminal import say
 from ..shared.settings import Settings
 from ..shared.signals import until_interrupted
+from .elsewhere import asks_unasked, paste_note
 
 TICK_SECONDS = 0.125
 NO_PASTE = "\nThe input has ended, so no address can be pasted. Still waiting for a browser on this computer."
@@ -60,20 +71,22 @@ class Presenter(Protocol):
 class End(msgspec.Struct):
     """How a run of the engine ended: with an outcome, an error, or neither when it was stopped.
 
-    `family` is the flow that came to an outcome, with those inside it.
+    `family` is the flow that came to an outcome, with those inside it; `stopped` is the exit code of the signal that
+    stopped it.
     """
 
     row: FlowRow | None = None
     outcome: Outcome | None = None
     family: Sequence[FlowRow] = ()
     error: CloudError | None = None
+    stopped: int = 0
 
     @property
     def code(self) -> int:
         """The exit code."""
         if self.outcome is not None:
             return code_of(self.outcome, self.family)
-        return EXIT_INTERRUPTED if self.error is None else stuck_code(self.row, self.error)
+        return (self.stopped or EXIT_INTERRUPTED) if self.error is None else stuck_code(self.row, self.error)
 
 
 def code_of(outcome: Outcome, family: Sequence[FlowRow]) -> int:
@@ -86,7 +99,14 @@ def code_of(outcome: Outcome, family: Sequence[FlowRow]) -> int:
 
 
 def drive(
-    settings: Settings, begin: Begin, *, no_browser: bool = False, paste: bool = False, notes: Notes | None = None
+    settings: Settings,
+    begin: Begin,
+    *,
+    no_browser: bool = False,
+    paste: bool = False,
+    notes: Notes | None = None,
+    stores: bool = True,
+    row: FlowRow | None = None,
 ) -> int:
     """Run a flow to its end, or to a signal, and show its progress and result.
 
@@ -96,20 +116,29 @@ def drive(
         no_browser: Only show addresses.
         paste: Also read the address that a browser on another computer was redirected to from stdin.
         notes: What else to say about a change.
+        stores: Whether the flow stores credentials or tenants.
+        row: The flow, where there is one already.
 
     Returns:
         The exit code.
     """
     end = End()
+    paste = paste or asks_unasked(settings)
+
+    def said(flow: Flow, change: Change) -> Sequence[str]:
+        more = () if notes is None else notes(flow, change)
+        return more if paste else (*more, *paste_note(settings, change))
 
     async def main() -> None:
         with showing(settings) as shown:
 
             async def work() -> None:
                 browser = None if no_browser or paste else open_browser
-                await run_flow(settings, begin, shown, end, browser=browser, paste=paste, notes=notes)
+                await run_flow(settings, begin, shown, end, browser=browser, paste=paste, notes=said, stores=stores)
 
-            await until_interrupted(work)
+            end.stopped = await until_interrupted(work)
+            if isinstance(end.error, DirectoryUnusable):  # found before the flow was
+                end.row = row
             tell_end(settings, shown, end)
 
     trio.run(main)
@@ -147,6 +176,7 @@ async def run_flow(
     backoff: Backoff | None = None,
     until: Callable[[Change], bool] | None = None,
     notes: Notes | None = None,
+    stores: bool = True,
 ) -> None:
     """Open an engine, run one flow in it, and put the result into `end`.
 
@@ -161,6 +191,7 @@ async def run_flow(
         backoff: Delays between attempts to reopen a lost stream; None for the default.
         until: Stop, as a signal would, after the first change for which this returns true.
         notes: What else to say about a change.
+        stores: Whether the flow stores credentials or tenants.
     """
 
     async def confirm(question: str) -> bool:
@@ -187,6 +218,8 @@ async def run_flow(
     scope = trio.CancelScope()
     try:
         with scope:
+            # Before a person is sent anywhere: what they do there could not be kept.
+            await trio.to_thread.run_sync(partial(try_places, settings.paths, stores=stores))
             async with services, open_engine(settings.paths, all_programs(services)) as engine:
                 await _run_in(engine, begin, shown, end, scope, until, notes)
     except CloudError as exc:

@@ -31,6 +31,7 @@ def start(
     *,
     no_browser: bool = False,
     paste: bool = False,
+    stores: bool = True,
 ) -> NoReturn:
     """Start or resume a flow, run it to its end, and exit with its exit code.
 
@@ -41,6 +42,7 @@ def start(
         options: The context fields that never change, and the option that sets each.
         no_browser: Only show addresses.
         paste: Also read the address that a browser on another computer was redirected to from stdin.
+        stores: Whether the flow stores credentials or tenants.
 
     Raises:
         typer.Exit: Always, with the flow's exit code.
@@ -54,7 +56,7 @@ def start(
     def notes(flow: Flow, change: Change) -> Sequence[str]:
         return _paid_tenant(settings, flow, change)
 
-    raise typer.Exit(drive(settings, begin, no_browser=no_browser, paste=paste, notes=notes))
+    raise typer.Exit(drive(settings, begin, no_browser=no_browser, paste=paste, notes=notes, stores=stores))
 
 
 def _mention_options_left_out(settings: Settings, flow: Flow, wanted: Context, options: Mapping[str, str]) -> None:

@@ -13,10 +13,12 @@ from ..shared.names import CLI
 from ..shared.options import (
     ExternalDb,
     NoBrowser,
+    Paste,
     PlanOption,
     Provider,
     Region,
     Unbound,
+    check_paste,
     port_option,
     seconds_option,
     warn_unbound,
@@ -48,6 +50,7 @@ def up(
     tenant_timeout: Annotated[float, seconds_option("--tenant-timeout", "the tenant")] = TENANT_SECONDS,
     external_db: ExternalDb = False,
     no_browser: NoBrowser = False,
+    paste: Paste = False,
     unbound_callback: Unbound = False,
 ) -> None:
     """Log in if needed, pay, wait for the tenant and store it.
@@ -55,6 +58,7 @@ def up(
     You can interrupt it at any time: the same command resumes it.
     """
     settings = settings_of(context)
+    check_paste(settings, paste=paste)
     api_url = trusted_api_url(settings)
     from ...flows.onboarding import start_onboarding
     from ...machines.onboarding import OnboardingContext
@@ -76,7 +80,7 @@ def up(
         tenant_timeout=tenant_timeout,
     )
 
-    start(settings, start_onboarding, wanted, OPTIONS, no_browser=no_browser)
+    start(settings, start_onboarding, wanted, OPTIONS, no_browser=no_browser, paste=paste)
 
 
 def register(app: typer.Typer) -> None:

@@ -2,7 +2,7 @@
 
 The line is read from the descriptor itself, a byte at a time and only when there is one: Python's own stdin would read
 more than the line, and a thread that waits in `read` cannot be called back. It would stand there after its question was
-withdrawn and take the answer to the next one.
+withdrawn and take the answer to the next one. At a terminal the line may have any length (`typed.py`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import trio
 
 from ..shared.settings import Settings
 from .terminal import clean, say
+from .typed import LONGEST_LINE, TypedLine, any_length, show_typed
 
-LONGEST_LINE = 65_536
 STDIN = 0
 
 
@@ -36,10 +36,11 @@ async def ask_yes_or_no(question: str) -> bool:
 
 async def ask(question: str) -> str | None:
     """Ask, and give the line that is typed, without its end; None at the end of the input."""
-    sys.stderr.write(f"{clean(question)} ")
-    sys.stderr.flush()
     try:
-        return await read_line(STDIN)
+        with any_length(STDIN) as unlimited:
+            sys.stderr.write(f"{clean(question)} ")
+            sys.stderr.flush()
+            return await (read_typed_line(STDIN) if unlimited else read_line(STDIN))
     except trio.Cancelled:
         say()  # the question is withdrawn; what comes next begins on a line of its own
         raise
@@ -63,6 +64,21 @@ async def read_line(descriptor: int) -> str | None:
             break
         found += byte
     return found.decode("utf-8", "replace").rstrip("\r")
+
+
+async def read_typed_line(descriptor: int) -> str | None:
+    """The same at a terminal in `any_length`."""
+    line = TypedLine()
+    while not line.done:
+        try:
+            await _wait_readable(descriptor)
+            byte = os.read(descriptor, 1)
+        except OSError:  # the terminal hung up
+            byte = b""
+        if not byte:
+            return line.text or None
+        show_typed(line.take(byte[0]))
+    return None if line.ended else line.text
 
 
 async def _wait_readable(descriptor: int) -> None:

@@ -87,9 +87,21 @@ def outcome_hint(settings: Settings, outcome: Outcome, family: Sequence[FlowRow]
     return ""
 
 
+def _another_port(settings: Settings, row: FlowRow) -> str:
+    """The commands that give a flow up for one on another port. Its page was never shown: nothing was paid there."""
+    inside = row.machine == "onboarding"
+    option = ("--login-port" if row.state == "logging_in" else "--checkout-port") if inside else "--port"
+    again = settings.again(option, "0") or settings.command(f"{'up' if inside else row.machine} {option} 0")
+    return f"{settings.command(f'flows cancel {row.id}')}; then: {again}"
+
+
 def stuck_hint(settings: Settings, error: CloudError, row: FlowRow | None = None) -> str:
     """The hint for an error that stopped a flow."""
     if error.kind == "PortBusy":
         # The redirect URI that the API was given names the port, so it cannot be changed any more.
-        return "The browser is redirected to this port: stop the program, or your other flow, that uses it."
+        stop = "The browser is redirected to this port: stop the program, or your other flow, that uses it."
+        return stop if row is None else f"{stop} Or take another port: {_another_port(settings, row)}"
+    if row is not None and error.kind == "DirectoryUnusable":
+        # A flow stays with its directory: with another --dir it would not be found.
+        return f"Fix that, then run: {settings.resume_command(row.id)}"
     return hint_of(settings, error, flow="" if row is None else row.id.partition(".")[0])

@@ -6,6 +6,7 @@ for a person to open go to stderr: they hold the nonce of the wait.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -14,6 +15,7 @@ from ...base.errors import CloudError
 from ...base.redaction import redact
 from ...engine.history import Change, Outcome
 from ...engine.journal.records import FlowRow
+from ...io.loopback.browser import is_remote
 from ..shared.settings import Settings
 from .errors import as_json, headline, stuck_code, tell
 from .hints import problem_text, stuck_hint
@@ -73,7 +75,9 @@ class Lines:
     def interrupted(self, row: FlowRow | None) -> None:
         """Say that a signal stopped the flow, and how to resume it."""
         if row is not None:
-            put_json(self._pending(row))
+            resume = self._settings.resume_command(row.id)
+            more = {"hint": f"If the browser is on another computer: {resume} --paste"} if waits_elsewhere(row) else {}
+            put_json(self._pending(row) | more)
 
     def stuck(self, row: FlowRow | None, error: CloudError) -> None:
         """Show the error that stopped the flow, and how to resume it."""
@@ -90,6 +94,12 @@ class Lines:
             "verdict": "pending",
             "resume": self._settings.resume_command(row.id),
         }
+
+
+def waits_elsewhere(row: FlowRow) -> bool:
+    """Whether a flow waits for a browser to log in that is on another computer."""
+    waits = {("login", "awaiting_callback"), ("onboarding", "logging_in")}
+    return (row.machine, row.state) in waits and is_remote(os.environ)
 
 
 def invitation(purpose: str, again: bool) -> str:

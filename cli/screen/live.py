@@ -6,11 +6,12 @@ flow ends, so that what stays on the screen is the story and nothing else.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Final, Self
+from typing import Any, Final, Self, TextIO, cast
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -23,8 +24,32 @@ from ...engine.history import Outcome
 from ...engine.journal.records import FlowRow
 from ..shared.settings import Settings
 from .render import Line, People, clock, meaning
+from .terminal import forget_stream
 
 _STYLES: Final = {"plain": "", "good": "green", "bad": "yellow", "quiet": "dim"}
+
+
+class _Window:
+    """The terminal at stderr, which may be closed at any moment: what is written then is dropped, the flow is saved."""
+
+    @property
+    def _stream(self) -> TextIO:
+        # While something is drawn, rich has put its own in the place of sys.stderr.
+        return cast("TextIO", getattr(sys.stderr, "rich_proxied_file", sys.stderr))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            forget_stream(self._stream)
 
 
 class LivePeople(People):
@@ -32,7 +57,7 @@ class LivePeople(People):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(file=cast("TextIO", _Window()), highlight=False)
         self._spinner = Spinner("dots", style="cyan")
         self._live = Live(console=self._console, transient=True, auto_refresh=False, get_renderable=self._status_line)
 

@@ -78,6 +78,8 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "check_api_gives": "Check --api-url: this is not an address the API would give.",
     "check_connection": "Check the connection and --api-url, then run the same command again.",
     "check_proxy_variable": "Check {variable}; NO_PROXY lists the hosts that are reached without a proxy.",
+    "set_proxy": "Set {variable} to http://HOST:PORT or socks5://HOST:PORT, or unset it.",
+    "install_socks": "Run `pip install 'systemprompt-cloud[socks]'`, or set {variable} to an HTTP proxy.",
     "check_proxy": "This is not what the API sends; check --api-url and any proxy.",
     "check_page": (
         "Check whether this network wants a sign-in in a browser first, HTTPS_PROXY and NO_PROXY, and --api-url."
@@ -90,6 +92,11 @@ TEMPLATES: Final[Mapping[str, str]] = {
     "own_directory": "Remove it, or point --dir at a directory of your own.",
     "new_directory": "Name an empty directory, for example --dir DIR/.systemprompt",
     "use_directory": "Name an empty directory: --dir {directory:shell}",
+    "real_directory": "Use the directory it leads to: --dir {directory:shell}",
+    "local_directory": "Fix that, or name another directory, on a local disk, with --dir.",
+    "permitted_directory": (
+        "Name another directory with --dir, or see who may write there: ls -ld {directory:shell} {parent:shell}"
+    ),
     "writable_disk": "Make the disk of {disk} writable again, or name another directory with --dir.",
     "copy_directory": (
         "The disk of {disk} fails: look at the system's log. Copy the directory to another disk and use it with --dir."
@@ -118,8 +125,8 @@ class _Facts(dict[str, str]):
     def __init__(self, facts: Mapping[str, str]) -> None:
         super().__init__({name: _Fact(value) for name, value in facts.items()})
 
-    def __missing__(self, name: str) -> str:
-        return ""
+    def __missing__(self, name: str) -> _Fact:
+        return _Fact()
 
 
 def remedy_text(
@@ -133,9 +140,9 @@ def remedy_text(
         environ: While it holds a token, no login helps.
         flow: The flow that is paused, where there is one: the one that is meant where the facts name none.
     """
-    from ...io.local.environment import API_TOKEN, fresh_token_hint
+    from ...io.local.environment import environment_token, fresh_token_hint
 
-    if remedy.step in _LOG_IN and environ.get(API_TOKEN):
+    if remedy.step in _LOG_IN and environment_token(environ):
         return fresh_token_hint()
     template = TEMPLATES.get(remedy.step)
     if template is None:

@@ -26,7 +26,7 @@ from ...machines.parts.vocabulary import NOT_WANTED
 from ..shared.settings import Settings
 from .errors import decided, headline, tell
 from .hints import problem_text, stuck_hint
-from .lines import invitation
+from .lines import invitation, waits_elsewhere
 from .steady import Steady
 from .terminal import clean, mark, say, shortened
 
@@ -138,7 +138,7 @@ class People:
         for line in self._lines_of(change):
             self.line(change.machine, line)
         table = MACHINES.get(change.machine)
-        if (table is not None and table.states[change.to_state].final) or change.kind == "parked":
+        if (table is not None and table.states[change.to_state].final) or change.kind == "paused":
             self.running.pop(change.flow, None)
         elif change.from_state != change.to_state or change.flow not in self.running:
             steps = self.running[change.flow].steps if change.flow in self.running else 0
@@ -276,8 +276,11 @@ class People:
         if row is None:
             say("Interrupted before a flow was started.")
             return
-        say(f"Interrupted. {row.machine} {shortened(row.id)} is {meaning(row.machine, row.state)}. To continue, run:")
-        say(f"  {self._settings.resume_command(row.id)}")
+        how = self._settings.resume_command(row.id)
+        elsewhere = waits_elsewhere(row)
+        what = "To continue, and paste the address a browser elsewhere ended on," if elsewhere else "To continue,"
+        say(f"Interrupted. {row.machine} {shortened(row.id)} is {meaning(row.machine, row.state)}. {what} run:")
+        say(f"  {how} --paste" if elsewhere else f"  {how}")
 
     def stuck(self, row: FlowRow | None, error: CloudError) -> None:
         """Show the error that stopped the flow, and how to continue it."""

@@ -16,7 +16,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Final, TextIO, TypedDict
+from typing import IO, Final, TextIO, TypedDict
 
 import msgspec
 
@@ -39,8 +39,9 @@ def writing_for(invocation: Invocation) -> Generator[None]:
 def clean(text: str) -> str:
     """A single line that is safe to show: no secret, and nothing that cannot be seen."""
     from ...base.redaction import printable, redact
+    from ...base.texts import path_text
 
-    return printable(redact(text))
+    return printable(path_text(redact(text)))
 
 
 def put(text: str) -> None:
@@ -61,7 +62,22 @@ def put_paged(settings: Settings, text: str) -> None:
 
 def put_json(shown: object) -> None:
     """An object of data as a line of JSON, on stdout."""
-    put(msgspec.json.encode(shown).decode())
+    try:
+        data = msgspec.json.encode(shown)
+    except UnicodeEncodeError:  # a path whose bytes are not UTF-8
+        from ...base.texts import storable
+
+        data = msgspec.json.encode(storable(msgspec.to_builtins(shown)))
+    put_utf8(data.decode())
+
+
+def put_utf8(text: str) -> None:
+    """A line of JSON, on stdout: in UTF-8, whatever the locale (RFC 8259 section 8.1)."""
+    raw = getattr(sys.stdout, "buffer", None)
+    if raw is None:  # a program that runs us has put a stream of text there
+        put(text)
+    else:
+        _write(sys.stdout, text, raw)
 
 
 def put_done(settings: Settings, shown: object, words: str) -> None:
@@ -133,21 +149,26 @@ def shortened(flow: str) -> str:
     return flow if "." in flow else flow[:12]
 
 
-def _write(stream: TextIO, text: str) -> None:
+def _write(stream: TextIO, text: str, raw: IO[bytes] | None = None) -> None:
     try:
-        stream.write(text + "\n")
+        if raw is None:
+            stream.write(text + "\n")
+        else:
+            stream.flush()
+            raw.write(text.encode() + b"\n")
         stream.flush()
     except BrokenPipeError:
-        _forget(stream)
+        forget_stream(stream)
     except OSError as exc:
-        _forget(stream)
+        forget_stream(stream)
         if stream is sys.stdout:
             if (invocation := _invocation.get()) is not None:
                 invocation.data_lost = True
             say(f"Error: cannot write to stdout: {exc.strerror or exc}")
 
 
-def _forget(stream: TextIO) -> None:
+def forget_stream(stream: TextIO) -> None:
+    """Write nothing to a stream any more: its reader, or its terminal, has gone."""
     # The buffer still holds the line; with the descriptor on /dev/null it can be flushed, now and at the end.
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, stream.fileno())

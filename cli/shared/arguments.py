@@ -6,10 +6,14 @@ so the line is put in order before Typer sees it. Everything after `--` is left 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import typer
+
+from ...base.errors import Io
 
 FLAGS: Final = frozenset({"--json", "--no-input", "--version", "--verbose"})
 VALUED: Final = frozenset({"--dir", "--api-url", "--env", "--log-file"})
@@ -55,6 +59,33 @@ def known_text(argv: Sequence[str]) -> list[str]:
             shown = word.encode(errors="surrogateescape").decode(errors="backslashreplace")
             raise typer.BadParameter(f"'{shown}' is not UTF-8 text") from exc
     return list(argv)
+
+
+@contextmanager
+def as_usage(option: str | None = None) -> Generator[None]:
+    """Make what is wrong with a path that was typed a mistake in the usage.
+
+    Args:
+        option: The option or variable that holds it; in the callback of an option it is known.
+    """
+    try:
+        yield
+    except Io as exc:
+        raise typer.BadParameter(f"{exc.user_message}. {exc.recovery_hint}", param_hint=option) from exc
+
+
+def known_path(value: Path | None) -> Path | None:
+    """A file or directory that was typed, with a leading `~` expanded, also where no shell did.
+
+    Raises:
+        typer.BadParameter: It is the home of a user that does not exist.
+    """
+    if value is None:
+        return None
+    from ...io.local.paths import expand_user
+
+    with as_usage():
+        return expand_user(value)
 
 
 def _is_verbosity(word: str) -> bool:

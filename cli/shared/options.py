@@ -11,10 +11,15 @@ from typing_extensions import override
 from ...base.errors import EXIT_FAILED
 from ...io.cloud.wire import REGIONS, OAuthProvider
 from ..screen.terminal import say
+from .bounds import number, whole_number
 from .settings import Settings
+
+PORTS = whole_number(0, 65_535)
+SECONDS = number(1, 86_400)
 
 Provider = Annotated[OAuthProvider, typer.Option("--provider", help="Who you log in with.")]
 NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Only show addresses; open no browser.")]
+Paste = Annotated[bool, typer.Option("--paste", help="The browser is elsewhere: paste the address it ends on here.")]
 Unbound = Annotated[
     bool,
     typer.Option(
@@ -56,6 +61,12 @@ def confirm(settings: Settings, question: str, *, yes: bool) -> None:
     if not run(functools.partial(ask_yes_or_no, question)):
         say("Nothing was changed.")
         raise typer.Exit(EXIT_FAILED)
+
+
+def check_paste(settings: Settings, *, paste: bool) -> None:
+    """Refuse a question that must not be asked. Raises `typer.BadParameter`."""
+    if paste and settings.no_input:
+        raise typer.BadParameter("--paste asks for an address, and --no-input forbids to ask", param_hint="--paste")
 
 
 def warn_unbound() -> None:
@@ -104,9 +115,9 @@ Region = Annotated[
 
 def port_option(name: str, what: str) -> typer.models.OptionInfo:
     """An option for a loopback port."""
-    return typer.Option(name, min=0, max=65_535, metavar="PORT", help=f"The port {what} comes back to; 0 for any.")
+    return typer.Option(name, parser=PORTS, metavar="PORT", help=f"The port {what} comes back to; 0 for any.")
 
 
 def seconds_option(name: str, what: str) -> typer.models.OptionInfo:
     """An option for a time to wait."""
-    return typer.Option(name, min=1, max=86_400, metavar="SECONDS", help=f"How long to wait for {what}.")
+    return typer.Option(name, parser=SECONDS, metavar="SECONDS", help=f"How long to wait for {what}.")

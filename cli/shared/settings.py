@@ -94,6 +94,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             words = [word for word in words if not word.startswith(f"{option}=")] + [option, value]
         return f"{program()} {shlex.join(words)}"
 
+    def again_with(self, flag: str) -> str:
+        """This run's command line to print, with a flag that asks the person; empty when it started no flow."""
+        words = [word for word in self.arguments if word not in {"--no-input", flag}]
+        return f"{program()} {shlex.join([*words, flag])}" if STARTING & set(words) else ""
+
     def _dir_option(self) -> str:
         return "" if self.directory is None else f" --dir {shlex.quote(str(self.paths.directory))}"
 
@@ -159,7 +164,7 @@ def choose_api(settings: Settings, environ: Mapping[str, str] = os.environ) -> A
         UnsafeFile: The stored credentials are a symbolic link or belong to somebody else.
     """
     from ...io.cloud.wire import Environment
-    from ...io.local.environment import API_TOKEN, API_URL, environment_api_url
+    from ...io.local.environment import API_URL, environment_api_url, environment_token
 
     if settings.api_url is not None:
         return ApiChoice(settings.api_url, "named")
@@ -176,7 +181,7 @@ def choose_api(settings: Settings, environ: Mapping[str, str] = os.environ) -> A
     if url := environment_api_url(environ):
         return ApiChoice(named_api_url(url, API_URL), "named")
     # The stored login is not the one a token in the environment belongs to, nor is its API.
-    if not environ.get(API_TOKEN) and (url := stored_api_url(settings.paths)):
+    if not environment_token(environ) and (url := stored_api_url(settings.paths)):
         return ApiChoice(url, "stored")
     return ApiChoice(Environment.PRODUCTION.api_url, "default")
 

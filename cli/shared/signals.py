@@ -1,6 +1,7 @@
-"""Ctrl-C and SIGTERM: an orderly end, never a traceback.
+"""Ctrl-C, SIGTERM and SIGHUP (a closed terminal): an orderly end, never a traceback.
 
-The first signal cancels the work and waits for it to tidy up; another one changes nothing about that, and a third
+The exit code is 128 and the signal's number, as of a program that the signal ended: 130, 143, 129. The first signal
+cancels the work and waits for it to tidy up; another one changes nothing about that, and a third
 leaves at once, which the journal does not mind.
 """
 
@@ -13,38 +14,59 @@ from typing import Final, TypeVar
 
 import trio
 
-from ...base.errors import EXIT_INTERRUPTED
-
 T = TypeVar("T")
 
 PATIENCE: Final = 3
 """How many signals it takes to leave without waiting for an orderly end."""
 
 
-async def until_interrupted(work: Callable[[], Awaitable[None]]) -> bool:
+class Stopped(KeyboardInterrupt):
+    """A signal stopped the work.
+
+    Attributes:
+        code: The exit code that follows.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        self.code = code
+
+
+def ending_signals() -> list[signal.Signals]:
+    """The signals that end a command: SIGHUP is none where it is ignored, as `nohup` has it."""
+    ignores_hangup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if ignores_hangup else [signal.SIGHUP])]
+
+
+def code_of(number: int) -> int:
+    """The exit code of a program that a signal ended."""
+    return 128 + number
+
+
+async def until_interrupted(work: Callable[[], Awaitable[None]]) -> int:
     """Do the work until it is done or a signal stops it.
 
     Returns:
-        True when a signal did.
+        The exit code of the signal that did; 0 when none did.
 
     Raises:
         Exception: What the work raises, as it is.
     """
-    stopped = False
+    stopped = 0
     failure: Exception | None = None
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(*ending_signals()) as signals:
         async with trio.open_nursery() as nursery:
             scope = trio.CancelScope()
 
             async def watch() -> None:
                 nonlocal stopped
                 count = 0
-                async for _ in signals:
+                async for number in signals:
                     count += 1
-                    stopped = True
+                    stopped = stopped or code_of(number)
                     scope.cancel()
                     if count >= PATIENCE:
-                        os._exit(EXIT_INTERRUPTED)
+                        os._exit(stopped)
 
             nursery.start_soon(watch)
             with scope:
@@ -62,14 +84,14 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
     """Run something that is over soon.
 
     Raises:
-        KeyboardInterrupt: A signal stopped it; the program ends with 130.
+        Stopped: A signal stopped it; the program ends with the signal's exit code.
     """
     results: list[T] = []
 
     async def collect() -> None:
         results.append(await work())
 
-    trio.run(until_interrupted, collect)
+    stopped = trio.run(until_interrupted, collect)
     if not results:
-        raise KeyboardInterrupt
+        raise Stopped(stopped)
     return results[0]

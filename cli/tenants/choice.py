@@ -97,6 +97,7 @@ def stored_tenants(settings: Settings) -> tuple[StoredTenant, ...]:
 
 def tenants_of_others(settings: Settings) -> dict[str, str]:
     """The stored tenants that belong to other accounts than the one whose login is used, with whose each is."""
+    from ...io.cloud.accounts import UNKNOWN_EMAIL
     from ...io.local.accounts import account_of, current_account, strangers
     from ...io.local.environment import environment_credentials
 
@@ -105,7 +106,8 @@ def tenants_of_others(settings: Settings) -> dict[str, str]:
     except CloudError:
         handed = None  # the command that needs it says so
     paths = settings.paths
-    return strangers(paths, current_account(paths) if handed is None else account_of(handed))
+    known = handed is not None and handed.user_email != UNKNOWN_EMAIL
+    return strangers(paths, account_of(handed) if handed is not None and known else current_account(paths))
 
 
 def selected_tenant(settings: Settings) -> str | None:

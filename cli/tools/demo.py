@@ -59,7 +59,7 @@ def demo(
             with showing(settings) as shown:
                 await _run_demo(settings, shown, end, browser=browser, interrupt=interrupt)
 
-        await until_interrupted(work)
+        end.stopped = await until_interrupted(work)
 
     trio.run(main)
     raise typer.Exit(_show_result(settings, end))

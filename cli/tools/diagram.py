@@ -11,6 +11,7 @@ import typer
 
 from ...engine.errors import FlowNotFound
 from ..screen.terminal import DrawingStyle, clean, put, put_done, put_json, stream_style
+from ..shared.arguments import known_path
 from ..shared.names import CLI
 from ..shared.settings import Settings, settings_of
 
@@ -32,7 +33,9 @@ def diagram(
     ] = None,
     flow: Annotated[str | None, typer.Option("--flow", metavar="ID", help="Draw this flow's path.")] = None,
     how: Annotated[Format, typer.Option("--format", help="How it is drawn.")] = Format.MERMAID,
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", callback=known_path, help="Write it there.")
+    ] = None,
 ) -> None:
     """Draw a machine, or the path of a flow. Without either, the onboarding machine."""
     settings = settings_of(context)

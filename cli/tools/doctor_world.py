@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from ...base.errors import CloudError
-from ...errors import JwtDecode, Network, NotAuthenticated, PortBusy
+from ...errors import Network, NotAuthenticated, PortBusy
 from ...machines.parts.defaults import CHECKOUT_PORT, LOGIN_PORT
 from ..screen.remedies import hint_of
 from ..shared.settings import Settings, choose_api, usable_api
@@ -59,15 +58,11 @@ def proxy_findings(settings: Settings) -> list[Finding]:
     from ...io.http.urls import LOOPBACK_NAMES
 
     found: list[Finding] = []
-    parts = urlsplit(choose_api(settings).url)
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    url = choose_api(settings).url
+    parts = urlsplit(url)
     host = parts.hostname or ""
     # What happens on loopback is no proxy's business (io/http/transport.py).
-    if proxy and host not in LOOPBACK_NAMES and not urllib.request.proxy_bypass(host):
-        found.append(_proxy(parts.scheme, proxy))
-    else:
-        found.append(Finding("proxy", "ok", f"none for {host}"))
+    found.append(Finding("proxy", "ok", f"none for {host}") if host in LOOPBACK_NAMES else _proxy(url, host))
     for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         if (named := os.environ.get(variable)) and not Path(named).exists():
             hint = f"Unset {variable}, or name what is there."
@@ -77,32 +72,37 @@ def proxy_findings(settings: Settings) -> list[Finding]:
     return found
 
 
-def _proxy(scheme: str, proxy: str) -> Finding:
-    """The finding about a proxy, without the user and password its URL may hold."""
-    named = f"{scheme.upper()}_PROXY or ALL_PROXY"
+def _proxy(url: str, host: str) -> Finding:
+    """The finding about the proxy for a URL, without the user and password its address may hold."""
+    from ...io.http.addresses import parse_api_url
+    from ...io.http.proxies import proxy_for, proxy_of
+
     try:
-        shown = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        if shown.hostname:
-            at = f"{shown.hostname}:{shown.port}" if shown.port else shown.hostname
-            return Finding("proxy", "ok", f"{scheme} calls go through {at}")
-    except ValueError:
-        pass
-    return Finding("proxy", "failed", f"{named} names no proxy", "Set it to http://HOST:PORT, or unset it.")
+        parsed = parse_api_url(url)
+        proxy = proxy_of(parsed)
+        if proxy is None:
+            return Finding("proxy", "ok", f"none for {host}")
+        proxy_for(parsed)
+    except CloudError as exc:
+        return Finding("proxy", "failed", exc.user_message, hint_of(None, exc))
+    return Finding("proxy", "ok", f"{parsed.scheme} calls go through {proxy.address}")
 
 
 def login_findings(settings: Settings, keyring: KeyringStore | None = None) -> list[Finding]:
     """Who is logged in, and for how long."""
+    from ...io.cloud.accounts import UNKNOWN_EMAIL
     from ...io.http.tokens import token_expiry
     from ...io.local.credentials import CloudCredentials
     from ...io.local.environment import (
         API_TOKEN,
         environment_credentials,
+        environment_token,
         fresh_token_hint,
         in_container,
         no_login_in_container,
     )
 
-    login_hint = fresh_token_hint() if os.environ.get(API_TOKEN) else f"Run: {settings.command('login')}"
+    login_hint = fresh_token_hint() if environment_token(os.environ) else f"Run: {settings.command('login')}"
     try:
         handed = environment_credentials(os.environ, datetime.now(UTC))
         if handed is None and in_container(os.environ):
@@ -113,13 +113,12 @@ def login_findings(settings: Settings, keyring: KeyringStore | None = None) -> l
         if in_container(os.environ):
             return [Finding("login", "warning", exc.user_message, hint_of(settings, exc))]
         return [Finding("login", "warning", "not logged in", login_hint)]
-    except JwtDecode as exc:
-        return [Finding("login", "failed", exc.user_message, login_hint)]
     except CloudError as exc:
         return [Finding("login", "failed", exc.user_message, hint_of(settings, exc))]
-    who = f"{stored.user_email} at {stored.api_url}{f', by {API_TOKEN}' if handed else ''}"
+    known = "a login" if stored.user_email == UNKNOWN_EMAIL else stored.user_email
+    who = f"{known} at {stored.api_url}{f', by {API_TOKEN}' if handed else ''}"
     if expiry is None:
-        return [Finding("login", "ok", f"{who}; the token does not expire")]
+        return [Finding("login", "ok", f"{who}; the token does not show when it expires")]
     until = f"{expiry:%Y-%m-%d %H:%M} UTC"
     left = expiry - datetime.now(UTC)
     if left <= timedelta(0):

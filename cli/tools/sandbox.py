@@ -10,7 +10,9 @@ from typer.core import TyperCommand
 from typing_extensions import override
 
 from ..screen.terminal import put, put_json, say
+from ..shared.bounds import any_whole_number, number
 from ..shared.names import CLI
+from ..shared.options import PORTS
 from ..shared.settings import program, settings_of
 
 
@@ -27,17 +29,22 @@ class _ListingFaults(TyperCommand):
 
 def sandbox(
     context: typer.Context,
-    port: Annotated[int, typer.Option("--port", min=0, max=65_535, metavar="PORT", help="0 for any free one.")] = 0,
+    port: Annotated[int, typer.Option("--port", parser=PORTS, metavar="PORT", help="0 for any free one.")] = 0,
     seed: Annotated[
         int | None,
-        typer.Option("--seed", metavar="N", help="Equal seeds give equal ids and keys. [default: fresh ones]"),
+        typer.Option(
+            "--seed",
+            parser=any_whole_number,
+            metavar="N",
+            help="Equal seeds give equal ids and keys. [default: fresh ones]",
+        ),
     ] = None,
     fault: Annotated[
         list[str] | None,
         typer.Option("--fault", metavar="NAME:KEY=VALUE,...", help="Something that goes wrong, see below; repeatable."),
     ] = None,
     step: Annotated[
-        float, typer.Option("--step", min=0.0, max=3600.0, metavar="SECONDS", help="Per step of provisioning.")
+        float, typer.Option("--step", parser=number(0, 3600), metavar="SECONDS", help="Per step of provisioning.")
     ] = 0.3,
 ) -> None:
     """Run a local cloud on loopback until Ctrl-C.

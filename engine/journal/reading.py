@@ -262,15 +262,15 @@ class Reading:
         Raises:
             JournalCorrupted: A record of the visit cannot be read.
         """
-        where = f"{RARE} AND flow = ? AND incarnation = ? AND kind IN ('intent', 'parked', 'retried') ORDER BY seq"
+        where = f"{RARE} AND flow = ? AND incarnation = ? AND kind IN ('intent', 'paused', 'retried') ORDER BY seq"
         try:
             return open_intents(self._records(where, (flow, incarnation)))
         except msgspec.DecodeError as exc:
             raise JournalCorrupted(f"flow {flow}: why it is paused cannot be read in {self.path}: {exc}") from exc
 
     def failures(self, flow: str, incarnation: int) -> list[Record]:
-        """What became of failed activities in one visit of a state: its records of kind `retried` and `parked`."""
-        where = f"{RARE} AND flow = ? AND incarnation = ? AND kind IN ('retried', 'parked') ORDER BY seq"
+        """What became of failed activities in one visit of a state: its records of kind `retried` and `paused`."""
+        where = f"{RARE} AND flow = ? AND incarnation = ? AND kind IN ('retried', 'paused') ORDER BY seq"
         return self._records(where, (flow, incarnation))
 
     def signals(self, flow: str | None = None) -> list[Signal]:

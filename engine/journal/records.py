@@ -27,7 +27,7 @@ CREATE TABLE flows (
     state TEXT NOT NULL,
     incarnation INTEGER NOT NULL,
     seq INTEGER NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('running', 'parked', 'ended', 'queued', 'resting')),
+    status TEXT NOT NULL CHECK (status IN ('running', 'paused', 'ended', 'queued', 'resting')),
     verdict TEXT,
     deadline TEXT,
     context TEXT NOT NULL,
@@ -47,7 +47,7 @@ CREATE TABLE events (
     flow TEXT NOT NULL,
     seq INTEGER NOT NULL,
     at TEXT NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('started', 'event', 'intent', 'parked', 'resumed',
+    kind TEXT NOT NULL CHECK (kind IN ('started', 'event', 'intent', 'paused', 'resumed',
         'migrated', 'abandoned', 'refused', 'retried', 'begun')),
     name TEXT NOT NULL,
     body TEXT NOT NULL,
@@ -81,11 +81,11 @@ QUEUED: Final = "queued"
 RESTING: Final = "resting"
 """The status of a flow that only waits and that no process drives: it is woken by its deadline or by an event."""
 
-Status = Literal["running", "parked", "ended", "queued", "resting"]
-UNFINISHED: Final[tuple[Status, ...]] = ("running", "parked", "queued", "resting")
+Status = Literal["running", "paused", "ended", "queued", "resting"]
+UNFINISHED: Final[tuple[Status, ...]] = ("running", "paused", "queued", "resting")
 """Every status but that of a flow that has ended."""
 Kind = Literal[
-    "started", "event", "intent", "parked", "resumed", "migrated", "abandoned", "refused", "retried", "begun"
+    "started", "event", "intent", "paused", "resumed", "migrated", "abandoned", "refused", "retried", "begun"
 ]
 
 
@@ -117,7 +117,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Attributes:
         kind: `started` (the body is the context; the name is `queued` where the flow does not begin at once, and then
             the deadline is the moment before which it does not), `begun` (such a flow begins), `event` (the body is the
-            event), `intent` (an outward effect is about to happen; the name is its idempotency key), `parked` (the body
+            event), `intent` (an outward effect is about to happen; the name is its idempotency key), `paused` (the body
             is the trouble, with the keys of intents whose effect did not happen as `withdrawn`), `resumed`, `migrated`
             (another version of the machine took the flow over; the body has that version and the context in its terms),
             `abandoned` (ended without its machine, which is not known any more), `refused` (an event from the inbox
@@ -168,13 +168,13 @@ def open_intents(records: Iterable[Record]) -> frozenset[str]:
     """The idempotency keys announced in the records of one visit, and not withdrawn since.
 
     Raises:
-        msgspec.DecodeError: The body of a `parked` or `retried` record cannot be read.
+        msgspec.DecodeError: The body of a `paused` or `retried` record cannot be read.
     """
     found: set[str] = set()
     for record in records:
         if record.kind == "intent":
             found.add(record.name)
-        elif record.kind in {"parked", "retried"}:
+        elif record.kind in {"paused", "retried"}:
             found -= decoded(_WITHDRAWALS, record.body).withdrawn
     return frozenset(found)
 

@@ -65,7 +65,7 @@ CREATE TABLE events_3 (
     flow TEXT NOT NULL,
     seq INTEGER NOT NULL,
     at TEXT NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('started', 'event', 'intent', 'parked', 'resumed',
+    kind TEXT NOT NULL CHECK (kind IN ('started', 'event', 'intent', 'paused', 'resumed',
         'migrated', 'abandoned', 'refused', 'retried', 'begun')),
     name TEXT NOT NULL,
     body TEXT NOT NULL,
@@ -93,7 +93,7 @@ CREATE TABLE flows_3 (
     state TEXT NOT NULL,
     incarnation INTEGER NOT NULL,
     seq INTEGER NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('running', 'parked', 'ended', 'queued', 'resting')),
+    status TEXT NOT NULL CHECK (status IN ('running', 'paused', 'ended', 'queued', 'resting')),
     verdict TEXT,
     deadline TEXT,
     context TEXT NOT NULL,
@@ -121,15 +121,19 @@ STEPS: Final[Steps] = {
         IDENTITY,
         NEW_IDENTITY,
     ),
-    # Flows may be queued or resting, and retried activities are in the history.
+    # Flows may be queued or resting, retried activities are in the history, and what was parked is paused.
     2: (
         _EVENTS_3,
-        "INSERT INTO events_3 SELECT * FROM events",
+        """INSERT INTO events_3 SELECT flow, seq, at, iif(kind = 'parked', 'paused', kind), name, body, "from", "to",
+            incarnation, deadline FROM events""",
         "DROP TABLE events",
         "ALTER TABLE events_3 RENAME TO events",
         _RARE_EVENTS,
         _FLOWS_3,
-        "INSERT INTO flows_3 SELECT * FROM flows ORDER BY rowid",  # the order in which they were written first
+        # In the order in which they were written first.
+        """INSERT INTO flows_3 SELECT id, machine, version, fingerprint, key, parent, state, incarnation, seq,
+            iif(status = 'parked', 'paused', status), verdict, deadline, context, trouble, created, updated, owner
+            FROM flows ORDER BY rowid""",
         "DROP TABLE flows",
         "ALTER TABLE flows_3 RENAME TO flows",
         "CREATE UNIQUE INDEX flows_by_key ON flows (machine, key) WHERE key IS NOT NULL AND status <> 'ended'",

@@ -2,7 +2,7 @@
 
 The listener is up before the URL is shown, and the URL is shown before a browser is opened. A browser that comes back
 sees "done" only when its event is on disk; if it cannot be written, the page says so and the same tab may be reloaded.
-Where one state that listens follows another, the port stays open in between.
+Where one state that listens follows another, the port stays open in between, and from the look whether it is free on.
 
 A callback with the right nonce that cannot be used is shown in the terminal, too: the person may never look at the tab
 again. Without a nonce any program may have sent it, so only the page says what is wrong.
@@ -21,6 +21,7 @@ from ...base.log import get_logger
 from ...engine.machine.parts import Event
 from ...engine.visit import Visit
 from ...errors import CallbackRejected
+from ...io.loopback.brought import SECRET_PARAMETERS
 from ...io.loopback.callback import CallbackHit, StatusView
 from ...io.loopback.pages import error_page
 from ...io.loopback.serving import HandOver, bind_loopback
@@ -64,6 +65,32 @@ def free_port(port: int) -> int:
     """The port a callback can come to: `port`, or any free one for 0. Raises `PortBusy`."""
     with bind_loopback(port) as sock:
         return int(sock.getsockname()[1])
+
+
+def keep_port(visit: Visit[Any], port: int) -> int:
+    """Bind the port a callback can come to, and keep it open until `await_browser` listens there in this process.
+
+    Args:
+        visit: Of the flow that is going to listen.
+        port: The port, 0 for any free one.
+
+    Returns:
+        The bound port.
+
+    Raises:
+        PortBusy: It is taken.
+    """
+    kept: HandOver = visit.scratch.setdefault(PORT_KEPT, HandOver())
+    kept.close()
+    with bind_loopback(port) as sock:
+        kept.keep(sock)
+        return int(sock.getsockname()[1])
+
+
+def release_port(visit: Visit[Any]) -> None:
+    """Close what `keep_port` keeps open: no browser is going to come there."""
+    kept: HandOver = visit.scratch.setdefault(PORT_KEPT, HandOver())
+    kept.close()
 
 
 async def await_browser(
@@ -125,6 +152,7 @@ async def await_browser(
                 port=context.port,
                 nonce=nonce if context.bound else None,
                 status_page=status,
+                unusable=_tell,
                 hand_over=hand_over,
                 follows=follows,
             ) as listener,
@@ -182,5 +210,12 @@ async def _take(visit: Visit[Any], hit: CallbackHit, read: Read, taken: set[Call
 def _reject(visit: Visit[Any], hit: CallbackHit, why: str, *, status: int = 503) -> None:
     """Turn a callback away: the page says why, and where only the right browser can have come, the terminal does."""
     if visit.context.bound:
-        logger.warning("the browser came back, but its answer cannot be used: %s", why)
-    hit.answer(status, error_page("Not what was expected", why))
+        _tell(why)
+    # Without a token in it the address may stay: what an API put behind `#` is nowhere else.
+    kept = not hit.damage and not any(hit.params.get(name) for name in SECRET_PARAMETERS)
+    hit.answer(status, error_page("Not what was expected", why, retry=kept))
+
+
+def _tell(why: str) -> None:
+    """A line in the terminal about an answer of no use: the person may never look at the tab again."""
+    logger.warning("the browser came back, but its answer cannot be used: %s", why)

@@ -17,7 +17,6 @@ one URL. Their docstrings name only what comes on top.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -31,12 +30,13 @@ from ...errors import NotAuthenticated
 from ..http.addresses import is_loopback, link_under, parse_api_url, path_segment
 from ..http.answers import keep_secret
 from ..http.polling import Backoff
-from ..http.tokens import is_sandbox_token
+from ..http.tokens import is_sandbox_token, token_problem
 from ..http.transport import Transport
 from ..sse.decoder import EventStream
 from ..sse.event_source import EventSource
 from ..sse.opening import read_events, stream_headers
 from . import wire
+from .accounts import UserMeFound
 from .tenant_calls import TenantCalls
 
 DEFAULT_TIMEOUT: Final = 30.0
@@ -44,8 +44,6 @@ DEFAULT_CONNECT_TIMEOUT: Final = 10.0
 DEFAULT_MAX_BODY: Final = 4 * 1024 * 1024
 
 _STREAM_MAX_LINE: Final = 1024 * 1024
-# RFC 6750 section 2.1.
-_B64TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
 class CloudApiClient(TenantCalls):
@@ -65,7 +63,7 @@ class CloudApiClient(TenantCalls):
 
     Raises:
         UnsafeUrl: `api_url` is not one a token may be sent to.
-        NotAuthenticated: The token is not a bearer token, or is a local cloud's and `api_url` is not on loopback.
+        NotAuthenticated: The token fits into no header, or is a local cloud's and `api_url` is not on loopback.
 
     Attributes:
         api_url: The base URL, without a slash at its end.
@@ -86,8 +84,8 @@ class CloudApiClient(TenantCalls):
         base = parse_api_url(api_url)
         self.api_url: Final = str(base).rstrip("/")
         if token is not None:
-            if not _B64TOKEN.fullmatch(token):
-                raise NotAuthenticated("the stored token is not a bearer token (RFC 6750 section 2.1)")
+            if problem := token_problem(token):
+                raise NotAuthenticated(f"the stored token {problem}")
             if not is_loopback(base) and is_sandbox_token(token):
                 raise NotAuthenticated(f"the token is a local cloud's and is not sent to {self.api_url}")
         self._token: Final = token
@@ -150,8 +148,11 @@ class CloudApiClient(TenantCalls):
         return answer.decode(wire.AuthorizeResponse).authorize_url
 
     async def me(self) -> wire.UserMeResponse:
-        """Ask who the token belongs to, and what is theirs."""
-        return (await self._transport.call("GET", "/api/v1/auth/me")).decode(wire.UserMeResponse)
+        """Ask who the token belongs to, and what is theirs.
+
+        An account without an e-mail address has one that reaches nobody: its id at `email.invalid`.
+        """
+        return (await self._transport.call("GET", "/api/v1/auth/me")).decode(UserMeFound).named()
 
     async def report_activity(
         self, event: wire.ActivityEvent | str, user_id: str, at: datetime, *, idempotency_key: str

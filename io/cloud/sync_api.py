@@ -35,7 +35,7 @@ class SyncCloudApiClient:
 
     Raises:
         UnsafeUrl: `api_url` is not one a token may be sent to.
-        NotAuthenticated: The token is not a bearer token, or is a local cloud's and `api_url` is not on loopback.
+        NotAuthenticated: The token fits into no header, or is a local cloud's and `api_url` is not on loopback.
     """
 
     def __init__(

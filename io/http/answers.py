@@ -21,6 +21,7 @@ import msgspec
 import trio
 
 from ...base.decoding import UNREADABLE
+from ...base.misfit import misfit_of_json
 from ...base.redaction import redact, register_secret
 from ...base.remedies import Remedy
 from ...errors import ApiError, Network, NotAuthenticated, TokenExpired
@@ -262,7 +263,8 @@ def decode_body(response: httpx.Response, body: bytes, shape: type[T], where: st
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as exc:
         raise ApiError(
-            f"{where} answered {response.status_code} with something else than expected: {exc}",
+            f"{where} answered {response.status_code} with something else than expected: "
+            f"{shown(misfit_of_json(body, shape, exc), SHOWN_OF_A_BODY)}",
             request_id=request_id(response),
         ) from exc
     except UNREADABLE as exc:

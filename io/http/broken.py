@@ -8,9 +8,13 @@ import httpx
 
 
 def broken() -> tuple[type[Exception], ...]:
-    """The errors of a connection that broke, for an `except` clause; those of h2 once that is loaded.
+    """The errors of a connection that broke, for an `except` clause; those of h2 and socksio once they are loaded.
 
-    httpcore translates what h2 raises while a request is sent, and not what it raises while a body is read.
+    httpcore translates what h2 raises while a request is sent, and not what it raises while a body is read; nor does it
+    translate what socksio raises where something else than a SOCKS proxy answers.
     """
-    h2 = sys.modules.get("h2.exceptions")
-    return (httpx.TransportError,) if h2 is None else (httpx.TransportError, h2.H2Error)
+    known: list[type[Exception]] = [httpx.TransportError]
+    for module, error in (("h2.exceptions", "H2Error"), ("socksio.exceptions", "SOCKSError")):
+        if module in sys.modules:
+            known.append(getattr(sys.modules[module], error))
+    return tuple(known)

@@ -1,7 +1,7 @@
 """How much of an answer is read: everything that comes back is untrusted, and a body may never end.
 
-Refused: compressed bodies. They are asked for as `identity`, because the size of a decompressed body is known only once
-it is in memory, and these bodies are small.
+Bodies are asked for as `identity`, because they are small. One that a proxy has compressed all the same is decompressed
+within the same bound (`inflating.py`); a compression that is not known is refused, and so is any of an event stream.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from ...base.remedies import Remedy
 from ...errors import ApiError, TooLarge
 from .answers import request_id
 from .broken import broken
+from .inflating import Damaged, Overlong, codings, inflate
 
 _READ_OF_AN_ERROR: Final = 64 * 1024
+_COMPRESSED: Final = "A proxy between here and the API compresses answers; check the API's URL and the proxy."
 
 
 async def unwind(chunks: AsyncIterator[bytes]) -> None:
@@ -44,24 +46,42 @@ async def read_body(response: httpx.Response, limit: int, where: str) -> bytes:
         where: The request in words.
 
     Raises:
-        TooLarge: The body is over the limit; not more than the limit and one chunk was read.
-        ApiError: It is compressed, though `identity` was asked for.
+        TooLarge: The body is over the limit, as it came or decompressed; no more than that and one chunk was read.
+        ApiError: It is compressed in a way that is not known, or damaged.
         httpx.TransportError, H2Error: The connection broke, or the body was cut off; for the caller to translate.
     """
-    check_encoding(response, where)
+    applied = codings(response.headers.get("content-encoding", ""))
+    if applied is None:
+        raise _encoded(response, where)
     announced = response.headers.get("content-length", "")
     if announced.isascii() and announced.isdigit() and len(announced) < 20 and int(announced) > limit:
         raise TooLarge(f"{where} answered with {int(announced)} bytes; at most {limit} are read")
     body = await _read_up_to(response, limit)
     if len(body) > limit:
         raise TooLarge(f"{where} answered with more than {limit} bytes; at most {limit} are read")
-    return bytes(body)
+    try:
+        return inflate(bytes(body), applied, limit)
+    except Overlong as exc:
+        raise TooLarge(f"{where} answered with more than {limit} bytes, compressed; at most {limit} are read") from exc
+    except Damaged as exc:
+        raise ApiError(
+            f"{where} answered with a compressed body that cannot be read: {exc}",
+            request_id=request_id(response),
+            hint=_COMPRESSED,
+            remedy=Remedy("check_compression"),
+        ) from exc
 
 
 async def read_error(response: httpx.Response) -> bytes:
     """Read what there is, up to 64 KiB, of the body of an error: the status counts, the body only explains."""
     with suppress(*broken()):
-        return bytes(await _read_up_to(response, _READ_OF_AN_ERROR))
+        body = bytes(await _read_up_to(response, _READ_OF_AN_ERROR))
+        try:
+            return inflate(body, codings(response.headers.get("content-encoding", "")) or [], _READ_OF_AN_ERROR)
+        except Damaged as exc:
+            return exc.beginning
+        except Overlong:
+            return b""
     return b""
 
 
@@ -88,9 +108,14 @@ def check_encoding(response: httpx.Response, where: str) -> None:
     """
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in {"", "identity"}:
-        raise ApiError(
-            f"{where} answered with a body encoded as {redact(printable(encoding))[:40]!r}, which was not asked for",
-            request_id=request_id(response),
-            hint="A proxy between here and the API compresses answers; check the API's URL and the proxy.",
-            remedy=Remedy("check_compression"),
-        )
+        raise _encoded(response, where)
+
+
+def _encoded(response: httpx.Response, where: str) -> ApiError:
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    return ApiError(
+        f"{where} answered with a body encoded as {redact(printable(encoding))[:40]!r}, which was not asked for",
+        request_id=request_id(response),
+        hint=_COMPRESSED,
+        remedy=Remedy("check_compression"),
+    )

@@ -41,7 +41,7 @@ import trio
 from typing_extensions import override
 
 from ...base.log import get_logger
-from ...errors import ApiError, JwtDecode, Network, NotAuthenticated, UnsafeUrl
+from ...errors import ApiError, Network, NotAuthenticated, UnsafeUrl
 from .addresses import NOT_A_URL, is_loopback, without_query
 from .answers import decode_body, login_refusal, measure_skew, network_error, network_reason, refusal
 from .bodies import may_be_left
@@ -50,7 +50,7 @@ from .goaway import watch
 from .lanes import CLOSING_TIME, LANE_WIDTH, Lane, Lanes
 from .messages import Message
 from .polling import Backoff
-from .proxies import proxy_of
+from .proxies import proxy_for, proxy_of
 from .reading import read_body, read_error
 from .retries import Retries
 from .tokens import token_expiry
@@ -197,11 +197,13 @@ class Transport:
             Network: The environment's proxy or certificate settings cannot be used.
         """
         secure = self.base.scheme == "https"
+        # Requests to loopback never go through a proxy.
+        proxy = None if is_loopback(self.base) else proxy_for(self.base)
         try:
             # Without TLS no certificates need to be read, which takes longer than a call; an empty context trusts
             # nobody. With it they are read once, for all lanes.
             trust = httpx.create_ssl_context() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            self._lanes = Lanes(lambda: self._make_lane(trust))
+            self._lanes = Lanes(lambda: self._make_lane(trust, proxy))
         except (ImportError, ValueError, OSError, httpx.InvalidURL) as exc:
             error = Network(
                 f"the proxy or certificate settings of the environment cannot be used: {network_reason(exc)}",
@@ -211,7 +213,7 @@ class Transport:
             error.retryable = False
             raise error from exc
 
-    def _make_lane(self, trust: ssl.SSLContext) -> httpx.AsyncClient:
+    def _make_lane(self, trust: ssl.SSLContext, proxy: httpx.Proxy | None) -> httpx.AsyncClient:
         return httpx.AsyncClient(
             headers={"Accept-Encoding": "identity", "User-Agent": "systemprompt-cloud"},
             timeout=httpx.Timeout(self._timeout, connect=self._connect_timeout),
@@ -219,8 +221,9 @@ class Transport:
             # width of a lane would close every connection as soon as it is free.
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=LANE_WIDTH),
             follow_redirects=False,
-            # Requests to loopback never go through a proxy.
-            trust_env=not is_loopback(self.base),
+            # All of the environment that counts is read above.
+            trust_env=False,
+            proxy=proxy,
             verify=trust,
             # Agreed upon with the server while TLS starts (RFC 7301); there is none without TLS.
             http2=self.base.scheme == "https",
@@ -390,8 +393,5 @@ class Transport:
 
     def _has_expired(self, now: datetime) -> bool:
         """Whether the token's `exp` has passed, by this computer's clock or by the server's."""
-        try:
-            expiry = token_expiry(self._token or "")
-        except JwtDecode:
-            return False
+        expiry = token_expiry(self._token or "")
         return expiry is not None and expiry < max(now, now - (self.clock_skew or timedelta()))

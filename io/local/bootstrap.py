@@ -56,7 +56,7 @@ def find_credentials(
 
     Raises:
         NotAuthenticated: Neither the environment nor a file holds a login.
-        TokenExpired: The token's time is over, or it cannot be read (in the container that is a warning). Log in again.
+        TokenExpired: The token's time is over (in the container that is a warning). Log in again.
         CredentialsCorrupted: The file or the variables do not hold what they must; the message says what.
         UnsafeFile: The file is a symbolic link or belongs to somebody else.
         Io: The file is there and cannot be read, or the current directory was removed.
@@ -199,6 +199,7 @@ class Bootstrap:
         try:
             if not await found.validate_with_api():
                 raise NotAuthenticated(f"{found.api_url} does not accept the stored token of {found.user_email}")
+            return await found.with_owner()
         except CloudError as exc:
             if not in_container(environ):
                 raise

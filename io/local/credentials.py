@@ -13,7 +13,6 @@ place where a marker becomes a token.
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,8 +27,9 @@ from ...base.errors import CloudError, Io, UnsafeFile
 from ...base.files import locked, remove_private
 from ...base.log import get_logger
 from ...base.redaction import register_held
-from ...errors import CredentialsCorrupted, JwtDecode, KeyringUnavailable, NotAuthenticated, TokenExpired
-from ..http.tokens import is_token_expired, token_expiry
+from ...errors import CredentialsCorrupted, KeyringUnavailable, NotAuthenticated, TokenExpired
+from ..cloud.accounts import EMAIL, UNKNOWN_EMAIL
+from ..http.tokens import is_token_expired, token_expiry, token_problem
 from .keyring_entries import entry_named, forget_all, forget_others, is_marker, put, usable, variable_wish
 from .keyring_store import KeyringStore
 from .stores import held, read_shared, write_plain
@@ -38,10 +38,6 @@ from .unknown import Timestamp, plain_record, read_record
 logger = get_logger(__name__)
 
 WARN_BEFORE_EXPIRY: Final = timedelta(hours=1)
-
-# RFC 6750 section 2.1 is stricter still; what matters is that it fits in a header.
-_TOKEN: Final = re.compile(r"[\x21-\x7e]+")
-_EMAIL: Final = re.compile(r"[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+")
 
 
 def _is_web_url(url: str) -> bool:
@@ -56,7 +52,7 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """One login.
 
     Attributes:
-        api_token: The bearer token; visible ASCII, not empty. Of a login that was only peeked at, it may be a marker.
+        api_token: The bearer token (`io/http/tokens.py`). Of a login that was only peeked at, it may be a marker.
         api_url: The API that issued it, and the only one it may be sent to.
         authenticated_at: When the login was saved, with a time zone.
         user_email: Whose it is.
@@ -73,13 +69,13 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     unknown_fields: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
-        if not _TOKEN.fullmatch(self.api_token):
-            raise ValueError("api_token: must be visible ASCII characters, at least one")
+        if not is_marker(self.api_token) and (problem := token_problem(self.api_token)):
+            raise ValueError(f"api_token: {problem}")
         if not _is_web_url(self.api_url):
             raise ValueError("api_url: must be an http or https URL with a host")
         if self.authenticated_at.tzinfo is None:
             raise ValueError("authenticated_at: must have a time zone")
-        if not _EMAIL.fullmatch(self.user_email):
+        if not EMAIL.fullmatch(self.user_email):
             raise ValueError("user_email: must be an e-mail address")
         if not self.in_keyring:
             register_held(self, [self.api_token])
@@ -195,18 +191,15 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
 
         Raises:
             NotAuthenticated: There is no such file. Log in.
-            TokenExpired: The token's time is over, or it cannot be decoded. Log in again.
+            TokenExpired: The token's time is over. Log in again.
             CredentialsCorrupted: The file does not hold what it must; the message names the field.
             KeyringUnavailable: The token is in the keyring, which cannot be used.
             Io: It is there and cannot be read.
         """
         moment = datetime.now(UTC) if now is None else now
         found = cls.load_from_path(path, store=store)
-        try:
-            expiry = token_expiry(found.api_token)
-        except JwtDecode as exc:
-            raise TokenExpired(f"the token in {path} is not a readable JWT, so it counts as expired") from exc
-        if found.is_token_expired(moment):
+        expiry = token_expiry(found.api_token)
+        if expiry is not None and expiry < moment:
             raise TokenExpired(f"the token in {path} expired at {expiry:%Y-%m-%d %H:%M:%S} UTC")
         if found.expires_within(WARN_BEFORE_EXPIRY, moment):
             logger.warning("the token in %s expires at %s UTC, in less than an hour", path, f"{expiry:%H:%M:%S}")
@@ -282,7 +275,7 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
             return remove_private(path)
 
     def is_token_expired(self, now: datetime | None = None) -> bool:
-        """Whether the token's time is over, or it cannot be decoded.
+        """Whether the token says that its time is over; one that says nothing about it is the API's to judge.
 
         Args:
             now: The present moment, with a time zone; the clock's by default.
@@ -290,13 +283,29 @@ class CloudCredentials(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
         return is_token_expired(self.api_token, datetime.now(UTC) if now is None else now)
 
     def expires_within(self, duration: timedelta, now: datetime | None = None) -> bool:
-        """Whether the token will have expired by then; True as well when it already has, or cannot be decoded.
+        """Whether the token will have expired by then; True as well when it already has.
 
         Args:
             duration: How far to look ahead.
             now: The present moment, with a time zone; the clock's by default.
         """
         return is_token_expired(self.api_token, (datetime.now(UTC) if now is None else now) + duration)
+
+    async def with_owner(self) -> Self:
+        """The same with the address of whose it is: asked from the API where only the token is known.
+
+        Raises:
+            NotAuthenticated: The API does not accept the token.
+            Network: The API was not reached.
+            ApiError: It answered with another error.
+            UnsafeUrl: `api_url` is not one a token may be sent to.
+        """
+        if self.user_email != UNKNOWN_EMAIL:
+            return self
+        from ..cloud.api import CloudApiClient  # who only reads the file needs no HTTP client
+
+        async with CloudApiClient(self.api_url, self.api_token) as api:
+            return msgspec.structs.replace(self, user_email=(await api.me()).user.email)
 
     async def validate_with_api(self) -> bool:
         """Ask the API it came from whether the token still counts.

@@ -20,9 +20,11 @@ from typing import Final, Literal, Self
 
 import msgspec
 
+from ...base.errors import Io
+from ...base.texts import path_text
 from .cloud_dir import JOURNAL, ensure_cloud_dir
 from .project import PROJECT_DIRECTORY, CloudPath, DiscoveredProject, ProjectContext, current_directory
-from .user_directories import state_directory, user_directories
+from .user_directories import home_directory, home_of_user, state_directory, user_directories
 
 DIRECTORY_VARIABLE: Final = "SYSTEMPROMPT_DIR"
 
@@ -160,16 +162,20 @@ def resolve_cloud_paths(directory: Path | None, environ: Mapping[str, str], cwd:
     """Decide where everything is kept.
 
     Args:
-        directory: What `--dir` named, or None. A leading `~/` is expanded; a relative one is taken from `cwd`.
+        directory: What `--dir` named, or None. A leading `~` is expanded as a shell does; a relative one is taken from
+            `cwd`.
         environ: The environment: SYSTEMPROMPT_DIR, HOME, XDG_DATA_HOME, XDG_STATE_HOME. An empty value counts as unset.
         cwd: The current directory, absolute.
 
     Returns:
         The paths. None of them needs to exist yet.
+
+    Raises:
+        Io: The directory that is named begins with the home of a user that does not exist.
     """
     named = directory if directory is not None else environ.get(DIRECTORY_VARIABLE) or None
     if named is not None:
-        chosen = resolve_path(cwd, named, environ)
+        chosen = cwd / expand_user(named, environ)
         return CloudPaths(directory=chosen, state_directory=chosen, origin="explicit")
     project = DiscoveredProject.discover_from(cwd)
     if project is not None:
@@ -195,6 +201,31 @@ def _project_state(directory: Path, environ: Mapping[str, str]) -> Path:
     project = named.parent if named.name == PROJECT_DIRECTORY else named
     digest = hashlib.sha256(os.fsencode(os.path.realpath(project))).hexdigest()[:12]
     return state_directory(environ) / "projects" / f"{project.name or 'root'}-{digest}"
+
+
+def expand_user(path: str | Path, environ: Mapping[str, str] | None = None) -> Path:
+    """Expand a leading `~`, `~/` or `~user` as a shell does, for what a person typed where no shell did: in quotes.
+
+    A path of the Rust CLI's files is expanded by `expand_home`.
+
+    Args:
+        path: What somebody typed.
+        environ: Where HOME is looked up; the process's environment by default. Without HOME the user database answers.
+
+    Raises:
+        Io: There is no such user.
+    """
+    text = os.fspath(path)
+    if not text.startswith("~"):
+        return Path(text)
+    user, _, rest = text[1:].partition("/")
+    home = home_of_user(user) if user else home_directory(os.environ if environ is None else environ)
+    if home is None:
+        raise Io(
+            f"{path_text(text)} begins with the home of a user, and there is no user {path_text(user)!r}",
+            hint=f"For a directory or file of that name: ./{path_text(text)}",
+        )
+    return home / rest.lstrip("/")
 
 
 def expand_home(path: str | Path, environ: Mapping[str, str] | None = None) -> Path:

@@ -21,6 +21,7 @@ import msgspec
 from typing_extensions import override
 
 from ...base.files import locked, remove_private
+from ...base.misfit import misfit
 from ...base.redaction import register_held
 from ...base.remedies import Remedy
 from ...errors import NotAuthenticated, SessionsCorrupted, SessionVersionMismatch
@@ -349,7 +350,10 @@ def check_version(raw: dict[str, Any], expected: tuple[int, ...], path: Path, ke
         SessionVersionMismatch: It is of another version.
         msgspec.ValidationError: It names none, or not a number.
     """
-    found = msgspec.convert(raw, _Versioned).version
+    try:
+        found = msgspec.convert(raw, _Versioned).version
+    except msgspec.ValidationError as exc:
+        raise msgspec.ValidationError(misfit(raw, _Versioned, exc)) from exc
     if found not in expected:
         where = str(path) if key is None else f"session {key} in {path}"
         newer = found > expected[-1]

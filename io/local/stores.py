@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -20,6 +20,7 @@ from ...base.decoding import UNREADABLE
 from ...base.errors import CloudError, Io, UnsafeFile
 from ...base.files import locked, read_private, set_aside, write_private
 from ...base.log import get_logger
+from ...base.misfit import malformed
 from ...errors import CredentialsCorrupted, SessionsCorrupted, TenantsStoreCorrupted, TenantsStoreInvalid
 from .cloud_dir import ensure_cloud_dir
 
@@ -56,12 +57,23 @@ def read_shared(
     if data is None:
         return None
     try:
-        return build(msgspec.convert(msgspec.json.decode(data), dict[str, Any]))
+        return build(_object(data))
     except UNREADABLE as exc:
         problem = exc if data.strip() else "it is empty"
         if no_json is None or isinstance(exc, msgspec.ValidationError):
             raise broken(f"{path} does not hold {what}: {problem}") from exc
         raise no_json(f"{path} is not JSON: {problem}") from exc
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    """The JSON object in a file; what is wrong with it is raised in words."""
+    try:
+        found: object = msgspec.json.decode(data)
+    except UNREADABLE as exc:
+        raise msgspec.DecodeError(malformed(data)) from exc
+    if not isinstance(found, dict):
+        raise msgspec.ValidationError("it is not an object")
+    return cast("dict[str, Any]", found)
 
 
 @contextmanager

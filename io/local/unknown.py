@@ -18,6 +18,8 @@ from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
+from ...base.misfit import misfit
+
 UNKNOWN: Final = "unknown_fields"
 """The name of the field that holds the rest."""
 
@@ -45,7 +47,10 @@ def read_record(raw: dict[str, Any], kind: type[_T], *, ours: Collection[str] = 
     fields = frozenset(kind.__struct_fields__) - {UNKNOWN, *ours}
     known = {name: value for name, value in raw.items() if name in fields and value is not None}
     rest = {name: value for name, value in raw.items() if name not in fields}
-    record = msgspec.convert(known, kind, dec_hook=_read_path)
+    try:
+        record = msgspec.convert(known, kind, dec_hook=_read_path)
+    except msgspec.ValidationError as exc:
+        raise msgspec.ValidationError(misfit(known, kind, exc, _read_path)) from exc
     for name, value in known.items():
         moment = getattr(record, name)
         if not isinstance(moment, datetime):
@@ -53,7 +58,7 @@ def read_record(raw: dict[str, Any], kind: type[_T], *, ours: Collection[str] = 
         try:
             moment.astimezone(UTC)
         except OverflowError as exc:
-            raise msgspec.ValidationError(f"Expected a moment that UTC has a date for - at `$.{name}`") from exc
+            raise msgspec.ValidationError(f"{name} is not a moment that UTC has a date for") from exc
         if fine := _FINE.fullmatch(value):
             whole = msgspec.convert(fine[1] + fine[3], datetime).astimezone(UTC).replace(tzinfo=None)
             rest[name] = f"{whole.isoformat(timespec='microseconds')}{fine[2]}Z"

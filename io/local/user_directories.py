@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,21 @@ def state_directory(environ: Mapping[str, str]) -> Path:
     return _user_directory("state", environ)
 
 
+def home_directory(environ: Mapping[str, str]) -> Path:
+    """The user's home: HOME, where that is an absolute path (`~` in quotes is none), else by the user database."""
+    home = environ.get("HOME", "")
+    return Path(home) if os.path.isabs(home) else home_of_user("") or Path.home()  # noqa: PTH117 - a str
+
+
+def home_of_user(name: str) -> Path | None:
+    """The home of a user by the user database; None when there is no such user. An empty name is who runs this."""
+    try:
+        found = pwd.getpwnam(name) if name else pwd.getpwuid(os.getuid())
+    except (KeyError, ValueError):  # the second: a name that can be none
+        return None
+    return Path(found.pw_dir) if os.path.isabs(found.pw_dir) else None  # noqa: PTH117 - a str
+
+
 def _user_directory(kind: Literal["data", "state"], environ: Mapping[str, str]) -> Path:
     """The user's directory by the XDG Base Directory Specification, from the environment given.
 
@@ -38,7 +54,7 @@ def _user_directory(kind: Literal["data", "state"], environ: Mapping[str, str]) 
         return Path(named) / APP_NAME
     home = environ.get("HOME")
     if home and sys.platform not in {"darwin", "win32"}:
-        return Path(home, ".local", "share" if kind == "data" else "state", APP_NAME)
+        return Path(home_directory(environ), ".local", "share" if kind == "data" else "state", APP_NAME)
     if kind == "data":
         return platformdirs.user_data_path(APP_NAME, appauthor=False)
     return platformdirs.user_state_path(APP_NAME, appauthor=False)

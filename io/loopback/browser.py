@@ -91,6 +91,22 @@ def check_openable(url: str) -> None:
         raise UnsafeUrl(f"the address to open is http on {host}; only https, or http on this computer, is opened")
 
 
+def is_remote(environ: Mapping[str, str], platform: str = sys.platform) -> bool:
+    """Whether the person's browser is on another computer: SSH without a display, and no browser was chosen.
+
+    Args:
+        environ: The environment variables.
+        platform: As `sys.platform`. On a Mac a display of X11 is not where its browsers are.
+    """
+    remote = environ.get("SSH_CONNECTION") or environ.get("SSH_TTY")
+    chosen = environ.get("BROWSER", "").strip()
+    return bool(remote) and not chosen and not (_display(environ) and platform != "darwin")
+
+
+def _display(environ: Mapping[str, str]) -> str:
+    return environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY") or ""
+
+
 def browser_command(
     environ: Mapping[str, str], platform: str = sys.platform, which: Which = shutil.which
 ) -> BrowserCommand:
@@ -104,9 +120,8 @@ def browser_command(
     wanted = environ.get("BROWSER", "").strip()
     if wanted:
         return _chosen(wanted, platform, which)
-    display = environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY")
-    remote = environ.get("SSH_CONNECTION") or environ.get("SSH_TTY")
-    if remote and not (display and platform != "darwin"):
+    display = _display(environ)
+    if is_remote(environ, platform):
         return BrowserCommand(None, "this is an SSH session without a display")
     if platform == "darwin":
         return _found(("open",), which)

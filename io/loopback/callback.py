@@ -10,8 +10,9 @@ order:
 - `state` is the **nonce** of this wait (RFC 6749 section 10.12, RFC 9700 section 4.7), also when the query says
   `error=`: nobody else may end a login either. It is looked for before anything else of the query is judged.
 
-A request that fails is answered 4xx, and the wait continues. One that passes is a *hit*, also when what it brought is
-damaged: it comes from where the person was sent, so the person has to learn of it. A hit is held open until the flow
+A request that fails is answered 4xx, and the wait continues. If it carried the nonce, it came from where the person was
+sent, so the person has to learn of it: what is wrong and what to do is on the page, and is given to `unusable`
+(SECURITY 3). One that passes is a *hit*, also when what it brought is damaged. A hit is held open until the flow
 has looked at what it brought: `accept` uses the nonce up, `refuse` leaves it usable, so that the page shows what
 has really happened. Closing answers every request that is still held. Deciding is synchronous, answering is not: once
 `accept` has returned, the answer is sent whatever is cancelled.
@@ -20,12 +21,11 @@ has really happened. Closing answers every request that is still held. Deciding 
 from __future__ import annotations
 
 import secrets
-import unicodedata
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
-from urllib.parse import parse_qsl, quote
+from urllib.parse import quote
 
 import msgspec
 import trio
@@ -33,24 +33,22 @@ from typing_extensions import override
 
 from ...base.redaction import forget, new_owner, register_secret
 from ...errors import CallbackRejected
-from ..http.urls import LISTENER_NAMES
-from .exchange import Request, ShortAnswer, answering
-from .pages import PRIVATE_HEADERS, error_page, page_headers
+from .brought import SECRET_PARAMETERS, Arrival, has_nonce, pasted_query, read_query
+from .exchange import MAX_HEAD, Disconnected, Exchange, Request, ShortAnswer
+from .pages import PRIVATE_HEADERS
+from .refusals import BUSY_PAGE, CLOSED_PAGE, USED, USED_PAGE, Refusal, foreign, paged, too_large
 from .serving import LOOPBACK, HandOver, serve_loopback
 
 FLUSH_SECONDS: Final = 2.0
 """How long closing waits for the answers that are on their way."""
+FORM_SECONDS: Final = 2.0
+"""How long the body of a form may take that is only looked at for the nonce."""
 MAX_HELD: Final = 16
 """Hits held open at once; only reachable with the nonce, or without one (`nonce=None`)."""
-MAX_PARAMETERS: Final = 32
-_SECRET_PARAMETERS: Final = ("access_token", "refresh_token", "id_token", "token", "code")
-_BROKEN: Final = frozenset({"Cc", "Cs"})
-"""Categories of control characters, and of what a byte that is no UTF-8 becomes."""
 
-_TOO_MANY: Final = "The callback had too many parameters."
-# Different programs read it differently; RFC 6749 section 3.1 forbids it.
-_DOUBLED: Final = "The callback had the same parameter twice."
-_GARBLED: Final = "The callback was damaged on its way."
+
+def _untold(_why: str) -> None:
+    """For who has nobody to tell."""
 
 
 class StatusView(msgspec.Struct, frozen=True):
@@ -70,13 +68,6 @@ def callback_uri(port: int, nonce: str | None) -> str:
     """The redirect URI of a listener on `port`, known before it listens (RFC 8252 section 7.3: the literal address)."""
     query = "" if nonce is None else f"?state={quote(nonce, safe='')}"
     return f"http://{LOOPBACK}:{port}/callback{query}"
-
-
-class _Brought(msgspec.Struct, frozen=True):
-    """What a callback brings; the fields are those of `CallbackHit`."""
-
-    params: dict[str, str]
-    damage: str
 
 
 class CallbackHit:
@@ -149,8 +140,15 @@ class CallbackListener:
         redirect_uri: What to give the API: `http://127.0.0.1:PORT/callback?state=NONCE`. Holds the nonce: do not log.
     """
 
-    def __init__(self, nonce: str | None, status_page: Callable[[], StatusView] | None, holder: str) -> None:
+    def __init__(
+        self,
+        nonce: str | None,
+        status_page: Callable[[], StatusView] | None,
+        holder: str,
+        unusable: Callable[[str], None] = _untold,
+    ) -> None:
         self.port = 0
+        self._unusable = unusable
         self._nonce = nonce
         self._holder = holder
         self._status_page = status_page
@@ -184,16 +182,15 @@ class CallbackListener:
         It is held to the same rules as one that comes by HTTP, and becomes a hit like it.
 
         Args:
-            address: What that browser's address bar shows: `http://127.0.0.1:PORT/callback?…`.
+            address: What that browser's address bar shows: `http://127.0.0.1:PORT/callback?…`, in any spelling.
 
         Raises:
             CallbackRejected: It is not that address, or not of this wait, or the flow refused it; ask again.
         """
-        head, _, query = address.strip().partition("?")
-        ours = {f"http://{name}:{self.port}/callback" for name in LISTENER_NAMES}
-        if head not in ours or not query.isascii():
+        query = pasted_query(address, None if self._nonce else self.port)
+        if query is None:
             raise CallbackRejected(f"That is not an address that begins with http://{LOOPBACK}:{self.port}/callback.")
-        brought = self._read(query.partition("#")[0])
+        brought = read_query(query, self._nonce)
         if brought is None:
             raise CallbackRejected("That address is of another login.")
         if brought.damage:
@@ -207,71 +204,99 @@ class CallbackListener:
     def close(self) -> None:
         """Answer whoever is still held, and everybody later, with 503 "not recorded"; leaving the `async with` does."""
         self._closed = True
-        self._answer_held(503, _CLOSED_PAGE)
+        self._answer_held(503, CLOSED_PAGE)
 
-    async def answer(self, request: Request) -> ShortAnswer:
-        """Answer one request; one that passes every check waits here until its hit is decided."""
-        answer = self._check(request)
-        return answer if isinstance(answer, ShortAnswer) else _page(*await self._hold(answer))
+    async def serve(self, exchange: Exchange) -> None:
+        """Answer one exchange. A form is not taken; whether it is of this wait, its body may say."""
+        form = bytearray()
+        if self._nonce is not None and exchange.request.method == "POST":
+            with suppress(Disconnected), trio.move_on_after(FORM_SECONDS):
+                while len(form) < MAX_HEAD and (piece := await exchange.read()):
+                    form += piece
+        await exchange.respond(await self.answer(exchange.request, form.decode("ascii", "replace")))
 
-    def _check(self, request: Request) -> ShortAnswer | _Brought:
+    async def answer(self, request: Request, form: str = "") -> ShortAnswer:
+        """Answer one request; one that passes every check waits here until its hit is decided.
+
+        Args:
+            request: Its head.
+            form: What was read of its body; only looked at for the nonce.
+        """
+        checked = self._check(request)
+        if isinstance(checked, Refusal):
+            # HEAD comes from programs that look at links; the browser itself follows with GET.
+            if checked.told and request.method != "HEAD" and self._carries_nonce(request.query, form):
+                self._unusable(checked.told)
+            return checked.answer
+        return checked if isinstance(checked, ShortAnswer) else paged(*await self._hold(checked))
+
+    def refuse(self, request: Request, status: int) -> ShortAnswer | None:
+        """Answer a request whose head was not read to its end, as far as it was; None for the server's own answer."""
+        if status != 431:
+            return None
+        refused = too_large(request)
+        if self._carries_nonce(request.query):
+            self._unusable(refused.told)
+        return refused.answer
+
+    def _carries_nonce(self, *queries: str) -> bool:
+        return self._nonce is not None and any(has_nonce(query, self._nonce) for query in queries)
+
+    def _check(self, request: Request) -> ShortAnswer | Refusal | Arrival:
         """Return the answer to a request, or what a callback brought that passed every check."""
         # Not decoded: an absolute-form target or `/%63allback` is not what a browser sends (RFC 9112 section 3.2).
         path = request.path
         status_page = self._status_page if path.startswith("/status/") else None
-        refused = _foreign(request, self.port)
+        refused = foreign(request, self.port)
         if refused is not None:
-            return _refusal(*refused)
+            return refused
         if path != "/callback" and status_page is None:
-            return _refusal(404, "Nothing here", "This address only takes the way back from a login or a payment.")
+            return Refusal.of(
+                404,
+                "Nothing here",
+                "This address only takes the way back from a login or a payment.",
+                "It came to another path than /callback. Open the address again.",
+            )
         if request.method != "GET":
-            return _refusal(405, "Not this way", "This address only takes GET.", Allow="GET")
+            return Refusal.of(
+                405,
+                "Not this way",
+                "This address only takes GET: the answer has to be a redirect, not a form that is sent "
+                "(response_mode=form_post). Open the address in the terminal again.",
+                f"It came as {request.method}, not as a redirect (GET). Open the address again; if that changes "
+                "nothing, the API sends its answer as a form (response_mode=form_post), which is not taken.",
+                Allow="GET",
+            )
         if status_page is not None:
             body = msgspec.json.encode(status_page())
             return ShortAnswer(200, {"Content-Type": "application/json", **PRIVATE_HEADERS}, body)
-        brought = self._read(request.query)
+        brought = read_query(request.query, self._nonce)
+        if self._used and not request.query:  # a reload: our page has taken the query away
+            return Refusal.of(409, *USED)
         if brought is None:
-            return _refusal(
+            return Refusal.of(
                 400,
                 "Not the login that is being waited for",
                 "Use the address the terminal shows; it is still waiting.",
+                "It carried more than one `state`. Open the address again.",
             )
         if brought.damage and self._nonce is None:  # anybody can have sent it
-            return _refusal(400, "This link is damaged", "Start again from the page you came from.")
+            return Refusal.of(400, "This link is damaged", "Start again from the page you came from.")
         if self._used:
-            return _refusal(409, *_USED)
+            return Refusal.of(409, *USED)
         if self._closed:
-            return _page(503, _CLOSED_PAGE)
+            return paged(503, CLOSED_PAGE)
         return brought
 
-    def _read(self, query: str) -> _Brought | None:
-        """Return what a query brings, or None when it is not of this wait."""
-        pairs = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
-        if self._nonce is not None:
-            states = [_legible(value) for name, value in pairs if name == "state"]
-            # Constant time, so that the nonce cannot be guessed a character at a time; bytes: str must be ASCII there.
-            if len(states) != 1 or not secrets.compare_digest(states[0].encode(), self._nonce.encode()):
-                return None
-        if query.count("&") >= MAX_PARAMETERS:
-            return _Brought({}, _TOO_MANY)
-        params = {_legible(name): _legible(value) for name, value in pairs}
-        if len(params) != len(pairs):
-            return _Brought({}, _DOUBLED)
-        # With the nonce, a word for the person need not be whole; a token must be.
-        if any(_broken(name + value) for name, value in pairs if self._nonce is None or name in _SECRET_PARAMETERS):
-            return _Brought({}, _GARBLED)
-        params.pop("state", None)
-        return _Brought(params, "")
-
-    async def _hold(self, brought: _Brought) -> tuple[int, str]:
+    async def _hold(self, brought: Arrival) -> tuple[int, str]:
         """Hold a request that passed every check until its hit is decided; return status and page."""
         params = brought.params
         key = (("", brought.damage), *sorted(params.items()))
         hit = self._held.get(key)
         if hit is None:
             if len(self._held) >= MAX_HELD:
-                return 503, error_page("Too many tabs at once", "Close the others, then reload this page.", retry=True)
-            for name in _SECRET_PARAMETERS:
+                return 503, BUSY_PAGE
+            for name in SECRET_PARAMETERS:
                 register_secret(params.get(name, ""), self._holder)
             hit = self._held[key] = CallbackHit(params, self._use_up, brought.damage)
             self._queue.append(hit)
@@ -284,7 +309,7 @@ class CallbackListener:
 
     def _use_up(self) -> None:
         self._used = True
-        self._answer_held(409, _USED_PAGE)
+        self._answer_held(409, USED_PAGE)
 
     def _answer_held(self, status: int, page: str) -> None:
         for hit in self._held.values():
@@ -298,6 +323,7 @@ async def listen_for_callback(
     port: int,
     nonce: str | None,
     status_page: Callable[[], StatusView] | None = None,
+    unusable: Callable[[str], None] = _untold,
     hand_over: HandOver | None = None,
     follows: Callable[[], bool] = bool,
 ) -> AsyncGenerator[CallbackListener]:
@@ -312,6 +338,8 @@ async def listen_for_callback(
             redirect URI: then anybody on this computer may answer, so show whose account came and have it confirmed
             (SECURITY 4).
         status_page: When given, `/status/anything` answers with its view as JSON, for the waiting page.
+        unusable: Called with why, and what to do, for each request that carries the nonce and is refused: a few
+            sentences. Never called without a nonce.
         hand_over: Keeps the port open from this listener to the next one.
         follows: Asked when this listener ends: whether another one follows on the same port.
 
@@ -321,10 +349,15 @@ async def listen_for_callback(
     holder = new_owner("callback listener")
     if nonce is not None:
         register_secret(nonce, holder)
-    listener = CallbackListener(nonce, status_page, holder)
+    listener = CallbackListener(nonce, status_page, holder, unusable)
     try:
         serving = serve_loopback(
-            answering(listener.answer), port=port, grace=FLUSH_SECONDS, hand_over=hand_over, follows=follows
+            listener.serve,
+            port=port,
+            grace=FLUSH_SECONDS,
+            hand_over=hand_over,
+            follows=follows,
+            refuse=listener.refuse,
         )
         async with serving as listener.port:
             try:
@@ -333,48 +366,3 @@ async def listen_for_callback(
                 listener.close()
     finally:
         forget(holder)
-
-
-def _foreign(request: Request, port: int) -> tuple[int, str, str] | None:
-    """Return why a request does not come from a browser that was sent here, or None."""
-    ours = {*(f"{name}:{port}" for name in LISTENER_NAMES), *(LISTENER_NAMES if port == 80 else ())}
-    hosts = request.values("host")
-    if len(hosts) != 1 or hosts[0].lower() not in ours:
-        return 400, "Wrong address", f"This is http://{LOOPBACK}:{port}, and it was asked for under another name."
-    if any(origin not in {f"http://{host}" for host in ours} for origin in request.values("origin")):
-        return 403, "Not from there", "Another site asked for this address; that is not allowed."
-    if request.values("upgrade") or not {"document", "empty"}.issuperset(request.values("sec-fetch-dest")):
-        return 403, "Not inside a page", "This address must be opened in a tab of its own."
-    return None
-
-
-def _broken(text: str) -> bool:
-    """Whether it was no UTF-8, or has control characters, which are in no parameter (RFC 6749 appendix A)."""
-    return any(unicodedata.category(char) in _BROKEN for char in text)
-
-
-def _legible(text: str) -> str:
-    """The text as it can be shown: with U+FFFD for what is broken, or would reach a terminal."""
-    return "".join("\ufffd" if unicodedata.category(char) in _BROKEN else char for char in text)
-
-
-def _page(status: int, page: str) -> ShortAnswer:
-    return ShortAnswer(status, page_headers(page), page.encode())
-
-
-def _refusal(status: int, title: str, text: str, **headers: str) -> ShortAnswer:
-    page = _page(status, error_page(title, text))
-    # Closed at once: whoever is refused may not keep the browser waiting for a free connection (SECURITY 5).
-    return msgspec.structs.replace(page, headers={**page.headers, **headers, "Connection": "close"})
-
-
-_USED: Final = (
-    "This was already used",
-    "The terminal has what it needs from an earlier visit. You can close this tab.",
-)
-_USED_PAGE: Final = error_page(*_USED)
-_CLOSED_PAGE: Final = error_page(
-    "Not recorded",
-    "The terminal stopped listening before it could take this. Resume it in the terminal, then reload this page.",
-    retry=True,
-)

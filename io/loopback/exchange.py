@@ -32,7 +32,7 @@ import msgspec
 import trio
 
 from ...base.log import get_logger
-from .pages import PRIVATE_HEADERS
+from .pages import error_page, page_headers
 
 logger = get_logger(__name__)
 
@@ -42,10 +42,20 @@ SEND_SECONDS: Final = 5
 """How long a peer may take to read a short answer."""
 LINGER_SECONDS: Final = 1
 """How long a peer may go on sending after its answer before the connection is closed."""
-MAX_HEAD: Final = 16 * 1024
-"""Bytes of request line and headers together; beyond it the answer is 431 and the connection is closed."""
+MAX_HEAD: Final = 128 * 1024
+"""Bytes of request line and headers together; beyond it the answer is 431 and the connection is closed.
+
+Cookies know no ports (RFC 6265 section 8.5): a browser sends a loopback server those of every other one.
+"""
 _RECEIVE: Final = 64 * 1024
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
+_HEAD_START: Final = re.compile(rb"([A-Z]+) ([\x21-\x7e]+)(?: HTTP/(1\.[01])\r?\n)?")
+_REFUSED: Final = {
+    431: ("This request is too large", "Your browser sent more than this address takes."),
+    500: ("Something went wrong", "The program that answers here has a bug. See the terminal."),
+    505: ("Not this way", "This address only takes HTTP/1."),
+}
+_NOT_HTTP: Final = ("Not a request", "What your browser sent is not HTTP. Open the address with http://, not https://.")
 _GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
@@ -229,6 +239,8 @@ class Exchange:
 
 
 Serve = Callable[[Exchange], Awaitable[None]]
+Refuse = Callable[[Request, int], ShortAnswer | None]
+"""Answers a request that was not read to its end, from what was read of it and a status; None leaves that to us."""
 
 
 def answering(answer: Callable[[Request], Awaitable[ShortAnswer]]) -> Serve:
@@ -256,12 +268,21 @@ class Connection:
         stream: The connection; whoever made it closes it.
         serve: Answers each request.
         idleness: Shared by all connections of a server.
+        refuse: Answers what cannot be read.
     """
 
-    def __init__(self, stream: trio.abc.HalfCloseableStream, serve: Serve, idleness: Idleness) -> None:
+    def __init__(
+        self,
+        stream: trio.abc.HalfCloseableStream,
+        serve: Serve,
+        idleness: Idleness,
+        refuse: Refuse = lambda _request, _status: None,
+    ) -> None:
         self._stream = stream
+        self._refusal = refuse
         self._serve = serve
         self._idleness = idleness
+        self._method = ""
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
 
     async def run(self) -> None:
@@ -279,7 +300,7 @@ class Connection:
             with self._idleness.limit(IDLE_SECONDS):
                 request = await self._next_request()
         except h11.RemoteProtocolError as exc:
-            await self._refuse(Request("", "", "", ()), exc.error_status_hint)
+            await self._refuse(None, exc.error_status_hint)
         if request is None:
             return False
         exchange = Exchange(self._stream, http, request, self._idleness)
@@ -292,6 +313,7 @@ class Connection:
         return http.our_state is h11.DONE and http.their_state is h11.DONE and not self._idleness.over
 
     async def _next_request(self) -> Request | None:
+        self._method = ""
         while True:
             self._check_size()
             event = self._http.next_event()
@@ -300,12 +322,13 @@ class Connection:
             if event is not h11.NEED_DATA:
                 return None
             await receive(self._stream, self._http)
+        self._method = event.method.decode("ascii")
         if not event.http_version.startswith(b"1."):
             raise h11.RemoteProtocolError("not HTTP/1", error_status_hint=505)
         if not _has_body(event):
             self._http.next_event()  # the end of the message
         return Request(
-            event.method.decode("ascii"),
+            self._method,
             event.target.decode("ascii"),
             event.http_version.decode("ascii"),
             tuple((name.decode("ascii"), value.decode("latin-1")) for name, value in event.headers),
@@ -318,9 +341,22 @@ class Connection:
         if (len(waiting) if end is None else end.end()) > MAX_HEAD and waiting[0] > 0x20:
             raise h11.RemoteProtocolError("head too large", error_status_hint=431)
 
-    async def _refuse(self, request: Request, status: int) -> None:
-        answer = ShortAnswer(status, PRIVATE_HEADERS)
-        await Exchange(self._stream, self._http, request, self._idleness).respond(answer)
+    def _begun(self) -> Request:
+        """What was read of a request before its head was refused: no more than its first line."""
+        found = _HEAD_START.match(self._http.trailing_data[0])
+        parts = [b"", b"", b""] if found is None else [part or b"" for part in found.groups()]
+        method, target, version = (part.decode("ascii") for part in parts)
+        return Request(method, target, version, ())
+
+    async def _refuse(self, request: Request | None, status: int) -> None:
+        """Answer in place of `serve`; `request` is None when its head was not read to its end."""
+        answer = self._refusal(request or self._begun(), status)
+        if answer is None:
+            page = error_page(*_REFUSED.get(status, _NOT_HTTP))
+            answer = ShortAnswer(status, page_headers(page), page.encode())
+        # By the method h11 has seen, not the one that was begun: it counts the bytes of the body.
+        seen = request or Request(self._method, "", "", ())
+        await Exchange(self._stream, self._http, seen, self._idleness).respond(answer)
 
     def _may_be_sending(self) -> bool:
         done = {h11.DONE, h11.MUST_CLOSE, h11.CLOSED}

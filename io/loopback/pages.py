@@ -8,7 +8,8 @@ section 2.3.1), and the first thing the page does is take the query out of the a
 
 One kind of page keeps its query: the one that says "reload this page". What the browser brought was not taken, its
 address bar is the only place where it still is, and a reload asks for exactly that address. The page that the
-reload gets takes the query away.
+reload gets takes the query away. A page about a callback without any token keeps its address as well: what an API put
+behind `#` never reached us, and the person may have to copy it.
 
 Who embeds a flow may give pages of their own (`OAuthTemplates`, `CheckoutTemplates`). They are held to the same
 promises: the text that fills them is escaped, the query is scrubbed by a script of ours that comes before everything

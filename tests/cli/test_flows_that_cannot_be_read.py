@@ -39,7 +39,7 @@ def store(directory: Path, machine: str, **fields: Any) -> str:
     with Journal(directory / "journal.sqlite3") as journal:
         for flow, parent in ((ROOT, None), (child, ROOT)):
             values = {"machine": machine, "parent": parent, "state": machine or "somewhere", **fields}
-            row = flow_row(flow, status="parked", trouble=trouble, created=at, updated=at, **values)
+            row = flow_row(flow, status="paused", trouble=trouble, created=at, updated=at, **values)
             record = flow_record(flow, to_state=row.state, from_state=row.state, at=at)
             journal.write([lambda row=row, record=record: journal.begin(row, record)])
     return child

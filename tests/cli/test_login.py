@@ -77,7 +77,7 @@ def test_interrupted_json(cli: CommandLine) -> None:
     first = cli.begin("--dir", "kept here", *LOGIN, "--json")
     first.wait_invited()
     first.interrupt(signal.SIGTERM)
-    last = first.wait().ended(130).lines[-1]
+    last = first.wait().ended(143).lines[-1]
     assert (last["state"], last["verdict"]) == ("awaiting_callback", "pending")
     assert last["resume"] == f"systemprompt-cloud --dir '{cli.home}/kept here' flows resume {last['flow']}"
     ran = cli.play("--dir", "kept here", *LOGIN, "--json").ended(0)

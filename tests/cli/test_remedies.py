@@ -47,6 +47,13 @@ def test_a_port_that_a_flow_must_come_back_to(cli: CommandLine) -> None:
     ran = cli("login", "--port", "0", "--no-browser").ended(8)
     assert f"port {port} on 127.0.0.1 is taken, by another program or a flow of yours" in ran.err
     assert "stop the program, or your other flow, that uses it" in ran.err
+    last = cli("login", "--port", "0", "--no-browser", "--json").ended(8).lines[-1]
+    assert last["error"] == "PortBusy"
+    flow = last["flow"]
+    again = "systemprompt-cloud login --no-browser --port 0"
+    assert f"Or take another port: systemprompt-cloud flows cancel {flow}; then: {again}" in ran.err
+    cli("flows", "cancel", flow).ended(0)
+    cli.login()
 
 
 def test_no_such_call_is_another_matter_than_no_good_answer() -> None:

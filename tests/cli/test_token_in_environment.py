@@ -32,12 +32,12 @@ def test_container_without_a_login(cli: CommandLine) -> None:
     for words in (("whoami",), ("plans",)):
         ran = cli(*words).ended(4)
         assert "this container has no login" in ran.err
-        assert "Set SYSTEMPROMPT_API_TOKEN and SYSTEMPROMPT_USER_EMAIL" in ran.err
+        assert "Set SYSTEMPROMPT_API_TOKEN in the container's environment." in ran.err
 
 
-def test_token_in_the_environment_without_an_address(cli: CommandLine) -> None:
-    """A token without the address it belongs to is refused, by the variable's name."""
-    ran = cli("plans", SYSTEMPROMPT_API_TOKEN="a.b.c").ended(4)
+def test_address_that_is_none(cli: CommandLine) -> None:
+    """An address beside the token that is no address is refused, by the variable's name."""
+    ran = cli("plans", SYSTEMPROMPT_API_TOKEN="a.b.c", SYSTEMPROMPT_USER_EMAIL="ann").ended(4)
     assert "SYSTEMPROMPT_USER_EMAIL" in ran.err
 
 

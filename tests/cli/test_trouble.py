@@ -73,17 +73,20 @@ def test_journal_on_a_read_only_disk(cli: CommandLine) -> None:
         with small_disk(place) as disk:
             flow = interrupted(cli, *here)
             disk.freeze()
-            for words in (("flows", "list"), ("flows", "resume", "--no-browser"), LOGIN):
+            for words in (("flows", "list"), ("flows", "resume", "--no-browser")):
                 ran = cli(*here, *words).ended(1)
                 assert f"cannot open the journal {place}/here/journal.sqlite3" in ran.err
                 assert "the file system is read-only" in ran.err
                 assert f"Make the disk of {place}/here writable again" in ran.err
                 assert "Open this" not in ran.err
-            last = cli(*here, *LOGIN, "--json").ended(1).lines[-1]
-            assert (last["error"], last["exit_code"]) == ("JournalError", 1)
-            elsewhere = cli("--dir", str(place / "new"), *LOGIN).ended(1)
-            assert f"{place}/new: Read-only file system" in elsewhere.err
-            assert "name another directory with --dir" in elsewhere.err
+            for name in ("here", "new"):
+                last = cli("--dir", str(place / name), *LOGIN, "--json").ended(1).lines[-1]
+                assert (last["error"], last["exit_code"]) == ("DirectoryUnusable", 1)
+                elsewhere = cli("--dir", str(place / name), *LOGIN).ended(1)
+                assert f"{place}/{name} cannot be" in elsewhere.err
+                assert ": Read-only file system" in elsewhere.err
+                assert "name another directory, on a local disk, with --dir" in elsewhere.err
+                assert "Open this" not in elsewhere.err
             disk.grow()
             done = cli.play(*here, "flows", "resume", "--no-browser", "--json").ended(0)
             assert done.lines[-1]["flow"] == flow
@@ -158,8 +161,8 @@ def test_directory_nobody_may_write_to(plain: CommandLine) -> None:
     closed = plain.home / "closed"
     closed.mkdir(mode=0o500)
     ran = plain("--dir", str(closed / "here"), *LOGIN).ended(1)
-    assert f"{closed}/here: Permission denied" in ran.err
-    assert f"See who may do that: ls -ld {closed}/here {closed}\n" in ran.err
+    assert f"{closed}/here cannot be used: Permission denied" in ran.err
+    assert f"see who may write there: ls -ld {closed}/here {closed}\n" in ran.err
     assert "Open this" not in ran.err
 
 

@@ -91,7 +91,7 @@ def test_declined(cli: CommandLine) -> None:
     """What the browser says is no end: 8, with what to do, and the same command comes back to the same order."""
     cli.login()
     ran = cli.play(*UP, browser=ScriptedBrowser(payment="decline")).ended(8)
-    flow = next(line["flow"] for line in cli("flows", "list", "--json").ended(0).lines if line["status"] == "parked")
+    flow = next(line["flow"] for line in cli("flows", "list", "--json").ended(0).lines if line["status"] == "paused")
     paused = next(line for line in ran.err.splitlines() if line.startswith("Paused: "))
     assert re.search(r"not known whether the order \S+ \(Sandbox Starter, fra\) is paid", paused)
     assert "the browser reported payment_declined, and the API knows of no payment" in paused

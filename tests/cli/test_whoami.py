@@ -32,12 +32,47 @@ def test_refused(handed: CommandLine) -> None:
 
 
 @pytest.mark.parametrize("words", ["whoami", "plans"])
-def test_unreadable(handed: CommandLine, words: str) -> None:
-    """What was never a token has not expired; that it cannot be read is said once."""
-    ran = handed(words, SYSTEMPROMPT_API_TOKEN="garbage").ended(4)
-    assert ran.err.count("the token in SYSTEMPROMPT_API_TOKEN is not a readable token") == 1
+def test_no_token(handed: CommandLine, words: str) -> None:
+    """What cannot be a token is not sent; what is wrong with it is said once."""
+    ran = handed(words, SYSTEMPROMPT_API_TOKEN="two words").ended(4)
+    assert ran.err.count("the token in SYSTEMPROMPT_API_TOKEN holds a space or a line end") == 1
     assert "expired" not in ran.out + ran.err
     assert FRESH in ran.err
+
+
+def test_opaque(handed: CommandLine) -> None:
+    """A token of any form is shown, and the API judges it."""
+    ran = handed("whoami", SYSTEMPROMPT_API_TOKEN="opaque").ended(0)
+    assert "Token: does not show when it expires\n" in ran.out
+    (shown,) = handed("whoami", "--json", SYSTEMPROMPT_API_TOKEN="opaque").ended(0).lines
+    assert (shown["expires_at"], shown["expired"]) == (None, False)
+    assert "the token was not accepted" in handed("plans", SYSTEMPROMPT_API_TOKEN="opaque").ended(4).err
+
+
+def test_token_alone(handed: CommandLine) -> None:
+    """Without an address beside the token, whose it is comes from the API; a line end is no part of it."""
+    del handed.environ["SYSTEMPROMPT_USER_EMAIL"], handed.environ["SYSTEMPROMPT_API_TOKEN"]
+    handed.login()
+    credentials = handed.directory / "credentials.json"
+    handed.environ["SYSTEMPROMPT_API_TOKEN"] = json.loads(credentials.read_text())["api_token"] + "\r\n"
+    credentials.unlink()
+    assert handed("whoami").ended(0).out.startswith("ada@sandbox.example at http://127.0.0.1:")
+    (shown,) = handed("whoami", "--check", "--json").ended(0).lines
+    assert (shown["user_email"], shown["checked"]) == ("ada@sandbox.example", True)
+    handed("plans").ended(0)
+    assert "a login at http" in handed("doctor").out
+
+
+def test_token_alone_without_an_api(handed: CommandLine) -> None:
+    """An API that cannot be asked whose token it is does not stand in the way, unless that was the question."""
+    del handed.environ["SYSTEMPROMPT_USER_EMAIL"]
+    handed.environ["SYSTEMPROMPT_API_URL"] = "http://127.0.0.1:9"
+    ran = handed("whoami").ended(0)
+    assert ran.out.startswith("Unknown account at http://127.0.0.1:9, by SYSTEMPROMPT_API_TOKEN\n")
+    assert ran.err.startswith("Warning: ")
+    (shown,) = handed("whoami", "--json").ended(0).lines
+    assert shown["user_email"] is None
+    handed("whoami", "--check").ended(1)
 
 
 def test_of_somebody_else(handed: CommandLine) -> None:

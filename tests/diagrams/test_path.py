@@ -52,9 +52,9 @@ def test_no_history_is_no_path() -> None:
 
 def test_what_is_no_event_happens_within_a_visit() -> None:
     """Effects, parking and resuming never lead on."""
-    changes = tell(DOOR, ("#intent", "key"), ("#parked", "Network"), ("#resumed", "resumed"))
+    changes = tell(DOOR, ("#intent", "key"), ("#paused", "Network"), ("#resumed", "resumed"))
     assert not any(leads_on(DOOR, change) for change in changes)
-    assert [change.kind for change in visits(DOOR, changes)[0].within] == ["intent", "parked", "resumed"]
+    assert [change.kind for change in visits(DOOR, changes)[0].within] == ["intent", "paused", "resumed"]
 
 
 def test_an_event_the_table_does_not_have_leads_on_when_the_state_changed() -> None:

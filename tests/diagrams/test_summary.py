@@ -29,7 +29,7 @@ PROVISIONED: Final = tell(
     ("fetching_secrets", "TenantBecameReady", "ready"),
     ("saving_tenant", "SecretsFetched"),
     ("#intent", "01abc:6:save_tenant"),
-    ("#parked", "Io", "no space left on /home"),
+    ("#paused", "Io", "no space left on /home"),
     ("#resumed", "resumed"),
     ("ready", "TenantSaved"),
 )
@@ -62,7 +62,7 @@ def test_a_flow_inside_is_told_by_its_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("last", "said"), [(("#parked", "Network", "down"), "is paused after 1.00 s"), ((), "has not ended after 0.00 s")]
+    ("last", "said"), [(("#paused", "Network", "down"), "is paused after 1.00 s"), ((), "has not ended after 0.00 s")]
 )
 def test_a_flow_that_has_not_ended(last: tuple[str, ...], said: str) -> None:
     """It says so, and why it is paused."""

@@ -33,7 +33,7 @@ PROVISIONED: Final = tell(
     ("fetching_secrets", "TenantBecameReady", "ready"),
     ("saving_tenant", "SecretsFetched"),
     ("#intent", "01abc:6:save_tenant"),
-    ("#parked", "Io", "no space left on /home"),
+    ("#paused", "Io", "no space left on /home"),
     ("#resumed", "resumed"),
     ("ready", "TenantSaved"),
 )
@@ -91,7 +91,7 @@ def test_where_a_flow_stands_is_marked_with_its_deadline() -> None:
 
 def test_a_parked_flow_says_so() -> None:
     """A flow that waits for somebody to mend something is told from one that is running."""
-    assert "(paused here)" in draw_path(LOGIN, tell(LOGIN, ("#parked", "Network", "no route to host")))
+    assert "(paused here)" in draw_path(LOGIN, tell(LOGIN, ("#paused", "Network", "no route to host")))
 
 
 def test_a_failed_flow_is_drawn_as_failed() -> None:
@@ -231,7 +231,7 @@ def test_narrow_page_keeps_ids_and_messages_whole() -> None:
 
 def test_a_history_without_its_table_is_drawn_by_its_records() -> None:
     """States, events, effects and parking have names there; which states are ends, and what they mean, is not told."""
-    lines = (("logging_in", "Begun"), ("#intent", "01abc:2:upload"), ("#parked", "Io", "no space"))
+    lines = (("logging_in", "Begun"), ("#intent", "01abc:2:upload"), ("#paused", "Io", "no space"))
     child = tell(LOGIN, ("cancelled", "CancelRequested", "enough"), flow="01abc.login-2", start=1.0)
     assert (
         draw_tree([], [tell(ONBOARDING, *lines), child], tableless=True)

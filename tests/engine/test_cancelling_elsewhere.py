@@ -56,7 +56,7 @@ async def test_a_flow_that_is_paused_while_it_is_asked_to_end_ends(
         with pytest.raises(FlowParked):
             await flow.wait()
         await until(lambda: driver.row(flow.id).status == "ended")
-        assert [change.kind for change in flow.history] == ["started", "parked", "event"]
+        assert [change.kind for change in flow.history] == ["started", "paused", "event"]
         assert flow.state == "cancelled"
 
 
@@ -122,7 +122,7 @@ async def test_a_paused_flow_whose_table_refuses_a_cancel_stays(
         with pytest.raises(FlowParked):
             await flow.wait()
         await trio.sleep(60)
-        assert (flow.state, driver.row(flow.id).status) == ("paying", "parked")
+        assert (flow.state, driver.row(flow.id).status) == ("paying", "paused")
         repaired.set()
         assert (await (await driver.resume(flow.id)).wait()).succeeded
         assert [change.kind for change in flow.history].count("refused") == 1

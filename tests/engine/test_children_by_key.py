@@ -240,7 +240,7 @@ async def test_a_paused_child_pauses_its_parent_and_stops_the_others(paths: Clou
         with pytest.raises(FlowParked, match="child 2 is broken"), trio.fail_after(20):
             await engine.wait(flow.id)
         assert not any(crew.at_work.values())
-        assert statuses(engine, flow.id) == {"running": 4, "parked": 1}
+        assert statuses(engine, flow.id) == {"running": 4, "paused": 1}
         assert [row.owner for row in (engine.row(flow.id), *engine.journal.children(flow.id))] == [None] * 6
         crew.fails, crew.quick = set(), True
         await other.resume(engine.journal.children(flow.id)[3].id)
@@ -269,14 +269,14 @@ async def test_a_family_that_is_being_paused_can_be_resumed(paths: CloudPaths, w
         flow = await engine.start(PARENT, Context())
         with trio.fail_after(20):
             await pausing.wait()
-        await until(lambda: statuses(engine, flow.id)["parked"] == 1)
-        (paused,) = [row.id for row in engine.journal.children(flow.id) if row.status == "parked"]
+        await until(lambda: statuses(engine, flow.id)["paused"] == 1)
+        (paused,) = [row.id for row in engine.journal.children(flow.id) if row.status == "paused"]
         crew.fails, crew.quick = set(), True
         await engine.resume(flow.id if which == "parent" else paused)
         let_go.set()
         with trio.fail_after(20):
             assert (await flow.wait()).succeeded
-        assert "parked" not in [change.kind for change in flow.history]
+        assert "paused" not in [change.kind for change in flow.history]
         assert statuses(engine, flow.id) == {"ended": 3}
 
 

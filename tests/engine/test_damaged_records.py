@@ -119,8 +119,8 @@ def engine_table(engine: Any) -> Machine[Known]:
 
 def damage(paths: CloudPaths, where: str, text: bytes) -> None:
     with closing(sqlite3.connect(paths.journal)) as journal, journal:
-        if where == "parked":
-            journal.execute("UPDATE events SET body = CAST(? AS TEXT) WHERE kind = 'parked'", (text,))
+        if where == "paused":
+            journal.execute("UPDATE events SET body = CAST(? AS TEXT) WHERE kind = 'paused'", (text,))
         else:
             journal.execute(f"UPDATE flows SET {where} = CAST(? AS TEXT)", (text,))  # noqa: S608 our own names
 
@@ -130,7 +130,7 @@ def damage(paths: CloudPaths, where: str, text: bytes) -> None:
     [*((1, text) for text in DAMAGED), *((2, text) for text in DAMAGED[1:4])],
     ids=lambda value: ascii(value)[:20],
 )
-@pytest.mark.parametrize("where", ["context", "trouble", "parked"])
+@pytest.mark.parametrize("where", ["context", "trouble", "paused"])
 async def test_a_damaged_flow_can_be_shown_exported_and_ended(
     paths: CloudPaths, where: str, text: bytes, version: int
 ) -> None:
@@ -141,7 +141,7 @@ async def test_a_damaged_flow_can_be_shown_exported_and_ended(
     async with open_engine(paths, [program(machine)], clock=VirtualClock(), inline=True) as engine:
         with pytest.raises((FlowParked, IncompatibleFlow)):
             await engine.wait(flow)
-        assert [change.kind for change in engine.history(flow)] == ["started", "intent", "parked"]
+        assert [change.kind for change in engine.history(flow)] == ["started", "intent", "paused"]
         (exported,) = export_flow(engine.journal, VaultFiles(paths.vault), flow, datetime.now(UTC)).flows
         assert exported.id == flow
         assert msgspec.json.encode(exported)
@@ -172,11 +172,11 @@ def test_every_damage_is_one_kind_of_error() -> None:
 )
 def test_no_body_makes_a_change_or_a_trouble_raise(body: str) -> None:
     """They say that the record cannot be read."""
-    change = Change.of("m", flow_record("f", kind="parked", body=body))
+    change = Change.of("m", flow_record("f", kind="paused", body=body))
     assert msgspec.json.encode(change)
     assert Trouble.read(body).message
     with suppress(msgspec.DecodeError):
-        open_intents([flow_record("f", kind="parked", body=body)])
+        open_intents([flow_record("f", kind="paused", body=body)])
     assert readable(body).encode().decode() == readable(body)
 
 

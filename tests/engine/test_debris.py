@@ -37,8 +37,8 @@ ODD = [
 def add(journal: Journal, flow: str, *, ended: bool) -> None:
     """A flow of a machine of former times."""
     row = flow_row(flow, machine=flow.removeprefix("p.").rpartition("-")[0])
-    after = msgspec.structs.replace(row, seq=2, status="ended" if ended else "parked")
-    record = flow_record(flow, 2, kind="event" if ended else "parked", name="Happened")
+    after = msgspec.structs.replace(row, seq=2, status="ended" if ended else "paused")
+    record = flow_record(flow, 2, kind="event" if ended else "paused", name="Happened")
     journal.write([partial(journal.begin, row, flow_record(flow)), partial(journal.advance, row, after, record)])
 
 

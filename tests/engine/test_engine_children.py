@@ -218,7 +218,7 @@ async def test_a_parked_child_parks_its_parents(paths: CloudPaths) -> None:
         assert (caught.value.kind, caught.value.code) == ("NotAuthenticated", 4)
         assert caught.value.origin == ids(top)[2]
         assert (caught.value.recovery_hint, caught.value.remedy) == ("Log in.", Remedy("log_in"))
-        assert [engine.row(flow).status for flow in ids(top)] == ["parked"] * 3
+        assert [engine.row(flow).status for flow in ids(top)] == ["paused"] * 3
         broken.clear()
         with trio.fail_after(10):
             assert (await (await engine.resume(top.id)).wait()).succeeded

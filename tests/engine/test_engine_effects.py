@@ -217,7 +217,7 @@ async def test_an_effect_has_a_name_that_fits_an_idempotency_key(paths: CloudPat
         with pytest.raises(FlowParked, match="paying announces the effect") as caught:
             await flow.wait()
         assert caught.value.kind == "NotStorable"
-        assert [change.kind for change in flow.history] == ["started", "parked"]
+        assert [change.kind for change in flow.history] == ["started", "paused"]
 
 
 async def test_entering_the_state_again_is_a_new_effect(paths: CloudPaths) -> None:

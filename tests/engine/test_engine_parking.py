@@ -35,7 +35,7 @@ async def test_what_stops_a_flow_parks_it_and_resume_goes_on(
         error = await wait_parked(flow)
         assert (error.flow, error.state, error.kind, error.code) == (flow.id, "packing", kind, code)
         assert hint in error.recovery_hint
-        assert (flow.row.state, flow.row.status, flow.row.seq) == ("packing", "parked", 2)
+        assert (flow.row.state, flow.row.status, flow.row.seq) == ("packing", "paused", 2)
         assert flow.row.owner is None
         assert (await wait_parked(flow)).user_message == error.user_message
     async with open_engine(paths, [parcel(fails, travelling=deliver)]) as engine:
@@ -46,7 +46,7 @@ async def test_what_stops_a_flow_parks_it_and_resume_goes_on(
         with trio.fail_after(10):
             assert (await flow.wait()).state == "delivered"
         assert flow.context == Parcel(stamps=7)
-        assert [change.kind for change in flow.history][:4] == ["started", "parked", "resumed", "parked"]
+        assert [change.kind for change in flow.history][:4] == ["started", "paused", "resumed", "paused"]
         assert flow.row.trouble is None
 
 
@@ -89,7 +89,7 @@ async def test_one_flow_parked_is_one_flow_parked(paths: CloudPaths) -> None:
         fails.failure = None
         with trio.fail_after(10):
             assert (await (await engine.start(PARCEL, Parcel())).wait()).succeeded
-        assert broken.row.status == "parked"
+        assert broken.row.status == "paused"
 
 
 async def test_a_parked_flow_can_be_cancelled_and_takes_no_events(paths: CloudPaths) -> None:

@@ -134,7 +134,7 @@ async def test_changes_are_complete_for_whoever_comes_late(paths: CloudPaths) ->
         flow = await engine.start(PARCEL, Parcel())
         with trio.fail_after(10):
             kinds = [change.kind async for change in flow.changes()]
-        assert kinds == ["started", "parked"]
+        assert kinds == ["started", "paused"]
 
 
 async def test_cancel_is_a_transition_like_any_other(paths: CloudPaths) -> None:

@@ -71,7 +71,7 @@ def test_whatever_came_into_the_journal_passes_the_redactor(tmp_path: Path) -> N
                 "state": "awaiting",
             }
         )
-        row, record = flow_row("f", status="parked", context=body), flow_record("f", body=body)
+        row, record = flow_row("f", status="paused", context=body), flow_record("f", body=body)
         journal.write([lambda: journal.begin(row, record)])
         (flow,) = export_flow(journal, VaultFiles(tmp_path / "vault"), row.id, NOW).flows
     assert flow.context == flow.records[0].body

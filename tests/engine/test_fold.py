@@ -217,7 +217,7 @@ def problems(paths: CloudPaths, sql: str, program: Program[Any] | None = None) -
     [
         ("UPDATE flows SET state = 'left'", "the stored state is left; by its records it is right"),
         ("UPDATE flows SET incarnation = 9", "the stored visit is 9; by its records it is 2"),
-        ("UPDATE flows SET status = 'parked'", "the stored status is parked; by its records it is running"),
+        ("UPDATE flows SET status = 'paused'", "the stored status is paused; by its records it is running"),
         ("UPDATE flows SET verdict = 'success'", "the stored verdict is success; by its records it is None"),
         ("UPDATE flows SET deadline = NULL", "the stored deadline is None; by its records it is "),
         ("UPDATE flows SET trouble = '{}'", "the stored trouble is {}; by its records it is None"),

@@ -47,8 +47,8 @@ def add(
     """A flow of two records that stands since a day after New Year."""
     moment = moment_text(NEW_YEAR + timedelta(days=day))
     row = flow_row(flow, parent=parent, context="x" * size, created=moment, updated=moment)
-    after = msgspec.structs.replace(row, seq=2, status="ended" if ended else "parked")
-    record = flow_record(flow, 2, at=moment, kind="event" if ended else "parked", name="Happened")
+    after = msgspec.structs.replace(row, seq=2, status="ended" if ended else "paused")
+    record = flow_record(flow, 2, at=moment, kind="event" if ended else "paused", name="Happened")
     started = flow_record(flow, at=moment)
     journal.write([partial(journal.begin, row, started), partial(journal.advance, row, after, record)])
 
@@ -67,9 +67,9 @@ def test_prune_removes_what_ended_before(journal: Journal, vault: VaultFiles) ->
     """By the moment it ended; what ended later and what has not ended stays, however old that is."""
     add(journal, "old", day=1)
     add(journal, "young", day=9)
-    add(journal, "parked", day=1, ended=False)
+    add(journal, "paused", day=1, ended=False)
     assert prune(journal, vault, NEW_YEAR + timedelta(days=5)) == Pruned(flows=1, records=2)
-    assert left(journal) == {"young", "parked"}
+    assert left(journal) == {"young", "paused"}
 
 
 def test_prune_takes_children_with_their_root_and_never_alone(journal: Journal, vault: VaultFiles) -> None:

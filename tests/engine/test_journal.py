@@ -179,11 +179,11 @@ def test_flows_are_listed_newest_first(journal: Journal) -> None:
     """By status, by machine, with or without children, no more than asked for."""
     begin_flow(journal, "f1")
     begin_flow(journal, "f2", status="ended", verdict="success")
-    begin_flow(journal, "f3", machine="n", status="parked")
+    begin_flow(journal, "f3", machine="n", status="paused")
     begin_flow(journal, "f3.m-1", parent="f3")
     assert [flow.id for flow in journal.flows()] == ["f3.m-1", "f3", "f2", "f1"]
     assert [flow.id for flow in journal.flows(roots_only=True, limit=2)] == ["f3", "f2"]
-    assert [flow.id for flow in journal.flows(statuses=("running", "parked"), roots_only=True)] == ["f3", "f1"]
+    assert [flow.id for flow in journal.flows(statuses=("running", "paused"), roots_only=True)] == ["f3", "f1"]
     assert [flow.id for flow in journal.flows(machine="n")] == ["f3"]
     assert [flow.id for flow in journal.children("f3")] == ["f3.m-1"]
 

@@ -27,7 +27,7 @@ LATER = parse_moment("2026-01-01T00:00:00.000000Z")
 
 def with_rare_ones(path: Path, records: int) -> None:
     """One flow with so many records of events, then an intent, a refusal and a migration."""
-    crowd(path, 1, status="parked", records=records)
+    crowd(path, 1, status="paused", records=records)
     with Journal(path) as journal:
         row = journal.find(FLOW)
         for kind, name in (("intent", "pay"), ("refused", "Packed"), ("migrated", "version 1 to 2")):

@@ -62,7 +62,7 @@ async def test_flows_are_found_by_what_is_asked_for(paths: CloudPaths) -> None:
     with Journal(paths.journal) as journal:
         begin_flow(journal, "c", machine="parcel", status="ended", key="k")
         begin_flow(journal, "d", machine="parcel", key="k")
-        begin_flow(journal, "a", machine="crate", status="parked")
+        begin_flow(journal, "a", machine="crate", status="paused")
         begin_flow(journal, "c.parcel-1", machine="parcel", parent="c", status="ended")
         begin_flow(journal, "b", machine="box", key="k")
     async with open_engine(paths, [parcel(), box()]) as engine:
@@ -140,7 +140,7 @@ def test_a_page_is_read_from_an_index_in_its_order(journal: Journal, before: int
     """No flow is read that is not on the page, or hardly; nothing is sorted."""
     used = {
         "SCAN flows" if before is None else "INTEGER PRIMARY KEY": FlowFilter(),
-        "flows_unfinished": FlowFilter(statuses=("running", "parked"), machines=("m", "n")),
+        "flows_unfinished": FlowFilter(statuses=("running", "paused"), machines=("m", "n")),
         "flows_by_machine": FlowFilter(statuses=("ended",), machines=("m", "n")),
         "flows_with_key": FlowFilter(statuses=STATUSES, machines=("m",), key="k"),
     }

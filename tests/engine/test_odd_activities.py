@@ -151,7 +151,7 @@ async def test_a_task_that_outlives_its_visit_changes_nothing(paths: CloudPaths)
         assert await visit.send(Went()) is False
         with pytest.raises(UnexpectedFailure, match="is not begun any more"):
             await visit.run_child(children, Context())
-        assert (flow.row.status, flow.row.owner, engine.journal.children(flow.id)) == ("parked", None, [])
+        assert (flow.row.status, flow.row.owner, engine.journal.children(flow.id)) == ("paused", None, [])
         await flow.cancel()
         with pytest.raises(UnexpectedFailure, match="late is not kept"):
             await visit.keep("late", "another secret")

@@ -70,7 +70,7 @@ async def test_whatever_an_activity_raises_pauses_that_flow_only(
         flow, neighbour = await engine.start(JOURNEY, FAILS), await engine.start(JOURNEY, Journey())
         with pytest.raises(FlowParked, match=message), trio.fail_after(10):
             await flow.wait()
-        assert (flow.row.status, flow.row.owner) == ("parked", None)
+        assert (flow.row.status, flow.row.owner) == ("paused", None)
         await until(lambda: neighbour.state == "station")
         assert any(f"{flow.id} failed in home" in line for line in logged) == (what not in {"group", "deep"})
         raises.make = None
@@ -185,7 +185,7 @@ async def test_a_pause_that_cannot_be_written_is_written_later(
         assert events(flow) == ["started"]
         await trio.sleep(60)
         assert commits.refused == 0
-        assert (other.row(flow.id).status, other.row(flow.id).owner) == ("parked", None)
+        assert (other.row(flow.id).status, other.row(flow.id).owner) == ("paused", None)
         assert [change.message for change in flow.history][1:] == ["OSError: broken"]
         again = await other.resume(flow.id)
         assert await again.send(Left()) is True
@@ -227,5 +227,5 @@ async def test_a_disk_that_is_full_while_a_flow_is_being_paused(mounted: Callabl
             await flow.wait()
         filler.unlink()
         await until(lambda: other.row(flow.id).owner is None)
-        assert other.row(flow.id).status == "parked"
+        assert other.row(flow.id).status == "paused"
         assert await (await other.resume(flow.id)).send(Left()) is True

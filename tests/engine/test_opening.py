@@ -76,7 +76,7 @@ async def test_of_a_long_history_only_the_end_is_counted(tmp_path: Path, monkeyp
     steps: list[int] = []
     for records in (RECORDS_CHECKED, 10 * RECORDS_CHECKED):
         paths = place(tmp_path / str(records))
-        crowd(paths.journal, 3, status="parked", records=records)
+        crowd(paths.journal, 3, status="paused", records=records)
         effort = await opened(await left_by_a_crash(paths, tmp_path / f"copy-{records}"))
         steps.append(effort.steps)
     assert steps[1] <= 1.02 * steps[0], steps
@@ -85,7 +85,7 @@ async def test_of_a_long_history_only_the_end_is_counted(tmp_path: Path, monkeyp
 async def test_secrets_of_many_flows_are_looked_through_with_one_question(tmp_path: Path) -> None:
     """Each file is kept or removed by its own flow's status; the journal is asked once for all of them."""
     paths = place(tmp_path)
-    crowd(paths.journal, 40, status="parked")
+    crowd(paths.journal, 40, status="paused")
     with Journal(paths.journal) as journal:
         begin_flow(journal, "over", status="ended", verdict="success")
         begin_flow(journal, "of a strange name")

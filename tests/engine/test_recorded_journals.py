@@ -21,6 +21,7 @@ import msgspec
 import pytest
 import trio
 import trio.testing
+from msgspec import structs
 from systemprompt_cloud import (
     CHECKOUT,
     DEPLOYMENT,
@@ -90,10 +91,26 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return sorted((flow for flow in self.flows if flow.status != "ended"), key=lambda flow: flow.parent is None)
 
 
-MANIFESTS = {
-    release: msgspec.json.decode((JOURNALS / release / "manifest.json").read_bytes(), type=Manifest)
-    for release in RELEASES
-}
+def read_manifest(release: str) -> Manifest:
+    """What was in a journal, in today's words: a paused flow was called parked."""
+    manifest = msgspec.json.decode((JOURNALS / release / "manifest.json").read_bytes(), type=Manifest)
+    return structs.replace(
+        manifest,
+        flows=tuple(
+            structs.replace(
+                flow,
+                status="paused" if flow.status == "parked" else flow.status,
+                history=tuple(
+                    f"paused {each.removeprefix('parked ')}" if each.startswith("parked ") else each
+                    for each in flow.history
+                ),
+            )
+            for flow in manifest.flows
+        ),
+    )
+
+
+MANIFESTS = {release: read_manifest(release) for release in RELEASES}
 
 
 def carried(flow: Recorded) -> bool:
@@ -212,7 +229,7 @@ def test_every_state_of_every_machine_is_recorded(release: str) -> None:
         for machine in MACHINES.values()
         if same_table(machine.name)
         for name, state in machine.states.items()
-        for status in (("ended",) if state.final else ("running", "parked"))
+        for status in (("ended",) if state.final else ("running", "paused"))
     }
     assert {(flow.machine, flow.state, flow.status) for flow in flows if same_table(flow.machine)} == wanted
 
@@ -225,11 +242,11 @@ def test_every_child_is_recorded_in_its_parent(release: str) -> None:
         (state.name, state.child, status)
         for state in ONBOARDING.states.values()
         if state.child is not None
-        for status in ("ended", "running", "parked")
+        for status in ("ended", "running", "paused")
     }
     families = [(flows[flow.parent], flow) for flow in flows.values() if flow.parent is not None]
     assert {(parent.state, child.machine, child.status) for parent, child in families} == wanted
-    assert all(parent.status == ("parked" if child.status == "parked" else "running") for parent, child in families)
+    assert all(parent.status == ("paused" if child.status == "paused" else "running") for parent, child in families)
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -239,7 +256,7 @@ def test_every_row_of_every_table_is_in_a_recorded_history(release: str) -> None
     seen = {(flow.machine, *record.split(" ")) for flow in flows for record in flow.history}
     current = {name: machine for name, machine in MACHINES.items() if same_table(name)}
     assert {(name, "event", event) for name, machine in current.items() for event in machine.events} <= seen
-    assert {kind for _, kind, _ in seen} == {"started", "event", "intent", "parked", "resumed"}
+    assert {kind for _, kind, _ in seen} == {"started", "event", "intent", "paused", "resumed"}
     assert any(flow.owner for flow in flows), "left behind by a process that is dead"
     assert {flow.inbox for flow in flows} == {0, 1}
 

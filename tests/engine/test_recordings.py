@@ -82,7 +82,7 @@ def test_between_them_the_recordings_know_every_machine_and_every_kind_of_record
     flows = [flow for recording in RECORDINGS.values() for flow in recording.flows]
     assert {flow.row.machine for flow in flows} == set(TABLES)
     kinds = {moment.record.kind for flow in flows for moment in flow.moments}
-    assert kinds >= {"started", "event", "intent", "parked", "resumed"}
+    assert kinds >= {"started", "event", "intent", "paused", "resumed"}
     assert {flow.row.verdict for flow in flows} == {"success", "failure", "cancelled", None}
 
 

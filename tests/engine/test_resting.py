@@ -285,4 +285,4 @@ async def test_one_that_another_process_woke_and_paused_is_left_alone(
         assert await engine.send(flow.id, Shipped()) is False
         await trio.sleep(1)
         assert not reads
-        assert (flow.row.status, flow.history[-1].kind) == ("parked", "parked")
+        assert (flow.row.status, flow.history[-1].kind) == ("paused", "paused")

@@ -113,7 +113,7 @@ async def test_a_resume_counts_for_one_pause(paths: CloudPaths) -> None:
         stubborn.let_go.set()
         with pytest.raises(FlowParked, match="broken"), trio.fail_after(10):
             await flow.wait()
-        assert [change.kind for change in flow.history] == ["started", "resumed", "parked"]
+        assert [change.kind for change in flow.history] == ["started", "resumed", "paused"]
         await engine.resume(flow.id)
         await until(lambda: stubborn.tried == 3)
 

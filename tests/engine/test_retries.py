@@ -165,7 +165,7 @@ async def test_the_last_failure_pauses_the_flow(
         await engine.resume(flow.id)
         assert (await wait_parked(flow)).user_message == "no route, 6"
         assert weather.moments[3:] == [30, 40, 60]
-        kinds = ["retried", "retried", "parked"]
+        kinds = ["retried", "retried", "paused"]
         assert [change.kind for change in flow.history] == ["started", *kinds, "resumed", *kinds]
         assert check_flow(engine.journal, [working], flow.row) == []
 
@@ -212,7 +212,7 @@ async def test_what_another_attempt_cannot_change_is_never_retried(
     async with open_engine(paths, [program(weather.call, Retry(3))], clock=clock, inline=True) as engine:
         flow = await engine.start(JOB, Context())
         await wait_parked(flow)
-        assert [change.kind for change in flow.history] == ["started", "parked"]
+        assert [change.kind for change in flow.history] == ["started", "paused"]
 
 
 async def test_a_group_is_judged_by_what_is_in_it(
@@ -225,7 +225,7 @@ async def test_a_group_is_judged_by_what_is_in_it(
     async with open_engine(paths, [program(weather.call, Retry(9, on=OSError))], clock=clock, inline=True) as engine:
         flow = await engine.start(JOB, Context())
         assert (await wait_parked(flow)).kind == "UnexpectedFailure"
-        assert [change.kind for change in flow.history] == ["started", "retried", "retried", "parked"]
+        assert [change.kind for change in flow.history] == ["started", "retried", "retried", "paused"]
 
 
 async def test_a_choice_that_raises_pauses_the_flow(
@@ -257,7 +257,7 @@ async def test_the_count_survives_a_crash(
         flow = await engine.resume(flow.id, why=why)
         assert (await wait_parked(flow)).user_message == "no route, 4"
         assert weather.moments[2:] == ([150, 250] if why == "person" else [200, 300])
-        assert [change.kind for change in flow.history] == ["started", *["retried"] * 2, "resumed", "retried", "parked"]
+        assert [change.kind for change in flow.history] == ["started", *["retried"] * 2, "resumed", "retried", "paused"]
 
 
 async def test_a_resume_while_it_is_paused_counts_anew(
@@ -433,7 +433,7 @@ async def test_where_a_person_has_to_decide_nothing_is_retried(
     ) as engine:
         flow = await engine.start(machine, Context())
         assert (await wait_parked(flow)).kind == "EffectUncertain"
-        assert [change.kind for change in flow.history] == ["started", "intent", "retried", "parked"]
+        assert [change.kind for change in flow.history] == ["started", "intent", "retried", "paused"]
         await engine.resume(flow.id, repeat=True)
         assert (await wait_parked(flow)).kind == "EffectUncertain"
         assert [intent.key[-7:] for intent in weather.intents] == ["1:order", "2:order"]
@@ -480,7 +480,7 @@ async def test_a_failure_that_cannot_be_written_is_not_retried(
         commits.refused = 1
         error = await wait_parked(flow)
         assert error.kind == "JournalError"
-        assert [change.kind for change in flow.history] == ["started", "parked"]
+        assert [change.kind for change in flow.history] == ["started", "paused"]
 
 
 async def test_jitter_spreads_what_failed_together(

@@ -148,7 +148,7 @@ async def test_an_activity_that_sends_too_early_is_told(paths: CloudPaths) -> No
         flow = await engine.start(JOURNEY, Journey())
         with pytest.raises(FlowParked, match="does not accept Noted"), trio.fail_after(10):
             await flow.wait()
-        assert (flow.row.status, waiting(engine, flow)) == ("parked", [])
+        assert (flow.row.status, waiting(engine, flow)) == ("paused", [])
 
 
 async def test_an_event_for_a_paused_flow_is_taken_when_it_is_resumed(paths: CloudPaths) -> None:

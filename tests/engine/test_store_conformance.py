@@ -91,7 +91,7 @@ async def test_a_flow_becomes_one_of_another_table(store: Store) -> None:
 async def test_intents_belong_to_a_visit_and_may_be_withdrawn(store: Store) -> None:
     """Those of other visits, and those that came to nothing, do not count."""
     row = await begun(store)
-    lines = [("intent", "f:1:a", "{}"), ("intent", "f:1:b", "{}"), ("parked", "Network", '{"withdrawn":["f:1:a"]}')]
+    lines = [("intent", "f:1:a", "{}"), ("intent", "f:1:b", "{}"), ("paused", "Network", '{"withdrawn":["f:1:a"]}')]
     lines += [("intent", "f:1:c", "{}"), ("retried", "call", '{"withdrawn":["f:1:c"]}')]
     for kind, name, body in lines:
         after, record = moved(row)
@@ -104,14 +104,14 @@ async def test_intents_belong_to_a_visit_and_may_be_withdrawn(store: Store) -> N
 async def test_failures_belong_to_the_newest_visit(store: Store) -> None:
     """Retried ones and those that paused the flow, in their order; nothing of the visits before."""
     row = await begun(store)
-    lines = [(1, "retried", "old"), (2, "event", "Entered"), (2, "retried", "a"), (2, "parked", "Network")]
+    lines = [(1, "retried", "old"), (2, "event", "Entered"), (2, "retried", "a"), (2, "paused", "Network")]
     lines += [(2, "resumed", "resumed"), (2, "retried", "b")]
     for visit, kind, name in lines:
         after, record = moved(row, incarnation=visit)
         await store.advance(row, after, msgspec.structs.replace(record, kind=kind, name=name))
         row = after
     found = await store.failures("f", 2)
-    assert [(each.kind, each.name) for each in found] == [("retried", "a"), ("parked", "Network"), ("retried", "b")]
+    assert [(each.kind, each.name) for each in found] == [("retried", "a"), ("paused", "Network"), ("retried", "b")]
     assert list(await store.failures("f", 3)) == []
     assert list(await store.failures("g", 1)) == []
 
@@ -229,7 +229,7 @@ async def test_any_runner_can_drive_a_flow(store: Store) -> None:
 
     program = parcel(pack, travelling=travel)
     live = await run(store, vault, program, "f")
-    assert (live.row.status, live.row.state, live.ended) == ("parked", "travelling", False)
+    assert (live.row.status, live.row.state, live.ended) == ("paused", "travelling", False)
     broken = False
     live = await run(store, vault, program, "f", resumed=True)
     assert live.outcome().succeeded
@@ -237,7 +237,7 @@ async def test_any_runner_can_drive_a_flow(store: Store) -> None:
     assert row is not None
     assert (row.status, row.seq) == ("ended", len(await store.records("f")))
     kinds = [each.kind for each in await store.records("f")]
-    assert kinds == ["started", "event", "event", "parked", "resumed", "event"]
+    assert kinds == ["started", "event", "event", "paused", "resumed", "event"]
     assert PARCEL.decode_context(row.context).stamps == 1
 
 

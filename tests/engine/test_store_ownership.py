@@ -198,7 +198,7 @@ async def test_flows_are_selected_page_by_page(owned: Ownership) -> None:
     """By what is wanted, the newest first, each page after the last flow of the one before it."""
     await begun(owned, "c", status="ended", key="k")
     await begun(owned, "a", key="k")
-    await begun(owned, "d", machine="n", status="parked", key="k")
+    await begun(owned, "d", machine="n", status="paused", key="k")
     await begun(owned, "d.m-1", parent="d")
 
     async def selected(**wanted: Any) -> list[str]:
@@ -207,7 +207,7 @@ async def test_flows_are_selected_page_by_page(owned: Ownership) -> None:
     assert await selected() == ["d.m-1", "d", "a", "c"]
     assert await selected(limit=2) == ["d.m-1", "d"]
     assert await selected(limit=2, before="d") == ["a", "c"]
-    assert await selected(statuses=("running", "parked")) == ["d.m-1", "d", "a"]
+    assert await selected(statuses=("running", "paused")) == ["d.m-1", "d", "a"]
     assert await selected(statuses=("ended",), machines=("m",)) == ["c"]
     assert await selected(machines=("m", "n"), parent=None) == ["d", "a", "c"]
     assert await selected(machines=("x",)) == []

@@ -30,13 +30,13 @@ async def test_looking_costs_the_same_whatever_waits_for_others(tmp_path: Path, 
     steps: list[int] = []
     for many in (30, 3000):
         paths = CloudPaths(directory=tmp_path / str(many), state_directory=tmp_path / str(many), origin="explicit")
-        crowd(paths.journal, many, status="parked")
+        crowd(paths.journal, many, status="paused")
         with closing(sqlite3.connect(paths.journal)) as connection, connection:
             connection.execute(POSTED)
         async with open_engine(paths, [parcel()], clock=VirtualClock(), inline=True) as engine:
             await engine.start(PARCEL, Parcel())
             await trio.sleep(2 * INBOX_SECONDS)
-            paused = engine.journal.flows(statuses=("parked",), limit=1)[0].id
+            paused = engine.journal.flows(statuses=("paused",), limit=1)[0].id
             with Journal(paths.journal) as elsewhere, counted(engine.journal) as effort:
                 for _ in range(10):  # looks, under virtual time
                     elsewhere.write([partial(elsewhere.post_signal, paused, BEGAN, "Stamped", '{"event":"Stamped"}')])

@@ -149,7 +149,7 @@ async def test_a_parked_flow_stays_parked_until_it_is_resumed(paths: CloudPaths)
         with pytest.raises(FlowParked, match="no seat"):
             await engine.wait(flow.id)
         assert engine.row(flow.id).version == 1
-        assert engine.history(flow.id)[-1].kind == "parked"
+        assert engine.history(flow.id)[-1].kind == "paused"
         again = await engine.resume(flow.id)
         assert (again.row.version, again.row.status, again.state) == (2, "running", "seated")
     assert problems(paths, new_program()) == []

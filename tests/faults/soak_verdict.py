@@ -138,7 +138,7 @@ def examine(
         worker_kills=len(worker_kills),
         cloud_kills=len(cloud_kills),
         taken_up=kinds["resumed"],
-        parked=kinds["parked"],
+        parked=kinds["paused"],
         stream_losses=names["StreamLost"],
         stream_returns=names["StreamReturned"],
         out_of_order=len(went_back),

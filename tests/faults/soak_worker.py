@@ -81,7 +81,7 @@ async def _note_work(plan: Plan, engine: Engine, task_status: trio.TaskStatus[No
 
 async def _take_up(engine: Engine) -> None:
     for row in engine.journal.flows(statuses=UNFINISHED, limit=EVERY_FLOW):
-        if row.status == "parked" or engine.driven(row.id) is None:
+        if row.status == "paused" or engine.driven(row.id) is None:
             try:
                 await engine.resume(row.id)
             except CloudError as exc:

@@ -174,7 +174,13 @@ async def test_a_page_is_refused_when_the_flow_was_cancelled_first(tmp_path: Pat
 
 # --- the right browser with an answer of no use (SECURITY 3) -------------------------------------------------------
 
-USELESS = {"": "neither a token nor an error", "&error=a&error=b": "twice", "&access_token=%ff": "damaged"}
+USELESS = {
+    "": "neither a token nor an error",
+    "&error_description=Not+today": "no token, but a message: Not today",
+    "&access_token=a&access_token=b": "twice",
+    "&access_token=%ff": "damaged",
+    "&access_token=%C3%A9": "visible ASCII",
+}
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -195,6 +201,20 @@ async def test_an_answer_of_the_right_browser_that_cannot_be_used_is_shown_in_th
         (said,) = warnings_of(caplog)
         assert said.startswith("the browser came back, but its answer cannot be used: ")
         assert USELESS[more] in said
+        await assert_unaffected(waiting, before)
+
+
+async def test_a_form_of_the_right_browser_is_shown_in_the_terminal(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is refused before it is looked at, too: the person would wait out the time otherwise."""
+    async with waiting_login(tmp_path) as waiting:
+        before = await settled(waiting)
+        form = waiting.head(f"/callback?{waiting.query}", method="POST", more="Origin: null\nContent-Length: 0\n")
+        assert (await waiting.send(form)).startswith(b"HTTP/1.1 403")
+        (said,) = warnings_of(caplog)
+        assert said.startswith("the browser came back, but its answer cannot be used: Another site sent it with a form")
+        assert waiting.query not in said
         await assert_unaffected(waiting, before)
 
 
@@ -324,7 +344,7 @@ async def test_a_failure_does_not_quote_a_secret(tmp_path: Path) -> None:
 
     async with open_rehearsal(tmp_path) as rehearsal, rehearsal.open_engine(confirm=broken) as engine:
         flow = await start_login(engine, rehearsal.login(bound=False))
-        parked = await wait_for_change(flow, lambda change: change.kind == "parked")
+        parked = await wait_for_change(flow, lambda change: change.kind == "paused")
         (page,) = rehearsal.cloud.consents.values()
         (token,) = parse_qs(urlsplit(page.location or "").query)["access_token"]
         assert "a bug that quotes ***" in parked.message

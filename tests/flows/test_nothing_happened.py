@@ -101,7 +101,7 @@ async def test_a_refused_token_is_no_lost_answer(tmp_path: Path, story: Story, t
 @both
 @pytest.mark.parametrize("status", [408, 425, 429])
 async def test_being_turned_away_for_now_is_no_lost_answer(tmp_path: Path, story: Story, status: int) -> None:
-    """The server is too busy, and says that it did nothing: the flow is parked, and asks when it is resumed."""
+    """The server is too busy, and says that it did nothing: the flow is paused, and asks when it is resumed."""
     async with open_rehearsal(tmp_path, faults=["no-idempotency"]) as rehearsal:
         start = await come_to_asking(rehearsal, story)
         go_wrong(rehearsal, f"error:status={status},path={story.path}")
@@ -122,7 +122,7 @@ async def test_a_connection_that_was_never_made_is_no_lost_answer(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("fault", "parked"),
+    ("fault", "paused"),
     [
         ("unauthorized:path=/status", "NotAuthenticated"),
         (f"error:status=503,path=/status,times={CLIENT_ATTEMPTS}", "ApiError"),
@@ -131,7 +131,7 @@ async def test_a_connection_that_was_never_made_is_no_lost_answer(tmp_path: Path
     ids=["refused", "broken", "away"],
 )
 async def test_a_second_run_that_comes_to_nothing_either_leaves_no_doubt(
-    tmp_path: Path, fault: str | None, parked: str
+    tmp_path: Path, fault: str | None, paused: str
 ) -> None:
     """Refused when it asked, resumed, and stopped before it asked: what the first run noted is no sign of a request."""
     async with open_rehearsal(tmp_path, faults=["no-idempotency"]) as rehearsal:
@@ -143,7 +143,7 @@ async def test_a_second_run_that_comes_to_nothing_either_leaves_no_doubt(
             await rehearsal.go_down()
         else:
             go_wrong(rehearsal, fault)
-        assert await run_until_parked(rehearsal, start) == parked
+        assert await run_until_parked(rehearsal, start) == paused
         if fault is None:
             await rehearsal.come_up()
         rehearsal.log_in()

@@ -299,7 +299,7 @@ async def test_a_parked_child_parks_it(tmp_path: Path) -> None:
         assert (parked.value.flow, parked.value.state, parked.value.code) == (flow.id, "checking_out", EXIT_PENDING)
         assert "sandbox_fault" in parked.value.user_message
         (child,) = [row for row in engine.journal.children(flow.id) if row.machine == "checkout"]
-        assert (child.state, child.status) == ("validating_order", "parked")
+        assert (child.state, child.status) == ("validating_order", "paused")
         again = await start_onboarding(engine, rehearsal.onboarding())
         assert again.id == flow.id
         assert (await again.wait()).succeeded

@@ -40,18 +40,18 @@ def shown_url(text: str, where: str) -> str:
     return next(url for url in URL.findall(text) if where in url)
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 async def test_an_interrupted_command_says_how_to_go_on_and_that_works(
-    cli: CommandLine, tmp_path: Path, stop: signal.Signals
+    cli: CommandLine, tmp_path: Path, stop: signal.Signals, code: int
 ) -> None:
-    """Ctrl-C (and SIGTERM) exits 130 with a resume command; pasting it ends where the first would have ended."""
+    """128 and the signal's number, with a resume command; pasting it ends where the first would have ended."""
     directory = tmp_path / "my files"
     async with serve_sandbox(step_seconds=0.05) as sandbox, trio.open_nursery() as tabs:
         options = ("--json", "--dir", str(directory), "--api-url", sandbox.url)
         command = cli.begin(*UP, *options)
         url = await along(command.wait_invited)
         command.interrupt(stop)
-        last = (await along(command.wait)).ended(130).lines[-1]
+        last = (await along(command.wait)).ended(code).lines[-1]
         assert (last["verdict"], last["machine"]) == ("pending", "onboarding")
         going_on = ["--dir", str(directory), "--api-url", sandbox.url, "flows", "resume", last["flow"]]
         assert resume_words(last["resume"]) == going_on

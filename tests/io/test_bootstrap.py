@@ -66,6 +66,15 @@ async def test_the_file_is_used_when_the_environment_holds_no_login(rehearsal: R
     assert found.api_token == token
 
 
+async def test_a_token_alone_is_named_by_its_api(rehearsal: Rehearsal) -> None:
+    """Whose it is comes from the API that the token is shown to."""
+    environ = handed(rehearsal)
+    address = environ.pop("SYSTEMPROMPT_USER_EMAIL")
+    found = await Bootstrap(environ, rehearsal.paths).init()
+    assert found is not None
+    assert (found.user_email, found.api_token) == (address, environ["SYSTEMPROMPT_API_TOKEN"])
+
+
 async def test_a_login_in_the_environment_goes_before_the_file(rehearsal: Rehearsal) -> None:
     """It was meant for this very process."""
     rehearsal.log_in()

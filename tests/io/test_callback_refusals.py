@@ -59,10 +59,16 @@ async def test_a_wrong_request_is_refused_and_the_wait_goes_on(target: str, stat
 # --- what the right browser brings is always a hit (SECURITY 3) ---------------------------------------------
 
 MANY = "".join(f"&p{n}=1" for n in range(40))
-DAMAGED = ["&access_token=a&access_token=b", "&error=a&error=b", "&access_token=%ff", "&access_token=a%00", MANY]
+DAMAGED = ["&access_token=a&access_token=b", "&access_token=%ff", "&access_token=a%00", MANY]
 LENIENT: list[tuple[str, dict[str, str]]] = [
     ("&error=denied&error_description=%E9", {"error": "denied", "error_description": "\ufffd"}),
     ("&error=%1b%5b2J", {"error": "\ufffd[2J"}),
+    ("&error=a&error=b", {"error": "a"}),
+    ("&error=denied&access_token=%ff", {"error": "denied"}),
+    (
+        f"&error=denied&error_description=No%0D%0Aline{''.join(f'&p{n}=1' for n in range(40))}",
+        {"error": "denied", "error_description": "No line"},
+    ),
     ("&error=denied&%ff=1", {"error": "denied", "\ufffd": "1"}),
     ("", {}),
 ]

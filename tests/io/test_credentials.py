@@ -236,12 +236,11 @@ def test_an_expired_token_is_refused_when_validating_and_read_otherwise(path: Pa
         assert CloudCredentials.load_from_path(path).is_token_expired()
 
 
-def test_a_token_that_is_no_jwt_counts_as_expired(path: Path, put: Any) -> None:
-    """Undecodable is expired."""
+def test_a_token_that_is_no_jwt_is_used(path: Path, put: Any) -> None:
+    """The API gave it, and the API says when it no longer counts."""
     put(plain(api_token="opaque-token"))
-    with pytest.raises(TokenExpired, match="not a readable JWT"):
-        CloudCredentials.load_and_validate_from_path(path, NOW)
-    assert CloudCredentials.load_from_path(path).expires_within(timedelta(0), NOW)
+    assert CloudCredentials.load_and_validate_from_path(path, NOW).api_token == "opaque-token"
+    assert not CloudCredentials.load_from_path(path).expires_within(timedelta(days=400), NOW)
 
 
 @pytest.mark.parametrize(("minutes", "warns"), [(59, True), (61, False)])

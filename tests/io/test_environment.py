@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from systemprompt_cloud.errors import CredentialsCorrupted
+from systemprompt_cloud.io.cloud.accounts import UNKNOWN_EMAIL
 from systemprompt_cloud.io.cloud.wire import PRODUCTION_URL
 from systemprompt_cloud.io.local.environment import environment_api_url, environment_credentials, in_container
 from systemprompt_cloud.testing.scripted import make_token
@@ -25,7 +26,24 @@ def test_a_login_in_the_environment() -> None:
     assert named.api_url == "https://cloud.example"
 
 
-@pytest.mark.parametrize("token", [{}, {"SYSTEMPROMPT_API_TOKEN": ""}])
+@pytest.mark.parametrize("around", ["{}\n", "{}\r\n", " {} ", "\ufeff{}\r\n", '"{}"', "'{}'\n"])
+def test_what_files_and_shells_put_around_a_value_is_no_part_of_it(around: str) -> None:
+    """Secret files end with a line end, env files keep quotes, Windows begins with a byte order mark."""
+    named = {**LOGIN, "SYSTEMPROMPT_API_URL": "https://cloud.example/"}
+    found = environment_credentials({name: around.format(value) for name, value in named.items()}, NOW)
+    assert found is not None
+    assert (found.api_token, found.user_email, found.api_url) == ("token", "ann@example.com", "https://cloud.example")
+
+
+@pytest.mark.parametrize("beside", [{}, {"SYSTEMPROMPT_USER_EMAIL": ""}, {"SYSTEMPROMPT_USER_EMAIL": "\n"}])
+def test_a_token_alone_is_a_login(beside: dict[str, str]) -> None:
+    """Whose it is, its API knows."""
+    found = environment_credentials({"SYSTEMPROMPT_API_TOKEN": "token", **beside}, NOW)
+    assert found is not None
+    assert (found.api_token, found.user_email) == ("token", UNKNOWN_EMAIL)
+
+
+@pytest.mark.parametrize("token", [{}, {"SYSTEMPROMPT_API_TOKEN": ""}, {"SYSTEMPROMPT_API_TOKEN": " \r\n"}])
 def test_no_token_is_no_login(token: dict[str, str]) -> None:
     """An empty variable counts as unset, whatever stands beside it."""
     assert environment_credentials({"SYSTEMPROMPT_USER_EMAIL": "ann@example.com", **token}, NOW) is None
@@ -34,16 +52,16 @@ def test_no_token_is_no_login(token: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"SYSTEMPROMPT_USER_EMAIL": ""}, "user_email"),
-        ({"SYSTEMPROMPT_API_URL": "ftp://cloud.example"}, "api_url"),
-        ({"SYSTEMPROMPT_API_TOKEN": "two words"}, "api_token"),
+        ({"SYSTEMPROMPT_USER_EMAIL": "ann"}, "SYSTEMPROMPT_USER_EMAIL.*user_email"),
+        ({"SYSTEMPROMPT_API_URL": "ftp://cloud.example"}, "SYSTEMPROMPT_API_URL.*api_url"),
+        ({"SYSTEMPROMPT_API_TOKEN": "two words"}, "SYSTEMPROMPT_API_TOKEN holds a space or a line end"),
+        ({"SYSTEMPROMPT_API_TOKEN": "Bearer abc"}, "SYSTEMPROMPT_API_TOKEN begins with `Bearer`"),
     ],
 )
 def test_half_a_login_is_an_error_that_names_the_variables(changed: dict[str, str], named: str) -> None:
     """And does not repeat the token."""
     with pytest.raises(CredentialsCorrupted, match=named) as caught:
         environment_credentials({**LOGIN, **changed}, NOW)
-    assert "SYSTEMPROMPT_USER_EMAIL" in caught.value.user_message
     assert "two words" not in str(caught.value)
 
 

@@ -65,10 +65,9 @@ async def test_long_and_hostile_error_text_is_cut_and_cleaned(server: ScriptedSe
         (b"", "an empty body"),
         (b"{", "not JSON"),
         (b"\xff\xfe", "not JSON"),
-        (b"[]", "Expected `object`, got `array`"),
-        (b'{"user": {"id": 1, "email": "e"}}', r"Expected `str`, got `int` - at `\$.user.id`"),
-        (b'{"user": {"id": "1"}}', r"missing required field `email` - at `\$.user`"),
-        (b'{"user": null}', r"\$.user"),
+        (b"[]", "it is not an object"),
+        (b'{"user": {"id": 1, "email": "e"}}', r"user\.id is not text"),
+        (b'{"user": null}', "user is not an object"),
         (b'{"new": ' + b"[" * 100_000, "not JSON"),
     ],
 )
@@ -100,11 +99,11 @@ async def test_endless_error_body_still_gives_the_status(server: ScriptedServer)
             await client.me()
 
 
-async def test_compressed_bodies_are_refused(server: ScriptedServer) -> None:
-    """Nothing compressed was asked for; a bomb is not unpacked."""
-    server.plan(Response(b"\x1f\x8b", headers={"Content-Encoding": "gzip"}))
+async def test_a_compression_that_is_not_known_is_refused(server: ScriptedServer) -> None:
+    """By name; nothing compressed was asked for."""
+    server.plan(Response(b"\x1f\x8b", headers={"Content-Encoding": "br"}))
     async with client_of(server) as client:
-        with pytest.raises(ApiError, match="encoded as 'gzip'"):
+        with pytest.raises(ApiError, match="encoded as 'br', which was not asked for"):
             await client.me()
     assert server.requests[0].headers["accept-encoding"] == "identity"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -82,3 +83,42 @@ async def test_a_tls_failure_behind_a_proxy_is_not_the_proxys(
                 await client.me()
     assert address not in caught.value.user_message
     assert "cannot connect" in caught.value.user_message
+
+
+@pytest.mark.parametrize(
+    ("value", "problem", "hint"),
+    [
+        ("socks5://ann:hunter22@[::1]:1080", r"a SOCKS proxy, \[::1\]:1080, .* is not installed", "socks"),
+        ("SOCKS5H://127.0.0.1:1080", r"a SOCKS proxy, 127\.0\.0\.1:1080, .* is not installed", "socks"),
+        ("socks4://127.0.0.1:1080", "the kind 'socks4'; there are http, https, socks5, socks5h", "http://HOST:PORT"),
+        ("ftp://ann:hunter22@127.0.0.1", "the kind 'ftp'", "http://HOST:PORT"),
+        ("http://", "names no proxy", "http://HOST:PORT"),
+        ("http://[::1", "names no proxy", "http://HOST:PORT"),
+        ("http://127.0.0.1:port", "names no proxy", "http://HOST:PORT"),
+    ],
+)
+async def test_a_proxy_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, value: str, problem: str, hint: str
+) -> None:
+    """By the variable, in words, with what to do; never by what httpx says, and nothing is tried again."""
+    monkeypatch.setitem(sys.modules, "socksio", None)  # as where the package is not installed
+    monkeypatch.setenv("ALL_PROXY", value)
+    with pytest.raises(Network, match=f"^ALL_PROXY names .*{problem}|^ALL_PROXY {problem}") as caught:
+        async with CloudApiClient("https://api.cloud.test", "token"):
+            pass
+    assert (caught.value.sent, caught.value.retryable) == (False, False)
+    assert hint in caught.value.recovery_hint
+    assert "hunter22" not in f"{caught.value} {caught.value.recovery_hint}"
+    assert caught.value.remedy is not None
+    assert caught.value.remedy.facts == {"variable": "ALL_PROXY"}
+
+
+@pytest.mark.parametrize("no_proxy", ["cloud.test", "[::1],10.0.0.0/8 .test", "*"])
+async def test_a_host_that_is_exempt_needs_no_proxy_at_all(monkeypatch: pytest.MonkeyPatch, no_proxy: str) -> None:
+    """A proxy that could not be used does not matter then."""
+    monkeypatch.setenv("HTTPS_PROXY", "socks4://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    async with CloudApiClient("https://api.cloud.test", "token", attempts=1) as client:
+        with pytest.raises(Network, match="cannot connect") as caught:
+            await client.me()
+    assert "proxy" not in caught.value.user_message

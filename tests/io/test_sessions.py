@@ -205,14 +205,14 @@ def test_another_version_is_refused_and_left_as_it_is(path: Path, version: int, 
 
 BROKEN: list[tuple[bytes, str]] = [
     (b"", "it is empty"),
-    (b"{", "truncated"),
+    (b"{", "malformed at line 1, column 2"),
     (b"[]", "object"),
     (b"\xff", "UTF-8|malformed"),
     (b'{"version": 4, "profile_name": "\xff"}', "UTF-8"),
     (b"{}", "version"),
     (b'{"version": "4"}', "version"),
     (b'{"version": 4}', "profile_name"),
-    (b'{"a":' * 200_000, "recursion"),
+    (b'{"a":' * 200_000, "nested too deeply"),
 ]
 
 

@@ -234,5 +234,5 @@ def test_a_moment_finer_than_ours_is_kept_until_it_changes(text: str, written: s
 @pytest.mark.parametrize("edge", ["9999-12-31T23:59:59-00:01", "0001-01-01T00:00:00.1234567+00:01"])
 def test_a_moment_that_utc_has_no_date_for_is_a_broken_field(edge: str) -> None:
     """It could be read, and neither compared with a moment of ours nor written back."""
-    with pytest.raises(msgspec.ValidationError, match=r"at `\$\.at`"):
+    with pytest.raises(msgspec.ValidationError, match="at is not a moment that UTC has a date for"):
         read_record({"at": edge}, Stamped)

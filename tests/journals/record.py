@@ -302,7 +302,7 @@ class Recorder:
                 for each in here
                 if engine.row(each.flow).status == "running" and not engine.journal.children(each.flow)
             ]
-            parked = [each for each in here if engine.row(each.flow).status == "parked"]
+            parked = [each for each in here if engine.row(each.flow).status == "paused"]
             parked = [each for each in parked if not engine.journal.children(each.flow)]
             await engine.resume(running[0].flow)
             for each in (running[1], running[2], parked[0]):

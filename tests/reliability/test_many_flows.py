@@ -72,7 +72,7 @@ def questions(journal: Journal, flow: str) -> dict[str, Callable[[], object]]:
         "unfinished": lambda: journal.flows(statuses=UNFINISHED, roots_only=True),
         "machine": lambda: journal.flows(machine="errand"),
         "no such machine": lambda: journal.flows(machine="toaster"),
-        "no such parked": lambda: journal.flows(machine="convoy", statuses=("parked",)),
+        "no such parked": lambda: journal.flows(machine="convoy", statuses=("paused",)),
         "by its beginning": lambda: journal.find(flow + ".err"),
         "children": lambda: journal.children(flow),
         "history": lambda: journal.records(flow),

@@ -58,7 +58,7 @@ def test_a_plan_is_the_same_for_every_process(run: tuple[Plan, Report]) -> None:
             "DELETE FROM flows WHERE state = 'ready' AND id = (SELECT max(id) FROM flows WHERE state = 'ready')",
             "0 flows",
         ),
-        ("UPDATE flows SET status = 'parked' WHERE id = (SELECT max(id) FROM flows)", "is stuck"),
+        ("UPDATE flows SET status = 'paused' WHERE id = (SELECT max(id) FROM flows)", "is stuck"),
         ("UPDATE flows SET state = 'cancelled' WHERE id = (SELECT max(id) FROM flows)", "ended in cancelled"),
         (
             "UPDATE events SET body = json_set(body, '$.message', 'again') WHERE name = 'StepObserved'",

@@ -25,6 +25,7 @@ CredentialsBootstrapError  ---  1
 CredentialsCorrupted       l--  4
 DeploymentUnfinished       ---  1
 DirectoryInUse             ---  2
+DirectoryUnusable          ---  1
 EffectUncertain            ---  8
 EngineClosed               ---  8
 EventNotAccepted           ---  1

@@ -53,7 +53,7 @@ ALLOWED: Final = {
 """Parts of texts in which banned words stay, and why."""
 
 _QUOTED: Final = re.compile(r"```.*?```|`[^`\n]*`|'\w+'|\"\w+\"", re.DOTALL)
-"""Code in a text, and a word that is quoted as such: a status of the journal is called `parked` there."""
+"""Code in a text, and a word that is quoted as such: a status of the journal is called `paused` there."""
 
 
 def expression(words: Iterable[str]) -> re.Pattern[str]:
@@ -135,8 +135,8 @@ def test_every_exception_is_still_needed() -> None:
         ('hint = "Go on with it: " "[[flows resume]]"', ["Go on"]),
         ("say('it goes\\non')", ["goes on"]),
         ('"""A docstring: nobody stands here."""', []),
-        ('status = "parked"', []),
-        ("SQL = \"WHERE kind = 'parked' AND x\"", []),
+        ('status = "paused"', []),
+        ("SQL = \"WHERE kind = 'paused' AND x\"", []),
     ],
 )
 def test_what_is_found(code: str, words: list[str]) -> None:

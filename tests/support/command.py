@@ -42,7 +42,17 @@ URL: Final = re.compile(r"^ {2}(https?://\S+)", re.MULTILINE)
 
 def clean_environ() -> dict[str, str]:
     """This process's environment without anything that steers the command."""
-    steering = ("SYSTEMPROMPT_", "XDG_", "BROWSER", "DISPLAY", "WAYLAND", "NO_COLOR", "HTTP_PROXY", "HTTPS_PROXY")
+    steering = (
+        "SYSTEMPROMPT_",
+        "XDG_",
+        "BROWSER",
+        "DISPLAY",
+        "WAYLAND",
+        "SSH_",
+        "NO_COLOR",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+    )
     return {name: value for name, value in os.environ.items() if not name.upper().startswith(steering)}
 
 

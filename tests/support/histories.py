@@ -44,7 +44,7 @@ def walks(draw: st.DrawFn, machine: Machine[Any]) -> list[Change]:
         if not rows:
             break
         message = draw(st.text(max_size=40))
-        kind = draw(st.sampled_from(["event", "event", "event", "intent", "parked", "resumed"]))
+        kind = draw(st.sampled_from(["event", "event", "event", "intent", "paused", "resumed"]))
         if kind == "event":
             row = draw(st.sampled_from(rows))
             state = row.to or state

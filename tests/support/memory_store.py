@@ -83,7 +83,7 @@ class MemoryStore:
 
     async def failures(self, flow: str, incarnation: int) -> Sequence[Record]:
         visit = (each for each in self._records.get(flow, ()) if each.incarnation == incarnation)
-        return [each for each in visit if each.kind in {"retried", "parked"}]
+        return [each for each in visit if each.kind in {"retried", "paused"}]
 
     async def children(self, flow: str) -> Sequence[FlowRow]:
         return [each for each in self._flows.values() if each.parent == flow]

@@ -271,7 +271,7 @@ class Answers:
             yield f"{root} was not resumed, and was {[row.status for row in rows]}"
             return
         since = resumed[-1][0] if resumed else call.begin
-        for number, _ in self._log.wrote(root, since, self._log.now, "parked")[:1]:
+        for number, _ in self._log.wrote(root, since, self._log.now, "paused")[:1]:
             if 0 <= self._log.last_trouble(root, number) < since:
                 yield f"{root} was paused afterwards by what had happened before (entry {number})"
 
@@ -294,7 +294,7 @@ class Answers:
                 if rows[-1].status != "ended" or outcome != (rows[-1].state, rows[-1].verdict):
                     yield f"it returned {outcome}, and the flow is {rows[-1].status} in {rows[-1].state}"
             case FlowParked():
-                if not any(row.status == "parked" for row in rows) and not self._just_paused(call):
+                if not any(row.status == "paused" for row in rows) and not self._just_paused(call):
                     yield "it was not paused, and was not driven here until it was"
             case EngineClosed():
                 if self._processes[call.process].open:
@@ -311,13 +311,13 @@ class Answers:
 
     def _just_paused(self, call: Call) -> bool:
         """Whether this process drove the flow until it was paused, and no resume of it has returned since."""
-        wrote = self._log.wrote(call.flow, 0, call.end, "started", "resumed", "parked")
+        wrote = self._log.wrote(call.flow, 0, call.end, "started", "resumed", "paused")
         own = [
             record.kind
             for number, record in wrote
             if record.process == call.process and not (record.kind == "resumed" and self._unreturned(number, call))
         ]
-        return own[-1:] == ["parked"]
+        return own[-1:] == ["paused"]
 
     def _unreturned(self, number: int, call: Call) -> bool:
         """Whether what wrote entry `number` had not returned when a call began."""

@@ -36,7 +36,7 @@ MACHINES: Final = ("plain", "timed", "retries", "asks", "parent", "outer", "fan"
 HABITS: Final = ("waits", "quick", "loops", "keeps", "lingers", "raises", "announces")
 EVENTS: Final = ("Poked", "Stepped", "Early", "Late", "Foreign")
 ORDERS: Final = ("step", "twice", "raise", "exit", "stop", "announce")
-WRITES: Final = ("any", "parked", "resumed", "event", "claimed", "posted", "dropped", "intent")
+WRITES: Final = ("any", "paused", "resumed", "event", "claimed", "posted", "dropped", "intent")
 """Which writes fail; `any` is a full disk."""
 KINDS: Final[dict[Kind, int]] = {
     "start": 5,

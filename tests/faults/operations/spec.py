@@ -119,7 +119,7 @@ def _wrong_deadline(simulation: Simulation, row: FlowRow) -> Iterator[str]:
     timed = row.machine == "timed" or (
         row.machine == "rests" and row.state != "second" and not simulation.plan.sets_clock
     )
-    if not timed or records[-1].kind == "parked" or any(each.kind == "resumed" for each in records):
+    if not timed or records[-1].kind == "paused" or any(each.kind == "resumed" for each in records):
         return
     passed = next((record.at for record in records if record.name == "DeadlinePassed"), None)
     seconds = (trio.current_time() if passed is None else passed) - records[0].at
