@@ -130,8 +130,11 @@ def answered(home: str, size: int) -> Cost:
     """Send an event to a hundred of so many flows that rest, one after the other."""
 
     async def send(engine: Engine) -> None:
-        for number in range(SENT):
-            assert await engine.send(_number(number * size // SENT), Remarked())
+        flows = [_number(number * size // SENT) for number in range(SENT)]
+        for flow in flows:
+            assert await engine.send(flow, Remarked())
+        while any(engine.driven(flow) for flow in flows):  # noqa: ASYNC110 the next round finds them at rest
+            await trio.sleep(0.001)
 
     return _waking(home, send)
 

@@ -10,6 +10,16 @@ from weakref import WeakValueDictionary
 import trio
 
 
+async def enter(lock: trio.Lock, *, cancellable: bool = True) -> None:
+    """Acquire a lock; a free one without a turn of the scheduler, which would cost as much as a step."""
+    if lock.locked():
+        await lock.acquire()
+    else:
+        if cancellable:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        lock.acquire_nowait()
+
+
 class Gates:
     """The gates of one engine. A gate exists while somebody is at it."""
 
@@ -19,8 +29,12 @@ class Gates:
     @asynccontextmanager
     async def flow(self, flow: str) -> AsyncGenerator[None]:
         """Alone with one flow. A parent's gate is entered before its child's, never after it."""
-        async with self._gate(flow):
+        gate = self._gate(flow)
+        await enter(gate)
+        try:
             yield
+        finally:
+            gate.release()
 
     @asynccontextmanager
     async def key(self, machine: str, key: str) -> AsyncGenerator[None]:

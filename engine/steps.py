@@ -22,6 +22,7 @@ from ..base.moments import moment_text
 from .countdown import BothClocks, Countdown, read_clocks
 from .deadlines import deadline_on_entry
 from .errors import EventNotAccepted, NotStorable, SignalTaken, TableFailed
+from .gates import enter
 from .history import Trouble
 from .journal.records import QUEUED, RESTING, FlowRow, Record, Signal, record_between
 from .ledger import Ledger
@@ -184,11 +185,7 @@ class FlowSteps:
             FlowBusy: Another process moved the flow meanwhile; nothing changed.
             JournalError: It could not be written; nothing changed.
         """
-        # A free lock is taken without a checkpoint: that would cost as much as the step itself.
-        if self.lock.locked():
-            await self.lock.acquire()
-        else:
-            self.lock.acquire_nowait()
+        await enter(self.lock, cancellable=False)
         if self.cancelling and incarnation is not None:  # a visit's event counts only if the flow is not cancelled
             self.lock.release()
             await self.acquire_decided()
@@ -303,7 +300,8 @@ class FlowSteps:
             EventNotAccepted: Neither this state nor one the flow can enter takes it; nothing changed.
             CloudError: As `step`.
         """
-        async with self.lock:
+        await enter(self.lock)
+        try:
             if self.stopped:
                 return None
             if self.cancelling and type(event) in self.machine.accepts(self.row.state):
@@ -319,6 +317,8 @@ class FlowSteps:
             text, _ = self.machine.encode_event(event)
             self._keep(await keep(text))
             return False
+        finally:
+            self.lock.release()
 
     # --- the inbox --------------------------------------------------------------------------------------------------
 
