@@ -24,6 +24,7 @@ from systemprompt_cloud.testing.scripted import ScriptedServer, serve_scripted
 from tests.faults.storage import small_disk
 from tests.support.length import VARIABLE
 from tests.support.listening import listening
+from tests.support.missing import missing
 from tests.support.secret_service import SecretService, missing_programs, open_secret_service
 
 # Selenium ships no complete types; `Any` keeps its gaps in one place.
@@ -93,10 +94,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Generator[Browser, Non
     """
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (program and driver):
-        missing = "chromium and chromedriver are not installed (apt-get install chromium chromium-driver)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
+        missing("chromium and chromedriver are not installed (apt-get install chromium chromium-driver)")
     from selenium import webdriver
     from selenium.webdriver.chrome.options import Options
     from selenium.webdriver.chrome.service import Service
@@ -133,9 +131,7 @@ def mounted(tmp_path: Path) -> Generator[Callable[[str], Path]]:
             try:
                 return mounts.enter_context(small_disk(tmp_path / "disk", size)).place
             except Io as exc:
-                if os.environ.get("CI") == "true":
-                    pytest.fail(str(exc))
-                pytest.skip(str(exc))
+                missing(str(exc))
 
         yield mount
 
@@ -143,11 +139,8 @@ def mounted(tmp_path: Path) -> Generator[Callable[[str], Path]]:
 @pytest.fixture(scope="session")
 def dbus() -> None:
     """A computer that can run a D-Bus and a keyring of its own for a test."""
-    if missing := missing_programs():
-        told = f"{' and '.join(missing)} not installed (apt-get install dbus gnome-keyring)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(told)
-        pytest.skip(told)
+    if programs := missing_programs():
+        missing(f"{' and '.join(programs)} not installed (apt-get install dbus gnome-keyring)")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,15 +23,9 @@ from tests.faults.storage import (
     small_disk,
     write_flow,
 )
+from tests.support.missing import missing as not_here
 
 PAGE = 4096
-
-
-def skip_or_fail(exc: Io) -> None:
-    """What this machine cannot do is skipped; where everything must be tried, it fails."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(str(exc))
-    pytest.skip(str(exc))
 
 
 @pytest.fixture
@@ -48,7 +41,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
         return build_shim(tmp_path_factory.mktemp("shim"))
     except Io as exc:
-        skip_or_fail(exc)
+        not_here(str(exc))
         raise
 
 
@@ -105,7 +98,7 @@ def test_a_disk_that_is_full_at_every_page_loses_nothing(place: Path) -> None:
         with small_disk(place / "disk") as disk, Writers() as writers:
             fill_step_by_step(disk, writers)
     except Io as exc:
-        skip_or_fail(exc)
+        not_here(str(exc))
 
 
 def fill_step_by_step(disk: SmallDisk, writers: Writers) -> None:
