@@ -61,6 +61,7 @@ async def drive(
     Raises:
         CloudError: That it is paused cannot be written; `unwritten` is what stopped it, and it is stopped.
     """
+    entered = live.row.incarnation
     try:
         while not live.ended:
             if live.behind and catch_up is not None:
@@ -75,7 +76,7 @@ async def drive(
                 if live.behind:
                     continue
             with trio.CancelScope() as scope:
-                await _visit_states(live, scope, resumed=resumed)
+                await _visit_states(live, scope, resumed=resumed and live.row.incarnation == entered)
             resumed = False
             run = cast("Run", live.run)
             if run.trouble is not None and not run.visit.left:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeAlias
 
 import msgspec
@@ -64,6 +64,11 @@ class Loading:
         """Raises `IncompatibleFlow` for a machine whose program is not known here."""
         if self.program(machine.name).machine is not machine:
             raise IncompatibleFlow(f"the engine was opened with another machine of the name {machine.name}")
+
+    @property
+    def all_names(self) -> Collection[str]:
+        """The names that the flows of all machines that are known here are stored under."""
+        return self._programs.keys()
 
     def names(self, machine: str) -> tuple[str, ...]:
         """The names that the flows of a machine are stored under, today's first; its own where it is not known here."""

@@ -8,7 +8,11 @@ wakes it: of several engines one does. A flow that runs inside another does not 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
+from functools import partial
+from logging import DEBUG, WARNING
+from typing import NamedTuple
 
 import msgspec
 import trio
@@ -19,12 +23,13 @@ from ..base.log import get_logger
 from ..base.moments import moment_text, parse_moment
 from .claims import Claims
 from .driven import Driven
-from .errors import FlowBusy, FlowNotFound
+from .errors import FlowBusy, FlowNotFound, IncompatibleFlow
 from .gates import Gates
 from .inbox import Inbox
 from .journal.records import RESTING, Signal
 from .live import LiveFlow, ResumeFlow
 from .machine.parts import DeadlinePassed, Event
+from .nursery import AGAIN_SECONDS
 from .secrets import Removal
 from .signals import refuse_own
 from .store import Ownership, Vault
@@ -35,6 +40,15 @@ LOOK_SECONDS = 0.03
 """How often is looked."""
 AT_ONCE = 200
 """Flows that are woken side by side."""
+AT_WORK = 0.1
+"""The greatest part of its time that an engine spends with looking."""
+
+
+class _Failed(NamedTuple):
+    """A flow that could not be woken: when that is tried again, and the event that it was to take."""
+
+    again: float
+    signal: Signal | None
 
 
 class Resting:
@@ -78,6 +92,9 @@ class Resting:
         self._drive = drive
         self._resume = resume
         self._seen = self._heard = self._stamp = 0
+        self._looked = ""
+        self._lasted = 0.0
+        self._failed: dict[str, _Failed] = {}
         self._rested = trio.Event()
 
     async def rest(self, live: LiveFlow) -> bool:
@@ -88,6 +105,8 @@ class Resting:
         """
         async with live.lock:
             if live.ended or live.stopped or live.cancelling or live.behind:
+                return False
+            if live.row.state not in live.may_rest:  # an event led on while this waited for the lock
                 return False
             with trio.CancelScope(shield=True):
                 if not await self._store.rest(live.row, len(live.kept)):
@@ -101,6 +120,7 @@ class Resting:
     async def watch(self) -> None:
         """Wake what is due, or was sent an event, for as long as the engine is open."""
         while True:
+            self._rested = trio.Event()
             try:
                 self._stamp = await self._store.stamp()
                 more = await self._look()
@@ -112,11 +132,11 @@ class Resting:
 
     async def _wait(self) -> None:
         """Until there may be something; under virtual time until something happens."""
-        self._rested = trio.Event()
         try:
-            due = await self._store.next_due()
+            due = await self._store.next_due(self._claims.all_names, self._looked)
         except CloudError:  # it is looked for again, and said then
             due = None
+        again = min((each.again for each in self._failed.values()), default=math.inf)
         async with trio.open_nursery() as nursery:
 
             async def until(happens: Callable[[], Awaitable[object]]) -> None:
@@ -124,10 +144,12 @@ class Resting:
                 nursery.cancel_scope.cancel()
 
             if due is not None:
-                nursery.start_soon(until, lambda: self._clock.sleep_until(parse_moment(due)))
+                nursery.start_soon(until, partial(self._clock.sleep_until, parse_moment(due)))
+            if again < math.inf:
+                nursery.start_soon(until, partial(trio.sleep, max(0.0, again - self._clock.elapsed())))
             nursery.start_soon(until, self._rested.wait)
             nursery.start_soon(until, self._hear)
-        await trio.sleep(LOOK_SECONDS)
+        await trio.sleep(max(LOOK_SECONDS, self._lasted / AT_WORK))
 
     async def _hear(self) -> None:
         """Until an event was left, or may have been: until anything was written, where nothing tells of events."""
@@ -137,16 +159,21 @@ class Resting:
 
     async def _look(self) -> bool:
         """Whether there may be more."""
+        machines, now, failed = self._claims.all_names, self._clock.elapsed(), self._failed
         newest = await self._store.newest_signal()
-        signals = await self._store.signals_to_resting(self._seen)
-        due = await self._store.due(moment_text(self._clock.now()), AT_ONCE)
-        wake = {row.id: None for row in due} | {signal.flow: signal for signal in reversed(signals)}
+        signals = await self._store.signals_to_resting(machines, self._seen)
+        self._looked = moment_text(self._clock.now())
+        due = await self._store.due(machines, self._looked, AT_ONCE + len(failed))
+        self._lasted = self._clock.elapsed() - now
+        due = [row for row in due if row.id not in failed]
+        wake = {flow: each.signal for flow, each in failed.items() if each.again <= now}
+        wake |= {row.id: None for row in due} | {signal.flow: signal for signal in reversed(signals)}
         limit = trio.CapacityLimiter(AT_ONCE)
         async with trio.open_nursery() as nursery:
             for flow, signal in wake.items():
                 nursery.start_soon(self._wake_logged, flow, signal, limit)
         self._seen = signals[-1].id if signals else max(self._seen, newest)
-        return bool(signals) or len(due) == AT_ONCE
+        return bool(signals) or len(due) >= AT_ONCE
 
     async def _wake_logged(self, flow: str, signal: Signal | None, limit: trio.CapacityLimiter) -> None:
         async def take(live: LiveFlow) -> None:
@@ -156,20 +183,26 @@ class Resting:
                 await self._inbox.take_waiting(live)
 
         async with limit:
+            before = self._failed.pop(flow, None)
             try:
                 await self.wake(flow, take)
             except (FlowBusy, FlowNotFound) as exc:  # another process was quicker
                 logger.debug("flow %s is not woken here: %s", flow, exc)
             except Exception as exc:  # noqa: BLE001 it is this flow's; the engine and the others go on
-                logger.warning("flow %s cannot be woken: %s", flow, exc)
-                await self._pause(flow)
+                logger.log(DEBUG if before else WARNING, "flow %s cannot be woken: %s", flow, exc)
+                await self._pause(flow, signal)
 
-    async def _pause(self, flow: str) -> None:
+    async def _pause(self, flow: str, signal: Signal | None) -> None:
         """Drive a flow that cannot take what wakes it: driven, it meets the same trouble, and is paused with it."""
         try:
             await self._resume(flow, why="handover")
+        except (FlowBusy, FlowNotFound) as exc:
+            logger.debug("flow %s is not resumed here: %s", flow, exc)
         except Exception as exc:  # noqa: BLE001 whoever looks at the flow is told
-            logger.warning("flow %s cannot be resumed: %s", flow, exc)
+            logger.debug("flow %s cannot be resumed: %s", flow, exc)
+            # Another version's flow waits for a process of that version.
+            wait = math.inf if isinstance(exc, IncompatibleFlow) else AGAIN_SECONDS
+            self._failed[flow] = _Failed(self._clock.elapsed() + wait, signal)
 
     async def send(self, flow: str, event: Event, keep: Callable[[str], Awaitable[Signal]]) -> bool | None:
         """Wake a flow with an event that is sent to it, after those that wait; for a caller that is at its gate.
@@ -211,6 +244,9 @@ class Resting:
 
     async def wake_alone(self, flow: str, take: Callable[[LiveFlow], Awaitable[object]]) -> None:
         """`wake` for a caller that is at the flow's gate."""
+        if (driven := self._driven.driven(flow)) is not None:
+            async with driven.lock:  # it may be about to rest
+                pass
         row = await self._claims.existing(flow)
         if row.status != RESTING or self._driven.driven(flow) is not None:
             return

@@ -9,7 +9,7 @@ flows are claimed also `test_store_ownership.py`, and a new vault `test_vault_co
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from typing import Protocol
 
 from .journal.records import FlowRow, Record, Signal
@@ -155,19 +155,25 @@ class Ownership(Store, Protocol):
         """
         ...
 
-    async def due(self, until: str, limit: int) -> Sequence[FlowRow]:
-        """Resting flows whose deadline has passed at a moment (RFC 3339), the earliest first, at most so many.
+    async def due(self, machines: Collection[str], until: str, limit: int) -> Sequence[FlowRow]:
+        """Resting flows of some machines whose deadline has passed, the earliest first.
 
-        This, `next_due` and `signals_to_resting` must not cost more with each flow that rests.
+        This, `next_due` and `signals_to_resting` must not cost more with each flow that rests, or is of another
+        machine.
+
+        Args:
+            machines: The names that their machines are stored under.
+            until: The moment (RFC 3339).
+            limit: At most so many.
         """
         ...
 
-    async def next_due(self) -> str | None:
-        """The earliest deadline of the flows that rest; None when none has one."""
+    async def next_due(self, machines: Collection[str], after: str) -> str | None:
+        """The earliest deadline after a moment of the flows of some machines that rest; None when none has one."""
         ...
 
-    async def signals_to_resting(self, after: int) -> Sequence[Signal]:
-        """Signals to flows that rest, numbered above `after`, the oldest first; a bounded number."""
+    async def signals_to_resting(self, machines: Collection[str], after: int) -> Sequence[Signal]:
+        """Signals to resting flows of some machines, numbered above `after`, the oldest first; a bounded number."""
         ...
 
     async def newest_signal(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -279,19 +279,24 @@ class Reading:
             return self._signals("ORDER BY id", ())
         return self._signals("WHERE flow = ? ORDER BY id", (flow,))
 
-    def due(self, until: str, limit: int) -> list[FlowRow]:
-        """Resting flows whose deadline has passed at a moment, the earliest first."""
-        return self._rows(f"{_RESTING} AND deadline <= ? ORDER BY deadline LIMIT ?", (until, limit))
+    def due(self, machines: Iterable[str], until: str, limit: int) -> list[FlowRow]:
+        """Resting flows of some machines whose deadline has passed at a moment, the earliest first."""
+        where = f"{_RESTING} AND machine = ? AND deadline <= ? ORDER BY deadline LIMIT ?"
+        found = [row for machine in machines for row in self._rows(where, (machine, until, limit))]
+        return sorted(found, key=lambda row: row.deadline or "")[:limit]
 
-    def next_due(self) -> str | None:
-        """The earliest deadline of the flows that rest."""
-        sql = f"SELECT min(deadline) FROM flows {_RESTING} AND deadline IS NOT NULL"  # noqa: S608 our own words
-        return self._read(sql, ())[0][0]
+    def next_due(self, machines: Iterable[str], after: str) -> str | None:
+        """The earliest deadline above `after` of the flows of some machines that rest."""
+        sql = f"SELECT min(deadline) FROM flows {_RESTING} AND machine = ? AND deadline > ?"  # noqa: S608 our own words
+        found = (self._read(sql, (machine, after))[0][0] for machine in machines)
+        return min((deadline for deadline in found if deadline is not None), default=None)
 
-    def signals_to_resting(self, after: int) -> list[Signal]:
-        """Signals to flows that rest, with a number above `after`, the oldest first; a thousand at most."""
-        theirs = "SELECT 1 FROM flows f WHERE f.id = inbox.flow AND f.status = 'resting'"
-        return self._signals(f"WHERE id > ? AND EXISTS ({theirs}) ORDER BY id LIMIT 1000", (after,))
+    def signals_to_resting(self, machines: Iterable[str], after: int) -> list[Signal]:
+        """Signals to resting flows of some machines, numbered above `after`, the oldest first; a thousand at most."""
+        named = tuple(machines)
+        among = ", ".join("?" * len(named))
+        theirs = f"SELECT 1 FROM flows f WHERE f.id = inbox.flow AND f.status = 'resting' AND f.machine IN ({among})"  # noqa: S608 marks only
+        return self._signals(f"WHERE id > ? AND EXISTS ({theirs}) ORDER BY id LIMIT 1000", (after, *named))
 
     def newest_signal(self) -> int:
         """The number of the newest signal that waits; 0 when none does."""

@@ -141,7 +141,7 @@ STEPS: Final[Steps] = {
         "CREATE INDEX flows_by_machine ON flows (machine)",
         "CREATE INDEX flows_unfinished ON flows (status) WHERE status <> 'ended'",
         "CREATE INDEX flows_with_key ON flows (machine, key) WHERE key IS NOT NULL",
-        "CREATE INDEX flows_resting ON flows (deadline) WHERE status = 'resting'",
+        "CREATE INDEX flows_resting ON flows (machine, deadline) WHERE status = 'resting'",
         _UNFINISHED_BY_PARENT,
     ),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -141,17 +141,17 @@ class SqliteStore:
         await self.commits.write(lambda: rested.append(self.journal.rest(row, kept)))
         return rested[-1]
 
-    async def due(self, until: str, limit: int) -> Sequence[FlowRow]:
+    async def due(self, machines: Collection[str], until: str, limit: int) -> Sequence[FlowRow]:
         """Resting flows whose deadline has passed; see `Ownership.due`."""
-        return self.journal.due(until, limit)
+        return self.journal.due(machines, until, limit)
 
-    async def next_due(self) -> str | None:
-        """The earliest deadline of the flows that rest."""
-        return self.journal.next_due()
+    async def next_due(self, machines: Collection[str], after: str) -> str | None:
+        """The earliest deadline above `after` of the flows of some machines that rest."""
+        return self.journal.next_due(machines, after)
 
-    async def signals_to_resting(self, after: int) -> Sequence[Signal]:
-        """Signals to flows that rest, numbered above `after`."""
-        return self.journal.signals_to_resting(after)
+    async def signals_to_resting(self, machines: Collection[str], after: int) -> Sequence[Signal]:
+        """Signals to resting flows of some machines, numbered above `after`."""
+        return self.journal.signals_to_resting(machines, after)
 
     def is_alive(self, owner: str) -> bool:
         """Whether the process that an owner's name stands for still runs. Raises `Io`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,8 +11,9 @@ import pytest
 import trio
 from systemprompt_cloud.engine.claims import Claims
 from systemprompt_cloud.engine.engine import Engine, open_engine
-from systemprompt_cloud.engine.errors import EventNotAccepted, FlowParked
-from systemprompt_cloud.engine.journal.records import FlowRow
+from systemprompt_cloud.engine.errors import EventNotAccepted, FlowParked, JournalBusy
+from systemprompt_cloud.engine.journal.records import FlowRow, Record
+from systemprompt_cloud.engine.journal.store import SqliteStore
 from systemprompt_cloud.engine.live import LiveFlow
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.engine.machine.parts import (
@@ -57,26 +58,26 @@ def remarked(context: Asked, event: Remarked) -> Asked:
     return Asked(remarks=(*context.remarks, event.text))
 
 
-REQUEST = Machine(
-    "request",
-    version=1,
-    initial="asking",
-    context=Asked,
-    states=[
-        State("asking", "waiting for an approval", timeout=3600.0),
-        State("shipping", "shipping"),
-        State("done", "shipped", verdict=Verdict.SUCCESS),
-        State("late", "not approved in time", verdict=Verdict.FAILURE),
-        State("cancelled", "cancelled", verdict=Verdict.CANCELLED),
-    ],
-    rows=[
-        on(Remarked, "asking", STAY, update=remarked),
-        on(Approved, "asking", "shipping"),
-        on(Shipped, "shipping", "done"),
-        on(DeadlinePassed, "asking", "late"),
-        on(CancelRequested, ANY, "cancelled"),
-    ],
-)
+def request(name: str = "request", version: int = 1) -> Machine[Asked]:
+    """A machine that waits for an approval."""
+    return Machine(name, version=version, initial="asking", context=Asked, states=STATES, rows=ROWS)
+
+
+STATES = [
+    State("asking", "waiting for an approval", timeout=3600.0),
+    State("shipping", "shipping"),
+    State("done", "shipped", verdict=Verdict.SUCCESS),
+    State("late", "not approved in time", verdict=Verdict.FAILURE),
+    State("cancelled", "cancelled", verdict=Verdict.CANCELLED),
+]
+ROWS = [
+    on(Remarked, "asking", STAY, update=remarked),
+    on(Approved, "asking", "shipping"),
+    on(Shipped, "shipping", "done"),
+    on(DeadlinePassed, "asking", "late"),
+    on(CancelRequested, ANY, "cancelled"),
+]
+REQUEST = request()
 
 
 def program(trouble: list[Exception] | None = None) -> Program[Any]:
@@ -286,3 +287,98 @@ async def test_one_that_another_process_woke_and_paused_is_left_alone(
         await trio.sleep(1)
         assert not reads
         assert (flow.row.status, flow.history[-1].kind) == ("paused", "paused")
+
+
+async def test_an_event_that_is_being_written_while_it_is_put_to_rest_leads_on(
+    paths: CloudPaths, clock: VirtualClock, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At whatever turn of the scheduler it is sent: the state that it leads to is driven."""
+    advance = SqliteStore.advance
+
+    async def slow(
+        store: SqliteStore, before: FlowRow, after: FlowRow, record: Record, signal: int | None = None
+    ) -> None:
+        await trio.sleep(1)
+        await advance(store, before, after, record, signal)
+
+    monkeypatch.setattr(SqliteStore, "advance", slow)
+    async with waking(paths, clock) as engine:
+        for turns in range(10):
+            flow = await engine.start(REQUEST, Asked())
+            for _ in range(turns):
+                await trio.lowlevel.checkpoint()
+            await flow.send(Approved())
+            with trio.fail_after(20):
+                assert (await flow.wait()).state == "done"
+
+
+async def test_flows_that_cannot_be_woken_here_keep_no_other_from_waking(
+    paths: CloudPaths,
+    clock: VirtualClock,
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More of them than are woken at once, of another version or an unknown machine: each is named once, or never."""
+    ship = {"asking": [await_signal], "shipping": [await_signal]}
+    others = [Program(request("request", version=7), ship), Program(request("unknown"), ship)]
+    async with open_engine(paths, others, clock=clock, inline=True, wake=True) as engine:
+        flows = [await engine.start(others[n % 2].machine, Asked()) for n in range(450)]
+        await at_rest(engine, *(flow.id for flow in flows))
+    await trio.sleep(1800)
+    looks, due = list[str](), SqliteStore.due
+
+    async def counted(store: SqliteStore, machines: Collection[str], until: str, limit: int) -> Sequence[FlowRow]:
+        looks.append(until)
+        return await due(store, machines, until, limit)
+
+    monkeypatch.setattr(SqliteStore, "due", counted)
+    async with waking(paths, clock) as engine:
+        mine = await engine.start(REQUEST, Asked())
+        await at_rest(engine, mine.id)
+        await trio.sleep(1900)
+        assert len(looks) < 20
+        assert (await mine.wait()).state == "late"
+    named = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(named) == len(set(named)) == 225
+    assert all("it was written by request version 7" in message for message in named)
+
+
+async def test_an_event_that_could_not_be_written_when_it_was_to_wake_a_flow_wakes_it_later(
+    paths: CloudPaths, clock: VirtualClock, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal cannot be written for a moment, neither to wake the flow nor to resume it."""
+    async with waking(paths, clock) as engine, open_engine(paths, [program()], clock=clock, inline=True) as other:
+        flow = await engine.start(REQUEST, Asked())
+        await at_rest(engine, flow.id)
+        busy, take_over = [JournalBusy("busy")] * 4, Claims.take_over
+
+        async def written(claims: Claims, flow: str, write: Callable[[LiveFlow], Awaitable[object]]) -> LiveFlow:
+            if busy:
+                raise busy.pop()
+            return await take_over(claims, flow, write)
+
+        monkeypatch.setattr(Claims, "take_over", written)
+        assert await other.send(flow.id, Approved()) is False
+        with trio.fail_after(20):
+            assert (await flow.wait()).state == "done"
+        assert not busy
+
+
+async def test_an_event_that_is_looked_for_while_the_flow_is_put_to_rest_wakes_it(
+    paths: CloudPaths, clock: VirtualClock, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the journal that the flow rests, and not yet known to the engine that put it to rest."""
+    rest = SqliteStore.rest
+    async with waking(paths, clock) as engine, open_engine(paths, [program()], clock=clock, inline=True) as other:
+
+        async def slow(store: SqliteStore, row: FlowRow, kept: int) -> bool:
+            rested = await rest(store, row, kept)
+            await other.send(row.id, Approved())
+            await trio.sleep(1)
+            return rested
+
+        monkeypatch.setattr(SqliteStore, "rest", slow)
+        flow = await engine.start(REQUEST, Asked())
+        with trio.fail_after(20):
+            assert (await flow.wait()).state == "done"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import count
 
 import msgspec
@@ -112,18 +112,20 @@ class MemoryStore:
         self._move(row, msgspec.structs.replace(self._existing(row.id), owner=None, status="resting"))
         return True
 
-    async def due(self, until: str, limit: int) -> Sequence[FlowRow]:
-        resting = [each for each in self._flows.values() if each.status == "resting" and each.deadline is not None]
-        found = [each for each in resting if (each.deadline or "") <= until]
+    async def due(self, machines: Collection[str], until: str, limit: int) -> Sequence[FlowRow]:
+        found = [each for each in self._resting(machines) if each.deadline is not None and each.deadline <= until]
         return sorted(found, key=lambda each: each.deadline or "")[:limit]
 
-    async def next_due(self) -> str | None:
-        resting = (each for each in self._flows.values() if each.status == "resting")
-        return min((each.deadline for each in resting if each.deadline is not None), default=None)
+    async def next_due(self, machines: Collection[str], after: str) -> str | None:
+        deadlines = (each.deadline for each in self._resting(machines) if each.deadline is not None)
+        return min((each for each in deadlines if each > after), default=None)
 
-    async def signals_to_resting(self, after: int) -> Sequence[Signal]:
-        found = (each for each in self._inbox.values() if each.id > after)
-        return [each for each in found if self._flows[each.flow].status == "resting"]
+    async def signals_to_resting(self, machines: Collection[str], after: int) -> Sequence[Signal]:
+        resting = {each.id for each in self._resting(machines)}
+        return [each for each in self._inbox.values() if each.id > after and each.flow in resting]
+
+    def _resting(self, machines: Collection[str]) -> list[FlowRow]:
+        return [each for each in self._flows.values() if each.status == "resting" and each.machine in machines]
 
     def is_alive(self, owner: str) -> bool:
         return owner in self.living
