@@ -5,6 +5,7 @@ So the same file measures any version of this package: `side_by_side.py` compare
 
 from __future__ import annotations
 
+import gc
 import itertools
 import time
 from collections.abc import AsyncGenerator
@@ -130,11 +131,18 @@ async def standing(directory: Path, flows: int) -> AsyncGenerator[list[Flow]]:
         yield await start_all(engine, STAYING, flows, Counted())
 
 
+def collect_after(threshold: int) -> None:
+    """Have the garbage collector run after so many new objects; after as many as ever when it is 0."""
+    if threshold:
+        gc.set_threshold(threshold)
+
+
 # --- durable transitions ----------------------------------------------------------------------------------------------
 
 
-def leaving(directory: Path, flows: int, transitions: int) -> Run:
+def leaving(directory: Path, flows: int, transitions: int, *, threshold: int = 0) -> Run:
     """Every transition leaves a state: its nursery is closed and awaited, and the next one's opened."""
+    collect_after(threshold)
     each = max(1, transitions // flows)
 
     async def main() -> Run:
@@ -158,8 +166,9 @@ def leaving(directory: Path, flows: int, transitions: int) -> Run:
     return trio.run(main)
 
 
-def staying(directory: Path, flows: int, transitions: int) -> Run:
+def staying(directory: Path, flows: int, transitions: int, *, threshold: int = 0) -> Run:
     """Every transition is an event from outside, sent with `Flow.send`, that stays in its state."""
+    collect_after(threshold)
     each = max(1, transitions // flows)
 
     async def send(flow: Flow) -> None:

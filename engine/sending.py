@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import trio
 
 from ..base.clock import Clock
@@ -57,16 +59,11 @@ class Sending:
             return await self._store.post(flow, moment_text(self._clock.now()), type(event).__name__, text)
 
         await self._inbox.catch_up(flow)
+        if (taken := await self._offer(flow, event, keep)) is not None:
+            return taken
         async with self._gates.flow(flow):
-            live = self._driven.driven(flow)
-            if live is not None and not live.behind:  # else it is taken after what waits
-                refuse_own(live.machine.name, live.row.state, event)
-                try:
-                    if (taken := await live.offer(event, keep)) is not None:
-                        return taken
-                except EventNotAccepted:
-                    if not live.ended:  # an end is the reason that is given below
-                        raise
+            if (taken := await self._offer(flow, event, keep)) is not None:
+                return taken
             row = await self._claims.existing(flow)
             if self._resting is not None and row.status == RESTING:
                 if (taken := await self._resting.send(flow, event, keep)) is not None:
@@ -77,3 +74,16 @@ class Sending:
                 raise machine.refusal(row.state, event)
             await keep(inbox_text(machine, row, event))
             return False
+
+    async def _offer(self, flow: str, event: Event, keep: Callable[[str], Awaitable[Signal]]) -> bool | None:
+        """Offer an event to a flow that is driven here, and has taken what waits for it; None where it is not."""
+        live = self._driven.driven(flow)
+        if live is None or live.behind:
+            return None
+        refuse_own(live.machine.name, live.row.state, event)
+        try:
+            return await live.offer(event, keep)
+        except EventNotAccepted:
+            if live.ended:  # the reason that is given for an end is another
+                return None
+            raise

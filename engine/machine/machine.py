@@ -334,5 +334,14 @@ class _RowTaken(transitions.Transition):
         return True
 
 
+class _EventTaken(transitions.Event):
+    """An event that is tried on the rows of a state, in their order: without the library's queue and its logging."""
+
+    def trigger(self, model: _Cursor, event: Event) -> bool:
+        data = transitions.EventData(None, self, self.machine, model, args=(event,), kwargs={})
+        return any(row.execute(data) for row in self.transitions[model.state])
+
+
 class _Stepper(transitions.Machine):
+    event_cls = _EventTaken
     transition_cls = _RowTaken
