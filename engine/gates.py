@@ -1,6 +1,8 @@
-"""One gate for each flow, and for each key a flow is started with: whoever starts, resumes, cancels or wakes a flow, or
-sends to one that is not driven here,
-goes through its gate, one at a time."""
+"""One gate for each flow, and for each key a flow is started with.
+
+Whoever starts, resumes, cancels or wakes a flow, or sends to one that is not driven here, goes through its gate, one at
+a time.
+"""
 
 from __future__ import annotations
 

@@ -264,6 +264,7 @@ class LiveFlow(FlowSteps):
     def settle(self, failure: Exception | None) -> None:
         """Driving it here has stopped: `Engine.wait` returns, or raises `failure`."""
         self.failure = failure
+        self.scratch.clear()  # whoever has the engine still keeps none of it
         self.settled.set()
 
     # --- the host of a visit --------------------------------------------------------------------------------------

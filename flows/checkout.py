@@ -42,7 +42,7 @@ from ..machines.parts.vocabulary import OutcomeUnknown
 from .outside import Api, Browser, Person, Timing
 from .services import Services
 from .steps.asking import API_FAILURES, Needed, Reports
-from .steps.callbacks import Reply, await_browser, free_port
+from .steps.callbacks import Reply, await_browser, keep_port
 from .steps.counting import IN_A_ROW
 from .steps.doubt import choose, order_of, settle_doubt, settle_tenant, still_pending, tenant_failed
 from .steps.earlier import (
@@ -147,7 +147,7 @@ class _Checkout:
         stored = await visit.on_disk(stored_tenants, self.tenants)
         known = {*context.known_tenants, *listed, *stored, *await journaled_tenants(visit)}
         try:
-            port = free_port(context.port)
+            port = keep_port(visit, context.port)
         except PortBusy as exc:
             return OrderRefused(f"{exc.user_message}; choose another port, or 0 for any free one", "port_taken")
         nonce = await visit.keep("nonce", new_nonce())

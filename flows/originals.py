@@ -52,7 +52,7 @@ from .login import login_program, start_login
 from .outside import Api, OpenBrowser, ShowUrl, show_nothing
 from .provisioning import provisioning_program, start_provisioning
 from .services import Services
-from .steps.callbacks import free_port
+from .steps.callbacks import free_port, keep_port
 from .steps.earlier import stored_tenants
 
 logger = get_logger(__name__)
@@ -268,7 +268,9 @@ def _placed(services: Services, checkout: CheckoutResponse, nonce: str | None) -
     async def take_order(visit: Visit[CheckoutContext]) -> Event:
         api = await services.cloud_api.of(visit)
         known = tuple(sorted({*await listed_tenants(api, await api.me()), *stored_tenants(services.paths.tenants)}))
-        return OrderValidated("", "", known, free_port(visit.context.port), await visit.keep("nonce", nonce or ""))
+        return OrderValidated(
+            "", "", known, keep_port(visit, visit.context.port), await visit.keep("nonce", nonce or "")
+        )
 
     async def take_checkout(visit: Visit[CheckoutContext]) -> Event:
         url = await visit.keep("checkout_url", checkout.checkout_url)

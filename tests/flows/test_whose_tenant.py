@@ -184,14 +184,15 @@ async def test_a_payment_is_found_while_another_program_has_the_port(tmp_path: P
 
 
 async def test_a_port_that_was_taken_before_the_page_was_shown_is_said_at_once(tmp_path: Path) -> None:
-    """Nobody can have paid: there is nothing to ask about."""
+    """Nobody can have paid: there is nothing to ask about. An engine that is closed keeps no port."""
     async with open_rehearsal(tmp_path, nobody=True, faults=["slow:path=/checkout"]) as rehearsal:
         rehearsal.log_in()
         wanted = rehearsal.checkout()
         async with rehearsal.open_engine() as engine:
             flow = await start_checkout(engine, wanted)
             await wait_for_state(flow, "creating_checkout")
-            with bind_loopback(wanted.port) as other:
-                other.listen()
-                parked = await wait_parked(flow)
+        with bind_loopback(wanted.port) as other:
+            other.listen()
+            async with rehearsal.open_engine() as again:
+                parked = await wait_parked(await again.resume(flow.id))
                 assert (parked.kind, parked.state) == ("PortBusy", "awaiting_payment")
