@@ -6,7 +6,9 @@ from .base.clock import SystemClock as SystemClock
 from .base.errors import CloudError as CloudError
 from .base.errors import Io as Io
 from .base.errors import UnsafeFile as UnsafeFile
+from .diagrams.dot import dot as dot
 from .diagrams.mermaid import mermaid as mermaid
+from .diagrams.svg import svg as svg
 from .diagrams.text import draw_path as draw_path
 from .diagrams.text import draw_table as draw_table
 from .engine.activities import await_signal as await_signal

@@ -65,6 +65,19 @@ def event_label(machine: Machine[Any] | None, change: Change) -> str:
     return rows[0].label if len(rows) == 1 else change.event
 
 
+def steps_of_rows(machine: Machine[Any], changes: Sequence[Change]) -> dict[int, list[int]]:
+    """The steps that took each row, by the row's number in the table; a row that stays has the step 0."""
+    numbers = {id(row): number for number, row in enumerate(machine.rows)}
+    steps: dict[int, list[int]] = {}
+    step = 0
+    for change in changes:
+        on = leads_on(machine, change)
+        step += on
+        for row in rows_taken(machine, change)[:1]:
+            steps.setdefault(numbers[id(row)], []).append(step if on else 0)
+    return steps
+
+
 def visits(machine: Machine[Any] | None, changes: Sequence[Change]) -> list[Stay]:
     """The path, visit by visit; empty for an empty history."""
     path: list[Stay] = []

@@ -14,14 +14,14 @@ The syntax is that of https://mermaid.js.org/syntax/stateDiagram.html.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from ..engine.history import Change
 from ..engine.machine.machine import Machine
 from ..engine.machine.parts import ANY, Row, State
 from ._facts import ANY_STATE, exceptions_to, facts, rows_from
-from ._path import leads_on, rows_taken
+from ._path import steps_of_rows
 
 _STYLES: Final = {
     "working": "fill:#eef4ff,stroke:#5b7bb4,color:#10223f",
@@ -78,7 +78,8 @@ def mermaid(machine: Machine[Any], *, changes: Sequence[Change] = (), current: s
     if current is not None and current not in machine.states:
         raise ValueError(f"{machine.name} has no state {current}")
     ids = _ids(machine)
-    steps = _steps(machine, changes)
+    steps = steps_of_rows(machine, changes)
+    numbers = {id(row): number for number, row in enumerate(machine.rows)}
     visited = {change.from_state for change in changes} | {change.to_state for change in changes}
     if current is None and changes:
         current = changes[-1].to_state
@@ -94,7 +95,9 @@ def mermaid(machine: Machine[Any], *, changes: Sequence[Change] = (), current: s
         lines.append(f"    {ids[ANY]} : {ANY_STATE}")
     lines.append(f"    [*] --> {ids[machine.initial]}")
     for source in (*machine.states, ANY):
-        lines += [f"    {arrow}" for arrow in _arrows(machine, source, ids, steps)]
+        lines += [
+            f"    {arrow}" for arrow in _arrows(machine, source, ids, lambda row: steps.get(numbers[id(row)], []))
+        ]
     lines += [f"    class {ids[name]} {style}" for name, style in _classes(machine, visited, current)]
     return "\n".join(lines) + "\n"
 
@@ -129,22 +132,12 @@ def _state_lines(state: State, *, here: bool) -> Iterator[str]:
         yield "the flow ended here" if state.final else "the flow is here"
 
 
-def _steps(machine: Machine[Any], changes: Sequence[Change]) -> dict[int, list[int]]:
-    """For every row (by its identity) the numbers of the steps that took it; progress has the number 0."""
-    steps: dict[int, list[int]] = {}
-    number = 0
-    for change in changes:
-        on = leads_on(machine, change)
-        number += on
-        for row in rows_taken(machine, change)[:1]:
-            steps.setdefault(id(row), []).append(number if on else 0)
-    return steps
-
-
-def _arrows(machine: Machine[Any], source: str, ids: dict[str, str], steps: dict[int, list[int]]) -> Iterator[str]:
+def _arrows(
+    machine: Machine[Any], source: str, ids: dict[str, str], steps: Callable[[Row], list[int]]
+) -> Iterator[str]:
     rows = rows_from(machine, source)
     for to in dict.fromkeys(row.to for row in rows):
-        labels = [_row_label(machine, row, steps.get(id(row), [])) for row in rows if row.to == to]
+        labels = [_row_label(machine, row, steps(row)) for row in rows if row.to == to]
         if to is None:
             yield f"{ids[source]} --> {ids[source]} : stays#58; {'<br/>'.join(labels)}"
         else:

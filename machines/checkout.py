@@ -173,6 +173,7 @@ CHECKOUT: Final = Machine(
         )
     ],
     initial="validating_order",
+    course=("validating_order", "creating_checkout", "awaiting_payment", "confirming_tenant", "completed"),
     context=CheckoutContext,
     result=_result,
     states=[

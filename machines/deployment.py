@@ -179,6 +179,7 @@ DEPLOYMENT: Final = Machine(
     known_as=["c14fdd786ad59a6b"],  # without the brief reasons of lost streams
     migrations=[Migration(1, states={"awaiting_rollout": "rolling_out"})],
     initial="opening_registry",
+    course=("opening_registry", "deploying", "rolling_out", "deployed"),
     context=DeploymentContext,
     result=_result,
     states=[

@@ -201,6 +201,14 @@ LOGIN: Final = Machine(
     # Release 0.1.0; and without the code of BrowserNotOpened.
     known_as=["7570314cd59ef311", "d448d0239cac7235"],
     initial="requesting_authorization",
+    course=(
+        "requesting_authorization",
+        "awaiting_callback",
+        "verifying_token",
+        "saving_credentials",
+        "reporting_login",
+        "authenticated",
+    ),
     context=LoginContext,
     result=_result,
     states=[

@@ -233,6 +233,7 @@ ONBOARDING: Final = Machine(
     version=2,
     migrations=[Migration(1)],
     initial="checking_credentials",
+    course=("checking_credentials", "logging_in", "checking_out", "provisioning", "ready"),
     context=OnboardingContext,
     result=_result,
     states=[

@@ -180,6 +180,7 @@ PROVISIONING: Final = Machine(
     known_as=["e5eee7b1384fa7d5"],  # without the brief reasons of lost streams
     migrations=[Migration(1, states={"streaming": "awaiting_tenant", "polling": "awaiting_tenant"})],
     initial="awaiting_tenant",
+    course=("awaiting_tenant", "fetching_secrets", "saving_tenant", "ready"),
     context=ProvisioningContext,
     result=_result,
     states=[

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 
@@ -18,17 +18,24 @@ from ..shared.parameters import Argument, Command, checking
 from ..shared.settings import Settings, settings_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...engine.history import Change
     from ...engine.machine.machine import Machine
+
+    Theme = Literal["auto", "light", "dark"]
 
 
 class Format(StrEnum):
     """How it is drawn."""
 
     MERMAID = "mermaid"
+    SVG = "svg"
+    DOT = "dot"
     TEXT = "text"
 
 
-@click.command(cls=Command, epilog=f"Example: {CLI} diagram checkout --format text")
+@click.command(cls=Command, epilog=f"Example: {CLI} diagram checkout --format svg -o checkout.svg")
 @click.argument(
     "machine",
     cls=Argument,
@@ -45,6 +52,13 @@ class Format(StrEnum):
     help="How it is drawn.",
 )
 @click.option(
+    "--theme",
+    type=click.Choice(["auto", "light", "dark"]),
+    default="auto",
+    help="Colors of an SVG: auto follows the reader's setting.",
+)
+@click.option("--full", is_flag=True, help="SVG and DOT: every way to a failure or a cancellation is an arrow, too.")
+@click.option(
     "--output",
     "-o",
     type=click.Path(path_type=Path),
@@ -53,17 +67,23 @@ class Format(StrEnum):
     help="Write it there.",
 )
 @click.pass_context
-def diagram(context: click.Context, machine: str | None, flow: str | None, how: str, output: Path | None) -> None:
+def diagram(
+    context: click.Context,
+    machine: str | None,
+    flow: str | None,
+    how: str,
+    theme: Theme,
+    full: bool,
+    output: Path | None,
+) -> None:
     """Draw a machine, or the path of a flow. Without either, the onboarding machine."""
     settings = settings_of(context)
     drawn = Format(how)
     style = stream_style(sys.stdout)
     if settings.json or output is not None:
         style["color"] = False
-    if flow is not None:
-        text = _flow(settings, flow, machine, drawn, style)
-    else:
-        text = _machine(machine or "onboarding", drawn, style)
+    look = _Look(drawn, style, theme, full)
+    text = _machine(machine or "onboarding", look) if flow is None else _flow(settings, flow, machine, look)
     if output is not None:
         _save(output, text)
         put_done(settings, {"format": how, "file": str(output)}, f"Wrote {clean(str(output))}")
@@ -73,30 +93,51 @@ def diagram(context: click.Context, machine: str | None, flow: str | None, how: 
         put(text.rstrip("\n"))
 
 
-def _machine(name: str, how: Format, style: DrawingStyle) -> str:
-    from ...diagrams.mermaid import mermaid
+class _Look(NamedTuple):
+    """How a drawing is wanted."""
+
+    format: Format
+    style: DrawingStyle
+    theme: Theme
+    full: bool
+
+
+def _machine(name: str, look: _Look) -> str:
     from ...diagrams.text import draw_table
 
     machine = known_machine(name)
-    return mermaid(machine) if how is Format.MERMAID else draw_table(machine, **style)
+    return draw_table(machine, **look.style) if look.format is Format.TEXT else _drawn(machine, (), look)
 
 
-def _flow(settings: Settings, flow: str, machine: str | None, how: Format, style: DrawingStyle) -> str:
-    from ...base.redaction import redact
+def _drawn(machine: Machine[Any], changes: Sequence[Change], look: _Look) -> str:
+    if look.format is Format.SVG:
+        from ...diagrams.svg import svg
+
+        return svg(machine, changes=changes, theme=look.theme, full=look.full)
+    if look.format is Format.DOT:
+        from ...diagrams.dot import dot
+
+        return dot(machine, full=look.full)
     from ...diagrams.mermaid import mermaid
+
+    return mermaid(machine, changes=changes)
+
+
+def _flow(settings: Settings, flow: str, machine: str | None, look: _Look) -> str:
+    from ...base.redaction import redact
     from ..flows.history import draw, histories_of
     from ..flows.ways_on import is_ours
 
     histories = histories_of(settings, flow)
-    if how is Format.TEXT:
-        return draw(histories, style)
+    if look.format is Format.TEXT:
+        return draw(histories, look.style)
     wanted = machine or histories[0][0].machine
     changes = next((changes for changes in histories if changes[0].machine == wanted), None)
     if changes is None:
         raise FlowNotFound(f"flow {flow} ran no {wanted}")
     if not is_ours(wanted):
         raise click.BadParameter(f"the table of {wanted} is not here; its path is drawn without by --format text")
-    return redact(mermaid(known_machine(wanted), changes=changes))
+    return redact(_drawn(known_machine(wanted), changes, look))
 
 
 def known_machine(name: str) -> Machine[Any]:

@@ -39,6 +39,7 @@ from .parts import Context, DeadlinePassed, Event, Row, State, Step
 from .reach import later_events
 from .rules import (
     check_context,
+    check_course,
     check_identity,
     check_names,
     check_paths,
@@ -84,6 +85,7 @@ class Machine(Generic[C]):
             a function was renamed since.
         formerly: Names the machine had before; flows stored under one of them continue.
         identity: The context's fields that make two starts with one key the same: other values are refused there.
+        course: The states of a flow that succeeds without a detour, in order, for drawings: they are in one line.
 
     Raises:
         MachineInvalid: The table breaks a rule: duplicate or shadowed rows, unknown or unreachable states, a state that
@@ -105,6 +107,7 @@ class Machine(Generic[C]):
         known_as: Sequence[str] = (),
         formerly: Sequence[str] = (),
         identity: Sequence[str] = (),
+        course: Sequence[str] = (),
     ) -> None:
         check_names(name, version, formerly, known_as)
         check_context(name, context)
@@ -118,6 +121,8 @@ class Machine(Generic[C]):
         self.rows = check_rows(name, context, self.states, rows)
         self.expanded = expand(name, self.states, self.rows)
         """(source, row) for every source a row holds in, `ANY` written out, in the order they are tried."""
+        self.course = check_course(name, initial, course, self.expanded)
+        """The states of a flow that succeeds without a detour, for drawings; empty where the table names none."""
         check_promises(name, context, self.states, self.expanded)
         check_paths(name, initial, self.states, self.expanded)
         check_result(name, context, result)

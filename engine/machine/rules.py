@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import reduce
 from inspect import get_annotations
+from itertools import pairwise
 from typing import Any, Final, TypeVar, cast, get_args
 
 import msgspec
@@ -70,6 +71,23 @@ def check_identity(machine: str, context: type[msgspec.Struct], identity: object
             raise MachineInvalid(f"machine {machine}: identity names no field of {context.__name__}: {field}")
         if fields.count(field) > 1:
             raise MachineInvalid(f"machine {machine}: identity names {field} twice")
+
+
+def check_course(machine: str, initial: str, course: object, expanded: Sequence[tuple[str, Row]]) -> tuple[str, ...]:
+    """The course begins in the initial state, and a row leads from each of its states to the next, which is new.
+
+    Returns:
+        The course.
+    """
+    states = _listed(f"machine {machine}: course", course)
+    if states and states[0] != initial:
+        raise MachineInvalid(f"machine {machine}: the course begins in {states[0]}, and a flow in {initial}")
+    for before, after in pairwise(states):
+        if not any(source == before and row.to == after for source, row in expanded):
+            raise MachineInvalid(f"machine {machine}: no row leads from {before} to {after}, as the course has it")
+    if len(set(states)) < len(states):
+        raise MachineInvalid(f"machine {machine}: the course enters a state twice")
+    return tuple(states)
 
 
 def check_states(machine: str, initial: str, states: Iterable[State]) -> dict[str, State]:

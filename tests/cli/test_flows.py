@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import trio
 from systemprompt_cloud.base.errors import CloudError
+from systemprompt_cloud.diagrams.svg import svg
+from systemprompt_cloud.machines.login import LOGIN as LOGIN_MACHINE
 from systemprompt_cloud.sandbox.browser import ScriptedBrowser
 
 from tests.support.command import CommandLine
@@ -216,7 +218,14 @@ def test_diagram(cli: CommandLine, tmp_path: Path) -> None:
     written = cli("diagram", "-o", str(file), "--json").ended(0).lines
     assert written == [{"format": "mermaid", "file": str(file)}]
     assert "cannot write" in cli("diagram", "-o", str(tmp_path)).ended(1).err
+    assert cli("diagram", "login", "--format", "dot").ended(0).out.startswith('digraph "login" {')
+    picture = tmp_path / "login.svg"
+    assert (
+        cli("diagram", "login", "--format", "svg", "--theme", "dark", "--full", "-o", str(picture)).ended(0).out == ""
+    )
+    assert picture.read_text() == svg(LOGIN_MACHINE, theme="dark", full=True)
     flow = begun(cli)
+    assert "Now in awaiting_callback." in cli("diagram", "--flow", flow, "--format", "svg").ended(0).out
     path = cli("diagram", "--flow", flow[:8]).ended(0).out
     assert "awaiting_callback" in path
     assert path != cli("diagram", "login").ended(0).out
