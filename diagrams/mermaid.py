@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from textwrap import wrap as wrapped
 from typing import Any, Final
 
 from ..engine.history import Change
@@ -34,27 +35,15 @@ _STYLES: Final = {
 }
 """Every colour is given, text included, so that the drawing reads the same on a light page and on a dark one."""
 
+LONGEST: Final = 50_000
+"""Characters of a text that Mermaid draws, unless a page says otherwise (`maxTextSize`)."""
+WIDEST: Final = 60
+"""Characters on a line of a meaning."""
+
 _END_CLASS: Final = {"success": "success", "failure": "failure", "cancelled": "cancelled_end"}
 
-# Names that are taken for keywords where a state's name is expected (compared without case, as Mermaid does).
-_KEYWORDS: Final = frozenset(
-    {
-        "as",
-        "class",
-        "classdef",
-        "click",
-        "default",
-        "direction",
-        "end",
-        "hide",
-        "href",
-        "note",
-        "scale",
-        "state",
-        "style",
-    }
-)
-_SYNTAX: Final = re.compile(r"""[#;:<>"`%&{}$\\*\x00-\x1f\x7f]""")
+# An underscore inside a word is text; at the edge of one it is emphasis.
+_SYNTAX: Final = re.compile(r"""[#;:<>"`%&{}$\\*~\x00-\x1f\x7f]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])""")
 # Mermaid reads a whole line that holds one of these as a direction, wherever in the line it stands.
 _DIRECTION: Final = re.compile(r"d(?=irection\s+(?:TB|BT|LR|RL))", re.IGNORECASE)
 
@@ -85,7 +74,7 @@ def mermaid(machine: Machine[Any], *, changes: Sequence[Change] = (), current: s
         current = changes[-1].to_state
     lines = [
         "stateDiagram-v2",
-        f"    %% {machine.name}, version {machine.version}: drawn from its table",
+        f"    %% {escape(machine.name)}, version {machine.version}: drawn from its table",
         "    direction TB",
         *(f"    classDef {name} {style}" for name, style in _STYLES.items()),
     ]
@@ -99,7 +88,11 @@ def mermaid(machine: Machine[Any], *, changes: Sequence[Change] = (), current: s
             f"    {arrow}" for arrow in _arrows(machine, source, ids, lambda row: steps.get(numbers[id(row)], []))
         ]
     lines += [f"    class {ids[name]} {style}" for name, style in _classes(machine, visited, current)]
-    return "\n".join(lines) + "\n"
+    text = "\n".join(lines) + "\n"
+    if len(text) > LONGEST:
+        lines.insert(1, f"    %% {len(text):,} characters: Mermaid draws at most {LONGEST:,}; draw an SVG instead")
+        text = "\n".join(lines) + "\n"
+    return text
 
 
 def escape(text: str) -> str:
@@ -110,22 +103,19 @@ def escape(text: str) -> str:
 
 
 def _ids(machine: Machine[Any]) -> dict[str, str]:
-    """An identifier for every state, its name wherever Mermaid can read it, and one for `ANY`."""
+    """An identifier for every state, its name with a prefix wherever Mermaid can read that, and one for `ANY`.
+
+    With the prefix none is a keyword of Mermaid's, nor a name that its JavaScript has a use for.
+    """
     ids: dict[str, str] = {}
     for number, name in enumerate(machine.states, 1):
-        plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and name.lower() not in _KEYWORDS
-        ids[name] = name if plain else f"state_{number}"
-        while ids[name] in machine.states and ids[name] != name:
-            ids[name] += "_"
-    anywhere = "any_state"
-    while anywhere in ids.values():
-        anywhere += "_"
-    return {**ids, ANY: anywhere}
+        ids[name] = f"s_{name}" if re.fullmatch(r"[A-Za-z0-9_]+", name) else f"n_{number}"
+    return {**ids, ANY: "any_state"}
 
 
 def _state_lines(state: State, *, here: bool) -> Iterator[str]:
     yield escape(state.name)
-    yield escape(state.meaning)
+    yield from map(escape, wrapped(state.meaning, WIDEST, break_long_words=False, break_on_hyphens=False))
     for fact in facts(state):
         yield escape(fact)
     if here:
