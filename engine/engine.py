@@ -84,7 +84,7 @@ class Engine(Keeping):
         ledger = Ledger(store, clock, self._committed)
         claims = Claims(store, ledger, programs, owner.name, self._make_live)
         elsewhere, observers = Elsewhere(store, nursery), Observers(claims.program)
-        super().__init__(store, clock, feed, driven, claims, elsewhere, observers, vault=vault, disk=disk)
+        super().__init__(store, clock, feed, driven, claims, elsewhere, observers, vault=vault, disk=disk, wakes=wake)
         # Threads of its own: activities on the disk may wait for what is kept here.
         secrets = self._vault = FileVault(vault, disk.another())
         removal = Removal(secrets, nursery)
@@ -107,7 +107,6 @@ class Engine(Keeping):
             store, claims, driven, gates, inbox, secrets, removal, clock, drive=drive, resume=resume
         )
         self._sending = Sending(store, claims, driven, gates, inbox, clock, self._resting if wake else None)
-        self.wakes = wake
         rest = self._resting.rest if wake else None
         driving.connect(inbox, self._children, self._endings, resume=resume, rest=rest)
 

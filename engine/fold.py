@@ -290,7 +290,7 @@ def _broken(record: Record, why: str) -> JournalCorrupted:
 def _row_problems(machine: Machine[C], folded: Folded[C], passed: _Passing, row: FlowRow) -> list[str]:
     last = cast("Record", passed.last)
     verdict = Verdict.CANCELLED if last.kind == "abandoned" else machine.states[folded.state].verdict
-    parked = folded.status == "paused"
+    paused = folded.status == "paused"
     wanted: dict[str, tuple[object, object]] = {
         "state": (row.state, folded.state),
         "visit": (row.incarnation, folded.incarnation),
@@ -298,7 +298,7 @@ def _row_problems(machine: Machine[C], folded: Folded[C], passed: _Passing, row:
         "deadline": (row.deadline, folded.deadline),
         "status": ("running" if row.status == RESTING else row.status, folded.status),
         "verdict": (row.verdict, None if verdict is None else str(verdict)),
-        "trouble": (row.trouble, passed.trouble if parked else None),
+        "trouble": (row.trouble, passed.trouble if paused else None),
         "time of the last change": (row.updated, last.at),
     }
     problems = [

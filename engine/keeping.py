@@ -60,6 +60,7 @@ class Keeping(Looking, ABC):
         observers: See `Looking`.
         vault: Where the flows' secrets are.
         disk: Where blocking calls go.
+        wakes: Whether it wakes the flows that rest.
     """
 
     def __init__(
@@ -74,8 +75,10 @@ class Keeping(Looking, ABC):
         *,
         vault: VaultFiles,
         disk: Disk,
+        wakes: bool,
     ) -> None:
         super().__init__(store, clock, feed, driven, loading, elsewhere, observers)
+        self.wakes = wakes
         self.vault = vault
         self._disk = disk
 

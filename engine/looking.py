@@ -63,8 +63,6 @@ class Looking:
         self._loading = loading
         self._elsewhere = elsewhere
         self._observers = observers
-        self.wakes = False
-        """Whether this engine wakes the flows that rest."""
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Have an observer told of everything that this engine writes from now on.
