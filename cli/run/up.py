@@ -13,6 +13,7 @@ from ..shared.options import (
     no_browser_option,
     paste_option,
     port_option,
+    qr_option,
     seconds_option,
     unbound_option,
     warn_unbound,
@@ -45,6 +46,7 @@ OPTIONS = {
 @seconds_option("--tenant-timeout", TENANT_SECONDS, "the tenant")
 @external_db_option
 @no_browser_option
+@qr_option
 @paste_option
 @unbound_option
 @click.pass_context
@@ -60,6 +62,7 @@ def up(
     tenant_timeout: float,
     external_db: bool,
     no_browser: bool,
+    qr: bool,
     paste: bool,
     unbound_callback: bool,
 ) -> None:
@@ -90,4 +93,4 @@ def up(
         tenant_timeout=tenant_timeout,
     )
 
-    start(settings, start_onboarding, wanted, OPTIONS, no_browser=no_browser, paste=paste)
+    start(settings, start_onboarding, wanted, OPTIONS, no_browser=no_browser, qr=qr, paste=paste)

@@ -64,6 +64,8 @@ async def along(wait: Callable[[], T]) -> T:
 
 def command_of(argv: Sequence[str]) -> str:
     """The words of the command that an argument list runs; empty where it is none of ours."""
+    if "--version" in argv:
+        return ""
     pairs = [" ".join(argv[at : at + 2]) for at in range(len(argv))]
     return next((each for pair in pairs for each in (pair, pair.partition(" ")[0]) if each in FIELDS), "")
 
