@@ -34,8 +34,8 @@ OPTIONS = {"timeout": "--timeout", "bound": "--unbound-callback", "port": "--por
 @click.pass_context
 def checkout(
     context: click.Context,
-    plan: str,
-    region: str,
+    plan: str | None,
+    region: str | None,
     port: int,
     timeout: float,
     no_browser: bool,
@@ -46,9 +46,11 @@ def checkout(
     settings = settings_of(context)
     from ...flows.checkout import start_checkout
     from ...machines.checkout import CheckoutContext
+    from .choosing import chosen_order
     from .start import start
 
     api_url = require_login(settings)
+    plan, region, settings = chosen_order(settings, "checkout", plan, region)
     if unbound_callback:
         warn_unbound()
     wanted = CheckoutContext(

@@ -52,8 +52,8 @@ OPTIONS = {
 @click.pass_context
 def up(
     context: click.Context,
-    plan: str,
-    region: str,
+    plan: str | None,
+    region: str | None,
     provider: str,
     login_port: int,
     checkout_port: int,
@@ -75,8 +75,10 @@ def up(
     api_url = trusted_api_url(settings)
     from ...flows.onboarding import start_onboarding
     from ...machines.onboarding import OnboardingContext
+    from .choosing import chosen_order
     from .start import start
 
+    plan, region, settings = chosen_order(settings, "up", plan, region)
     if unbound_callback:
         warn_unbound()
     wanted = OnboardingContext(

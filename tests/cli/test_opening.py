@@ -111,7 +111,7 @@ def test_enter_opens_the_browser(cli: CommandLine) -> None:
 def test_a_browser_that_comes_without_enter(cli: CommandLine) -> None:
     """The flow listens meanwhile: the address was opened elsewhere, and no key is waited for."""
     cli.login()
-    for words in (LOGIN, ("checkout", "--plan", "plan_sandbox_starter", "--port", "0")):
+    for words in (LOGIN, ("checkout", "--plan", "plan_sandbox_starter", "--region", "fra", "--port", "0")):
         with on_terminal(cli, *words) as terminal:
             found = ADDRESS.search(terminal.wait_for(PROMPT))
             assert found is not None
@@ -170,7 +170,7 @@ def test_who_wants_no_browser_is_offered_none(cli: CommandLine) -> None:
 def test_an_order_counts_as_shown_before_enter(cli: CommandLine) -> None:
     """The page may be paid for from another device: that it was shown is on disk while a key is waited for."""
     cli.login()
-    with on_terminal(cli, "checkout", "--plan", "plan_sandbox_starter", "--port", "0") as terminal:
+    with on_terminal(cli, "checkout", "--plan", "plan_sandbox_starter", "--region", "fra", "--port", "0") as terminal:
         terminal.wait_for(PROMPT)
         terminal.process.kill()
     flow = cli("flows", "list", "--json", "--machine", "checkout").lines[0]["flow"]
