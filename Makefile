@@ -71,7 +71,7 @@ $(VENV)/.bench: requirements-bench.lock pyproject.toml | $(BIN)/python
 	$(VENV)/bench/bin/python -m pip install -q --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
 	touch $@
 
-# What the tests need besides Python (a browser, a terminal, a keyring); installed where it can be (Debian, as root), named where it cannot.
+# What the tests need besides Python (a browser, a terminal, a keyring, man); installed where it can be (Debian, as root), named where it cannot.
 browser:
 	@sh .ci/install-browser
 

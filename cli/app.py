@@ -19,6 +19,7 @@ from .screen.terminal import prepare_streams, put_json, say, writing_for
 from .shared.arguments import as_usage, hoist, known_path, known_text
 from .shared.names import CLI
 from .shared.parameters import checking
+from .shared.projection import projection_of
 from .shared.settings import ENVIRONMENTS, Invocation, Settings, named_api_url
 from .tab import Asked, variable
 
@@ -155,6 +156,8 @@ def _refuse_too_long(directory: Path) -> None:
     },
 )
 @click.option("--json", is_flag=True, help="One JSON object per line on stdout, nothing else.")
+@click.option("--fields", metavar="NAMES", help="Of the JSON only these fields, separated by commas.")
+@click.option("--jq", metavar="EXPR", help="Filter the JSON with a jq expression (extra `jq`).")
 @click.option(
     "--dir",
     "directory",
@@ -206,6 +209,8 @@ def _refuse_too_long(directory: Path) -> None:
 def app(
     context: click.Context,
     json: bool,
+    fields: str | None,
+    jq: str | None,
     directory: str | None,
     api_url: str | None,
     env: str | None,
@@ -229,6 +234,7 @@ def app(
     if paths.origin == "explicit":
         _refuse_too_long(paths.directory)
     invocation = context.ensure_object(Invocation)
+    invocation.projection = projection_of(fields, jq, json=json)
     invocation.settings = Settings(
         paths=paths,
         json=json,
@@ -326,4 +332,5 @@ def _tell_usage_error(invocation: Invocation, problem: click.UsageError) -> None
         say(f"Error: {message}")
     if invocation.wants_json:
         hint = f"See {CLI if problem.ctx is None else problem.ctx.command_path} --help"
-        put_json({"error": "UsageError", "message": in_short(message), "hint": hint, "exit_code": problem.exit_code})
+        shown = {"error": "UsageError", "message": in_short(message), "hint": hint, "exit_code": problem.exit_code}
+        put_json(shown, whole=True)

@@ -21,6 +21,7 @@ from systemprompt_cloud import errors
 from systemprompt_cloud.base import errors as base_errors
 from systemprompt_cloud.base.errors import CloudError
 from systemprompt_cloud.cli.app import app
+from systemprompt_cloud.cli.fields import fields_of
 from systemprompt_cloud.cli.screen.remedies import hint_of
 from systemprompt_cloud.cli.shared.names import CLI
 from systemprompt_cloud.engine import errors as engine_errors
@@ -55,6 +56,10 @@ One JSON object a line on stdout, and nothing else there. `?` marks a field that
 | the end of a flow | `flow`, `machine`, `state`, `verdict`, `result`, `problem`?, `code`?, `hint`? |
 | interrupted | `flow`, `machine`, `state`, `verdict` (`pending`), `resume`: the command that resumes it |
 | an error | `error` (its kind), `message`, `hint`, `exit_code`; about a flow also the fields of "interrupted" |
+
+`--fields id,name` keeps only these fields, in this order. A field that a line lacks is `null`; a line with none of
+them is left out. `--jq EXPR` filters each line with [jq](https://jqlang.org/manual/) and prints text without quotes;
+it needs the extra `jq`. Errors are printed whole.
 
 ## Environment
 
@@ -126,6 +131,8 @@ def _commands(command: Any, words: str, parent: Any) -> Iterator[str]:
         if inner:
             links = (f"[{name}](#{'-'.join([*words.split(), name])})" for name in inner)
             yield f"Commands: {' · '.join(links)}\n\n"
+        if known := fields_of(words.removeprefix(f"{CLI} ")):
+            yield f"Fields of `--json`: {', '.join(f'`{each}`' for each in known)}\n\n"
         yield re.sub(r"^Example: (.*)$", r"Example: `\1`", command.epilog or "", flags=re.MULTILINE) + "\n\n"
         for name in inner:
             yield from _commands(command.get_command(context, name), f"{words} {name}", context)

@@ -16,6 +16,7 @@ from ..shared.options import (
     no_browser_option,
     paste_option,
     port_option,
+    qr_option,
     seconds_option,
     unbound_option,
     warn_unbound,
@@ -36,6 +37,7 @@ OPTIONS = {"timeout": "--timeout"}
 @port_option("--port", LOGIN_PORT, "the browser")
 @seconds_option("--timeout", BROWSER_SECONDS, "the browser")
 @no_browser_option
+@qr_option
 @unbound_option
 @paste_option
 @click.option(
@@ -51,6 +53,7 @@ def login(
     port: int,
     timeout: float,
     no_browser: bool,
+    qr: bool,
     unbound_callback: bool,
     paste: bool,
     keyring: bool | None,
@@ -83,7 +86,7 @@ def login(
     if environment_token(os.environ):
         say(f"{API_TOKEN} is set: while it is, it goes before the login that is stored now.")
     starting = functools.partial(start_login, token=token)
-    start(settings, starting, wanted, {} if token else options, no_browser=no_browser, paste=paste)
+    start(settings, starting, wanted, {} if token else options, no_browser=no_browser, qr=qr, paste=paste)
 
 
 def read_token(settings: Settings) -> str:

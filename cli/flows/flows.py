@@ -22,7 +22,7 @@ from ..shared.arguments import known_path
 from ..shared.bounds import MOST, whole_number
 from ..shared.completion import complete_flows
 from ..shared.names import CLI
-from ..shared.options import Decorator, check_paste, no_browser_option, paste_option, warn_unbound
+from ..shared.options import Decorator, check_paste, no_browser_option, paste_option, qr_option, warn_unbound
 from ..shared.parameters import Argument, Command, checking
 from ..shared.settings import Settings, choose_api, refuse_untrusted, settings_of
 from ..tools.findings import counted, put_problems
@@ -227,9 +227,10 @@ def history(context: click.Context, flow: str | None) -> None:
 @optional_id("The flow; without it the newest that can be resumed.")
 @click.option("--repeat", is_flag=True, help="Retry the last request (it may happen twice).")
 @no_browser_option
+@qr_option
 @paste_option
 @click.pass_context
-def resume(context: click.Context, flow: str | None, repeat: bool, no_browser: bool, paste: bool) -> None:
+def resume(context: click.Context, flow: str | None, repeat: bool, no_browser: bool, qr: bool, paste: bool) -> None:
     """Resume a flow where it stopped."""
     settings = settings_of(context)
     check_paste(settings, paste=paste)
@@ -256,7 +257,8 @@ def resume(context: click.Context, flow: str | None, repeat: bool, no_browser: b
         return await engine.resume(row.id, repeat=repeat)
 
     stores = row.status != "ended" and row.machine != DEPLOYMENT.name
-    raise click.exceptions.Exit(drive(settings, begin, no_browser=no_browser, paste=paste, stores=stores, row=row))
+    code = drive(settings, begin, no_browser=no_browser, paste=paste, qr=qr, stores=stores, row=row)
+    raise click.exceptions.Exit(code)
 
 
 def _known(row: FlowRow) -> Known:

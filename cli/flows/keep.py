@@ -40,8 +40,10 @@ def export(context: click.Context, flow: str) -> None:
 
     with open_journal(settings) as journal:
         document = export_flow(journal, VaultFiles(settings.paths.vault), flow, datetime.now(UTC))
-    data = msgspec.json.encode(document)
-    put_utf8((data if settings.json else msgspec.json.format(data, indent=2)).decode())
+    if settings.json:
+        put_json(document)
+    else:
+        put_utf8(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
 
 
 def parse_age(value: str) -> timedelta:

@@ -33,17 +33,18 @@ from ...flows.outside import OpenBrowser
 from ...flows.services import Services
 from ...io.http.polling import Backoff
 from ...io.local.places import try_places
-from ...io.loopback.browser import open_browser
 from ..screen.ask import ask, ask_yes_or_no, somebody_is_there
 from ..screen.errors import stuck_code
 from ..screen.hints import outcome_hint, token_was_refused
 from ..screen.lines import Lines
 from ..screen.money import not_undone
 from ..screen.presenter import presenter
+from ..screen.qr import show_qr
 from ..screen.terminal import say
 from ..shared.settings import Settings
 from ..shared.signals import until_interrupted
 from .elsewhere import asks_unasked, paste_note
+from .opening import opening
 
 TICK_SECONDS = 0.125
 NO_PASTE = "\nThe input has ended, so no address can be pasted. Still waiting for a browser on this computer."
@@ -104,6 +105,7 @@ def drive(
     *,
     no_browser: bool = False,
     paste: bool = False,
+    qr: bool = False,
     notes: Notes | None = None,
     stores: bool = True,
     row: FlowRow | None = None,
@@ -115,6 +117,7 @@ def drive(
         begin: Starts or resumes the flow.
         no_browser: Only show addresses.
         paste: Also read the address that a browser on another computer was redirected to from stdin.
+        qr: Show addresses as QR codes, too.
         notes: What else to say about a change.
         stores: Whether the flow stores credentials or tenants.
         row: The flow, where there is one already.
@@ -133,8 +136,10 @@ def drive(
         with showing(settings) as shown:
 
             async def work() -> None:
-                browser = None if no_browser or paste else open_browser
-                await run_flow(settings, begin, shown, end, browser=browser, paste=paste, notes=said, stores=stores)
+                browser = None if no_browser or paste else opening(settings, shown.note)
+                await run_flow(
+                    settings, begin, shown, end, browser=browser, paste=paste, qr=qr, notes=said, stores=stores
+                )
 
             end.stopped = await until_interrupted(work)
             if isinstance(end.error, DirectoryUnusable):  # found before the flow was
@@ -172,6 +177,7 @@ async def run_flow(
     *,
     browser: OpenBrowser | None,
     paste: bool = False,
+    qr: bool = False,
     poll_seconds: float = 2.0,
     backoff: Backoff | None = None,
     until: Callable[[Change], bool] | None = None,
@@ -187,6 +193,7 @@ async def run_flow(
         end: Filled in, also when the run is cancelled.
         browser: Opens addresses; None only shows them.
         paste: Also read the address that a browser on another computer was redirected to from stdin.
+        qr: Show addresses as QR codes, too.
         poll_seconds: Seconds between two requests for a tenant's status.
         backoff: Delays between attempts to reopen a lost stream; None for the default.
         until: Stop, as a signal would, after the first change for which this returns true.
@@ -205,9 +212,14 @@ async def run_flow(
                 say(NO_PASTE)
             return line
 
+    def invite(purpose: str, url: str, again: bool) -> None:
+        if qr:
+            show_qr(url)
+        shown.invite(purpose, url, again)
+
     services = Services(
         settings.paths,
-        show_url=shown.invite,
+        show_url=invite,
         open_browser=browser,
         read_line=ask_line if paste else None,
         confirm=confirm if somebody_is_there(settings) else None,

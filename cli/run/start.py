@@ -31,6 +31,7 @@ def start(
     *,
     no_browser: bool = False,
     paste: bool = False,
+    qr: bool = False,
     stores: bool = True,
 ) -> NoReturn:
     """Start or resume a flow, run it to its end, and exit with its exit code.
@@ -42,6 +43,7 @@ def start(
         options: The context fields that never change, and the option that sets each.
         no_browser: Only show addresses.
         paste: Also read the address that a browser on another computer was redirected to from stdin.
+        qr: Show addresses as QR codes, too.
         stores: Whether the flow stores credentials or tenants.
 
     Raises:
@@ -56,7 +58,8 @@ def start(
     def notes(flow: Flow, change: Change) -> Sequence[str]:
         return _paid_tenant(settings, flow, change)
 
-    raise click.exceptions.Exit(drive(settings, begin, no_browser=no_browser, paste=paste, notes=notes, stores=stores))
+    code = drive(settings, begin, no_browser=no_browser, paste=paste, qr=qr, notes=notes, stores=stores)
+    raise click.exceptions.Exit(code)
 
 
 def _mention_options_left_out(settings: Settings, flow: Flow, wanted: Context, options: Mapping[str, str]) -> None:

@@ -13,6 +13,7 @@ from ..shared.options import (
     no_browser_option,
     paste_option,
     port_option,
+    qr_option,
     seconds_option,
     unbound_option,
     warn_unbound,
@@ -45,13 +46,14 @@ OPTIONS = {
 @seconds_option("--tenant-timeout", TENANT_SECONDS, "the tenant")
 @external_db_option
 @no_browser_option
+@qr_option
 @paste_option
 @unbound_option
 @click.pass_context
 def up(
     context: click.Context,
-    plan: str,
-    region: str,
+    plan: str | None,
+    region: str | None,
     provider: str,
     login_port: int,
     checkout_port: int,
@@ -60,6 +62,7 @@ def up(
     tenant_timeout: float,
     external_db: bool,
     no_browser: bool,
+    qr: bool,
     paste: bool,
     unbound_callback: bool,
 ) -> None:
@@ -72,8 +75,10 @@ def up(
     api_url = trusted_api_url(settings)
     from ...flows.onboarding import start_onboarding
     from ...machines.onboarding import OnboardingContext
+    from .choosing import chosen_order
     from .start import start
 
+    plan, region, settings = chosen_order(settings, "up", plan, region)
     if unbound_callback:
         warn_unbound()
     wanted = OnboardingContext(
@@ -90,4 +95,4 @@ def up(
         tenant_timeout=tenant_timeout,
     )
 
-    start(settings, start_onboarding, wanted, OPTIONS, no_browser=no_browser, paste=paste)
+    start(settings, start_onboarding, wanted, OPTIONS, no_browser=no_browser, qr=qr, paste=paste)

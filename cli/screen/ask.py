@@ -53,11 +53,7 @@ async def read_line(descriptor: int) -> str | None:
     """
     found = bytearray()
     while len(found) < LONGEST_LINE:
-        try:
-            await _wait_readable(descriptor)
-            byte = os.read(descriptor, 1)
-        except OSError:  # the terminal hung up
-            byte = b""
+        byte = await read_key(descriptor)
         if not byte and not found:
             return None
         if byte in {b"", b"\n"}:
@@ -70,15 +66,20 @@ async def read_typed_line(descriptor: int) -> str | None:
     """The same at a terminal in `any_length`."""
     line = TypedLine()
     while not line.done:
-        try:
-            await _wait_readable(descriptor)
-            byte = os.read(descriptor, 1)
-        except OSError:  # the terminal hung up
-            byte = b""
+        byte = await read_key(descriptor)
         if not byte:
             return line.text or None
         show_typed(line.take(byte[0]))
     return None if line.ended else line.text
+
+
+async def read_key(descriptor: int) -> bytes:
+    """The next byte, a key at a terminal in `any_length`; empty at the end of the input."""
+    try:
+        await _wait_readable(descriptor)
+        return os.read(descriptor, 1)
+    except OSError:  # the terminal hung up
+        return b""
 
 
 async def _wait_readable(descriptor: int) -> None:

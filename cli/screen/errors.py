@@ -31,7 +31,7 @@ def report(settings: Settings | None, error: CloudError) -> int:
     hint = hint_of(settings, error)
     code = exit_code(error)
     if settings is not None and settings.json:
-        put_json(as_json(error, hint, code))
+        put_json(as_json(error, hint, code), whole=True)
     tell(error.user_message, hint)
     return code
 

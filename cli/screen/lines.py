@@ -83,7 +83,7 @@ class Lines:
         """Show the error that stopped the flow, and how to resume it."""
         hint = stuck_hint(self._settings, error, row)
         fields: dict[str, Any] = {} if row is None else self._pending(row)
-        put_json(fields | as_json(error, hint, stuck_code(row, error)))
+        put_json(fields | as_json(error, hint, stuck_code(row, error)), whole=True)
         tell(error.user_message, hint, headline(error))
 
     def _pending(self, row: FlowRow) -> dict[str, Any]:

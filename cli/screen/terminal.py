@@ -61,15 +61,31 @@ def put_paged(settings: Settings, text: str) -> None:
     click.echo_via_pager(text + "\n")
 
 
-def put_json(shown: object) -> None:
-    """An object of data as a line of JSON, on stdout."""
+def put_json(shown: object, *, whole: bool = False) -> None:
+    """An object of data as a line of JSON, on stdout; of it what `--fields` and `--jq` choose.
+
+    Args:
+        shown: The object.
+        whole: Show all of it, whatever was chosen: it is an error.
+    """
+    invocation = _invocation.get()
+    projection = None if whole or invocation is None else invocation.projection
     try:
         data = msgspec.json.encode(shown)
     except UnicodeEncodeError:  # a path whose bytes are not UTF-8
         from ...base.texts import storable
 
         data = msgspec.json.encode(storable(msgspec.to_builtins(shown)))
-    put_utf8(data.decode())
+    if projection is None:
+        put_utf8(data.decode())
+        return
+    try:
+        for line in projection.lines(data):
+            put_utf8("\n".join(map(clean, line.split("\n"))) if sys.stdout.isatty() else line)
+    except ValueError as exc:
+        if invocation is not None:
+            invocation.data_lost = True
+        say(f"Error: --jq: {clean(str(exc))}")
 
 
 def put_utf8(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Callable
 
 import click
@@ -11,14 +12,27 @@ from typing_extensions import override
 from ...base.errors import EXIT_FAILED
 from ..screen.terminal import say
 from .bounds import number, whole_number
+from .parameters import checking
 from .settings import Settings
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 PORTS = whole_number(0, 65_535)
 SECONDS = number(1, 86_400)
+_NO_QR = "--qr needs the package segno, which is not installed. Install it: pip install 'systemprompt-cloud[qr]'"
 
 no_browser_option = click.option("--no-browser", is_flag=True, help="Only show addresses; open no browser.")
+
+
+def _drawable(wanted: bool) -> bool:
+    if wanted and importlib.util.find_spec("segno") is None:
+        raise click.UsageError(_NO_QR)
+    return wanted
+
+
+qr_option = click.option(
+    "--qr", is_flag=True, callback=checking(_drawable), help="Show addresses as QR codes, too (extra `qr`)."
+)
 paste_option = click.option(
     "--paste", is_flag=True, help="The browser is elsewhere: paste the address it ends on here."
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ...io.cloud.wire import REGIONS, OAuthProvider
+from ...io.cloud.wire import DEFAULT_REGION, REGIONS, OAuthProvider
 from .parameters import checking
 
 provider_option = click.option(
@@ -25,9 +25,8 @@ def known_plan(value: str) -> str:
 plan_option = click.option(
     "--plan",
     metavar="ID",
-    required=True,
     callback=checking(known_plan),
-    help="The plan: its id, name or price id; see `plans`.",
+    help="The plan: its id, name or price id; chosen from a list on a terminal.",
 )
 
 
@@ -42,7 +41,6 @@ def known_region(value: str) -> str:
 region_option = click.option(
     "--region",
     metavar="NAME",
-    default="iad",
     callback=checking(known_region),
-    help=f"Where it runs: {', '.join(REGIONS)}.",
+    help=f"Where it runs: {', '.join(REGIONS)}. [default: {DEFAULT_REGION}, chosen from a list on a terminal]",
 )

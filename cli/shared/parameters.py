@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 import click
 from typing_extensions import override
 
+from .settings import Invocation
+
 T = TypeVar("T")
 
 
@@ -39,7 +41,14 @@ class Argument(click.Argument):
 
 
 class Command(click.Command):
-    """A command whose help lists its arguments before its options."""
+    """A command whose help lists its arguments before its options. `--fields` is checked before it does anything."""
+
+    @override
+    def invoke(self, ctx: click.Context) -> Any:
+        projection = ctx.ensure_object(Invocation).projection
+        if projection is not None:
+            projection.check(ctx.command_path.partition(" ")[2])
+        return super().invoke(ctx)
 
     @override
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

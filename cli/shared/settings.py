@@ -23,6 +23,7 @@ from ...base.errors import Io, UnsafeFile
 from ...errors import CredentialsCorrupted, NotAuthenticated, UnsafeUrl, UntrustedApi
 from ...io.local.paths import CloudPaths
 from .names import CLI
+from .projection import Projection
 
 LOCAL_VARIABLE: Final = "SYSTEMPROMPT_LOCAL_URL"
 ENVIRONMENTS: Final = ("production", "sandbox", "local")
@@ -114,11 +115,13 @@ class Invocation(msgspec.Struct):
         arguments: What was typed, the global options first.
         settings: The global options, once they are understood.
         data_lost: Whether stdout could not be written.
+        projection: What is shown of the JSON; None for all of it.
     """
 
     arguments: tuple[str, ...] = ()
     settings: Settings | None = None
     data_lost: bool = False
+    projection: Projection | None = None
 
     @property
     def wants_json(self) -> bool:

@@ -135,6 +135,9 @@ async def await_browser(
     async def invite() -> None:
         outcome = await browser.invite(purpose, url, again=context.invited)
         await visit.send(BrowserOpened() if outcome.opened else BrowserNotOpened(outcome.reason, outcome.code))
+        if outcome.later is not None:  # the page was shown, and that is on disk
+            outcome = await outcome.later()
+            await visit.send(BrowserOpened() if outcome.opened else BrowserNotOpened(outcome.reason, outcome.code))
 
     async def take_pasted(ask: ReadLine) -> None:
         question = PASTE

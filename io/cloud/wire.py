@@ -36,6 +36,8 @@ REGIONS: Final[dict[str, str]] = {
 }
 """Where a tenant can live: the code the API takes, and the name people read."""
 
+DEFAULT_REGION: Final = "iad"
+
 
 class Environment(StrEnum):
     """The two public clouds."""

@@ -1,7 +1,7 @@
 """How much of an answer is read: everything that comes back is untrusted, and a body may never end.
 
 Bodies are asked for as `identity`, because they are small. One that a proxy has compressed all the same is decompressed
-within the same bound (`inflating.py`); a compression that is not known is refused, and so is any of an event stream.
+within the same bound (`inflating.py`), an event stream as it comes; a compression that is not known is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ...base.remedies import Remedy
 from ...errors import ApiError, TooLarge
 from .answers import request_id
 from .broken import broken
-from .inflating import Damaged, Overlong, codings, inflate
+from .inflating import Damaged, Inflater, Overlong, codings, inflate
 
 _READ_OF_AN_ERROR: Final = 64 * 1024
 _COMPRESSED: Final = "A proxy between here and the API compresses answers; check the API's URL and the proxy."
@@ -100,15 +100,16 @@ async def _read_up_to(response: httpx.Response, limit: int) -> bytearray:
     return body
 
 
-def check_encoding(response: httpx.Response, where: str) -> None:
-    """Refuse a body that is not sent as it is.
+def inflater_of(response: httpx.Response, where: str) -> Inflater | None:
+    """What decompresses a stream; None where it is sent as it is.
 
     Raises:
-        ApiError: The answer has a `Content-Encoding`.
+        ApiError: It is compressed in a way that is not known, or twice.
     """
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in {"", "identity"}:
+    applied = codings(response.headers.get("content-encoding", ""))
+    if applied is None or len(applied) > 1:
         raise _encoded(response, where)
+    return Inflater(applied[0]) if applied else None
 
 
 def _encoded(response: httpx.Response, where: str) -> ApiError:

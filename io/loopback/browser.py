@@ -18,7 +18,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -60,11 +60,13 @@ class BrowserOutcome(msgspec.Struct, frozen=True):
         opened: Whether something was started.
         reason: What it was, or why not, for people.
         code: The same for programs, where they need to know it.
+        later: Waits until the person wants it opened after all, and opens it; None where that is not offered.
     """
 
     opened: bool
     reason: str
     code: str = ""
+    later: Callable[[], Awaitable[BrowserOutcome]] | None = None
 
 
 def check_openable(url: str) -> None:

@@ -35,6 +35,7 @@ import trio
 from ...errors import StreamLost, TooLarge
 from ..http.answers import network_reason
 from ..http.broken import broken
+from ..http.inflating import Damaged, Inflater
 from ..http.reading import unwind
 
 MAX_LINE: Final = 8 * 1024 * 1024
@@ -296,6 +297,7 @@ class EventStream:
         idle_timeout: Seconds without a single byte after which the stream counts as dead.
         max_line: Bytes in one line.
         max_event: Characters of data in one event.
+        inflater: Decompresses a stream that a proxy has compressed.
 
     Attributes:
         last_event_id: What to send as `Last-Event-ID` to go on after the last event that was handed out.
@@ -310,8 +312,10 @@ class EventStream:
         idle_timeout: float = 30.0,
         max_line: int = MAX_LINE,
         max_event: int = MAX_EVENT,
+        inflater: Inflater | None = None,
     ) -> None:
         self.last_event_id = last_event_id
+        self._inflater: Final = inflater
         self._chunks: Final = aiter(response.aiter_raw())
         self._where: Final = where
         self._idle_timeout: Final = idle_timeout
@@ -348,6 +352,22 @@ class EventStream:
         await unwind(self._chunks)
 
     async def _wait_chunk(self) -> bytes:
+        """The next bytes of the stream, decompressed; a piece at a time, so that a bomb meets the decoder's bounds."""
+        if self._inflater is None:
+            return await self._wait_raw()
+        try:
+            piece = self._inflater.take()
+            if piece:
+                await trio.lowlevel.checkpoint()  # there may be gigabytes of comments in a few bytes
+                return piece
+            self._inflater.feed(await self._wait_raw())
+            return self._inflater.take()
+        except Damaged as exc:
+            raise StreamLost(
+                f"is compressed, and cannot be read: {exc}", about=f"{self._where}: the event stream"
+            ) from exc
+
+    async def _wait_raw(self) -> bytes:
         with trio.move_on_after(self._idle_timeout):
             try:
                 return await anext(self._chunks)

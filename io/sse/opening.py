@@ -30,7 +30,7 @@ from ..http.addresses import NO_HOST, NOT_A_URL, may_be_a_host, same_origin, wit
 from ..http.answers import network_error, refusal, request_id
 from ..http.bodies import may_be_left
 from ..http.broken import broken
-from ..http.reading import check_encoding, read_error
+from ..http.reading import inflater_of, read_error
 from .decoder import EventStream
 
 logger = get_logger(__name__)
@@ -66,7 +66,7 @@ async def read_events(
 
     Raises:
         ApiError: On entering: the answer is not 200 with `text/event-stream` (its parameters do not matter, the stream
-            is UTF-8 whatever they say: 9.2.5), or it is compressed.
+            is UTF-8 whatever they say: 9.2.5), or it is compressed in a way that is not known.
     """
     named = request_id(response)
     if response.status_code != 200:
@@ -78,9 +78,9 @@ async def read_events(
         raise ApiError(
             f"answered with {found}, where an event stream was asked for", about=f"{where}:", request_id=named
         )
-    check_encoding(response, where)
     stream = EventStream(
         response,
+        inflater=inflater_of(response, where),
         where=where,
         last_event_id=last_event_id,
         idle_timeout=idle_timeout,

@@ -200,6 +200,7 @@ def at_a_terminal(
 
 ADDRESS = re.compile(rb"(https?://[^\s\x1b]+)[\s\x1b]")
 LOGIN = ("login", "--port", "0", "--no-browser")
+ORDER = ("--plan", "plan_sandbox_starter", "--region", "iad")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="terminals of POSIX")
@@ -278,7 +279,7 @@ def test_checkout_that_is_not_repeated(cli: CommandLine, clouds: Callable[..., s
     """Whoever answers no to another checkout reads that as the reason, not the network trouble before it."""
     url = clouds("--fault", "lose-answer:path=/checkout", "--fault", "no-idempotency")
     cli.play(*LOGIN, "--api-url", url).ended(0)
-    words = ("checkout", "--plan", "plan_sandbox_starter", "--port", "0", "--no-browser", "--api-url", url)
+    words = ("checkout", *ORDER, "--port", "0", "--no-browser", "--api-url", url)
     code, shown = at_a_terminal(cli, *words, until="[y/n]", keys=b"n\n", environ={"NO_COLOR": "1"})
     assert code == 1, shown
     assert "Checkout cancelled: another checkout was declined when it was asked for" in shown
@@ -288,7 +289,7 @@ def test_checkout_that_is_not_repeated(cli: CommandLine, clouds: Callable[..., s
 def test_a_no_beside_an_unfinished_order(cli: CommandLine) -> None:
     """Whoever wants no other order reads what is kept and how to go on, and no error."""
     cli.play(*LOGIN).ended(0)
-    order = ("--plan", "plan_sandbox_starter", "--no-browser")
+    order = (*ORDER, "--no-browser")
     begun = cli.begin("checkout", *order, "--port", "0")
     begun.wait_invited("/pay")
     begun.interrupt()

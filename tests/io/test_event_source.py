@@ -169,9 +169,10 @@ async def test_parameters_and_case_of_the_content_type_do_not_matter(kind: str, 
         ({"Content-Type": "text/plain"}, "'text/plain', where an event stream was asked for"),
         ({"Content-Type": ""}, "no content type"),
         ({"Content-Type": "text/event-stream-ish"}, "where an event stream was asked for"),
-        ({"Content-Encoding": "gzip"}, "encoded as 'gzip'"),
+        ({"Content-Encoding": "br"}, "encoded as 'br'"),
+        ({"Content-Encoding": "gzip, deflate"}, "encoded as 'gzip, deflate'"),
     ],
-    ids=["html", "text", "none", "longer", "compressed"],
+    ids=["html", "text", "none", "longer", "brotli", "twice"],
 )
 async def test_what_is_no_stream_is_said_clearly(headers: dict[str, str], said: str, autojump_clock: MockClock) -> None:
     """A 200 that is something else ends it, instead of looking like a stream in which nothing happens."""

@@ -53,6 +53,12 @@ def test_the_installed_command_says_its_version(installed: Path, tmp_path: Path)
         assert run(installed.parent / name, "--version", cwd=tmp_path).split()[-1] == version
 
 
+def test_the_installed_command_has_its_man_pages(installed: Path) -> None:
+    """They are where `man` looks beside the command."""
+    pages = installed.parents[1] / "share" / "man" / "man1"
+    assert sorted(page.name for page in pages.iterdir()) == sorted(page.name for page in (ROOT / "docs/man").iterdir())
+
+
 def test_every_public_name_can_be_imported_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     """Every name of `__all__` loads from the installed wheel, and it lies in that environment."""
     script = (

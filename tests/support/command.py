@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO, Any, Final, Self, TypeVar
 
 import trio
+from systemprompt_cloud.cli.fields import FIELDS, fields_of
 from systemprompt_cloud.sandbox.browser import ScriptedBrowser
 
 from tests.support.process import COMMAND, DEVNULL, PIPE, start
@@ -61,6 +62,14 @@ async def along(wait: Callable[[], T]) -> T:
     return await trio.to_thread.run_sync(wait, abandon_on_cancel=True)
 
 
+def command_of(argv: Sequence[str]) -> str:
+    """The words of the command that an argument list runs; empty where it is none of ours."""
+    if "--version" in argv:
+        return ""
+    pairs = [" ".join(argv[at : at + 2]) for at in range(len(argv))]
+    return next((each for pair in pairs for each in (pair, pair.partition(" ")[0]) if each in FIELDS), "")
+
+
 @dataclass
 class Ran:
     """A command that has ended."""
@@ -68,11 +77,16 @@ class Ran:
     code: int
     out: str
     err: str
+    argv: Sequence[str] = ()
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """Its stdout, a JSON object a line."""
-        return [json.loads(line) for line in self.out.splitlines()]
+        """Its stdout, a JSON object a line, whose fields are those the command is known to have."""
+        found: list[dict[str, Any]] = [json.loads(line) for line in self.out.splitlines()]
+        known = fields_of(command_of(self.argv))
+        for line in found:
+            assert not known or "error" in line or line.keys() <= set(known), f"add it to cli/fields.py: {line}"
+        return found
 
     def ended(self, code: int) -> Self:
         """The same, if it ended with this code and without a traceback."""
@@ -107,6 +121,7 @@ class Running:
     ) -> None:
         if stdin is None:
             stdin = PIPE if listening else DEVNULL
+        self.argv = tuple(argv)
         self.process = start(argv, stdin=stdin, stdout=PIPE, stderr=PIPE, environ=environ, cwd=cwd, real=real)
         self._browser = browser
         self._said = ["", ""]
@@ -209,7 +224,7 @@ class Running:
         """Wait until it has ended and everything it said was read."""
         self.wait_until(lambda: self.finished, "end", seconds)
         try:
-            return Ran(self.process.wait(seconds), self.out, self.err)
+            return Ran(self.process.wait(seconds), self.out, self.err, self.argv)
         except subprocess.TimeoutExpired as exc:
             raise self._failed(f"said all it can, and did not end within {seconds:g} s") from exc
 
