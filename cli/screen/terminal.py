@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -43,8 +43,18 @@ def clean(text: str) -> str:
     return printable(path_text(redact(text)))
 
 
-def put(text: str) -> None:
-    """A line of data, on stdout."""
+def put(text: str, *, hang: int | None = None) -> None:
+    """A line of data, on stdout; on a terminal it is wrapped.
+
+    Args:
+        text: The line.
+        hang: The column in which it continues where it is too long; None for a little deeper than it begins.
+    """
+    _write(sys.stdout, _fitting(sys.stdout, text, hang))
+
+
+def put_drawn(text: str) -> None:
+    """Lines of data that have their breaks, on stdout."""
     _write(sys.stdout, text)
 
 
@@ -53,7 +63,7 @@ def put_paged(settings: Settings, text: str) -> None:
     import shutil
 
     if settings.no_input or not sys.stdout.isatty() or text.count("\n") + 2 < shutil.get_terminal_size().lines:
-        put(text)
+        put_drawn(text)
         return
     import click
 
@@ -76,7 +86,7 @@ def put_utf8(text: str) -> None:
     """A line of JSON, on stdout: in UTF-8, whatever the locale (RFC 8259 section 8.1)."""
     raw = getattr(sys.stdout, "buffer", None)
     if raw is None:  # a program that runs us has put a stream of text there
-        put(text)
+        put_drawn(text)
     else:
         _write(sys.stdout, text, raw)
 
@@ -89,9 +99,44 @@ def put_done(settings: Settings, shown: object, words: str) -> None:
         say(words)
 
 
-def say(text: str = "") -> None:
-    """A line of talk, on stderr."""
+def say(text: str = "", *, hang: int | None = None) -> None:
+    """A line of talk, on stderr; on a terminal it is wrapped.
+
+    Args:
+        text: The line.
+        hang: The column in which it continues where it is too long; None for a little deeper than it begins.
+    """
+    _write(sys.stderr, _fitting(sys.stderr, text, hang))
+
+
+def say_whole(text: str) -> None:
+    """A line of talk that is to be copied, on stderr: it is not wrapped."""
     _write(sys.stderr, text)
+
+
+def terminal_columns(stream: TextIO, environ: Mapping[str, str] = os.environ) -> int | None:
+    """The columns of the terminal that a stream is; None where it is none.
+
+    Args:
+        stream: What is written to.
+        environ: May hold COLUMNS, which counts before what the terminal says.
+    """
+    try:
+        if not stream.isatty():
+            return None
+        named = environ.get("COLUMNS", "")
+        return int(named) if named.isdecimal() and int(named) else os.get_terminal_size(stream.fileno()).columns or None
+    except (OSError, ValueError):  # it hung up, or was closed
+        return None
+
+
+def _fitting(stream: TextIO, text: str, hang: int | None) -> str:
+    columns = terminal_columns(stream)
+    if columns is None or (text.isascii() and len(text) <= columns):
+        return text
+    from .layout import laid_out
+
+    return laid_out(text, columns, hang)
 
 
 def prepare_streams() -> None:
@@ -124,12 +169,11 @@ def mark(good: bool) -> str:
     return "+" if good else "x"
 
 
-def table(rows: list[tuple[str, ...]]) -> str:
-    """Rows in columns, two spaces apart; the first row is the head. Whatever is in a cell is safe to show."""
-    rows = [tuple(clean(cell) for cell in row) for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-    return "\n".join(lines)
+def put_table(rows: Sequence[Sequence[str]]) -> None:
+    """Rows in columns, on stdout; the first row is the head. Whatever is in a cell is safe to show."""
+    from .layout import rows_in_columns
+
+    put_drawn(rows_in_columns([[clean(cell) for cell in row] for row in rows], terminal_columns(sys.stdout)))
 
 
 def fields(shown: Mapping[str, object]) -> str:

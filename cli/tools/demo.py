@@ -10,7 +10,7 @@ import msgspec
 
 from ...base.errors import EXIT_DONE, EXIT_FAILED, CloudError, UnsafeFile
 from ...errors import Network
-from ..screen.terminal import put, say
+from ..screen.terminal import put_drawn, say
 from ..shared.names import CLI
 from ..shared.parameters import Command
 from ..shared.settings import Settings, is_local, settings_of, stored_api_url
@@ -179,7 +179,7 @@ def _show_result(settings: Settings, end: End) -> int:
         from ..flows.history import histories_of, summarize
 
         say()
-        put(summarize(histories_of(settings, end.outcome.flow)).rstrip("\n"))
+        put_drawn(summarize(histories_of(settings, end.outcome.flow)).rstrip("\n"))
     with showing(settings) as shown:
         tell_end(settings, shown, end)
     if not done or end.outcome is None:

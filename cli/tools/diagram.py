@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...engine.errors import FlowNotFound
-from ..screen.terminal import DrawingStyle, clean, put, put_done, put_json, stream_style
+from ..screen.terminal import DrawingStyle, clean, put_done, put_drawn, put_json, stream_style
 from ..shared.arguments import known_path
 from ..shared.completion import complete_flows
 from ..shared.names import CLI
@@ -70,7 +70,7 @@ def diagram(context: click.Context, machine: str | None, flow: str | None, how: 
     elif settings.json:
         put_json({"format": how, "diagram": text})
     else:
-        put(text.rstrip("\n"))
+        put_drawn(text.rstrip("\n"))
 
 
 def _machine(name: str, how: Format, style: DrawingStyle) -> str:
