@@ -136,7 +136,7 @@ def drive(
                 browser = None if no_browser or paste else open_browser
                 await run_flow(settings, begin, shown, end, browser=browser, paste=paste, notes=said, stores=stores)
 
-            end.stopped = await until_interrupted(work)
+            end.stopped = await until_interrupted(work, shown.paused)
             if isinstance(end.error, DirectoryUnusable):  # found before the flow was
                 end.row = row
             tell_end(settings, shown, end)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,11 +57,9 @@ def demo(context: click.Context, browser: bool, interrupt: bool) -> None:
     end = End()
 
     async def main() -> None:
-        async def work() -> None:
-            with showing(settings) as shown:
-                await _run_demo(settings, shown, end, browser=browser, interrupt=interrupt)
-
-        end.stopped = await until_interrupted(work)
+        with showing(settings) as shown:
+            work = partial(_run_demo, settings, shown, end, browser=browser, interrupt=interrupt)
+            end.stopped = await until_interrupted(work, shown.paused)
 
     trio.run(main)
     raise click.exceptions.Exit(_show_result(settings, end))
