@@ -18,6 +18,8 @@ from ..shared.names import CLI
 HANG: Final = 2
 """How much deeper than its beginning a line continues, where its beginning does not say it."""
 
+_WORDS: Final = re.compile(r"(\s*)(\S+)")
+
 
 @cache
 def _never_broken() -> re.Pattern[str]:
@@ -27,9 +29,12 @@ def _never_broken() -> re.Pattern[str]:
     options = rf"(?: --?[a-z-]+(?: (?!-|(?:{names})\b){word})?)*"
     program = rf"(?:\S*/)?(?:{CLI}|spc)(?= )"
     end = r"(?<=\S)[.;,:](?=\s|$)"
-    command = rf"{program}{options} (?:{names})\b(?:(?!{end})(?: {word}?(?={end}|\s|`|$)))*"
+    closing = r"[`'\"](?=\s|[.;,:]|$)"
+    ours = rf"{program}{options} (?:{names})\b"
+    others = r"(?:pip install|ls -ld|docker push)\b"
+    command = rf"(?:{ours}|{others})(?:(?!{end})(?: {word}?(?={end}|{closing}|\s|$)))*"
     return re.compile(
-        rf"`?(?P<command>{command})(?:{end}|`[.;,:]?)?|(?P<address>https?://\S+?)(?:[.;,:)]+(?=\s|$)|(?=\s|$))"
+        rf"[`'\"]?(?P<command>{command})(?:{closing})?(?:{end})?|(?P<address>https?://\S+?)(?:[.;,:)]+(?=\s|$)|(?=\s|$))"
     )
 
 
@@ -55,29 +60,29 @@ def _wrapped(line: str, columns: int, hang: int | None) -> str:
         hang = indent + HANG
     behind = " " * hang
     lines = [line[:indent]]
-    for piece, whole in _pieces(line[indent:]):
-        alone = not lines[-1].strip()
+    for gap, piece, whole in _pieces(line[indent:]):
+        begins = not lines[-1].strip()
         if whole:
-            # A line that holds nothing else keeps what it begins with.
-            lines[-1:] = [lines[-1] + piece] if alone and len(lines) == 1 else [lines[-1], behind + piece]
+            # It stands alone, unless the line begins with it.
+            lines[-1:] = [lines[-1] + piece] if begins and len(lines) == 1 else [lines[-1], behind + piece]
             lines.append(behind)
-        elif alone:
+        elif begins:
             lines[-1] += piece
-        elif measure(lines[-1]) + 1 + measure(piece) <= columns:
-            lines[-1] += f" {piece}" if not lines[-1].endswith(" ") else piece
+        elif measure(lines[-1] + gap + piece) <= columns:
+            lines[-1] += gap + piece
         else:
             lines.append(behind + piece)
-    return "\n".join(each.rstrip() for each in lines if each.strip())
+    return "\n".join(each for each in lines if each.strip())
 
 
-def _pieces(text: str) -> Iterator[tuple[str, bool]]:
-    """The words of a text, and whether each is to stand alone; a field's name keeps the blanks behind it."""
+def _pieces(text: str) -> Iterator[tuple[str, str, bool]]:
+    """The words of a text, each with the blanks before it and whether it is to stand alone."""
     end = 0
     for found in _never_broken().finditer(text):
-        yield from ((word, False) for word in re.findall(r"^\S+:\s{2,}|\S+", text[end : found.start()]))
-        yield found["command"] or found["address"], True
+        yield from ((gap, word, False) for gap, word in _WORDS.findall(text[end : found.start()]))
+        yield "", found["command"] or found["address"], True
         end = found.end()
-    yield from ((word, False) for word in re.findall(r"^\S+:\s{2,}|\S+" if not end else r"\S+", text[end:]))
+    yield from ((gap, word, False) for gap, word in _WORDS.findall(text[end:]))
 
 
 def rows_in_columns(rows: Sequence[Sequence[str]], columns: int | None) -> str:

@@ -26,11 +26,12 @@ from ...engine.machine.parts import Verdict
 from ...machines import every
 from ...machines.parts.vocabulary import NOT_WANTED
 from ..shared.settings import Settings
+from .columns import terminal_columns
 from .errors import decided, headline, tell
 from .hints import problem_text, stuck_hint
 from .lines import invitation, waits_elsewhere
 from .steady import Steady
-from .terminal import clean, mark, say, shortened, terminal_columns
+from .terminal import clean, mark, say, shortened
 
 MACHINES: Mapping[str, Machine[Any]] = {each.name: each for each in every.MACHINES}
 

@@ -20,6 +20,7 @@ from typing import IO, Final, TextIO, TypedDict
 import msgspec
 
 from ..shared.settings import Invocation, Settings
+from .columns import terminal_columns
 
 _invocation: Final[ContextVar[Invocation | None]] = ContextVar("invocation", default=None)
 """The command line that is being run here: it is told when its data is lost."""
@@ -107,27 +108,6 @@ def say(text: str = "", *, hang: int | None = None) -> None:
         hang: The column in which it continues where it is too long; None for a little deeper than it begins.
     """
     _write(sys.stderr, _fitting(sys.stderr, text, hang))
-
-
-def say_whole(text: str) -> None:
-    """A line of talk that is to be copied, on stderr: it is not wrapped."""
-    _write(sys.stderr, text)
-
-
-def terminal_columns(stream: TextIO, environ: Mapping[str, str] = os.environ) -> int | None:
-    """The columns of the terminal that a stream is; None where it is none.
-
-    Args:
-        stream: What is written to.
-        environ: May hold COLUMNS, which counts before what the terminal says.
-    """
-    try:
-        if not stream.isatty():
-            return None
-        named = environ.get("COLUMNS", "")
-        return int(named) if named.isdecimal() and int(named) else os.get_terminal_size(stream.fileno()).columns or None
-    except (OSError, ValueError):  # it hung up, or was closed
-        return None
 
 
 def _fitting(stream: TextIO, text: str, hang: int | None) -> str:

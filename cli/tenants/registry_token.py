@@ -12,7 +12,7 @@ import shlex
 
 import click
 
-from ..screen.terminal import clean, fields, put, put_drawn, put_json, say, say_whole
+from ..screen.terminal import clean, fields, put, put_drawn, put_json, say
 from ..shared.api import ask_api
 from ..shared.names import CLI
 from ..shared.parameters import Command
@@ -55,5 +55,5 @@ def registry_token(context: click.Context, tenant: str | None, print_token: bool
     named = f" --tenant {shlex.quote(chosen)}"
     say("Log in there, push, and deploy:")
     say(f"  {settings.command(f'registry-token{named} --print-token')} | {shlex.join(login)}")
-    say_whole(f"  docker push {shlex.quote(image)}")
+    say(f"  docker push {shlex.quote(image)}")
     say(f"  {settings.command(f'deploy {shlex.quote(image)}{named}')}")
