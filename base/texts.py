@@ -44,3 +44,8 @@ def text_of(exc: BaseException) -> str:
         return shown_text(str(exc))
     except Exception:  # noqa: BLE001 the code of whoever made the error
         return "(its text cannot be made)"
+
+
+def with_cause(what: str, cause: str) -> str:
+    """What happened, and why where that is known: `Stream lost, polling (connection reset by peer)`."""
+    return f"{what} ({cause})" if what and cause else what or cause

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,11 @@ from typing_extensions import override
 from .._version import __version__
 from ..base.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, CloudError, Io
 from .commands import COMMANDS, inside, is_group, unknown
+from .screen.columns import HELP_COLUMNS, help_columns
 from .screen.terminal import prepare_streams, put_json, say, writing_for
 from .shared.arguments import as_usage, hoist, known_path, known_text
 from .shared.names import CLI
-from .shared.parameters import checking
+from .shared.parameters import HelpContext, checking
 from .shared.projection import projection_of
 from .shared.settings import ENVIRONMENTS, Invocation, Settings, named_api_url
 from .tab import Asked, variable
@@ -54,6 +56,8 @@ class Commands(click.Group):
     def __init__(self, *, words: str = "", **attributes: Any) -> None:
         super().__init__(no_args_is_help=True, **attributes)
         self.words = words
+
+    context_class = HelpContext
 
     @override
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -150,8 +154,8 @@ def _refuse_too_long(directory: Path) -> None:
     epilog=EPILOG,
     context_settings={
         "help_option_names": ["-h", "--help"],
-        "terminal_width": 80,
-        "max_content_width": 80,
+        "terminal_width": HELP_COLUMNS,
+        "max_content_width": HELP_COLUMNS,
         "show_default": True,
     },
 )
@@ -289,7 +293,8 @@ def answer(instruction: str, name: str) -> tuple[str, int]:
 
 def _run(invocation: Invocation, name: str) -> int:
     try:
-        with app.make_context(name, known_text(invocation.arguments), obj=invocation) as context:
+        words, columns = known_text(invocation.arguments), help_columns(sys.stdout)
+        with app.make_context(name, words, obj=invocation, terminal_width=columns) as context:
             app.invoke(context)
     except click.exceptions.Exit as exc:
         return exc.exit_code

@@ -7,9 +7,11 @@ The help comes from a file that a test keeps equal to what the commands say of t
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from .commands import inside, is_group, unknown
+from .screen.columns import HELP_COLUMNS, help_columns
 from .tab import Asked
 
 HELP = os.path.join(os.path.dirname(__file__), "help.txt")  # noqa: PTH118, PTH120 pathlib costs as much as all of this
@@ -17,7 +19,7 @@ HELP = os.path.join(os.path.dirname(__file__), "help.txt")  # noqa: PTH118, PTH1
 
 def help_for(arguments: Sequence[str]) -> str:
     """The help that is asked for, when it is plainly that; empty for everything else."""
-    if arguments and arguments[-1] not in {"--help", "-h"}:
+    if (arguments and arguments[-1] not in {"--help", "-h"}) or help_columns(sys.stdout) < HELP_COLUMNS:
         return ""
     wanted = " ".join(["### systemprompt-cloud", *arguments[:-1]])
     try:
@@ -44,7 +46,7 @@ def mistake(arguments: Sequence[str], name: str) -> str:
         arguments: What was typed after the program's name.
         name: What the program is called.
     """
-    if not arguments or any(word.startswith("-") for word in arguments):
+    if not arguments or any(word.startswith("-") for word in arguments) or help_columns(sys.stderr) < HELP_COLUMNS:
         return ""
     group = arguments[0] if len(arguments) > 1 and is_group(arguments[0]) else ""
     word, names = arguments[1 if group else 0], inside(group)

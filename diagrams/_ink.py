@@ -6,11 +6,11 @@ window or hide what stands before them) never reach the terminal: `printable` re
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 from itertools import groupby
 from typing import Final, Literal, NamedTuple
 
+from ..base.columns import measure
 from ..base.redaction import printable
 
 Style = Literal["plain", "strong", "dim", "event", "good", "bad", "warn"]
@@ -144,19 +144,6 @@ class Paper:
         last = kept[-1]
         kept[-1] = last._replace(text=last.text.rstrip())
         return [*kept, Span(end, last.style)]
-
-
-def measure(text: str) -> int:
-    """The columns a text takes on a terminal (Unicode Standard Annex 11: wide characters take two)."""
-    return sum(
-        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        for character in text
-    )
-
-
-def padded(text: str, width: int) -> str:
-    """The text with spaces up to `width` columns."""
-    return text + " " * max(width - measure(text), 0)
 
 
 def elapsed(seconds: float) -> str:

@@ -13,11 +13,13 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from ..base.columns import measure, padded
+from ..base.texts import with_cause
 from ..engine.history import Change
 from ..engine.ids import child_parts, parent_part
 from ..engine.machine.machine import Machine
 from ..engine.machine.parts import State, Verdict
-from ._ink import Paper, Span, Style, elapsed, measure, padded
+from ._ink import Paper, Span, Style, elapsed
 from ._path import Stay, children_by_visit, moment, visits
 
 NO_TROUBLES: Final[Mapping[str, str]] = MappingProxyType({})
@@ -197,9 +199,9 @@ def _family(changes: Sequence[Change], flows: Sequence[Sequence[Change]]) -> Ite
 def _counted(what: str, changes: Sequence[Change]) -> str:
     causes = Counter(change.brief or change.message for change in changes)
     cause, _ = causes.most_common(1)[0]
-    cause = f": {cause}" if cause else ""
-    more = f" (and {len(causes) - 1} other {'cause' if len(causes) == 2 else 'causes'})" if len(causes) > 1 else ""
     if len(changes) == 1:
-        return f"{what}{cause}"
+        return with_cause(what, cause)
+    if len(causes) > 1:
+        cause += f", and {len(causes) - 1} other {'cause' if len(causes) == 2 else 'causes'}"
     seconds = (moment(changes[-1]) - moment(changes[0])).total_seconds()
-    return f"{what} {len(changes)} times in {elapsed(seconds)}{cause}{more}"
+    return with_cause(f"{what} {len(changes)} times in {elapsed(seconds)}", cause)

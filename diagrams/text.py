@@ -16,12 +16,13 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any, Final
 
+from ..base.columns import measure, padded
 from ..engine.history import Change
 from ..engine.ids import child_parts, parent_part
 from ..engine.machine.machine import Machine
 from ..engine.machine.parts import ANY, Row, State
 from ._facts import ANY_STATE, exceptions_to, facts, rows_from
-from ._ink import Glyphs, Paper, Span, Style, elapsed, measure, padded
+from ._ink import Glyphs, Paper, Span, Style, elapsed
 from ._path import Stay, children_by_visit, event_label, moment, visits
 
 _TIME: Final = 11

@@ -24,7 +24,7 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as place, open_window(columns=COLUMNS, lines=LINES) as window:
         window.run(["clear"])
         window.run(["exec", *COMMAND, "--dir", f"{place}/demo", "demo"])
-        await window.wait_for("event stream lost, polling")
+        await window.wait_for("Stream lost, polling")
         shown = window.tmux("capture-pane", "-p", "-e")
     lines = Text.from_ansi(shown.rstrip()).split("\n")
     first = next(index for index, line in enumerate(lines) if "A local cloud runs" in line.plain)

@@ -10,7 +10,7 @@ carried over to today's, with the context in the `migrated` record; before that,
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
 
@@ -20,11 +20,14 @@ from .journal.journal import Journal
 from .journal.records import QUEUED, RESTING, FlowRow, Record, Status
 from .machine.machine import Machine
 from .machine.parts import Context, Verdict
+from .machine.stored import decoded
 from .starting import different_fields
 from .versions import MigratedBody
 from .visit import Program
 
 C = TypeVar("C", bound=Context)
+
+_MIGRATED: Final = msgspec.json.Decoder(MigratedBody)
 
 
 class Folded(msgspec.Struct, Generic[C], frozen=True, kw_only=True):
@@ -205,7 +208,7 @@ def _carried(machine: Machine[C], first: Record, passing: Iterator[Record], migr
     if first.kind != "started" or first.seq != 1:
         raise _broken(first, "the history does not begin with its start")
     try:
-        body = msgspec.json.decode(record.body, type=MigratedBody)
+        body = decoded(_MIGRATED, record.body)
         context = machine.decode_context(bytes(body.context))
     except msgspec.DecodeError as exc:
         raise _broken(record, f"its context cannot be read: {exc}") from exc

@@ -22,6 +22,7 @@ from .fold import check_records, fold, status_after
 from .journal.journal import Journal
 from .journal.records import FlowRow, Record, open_intents
 from .machine.machine import Machine
+from .machine.stored import decoded
 from .versions import Begun, bring
 from .visit import Program
 
@@ -99,6 +100,9 @@ def record_flow(journal: Journal, machine: Machine[Any], row: FlowRow) -> Record
     return RecordedFlow(msgspec.structs.replace(row, owner=None), tuple(moments))
 
 
+_RECORDING: Final = msgspec.json.Decoder(Recording)
+
+
 def read_recordings(directory: Path) -> Iterator[Recording]:
     """Every recording in a directory and below it, by path.
 
@@ -110,10 +114,10 @@ def read_recordings(directory: Path) -> Iterator[Recording]:
         raise Io(f"there are no recorded histories in {directory}", hint="Name the directory that holds them.")
     for path in paths:
         try:
-            yield msgspec.json.decode(_in_todays_words(path.read_bytes()), type=Recording)
+            yield decoded(_RECORDING, _in_todays_words(path.read_bytes()))
         except OSError as exc:
             raise Io(f"cannot read {path}: {exc.strerror or exc}") from exc
-        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        except msgspec.DecodeError as exc:
             raise Io(f"{path} is no recorded history: {exc}", hint="Only recordings may lie there.") from exc
 
 

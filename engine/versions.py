@@ -97,7 +97,7 @@ def check_columns(row: FlowRow) -> None:
         if row.deadline is not None:
             parse_moment(row.deadline)
     except ValueError as exc:
-        raise IncompatibleFlow(f"flow {row.id}: its deadline cannot be read: {exc}") from exc
+        raise IncompatibleFlow(f"flow {row.id}: its deadline {row.deadline!r} is not a moment") from exc
 
 
 def bring(machine: Machine[Any], row: FlowRow, begun: Begun, now: datetime) -> Brought:

@@ -2,7 +2,7 @@
 
 Theory: the flows see a browser only through two doors, the URL they print and the callback that comes back. What
 happens between is played here with real HTTP: cookies, a form found in the page's HTML, the redirect followed by hand
-as a browser does. The way back is tried again while nobody listens there, or while the answer is 503 ("not recorded,
+as a browser does. The way back is tried again while nothing listens there, or while the answer is 503 ("not recorded,
 reload"), like a person who reloads: a command that is killed and resumed must find the tab still open.
 """
 

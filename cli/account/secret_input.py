@@ -22,17 +22,17 @@ def read_typed(settings: Settings, prompts: list[str], option: str) -> list[str]
     """Ask for each, hidden; None when stdin is no terminal: then it is piped in.
 
     Args:
-        settings: Whether anybody may be asked.
+        settings: Whether a person can be asked.
         prompts: What to call each.
         option: What the person gave to get here, for the message.
 
     Raises:
-        click.BadParameter: It is a terminal, and nobody may be asked; or what was typed is no text.
+        click.BadParameter: Questions are not allowed (`--no-input`), or what was typed is not text.
     """
     if not sys.stdin.isatty():
         return None
     if settings.no_input:
-        raise click.BadParameter("--no-input forbids to ask; pipe it in by stdin", param_hint=option)
+        raise click.BadParameter("--no-input allows no questions; pipe it in by stdin", param_hint=option)
     try:
         typed = [type_hidden(sys.stdin.fileno(), f"{prompt} (it is not shown): ") for prompt in prompts]
     except UnicodeError as exc:

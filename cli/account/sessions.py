@@ -9,12 +9,12 @@ import click
 
 from ...base.errors import CloudError
 from ..screen.remedies import hint_of
-from ..screen.terminal import clean, fields, put, put_done, put_json, say, table
+from ..screen.terminal import clean, fields, put, put_done, put_json, put_table, say
+from ..screen.times import relative
 from ..shared.names import CLI
 from ..shared.options import confirm, yes_option
 from ..shared.parameters import Argument, Command
 from ..shared.settings import Settings, settings_of
-from .whoami import relative
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -106,13 +106,11 @@ def list_sessions(context: click.Context) -> None:
             clean(str(session.session_key)),
             clean(session.profile_name),
             clean(session.user_email),
-            f"ended {relative(session.expires_at, now)}"
-            if session.is_expired(now)
-            else relative(session.expires_at, now),
+            relative(session.expires_at, now),
         )
         for key, session in found
     ]
-    put(table(rows))
+    put_table(rows)
 
 
 @click.command("show", cls=Command, epilog=f"Example: {CLI} sessions show local")

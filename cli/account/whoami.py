@@ -15,6 +15,7 @@ from ..screen.asides import mention_journals_set_aside
 from ..screen.errors import exit_code, report, tell
 from ..screen.remedies import hint_of
 from ..screen.terminal import clean, put, put_json, say, shortened
+from ..screen.times import dated
 from ..shared.api import ask_api
 from ..shared.names import CLI
 from ..shared.parameters import Command
@@ -108,20 +109,7 @@ def _owner(settings: Settings, *, needed: bool) -> str | None:
 def _validity(expiry: datetime | None, now: datetime, expired: bool) -> str:
     if expiry is None:
         return "does not show when it expires"
-    return f"{'expired' if expired else 'expires'} {expiry:%Y-%m-%d %H:%M:%S} UTC ({relative(expiry, now)})"
-
-
-def relative(moment: datetime, now: datetime) -> str:
-    """How far a moment is, in the largest two units that matter."""
-    seconds = int(abs((moment - now).total_seconds()))
-    days, hours, minutes = seconds // 86_400, seconds // 3600 % 24, seconds // 60 % 60
-    if days:
-        size = f"{days} d {hours} h"
-    elif hours:
-        size = f"{hours} h {minutes} min"
-    else:
-        size = f"{minutes} min" if minutes else f"{seconds} s"
-    return f"in {size}" if moment > now else f"{size} ago"
+    return f"{'expired' if expired else 'expires'} {dated(expiry, now)}"
 
 
 def _pending(settings: Settings) -> tuple[list[FlowRow], CloudError | None]:

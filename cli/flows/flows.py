@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,7 +18,7 @@ import msgspec
 from ...base.errors import EXIT_DONE, EXIT_FAILED, EXIT_PENDING
 from ...engine.errors import FlowNotFound, IncompatibleFlow
 from ..screen.asides import mention_journals_set_aside
-from ..screen.terminal import clean, put, put_done, put_json, put_paged, say, shortened, table
+from ..screen.terminal import clean, put, put_done, put_json, put_paged, put_table, say, shortened
 from ..shared.arguments import known_path
 from ..shared.bounds import MOST, whole_number
 from ..shared.completion import complete_flows
@@ -31,6 +32,7 @@ from .status import (
     KNOWN,
     STORED,
     Known,
+    ago,
     as_json,
     begins_of,
     doing_of,
@@ -42,6 +44,7 @@ from .status import (
     shown_status,
     waiting_of,
     way_on_of,
+    when,
 )
 
 if TYPE_CHECKING:
@@ -122,9 +125,9 @@ def list_flows(
         which = "matching flows" if wanted or machine is not None else "flows"
         say(f"No {which} found in {settings.paths.journal}.")
         return
-    head = ("ID", "MACHINE", "STATE", "STATUS", "CHANGED (UTC)")
-    lines = ((shortened(r.id), r.machine, r.state, shown_status(settings, r), _when(r.updated)) for r in rows)
-    put(table([head, *lines]))
+    head = ("ID", "MACHINE", "STATE", "STATUS", "CHANGED")
+    lines = ((shortened(r.id), r.machine, r.state, shown_status(settings, r), ago(r.updated)) for r in rows)
+    put_table([head, *lines])
 
 
 def _known_status(value: str) -> str:
@@ -133,10 +136,6 @@ def _known_status(value: str) -> str:
         known = ", ".join(IN_WORDS.get(each, each) for each in STORED)
         raise click.BadParameter(f"{value!r} is not one of {known}", param_hint="--status")
     return value
-
-
-def _when(moment: str) -> str:
-    return moment[:19].replace("T", " ")
 
 
 @click.command("show", cls=Command, epilog=f"Example: {CLI} flows show 01jq")
@@ -173,31 +172,33 @@ def show(context: click.Context, flow: str | None) -> None:
         return
     from ..screen.render import place
 
+    line = partial(put, hang=10)
     put(clean(f"{row.machine} {row.id}"))
     if row.key is not None:
-        put(clean(f"Key:      {row.key}"))
-    put(f"State:    {clean(place(row.machine, row.state))}")
-    put(f"Status:   {shown_status(settings, row)}{f', driven by process {driver}' if driver else ''}")
-    put(f"Started:  {_when(row.created)} UTC    changed: {_when(row.updated)} UTC    records: {row.seq}")
+        line(clean(f"Key:      {row.key}"))
+    line(f"State:    {clean(place(row.machine, row.state))}")
+    line(f"Status:   {shown_status(settings, row)}{f', driven by process {driver}' if driver else ''}")
+    line(f"Started:  {when(row.created)}")
+    line(f"Changed:  {when(row.updated)}, {counted(row.seq, 'record')}")
     if row.status == "queued":
-        put(f"Begins:   waiting for {begins_of(row)}")
+        line(f"Begins:   waiting for {begins_of(row)}")
     elif row.deadline and row.status != "ended":
-        put(f"Deadline: {_when(row.deadline)} UTC")
+        line(f"Deadline: {when(row.deadline)}")
     if problem := problems[row.id]:
-        put(f"Problem:  {problem}")
+        line(f"Problem:  {problem}")
     for child in children:
-        put(clean(f"Child:    {child.machine} {child.state} ({shown_status(settings, child)})  {child.id}"))
+        line(clean(f"Child:    {child.machine} {child.state} ({shown_status(settings, child)})  {child.id}"))
         if problem := problems[child.id]:
-            put(f"          {problem}")
+            line(f"          {problem}")
     if waiting:
-        put(f"Inbox:    {', '.join(waiting)} (not taken yet)")
+        line(f"Inbox:    {', '.join(waiting)} (not taken yet)")
     for each in refused:
-        put(f"Refused:  {each['event']}, {_when(each['at'])} UTC: {each['message']}")
+        line(f"Refused:  {each['event']}, {when(each['at'])}: {each['message']}")
     if trouble:
-        put(f"Trouble:  {clean(str(trouble.get('message', '')))}")
+        line(f"Trouble:  {clean(str(trouble.get('message', '')))}")
         if trouble["flow"] != row.id:
-            put(clean(f"          It is paused with its child flow {trouble['flow']}."))
-        put(f"          {clean(str(trouble.get('hint', '')))}")
+            line(clean(f"          It is paused with its child flow {trouble['flow']}."))
+        line(f"          {clean(str(trouble.get('hint', '')))}")
     if row.status != "ended" and not driver and not says_way_on:
         say(way_on_of(settings, row))
 

@@ -6,11 +6,14 @@ shows; so one function decides, and every view of a flow asks it.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
+from ...base.moments import parse_moment
 from ..screen.terminal import clean, shortened
+from ..screen.times import dated, relative
 from ..shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -72,7 +75,17 @@ def begins_of(row: FlowRow) -> str:
     """What a queued flow waits for, in words."""
     if row.deadline is None:
         return "its turn"
-    return f"{row.deadline[:19].replace('T', ' ')} UTC"
+    return when(row.deadline)
+
+
+def ago(moment: str) -> str:
+    """How far a moment of the journal is, for people."""
+    return relative(parse_moment(moment), datetime.now(UTC))
+
+
+def when(moment: str) -> str:
+    """A moment of the journal for people: in UTC, and how far it is."""
+    return dated(parse_moment(moment), datetime.now(UTC))
 
 
 def ended_as(row: FlowRow) -> str:

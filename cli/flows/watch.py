@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from ...base.errors import EXIT_DONE, EXIT_FAILED, EXIT_PENDING
+from ...base.texts import with_cause
 from ..screen.terminal import clean, put, put_json, say, shortened
 from ..shared.names import CLI
 from ..shared.parameters import Command
@@ -120,6 +121,7 @@ def _show(settings: Settings, change: Change) -> None:
 
 def _words(change: Change) -> str:
     from ..screen.render import place
+    from .history import TROUBLES
 
     where = place(change.machine, change.to_state)
     match change.kind:
@@ -136,7 +138,8 @@ def _words(change: Change) -> str:
         case "intent":
             return f"outward effect announced: {change.event.rpartition(':')[2]}"
         case _:
-            message = f"{change.event}{f' ({change.message})' if change.message else ''}"
+            trouble = TROUBLES.get(change.event, "")
+            message = with_cause(trouble or change.event, (trouble and change.brief) or change.message)
             return message if change.from_state == change.to_state else f"{message} -> {where}"
 
 

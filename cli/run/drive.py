@@ -141,7 +141,7 @@ def drive(
                     settings, begin, shown, end, browser=browser, paste=paste, qr=qr, notes=said, stores=stores
                 )
 
-            end.stopped = await until_interrupted(work)
+            end.stopped = await until_interrupted(work, shown.paused)
             if isinstance(end.error, DirectoryUnusable):  # found before the flow was
                 end.row = row
             tell_end(settings, shown, end)

@@ -1,7 +1,8 @@
 """A browser on another computer: how a login is finished with it, and when that is said.
 
-Such a browser ends on its own computer's 127.0.0.1, where nobody listens. The address it ends on is all that is needed,
-so it can be pasted here (`--paste`). Over SSH that is the usual case: at a terminal the address is asked for unasked.
+Such a browser ends on its own computer's 127.0.0.1, where nothing listens. The address it ends on is all that is
+needed, so it can be pasted here (`--paste`). Over SSH that is the usual case: at a terminal the address is asked for
+without it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..shared.settings import Settings
 
 
 def asks_unasked(settings: Settings, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether the address is asked for without `--paste`: over SSH, where somebody can be asked."""
+    """Whether the address is asked for without `--paste`: over SSH, at a terminal."""
     return is_remote(environ) and somebody_is_there(settings)
 
 

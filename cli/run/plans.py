@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..screen.terminal import clean, put, put_json, table
+from ..screen.terminal import clean, put_json, put_table
 from ..shared.api import ask_api
 from ..shared.names import CLI
 from ..shared.parameters import Command
@@ -32,4 +32,4 @@ def plans(context: click.Context) -> None:
         )
         for plan in found
     ]
-    put(table(rows))
+    put_table(rows)

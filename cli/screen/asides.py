@@ -1,4 +1,4 @@
-"""Journals that were damaged and set aside: as long as one lies there, flows may be in it that nobody goes on with."""
+"""Journals that were damaged and set aside: as long as one is there, it may hold unfinished flows."""
 
 from __future__ import annotations
 

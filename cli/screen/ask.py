@@ -20,7 +20,7 @@ STDIN = 0
 
 
 def somebody_is_there(settings: Settings) -> bool:
-    """Whether a person can be asked: stdin is a terminal, and nobody said otherwise."""
+    """Whether a person can be asked: stdin is a terminal, and `--no-input` was not given."""
     return not settings.no_input and sys.stdin.isatty()
 
 
@@ -36,11 +36,12 @@ async def ask_yes_or_no(question: str) -> bool:
 
 async def ask(question: str) -> str | None:
     """Ask, and give the line that is typed, without its end; None at the end of the input."""
+    prompt, line = f"{clean(question)} ", TypedLine()
     try:
-        with any_length(STDIN) as unlimited:
-            sys.stderr.write(f"{clean(question)} ")
+        with any_length(STDIN, show_again=lambda: show_typed((prompt + line.text).encode())) as unlimited:
+            sys.stderr.write(prompt)
             sys.stderr.flush()
-            return await (read_typed_line(STDIN) if unlimited else read_line(STDIN))
+            return await (read_typed_line(STDIN, line) if unlimited else read_line(STDIN))
     except trio.Cancelled:
         say()  # the question is withdrawn; what comes next begins on a line of its own
         raise
@@ -62,9 +63,9 @@ async def read_line(descriptor: int) -> str | None:
     return found.decode("utf-8", "replace").rstrip("\r")
 
 
-async def read_typed_line(descriptor: int) -> str | None:
-    """The same at a terminal in `any_length`."""
-    line = TypedLine()
+async def read_typed_line(descriptor: int, line: TypedLine | None = None) -> str | None:
+    """The same at a terminal in `any_length`; the line is kept in `line` while it is typed."""
+    line = line or TypedLine()
     while not line.done:
         byte = await read_key(descriptor)
         if not byte:

@@ -23,6 +23,7 @@ from ...base.errors import CloudError
 from ...engine.history import Outcome
 from ...engine.journal.records import FlowRow
 from ..shared.settings import Settings
+from .layout import laid_out
 from .render import Line, People, clock, meaning
 from .terminal import forget_stream
 
@@ -89,20 +90,23 @@ class LivePeople(People):
 
     @override
     def line(self, machine: str, line: Line) -> None:
-        sign = f"{line.sign} " if line.sign else ""
-        text = Text.assemble(
-            (f"{self.elapsed:>6}  ", "dim"), (f"{machine:<12}  ", "cyan"), (sign + line.text, _STYLES[line.tone])
-        )
-        self.after_question(partial(self._console.print, text))
+        columns = self._console.width
+        elapsed, name = self.before(machine, columns)
+        before = len(elapsed + name)
+        words = laid_out(" " * before + line.words, columns, before)[before:]
+        self._print(Text.assemble((elapsed, "dim"), (name, "cyan"), (words, _STYLES[line.tone])))
 
     @override
     def show(self, text: str) -> None:
-        self.after_question(partial(self._console.print, Text(text)))
+        self._print(Text(laid_out(text, self._console.width)))
 
     @override
     def show_address(self, text: str) -> None:
-        # Not wrapped by us: a line break in it would spoil what is copied from the screen.
-        self.after_question(partial(self._console.print, Text(text, style="bold"), soft_wrap=True))
+        self._print(Text(text, style="bold"))
+
+    def _print(self, text: Text) -> None:
+        # Not wrapped by rich: a line break in an address or a command would spoil what is copied from the screen.
+        self.after_question(partial(self._console.print, text, soft_wrap=True))
 
     @override
     def ended(self, outcome: Outcome, hint: str) -> None:

@@ -7,16 +7,18 @@ terminals. The text of a state comes from the machine's own table.
 from __future__ import annotations
 
 import shlex
+import sys
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import msgspec
 
 from ...base.errors import CloudError
 from ...base.moments import parse_moment
+from ...base.texts import with_cause
 from ...engine.history import Change, Outcome
 from ...engine.journal.records import FlowRow
 from ...engine.machine.machine import Machine
@@ -24,6 +26,7 @@ from ...engine.machine.parts import Verdict
 from ...machines import every
 from ...machines.parts.vocabulary import NOT_WANTED
 from ..shared.settings import Settings
+from .columns import terminal_columns
 from .errors import decided, headline, tell
 from .hints import problem_text, stuck_hint
 from .lines import invitation, waits_elsewhere
@@ -31,6 +34,9 @@ from .steady import Steady
 from .terminal import clean, mark, say, shortened
 
 MACHINES: Mapping[str, Machine[Any]] = {each.name: each for each in every.MACHINES}
+
+NARROW: Final = 60
+"""Columns below which a line of progress has only the time and the text."""
 
 Tone = Literal["plain", "good", "bad", "quiet"]
 
@@ -41,6 +47,11 @@ class Line(msgspec.Struct, frozen=True):
     text: str
     tone: Tone = "plain"
     sign: str = ""
+
+    @property
+    def words(self) -> str:
+        """The text behind its sign."""
+        return f"{self.sign} {self.text}" if self.sign else self.text
 
 
 class RunningFlow(msgspec.Struct):
@@ -177,8 +188,12 @@ class People:
 
     def line(self, machine: str, line: Line) -> None:
         """Print a line about a change, with the time since the start."""
-        sign = f"{line.sign} " if line.sign else ""
-        self.show(f"{self.elapsed:>6}  {machine:<12}  {sign}{line.text}")
+        before = self.before(machine, terminal_columns(sys.stderr))
+        self.after_question(partial(say, "".join(before) + line.words, hang=len("".join(before))))
+
+    def before(self, machine: str, columns: int | None) -> tuple[str, str]:
+        """The time and the machine, which a line begins with; a narrow terminal has no room for the machine."""
+        return f"{self.elapsed:>6}  ", "" if columns is not None and columns < NARROW else f"{machine:<12}  "
 
     def show(self, text: str) -> None:
         """Print a line on stderr."""
@@ -216,11 +231,11 @@ class People:
                         flow.steps += 1
                     lines.append(Line(message, "good", mark(good=True)))
             case "event", "StreamLost":
-                lines += self._trouble("event stream lost, polling", brief)
+                lines += self._trouble("Stream lost, polling", brief)
             case "event", "StreamReturned":
-                lines.append(Line("event stream is back", "good", mark(good=True)))
+                lines.append(Line("Stream is back", "good", mark(good=True)))
             case "event", "StatusNotAnswered":
-                lines += self._trouble("no status from the API yet, asking again", brief)
+                lines += self._trouble("No status from the API yet, asking again", brief)
             case "event", "ForeignEventDropped":
                 lines += self._trouble("", message)
             case "event", "PaymentDeclined" if change.from_state == change.to_state:
@@ -235,7 +250,7 @@ class People:
 
     def _trouble(self, what: str, why: str) -> list[Line]:
         """A line about a trouble; the same trouble is one line."""
-        text = f"{what}: {why}" if what else why
+        text = with_cause(what, why)
         if text in self._said:
             return []
         self._said.add(text)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from typing import IO, Final, TextIO, TypedDict
 import msgspec
 
 from ..shared.settings import Invocation, Settings
+from .columns import terminal_columns
 
 _invocation: Final[ContextVar[Invocation | None]] = ContextVar("invocation", default=None)
 """The command line that is being run here: it is told when its data is lost."""
@@ -43,8 +44,18 @@ def clean(text: str) -> str:
     return printable(path_text(redact(text)))
 
 
-def put(text: str) -> None:
-    """A line of data, on stdout."""
+def put(text: str, *, hang: int | None = None) -> None:
+    """A line of data, on stdout; on a terminal it is wrapped.
+
+    Args:
+        text: The line.
+        hang: The column in which it continues where it is too long; None for a little deeper than it begins.
+    """
+    _write(sys.stdout, _fitting(sys.stdout, text, hang))
+
+
+def put_drawn(text: str) -> None:
+    """Lines of data that have their breaks, on stdout."""
     _write(sys.stdout, text)
 
 
@@ -53,7 +64,7 @@ def put_paged(settings: Settings, text: str) -> None:
     import shutil
 
     if settings.no_input or not sys.stdout.isatty() or text.count("\n") + 2 < shutil.get_terminal_size().lines:
-        put(text)
+        put_drawn(text)
         return
     import click
 
@@ -92,7 +103,7 @@ def put_utf8(text: str) -> None:
     """A line of JSON, on stdout: in UTF-8, whatever the locale (RFC 8259 section 8.1)."""
     raw = getattr(sys.stdout, "buffer", None)
     if raw is None:  # a program that runs us has put a stream of text there
-        put(text)
+        put_drawn(text)
     else:
         _write(sys.stdout, text, raw)
 
@@ -105,9 +116,23 @@ def put_done(settings: Settings, shown: object, words: str) -> None:
         say(words)
 
 
-def say(text: str = "") -> None:
-    """A line of talk, on stderr."""
-    _write(sys.stderr, text)
+def say(text: str = "", *, hang: int | None = None) -> None:
+    """A line of talk, on stderr; on a terminal it is wrapped.
+
+    Args:
+        text: The line.
+        hang: The column in which it continues where it is too long; None for a little deeper than it begins.
+    """
+    _write(sys.stderr, _fitting(sys.stderr, text, hang))
+
+
+def _fitting(stream: TextIO, text: str, hang: int | None) -> str:
+    columns = terminal_columns(stream)
+    if columns is None or (text.isascii() and len(text) <= columns):
+        return text
+    from .layout import laid_out
+
+    return laid_out(text, columns, hang)
 
 
 def prepare_streams() -> None:
@@ -140,12 +165,11 @@ def mark(good: bool) -> str:
     return "+" if good else "x"
 
 
-def table(rows: list[tuple[str, ...]]) -> str:
-    """Rows in columns, two spaces apart; the first row is the head. Whatever is in a cell is safe to show."""
-    rows = [tuple(clean(cell) for cell in row) for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-    return "\n".join(lines)
+def put_table(rows: Sequence[Sequence[str]]) -> None:
+    """Rows in columns, on stdout; the first row is the head. Whatever is in a cell is safe to show."""
+    from .layout import rows_in_columns
+
+    put_drawn(rows_in_columns([[clean(cell) for cell in row] for row in rows], terminal_columns(sys.stdout)))
 
 
 def fields(shown: Mapping[str, object]) -> str:

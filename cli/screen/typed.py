@@ -2,7 +2,8 @@
 
 A terminal in canonical mode gives a program a line at a time, and cuts one off at 4,095 characters (Linux) or 1,024
 (macOS): a pasted address with a token in it is often longer. So the mode is left while a question is open, and what the
-kernel does for a line is done here: echo, the erase keys, the end of the input. Ctrl-C and Ctrl-Z stay the kernel's.
+kernel does for a line is done here: echo, the erase keys, the end of the input. Ctrl-C and Ctrl-Z stay the kernel's;
+while Ctrl-Z stops the process, the mode is the one from before.
 
 Nothing here waits: whoever asks reads the bytes, as `ask` does with trio and `secret_input` without.
 """
@@ -12,9 +13,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
+
+from .stopping import around_stop
 
 LONGEST_LINE: Final = 131_072
 """Bytes of a line that are kept: an address with the longest token is shorter."""
@@ -98,12 +102,17 @@ class TypedLine:
 
 
 @contextmanager
-def any_length(descriptor: int, *, hidden: bool = False) -> Generator[bool]:
+def any_length(
+    descriptor: int, *, hidden: bool = False, show_again: Callable[[], None] | None = None
+) -> Generator[bool]:
     """Read lines of any length from a terminal inside the block; gives whether it is one, and can.
+
+    While Ctrl-Z has stopped the process, the terminal has the mode it had before.
 
     Args:
         descriptor: Of what is read.
         hidden: Show nothing of it, and drop what was typed before.
+        show_again: Shows the question again when the process continues.
     """
     try:
         import termios
@@ -120,11 +129,21 @@ def any_length(descriptor: int, *, hidden: bool = False) -> Generator[bool]:
     except (termios.error, OSError):  # not a terminal, or one that hung up
         yield False
         return
-    try:
-        yield True
-    finally:
+
+    def change(mode: list[Any]) -> None:
         with contextlib.suppress(termios.error, OSError):
-            termios.tcsetattr(descriptor, termios.TCSANOW, before)
+            termios.tcsetattr(descriptor, termios.TCSANOW, mode)
+
+    def take_again() -> None:
+        change(wanted)
+        if show_again is not None:
+            show_again()
+
+    try:
+        with around_stop(partial(change, before), take_again):
+            yield True
+    finally:
+        change(before)
 
 
 def show_typed(data: bytes) -> None:
@@ -151,7 +170,7 @@ def type_hidden(descriptor: int, prompt: str) -> str | None:
     Raises:
         UnicodeDecodeError: What was typed is not UTF-8.
     """
-    with any_length(descriptor, hidden=True) as unlimited:
+    with any_length(descriptor, hidden=True, show_again=lambda: show_typed(prompt.encode())) as unlimited:
         sys.stderr.write(prompt)
         sys.stderr.flush()
         line = TypedLine()

@@ -80,7 +80,9 @@ def confirm(settings: Settings, question: str, *, yes: bool) -> None:
 def check_paste(settings: Settings, *, paste: bool) -> None:
     """Refuse a question that must not be asked. Raises `click.BadParameter`."""
     if paste and settings.no_input:
-        raise click.BadParameter("--paste asks for an address, and --no-input forbids to ask", param_hint="--paste")
+        raise click.BadParameter(
+            "--paste asks for an address, and --no-input allows no questions", param_hint="--paste"
+        )
 
 
 def warn_unbound() -> None:

@@ -2,15 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import click
 from typing_extensions import override
 
+from ..screen.columns import HELP_COLUMNS
+from .names import CLI
 from .settings import Invocation
 
 T = TypeVar("T")
+
+
+class Help(click.HelpFormatter):
+    """Help that fits a narrow terminal too; a command in it is not broken."""
+
+    @override
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        if self.width >= HELP_COLUMNS:
+            super().write_dl(rows, col_max, col_spacing)
+            return
+        for name, about in rows:
+            self.write_text(name)
+            with self.indentation(), self.indentation():
+                self.write_text(about)
+
+    @override
+    def write_text(self, text: str) -> None:
+        *before, last = text.split("\n\n")
+        if CLI not in last:
+            super().write_text(text)
+            return
+        from ..screen.layout import laid_out
+
+        if before:
+            super().write_text("\n\n".join(before))
+            self.write_paragraph()
+        self.write(f"{laid_out(' ' * self.current_indent + ' '.join(last.split()), self.width)}\n")
+
+
+class HelpContext(click.Context):
+    """A context whose help is `Help`."""
+
+    formatter_class = Help
 
 
 class Argument(click.Argument):
@@ -42,6 +77,8 @@ class Argument(click.Argument):
 
 class Command(click.Command):
     """A command whose help lists its arguments before its options. `--fields` is checked before it does anything."""
+
+    context_class = HelpContext
 
     @override
     def invoke(self, ctx: click.Context) -> Any:

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP (a closed terminal): an orderly end, never a traceback.
+"""Ctrl-C, SIGTERM and SIGHUP (a closed terminal): an orderly end, never a traceback. Ctrl-Z: an orderly stop.
 
 The exit code is 128 and the signal's number, as of a program that the signal ended: 130, 143, 129. The first signal
 cancels the work and waits for it to tidy up; another one changes nothing about that, and a third
@@ -10,9 +10,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Final, TypeVar
 
 import trio
+
+from ..screen.stopping import can_stop, stop_here
 
 T = TypeVar("T")
 
@@ -43,8 +46,15 @@ def code_of(number: int) -> int:
     return 128 + number
 
 
-async def until_interrupted(work: Callable[[], Awaitable[None]]) -> int:
+async def until_interrupted(
+    work: Callable[[], Awaitable[None]], paused: Callable[[], AbstractContextManager[None]] | None = None
+) -> int:
     """Do the work until it is done or a signal stops it.
+
+    Args:
+        work: What is done.
+        paused: Gives the terminal back in its block, while the process is stopped by Ctrl-Z; None where it was not
+            changed.
 
     Returns:
         The exit code of the signal that did; 0 when none did.
@@ -54,7 +64,8 @@ async def until_interrupted(work: Callable[[], Awaitable[None]]) -> int:
     """
     stopped = 0
     failure: Exception | None = None
-    with trio.open_signal_receiver(*ending_signals()) as signals:
+    stopping = [signal.SIGTSTP] if paused is not None and can_stop() else []
+    with trio.open_signal_receiver(*ending_signals(), *stopping) as signals:
         async with trio.open_nursery() as nursery:
             scope = trio.CancelScope()
 
@@ -62,6 +73,10 @@ async def until_interrupted(work: Callable[[], Awaitable[None]]) -> int:
                 nonlocal stopped
                 count = 0
                 async for number in signals:
+                    if paused is not None and number in stopping:
+                        with paused():
+                            stop_here()
+                        continue
                     count += 1
                     stopped = stopped or code_of(number)
                     scope.cancel()

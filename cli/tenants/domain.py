@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...errors import ApiError
-from ..screen.terminal import clean, put, put_done, put_json, say, table
+from ..screen.terminal import clean, put, put_done, put_json, put_table, say
 from ..shared.api import ask_api, ask_once
 from ..shared.names import CLI
 from ..shared.parameters import Argument, Command
@@ -93,5 +93,5 @@ def _put(settings: Settings, found: CustomDomainResponse) -> None:
         say("Add this DNS record:")
         rows = [("TYPE", "HOST", "VALUE", "TTL")]
         rows.append((clean(record.record_type), clean(record.host), clean(record.value), str(record.ttl)))
-        put(table(rows))
+        put_table(rows)
         say(f"Then check: {settings.command('domain show')}")

@@ -12,7 +12,7 @@ import shlex
 
 import click
 
-from ..screen.terminal import clean, put, put_json, say, table
+from ..screen.terminal import clean, fields, put, put_drawn, put_json, say
 from ..shared.api import ask_api
 from ..shared.names import CLI
 from ..shared.parameters import Command
@@ -37,7 +37,7 @@ def registry_token(context: click.Context, tenant: str | None, print_token: bool
     chosen = chosen_tenant(settings, tenant)
     found = ask_api(settings, lambda api: api.registry_token(chosen))
     if print_token:
-        put(found.token)
+        put_drawn(found.token)
         return
     shown = {
         "tenant": chosen,
@@ -49,7 +49,7 @@ def registry_token(context: click.Context, tenant: str | None, print_token: bool
     if settings.json:
         put_json(shown)
         return
-    put(table(list(shown.items())))
+    put(fields(shown))
     login = ["docker", "login", "--username", shown["username"], "--password-stdin", shown["registry"]]
     image = f"{shown['registry']}/{shown['repository']}:{shown['tag']}"
     named = f" --tenant {shlex.quote(chosen)}"

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...errors import TenantNotFound, TenantsNotSynced
-from ..screen.terminal import clean, fields, put, put_done, put_json, say, table
+from ..screen.terminal import clean, fields, put, put_done, put_json, put_table, say
+from ..screen.times import relative
 from ..shared.api import ask_api
 from ..shared.names import CLI
 from ..shared.parameters import Argument, Command
@@ -89,7 +90,7 @@ def _put_tenants(settings: Settings, tenants: tuple[StoredTenant, ...], others: 
         for tenant in tenants
     ]
     if tenants:
-        put(table(rows))
+        put_table(rows)
 
 
 def _say_age(settings: Settings, store: TenantStore | None) -> None:
@@ -97,11 +98,11 @@ def _say_age(settings: Settings, store: TenantStore | None) -> None:
     if store is None:
         say(f"No tenants are stored yet. Read them from the API: {sync}")
         return
-    age = datetime.now(UTC) - store.synced_at
+    now = datetime.now(UTC)
     if not store.tenants:
         say(f"No tenants found. To read them from the API again: {sync}")
-    elif age.days >= STALE_DAYS:
-        say(f"The list was read {age.days} d ago. To read it from the API again: {sync}")
+    elif (now - store.synced_at).days >= STALE_DAYS:
+        say(f"The list was read {relative(store.synced_at, now)}. To read it from the API again: {sync}")
 
 
 @click.command("show", cls=Command, epilog=f"Example: {CLI} tenants show tenant_4f2a")

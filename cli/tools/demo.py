@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import msgspec
 
 from ...base.errors import EXIT_DONE, EXIT_FAILED, CloudError, UnsafeFile
 from ...errors import Network
-from ..screen.terminal import put, say
+from ..screen.terminal import put_drawn, say
 from ..shared.names import CLI
 from ..shared.parameters import Command
 from ..shared.settings import Settings, is_local, settings_of, stored_api_url
@@ -56,11 +57,9 @@ def demo(context: click.Context, browser: bool, interrupt: bool) -> None:
     end = End()
 
     async def main() -> None:
-        async def work() -> None:
-            with showing(settings) as shown:
-                await _run_demo(settings, shown, end, browser=browser, interrupt=interrupt)
-
-        end.stopped = await until_interrupted(work)
+        with showing(settings) as shown:
+            work = partial(_run_demo, settings, shown, end, browser=browser, interrupt=interrupt)
+            end.stopped = await until_interrupted(work, shown.paused)
 
     trio.run(main)
     raise click.exceptions.Exit(_show_result(settings, end))
@@ -179,7 +178,7 @@ def _show_result(settings: Settings, end: End) -> int:
         from ..flows.history import histories_of, summarize
 
         say()
-        put(summarize(histories_of(settings, end.outcome.flow)).rstrip("\n"))
+        put_drawn(summarize(histories_of(settings, end.outcome.flow)).rstrip("\n"))
     with showing(settings) as shown:
         tell_end(settings, shown, end)
     if not done or end.outcome is None:

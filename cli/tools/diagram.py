@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import click
 
 from ...engine.errors import FlowNotFound
-from ..screen.terminal import DrawingStyle, clean, put, put_done, put_json, stream_style
+from ..screen.terminal import DrawingStyle, clean, put_done, put_drawn, put_json, stream_style
 from ..shared.arguments import known_path
 from ..shared.completion import complete_flows
 from ..shared.names import CLI
@@ -90,7 +90,7 @@ def diagram(
     elif settings.json:
         put_json({"format": how, "diagram": text})
     else:
-        put(text.rstrip("\n"))
+        put_drawn(text.rstrip("\n"))
 
 
 class _Look(NamedTuple):

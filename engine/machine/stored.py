@@ -10,19 +10,22 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from ...base.misfit import misfit_of_json
+
 T = TypeVar("T")
 
 _PLAIN: Final = msgspec.json.Decoder()
 
 
 def decoded(decoder: msgspec.json.Decoder[T], body: bytes | str) -> T:
-    """What the decoder makes of it. Raises `msgspec.DecodeError`, and nothing else."""
+    """What the decoder makes of it. Raises `msgspec.DecodeError` in words of ours, and nothing else."""
     try:
         return decoder.decode(body)
-    except msgspec.DecodeError:
-        raise
+    except msgspec.DecodeError as exc:
+        data = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body
+        raise msgspec.DecodeError(misfit_of_json(data, decoder.type, exc)) from exc
     except UnicodeError as exc:
-        raise msgspec.DecodeError(f"it is not UTF-8: {exc}") from exc
+        raise msgspec.DecodeError("it is not UTF-8") from exc
     except Exception as exc:  # nested too deeply, or raised by a class's own `__post_init__`
         raise msgspec.DecodeError(f"{type(exc).__name__}: {exc}") from exc
 

@@ -122,7 +122,7 @@ class Listening:
                     own = sse if sse.id != last_id else msgspec.structs.replace(sse, id="")
                     last_id = sse.id
                     brought = await self._take(own) or brought
-                raise StreamLost("the server ended the event stream")
+                raise StreamLost("the server ended it", about="the event stream was lost:")
         except API_FAILURES as exc:
             if not brought or isinstance(exc, ApiError):
                 raise

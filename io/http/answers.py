@@ -33,6 +33,8 @@ from .texts import shown
 
 SKEW_WORTH_SAYING: Final = timedelta(minutes=5)
 SHOWN_OF_A_BODY: Final = 500
+_CLOSED: Final = "peer closed connection"
+"""How h11 begins what it says of an answer that was cut off."""
 _DEEPEST_CAUSE: Final = 16
 _NUMBERED_ELSEWHERE: Final = (ssl.SSLError, socket.gaierror, socket.herror)
 """Errors whose numbers are not the system's `errno`: a library's, or the resolver's."""
@@ -98,7 +100,10 @@ def network_reason(exc: BaseException) -> str:
             # The number is the system's own: others have put the address before its words, which the message names.
             number = None if isinstance(found, _NUMBERED_ELSEWHERE) else found.errno
             return shown(found.strerror if number is None else os.strerror(number), SHOWN_OF_A_BODY)
-    return shown(str(exc), SHOWN_OF_A_BODY) or type(exc).__name__
+    words = str(exc)
+    if words.startswith(_CLOSED):
+        return "the server closed the connection"
+    return shown(words, SHOWN_OF_A_BODY) or type(exc).__name__
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:

@@ -372,7 +372,10 @@ class EventStream:
             try:
                 return await anext(self._chunks)
             except StopAsyncIteration:
-                raise StreamLost("the server ended the event stream", about=f"{self._where}:") from None
+                raise self._lost("the server ended it") from None
             except broken() as exc:
-                raise StreamLost(f"broke: {network_reason(exc)}", about=f"{self._where}: the event stream") from exc
-        raise StreamLost(f"fell silent for {self._idle_timeout:g} s", about=f"{self._where}: the event stream")
+                raise self._lost(network_reason(exc)) from exc
+        raise self._lost(f"no data for {self._idle_timeout:g} s")
+
+    def _lost(self, cause: str) -> StreamLost:
+        return StreamLost(cause, about=f"{self._where}: the event stream was lost:")

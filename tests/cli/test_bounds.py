@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 
 import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from systemprompt_cloud.cli.app import app
 from systemprompt_cloud.cli.shared.bounds import MOST, any_whole_number, number, whole_number
 
 from tests.support.command import CommandLine
@@ -73,3 +75,22 @@ def test_whatever_is_typed_is_a_number_or_refused(typed: str) -> None:
     for parse in (whole_number(0, 9), whole_number(0, MOST), any_whole_number, number(0, 9)):
         with suppress(click.BadParameter):
             assert isinstance(parse(typed), int | float)
+
+
+def each_option(command: click.Command, parent: click.Context | None = None) -> Iterator[click.Parameter]:
+    """Every option and argument of a command and of those inside it."""
+    with command.make_context(str(command.name), ["-"], parent=parent, resilient_parsing=True) as context:
+        yield from command.params
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                inside = command.get_command(context, name)
+                assert inside is not None
+                yield from each_option(inside, context)
+
+
+def test_no_option_has_a_number_of_clicks_own() -> None:
+    """Its messages name Python's types; ours name the bounds."""
+    options = [option for option in each_option(app) if not getattr(option, "count", False)]
+    assert len(options) > 50
+    foreign = (click.types.IntParamType, click.types.FloatParamType)
+    assert [option.name for option in options if isinstance(option.type, foreign)] == []

@@ -11,6 +11,7 @@ import pytest
 from systemprompt_cloud.cli.tab import Asked, variable
 
 from tests.support.command import COMMAND, CommandLine, Ran
+from tests.support.missing import missing
 
 from .conftest import offered
 
@@ -173,10 +174,11 @@ complete -o default -F _systemprompt_cloud_completion systemprompt-cloud
 """What release 0.1.0 installed."""
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 @pytest.mark.parametrize("release", ["old", "new"])
 def test_bash_itself_completes(cli: CommandLine, tmp_path: Path, release: str) -> None:
     """The script in a real bash, with the command on its PATH."""
+    if shutil.which("bash") is None:
+        missing("bash is not installed (apt-get install bash)")
     script = OLD_BASH if release == "old" else cli("--show-completion", PATH="", SHELL="/bin/bash").ended(0).out
     program = tmp_path / "systemprompt-cloud"
     program.write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')

@@ -15,7 +15,7 @@ def test_demo(cli: CommandLine) -> None:
     """A false event is dropped, the stream drops, polling goes on; the tenant is stored and each state told."""
     ran = cli("demo").ended(0)
     assert "an event of the stream names the tenant tnt_sandbox_other; it was dropped" in ran.err
-    lost, back = (ran.err.index(words) for words in ("event stream lost, polling", "event stream is back"))
+    lost, back = (ran.err.index(words) for words in ("Stream lost, polling (", "Stream is back"))
     assert lost < back
     assert "paying for the tenant" in ran.out
     assert "! stream lost" in ran.out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import stat
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import CommandLine
+from tests.support.missing import missing
 
 LOGIN = ("login", "--port", "0", "--no-browser")
 LONG = "x" * 300
@@ -20,6 +20,8 @@ LONGER = "x" * 100_000
 @pytest.fixture
 def repository(cli: CommandLine) -> Path:
     """A project of somebody's own, under git, nothing of it committed yet."""
+    if shutil.which("git") is None:
+        missing("git is not installed (apt-get install git)")
     path = cli.home / "project"
     path.mkdir()
     (path / "main.py").write_text("print()\n")
@@ -34,10 +36,6 @@ def untracked(cli: CommandLine, path: Path) -> list[str]:
     return subprocess.run(asked, check=True, env=cli.environ, capture_output=True, text=True).stdout.splitlines()
 
 
-@pytest.mark.skipif(
-    shutil.which("git") is None and os.environ.get("CI") != "true",
-    reason="there is no git; in CI its absence is a failure",
-)
 def test_no_command_takes_a_project_over(cli: CommandLine, repository: Path) -> None:
     """Neither do the credentials get into its root, nor do its sources vanish from git; below it is a place."""
     before = untracked(cli, repository)

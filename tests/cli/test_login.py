@@ -131,7 +131,7 @@ def test_nothing_to_paste(cli: CommandLine) -> None:
         ran.err.count(words) for words in ("paste the address", "Still waiting for a browser on this computer")
     ] == [1, 1]
     ran = cli(*LOGIN, "--paste", "--no-input").ended(2)
-    assert "--no-input forbids to ask" in ran.err
+    assert "--no-input allows no questions" in ran.err
 
 
 def test_unbound_callback_waits_for_a_person(cli: CommandLine) -> None:

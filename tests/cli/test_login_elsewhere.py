@@ -105,7 +105,7 @@ def test_paste_is_offered_where_there_is_no_browser(cli: CommandLine) -> None:
 def test_paste_is_refused_where_nobody_may_be_asked(cli: CommandLine) -> None:
     """`--no-input` forbids the question, in every command that has it."""
     for words in (LOGIN, ("up", "--plan", "x"), ("flows", "resume")):
-        assert "--no-input forbids to ask" in cli(*words, "--paste", "--no-input").ended(2).err
+        assert "--no-input allows no questions" in cli(*words, "--paste", "--no-input").ended(2).err
 
 
 # --- tokens that are typed -----------------------------------------------------------------------------------------

@@ -202,7 +202,7 @@ def test_every_command_is_there() -> None:
 def test_help_everywhere_with_an_example(cli: CommandLine, words: tuple[str, ...]) -> None:
     """Every command's help has an example of it."""
     shown = cli(*words, "--help").ended(0).out
-    assert f"Example: systemprompt-cloud {' '.join(words)}" in shown
+    assert f"Example: systemprompt-cloud {' '.join(words)}" in " ".join(shown.split())
     assert "\x1b" not in shown
 
 

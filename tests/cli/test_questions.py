@@ -111,7 +111,7 @@ def test_an_answer_is_not_called_none(
         shown.change(change(event="StatusNotAnswered", from_state="confirming_tenant", message=refused, brief=brief))
         shown.tick()
     said = unwrapped(capsys)
-    assert "no status from the API yet, asking again: tenant_not_found: no tenant of yours" in said
+    assert "No status from the API yet, asking again (tenant_not_found: no tenant of yours" in said
     assert "no answer" not in said
 
 

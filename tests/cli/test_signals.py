@@ -10,6 +10,7 @@ import signal
 import pytest
 
 from tests.support.command import COMMAND, CommandLine
+from tests.support.missing import missing
 
 LOGIN = ("login", "--port", "0", "--no-browser")
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
@@ -41,7 +42,7 @@ def test_a_program_reads_the_same(cli: CommandLine, number: signal.Signals, code
 def test_a_command_that_ignores_a_closed_terminal_goes_on(cli: CommandLine) -> None:
     """As under `nohup`, or in a service: the login waits for its browser, and ends well."""
     if shutil.which("nohup") is None:
-        pytest.skip("there is no nohup")
+        missing("nohup is not installed (apt-get install coreutils)")
     cli.before, cli.real = ("nohup",), True
     running = cli.begin(*LOGIN, "--json")
     url = running.wait_invited()

@@ -17,10 +17,8 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
-from systemprompt_cloud.base.moments import parse_moment
-from systemprompt_cloud.cli.account.whoami import relative
 from systemprompt_cloud.cli.screen.render import clock
-from systemprompt_cloud.cli.screen.terminal import clean, shortened, table
+from systemprompt_cloud.cli.screen.terminal import clean, shortened
 from systemprompt_cloud.sandbox.browser import ScriptedBrowser
 
 from tests.support.command import SECONDS, CommandLine
@@ -45,30 +43,10 @@ def test_clean_text_holds_no_token() -> None:
     assert clean("Bearer abc.def.ghi\x1b[2J") == "Bearer *** [2J"
 
 
-def test_table() -> None:
-    """Columns are as wide as their widest cell, and lines do not end in blanks."""
-    assert table([("A", "B"), ("long", "x")]) == "A     B\nlong  x"
-
-
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00"), (59.9, "0:59"), (61, "1:01"), (3600, "60:00")])
 def test_clock(seconds: float, shown: str) -> None:
     """Elapsed time is minutes and seconds."""
     assert clock(seconds) == shown
-
-
-@pytest.mark.parametrize(
-    ("moment", "shown"),
-    [
-        ("2026-01-01T00:00:30Z", "in 30 s"),
-        ("2026-01-01T00:59:59Z", "in 59 min"),
-        ("2026-01-01T05:10:00Z", "in 5 h 10 min"),
-        ("2026-01-03T01:00:00Z", "in 2 d 1 h"),
-        ("2025-12-31T23:00:00Z", "1 h 0 min ago"),
-    ],
-)
-def test_relative(moment: str, shown: str) -> None:
-    """How far a moment is, in two units at most."""
-    assert relative(parse_moment(moment), parse_moment("2026-01-01T00:00:00Z")) == shown
 
 
 def test_shortened() -> None:

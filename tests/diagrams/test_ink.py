@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from systemprompt_cloud.base.columns import measure
 from systemprompt_cloud.base.redaction import printable
-from systemprompt_cloud.diagrams._ink import Paper, Span, elapsed, measure
+from systemprompt_cloud.diagrams._ink import Paper, Span, elapsed
 
 
 @pytest.mark.parametrize(
@@ -34,8 +35,9 @@ def test_control_characters_do_not_reach_the_terminal() -> None:
 
 
 def test_wide_and_combining_characters_are_measured_in_columns() -> None:
-    """East Asian wide characters take two columns, combining ones none."""
-    assert (measure("状態"), measure("e\u0301")) == (4, 1)
+    """East Asian wide characters and emoji take two columns, combining ones none."""
+    assert (measure("状態"), measure("e\u0301"), measure("한글"), measure("ｱ")) == (4, 1, 4, 1)
+    assert (measure("\u1112\u1161\u11ab"), measure("\U0001f44d"), measure("\u2764\ufe0f")) == (2, 2, 2)
 
 
 def test_long_lines_go_on_below_and_end_with_an_ellipsis() -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from systemprompt_cloud.diagrams._ink import measure
+from systemprompt_cloud.base.columns import measure
 from systemprompt_cloud.diagrams.summary import draw_summary
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.machines.every import MACHINES
@@ -42,10 +42,10 @@ def test_a_line_for_each_state() -> None:
         == """\
 provisioning 01abc succeeded in 11.0 s, from 2026-03-01 12:00:00 UTC
    0.00 s  o waiting for the tenant             6.00 s  ready; 2 updates
-           ! stream lost 3 times in 2.00 s: 503 stream_outage (and 1 other cause)
+           ! stream lost 3 times in 2.00 s (503 stream_outage, and 1 other cause)
    6.00 s  o fetching the tenant's secrets      1.00 s
    7.00 s  o storing the tenant                 4.00 s
-           ! paused: no space left on /home
+           ! paused (no space left on /home)
    11.0 s  + the tenant is ready and stored
 """
     )
@@ -57,7 +57,7 @@ def test_a_flow_inside_is_told_by_its_end() -> None:
                  flow="01abc.provisioning-1", start=1.0)  # fmt: skip
     parent = tell(ONBOARDING, ("provisioning", "CheckoutSucceeded"), ("failed", "ProvisioningFailed", "no room"))
     drawn = draw_summary(MACHINES, [parent, child], troubles=TROUBLES)
-    assert "! stream lost: gone" in drawn
+    assert "! stream lost (gone)" in drawn
     assert "✘ waiting for the tenant" in drawn
 
 
@@ -68,7 +68,7 @@ def test_a_flow_that_has_not_ended(last: tuple[str, ...], said: str) -> None:
     """It says so, and why it is paused."""
     drawn = draw_summary([LOGIN], [tell(LOGIN, *([last] if last else []))])
     assert said in drawn
-    assert ("! paused: down" in drawn) == bool(last)
+    assert ("! paused (down)" in drawn) == bool(last)
 
 
 def test_a_machine_without_its_table() -> None:

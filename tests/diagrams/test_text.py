@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from systemprompt_cloud.diagrams._ink import measure
+from systemprompt_cloud.base.columns import measure
 from systemprompt_cloud.diagrams.text import draw_path, draw_table, draw_tree
 from systemprompt_cloud.engine.machine.machine import Machine
 from systemprompt_cloud.engine.machine.parts import CancelRequested, Context, State, Verdict, on

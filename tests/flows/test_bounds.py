@@ -25,7 +25,7 @@ from tests.support.watched import InMemory, Streams, asking, polled, said, visit
 
 READY = TenantBecameReady("tenant_ready", "", "polling")
 FAILED = ProvisioningFailed("no")
-LOST = StreamLost("the server ended the event stream")
+LOST = StreamLost("the server ended it", about="the event stream was lost:")
 
 
 def test_any_other_answer_starts_the_count_anew() -> None:

@@ -83,7 +83,7 @@ async def test_states_are_told_in_order_among_the_events(autojump_clock: MockClo
     assert shapes == [*lost, *failed, Connecting, Open, "b", Waiting, Connecting, Closed]
     waits = [(each.seconds, each.reason) for each in seen if isinstance(each, Waiting)]
     assert [seconds for seconds, _ in waits] == [1.0, 2.0, 4.0]
-    assert "the server ended the event stream" in waits[0][1]
+    assert "the event stream was lost: the server ended it" in waits[0][1]
     assert "503" in waits[1][1]
 
 
