@@ -61,7 +61,7 @@ FIELDS = {
     "flows list": f"{_FLOW} driven",
     "flows show": f"{_FLOW} problem trouble driver children resume waiting refused",
     "flows history": _CHANGE,
-    "flows resume": _RUN,
+    "flows resume": f"{_RUN} {_FLOW}",
     "flows cancel": _FLOW,
     "flows check": _PROBLEMS,
     "flows send": f"{_FLOW} event taken",

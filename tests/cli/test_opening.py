@@ -21,6 +21,7 @@ import trio
 from systemprompt_cloud.cli.screen.qr import qr_lines
 from systemprompt_cloud.sandbox.browser import ScriptedBrowser
 
+from tests.cli.conftest import Clouds
 from tests.support.command import SECONDS, CommandLine
 from tests.support.missing import missing
 from tests.support.process import COMMAND, start
@@ -108,8 +109,9 @@ def test_enter_opens_the_browser(cli: CommandLine) -> None:
         terminal.ended(0)
 
 
-def test_a_browser_that_comes_without_enter(cli: CommandLine) -> None:
+def test_a_browser_that_comes_without_enter(cli: CommandLine, clouds: Clouds) -> None:
     """The flow listens meanwhile: the address was opened elsewhere, and no key is waited for."""
+    cli.environ["SYSTEMPROMPT_API_URL"] = clouds()  # a tenant is bought, which others would find
     cli.login()
     for words in (LOGIN, ("checkout", "--plan", "plan_sandbox_starter", "--region", "fra", "--port", "0")):
         with on_terminal(cli, *words) as terminal:
