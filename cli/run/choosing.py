@@ -11,11 +11,12 @@ from typing import Final, NamedTuple
 import click
 import msgspec
 
+from ...base.columns import measure, padded
 from ...base.errors import CloudError
 from ...errors import NotAuthenticated
 from ...io.cloud.wire import DEFAULT_REGION, REGIONS, Plan
 from ..screen.ask import ask, somebody_is_there
-from ..screen.terminal import clean, say, table
+from ..screen.terminal import clean, say
 from ..shared.api import ask_api
 from ..shared.options import Unasked
 from ..shared.settings import Settings
@@ -100,7 +101,9 @@ def _chosen(what: str, choices: Mapping[str, str], default: str | None = None) -
     names = [*choices]
     if not names:
         return None
-    say(table([(f"  {number}", name, about) for number, (name, about) in enumerate(choices.items(), 1)]))
+    wide = max(map(measure, names))
+    for number, (name, about) in enumerate(choices.items(), 1):
+        say(f"  {number}  {padded(name, wide)}  {about}".rstrip(), hang=5)
     hint = f"1-{len(names)}" if default is None else f"1-{len(names)}, Enter for {default}"
     while True:
         line = run(partial(ask, f"Which {what}? [{hint}]"))
