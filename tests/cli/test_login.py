@@ -209,7 +209,7 @@ def test_whoami(cli: CommandLine) -> None:
     cli(*LOGIN, "--api-url", "http://127.0.0.1:9").ended(8)
     ran = cli("whoami").ended(0)
     assert "ada@sandbox.example at http://127.0.0.1:" in ran.out
-    assert "(in 23 h 59 min)" in ran.out
+    assert "(in 23 hours)" in ran.out
     assert "Unfinished: login" in ran.err
     (shown,) = cli("whoami", "--check", "--json").ended(0).lines
     assert shown["checked"] is True

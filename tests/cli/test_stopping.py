@@ -98,11 +98,11 @@ def test_a_question_is_asked_again_with_what_was_typed(terminal: Stoppable) -> N
     terminal.begin("login", "--port", "0", "--paste")
     question = "paste the address it ended on:"
     terminal.wait(question)
-    terminal.press(b"http", "http")
+    terminal.press(b"zebra", "zebra")
     assert not terminal.is_normal
     terminal.press(STOP, "[it has stopped]")
     assert terminal.is_normal
-    terminal.press(CONTINUE, f"{question} http")
+    terminal.press(CONTINUE, f"{question} zebra")
     assert not terminal.is_normal
     terminal.press(INTERRUPT, "[it has ended: 130]")
     assert terminal.is_normal
