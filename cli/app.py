@@ -6,6 +6,7 @@ import errno
 import importlib
 import os
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,16 @@ from ..base.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, 
 from .commands import COMMANDS, inside, is_group, unknown
 from .screen.terminal import prepare_streams, put_json, say, writing_for
 from .shared.arguments import as_usage, hoist, known_path, known_text
+from .shared.completion import complete_accounts, complete_environments
 from .shared.names import CLI
 from .shared.parameters import checking
-from .shared.settings import ENVIRONMENTS, Invocation, Settings, named_api_url
+from .shared.settings import ACCOUNT_VARIABLE, ENVIRONMENTS, Invocation, Settings, named_api_url
 from .tab import Asked, variable
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+    from ..io.local.paths import CloudPaths
 
 EPILOG = (
     "Global options may come before or after the command. Exit codes: 0 done, 1 failed, 2 usage, 4 login needed, "
@@ -33,6 +37,10 @@ EPILOG = (
 )
 
 GROUPS = {
+    "auth": (
+        " `login`, `logout` and `whoami` are short for `auth login`, `auth logout` and `auth status`.",
+        "auth status",
+    ),
     "tenants": ("", "tenants list"),
     "secrets": ("", "secrets set OPENAI_API_KEY"),
     "domain": ("", "domain set shop.example.com"),
@@ -91,8 +99,12 @@ def _command(words: str) -> click.Command:
     if is_group(words):
         more, example = GROUPS[words]
         return Commands(words=words, name=words, help=COMMANDS[words][1] + more, epilog=f"Example: {CLI} {example}")
-    module, _, name = COMMANDS[words][0].partition(":")
-    found: click.Command = getattr(importlib.import_module(f".{module}", __package__), name)
+    module, _, attribute = COMMANDS[words][0].partition(":")
+    found: click.Command = copy(getattr(importlib.import_module(f".{module}", __package__), attribute))
+    name = words.rpartition(" ")[2]
+    if found.name != name or words.startswith("auth "):  # `auth status` and `whoami` are one command
+        found.epilog = (found.epilog or "").replace(f"{CLI} {found.name}", f"{CLI} {words}", 1)
+        found.name = name
     return found
 
 
@@ -125,6 +137,34 @@ def _known_environment(value: str) -> str:
     if value not in ENVIRONMENTS:
         raise click.BadParameter(f"{value!r} is not one of {', '.join(ENVIRONMENTS)}")
     return value
+
+
+def _account_name(value: str) -> str:
+    from ..io.local.account_paths import name_problem
+
+    if problem := name_problem(value):
+        raise click.BadParameter(f"the name of the account {problem}")
+    return value
+
+
+def _paths_of_account(paths: CloudPaths, named: str | None) -> CloudPaths:
+    """The paths of the account that the option or the environment names; a switch that was killed is completed."""
+    if os.path.lexists(paths.directory / "accounts" / "switch.json"):
+        from ..io.local.account_switch import complete_switch
+
+        complete_switch(paths)
+    wanted = named or os.environ.get(ACCOUNT_VARIABLE)
+    if not wanted:
+        return paths
+    from ..io.local.account_paths import account_paths, name_problem
+    from ..io.local.environment import API_TOKEN, environment_token
+
+    if named is None:
+        if problem := name_problem(wanted):
+            raise click.BadParameter(f"the name of the account {problem}", param_hint=ACCOUNT_VARIABLE)
+    elif environment_token(os.environ):
+        raise click.BadParameter(f"{API_TOKEN} is set and goes before every account. Unset it", param_hint="--account")
+    return account_paths(paths, wanted)
 
 
 def _named_directory(value: str) -> str:
@@ -164,6 +204,13 @@ def _refuse_too_long(directory: Path) -> None:
     help="The .systemprompt directory to use. [default: SYSTEMPROMPT_DIR, the project's, yours]",
 )
 @click.option(
+    "--account",
+    metavar="NAME",
+    callback=checking(_account_name),
+    shell_complete=complete_accounts,
+    help="The account to use. [default: SYSTEMPROMPT_ACCOUNT, the active one]",
+)
+@click.option(
     "--api-url",
     metavar="URL",
     help="The API. [default: SYSTEMPROMPT_API_URL, where you are logged in, production]",
@@ -172,6 +219,7 @@ def _refuse_too_long(directory: Path) -> None:
     "--env",
     metavar="NAME",
     callback=checking(_known_environment),
+    shell_complete=complete_environments,
     help="production, sandbox or local (SYSTEMPROMPT_LOCAL_URL).",
 )
 @click.option("--no-input", is_flag=True, help="Never ask a question.")
@@ -207,6 +255,7 @@ def app(
     context: click.Context,
     json: bool,
     directory: str | None,
+    account: str | None,
     api_url: str | None,
     env: str | None,
     no_input: bool,
@@ -228,12 +277,14 @@ def app(
         paths = resolve_cloud_paths(named, os.environ, cwd)
     if paths.origin == "explicit":
         _refuse_too_long(paths.directory)
+    paths = _paths_of_account(paths, account)
     invocation = context.ensure_object(Invocation)
     invocation.settings = Settings(
         paths=paths,
         json=json,
         no_input=no_input,
         directory=named,
+        account=account,
         api_url=None if api_url is None else named_api_url(api_url, "--api-url"),
         env=env,
         verbosity=verbose,

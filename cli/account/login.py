@@ -22,7 +22,7 @@ from ..shared.options import (
 )
 from ..shared.order_options import provider_option
 from ..shared.parameters import Command
-from ..shared.settings import Settings, settings_of, trusted_api_url
+from ..shared.settings import ACCOUNT_VARIABLE, Settings, settings_of, trusted_api_url
 
 ROOM = 64
 """Bytes that may be around a token on stdin."""
@@ -43,6 +43,7 @@ OPTIONS = {"timeout": "--timeout"}
     default=None,
     help="Keep the token in the system's keyring, or in the file; by default where the last one was.",
 )
+@click.option("--device", is_flag=True, hidden=True)
 @click.option("--token-stdin", is_flag=True, help="Read a token from stdin; no browser.")
 @click.pass_context
 def login(
@@ -54,6 +55,7 @@ def login(
     unbound_callback: bool,
     paste: bool,
     keyring: bool | None,
+    device: bool,
     token_stdin: bool,
 ) -> None:
     """Log in with a browser, or with a token from stdin.
@@ -61,6 +63,11 @@ def login(
     An interrupted login is resumed; a tab that is still open is accepted.
     """
     settings = settings_of(context)
+    if device:
+        raise click.UsageError(
+            "The SystemPrompt login has no device login. When the browser is on another computer: "
+            f"{settings.command('login --paste')}"
+        )
     check_paste(settings, paste=paste)
     api_url = trusted_api_url(settings)
     token = read_token(settings) if token_stdin else None
@@ -78,6 +85,7 @@ def login(
         timeout=timeout,
         bound=not unbound_callback,
         keyring=keyring,
+        account=settings.account or os.environ.get(ACCOUNT_VARIABLE, ""),
     )
     options = OPTIONS | {"keyring": "--no-keyring" if keyring is False else "--keyring"}
     if environment_token(os.environ):

@@ -51,3 +51,22 @@ def complete_flows(ctx: click.Context, _param: click.Parameter, incomplete: str)
     except CloudError:
         return []
     return offers(((row.id, f"{row.machine}, {row.state}") for row in rows), incomplete)
+
+
+def complete_accounts(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The accounts that are logged in here; the active one says so."""
+    from ...io.local.account_paths import active_name, other_names
+
+    try:
+        paths = completing_paths(ctx)
+        active, others = active_name(paths), other_names(paths)
+    except CloudError:
+        return []
+    return offers([*([(active, "active")] if active else []), *((name, "") for name in others)], incomplete)
+
+
+def complete_environments(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The names that `--env` takes."""
+    from .settings import ENVIRONMENTS
+
+    return offers(((name, "") for name in ENVIRONMENTS), incomplete)

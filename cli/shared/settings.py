@@ -24,6 +24,7 @@ from ...errors import CredentialsCorrupted, NotAuthenticated, UnsafeUrl, Untrust
 from ...io.local.paths import CloudPaths
 from .names import CLI
 
+ACCOUNT_VARIABLE: Final = "SYSTEMPROMPT_ACCOUNT"
 LOCAL_VARIABLE: Final = "SYSTEMPROMPT_LOCAL_URL"
 ENVIRONMENTS: Final = ("production", "sandbox", "local")
 
@@ -45,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         no_input: Never prompt.
         paths: Where everything is stored.
         directory: The value of `--dir`, if given; printed commands repeat it.
+        account: The value of `--account`, if given.
         reason: Why this directory was chosen, where `paths.origin` does not say.
         api_url: The value of `--api-url`, if given.
         env: The value of `--env`, if given.
@@ -57,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     json: bool = False
     no_input: bool = False
     directory: Path | None = None
+    account: str | None = None
     reason: str = ""
     api_url: str | None = None
     env: str | None = None
@@ -65,17 +68,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     arguments: tuple[str, ...] = ()
 
     def command(self, words: str, *, own_api: bool = False) -> str:
-        """A command to print, with the program's name and this run's `--dir` and API options.
+        """A command to print, with the program's name and this run's `--dir`, `--account` and API options.
 
         Args:
             words: The rest of the command.
             own_api: Whether `words` name an API themselves.
         """
+        where = f"{program()}{self._dir_option()}"
+        if self.account is not None:
+            where += f" --account {self.account}"
         if own_api:
-            return f"{program()}{self._dir_option()} {words}"
+            return f"{where} {words}"
         api = "" if self.api_url is None else f" --api-url {shlex.quote(self.api_url)}"
         env = "" if self.env is None else f" --env {self.env}"
-        return f"{program()}{self._dir_option()}{api}{env} {words}"
+        return f"{where}{api}{env} {words}"
 
     def resume_command(self, flow: str) -> str:
         """The command that resumes a flow."""

@@ -1,0 +1,55 @@
+"""`auth`: the long names of the login commands, and what only they have."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from systemprompt_cloud.testing.scripted import make_token
+
+from tests.support.command import CommandLine
+
+
+def test_the_same_commands(cli: CommandLine) -> None:
+    """`auth login`, `auth status` and `auth logout` are `login`, `whoami` and `logout`."""
+    assert "Log in: systemprompt-cloud login" in cli("auth", "status").ended(4).err
+    cli.play("auth", "login", "--port", "0", "--no-browser").ended(0)
+    assert cli("auth", "status").ended(0).out == cli("whoami").ended(0).out
+    (shown,) = cli("auth", "status", "--json").ended(0).lines
+    assert shown["user_email"] == "ada@sandbox.example"
+    assert cli("auth", "logout", "--json").ended(0).lines[0]["reported"] is True
+    assert "Not logged in" in cli("auth", "logout").ended(0).err
+
+
+def test_token(cli: CommandLine) -> None:
+    """One line on stdout and nothing on stderr; an object for programs; an error without a login."""
+    assert "Log in: systemprompt-cloud login" in cli("auth", "token").ended(4).err
+    assert cli("auth", "token", "--json").ended(4).lines[0]["error"] == "NotAuthenticated"
+    cli.login()
+    stored = json.loads((cli.directory / "credentials.json").read_text())
+    ran = cli("auth", "token").ended(0)
+    assert (ran.out, ran.err) == (f"{stored['api_token']}\n", "")
+    (shown,) = cli("auth", "token", "--json").ended(0).lines
+    assert shown.keys() == {"token", "api_url", "expires_at"}
+    assert (shown["token"], shown["api_url"]) == (stored["api_token"], stored["api_url"])
+
+
+def test_token_of_the_environment(cli: CommandLine) -> None:
+    """The token that commands use; an expired one is not printed."""
+    assert cli("auth", "token", SYSTEMPROMPT_API_TOKEN="opaque").ended(0).out == "opaque\n"
+    spent = make_token(exp=datetime.now(UTC) - timedelta(days=1))
+    ran = cli("auth", "token", SYSTEMPROMPT_API_TOKEN=spent).ended(4)
+    assert ran.out == ""
+    assert "the token in SYSTEMPROMPT_API_TOKEN has expired" in ran.err
+    assert spent not in ran.err
+
+
+def test_what_the_login_cannot_do(cli: CommandLine) -> None:
+    """Refresh and the device login are refused by name, with what to do instead."""
+    ran = cli("auth", "refresh").ended(2)
+    assert "The SystemPrompt login has no refresh token. To get a new token: systemprompt-cloud auth login" in ran.err
+    assert cli("auth", "refresh", "--json").ended(2).lines[0]["error"] == "UsageError"
+    ran = cli("login", "--device").ended(2)
+    assert "The SystemPrompt login has no device login" in ran.err
+    assert "systemprompt-cloud login --paste" in ran.err
+    assert not cli.journal.exists()
