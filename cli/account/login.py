@@ -7,18 +7,21 @@ import os
 
 import click
 
+from ...base.errors import CloudError
 from ...machines.parts.defaults import BROWSER_SECONDS, LOGIN_PORT
-from ..screen.terminal import say
+from ..screen.terminal import clean, say
 from ..shared.api import checked_api
 from ..shared.names import CLI
 from ..shared.options import (
     check_paste,
+    confirm,
     no_browser_option,
     paste_option,
     port_option,
     seconds_option,
     unbound_option,
     warn_unbound,
+    yes_option,
 )
 from ..shared.order_options import provider_option
 from ..shared.parameters import Command
@@ -44,6 +47,7 @@ OPTIONS = {"timeout": "--timeout"}
     help="Keep the token in the system's keyring, or in the file; by default where the last one was.",
 )
 @click.option("--device", is_flag=True, hidden=True)
+@yes_option
 @click.option("--token-stdin", is_flag=True, help="Read a token from stdin; no browser.")
 @click.pass_context
 def login(
@@ -56,6 +60,7 @@ def login(
     paste: bool,
     keyring: bool | None,
     device: bool,
+    yes: bool,
     token_stdin: bool,
 ) -> None:
     """Log in with a browser, or with a token from stdin.
@@ -70,6 +75,7 @@ def login(
         )
     check_paste(settings, paste=paste)
     api_url = trusted_api_url(settings)
+    _mention_login(settings, yes=yes or token_stdin)
     token = read_token(settings) if token_stdin else None
     from ...flows.login import start_login
     from ...io.local.environment import API_TOKEN, environment_token
@@ -92,6 +98,28 @@ def login(
         say(f"{API_TOKEN} is set: while it is, it goes before the login that is stored now.")
     starting = functools.partial(start_login, token=token)
     start(settings, starting, wanted, {} if token else options, no_browser=no_browser, paste=paste)
+
+
+def _mention_login(settings: Settings, *, yes: bool) -> None:
+    """Show which login is about to be replaced; at a terminal, ask. An expired one is not mentioned.
+
+    Raises:
+        click.exceptions.Exit: With 1, when the answer is no.
+    """
+    from ...io.local.credentials import CloudCredentials
+    from ..screen.ask import somebody_is_there
+
+    try:
+        found = CloudCredentials.peek_at_path(settings.paths.credentials)
+    except CloudError:  # there is none, or none that counts
+        return
+    if not found.in_keyring and found.is_token_expired():
+        return
+    who = f"Already logged in as {clean(found.user_email)} at {clean(found.api_url)}."
+    if not yes and somebody_is_there(settings):
+        confirm(settings, f"{who} Log in again?", yes=False)
+    else:
+        say(f"{who} A new login replaces it. To keep both: {CLI} --account NAME login")
 
 
 def read_token(settings: Settings) -> str:

@@ -9,6 +9,8 @@ from systemprompt_cloud.testing.scripted import make_token
 
 from tests.support.command import CommandLine
 
+from .conftest import at_terminal
+
 
 def test_the_same_commands(cli: CommandLine) -> None:
     """`auth login`, `auth status` and `auth logout` are `login`, `whoami` and `logout`."""
@@ -42,6 +44,21 @@ def test_token_of_the_environment(cli: CommandLine) -> None:
     assert ran.out == ""
     assert "the token in SYSTEMPROMPT_API_TOKEN has expired" in ran.err
     assert spent not in ran.err
+
+
+def test_already_logged_in(cli: CommandLine) -> None:
+    """At a terminal it is a question, which `--yes` answers; a script reads a line, and its login goes on."""
+    cli.login()
+    words = ("login", "--port", "0", "--no-browser")
+    ran = at_terminal(cli, *words, typed=b"n\n").ended(1)
+    assert "Already logged in as ada@sandbox.example at http://127.0.0.1:" in ran.err
+    assert "Log in again? [y/n]" in ran.err
+    assert "Open this" not in ran.err
+    for more in (("--yes",), ("--no-input",), ("--json",)):
+        ran = cli.play(*words, *more).ended(0)
+        assert "A new login replaces it. To keep both: systemprompt-cloud --account NAME login" in ran.err
+    cli.begin("login", "--token-stdin", listening=True).say(cli("auth", "token").out)
+    assert cli.running[-1].wait().ended(0).err.startswith("Already logged in")
 
 
 def test_what_the_login_cannot_do(cli: CommandLine) -> None:
