@@ -61,6 +61,7 @@ One JSON object a line on stdout, and nothing else there. `?` marks a field that
 | variable | what for |
 | --- | --- |
 | `SYSTEMPROMPT_DIR` | the directory, where `--dir` names none |
+| `SYSTEMPROMPT_ACCOUNT` | the account, where `--account` names none |
 | `SYSTEMPROMPT_API_URL` | the API, where neither `--api-url` nor `--env` names one |
 | `SYSTEMPROMPT_LOCAL_URL` | the API `--env local` means |
 | `SYSTEMPROMPT_API_TOKEN` | a login that goes before the stored one |

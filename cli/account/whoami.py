@@ -139,10 +139,14 @@ def _pending(settings: Settings) -> tuple[list[FlowRow], CloudError | None]:
 
 
 def _say_rest(settings: Settings, pending: list[FlowRow]) -> None:
+    """One line about unfinished flows, whatever their number, and the directory."""
     from ..flows.status import driver_of, way_on_of
 
-    for row in pending:
+    if len(pending) == 1:
+        (row,) = pending
         driver = driver_of(settings, row)
-        say(f"Unfinished: {row.machine} {shortened(row.id)} is in {row.state}")
-        say(f"  driven by process {driver}" if driver else f"  {way_on_of(settings, row)}")
+        way_on = f"driven by process {driver}" if driver else way_on_of(settings, row)
+        say(f"Unfinished: {row.machine} {shortened(row.id)} is in {row.state}. {way_on[:1].upper()}{way_on[1:]}")
+    elif pending:
+        say(f"Unfinished: {len(pending)} flows. To list them: {settings.command('flows list')}")
     say(settings.directory_line)

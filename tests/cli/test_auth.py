@@ -61,6 +61,24 @@ def test_already_logged_in(cli: CommandLine) -> None:
     assert cli.running[-1].wait().ended(0).err.startswith("Already logged in")
 
 
+def test_superseded(cli: CommandLine) -> None:
+    """A login ends the unfinished ones before it to the same API and account; others stay, and so does a later one."""
+    other = cli("login", "--port", "0", "--no-browser", "--api-url", "http://127.0.0.1:9").ended(8)
+    for more in (("--account", "work"), ("--provider", "google")):
+        running = cli.begin("login", "--port", "0", "--no-browser", *more)
+        running.wait_invited()
+        running.interrupt()
+        running.wait().ended(130)
+    assert len(cli("whoami", "--json").ended(4).lines) == 1
+    ran = cli.play("login", "--port", "0", "--no-browser").ended(0)
+    assert ran.err.count("Ended an earlier login that was not finished: ") == 1
+    states = {row["flow"]: row["state"] for row in cli("flows", "list", "--json").ended(0).lines}
+    assert sorted(states.values()) == ["authenticated", "awaiting_callback", "cancelled", "requesting_authorization"]
+    assert other.err
+    (shown,) = cli("whoami", "--json").ended(0).lines
+    assert [flow["state"] for flow in shown["pending"]] == ["awaiting_callback", "requesting_authorization"]
+
+
 def test_what_the_login_cannot_do(cli: CommandLine) -> None:
     """Refresh and the device login are refused by name, with what to do instead."""
     ran = cli("auth", "refresh").ended(2)
