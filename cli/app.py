@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 from typing_extensions import override
 
 from .._version import __version__
@@ -19,6 +20,7 @@ from .commands import COMMANDS, inside, is_group, unknown
 from .screen.terminal import prepare_streams, put_json, say, writing_for
 from .shared.arguments import as_usage, hoist, known_path, known_text
 from .shared.completion import complete_accounts, complete_environments
+from .shared.config import Config, load_config
 from .shared.names import CLI
 from .shared.parameters import checking
 from .shared.settings import ACCOUNT_VARIABLE, ENVIRONMENTS, Invocation, Settings, named_api_url
@@ -41,6 +43,7 @@ GROUPS = {
         " `login`, `logout` and `whoami` are short for `auth login`, `auth logout` and `auth status`.",
         "auth status",
     ),
+    "config": (" An option or an environment variable goes before them.", "config list"),
     "tenants": ("", "tenants list"),
     "secrets": ("", "secrets set OPENAI_API_KEY"),
     "domain": ("", "domain set shop.example.com"),
@@ -147,13 +150,18 @@ def _account_name(value: str) -> str:
     return value
 
 
-def _paths_of_account(paths: CloudPaths, named: str | None) -> CloudPaths:
+def _config(arguments: Sequence[str]) -> Config:
+    """The settings that are kept; a damaged file never keeps anybody from the help."""
+    return Config() if {"-h", "--help"} & {*arguments} else load_config()
+
+
+def _paths_of_account(paths: CloudPaths, named: str | None, kept: str | None) -> CloudPaths:
     """The paths of the account that the option or the environment names; a switch that was killed is completed."""
     if os.path.lexists(paths.directory / "accounts" / "switch.json"):
         from ..io.local.account_switch import complete_switch
 
         complete_switch(paths)
-    wanted = named or os.environ.get(ACCOUNT_VARIABLE)
+    wanted = named or os.environ.get(ACCOUNT_VARIABLE) or kept
     if not wanted:
         return paths
     from ..io.local.account_paths import account_paths, name_problem
@@ -275,10 +283,9 @@ def app(
     cwd = current_directory()
     with as_usage(DIRECTORY_VARIABLE if named is None else "--dir"):
         paths = resolve_cloud_paths(named, os.environ, cwd)
+    invocation = context.ensure_object(Invocation)
     if paths.origin == "explicit":
         _refuse_too_long(paths.directory)
-    paths = _paths_of_account(paths, account)
-    invocation = context.ensure_object(Invocation)
     invocation.settings = Settings(
         paths=paths,
         json=json,
@@ -290,6 +297,14 @@ def app(
         verbosity=verbose,
         log_file=log_file,
         arguments=invocation.arguments,
+    )
+    config = _config(invocation.arguments)
+    invocation.settings = msgspec.structs.replace(  # what is wrong up to here is already told as the options say
+        invocation.settings,
+        paths=_paths_of_account(paths, account, config.account),
+        no_input=no_input or bool(config.no_input),
+        default_api_url=config.api_url,
+        default_env=config.env,
     )
 
 

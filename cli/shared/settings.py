@@ -50,6 +50,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         reason: Why this directory was chosen, where `paths.origin` does not say.
         api_url: The value of `--api-url`, if given.
         env: The value of `--env`, if given.
+        default_api_url: The API that the config names, if any.
+        default_env: The same by its name.
         verbosity: How often `-v` was given.
         log_file: Where the log goes besides stderr.
         arguments: The command line, the global options first.
@@ -63,6 +65,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     api_url: str | None = None
     env: str | None = None
+    default_api_url: str | None = None
+    default_env: str | None = None
     verbosity: int = 0
     log_file: Path | None = None
     arguments: tuple[str, ...] = ()
@@ -187,6 +191,9 @@ def choose_api(settings: Settings, environ: Mapping[str, str] = os.environ) -> A
         return ApiChoice(Environment(settings.env).api_url, "named")
     if url := environment_api_url(environ):
         return ApiChoice(named_api_url(url, API_URL), "named")
+    if (settings.default_api_url or settings.default_env) and not environment_token(environ):
+        kept = {"api_url": settings.default_api_url, "env": settings.default_env}
+        return choose_api(msgspec.structs.replace(settings, default_api_url=None, default_env=None, **kept), environ)
     # The stored login is not the one a token in the environment belongs to, nor is its API.
     if not environment_token(environ) and (url := stored_api_url(settings.paths)):
         return ApiChoice(url, "stored")
