@@ -19,11 +19,11 @@ from ..base.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, 
 from .commands import COMMANDS, inside, is_group, unknown
 from .screen.terminal import prepare_streams, put_json, say, writing_for
 from .shared.arguments import as_usage, hoist, known_path, known_text
-from .shared.completion import complete_accounts, complete_environments
+from .shared.completion import complete_accounts, complete_from
 from .shared.config import Config, load_config
-from .shared.names import CLI
+from .shared.names import ACCOUNT_VARIABLE, CLI
 from .shared.parameters import checking
-from .shared.settings import ACCOUNT_VARIABLE, ENVIRONMENTS, Invocation, Settings, named_api_url
+from .shared.settings import ENVIRONMENTS, Invocation, Settings, named_api_url
 from .tab import Asked, variable
 
 if TYPE_CHECKING:
@@ -155,13 +155,12 @@ def _config(arguments: Sequence[str]) -> Config:
     return Config() if {"-h", "--help"} & {*arguments} else load_config()
 
 
-def _paths_of_account(paths: CloudPaths, named: str | None, kept: str | None) -> CloudPaths:
+def _paths_of_account(paths: CloudPaths, named: str | None, wanted: str) -> CloudPaths:
     """The paths of the account that the option or the environment names; a switch that was killed is completed."""
     if os.path.lexists(paths.directory / "accounts" / "switch.json"):
         from ..io.local.account_switch import complete_switch
 
         complete_switch(paths)
-    wanted = named or os.environ.get(ACCOUNT_VARIABLE) or kept
     if not wanted:
         return paths
     from ..io.local.account_paths import account_paths, name_problem
@@ -227,7 +226,7 @@ def _refuse_too_long(directory: Path) -> None:
     "--env",
     metavar="NAME",
     callback=checking(_known_environment),
-    shell_complete=complete_environments,
+    shell_complete=complete_from(ENVIRONMENTS),
     help="production, sandbox or local (SYSTEMPROMPT_LOCAL_URL).",
 )
 @click.option("--no-input", is_flag=True, help="Never ask a question.")
@@ -299,9 +298,11 @@ def app(
         arguments=invocation.arguments,
     )
     config = _config(invocation.arguments)
+    wanted = account or os.environ.get(ACCOUNT_VARIABLE) or config.account or ""
     invocation.settings = msgspec.structs.replace(  # what is wrong up to here is already told as the options say
         invocation.settings,
-        paths=_paths_of_account(paths, account, config.account),
+        paths=_paths_of_account(paths, account, wanted),
+        wanted_account=wanted,
         no_input=no_input or bool(config.no_input),
         default_api_url=config.api_url,
         default_env=config.env,

@@ -25,7 +25,7 @@ from ..shared.options import (
 )
 from ..shared.order_options import provider_option
 from ..shared.parameters import Command
-from ..shared.settings import ACCOUNT_VARIABLE, Settings, settings_of, trusted_api_url
+from ..shared.settings import Settings, settings_of, trusted_api_url
 
 ROOM = 64
 """Bytes that may be around a token on stdin."""
@@ -91,7 +91,7 @@ def login(
         timeout=timeout,
         bound=not unbound_callback,
         keyring=keyring,
-        account=settings.account or os.environ.get(ACCOUNT_VARIABLE, ""),
+        account=settings.wanted_account,
     )
     options = OPTIONS | {"keyring": "--no-keyring" if keyring is False else "--keyring"}
     if environment_token(os.environ):

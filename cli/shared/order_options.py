@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ...io.cloud.wire import REGIONS, OAuthProvider
+from .completion import complete_from
 from .parameters import checking
 
 provider_option = click.option(
@@ -44,5 +45,6 @@ region_option = click.option(
     metavar="NAME",
     default="iad",
     callback=checking(known_region),
+    shell_complete=complete_from(REGIONS),
     help=f"Where it runs: {', '.join(REGIONS)}.",
 )

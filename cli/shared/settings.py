@@ -24,7 +24,6 @@ from ...errors import CredentialsCorrupted, NotAuthenticated, UnsafeUrl, Untrust
 from ...io.local.paths import CloudPaths
 from .names import CLI
 
-ACCOUNT_VARIABLE: Final = "SYSTEMPROMPT_ACCOUNT"
 LOCAL_VARIABLE: Final = "SYSTEMPROMPT_LOCAL_URL"
 ENVIRONMENTS: Final = ("production", "sandbox", "local")
 
@@ -50,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         reason: Why this directory was chosen, where `paths.origin` does not say.
         api_url: The value of `--api-url`, if given.
         env: The value of `--env`, if given.
+        wanted_account: The account that an option, the environment or the config names; empty for the active one.
         default_api_url: The API that the config names, if any.
         default_env: The same by its name.
         verbosity: How often `-v` was given.
@@ -65,6 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     api_url: str | None = None
     env: str | None = None
+    wanted_account: str = ""
     default_api_url: str | None = None
     default_env: str | None = None
     verbosity: int = 0

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from ...base.errors import EXIT_FAILED
 from ..screen.terminal import put, put_done, put_json, say, table
-from ..shared.completion import offers
+from ..shared.completion import complete_from
 from ..shared.config import KEYS, load_config, save_setting
 from ..shared.names import CLI
 from ..shared.parameters import Argument, Command, checking
 from ..shared.settings import settings_of
-
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
 
 
 def _known_key(value: str) -> str:
@@ -24,16 +19,12 @@ def _known_key(value: str) -> str:
     return value
 
 
-def _complete_keys(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    return offers(((key, what) for key, (what, _) in KEYS.items()), incomplete)
-
-
 _key = click.argument(
     "key",
     cls=Argument,
     metavar="KEY",
     callback=checking(_known_key),
-    shell_complete=_complete_keys,
+    shell_complete=complete_from({key: what for key, (what, _) in KEYS.items()}),
     about=f"The setting: {', '.join(KEYS)}.",
 )
 

@@ -77,6 +77,9 @@ def test_account(cli: CommandLine) -> None:
     cli("config", "set", "account", "work").ended(0)
     assert "accounts/work" in cli("whoami").ended(4).err
     cli("whoami", "--account", "ada@sandbox.example").ended(0)
+    cli.login()
+    shown = [(each["account"], each["active"]) for each in cli("auth", "list", "--json").ended(0).lines]
+    assert shown == [("ada@sandbox.example", True), ("work", False)]
 
 
 @pytest.mark.parametrize("damage", ["{", '{"colour": "x"}', '{"env": "moon"}', '{"no_input": "x"}'])
