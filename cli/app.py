@@ -7,10 +7,12 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 from typing_extensions import override
 
 from .._version import __version__
@@ -18,8 +20,11 @@ from ..base.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, 
 from .commands import COMMANDS, inside, is_group, unknown
 from .screen.columns import HELP_COLUMNS, help_columns
 from .screen.terminal import prepare_streams, put_json, say, writing_for
+from .shared.accounts import account_name, paths_of_account
 from .shared.arguments import as_usage, hoist, known_path, known_text
-from .shared.names import CLI
+from .shared.completion import complete_accounts, complete_from
+from .shared.config import Config, load_config
+from .shared.names import ACCOUNT_VARIABLE, CLI
 from .shared.parameters import HelpContext, checking
 from .shared.projection import projection_of
 from .shared.settings import ENVIRONMENTS, Invocation, Settings, named_api_url
@@ -27,6 +32,7 @@ from .tab import Asked, variable
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
 
 EPILOG = (
     "Global options may come before or after the command. Exit codes: 0 done, 1 failed, 2 usage, 4 login needed, "
@@ -36,6 +42,11 @@ EPILOG = (
 )
 
 GROUPS = {
+    "auth": (
+        " `login`, `logout` and `whoami` are short for `auth login`, `auth logout` and `auth status`.",
+        "auth status",
+    ),
+    "config": (" An option or an environment variable goes before them.", "config list"),
     "tenants": ("", "tenants list"),
     "secrets": ("", "secrets set OPENAI_API_KEY"),
     "domain": ("", "domain set shop.example.com"),
@@ -96,8 +107,12 @@ def _command(words: str) -> click.Command:
     if is_group(words):
         more, example = GROUPS[words]
         return Commands(words=words, name=words, help=COMMANDS[words][1] + more, epilog=f"Example: {CLI} {example}")
-    module, _, name = COMMANDS[words][0].partition(":")
-    found: click.Command = getattr(importlib.import_module(f".{module}", __package__), name)
+    module, _, attribute = COMMANDS[words][0].partition(":")
+    found: click.Command = copy(getattr(importlib.import_module(f".{module}", __package__), attribute))
+    name = words.rpartition(" ")[2]
+    if found.name != name or words.startswith("auth "):  # `auth status` and `whoami` are one command
+        found.epilog = (found.epilog or "").replace(f"{CLI} {found.name}", f"{CLI} {words}", 1)
+        found.name = name
     return found
 
 
@@ -130,6 +145,11 @@ def _known_environment(value: str) -> str:
     if value not in ENVIRONMENTS:
         raise click.BadParameter(f"{value!r} is not one of {', '.join(ENVIRONMENTS)}")
     return value
+
+
+def _config(arguments: Sequence[str]) -> Config:
+    """The settings that are kept; a damaged file never keeps anybody from the help."""
+    return Config() if {"-h", "--help"} & {*arguments} else load_config()
 
 
 def _named_directory(value: str) -> str:
@@ -171,6 +191,13 @@ def _refuse_too_long(directory: Path) -> None:
     help="The .systemprompt directory to use. [default: SYSTEMPROMPT_DIR, the project's, yours]",
 )
 @click.option(
+    "--account",
+    metavar="NAME",
+    callback=checking(account_name),
+    shell_complete=complete_accounts,
+    help="The account to use. [default: SYSTEMPROMPT_ACCOUNT, the active one]",
+)
+@click.option(
     "--api-url",
     metavar="URL",
     help="The API. [default: SYSTEMPROMPT_API_URL, where you are logged in, production]",
@@ -179,6 +206,7 @@ def _refuse_too_long(directory: Path) -> None:
     "--env",
     metavar="NAME",
     callback=checking(_known_environment),
+    shell_complete=complete_from(ENVIRONMENTS),
     help="production, sandbox or local (SYSTEMPROMPT_LOCAL_URL).",
 )
 @click.option("--no-input", is_flag=True, help="Never ask a question.")
@@ -216,6 +244,7 @@ def app(
     fields: str | None,
     jq: str | None,
     directory: str | None,
+    account: str | None,
     api_url: str | None,
     env: str | None,
     no_input: bool,
@@ -235,20 +264,31 @@ def app(
     cwd = current_directory()
     with as_usage(DIRECTORY_VARIABLE if named is None else "--dir"):
         paths = resolve_cloud_paths(named, os.environ, cwd)
+    invocation = context.ensure_object(Invocation)
     if paths.origin == "explicit":
         _refuse_too_long(paths.directory)
-    invocation = context.ensure_object(Invocation)
     invocation.projection = projection_of(fields, jq, json=json)
     invocation.settings = Settings(
         paths=paths,
         json=json,
         no_input=no_input,
         directory=named,
+        account=account,
         api_url=None if api_url is None else named_api_url(api_url, "--api-url"),
         env=env,
         verbosity=verbose,
         log_file=log_file,
         arguments=invocation.arguments,
+    )
+    config = _config(invocation.arguments)
+    wanted = account or os.environ.get(ACCOUNT_VARIABLE) or config.account or ""
+    invocation.settings = msgspec.structs.replace(  # what is wrong up to here is already told as the options say
+        invocation.settings,
+        paths=paths_of_account(paths, account, wanted),
+        wanted_account=wanted,
+        no_input=no_input or bool(config.no_input),
+        default_api_url=config.api_url,
+        default_env=config.env,
     )
 
 

@@ -10,6 +10,7 @@ _FLOW = "flow machine key state status verdict parent created updated deadline"
 _CHANGE = "flow seq at machine kind event from to message"
 _RUN = f"{_CHANGE} state verdict result problem code hint resume"
 _PROBLEMS = "journal flows unchecked problems directory stories points"
+_STATUS = "user_email api_url source keyring authenticated_at expires_at expired checked directory origin pending"
 _SESSION = (
     "key tenant active profile profile_path session_id context_id user_id user_email user_type created_at expires_at "
     "expired last_used"
@@ -22,9 +23,17 @@ _DOMAIN = "tenant domain status verified dns_target dns_instructions created_at 
 FIELDS = {
     "up": _RUN,
     "login": _RUN,
-    "whoami": (
-        "user_email api_url source keyring authenticated_at expires_at expired checked directory origin pending"
-    ),
+    "auth login": _RUN,
+    "auth logout": "removed sessions reported kept",
+    "auth status": _STATUS,
+    "auth token": "token api_url expires_at",
+    "auth list": "account active user_email api_url",
+    "auth switch": "account user_email api_url before",
+    "config get": "key value",
+    "config list": "key value",
+    "config set": "key value",
+    "config unset": "key value",
+    "whoami": _STATUS,
     "logout": "removed sessions reported kept",
     "plans": "id name paddle_price_id memory_mb_default volume_gb max_tenants",
     "checkout": _RUN,

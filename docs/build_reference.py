@@ -66,6 +66,7 @@ it needs the extra `jq`. Errors are printed whole.
 | variable | what for |
 | --- | --- |
 | `SYSTEMPROMPT_DIR` | the directory, where `--dir` names none |
+| `SYSTEMPROMPT_ACCOUNT` | the account, where `--account` names none |
 | `SYSTEMPROMPT_API_URL` | the API, where neither `--api-url` nor `--env` names one |
 | `SYSTEMPROMPT_LOCAL_URL` | the API `--env local` means |
 | `SYSTEMPROMPT_API_TOKEN` | a login that goes before the stored one |

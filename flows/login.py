@@ -27,6 +27,7 @@ from ..errors import (
     code_of,
 )
 from ..io.http.tokens import bare_token, token_expiry, token_problem
+from ..io.local.account_paths import account_paths
 from ..io.local.accounts import note_login
 from ..io.local.credentials import CloudCredentials
 from ..io.local.paths import CloudPaths
@@ -82,7 +83,7 @@ def login_program(services: Services) -> Program[LoginContext]:
 
 
 async def start_login(engine: Engine, context: LoginContext, *, token: str | None = None) -> Flow:
-    """Start a login, or resume the unfinished one for the same API, provider and port.
+    """Start a login, or resume the unfinished one for the same API, provider, port and account.
 
     Args:
         engine: With `login_program` among its programs.
@@ -91,10 +92,15 @@ async def start_login(engine: Engine, context: LoginContext, *, token: str | Non
     """
     if token is not None:
         handed = LoginContext(
-            api_url=context.api_url, provider=context.provider, keyring=context.keyring, token=f"vault:{GIVEN}"
+            api_url=context.api_url,
+            provider=context.provider,
+            keyring=context.keyring,
+            account=context.account,
+            token=f"vault:{GIVEN}",
         )
         return await engine.start(LOGIN, handed, secrets={GIVEN: token})
     key = f"{context.api_url}|{context.provider}|{context.port}|{'bound' if context.bound else 'unbound'}"
+    key += f"|{context.account}" if context.account else ""
     return await engine.start(LOGIN, context, key=key)
 
 
@@ -228,8 +234,9 @@ class _Login:
             )
         except ValueError as exc:
             raise ApiError(f"{context.api_url} describes the user in a way that cannot be stored: {exc}") from exc
-        path = self.paths.credentials
-        await visit.on_disk(note_login, self.paths, credentials)
+        paths = account_paths(self.paths, context.account) if context.account else self.paths
+        path = paths.credentials
+        await visit.on_disk(note_login, paths, credentials, context.account)
         await visit.on_disk(credentials.save_to_path, path, keyring=context.keyring)
         return CredentialsSaved(path_text(path), moment_text(now))
 

@@ -54,7 +54,7 @@ class LoginContext(Context, frozen=True, kw_only=True):
     """What a login knows. `nonce`, `url` and `token` are references to the vault, never the values.
 
     `keyring` is where the token is to be kept: in the operating system's keyring, in the file, or, when None, where the
-    login that it replaces was kept.
+    login that it replaces was kept. `account` is the name of the account to store it as; empty for the active one.
     """
 
     api_url: str
@@ -63,6 +63,7 @@ class LoginContext(Context, frozen=True, kw_only=True):
     timeout: float = BROWSER_SECONDS
     bound: bool = True
     keyring: bool | None = None
+    account: str = ""
     nonce: str = ""
     url: str = ""
     token: str = ""

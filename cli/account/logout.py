@@ -31,11 +31,13 @@ def logout(context: click.Context) -> None:
     """
     settings = settings_of(context)
     from ...base.files import locked, remove_private
+    from ...io.local.accounts import accounts_path
     from ...io.local.cloud_dir import refuse_foreign
     from ...io.local.credentials import CloudCredentials
     from ...io.local.keyring_entries import note_of
 
     paths = settings.paths
+    own = _own_tenants(settings)
     refuse_foreign(paths.directory)
     note = note_of(paths.credentials)
     found = _readable(settings)
@@ -58,7 +60,9 @@ def logout(context: click.Context) -> None:
         with locked(paths.tenants):
             if remove_private(paths.tenants):
                 removed.append(str(paths.tenants))
-    sessions, trouble = _remove_tenant_sessions(settings)
+    if paths.credentials_file is not None and remove_private(accounts_path(paths)):
+        removed.append(str(accounts_path(paths)))
+    sessions, trouble = _remove_tenant_sessions(settings, own)
     reported = found is not None and not found.is_token_expired() and _report(found)
     if settings.json:
         shown = {"removed": removed, "sessions": sessions, "reported": reported} | ({"kept": kept} if kept else {})
@@ -97,8 +101,21 @@ def _readable(settings: Settings) -> CloudCredentials | None:
         return None  # removing them is the point; whether they can be read is not
 
 
-def _remove_tenant_sessions(settings: Settings) -> tuple[list[str], CloudError | None]:
-    """Remove the sessions of tenants, the local one stays; their storage keys, and what stood in the way."""
+def _own_tenants(settings: Settings) -> set[str] | None:
+    """The tenants of the account that is logged out; None where there is no other account to tell apart from."""
+    from ...io.local.account_paths import other_names
+    from ...io.local.tenants import TenantStore
+
+    if settings.paths.credentials_file is None and not other_names(settings.paths):
+        return None
+    try:
+        return {tenant.id for tenant in TenantStore.load_from_path(settings.paths.tenants).tenants}
+    except CloudError:
+        return set()
+
+
+def _remove_tenant_sessions(settings: Settings, own: set[str] | None) -> tuple[list[str], CloudError | None]:
+    """Remove the sessions of tenants (only of `own` where given); their storage keys, and what stood in the way."""
     from ...io.local.session_store import SessionStore
 
     path = settings.paths.sessions_index
@@ -108,7 +125,7 @@ def _remove_tenant_sessions(settings: Settings) -> tuple[list[str], CloudError |
     except CloudError as exc:  # the rest is removed all the same
         return [], exc
     with SessionStore.updating(path) as store:
-        return store.remove_tenant_sessions(), None
+        return store.remove_tenant_sessions(own), None
 
 
 def _report(credentials: CloudCredentials) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from ..shared.api import ask_api
 from ..shared.names import CLI
 from ..shared.parameters import Command
 from ..shared.settings import Settings, settings_of
+from .used import used_login
 
 if TYPE_CHECKING:
     from ...engine.journal.records import FlowRow
@@ -39,17 +39,15 @@ def whoami(context: click.Context, check: bool) -> None:
     settings = settings_of(context)
     from ...io.cloud.accounts import UNKNOWN_EMAIL
     from ...io.http.tokens import token_expiry, why_spent
+    from ...io.local.account_paths import account_name
     from ...io.local.credentials import CloudCredentials
-    from ...io.local.environment import API_TOKEN, environment_credentials, in_container, no_login_in_container
+    from ...io.local.environment import API_TOKEN
 
     now = datetime.now(UTC)
     pending, trouble = _pending(settings)
     mention_journals_set_aside(settings)
     try:
-        handed = environment_credentials(os.environ, now)
-        if handed is None and in_container(os.environ):
-            raise no_login_in_container()
-        found = handed or CloudCredentials.load_from_path(settings.paths.credentials)
+        found, handed = used_login(settings, now)
         in_keyring = not handed and CloudCredentials.peek_at_path(settings.paths.credentials).in_keyring
     except CloudError as exc:
         if not settings.json:
@@ -63,9 +61,11 @@ def whoami(context: click.Context, check: bool) -> None:
         email = None if expired else _owner(settings, needed=check)
     elif check and not expired:
         _check(settings, found.user_email)
+    account = None if handed else account_name(settings.paths)
     if settings.json:
         shown: dict[str, Any] = {
             "user_email": email,
+            "account": account,
             "api_url": found.api_url,
             "source": API_TOKEN if handed else str(settings.paths.credentials),
             "keyring": in_keyring,
@@ -127,10 +127,14 @@ def _pending(settings: Settings) -> tuple[list[FlowRow], CloudError | None]:
 
 
 def _say_rest(settings: Settings, pending: list[FlowRow]) -> None:
+    """One line about unfinished flows, whatever their number, and the directory."""
     from ..flows.status import driver_of, way_on_of
 
-    for row in pending:
+    if len(pending) == 1:
+        (row,) = pending
         driver = driver_of(settings, row)
-        say(f"Unfinished: {row.machine} {shortened(row.id)} is in {row.state}")
-        say(f"  driven by process {driver}" if driver else f"  {way_on_of(settings, row)}")
+        way_on = f"driven by process {driver}" if driver else way_on_of(settings, row)
+        say(f"Unfinished: {row.machine} {shortened(row.id)} is in {row.state}. {way_on[:1].upper()}{way_on[1:]}")
+    elif pending:
+        say(f"Unfinished: {len(pending)} flows. To list them: {settings.command('flows list')}")
     say(settings.directory_line)

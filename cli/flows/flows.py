@@ -21,7 +21,7 @@ from ..screen.asides import mention_journals_set_aside
 from ..screen.terminal import clean, put, put_done, put_json, put_paged, put_table, say, shortened
 from ..shared.arguments import known_path
 from ..shared.bounds import MOST, whole_number
-from ..shared.completion import complete_flows
+from ..shared.completion import MACHINES, complete_flows, complete_from
 from ..shared.names import CLI
 from ..shared.options import Decorator, check_paste, no_browser_option, paste_option, qr_option, warn_unbound
 from ..shared.parameters import Argument, Command, checking
@@ -85,7 +85,7 @@ def optional_id(about: str) -> Decorator:
     help="running (a process drives it), waiting (it needs no process), interrupted, paused, queued, ended; "
     "or how it ended: success, failure, cancelled. Repeatable.",
 )
-@click.option("--machine", metavar="NAME", help="Only this machine's.")
+@click.option("--machine", metavar="NAME", shell_complete=complete_from(MACHINES), help="Only this machine's.")
 @click.option("--limit", type=whole_number(1, MOST), default=20, metavar="N", help="At most so many.")
 @click.option("--children", is_flag=True, help="Also those that run inside another flow.")
 @click.pass_context

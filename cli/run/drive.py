@@ -40,11 +40,12 @@ from ..screen.lines import Lines
 from ..screen.money import not_undone
 from ..screen.presenter import presenter
 from ..screen.qr import show_qr
-from ..screen.terminal import say
+from ..screen.terminal import say, shortened
 from ..shared.settings import Settings
 from ..shared.signals import until_interrupted
 from .elsewhere import asks_unasked, paste_note
 from .opening import opening
+from .superseded import end_superseded
 
 TICK_SECONDS = 0.125
 NO_PASTE = "\nThe input has ended, so no address can be pasted. Still waiting for a browser on this computer."
@@ -234,6 +235,9 @@ async def run_flow(
             await trio.to_thread.run_sync(partial(try_places, settings.paths, stores=stores))
             async with services, open_engine(settings.paths, all_programs(services)) as engine:
                 await _run_in(engine, begin, shown, end, scope, until, notes)
+                if end.row is not None and end.outcome is not None and end.outcome.succeeded:
+                    for ended in await end_superseded(settings, engine, end.row):
+                        shown.note(f"Ended an earlier login that was not finished: {shortened(ended)}")
     except CloudError as exc:
         end.error = exc
 

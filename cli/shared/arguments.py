@@ -16,7 +16,7 @@ import click
 from ...base.errors import Io
 
 FLAGS: Final = frozenset({"--json", "--no-input", "--version", "--verbose"})
-VALUED: Final = frozenset({"--dir", "--api-url", "--env", "--log-file", "--fields", "--jq"})
+VALUED: Final = frozenset({"--dir", "--account", "--api-url", "--env", "--log-file", "--fields", "--jq"})
 
 
 def hoist(argv: Sequence[str]) -> list[str]:

@@ -7,18 +7,53 @@ must never fail or speak: what cannot be read is not offered.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ...base.errors import CloudError
+from .names import ACCOUNT_VARIABLE
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from ...io.local.paths import CloudPaths
+
+MACHINES = ("login", "checkout", "provisioning", "deployment", "onboarding")
+FAULTS = (
+    "drop-stream",
+    "reset",
+    "silence",
+    "malformed",
+    "bad-utf8",
+    "huge-line",
+    "trickle",
+    "duplicate",
+    "reorder",
+    "replay-all",
+    "no-content",
+    "redirect",
+    "error",
+    "unauthorized",
+    "content-type",
+    "lose-answer",
+    "proxy-page",
+    "no-stream",
+    "foreign-event",
+    "false-event",
+    "stale",
+    "false-callback",
+    "lost-callback",
+    "secrets-once",
+    "slow",
+    "provisioning-failure",
+    "needs-deploy",
+    "deploy-failure",
+    "no-idempotency",
+)
+"""What the machines and the sandbox's faults are called; a test compares them with those there are."""
 
 OFFERED = 50
 """How many of the newest flows are offered."""
@@ -31,7 +66,12 @@ def completing_paths(ctx: click.Context) -> CloudPaths:
 
     given: dict[str, Any] = ctx.find_root().params
     directory: str | None = given.get("directory")
-    return resolve_cloud_paths(Path(directory) if directory else None, os.environ, current_directory())
+    paths = resolve_cloud_paths(Path(directory) if directory else None, os.environ, current_directory())
+    if not (account := given.get("account") or os.environ.get(ACCOUNT_VARIABLE)):
+        return paths
+    from ...io.local.account_paths import account_paths, name_problem
+
+    return paths if name_problem(account) else account_paths(paths, account)
 
 
 def offers(found: Iterable[tuple[str, str]], incomplete: str) -> list[CompletionItem]:
@@ -51,3 +91,25 @@ def complete_flows(ctx: click.Context, _param: click.Parameter, incomplete: str)
     except CloudError:
         return []
     return offers(((row.id, f"{row.machine}, {row.state}") for row in rows), incomplete)
+
+
+def complete_accounts(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The accounts that are logged in here; the active one says so."""
+    from ...io.local.account_paths import active_name, other_names
+
+    try:
+        paths = completing_paths(ctx)
+        active, others = active_name(paths), other_names(paths)
+    except CloudError:
+        return []
+    return offers([*([(active, "active")] if active else []), *((name, "") for name in others)], incomplete)
+
+
+def complete_from(found: Mapping[str, str] | Iterable[str]) -> Callable[..., list[CompletionItem]]:
+    """Completion of a value that is one of a few, with a few words about each where there are any."""
+    about: Mapping[str, str] = found if isinstance(found, Mapping) else dict.fromkeys(found, "")
+
+    def complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return offers(about.items(), incomplete)
+
+    return complete

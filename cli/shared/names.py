@@ -5,3 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 CLI: Final = "systemprompt-cloud"
+
+ACCOUNT_VARIABLE: Final = "SYSTEMPROMPT_ACCOUNT"
+"""Names the account to use."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ...io.cloud.wire import DEFAULT_REGION, REGIONS, OAuthProvider
+from .completion import complete_from
 from .parameters import checking
 
 provider_option = click.option(
@@ -42,5 +43,6 @@ region_option = click.option(
     "--region",
     metavar="NAME",
     callback=checking(known_region),
+    shell_complete=complete_from(REGIONS),
     help=f"Where it runs: {', '.join(REGIONS)}. [default: {DEFAULT_REGION}, chosen from a list on a terminal]",
 )

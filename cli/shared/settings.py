@@ -46,9 +46,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         no_input: Never prompt.
         paths: Where everything is stored.
         directory: The value of `--dir`, if given; printed commands repeat it.
+        account: The value of `--account`, if given.
         reason: Why this directory was chosen, where `paths.origin` does not say.
         api_url: The value of `--api-url`, if given.
         env: The value of `--env`, if given.
+        wanted_account: The account that an option, the environment or the config names; empty for the active one.
+        default_api_url: The API that the config names, if any.
+        default_env: The same by its name.
         verbosity: How often `-v` was given.
         log_file: Where the log goes besides stderr.
         arguments: The command line, the global options first.
@@ -58,25 +62,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     json: bool = False
     no_input: bool = False
     directory: Path | None = None
+    account: str | None = None
     reason: str = ""
     api_url: str | None = None
     env: str | None = None
+    wanted_account: str = ""
+    default_api_url: str | None = None
+    default_env: str | None = None
     verbosity: int = 0
     log_file: Path | None = None
     arguments: tuple[str, ...] = ()
 
     def command(self, words: str, *, own_api: bool = False) -> str:
-        """A command to print, with the program's name and this run's `--dir` and API options.
+        """A command to print, with the program's name and this run's `--dir`, `--account` and API options.
 
         Args:
             words: The rest of the command.
             own_api: Whether `words` name an API themselves.
         """
+        where = f"{program()}{self._dir_option()}"
+        if self.account is not None:
+            where += f" --account {self.account}"
         if own_api:
-            return f"{program()}{self._dir_option()} {words}"
+            return f"{where} {words}"
         api = "" if self.api_url is None else f" --api-url {shlex.quote(self.api_url)}"
         env = "" if self.env is None else f" --env {self.env}"
-        return f"{program()}{self._dir_option()}{api}{env} {words}"
+        return f"{where}{api}{env} {words}"
 
     def resume_command(self, flow: str) -> str:
         """The command that resumes a flow."""
@@ -184,6 +195,9 @@ def choose_api(settings: Settings, environ: Mapping[str, str] = os.environ) -> A
         return ApiChoice(Environment(settings.env).api_url, "named")
     if url := environment_api_url(environ):
         return ApiChoice(named_api_url(url, API_URL), "named")
+    if (settings.default_api_url or settings.default_env) and not environment_token(environ):
+        kept = {"api_url": settings.default_api_url, "env": settings.default_env}
+        return choose_api(msgspec.structs.replace(settings, default_api_url=None, default_env=None, **kept), environ)
     # The stored login is not the one a token in the environment belongs to, nor is its API.
     if not environment_token(environ) and (url := stored_api_url(settings.paths)):
         return ApiChoice(url, "stored")

@@ -12,7 +12,7 @@ import click
 from ...engine.errors import FlowNotFound
 from ..screen.terminal import DrawingStyle, clean, put_done, put_drawn, put_json, stream_style
 from ..shared.arguments import known_path
-from ..shared.completion import complete_flows
+from ..shared.completion import MACHINES, complete_flows, complete_from
 from ..shared.names import CLI
 from ..shared.parameters import Argument, Command, checking
 from ..shared.settings import Settings, settings_of
@@ -41,6 +41,7 @@ class Format(StrEnum):
     cls=Argument,
     metavar="MACHINE",
     required=False,
+    shell_complete=complete_from(MACHINES),
     about="login, checkout, provisioning, deployment or onboarding.",
 )
 @click.option("--flow", metavar="ID", shell_complete=complete_flows, help="Draw this flow's path.")

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from ..screen.terminal import put, put_json, say
 from ..shared.bounds import any_whole_number, number
+from ..shared.completion import FAULTS, complete_from
 from ..shared.names import CLI
 from ..shared.options import PORTS
 from ..shared.parameters import Command
@@ -39,6 +40,7 @@ class _ListingFaults(Command):
     "--fault",
     metavar="NAME:KEY=VALUE,...",
     multiple=True,
+    shell_complete=complete_from(FAULTS),
     help="Something that goes wrong, see below; repeatable.",
 )
 @click.option("--step", type=number(0, 3600), default=0.3, metavar="SECONDS", help="Per step of provisioning.")

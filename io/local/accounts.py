@@ -35,10 +35,14 @@ class Accounts(msgspec.Struct, kw_only=True):
     Attributes:
         owners: Of tenants that another account's login left here: its account, by the tenant's id.
         unlisted: The stored tenants that the API did not list when they were synchronized last.
+        name: What the account was called that logged in here last with a name.
+        named: That account; the name holds while it is the one that is logged in.
     """
 
     owners: dict[str, str] = {}
     unlisted: tuple[str, ...] = ()
+    name: str = ""
+    named: str = ""
 
 
 def account_of(credentials: CloudCredentials) -> str:
@@ -60,24 +64,37 @@ def load_accounts(paths: CloudPaths) -> Accounts:
         return Accounts()
 
 
-def note_login(paths: CloudPaths, credentials: CloudCredentials) -> None:
+def note_login(paths: CloudPaths, credentials: CloudCredentials, name: str = "") -> None:
     """Write down whose the stored tenants are, where these credentials are about to replace another account's.
+
+    Args:
+        paths: Where the login is stored.
+        credentials: The new login.
+        name: What the account is called; empty where nobody named it.
 
     Raises:
         UnsafeFile: The file or its directory is a symbolic link or belongs to somebody else.
         Io: It cannot be written.
     """
+    after = account_of(credentials)
+    before, left = _left_by_another(paths, after)
+    if not left and not name:
+        return
+    with _updating(paths) as accounts:
+        for tenant in left:
+            accounts.owners.setdefault(tenant, before)
+        if name:
+            accounts.name, accounts.named = name, after
+
+
+def _left_by_another(paths: CloudPaths, account: str) -> tuple[str, list[str]]:
+    """The stored login's account and the tenants stored with it, where it is another account."""
     try:
         before = account_of(CloudCredentials.peek_at_path(paths.credentials))
         stored = TenantStore.load_from_path(paths.tenants).tenants
     except CloudError:  # nobody was logged in, or nothing is stored: there is nothing to tell apart
-        return
-    if before == account_of(credentials):
-        return
-    with _updating(paths) as accounts:
-        for tenant in stored:
-            if tenant.is_cloud:
-                accounts.owners.setdefault(tenant.id, before)
+        return "", []
+    return before, [] if before == account else [tenant.id for tenant in stored if tenant.is_cloud]
 
 
 def note_sync(paths: CloudPaths, listed: Iterable[str], unlisted: Iterable[str]) -> None:

@@ -18,6 +18,7 @@ JOURNAL: Final = "journal.sqlite3"
 _OURS: Final = frozenset(
     {
         *(path.filename for path in (CloudPath.CREDENTIALS, CloudPath.TENANTS, CloudPath.CLI_SESSION)),
+        *(f"{path.filename}.lock" for path in (CloudPath.CREDENTIALS, CloudPath.TENANTS)),
         JOURNAL,
         ProfilePath.CONFIG.filename,
     }

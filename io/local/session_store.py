@@ -20,7 +20,7 @@ for whoever holds the file alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -203,11 +203,17 @@ class SessionStore(msgspec.Struct, kw_only=True):
             self._changed()
         return found
 
-    def remove_tenant_sessions(self) -> list[str]:
-        """Take out every session but the local one, readable or not, and choose no tenant; their storage keys."""
-        gone = [name for name in (*self.sessions, *self.unread) if name != LOCAL_SESSION_KEY]
+    def remove_tenant_sessions(self, tenants: Collection[str] | None = None) -> list[str]:
+        """Take out the sessions of tenants, readable or not, and choose none of them; the storage keys.
+
+        Args:
+            tenants: The ids of the tenants; all there are when not given. The local session stays.
+        """
+        own = None if tenants is None else {SessionKey.from_tenant_id(each).as_storage_key() for each in tenants}
+        gone = [name for name in (*self.sessions, *self.unread) if own is None or name in own]
+        gone = [name for name in gone if name != LOCAL_SESSION_KEY]
         chosen = [] if self.active_key is None else [self.active_key]  # it may be one without a session
-        for name in {*gone, *chosen} - {LOCAL_SESSION_KEY}:
+        for name in {*gone, *(each for each in chosen if own is None or each in own)} - {LOCAL_SESSION_KEY}:
             self.remove_session(name)
         return gone
 

@@ -26,6 +26,11 @@ def state_directory(environ: Mapping[str, str]) -> Path:
     return _user_directory("state", environ)
 
 
+def config_directory(environ: Mapping[str, str]) -> Path:
+    """The user's own directory for settings; `environ` as for `resolve_cloud_paths`."""
+    return _user_directory("config", environ)
+
+
 def home_directory(environ: Mapping[str, str]) -> Path:
     """The user's home: HOME, where that is an absolute path (`~` in quotes is none), else by the user database."""
     home = environ.get("HOME", "")
@@ -41,7 +46,7 @@ def home_of_user(name: str) -> Path | None:
     return Path(found.pw_dir) if os.path.isabs(found.pw_dir) else None  # noqa: PTH117 - a str
 
 
-def _user_directory(kind: Literal["data", "state"], environ: Mapping[str, str]) -> Path:
+def _user_directory(kind: Literal["config", "data", "state"], environ: Mapping[str, str]) -> Path:
     """The user's directory by the XDG Base Directory Specification, from the environment given.
 
     platformdirs gives the same answers but only for the process's own environment, so it is asked last: for the home
@@ -52,9 +57,12 @@ def _user_directory(kind: Literal["data", "state"], environ: Mapping[str, str]) 
         return Path(named) / APP_NAME
     home = environ.get("HOME")
     if home and sys.platform not in {"darwin", "win32"}:
-        return Path(home_directory(environ), ".local", "share" if kind == "data" else "state", APP_NAME)
+        place = {"config": ".config", "data": ".local/share", "state": ".local/state"}[kind]
+        return Path(home_directory(environ), place, APP_NAME)
     import platformdirs
 
+    if kind == "config":
+        return platformdirs.user_config_path(APP_NAME, appauthor=False)
     if kind == "data":
         return platformdirs.user_data_path(APP_NAME, appauthor=False)
     return platformdirs.user_state_path(APP_NAME, appauthor=False)

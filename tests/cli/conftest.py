@@ -9,6 +9,7 @@ import shutil
 import signal
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from systemprompt_cloud.sandbox.browser import FormReader
 from tests.support.command import COMMAND, CommandLine, Ran, Running, clean_environ
 
 Clouds = Callable[..., str]
+Owner = tuple[CommandLine, str]
 
 
 @pytest.fixture(scope="session")
@@ -113,3 +115,14 @@ def owner(bought: tuple[Path, str], cli: CommandLine) -> tuple[CommandLine, str]
     home, tenant = bought
     shutil.copytree(home, cli.home, dirs_exist_ok=True)
     return cli, tenant
+
+
+def stored(cli: CommandLine) -> list[dict[str, Any]]:
+    """What tenants.json holds."""
+    return json.loads((cli.directory / "tenants.json").read_text())["tenants"]
+
+
+def secrets_of(cli: CommandLine) -> list[str]:
+    """Every credential that is stored of any tenant."""
+    names = ("database_url", "internal_database_url", "sync_token")
+    return [tenant[name] for tenant in stored(cli) for name in names if tenant.get(name)]

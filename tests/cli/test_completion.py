@@ -8,7 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from systemprompt_cloud.cli.shared.completion import FAULTS, MACHINES
 from systemprompt_cloud.cli.tab import Asked, variable
+from systemprompt_cloud.machines import every
+from systemprompt_cloud.sandbox import faults
 
 from tests.support.command import COMMAND, CommandLine, Ran
 from tests.support.missing import missing
@@ -53,6 +56,16 @@ def test_commands(cli: CommandLine) -> None:
     assert offered(cli, "--json", "flows", "re") == ["resume", "restore"]
     assert offered(cli, "whoami", "--ch") == ["--check"]
     assert offered(cli, "login", "--provider", "goo") == ["google"]
+
+
+def test_values(cli: CommandLine) -> None:
+    """Values that are one of a few: environments, machines, regions, faults; each list has all there are."""
+    assert (tuple(each.name for each in every.MACHINES), tuple(faults.FAULTS)) == (MACHINES, FAULTS)
+    assert offered(cli, "--env", "pro") == ["production"]
+    assert offered(cli, "diagram", "log") == ["login"]
+    assert offered(cli, "flows", "list", "--machine", "che") == ["checkout"]
+    assert offered(cli, "up", "--region", "ia") == ["iad"]
+    assert offered(cli, "sandbox", "--fault", "drop") == [name for name in FAULTS if name.startswith("drop")]
 
 
 def test_trouble_is_silent(owner: tuple[CommandLine, str]) -> None:

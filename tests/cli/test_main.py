@@ -192,6 +192,8 @@ def test_every_command_is_there() -> None:
         "tenants": (*reading, *changing, *paid),
         "secrets": ("list", "set", "unset"),
         "domain": ("show", "set", "delete"),
+        "config": ("get", "list", "set", "unset"),
+        "auth": ("login", "logout", "status", "token", "refresh", "list", "switch"),
         "sessions": ("list", "show", "switch", "remove", "prune"),
     }
     grouped = {(group, name) for group, names in groups.items() for name in names}

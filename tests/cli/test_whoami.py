@@ -92,3 +92,18 @@ def test_hint_stays_at_the_environment_that_was_named(cli: CommandLine) -> None:
     url = cli.environ.pop("SYSTEMPROMPT_API_URL")
     ran = cli("--env", "local", "plans", SYSTEMPROMPT_LOCAL_URL=url).ended(4)
     assert "Log in: systemprompt-cloud --env local login\n" in ran.err
+
+
+def test_unfinished_flows_are_one_line(cli: CommandLine) -> None:
+    """After the answer: the one flow with its command, or how many there are."""
+    cli.login()
+    for number in (1, 2):
+        cli("login", "--port", "0", "--no-browser", "--api-url", f"http://127.0.0.1:{number}").ended(8)
+        ran = cli("whoami").ended(0)
+        assert ran.out.startswith("ada@sandbox.example at ")
+        (line,) = (each for each in ran.err.splitlines() if each.startswith("Unfinished: "))
+        if number == 1:
+            assert " is in requesting_authorization. " in line
+            assert "systemprompt-cloud flows resume" in line
+        else:
+            assert line == "Unfinished: 2 flows. To list them: systemprompt-cloud flows list"
