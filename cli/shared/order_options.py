@@ -45,6 +45,6 @@ region_option = click.option(
     metavar="NAME",
     default="iad",
     callback=checking(known_region),
-    shell_complete=complete_from(REGIONS),
+    shell_complete=complete_from(REGIONS, REGIONS),
     help=f"Where it runs: {', '.join(REGIONS)}.",
 )
