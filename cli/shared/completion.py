@@ -7,7 +7,7 @@ must never fail or speak: what cannot be read is not offered.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,11 +105,12 @@ def complete_accounts(ctx: click.Context, _param: click.Parameter, incomplete: s
     return offers([*([(active, "active")] if active else []), *((name, "") for name in others)], incomplete)
 
 
-def complete_from(found: Mapping[str, str] | Iterable[str]) -> Callable[..., list[CompletionItem]]:
+def complete_from(
+    found: Collection[str], about: Mapping[str, str] | None = None
+) -> Callable[..., list[CompletionItem]]:
     """Completion of a value that is one of a few, with a few words about each where there are any."""
-    about: Mapping[str, str] = found if isinstance(found, Mapping) else dict.fromkeys(found, "")
 
     def complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        return offers(about.items(), incomplete)
+        return offers(((name, (about or {}).get(name, "")) for name in found), incomplete)
 
     return complete

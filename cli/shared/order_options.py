@@ -43,6 +43,6 @@ region_option = click.option(
     "--region",
     metavar="NAME",
     callback=checking(known_region),
-    shell_complete=complete_from(REGIONS),
+    shell_complete=complete_from(REGIONS, REGIONS),
     help=f"Where it runs: {', '.join(REGIONS)}. [default: {DEFAULT_REGION}, chosen from a list on a terminal]",
 )

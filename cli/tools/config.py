@@ -24,7 +24,7 @@ _key = click.argument(
     cls=Argument,
     metavar="KEY",
     callback=checking(_known_key),
-    shell_complete=complete_from({key: what for key, (what, _) in KEYS.items()}),
+    shell_complete=complete_from(KEYS, {key: what for key, (what, _) in KEYS.items()}),
     about=f"The setting: {', '.join(KEYS)}.",
 )
 
