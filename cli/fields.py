@@ -10,7 +10,9 @@ _FLOW = "flow machine key state status verdict parent created updated deadline"
 _CHANGE = "flow seq at machine kind event from to message"
 _RUN = f"{_CHANGE} state verdict result problem code hint resume"
 _PROBLEMS = "journal flows unchecked problems directory stories points"
-_STATUS = "user_email api_url source keyring authenticated_at expires_at expired checked directory origin pending"
+_STATUS = (
+    "user_email account api_url source keyring authenticated_at expires_at expired checked directory origin pending"
+)
 _SESSION = (
     "key tenant active profile profile_path session_id context_id user_id user_email user_type created_at expires_at "
     "expired last_used"
@@ -26,6 +28,7 @@ FIELDS = {
     "auth login": _RUN,
     "auth logout": "removed sessions reported kept",
     "auth status": _STATUS,
+    "auth refresh": "",
     "auth token": "token api_url expires_at",
     "auth list": "account active user_email api_url",
     "auth switch": "account user_email api_url before",

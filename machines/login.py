@@ -199,8 +199,8 @@ def _result(context: LoginContext) -> dict[str, object]:
 LOGIN: Final = Machine(
     "login",
     version=1,
-    # Release 0.1.0; and without the code of BrowserNotOpened.
-    known_as=["7570314cd59ef311", "d448d0239cac7235"],
+    # Release 0.1.0; without the code of BrowserNotOpened; without the name of the account.
+    known_as=["7570314cd59ef311", "d448d0239cac7235", "f89bbcaa9989a485"],
     initial="requesting_authorization",
     course=(
         "requesting_authorization",

@@ -113,7 +113,7 @@ def test_a_browser_that_comes_without_enter(cli: CommandLine, clouds: Clouds) ->
     """The flow listens meanwhile: the address was opened elsewhere, and no key is waited for."""
     cli.environ["SYSTEMPROMPT_API_URL"] = clouds()  # a tenant is bought, which others would find
     cli.login()
-    for words in (LOGIN, ("checkout", "--plan", "plan_sandbox_starter", "--region", "fra", "--port", "0")):
+    for words in ((*LOGIN, "--yes"), ("checkout", "--plan", "plan_sandbox_starter", "--region", "fra", "--port", "0")):
         with on_terminal(cli, *words) as terminal:
             found = ADDRESS.search(terminal.wait_for(PROMPT))
             assert found is not None
@@ -198,7 +198,7 @@ def test_qr_in_a_terminal_that_is_too_narrow(cli: CommandLine) -> None:
     """It is not drawn broken; the message says how wide it has to be."""
     need_segno()
     with on_terminal(cli, *LOGIN, "--qr", "--no-browser", columns=30) as terminal:
-        shown = terminal.wait_for("this one has 30.")
+        shown = terminal.wait_for("has 30.")
         assert "▀" not in shown
         terminal.press(b"\x03")
         terminal.ended(130)
