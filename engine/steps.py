@@ -345,7 +345,9 @@ class FlowSteps:
     async def _take(self, signal: Signal) -> bool:
         """Whether it led to a step."""
         kind = self.machine.events.get(signal.name)
-        if kind is not None and self._waits(kind):
+        if kind is None:
+            return await self._refuse(signal, EventNotAccepted(self.row.state, signal.name, machine=self.machine.name))
+        if self._waits(kind):
             self._keep(signal)
             return False
         if self.machine.mutable_context:
@@ -353,14 +355,13 @@ class FlowSteps:
         try:
             return await self.step_alone(self.machine.decode_event(signal.body), signal=signal.id)
         except EventNotAccepted as exc:
-            if kind is not None and self.machine.keeps(self.row.state, kind):
+            if self.machine.keeps(self.row.state, kind):
                 self._keep(signal)
                 return False
             refusal: Exception = exc
         except (NotStorable, TableFailed, msgspec.DecodeError) as exc:
             refusal = exc
-        await self._refuse(signal, refusal)
-        return False
+        return await self._refuse(signal, refusal)
 
     def _waits(self, kind: type[Event]) -> bool:
         """Whether an event has to wait until the flow begins: one that the flow will then take, or keep."""
@@ -372,14 +373,14 @@ class FlowSteps:
         if signal not in self.kept:
             insort(self.kept, signal, key=lambda each: each.id)
 
-    async def _refuse(self, signal: Signal, exc: Exception) -> None:
+    async def _refuse(self, signal: Signal, exc: Exception) -> Literal[False]:
         logger.warning("%s: the event %s from the inbox was refused: %s", self.row.id, signal.name, exc)
-        trouble = Trouble.of(exc)
-        body = msgspec.json.encode({"message": trouble.message, "event": signal.name}).decode()
+        body = msgspec.json.encode({"message": Trouble.of(exc).message, "event": signal.name}).decode()
         try:
             await self.record("refused", signal.name, body, signal=signal.id)
         except SignalTaken as exc:
             logger.debug("%s", exc)
+        return False
 
     async def _take_kept(self) -> None:
         """The oldest kept event that the state takes is taken, and so on with the state it leads to; under the lock."""

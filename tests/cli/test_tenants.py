@@ -96,7 +96,10 @@ def test_which_of_several(owner: Owner) -> None:
 
 
 def test_sync_keeps_credentials(owner: Owner) -> None:
-    """What the API lists is taken over; credentials that it masks stay, and what it lists no more, until asked."""
+    """What the API lists is taken over; credentials that it masks stay, and what it lists no more, until asked.
+
+    Other tests buy in the same cloud: theirs are listed, too.
+    """
     cli, tenant = owner
     before = stored(cli)[0]
     path = cli.directory / "tenants.json"
@@ -105,10 +108,11 @@ def test_sync_keeps_credentials(owner: Owner) -> None:
     path.write_text(json.dumps({"tenants": [before, gone, mine], "synced_at": "2026-01-01T00:00:00Z"}))
     ran = cli("tenants", "sync").ended(0)
     assert "tenant_gone (gone) is not ada@sandbox.example's there, its credentials stay here" in ran.err
-    assert {each["id"] for each in stored(cli)} == {tenant, "tenant_gone", "local_1"}
+    assert {tenant, "tenant_gone", "local_1"} <= {each["id"] for each in stored(cli)}
     assert "no longer stored" in cli("tenants", "sync", "--prune").ended(0).err
     after = {each["id"]: each for each in stored(cli)}
-    assert after.keys() == {tenant, "local_1"}
+    assert {tenant, "local_1"} <= after.keys()
+    assert "tenant_gone" not in after
     assert after[tenant]["internal_database_url"] == before["internal_database_url"]
     assert after[tenant]["sync_token"] == before["sync_token"]
     assert json.loads(path.read_text())["synced_at"] > "2026-01-01T00:00:00Z"

@@ -59,7 +59,7 @@ class SecureServer:
                 self.streaming -= 1
 
         kinds = {"html": "text/html", "zipped": "text/event-stream"}
-        encoded = {"Content-Encoding": "gzip"} if request.path_params["id"] == "zipped" else None
+        encoded = {"Content-Encoding": "br"} if request.path_params["id"] == "zipped" else None
         return StreamingResponse(
             body(), headers=encoded, media_type=kinds.get(request.path_params["id"], "text/event-stream")
         )

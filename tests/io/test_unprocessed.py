@@ -188,14 +188,14 @@ async def test_a_request_above_the_last_id_is_sent_again(
 async def test_a_protocol_error_on_an_open_stream_is_a_lost_stream(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """WINDOW_UPDATE of 0 (section 6.9): what h2 raises past httpx is a stream that broke."""
+    """WINDOW_UPDATE of 0 (section 6.9): what h2 raises past httpx is a stream that was lost."""
 
     async def behaviour(peer: Peer, stream: int) -> None:
         await peer.answer(stream, b": hi\n\nevent: provisioning\ndata: {}\n\n", "text/event-stream")
         await peer.raw(b"\x00\x00\x04\x08" + bytes(9))
 
     async with serving(tmp_path, monkeypatch, behaviour) as (client, _), client.tenant_events("t") as stream:
-        with pytest.raises(StreamLost, match="broke"):
+        with pytest.raises(StreamLost, match="the event stream was lost"):
             async for _event in stream:
                 pass
 
