@@ -27,8 +27,7 @@ from ..errors import (
     code_of,
 )
 from ..io.http.tokens import bare_token, token_expiry, token_problem
-from ..io.local.account_paths import account_paths
-from ..io.local.accounts import note_login
+from ..io.local.account_switch import save_login
 from ..io.local.credentials import CloudCredentials
 from ..io.local.paths import CloudPaths
 from ..io.loopback.browser import check_openable
@@ -234,10 +233,7 @@ class _Login:
             )
         except ValueError as exc:
             raise ApiError(f"{context.api_url} describes the user in a way that cannot be stored: {exc}") from exc
-        paths = account_paths(self.paths, context.account) if context.account else self.paths
-        path = paths.credentials
-        await visit.on_disk(note_login, paths, credentials, context.account)
-        await visit.on_disk(credentials.save_to_path, path, keyring=context.keyring)
+        path = await visit.on_disk(save_login, self.paths, context.account, credentials, keyring=context.keyring)
         return CredentialsSaved(path_text(path), moment_text(now))
 
     async def report_login(self, visit: LoginVisit) -> Event:

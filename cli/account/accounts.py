@@ -37,9 +37,13 @@ def list_accounts(context: click.Context) -> None:
     The active one is marked: commands use it where --account names no other.
     """
     settings = settings_of(context)
-    from ...io.local.account_paths import active_name, other_names
+    from ...io.local.account_paths import active_name, other_names, root_paths
+    from ...io.local.credentials import CloudCredentials
 
     active = active_name(settings.paths)
+    root = root_paths(settings.paths)
+    if active is None and os.path.lexists(root.credentials):
+        CloudCredentials.peek_at_path(root.credentials)  # it cannot be read; the error names the file
     names = [*([active] if active else []), *other_names(settings.paths)]
     rows = [("", "ACCOUNT", "USER", "API")]
     for name in names:
@@ -93,4 +97,9 @@ def switch(context: click.Context, name: str | None) -> None:
     shown = {"account": wanted, "user_email": found.user_email, "api_url": found.api_url, "before": active}
     put_done(settings, shown, f"Switched to {wanted} ({clean(found.user_email)} at {clean(found.api_url)}).")
     if environment_token(os.environ):
-        say(f"{API_TOKEN} is set: while it is, it goes before every account.")
+        say(f"{API_TOKEN} is set and overrides every account.")
+    if settings.wanted_account not in {"", wanted}:
+        say(
+            f"Commands still use {settings.wanted_account}: --account, SYSTEMPROMPT_ACCOUNT or the config names it. "
+            f"To remove it from the config: {CLI} config unset account"
+        )

@@ -31,6 +31,7 @@ def logout(context: click.Context) -> None:
     """
     settings = settings_of(context)
     from ...base.files import locked, remove_private
+    from ...io.local.account_switch import switch_path
     from ...io.local.accounts import accounts_path
     from ...io.local.cloud_dir import refuse_foreign
     from ...io.local.credentials import CloudCredentials
@@ -48,7 +49,7 @@ def logout(context: click.Context) -> None:
     kept = [IN_KEYRING] if note.exists() else []  # it was warned of
     if was_in_keyring and not kept:
         removed.append(IN_KEYRING)
-    shared = (paths.credentials, paths.tenants, paths.sessions_index)
+    shared = (paths.credentials, paths.tenants, paths.sessions_index, switch_path(paths))
     for aside in (each for path in shared for each in sorted(path.parent.glob(f"{path.name}.unreadable-*"))):
         try:
             if remove_private(aside):  # it was set aside as it was: there may be a token in it that still counts
@@ -60,8 +61,10 @@ def logout(context: click.Context) -> None:
         with locked(paths.tenants):
             if remove_private(paths.tenants):
                 removed.append(str(paths.tenants))
-    if paths.credentials_file is not None and remove_private(accounts_path(paths)):
-        removed.append(str(accounts_path(paths)))
+    if paths.credentials_file is not None and paths.credentials.parent.is_dir():
+        with locked(accounts_path(paths)):
+            if remove_private(accounts_path(paths)):
+                removed.append(str(accounts_path(paths)))
     sessions, trouble = _remove_tenant_sessions(settings, own)
     reported = found is not None and not found.is_token_expired() and _report(found)
     if settings.json:

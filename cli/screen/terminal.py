@@ -79,6 +79,8 @@ def put_json(shown: object, *, whole: bool = False) -> None:
         shown: The object.
         whole: Show all of it, whatever was chosen: it is an error.
     """
+    from ...base.redaction import printable
+
     invocation = _invocation.get()
     projection = None if whole or invocation is None else invocation.projection
     try:
@@ -92,7 +94,7 @@ def put_json(shown: object, *, whole: bool = False) -> None:
         return
     try:
         for line in projection.lines(data):
-            put_utf8("\n".join(map(clean, line.split("\n"))) if sys.stdout.isatty() else line)
+            put_utf8("\n".join(map(printable, line.split("\n"))) if sys.stdout.isatty() else line)
     except ValueError as exc:
         if invocation is not None:
             invocation.data_lost = True

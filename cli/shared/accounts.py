@@ -34,5 +34,5 @@ def paths_of_account(paths: CloudPaths, named: str | None, wanted: str) -> Cloud
         if problem := name_problem(wanted):
             raise click.BadParameter(f"the name of the account {problem}", param_hint=ACCOUNT_VARIABLE)
     elif environment_token(os.environ):
-        raise click.BadParameter(f"{API_TOKEN} is set and goes before every account. Unset it", param_hint="--account")
+        raise click.BadParameter(f"{API_TOKEN} is set and overrides every account. Unset it", param_hint="--account")
     return account_paths(paths, wanted)

@@ -49,7 +49,7 @@ def _no_input(value: str) -> bool:
 
 
 def _refuse(key: str, value: str, why: str) -> NoReturn:
-    raise click.BadParameter(f"{value!r} is no value of {key}: {why}", param_hint="VALUE")
+    raise click.BadParameter(f"{value!r} is not a valid value for {key}: {why}", param_hint="VALUE")
 
 
 KEYS: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {

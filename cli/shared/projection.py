@@ -98,5 +98,5 @@ def _compiled(expression: str) -> Filter:
         compiled: Filter = jq.compile(expression)
     except ValueError as exc:
         problem = str(exc).partition("\n")[0].removeprefix("jq: error: ")
-        raise click.BadParameter(f"{expression!r} is no jq expression: {problem}", param_hint="--jq") from exc
+        raise click.BadParameter(f"invalid jq expression {expression!r}: {problem}", param_hint="--jq") from exc
     return compiled

@@ -84,4 +84,4 @@ def unset(context: click.Context, key: str) -> None:
     """Remove a setting."""
     settings = settings_of(context)
     save_setting(key, None)
-    put_done(settings, {"key": key, "value": None}, f"{key} is not set any more.")
+    put_done(settings, {"key": key, "value": None}, f"Unset {key}.")

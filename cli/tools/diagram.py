@@ -80,6 +80,12 @@ def diagram(
     """Draw a machine, or the path of a flow. Without either, the onboarding machine."""
     settings = settings_of(context)
     drawn = Format(how)
+    if theme != "auto" and drawn is not Format.SVG:
+        raise click.BadParameter("only an SVG has a theme. Add --format svg", param_hint="--theme")
+    if full and drawn not in {Format.SVG, Format.DOT}:
+        raise click.BadParameter("add --format svg or --format dot", param_hint="--full")
+    if flow is not None and drawn is Format.DOT:
+        raise click.BadParameter("a DOT file has no path of a flow. Use --format svg", param_hint="--flow")
     style = stream_style(sys.stdout)
     if settings.json or output is not None:
         style["color"] = False

@@ -33,7 +33,7 @@ def name_problem(name: str) -> str:
     if len(name) > LONGEST_NAME:
         return f"is longer than {LONGEST_NAME} characters"
     if not _NAME.fullmatch(name):
-        return "holds something other than small letters, digits and . _ @ + -, or begins with none of the first two"
+        return "may contain only a-z, 0-9 and . _ @ + -, and must begin with a letter or a digit"
     return ""
 
 

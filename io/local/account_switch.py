@@ -2,15 +2,17 @@
 
 Several files cannot be replaced in one step. So what they are going to hold is written first, as one file,
 `accounts/switch.json`; then each file is replaced, and that one removed. A process that is killed before it is written
-has changed nothing; killed later, the next command finds it and completes the switch. A file that somebody else has
-written since, the Rust CLI for example, is left as it is.
+has changed nothing; killed later, the next command finds it and completes the switch. Where another program, the Rust
+CLI for example, has written a file at the root since, the switch is undone instead, and that file stays.
+
+Whoever decides where an account's files are, and writes them, holds the lock of `switch.json`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -21,8 +23,8 @@ from ...base.errors import CloudError
 from ...base.files import locked, read_private, remove_private, set_aside, write_private
 from ...base.log import get_logger
 from .account_paths import ACCOUNTS, account_paths, active_name, folder_of, root_paths
-from .accounts import FILE, account_of, load_accounts
-from .cloud_dir import ensure_cloud_dir
+from .accounts import FILE, account_of, load_accounts, note_login
+from .cloud_dir import ensure_cloud_dir, make_hidden
 from .credentials import CloudCredentials
 from .keyring_entries import forget_all, forget_others, put
 from .keyring_store import KeyringStore
@@ -70,21 +72,57 @@ def switch_account(paths: CloudPaths, name: str, *, store: KeyringStore | None =
     """
     store = store or KeyringStore()
     complete_switch(paths, store=store)
-    root, target = root_paths(paths), account_paths(paths, name)
-    CloudCredentials.peek_at_path(target.credentials)
-    if target.credentials == root.credentials:
+    root = root_paths(paths)
+    CloudCredentials.peek_at_path(account_paths(paths, name).credentials)
+    with _deciding(paths):
+        _complete_left(root, store)
+        if account_paths(paths, name).credentials == root.credentials:
+            return CloudCredentials.peek_at_path(root.credentials)
+        old = active_name(root)
+        if old is None and os.path.lexists(root.credentials):
+            CloudCredentials.peek_at_path(root.credentials)  # it cannot be read; the error names the file
+        folders = [folder_of(paths, each) for each in (name, old) if each]
+        for folder in folders:
+            ensure_cloud_dir(folder, FILE, ACCOUNTS)
+        with _locks(root, folders):
+            CloudCredentials.peek_at_path(folder_of(paths, name) / "credentials.json")
+            replacements = [*_replacements(root, name, old, store)]
+            write_private(switch_path(paths), msgspec.json.encode(replacements))
+            _complete(root, replacements, store)
         return CloudCredentials.peek_at_path(root.credentials)
-    old = active_name(root)
-    if old is None and os.path.lexists(root.credentials):
-        CloudCredentials.peek_at_path(root.credentials)  # it cannot be read; the error names the file
-    folders = [folder_of(paths, each) for each in (name, old) if each]
-    for folder in (paths.directory, *folders):
-        ensure_cloud_dir(folder, FILE, ACCOUNTS)
-    with _locks(root, folders):
-        replacements = [*_replacements(root, name, old, store)]
-        write_private(switch_path(paths), msgspec.json.encode(replacements))
-        _complete(root, replacements, store)
-    return CloudCredentials.peek_at_path(root.credentials)
+
+
+def save_login(paths: CloudPaths, account: str, credentials: CloudCredentials, *, keyring: bool | None) -> Path:
+    """Store a login where its account's files are now.
+
+    Args:
+        paths: The directory; without an account, where the login is stored.
+        account: The name of the account; empty for the one of these paths.
+        credentials: The login.
+        keyring: As for `CloudCredentials.save_to_path`.
+
+    Returns:
+        The file it is stored in.
+
+    Raises:
+        KeyringUnavailable: As for `CloudCredentials.save_to_path`.
+        UnsafeFile: A file is a symbolic link or belongs to somebody else.
+        Io: A file cannot be read or written.
+    """
+    with _deciding(paths) if account else nullcontext():
+        own = account_paths(paths, account) if account else paths
+        note_login(own, credentials, account)
+        credentials.save_to_path(own.credentials, keyring=keyring)
+        return own.credentials
+
+
+@contextmanager
+def _deciding(paths: CloudPaths) -> Generator[None]:
+    """Alone with the question where the accounts' files are."""
+    ensure_cloud_dir(paths.directory, FILE, ACCOUNTS)
+    make_hidden(switch_path(paths).parent)
+    with locked(switch_path(paths)):
+        yield
 
 
 def complete_switch(paths: CloudPaths, *, store: KeyringStore | None = None) -> None:
@@ -97,37 +135,31 @@ def complete_switch(paths: CloudPaths, *, store: KeyringStore | None = None) -> 
     path = switch_path(paths)
     if not os.path.lexists(path):
         return
-    root = root_paths(paths)
-    with _locks(root, []):
-        data = read_private(path)
-        if data is None:  # another process has completed it
-            return
-        try:
-            replacements = msgspec.json.decode(data, type=list[Replacement])
-        except UNREADABLE as exc:
-            logger.warning("%s cannot be understood: %s; it is %s now", path, exc, set_aside(path))
-            return
-        with ExitStack() as held:
-            for folder in dict.fromkeys((paths.directory / each.file).parent for each in replacements):
-                if folder != paths.directory:
-                    held.enter_context(_locks_in(folder))
-            _complete(root, replacements, store or KeyringStore())
+    with _deciding(paths):
+        _complete_left(root_paths(paths), store or KeyringStore())
+
+
+def _complete_left(root: CloudPaths, store: KeyringStore) -> None:
+    path = switch_path(root)
+    data = read_private(path)
+    if data is None:  # another process has completed it
+        return
+    try:
+        replacements = msgspec.json.decode(data, type=list[Replacement])
+    except UNREADABLE as exc:
+        logger.warning("%s cannot be understood: %s; it is %s now", path, exc, set_aside(path))
+        return
+    folders = {(root.directory / each.file).parent for each in replacements} - {root.directory}
+    with _locks(root, [*folders]):
+        _complete(root, replacements, store)
 
 
 def _locks(root: CloudPaths, folders: list[Path]) -> ExitStack:
     """The locks of the root's files first, then those of the accounts by name: no two processes wait for each other."""
     with ExitStack() as stack:
-        stack.enter_context(locked(root.credentials))
-        stack.enter_context(locked(root.tenants))
-        for folder in sorted(set(folders)):
-            stack.enter_context(_locks_in(folder))
-        return stack.pop_all()
-
-
-def _locks_in(folder: Path) -> ExitStack:
-    with ExitStack() as stack:
-        for name in ("credentials.json", "tenants.json"):
-            stack.enter_context(locked(folder / name))
+        for folder in (root.directory, *sorted(set(folders))):
+            for name in sorted(FILES):
+                stack.enter_context(locked(folder / name))
         return stack.pop_all()
 
 
@@ -183,7 +215,9 @@ def _named(paths: CloudPaths, name: str) -> bytes:
 
 
 def _complete(root: CloudPaths, replacements: list[Replacement], store: KeyringStore) -> None:
-    """Replace each file that has not been yet. All locks are held."""
+    """Replace each file that has not been yet, or undo what was. All locks are held."""
+    if _is_overtaken(root, replacements):
+        replacements = [*_undone(root, replacements)]
     for each in replacements:
         path = root.directory / each.file
         found = read_private(path)
@@ -200,6 +234,29 @@ def _complete(root: CloudPaths, replacements: list[Replacement], store: KeyringS
         path = root.directory / each.file
         if path.name == "credentials.json":
             _forget_entries(path, store)
+
+
+def _is_overtaken(root: CloudPaths, replacements: list[Replacement]) -> bool:
+    """Whether another program has written a file at the root before the login there was replaced."""
+    found = {each.file: read_private(root.directory / each.file) for each in replacements if _is_at_root(each)}
+    if any(each.file == "credentials.json" and found[each.file] == each.after for each in replacements):
+        return False
+    return any(found[each.file] not in (each.before, each.after) for each in replacements if _is_at_root(each))
+
+
+def _undone(root: CloudPaths, replacements: list[Replacement]) -> Iterator[Replacement]:
+    """What takes a switch back. Where the login at the root is another now, the copy in the folder is the only one."""
+    kept = any(
+        each.file == "credentials.json" and read_private(root.directory / each.file) == each.before
+        for each in replacements
+    )
+    for each in replacements:
+        if _is_at_root(each) or (kept and each.after is not None):
+            yield Replacement(each.file, each.after, each.before)
+
+
+def _is_at_root(each: Replacement) -> bool:
+    return each.file in FILES
 
 
 def _forget_entries(path: Path, store: KeyringStore) -> None:

@@ -132,12 +132,12 @@ def test_not_logged_in(cli: CommandLine) -> None:
 
 
 def test_bad_names(cli: CommandLine) -> None:
-    """No path and nothing that cannot be seen is a name; a token of the environment goes before every account."""
+    """No path and nothing that cannot be seen is a name; a token of the environment overrides every account."""
     for name in ("../x", "a/b", ".hidden", "", "a\x1bb", "x" * 65, "Ada"):
         assert "the name of the account" in cli("whoami", "--account", name).ended(2).err
     assert "SYSTEMPROMPT_ACCOUNT" in cli("whoami", SYSTEMPROMPT_ACCOUNT="../x").ended(2).err
     ran = cli("whoami", "--account", BOB, SYSTEMPROMPT_API_TOKEN="opaque").ended(2)
-    assert "SYSTEMPROMPT_API_TOKEN is set and goes before every account. Unset it" in ran.err
+    assert "SYSTEMPROMPT_API_TOKEN is set and overrides every account. Unset it" in ran.err
 
 
 def test_completion(cli: CommandLine) -> None:

@@ -38,9 +38,9 @@ def test_set_get_list_unset(cli: CommandLine) -> None:
     ("key", "value", "why"),
     [
         ("colour", "x", "no setting 'colour'. Settings: account, api_url, env, no_input"),
-        ("env", "moon", "'moon' is no value of env: it is one of production, sandbox, local"),
-        ("no_input", "1", "'1' is no value of no_input: it is true or false"),
-        ("account", "../x", "'../x' is no value of account"),
+        ("env", "moon", "'moon' is not a valid value for env: it is one of production, sandbox, local"),
+        ("no_input", "1", "'1' is not a valid value for no_input: it is true or false"),
+        ("account", "../x", "'../x' is not a valid value for account"),
         ("api_url", "http://example.com", "api_url"),
     ],
 )

@@ -219,6 +219,8 @@ def test_diagram(cli: CommandLine, tmp_path: Path) -> None:
     assert written == [{"format": "mermaid", "file": str(file)}]
     assert "cannot write" in cli("diagram", "-o", str(tmp_path)).ended(1).err
     assert cli("diagram", "login", "--format", "dot").ended(0).out.startswith('digraph "login" {')
+    for refused in (("--theme", "dark"), ("--full",), ("--format", "dot", "--flow", "01")):
+        assert refused[0 if len(refused) < 4 else 2] in cli("diagram", "login", *refused).ended(2).err
     picture = tmp_path / "login.svg"
     assert (
         cli("diagram", "login", "--format", "svg", "--theme", "dark", "--full", "-o", str(picture)).ended(0).out == ""

@@ -94,7 +94,7 @@ def test_a_wrong_jq_expression_stops_the_command_before_it_does_anything(cli: Co
     """The message shows what jq found."""
     need_jq()
     ran = cli("logout", "--json", "--jq", ".a |").ended(2)
-    assert "'.a |' is no jq expression: syntax error" in ran.err
+    assert "invalid jq expression '.a |': syntax error" in ran.err
 
 
 def test_a_jq_expression_that_does_not_fit_is_an_error(cli: CommandLine) -> None:

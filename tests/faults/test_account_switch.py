@@ -7,13 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import pytest
+from systemprompt_cloud.io.local import account_switch
 from systemprompt_cloud.io.local.account_paths import account_paths, active_name
-from systemprompt_cloud.io.local.account_switch import complete_switch, switch_account, switch_path
+from systemprompt_cloud.io.local.account_switch import FILES, complete_switch, save_login, switch_account, switch_path
 from systemprompt_cloud.io.local.accounts import note_login, note_sync
 from systemprompt_cloud.io.local.credentials import CloudCredentials
 from systemprompt_cloud.io.local.paths import CloudPaths
@@ -136,3 +139,86 @@ def test_what_another_program_wrote_meanwhile_is_kept(tmp_path: Path, caplog: py
     assert len(list(switch_path(paths).parent.glob("switch.json.unreadable-*"))) == 1
     switch_account(paths, "work")
     assert active_name(paths) == "work"
+
+
+def two_accounts(tmp_path: Path) -> CloudPaths:
+    """A directory in which home is active, and work is logged in besides."""
+    paths = paths_in(tmp_path / ".systemprompt")
+    log_in(paths, "ada@example.com", "home")
+    log_in(paths, "bob@example.com", "work")
+    return paths
+
+
+def test_a_switch_that_another_process_was_quicker_with_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both want the same account; the second finds it active once it is alone."""
+    paths = two_accounts(tmp_path)
+    before, deciding = state_of(paths), account_switch._deciding  # pyright: ignore[reportPrivateUsage]
+
+    @contextmanager
+    def later(wanted: CloudPaths) -> Generator[None]:
+        monkeypatch.setattr(account_switch, "_deciding", deciding)
+        switch_account(paths, "work")
+        with deciding(wanted):
+            yield
+
+    monkeypatch.setattr(account_switch, "_deciding", later)
+    assert switch_account(paths, "work").api_token == "token-of-work"
+    assert (active_name(paths), state_of(paths)) == ("work", before)
+
+
+@pytest.mark.parametrize("replaced", [0, 1, 2])
+def test_a_login_that_another_program_stores_in_between_undoes_the_switch(tmp_path: Path, replaced: int) -> None:
+    """After the plan was written, and after so many files at the root were replaced: no login is lost."""
+    paths = two_accounts(tmp_path)
+    kept = {path: path.read_bytes() for path in paths.directory.rglob("*.json")}
+    switch_account(paths, "work")
+    plan = [
+        {"file": str(path.relative_to(paths.directory)), "before": before, "after": path.read_bytes()}
+        for path, before in kept.items()
+        if path.parent == paths.directory
+    ]
+    work = {f"accounts/work/{name}": kept[paths.directory / "accounts/work" / name] for name in FILES}
+    plan += [{"file": file, "before": before, "after": None} for file, before in work.items()]
+    plan.sort(key=lambda each: (str(each["file"]).startswith("accounts/"), FILES.index(Path(str(each["file"])).name)))
+    for file, data in work.items():
+        (paths.directory / file).write_bytes(data)
+    for number, name in enumerate(FILES):
+        if number >= replaced:
+            (paths.directory / name).write_bytes(kept[paths.directory / name])
+    other = kept[paths.credentials].replace(b"token-of-home", b"token-of-rust")
+    paths.credentials.write_bytes(other)
+    switch_path(paths).write_bytes(msgspec.json.encode(plan))
+    complete_switch(paths)
+    assert not switch_path(paths).exists()
+    assert paths.credentials.read_bytes() == other
+    for name in FILES[:-1]:
+        assert (paths.directory / name).read_bytes() == kept[paths.directory / name]
+    logins = {json.loads(path.read_bytes())["api_token"] for path in paths.directory.rglob("credentials.json")}
+    assert logins == {"token-of-rust", "token-of-home", "token-of-work"}
+    assert state_of(paths)["work"][0] == "token-of-work"
+
+
+def test_a_login_is_stored_where_its_account_is_by_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A switch that ends while a login is about to be stored decides where."""
+    paths = two_accounts(tmp_path)
+    deciding = account_switch._deciding  # pyright: ignore[reportPrivateUsage]
+
+    @contextmanager
+    def later(wanted: CloudPaths) -> Generator[None]:
+        monkeypatch.setattr(account_switch, "_deciding", deciding)
+        switch_account(paths, "work")
+        with deciding(wanted):
+            yield
+
+    monkeypatch.setattr(account_switch, "_deciding", later)
+    fresh = CloudCredentials(
+        api_token="fresh",
+        api_url="https://api.example.com",
+        authenticated_at=datetime(2026, 2, 1, tzinfo=UTC),
+        user_email="bob@example.com",
+    )
+    assert save_login(paths, "work", fresh, keyring=False) == paths.credentials
+    assert state_of(paths)["work"][0] == "fresh"
+    assert state_of(paths)["home"][0] == "token-of-home"
