@@ -54,7 +54,7 @@ def opening(settings: Settings, note: Note) -> OpenBrowser:
 
 async def _on_enter(url: str, note: Note) -> BrowserOutcome:
     """Open the address when Enter is pressed, and copy it when `c` is."""
-    with any_length(STDIN, hidden=True) as has_keys:
+    with any_length(STDIN, hidden=True, drawn=True) as has_keys:
         if has_keys:
             # After the mode is set: a key that is pressed once this is shown is always read.
             host = clean(urlsplit(url).hostname or "")

@@ -15,9 +15,9 @@ import os
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, Final
 
+from ...base.columns import measure
 from .stopping import around_stop
 
 LONGEST_LINE: Final = 131_072
@@ -92,18 +92,19 @@ class TypedLine:
         return b""
 
     def _erase(self, characters: int) -> bytes:
+        before = measure(self.text)
         for _ in range(characters):
             while self._found and self._found[-1] & 0xC0 == 0x80:
                 self._found.pop()
             if not self._found:
                 break
             self._found.pop()
-        return b"\b \b" * characters
+        return b"\b \b" * (before - measure(self.text))
 
 
 @contextmanager
 def any_length(
-    descriptor: int, *, hidden: bool = False, show_again: Callable[[], None] | None = None
+    descriptor: int, *, hidden: bool = False, drawn: bool = False, show_again: Callable[[], None] | None = None
 ) -> Generator[bool]:
     """Read lines of any length from a terminal inside the block; gives whether it is one, and can.
 
@@ -112,6 +113,7 @@ def any_length(
     Args:
         descriptor: Of what is read.
         hidden: Show nothing of it, and drop what was typed before.
+        drawn: Something is drawn meanwhile with the cursor hidden: it is shown while the process is stopped.
         show_again: Shows the question again when the process continues.
     """
     try:
@@ -134,13 +136,20 @@ def any_length(
         with contextlib.suppress(termios.error, OSError):
             termios.tcsetattr(descriptor, termios.TCSANOW, mode)
 
+    def give_back() -> None:
+        change(before)
+        if drawn:
+            show_typed(b"\x1b[?25h\n")
+
     def take_again() -> None:
         change(wanted)
+        if drawn:
+            show_typed(b"\x1b[?25l")
         if show_again is not None:
             show_again()
 
     try:
-        with around_stop(partial(change, before), take_again):
+        with around_stop(give_back, take_again):
             yield True
     finally:
         change(before)

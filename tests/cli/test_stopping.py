@@ -30,14 +30,14 @@ class Stoppable:
         self._process: Process | None = None
         self.shown = ""
 
-    def begin(self, *words: str) -> None:
+    def begin(self, *words: str, **environ: str) -> None:
         """Start the command."""
         self._process = start(
             ["sh", "-c", SHELL, "sh", *COMMAND, *words],
             stdin=self._follower,
             stdout=self._follower,
             stderr=self._follower,
-            environ=self._cli.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"},
+            environ=self._cli.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"} | environ,
             cwd=self._cli.home,
             terminal=True,
             real=True,
@@ -91,6 +91,20 @@ def test_progress_gives_the_cursor_back_and_is_drawn_again(terminal: Stoppable) 
     assert "\x1b[?25l" in terminal.press(CONTINUE, "total 0:0")
     assert "flows resume" in terminal.press(INTERRUPT, "[it has ended: 130]")
     assert terminal.shown.rindex("\x1b[?25h") > terminal.shown.rfind("\x1b[?25l")
+
+
+def test_an_address_that_enter_opens_gives_the_cursor_back(terminal: Stoppable) -> None:
+    """The key is waited for again afterwards, below what is drawn."""
+    terminal.begin("login", "--port", "0", BROWSER="true")
+    terminal.wait("Press Enter to open")
+    stopped = terminal.press(STOP, "[it has stopped]")
+    assert stopped.rindex("\x1b[?25h") > stopped.rfind("\x1b[?25l")
+    assert terminal.is_normal
+    terminal.press(CONTINUE, "total 0:0")
+    assert not terminal.is_normal
+    terminal.press(b"c", "Address copied")
+    terminal.press(INTERRUPT, "[it has ended: 130]")
+    assert terminal.is_normal
 
 
 def test_a_question_is_asked_again_with_what_was_typed(terminal: Stoppable) -> None:

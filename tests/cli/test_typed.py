@@ -147,3 +147,15 @@ def test_a_hidden_line_that_is_no_text() -> None:
         line.take(key)
     with pytest.raises(UnicodeDecodeError):
         _ = line.strict
+
+
+def test_a_wide_character_is_erased_whole() -> None:
+    """It has two columns; an accent that combines with a letter has none."""
+    line = TypedLine()
+    for byte in "a日e\u0301".encode():
+        line.take(byte)
+    assert line.take(0x7F) == b""
+    assert line.take(0x7F) == b"\b \b"
+    assert line.take(0x7F) == b"\b \b" * 2
+    assert line.take(0x15) == b"\b \b"
+    assert line.take(0x7F) == b""
