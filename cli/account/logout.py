@@ -31,11 +31,11 @@ def logout(context: click.Context) -> None:
     """
     settings = settings_of(context)
     from ...base.files import locked, remove_private
-    from ...io.local.account_switch import switch_path
     from ...io.local.accounts import accounts_path
     from ...io.local.cloud_dir import refuse_foreign
     from ...io.local.credentials import CloudCredentials
     from ...io.local.keyring_entries import note_of
+    from ...io.local.paths import switch_path
 
     paths = settings.paths
     own = _own_tenants(settings)

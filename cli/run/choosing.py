@@ -44,7 +44,7 @@ def chosen_order(settings: Settings, command: str, plan: str | None, region: str
         region: The value of `--region`, if given.
 
     Raises:
-        click.UsageError: There is no plan, and nobody chose one; the message lists those there are.
+        click.UsageError: No plan was given or chosen; the message lists those there are.
         CloudError: The plans could not be listed for a person to choose.
     """
     if plan is None:

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from ...io.local.paths import CloudPaths
+from ...io.local.paths import CloudPaths, switch_path
 from .names import ACCOUNT_VARIABLE
 
 
@@ -21,7 +21,7 @@ def account_name(value: str) -> str:
 
 def paths_of_account(paths: CloudPaths, named: str | None, wanted: str) -> CloudPaths:
     """The paths of the account that the option or the environment names; a switch that was killed is completed."""
-    if os.path.lexists(paths.directory / "accounts" / "switch.json"):
+    if os.path.lexists(switch_path(paths)):
         from ...io.local.account_switch import complete_switch
 
         complete_switch(paths)

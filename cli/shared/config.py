@@ -73,7 +73,7 @@ def load_config(environ: Mapping[str, str] = os.environ) -> Config:
 
     Raises:
         Io: It cannot be read, is not JSON, or holds something that is no setting.
-        UnsafeFile: It is a symbolic link or belongs to somebody else.
+        UnsafeFile: It is a symbolic link or belongs to another user.
     """
     from ...base.files import read_private
 

@@ -17,10 +17,9 @@ import msgspec
 from ...base.errors import CloudError
 from .accounts import account_of, load_accounts
 from .credentials import CloudCredentials
-from .paths import CloudPaths
+from .paths import ACCOUNTS, CloudPaths
 from .project import CloudPath
 
-ACCOUNTS: Final = "accounts"
 LONGEST_NAME: Final = 64
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._@+-]*")
@@ -38,7 +37,7 @@ def name_problem(name: str) -> str:
 
 
 def name_of(credentials: CloudCredentials) -> str:
-    """What an account is called where nobody named it: its e-mail, without what a name cannot hold."""
+    """What an account is called that was given no name: its e-mail, without what a name cannot hold."""
     name = re.sub(r"[^a-z0-9._@+-]", "-", credentials.user_email.casefold())[:LONGEST_NAME]
     return name if _NAME.fullmatch(name) else f"a{name}"[:LONGEST_NAME]
 
@@ -49,7 +48,7 @@ def root_paths(paths: CloudPaths) -> CloudPaths:
 
 
 def active_name(paths: CloudPaths) -> str | None:
-    """What the active account is called; None when nobody is logged in, or the file cannot be read."""
+    """What the active account is called; None without a login, or when the file cannot be read."""
     root = root_paths(paths)
     try:
         stored = CloudCredentials.peek_at_path(root.credentials)
@@ -92,13 +91,13 @@ def account_paths(paths: CloudPaths, name: str) -> CloudPaths:
 
     Args:
         paths: The directory.
-        name: The account. One that is not logged in yet gets the root, where nobody is active.
+        name: The account. One that is not logged in yet gets the root, where no account is active.
     """
     root = root_paths(paths)
     folder = folder_of(paths, name)
     active = active_name(paths)
-    nobody = active is None and not os.path.lexists(root.credentials)
-    if name == active or (nobody and not os.path.lexists(CloudPath.CREDENTIALS.resolve(folder))):
+    free = active is None and not os.path.lexists(root.credentials)
+    if name == active or (free and not os.path.lexists(CloudPath.CREDENTIALS.resolve(folder))):
         return root
     return msgspec.structs.replace(
         root,

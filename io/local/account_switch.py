@@ -22,18 +22,16 @@ from ...base.decoding import UNREADABLE
 from ...base.errors import CloudError
 from ...base.files import locked, read_private, remove_private, set_aside, write_private
 from ...base.log import get_logger
-from .account_paths import ACCOUNTS, account_paths, active_name, folder_of, root_paths
+from .account_paths import account_paths, active_name, folder_of, root_paths
 from .accounts import FILE, account_of, load_accounts, note_login
 from .cloud_dir import ensure_cloud_dir, make_hidden
 from .credentials import CloudCredentials
 from .keyring_entries import forget_all, forget_others, put
 from .keyring_store import KeyringStore
-from .paths import CloudPaths
+from .paths import ACCOUNTS, CloudPaths, switch_path
 from .unknown import plain_record
 
 logger = get_logger(__name__)
-
-SWITCH: Final = "switch.json"
 
 FILES: Final = ("tenants.json", FILE, "credentials.json")
 """The files of an account, in the order in which they are replaced: the login last."""
@@ -45,11 +43,6 @@ class Replacement(msgspec.Struct, frozen=True):
     file: str
     before: bytes | None
     after: bytes | None
-
-
-def switch_path(paths: CloudPaths) -> Path:
-    """The file that is there while a switch is not complete."""
-    return paths.directory / ACCOUNTS / SWITCH
 
 
 def switch_account(paths: CloudPaths, name: str, *, store: KeyringStore | None = None) -> CloudCredentials:
@@ -67,7 +60,7 @@ def switch_account(paths: CloudPaths, name: str, *, store: KeyringStore | None =
         NotAuthenticated: It is not logged in.
         CredentialsCorrupted: Its login or the active one cannot be understood.
         KeyringUnavailable: One of the two tokens is in the keyring, which cannot be used.
-        UnsafeFile: A file is a symbolic link or belongs to somebody else.
+        UnsafeFile: A file is a symbolic link or belongs to another user.
         Io: A file cannot be read or written.
     """
     store = store or KeyringStore()
@@ -106,7 +99,7 @@ def save_login(paths: CloudPaths, account: str, credentials: CloudCredentials, *
 
     Raises:
         KeyringUnavailable: As for `CloudCredentials.save_to_path`.
-        UnsafeFile: A file is a symbolic link or belongs to somebody else.
+        UnsafeFile: A file is a symbolic link or belongs to another user.
         Io: A file cannot be read or written.
     """
     with _deciding(paths) if account else nullcontext():
@@ -129,7 +122,7 @@ def complete_switch(paths: CloudPaths, *, store: KeyringStore | None = None) -> 
     """Complete a switch that was killed; without one nothing is done.
 
     Raises:
-        UnsafeFile: A file is a symbolic link or belongs to somebody else.
+        UnsafeFile: A file is a symbolic link or belongs to another user.
         Io: A file cannot be read or written.
     """
     path = switch_path(paths)
@@ -187,7 +180,7 @@ def _replacements(root: CloudPaths, name: str, old: str | None, store: KeyringSt
 
 
 def _keep_unowned(root: CloudPaths) -> None:
-    """Tenants that nobody who is logged in has stored: they are no account's, and must not be lost."""
+    """Tenants of no account that is logged in: they must not be lost."""
     if os.path.lexists(root.tenants):
         logger.warning(
             "%s belongs to no account that is logged in; it is %s now", root.tenants, set_aside(root.tenants)

@@ -70,10 +70,10 @@ def note_login(paths: CloudPaths, credentials: CloudCredentials, name: str = "")
     Args:
         paths: Where the login is stored.
         credentials: The new login.
-        name: What the account is called; empty where nobody named it.
+        name: What the account is called; empty where it was given no name.
 
     Raises:
-        UnsafeFile: The file or its directory is a symbolic link or belongs to somebody else.
+        UnsafeFile: The file or its directory is a symbolic link or belongs to another user.
         Io: It cannot be written.
     """
     after = account_of(credentials)
@@ -92,7 +92,7 @@ def _left_by_another(paths: CloudPaths, account: str) -> tuple[str, list[str]]:
     try:
         before = account_of(CloudCredentials.peek_at_path(paths.credentials))
         stored = TenantStore.load_from_path(paths.tenants).tenants
-    except CloudError:  # nobody was logged in, or nothing is stored: there is nothing to tell apart
+    except CloudError:  # no login, or nothing is stored: there is nothing to tell apart
         return "", []
     return before, [] if before == account else [tenant.id for tenant in stored if tenant.is_cloud]
 

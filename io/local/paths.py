@@ -26,6 +26,8 @@ from .project import PROJECT_DIRECTORY, CloudPath, DiscoveredProject, ProjectCon
 from .user_directories import home_directory, home_of_user, state_directory, user_directories
 
 DIRECTORY_VARIABLE: Final = "SYSTEMPROMPT_DIR"
+ACCOUNTS: Final = "accounts"
+"""The folder of the accounts that are not the active one."""
 
 
 class CloudPaths(msgspec.Struct, frozen=True, kw_only=True):
@@ -252,3 +254,8 @@ def resolve_path(base: Path, path: str | Path, environ: Mapping[str, str] | None
         environ: Where HOME is looked up; the process's environment by default.
     """
     return base / expand_home(path, environ)
+
+
+def switch_path(paths: CloudPaths) -> Path:
+    """The file that is there while a switch of accounts is not complete."""
+    return paths.directory / ACCOUNTS / "switch.json"

@@ -16,17 +16,17 @@ import msgspec
 import pytest
 from systemprompt_cloud.io.local import account_switch
 from systemprompt_cloud.io.local.account_paths import account_paths, active_name
-from systemprompt_cloud.io.local.account_switch import FILES, complete_switch, save_login, switch_account, switch_path
+from systemprompt_cloud.io.local.account_switch import FILES, complete_switch, save_login, switch_account
 from systemprompt_cloud.io.local.accounts import note_login, note_sync
 from systemprompt_cloud.io.local.credentials import CloudCredentials
-from systemprompt_cloud.io.local.paths import CloudPaths
+from systemprompt_cloud.io.local.paths import CloudPaths, switch_path
 from systemprompt_cloud.io.local.tenants import TenantStore
 
 CHILD = """
 import os, signal, sys
 from pathlib import Path
 from systemprompt_cloud.io.local.account_switch import switch_account
-from systemprompt_cloud.io.local.paths import CloudPaths
+from systemprompt_cloud.io.local.paths import CloudPaths, switch_path
 
 for number, directory in enumerate(map(Path, sys.argv[1:])):
     if child := os.fork():
@@ -149,21 +149,27 @@ def two_accounts(tmp_path: Path) -> CloudPaths:
     return paths
 
 
+def be_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process switches to work just before this one is alone with the files."""
+    deciding = account_switch._deciding  # pyright: ignore[reportPrivateUsage]
+
+    @contextmanager
+    def later(wanted: CloudPaths) -> Generator[None]:
+        monkeypatch.setattr(account_switch, "_deciding", deciding)
+        switch_account(wanted, "work")
+        with deciding(wanted):
+            yield
+
+    monkeypatch.setattr(account_switch, "_deciding", later)
+
+
 def test_a_switch_that_another_process_was_quicker_with_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both want the same account; the second finds it active once it is alone."""
     paths = two_accounts(tmp_path)
-    before, deciding = state_of(paths), account_switch._deciding  # pyright: ignore[reportPrivateUsage]
-
-    @contextmanager
-    def later(wanted: CloudPaths) -> Generator[None]:
-        monkeypatch.setattr(account_switch, "_deciding", deciding)
-        switch_account(paths, "work")
-        with deciding(wanted):
-            yield
-
-    monkeypatch.setattr(account_switch, "_deciding", later)
+    before = state_of(paths)
+    be_overtaken(monkeypatch)
     assert switch_account(paths, "work").api_token == "token-of-work"
     assert (active_name(paths), state_of(paths)) == ("work", before)
 
@@ -203,16 +209,7 @@ def test_a_login_that_another_program_stores_in_between_undoes_the_switch(tmp_pa
 def test_a_login_is_stored_where_its_account_is_by_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A switch that ends while a login is about to be stored decides where."""
     paths = two_accounts(tmp_path)
-    deciding = account_switch._deciding  # pyright: ignore[reportPrivateUsage]
-
-    @contextmanager
-    def later(wanted: CloudPaths) -> Generator[None]:
-        monkeypatch.setattr(account_switch, "_deciding", deciding)
-        switch_account(paths, "work")
-        with deciding(wanted):
-            yield
-
-    monkeypatch.setattr(account_switch, "_deciding", later)
+    be_overtaken(monkeypatch)
     fresh = CloudCredentials(
         api_token="fresh",
         api_url="https://api.example.com",
